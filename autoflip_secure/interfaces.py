@@ -1,0 +1,217 @@
+"""The nouns of the project: what a plug-in is asked, and with what. Small abstract classes, no behaviour.
+
+A plug-in is a frozen, validated configuration with pure functions on rows: state in, state out. It is named by its
+``kind`` in one explicit table (:mod:`scenarios.tables`), never found by import side effects.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from autoflip_secure.parameters import Layout
+
+
+class Config(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class Plugin(Config):
+    """A configuration with a ``kind: Literal[...]``; the first line of its docstring is what ``list`` prints."""
+
+
+class Schedule(Config):
+    """Local training of one client."""
+
+    optimizer: Annotated[str, Field(pattern="^(sgd|adam)$", description="sgd or adam")] = "sgd"
+    lr: Annotated[float, Field(gt=0, description="learning rate")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of SGD")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty, coupled as in torch.optim")] = 0.0
+    batch_size: Annotated[int, Field(ge=1, description="samples per step")] = 16
+    epochs: Annotated[int, Field(ge=1, description="passes over the client's data per round")] = 5
+
+
+# ---------------------------------------------------------------------------------------------- local training
+
+
+@dataclass(frozen=True)
+class ClientJob:
+    """One client's local training. Mini-batch order is drawn at ``(BATCHES, *address)`` of ``seed``."""
+
+    start: Float[Tensor, " params"]
+    samples: Int[Tensor, " n"]  # rows of the training set
+    labels: Int[Tensor, " n"]  # as this client sees them: a label-flipping client sees wrong ones
+    seed: int
+    address: tuple[int, ...]  # (round, client, ...)
+    mask: Bool[Tensor, " params"] | None = None  # False: weight is zero and stays zero
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What local training gave: ``updates`` = end - start (jobs, params); mean training loss (jobs, epochs)."""
+
+    updates: Float[Tensor, "jobs params"]
+    losses: Float[Tensor, "jobs epochs"]
+
+
+# ---------------------------------------------------------------------------------------------- exploration, guidance
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Phase 1: what the explorers sent, and the landscape energy made of it. Bad explorers are among them."""
+
+    clients: Int[Tensor, " explorers"]
+    samples: Float[Tensor, " explorers"]  # n_k
+    deviations: Float[Tensor, "explorers params"]  # d_k = w_k - w_0, signed
+    energy: Float[Tensor, " params"]  # D_0 >= 0
+    agreement: Float[Tensor, " explorers"]  # a_k
+    kept: Bool[Tensor, " explorers"]
+    losses: tuple[tuple[float, ...], ...] = ()  # per explorer and epoch
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The landscape as it stands: energy D and parameter agreement A, both (params,)."""
+
+    energy: Float[Tensor, " params"]
+    parameter_agreement: Float[Tensor, " params"]
+
+
+# ---------------------------------------------------------------------------------------------- pruning
+
+
+@dataclass(frozen=True)
+class PruneView:
+    """What a pruner may look at."""
+
+    layout: Layout
+    chain: Any  # autoflip_secure.structure.Chain, or None when units are unknown
+    weights: Float[Tensor, " params"]
+    mask: Bool[Tensor, " params"]  # current; all True at the start
+    exploration: Exploration | None
+    guidance: Guidance | None
+    round: int  # 0: before training
+    rounds: int
+    generator: Callable[..., torch.Generator]  # generator(*address below PRUNING)
+
+
+class Pruner(Plugin, ABC):
+    """Decides which coordinates live. Masks only shrink."""
+
+    needs_guidance: ClassVar[bool] = False
+
+    @abstractmethod
+    def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
+        """The mask from now on; ``view.mask`` itself when nothing changes in this round."""
+
+    def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
+        """Weights after the mask shrank from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
+        return weights * new
+
+
+# ---------------------------------------------------------------------------------------------- aggregation
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """What the server sees in one round. Rows are finite: clients that sent NaN or infinity are left out before."""
+
+    round: int
+    clients: Int[Tensor, " clients"]
+    samples: Float[Tensor, " clients"]  # n_k
+    updates: Float[Tensor, "clients params"]  # u_k, zero where masked
+    weights: Float[Tensor, " params"]  # w, before this round
+    mask: Bool[Tensor, " params"]
+    guidance: Guidance | None
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The server's decision: the step, and what each client counted for."""
+
+    delta: Float[Tensor, " params"]
+    trust: Float[Tensor, " clients"]  # omega_k: non-negative, sums to 1, or all 0 (no step)
+    scores: Float[Tensor, " clients"] | None  # s_k in [0, 1]; None: this aggregator does not score
+    state: Any = None
+    statistics: dict[str, Float[Tensor, " clients"]] = field(default_factory=dict)
+
+
+class Aggregator(Plugin, ABC):
+    """Turns the rows of one round into one step."""
+
+    needs_guidance: ClassVar[bool] = False
+
+    def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
+        """State before round 1. Default: stateless."""
+        return None
+
+    @abstractmethod
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round."""
+
+
+# ---------------------------------------------------------------------------------------------- bad clients
+
+
+class Window(Config):
+    """Rounds in which bad clients act: 1-based, both ends included; ``last: null`` = to the end."""
+
+    first: Annotated[int, Field(ge=1)] = 1
+    last: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Window:
+        if self.last is not None and self.last < self.first:
+            raise ValueError(f"last = {self.last} is before first = {self.first}; give last >= first, or null")
+        return self
+
+
+class Attack(Plugin):
+    """Who is bad, and when. ``kind: none`` is this class's only subclass without an action."""
+
+    scope: Annotated[float, Field(ge=0, le=1, description="share of the clients that are bad (rounded to a whole number)")] = 0.2
+    clients: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="explicit ids (0-based) of the bad clients; overrides scope"
+    )
+    window: Window = Window()
+    explorers: bool = Field(default=True, description="bad clients are bad in the exploration too")
+
+    def active(self, round_: int) -> bool:
+        """Whether bad clients act in this round (0 = exploration)."""
+        if round_ == 0:
+            return self.explorers
+        return self.window.first <= round_ and (self.window.last is None or round_ <= self.window.last)
+
+
+class DataAttack(Attack, ABC):
+    """Changes a bad client's labels before it trains. The draw is the client's, the same in every round."""
+
+    @abstractmethod
+    def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """The labels that the bad client trains on."""
+
+
+class UpdateAttack(Attack, ABC):
+    """Changes bad clients' rows after they trained."""
+
+    @abstractmethod
+    def updates(
+        self,
+        updates: Float[Tensor, "clients params"],
+        bad: Bool[Tensor, " clients"],
+        active: Bool[Tensor, " params"],
+        generators: list[torch.Generator],
+    ) -> Float[Tensor, "clients params"]:
+        """All rows, the bad ones replaced. ``generators`` has one per row, by address; ``active`` marks the trainable,
+        unmasked coordinates, the only ones that are sent."""

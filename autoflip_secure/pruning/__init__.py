@@ -1,0 +1,1 @@
+"""From guidance to masks, and from masks to smaller models."""

@@ -1,0 +1,153 @@
+"""What a run leaves behind: one JSON document with a schema number. Reports are views of records and of nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Bytes(_Record):
+    """Bytes really encoded for the wire, headers included, summed over the clients of the round.
+
+    ``values``: both sides know the mask, only live values travel. ``bitmask``: one bit per prunable weight travels too.
+    """
+
+    uplink_values: int
+    uplink_bitmask: int
+    downlink_values: int
+    downlink_bitmask: int
+
+
+class Flops(_Record):
+    """Floating-point operations (2 per multiply-add) of local training, forward and backward, summed over clients.
+
+    ``sparse`` counts only live weights (needs sparse kernels to become time); ``compacted`` is the smaller dense model
+    that is left when dead units are really removed; None when the model cannot be compacted.
+    """
+
+    dense: int
+    sparse: int
+    compacted: int | None
+
+
+class RoundRecord(_Record):
+    """One round. Lists run over the participants, in the order of ``participants``."""
+
+    round: int  # from 1
+    participants: list[int]
+    bad: list[bool]  # the truth: acted badly in this round; never shown to a defence
+    scores: list[float] | None  # agreement scores in [0, 1]; None: the aggregator does not score
+    trust: list[float]  # omega: share in the aggregate
+    rejected: list[int]  # participants whose update was not finite; their score and trust are 0
+    train_loss: float | None
+    test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
+    test_loss: float | None
+    density: float  # live hidden weights / hidden weights
+    update_variance: float  # variance over coordinates of the global step
+    client_variance: float  # mean over coordinates of the variance between the participants' updates
+    step_norm: float
+    bytes: Bytes
+    flops: Flops
+
+
+class LayerRecord(_Record):
+    """One weight tensor at the end of the run."""
+
+    name: str
+    shape: list[int]
+    hidden: bool
+    weights: int
+    live_weights: int
+    units: int | None  # output units (neurons, filters); None: structure unknown
+    live_units: int | None
+
+
+class ExplorationRecord(_Record):
+    """Phase 1. Lists run over ``explorers``."""
+
+    explorers: list[int]
+    bad: list[bool]
+    agreement: list[float]  # a_k
+    kept: list[bool]
+    losses: list[list[float]]  # per explorer and epoch
+    bytes: Bytes
+    flops: int
+
+
+class GuidanceRecord(_Record):
+    """Guidance of hidden weights: histograms over ``bin_edges`` and a fixed random sample of weights."""
+
+    normalisation: str
+    threshold: float | None  # T_p of the pruner, if it has one
+    bin_edges: list[float]
+    initial_counts: list[int]
+    final_counts: list[int]
+    sample: list[tuple[float, float, bool]]  # (initial G, final G, still alive), at most 600
+
+
+class Detection(_Record):
+    """Agreement scores as a detector of bad participants, measured afterwards. None where undefined (one class only).
+
+    Pooled over all (round, participant) pairs; ``flagged`` means score < 0.5. ``client_auc`` uses each client's mean score.
+    """
+
+    auc: float | None
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+    client_auc: float | None
+    roc: list[tuple[float, float]]  # (false positive rate, true positive rate)
+
+
+class Costs(_Record):
+    """Totals over the run, exploration included; per-sample FLOPs are of the final model's forward pass."""
+
+    bytes: Bytes
+    flops: Flops
+    model_flops: Flops
+    compaction: str  # "ok", or why the model cannot be compacted
+
+
+class TrainerChoice(_Record):
+    """How local training ran, and why."""
+
+    kind: Literal["stacked", "sequential"]
+    reason: str
+    device: str
+
+
+class RunRecord(_Record):
+    """One cell of a sweep."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: str  # content hash of ``config``
+    config: dict[str, Any]  # the full resolved cell configuration, seed included
+    axes: dict[str, Any]  # the cell's place in its sweep: config path -> value as written
+    algorithm: str  # display name
+    seed: int
+    versions: dict[str, str]
+    pipeline: list[str]  # the order in which a round was processed
+    parameters: int
+    bad_clients: list[int]
+    client_samples: list[int]
+    trainer: TrainerChoice
+    exploration: ExplorationRecord | None
+    guidance: GuidanceRecord | None
+    rounds: list[RoundRecord]
+    layers: list[LayerRecord]
+    costs: Costs
+    detection: Detection | None  # None: the aggregator does not score
+    final_accuracy: float
+    final_loss: float
+    events: list[str]  # what a reader must know: rejected clients, skipped steps, …
+    timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that determinism promises: the record without its timing and the versions it ran on."""
+        return self.model_dump(mode="json", exclude={"timing", "versions"})

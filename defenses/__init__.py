@@ -1,0 +1,1 @@
+"""Aggregators that do not score agreement: the rivals."""

@@ -1,0 +1,1 @@
+"""A view of run records: statistics, figures, one HTML file."""

@@ -1,0 +1,1 @@
+"""Scenario files: data, partitions, models, grids, results folder, workers."""
