@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,7 +32,7 @@ class Plugin(Config):
 class Schedule(Config):
     """Local training of one client."""
 
-    optimizer: Annotated[str, Field(pattern="^(sgd|adam)$", description="sgd or adam")] = "sgd"
+    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="plain or momentum SGD, or Adam")
     lr: Annotated[float, Field(gt=0, description="learning rate")] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of SGD")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty, coupled as in torch.optim")] = 0.0
@@ -103,6 +103,7 @@ class PruneView:
     round: int  # 0: before training
     rounds: int
     generator: Callable[..., torch.Generator]  # generator(*address below PRUNING)
+    normalisation: str = "sqrt_q99"  # of guidance
 
 
 class Pruner(Plugin, ABC):
@@ -134,6 +135,7 @@ class RoundView:
     mask: Bool[Tensor, " params"]
     guidance: Guidance | None
     layout: Layout
+    shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class Aggregator(Plugin, ABC):
     """Turns the rows of one round into one step."""
 
     needs_guidance: ClassVar[bool] = False
+    scores_clients: ClassVar[bool] = False
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""
@@ -178,9 +181,11 @@ class Window(Config):
 
 
 class Attack(Plugin):
-    """Who is bad, and when. ``kind: none`` is this class's only subclass without an action."""
+    """Who is bad, and when; subclasses say what they do."""
 
-    scope: Annotated[float, Field(ge=0, le=1, description="share of the clients that are bad (rounded to a whole number)")] = 0.2
+    scope: Annotated[
+        float, Field(ge=0, le=1, description="share of the clients that are bad (rounded to a whole number)")
+    ] = 0.2
     clients: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, description="explicit ids (0-based) of the bad clients; overrides scope"
     )
@@ -192,6 +197,12 @@ class Attack(Plugin):
         if round_ == 0:
             return self.explorers
         return self.window.first <= round_ and (self.window.last is None or round_ <= self.window.last)
+
+
+class NoAttack(Plugin):
+    """Every client is honest."""
+
+    kind: Literal["none"] = "none"
 
 
 class DataAttack(Attack, ABC):

@@ -1,22 +1,26 @@
-"""One flat float vector <-> the named tensors of a module. Only this file (and compaction) knows about modules and names.
+"""One flat float vector <-> the named tensors of a module. Only this file and compaction know modules and names.
 
 A client's contribution is a row of a matrix ``(..., params)``; everything else in the project works on such rows.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+from autoflip_secure.errors import UnsupportedModelError
 
 Kind = Literal["weight", "bias", "norm", "buffer"]
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -94,7 +98,9 @@ class Layout:
 
     def tensors(self, rows: Tensor) -> dict[str, Tensor]:
         """Named views into ``rows`` of shape (..., params): each of shape (..., *segment.shape)."""
-        return {s.name: rows[..., s.slice].unflatten(-1, s.shape or (1,)).reshape(*rows.shape[:-1], *s.shape) for s in self}
+        return {
+            s.name: rows[..., s.slice].unflatten(-1, s.shape or (1,)).reshape(*rows.shape[:-1], *s.shape) for s in self
+        }
 
     def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
         """Inverse of :meth:`tensors` for a single model: a new vector of shape (params,)."""
@@ -113,23 +119,37 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Read the layout off a module. The output layer is the last weight of two or more dimensions in registration
-        order; a layer is *normalised* when the next registered layer is a normalisation."""
+        """Read the layout off a module.
+
+        Layers are taken in the order in which the forward pass uses them where torch.fx can trace it, else in order of
+        registration. The *output* layer is the last one with a weight of two or more dimensions; a layer is
+        *normalised* when the next one is a normalisation; a weight that the forward pass never uses is not hidden.
+        Tied weights are one segment, under the name they are registered first, and count for all their owners.
+        Buffers that the state dict leaves out (derived constants) are no coordinates.
+
+        Raises:
+            UnsupportedModelError: the module has no parameters.
+        """
         owners = dict(module.named_modules())
-        leaves = [name for name, m in owners.items() if any(True for _ in m.parameters(recurse=False))]
-        weights = [
-            (name, tensor)
-            for name, tensor in module.named_parameters()
-            if tensor.dim() >= 2 and not isinstance(owners[name.rpartition(".")[0]], _NORMS)
-        ]
-        output = weights[-1][0].rpartition(".")[0] if weights else None
-        first_convolution = next((n for n, m in owners.items() if isinstance(m, _CONVOLUTIONS)), None)
+        saved = module.state_dict(keep_vars=True)
+        every = [(n, p, n.rpartition(".")[0]) for n, p in module.named_parameters(remove_duplicate=False)]
+        if not every:
+            raise UnsupportedModelError(f"{type(module).__name__} has no parameters; give a model that can be trained")
+        homes: dict[int, set[str]] = {}
+        for _, tensor, layer in every:
+            homes.setdefault(id(tensor), set()).add(layer)
+        weighted = {n for _, p, n in every if p.dim() >= 2 and not isinstance(owners[n], _NORMS)}
+        order = _order(module, owners)
+        output = next((n for n in reversed(order) if n in weighted), None)
+        first_convolution = next((n for n in order if isinstance(owners[n], _CONVOLUTIONS)), None)
+        normalised = {n for n, following in pairwise(order) if isinstance(owners[following], _NORMS)}
         segments: list[Segment] = []
         start = 0
-        named = [(n, p, False) for n, p in module.named_parameters()]
-        named += [(n, b, True) for n, b in module.named_buffers() if b.is_floating_point()]
+        named: list[tuple[str, Tensor, bool]] = [(n, p, False) for n, p in module.named_parameters()]
+        named += [(n, b, True) for n, b in module.named_buffers() if b.is_floating_point() and n in saved]
         for name, tensor, is_buffer in named:
             layer = name.rpartition(".")[0]
+            homes_of = homes.get(id(tensor), {layer})
             kind: Kind = "bias"
             if is_buffer:
                 kind = "buffer"
@@ -137,7 +157,7 @@ class Layout:
                 kind = "norm"
             elif tensor.dim() >= 2:
                 kind = "weight"
-            following = leaves[leaves.index(layer) + 1 :][:1] if layer in leaves else []
+            exempt = homes_of.isdisjoint(order) or not homes_of.isdisjoint({output, first_convolution})
             stop = start + prod(tensor.shape)
             segments.append(
                 Segment(
@@ -147,10 +167,27 @@ class Layout:
                     shape=tuple(tensor.shape),
                     start=start,
                     stop=stop,
-                    hidden=kind == "weight" and layer not in (output, first_convolution),
-                    output=layer == output,
-                    normalised=any(isinstance(owners[n], _NORMS) for n in following),
+                    hidden=kind == "weight" and not exempt,
+                    output=output in homes_of,
+                    normalised=not homes_of.isdisjoint(normalised),
                 )
             )
             start = stop
         return cls(tuple(segments))
+
+
+def _order(module: nn.Module, owners: dict[str, nn.Module]) -> list[str]:
+    """Names of the submodules that own parameters or normalise, in the order the forward pass uses them (a layer used
+    twice comes twice); in order of registration when the forward pass cannot be traced."""
+    leaves = [n for n, m in owners.items() if isinstance(m, _NORMS) or any(True for _ in m.parameters(recurse=False))]
+    try:
+        graph = fx.symbolic_trace(copy.deepcopy(module)).graph
+    except Exception:  # tracing runs the user's own forward on stand-ins: anything can come out
+        return leaves
+    order: list[str] = []
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            order += [n for n in leaves if n == str(node.target).rpartition(".")[0]]
+        elif node.op == "call_module":
+            order += [n for n in leaves if f"{n}.".startswith(f"{node.target}.")]
+    return order

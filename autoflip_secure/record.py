@@ -8,6 +8,19 @@ from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
 
+PIPELINE = (
+    "draw the cohort",
+    "local data attack (bad clients)",
+    "local training of live weights",
+    "update attack (bad clients)",
+    "only live weights travel",
+    "reject updates that are not finite",
+    "score and aggregate",
+    "evolve guidance",
+    "prune",
+    "evaluate",
+)
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
@@ -48,7 +61,7 @@ class RoundRecord(_Record):
     rejected: list[int]  # participants whose update was not finite; their score and trust are 0
     train_loss: float | None
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
-    test_loss: float | None
+    test_loss: float | None  # None: not evaluated, or not finite
     density: float  # live hidden weights / hidden weights
     update_variance: float  # variance over coordinates of the global step
     client_variance: float  # mean over coordinates of the variance between the participants' updates
@@ -144,7 +157,7 @@ class RunRecord(_Record):
     costs: Costs
     detection: Detection | None  # None: the aggregator does not score
     final_accuracy: float
-    final_loss: float
+    final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …
     timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
 

@@ -1,0 +1,59 @@
+"""Label flipping: bad clients train on wrong labels (AutoFLIP paper, Fig. 10: 30 % of them on 20 % of the clients)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Int
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import DataAttack
+
+
+class LabelFlip(DataAttack):
+    """Bad clients train on flipped labels: to a random other class, by fixed pairs, or to one target."""
+
+    kind: Literal["label_flip"] = "label_flip"
+    share: Annotated[float, Field(ge=0, le=1, description="share of a bad client's labels that are flipped")] = 0.3
+    to: Literal["other", "pairs", "target"] = Field(default="other", description="where flipped labels go")
+    pairs: dict[int, int] | None = Field(
+        default=None, description="with to: pairs: class -> class; null = class c becomes classes - 1 - c"
+    )
+    target: Annotated[int, Field(ge=0)] | None = Field(default=None, description="with to: target: the class")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelFlip:
+        if (self.target is not None) != (self.to == "target"):
+            raise ValueError("target and to: target belong together; give both or neither")
+        if self.pairs is not None and self.to != "pairs":
+            raise ValueError(f"pairs is given but to is {self.to!r}; set to: pairs, or leave pairs out")
+        return self
+
+    def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """A copy of ``labels`` with round(share · n) of them, chosen at random, flipped.
+
+        Raises:
+            InputError: a class in ``target`` or ``pairs`` does not exist in this data set.
+        """
+        named = [self.target or 0, *(self.pairs or {}).keys(), *(self.pairs or {}).values()]
+        if max(named) >= num_classes or min(named) < 0:
+            raise InputError(f"attack names class {max(named)}, and the data has classes 0 to {num_classes - 1}")
+        n = len(labels)
+        order = torch.randperm(n, generator=generator)
+        shift = torch.randint(1, max(num_classes, 2), (n,), generator=generator)
+        chosen = order[: round(self.share * n)].to(labels.device)
+        shift = shift.to(labels.device)
+        if self.to == "other":
+            flipped = (labels + shift) % num_classes
+        elif self.to == "target":
+            flipped = torch.full_like(labels, self.target or 0)
+        else:
+            pairs = self.pairs if self.pairs is not None else {c: num_classes - 1 - c for c in range(num_classes)}
+            table = torch.tensor([pairs.get(c, c) for c in range(num_classes)], device=labels.device)
+            flipped = table[labels]
+        result = labels.clone()
+        result[chosen] = flipped[chosen]
+        return result

@@ -1,0 +1,140 @@
+r"""The budgeted hybrid mask (``autoflip_plus``, ours): T_p sets budgets, whole units go first, then weights.
+
+1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that needs at most C.
+2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the unit's incoming
+   and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating ones go.
+3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected tensor the
+   share delta with the largest D_0 is kept. Filters stay whole.
+4. every output unit is scaled back to its norm, by at most 5. The mask is static from round 0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.exploration import normalised_energy
+from autoflip_secure.interfaces import Exploration, Pruner, PruneView
+from autoflip_secure.parameters import Layout
+from autoflip_secure.robust import TINY
+from autoflip_secure.structure import Chain
+
+
+def require_chain(view: PruneView, kind: str) -> Chain:
+    """The model's unit structure, or an error that offers the pruner that does without."""
+    if view.chain is None:
+        raise UnsupportedModelError(
+            f"pruner {kind!r} removes whole units and this model's units are unknown; use pruner kind 'threshold', "
+            "or write the model as a chain of layers"
+        )
+    chain: Chain = view.chain
+    return chain
+
+
+def kept_counts(chain: Chain, threshold: float, exponent: float) -> list[int]:
+    """Units kept in each layer (outputs all kept) so that the compacted model needs at most (1-T_p)^exponent of the
+    dense multiply-adds; at least 2 a layer."""
+    widths = [layer.units for layer in chain.layers]
+    budget = (1 - threshold) ** exponent * chain.scaled_macs(widths)
+    for step in range(401):
+        kappa = 1 - 0.0025 * step
+        counts = [min(n, max(2, round(kappa * n))) for n in widths[:-1]] + [widths[-1]]
+        if chain.scaled_macs(counts) <= budget:
+            break
+    return counts
+
+
+def unit_guidance(chain: Chain, layout: Layout, exploration: Exploration) -> list[Float[Tensor, " units"]]:
+    """G_unit = min(x/med, med/x) per hidden layer, from the kept explorers' energies; 1 = typical."""
+    energies = normalised_energy(exploration.deviations[exploration.kept])
+    blocks = chain.blocks(energies, layout)  # (explorers, units, inputs, fan)
+    guidance = []
+    for incoming, outgoing in zip(blocks[:-1], blocks[1:], strict=True):
+        product = incoming.mean((-1, -2)) * outgoing.mean((-1, -3))
+        x = product.pow(0.25).mean(0) + 1e-9
+        middle = x.median()  # the lower one
+        guidance.append(torch.minimum(x / middle, middle / x))
+    return guidance
+
+
+def weight_share(block: Bool[Tensor, " params"], layout: Layout, chain: Chain, parameters: float) -> float:
+    """delta: the share of hidden fully connected weights between kept units that the parameter budget leaves."""
+    fully_connected = {layer.weight for layer in chain.layers if not layer.convolution} & {
+        s.name for s in layout.hidden
+    }
+    choosable = sum(int(block[layout[name].slice].sum()) for name in fully_connected)
+    fixed = int((block & layout.trainable.to(block.device)).sum()) - choosable
+    return min(1.0, max(0.25, (parameters - fixed) / max(choosable, 1)))
+
+
+def largest_share(
+    block: Bool[Tensor, " params"], score: Float[Tensor, " params"], share: float, layout: Layout, chain: Chain
+) -> Bool[Tensor, " params"]:
+    """``block`` with only the ``share`` of the largest scores left in each hidden fully connected tensor."""
+    mask = block.clone()
+    for layer in chain.layers:
+        segment = layout[layer.weight]
+        if layer.convolution or not segment.hidden:
+            continue
+        inside = block[segment.slice].nonzero().squeeze(1)
+        keep = score[segment.slice][inside].argsort(descending=True, stable=True)[: round(share * len(inside))]
+        mask[segment.slice] = False
+        mask[segment.start + inside[keep]] = True
+    return mask
+
+
+def keep_unit_norms(
+    weights: Tensor, old: Tensor, new: Tensor, layout: Layout, limit: float
+) -> Float[Tensor, " params"]:
+    """w_o <- w_o M_o min(limit, ||w_o|| / ||w_o M_o||) for every output unit o of every weight tensor."""
+    scaled = weights * new
+    for segment in layout:
+        if segment.kind == "weight" and not torch.equal(old[segment.slice], new[segment.slice]):
+            before = (weights * old)[segment.slice].view(segment.shape[0], -1)
+            after = scaled[segment.slice].view(segment.shape[0], -1)
+            factor = before.norm(dim=1) / after.norm(dim=1).clamp_min(TINY)
+            scaled[segment.slice] = (after * factor.clamp(max=limit)[:, None]).reshape(-1)
+    return scaled
+
+
+class BudgetMask(Pruner):
+    """Budgeted hybrid mask: T_p sets compute and size of the compacted model; whole units go first, then weights."""
+
+    kind: Literal["budget"] = "budget"
+    needs_guidance: ClassVar[bool] = True
+    threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3
+    compute_exponent: Annotated[float, Field(ge=0)] = Field(default=2.1, description="multiply-adds kept: (1-T_p)^this")
+    size_exponent: Annotated[float, Field(ge=0)] = Field(default=3.1, description="parameters kept: (1-T_p)^this")
+    largest_scale: Annotated[float, Field(ge=1, description="units are scaled up by at most this")] = 5.0
+
+    def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
+        """The mask in round 0; the same from then on."""
+        if view.round > 0:
+            return view.mask
+        assert view.exploration is not None
+        chain = require_chain(view, self.kind)
+        scores = unit_guidance(chain, view.layout, view.exploration)
+        return self.within_budget(view, chain, scores, view.exploration.energy)
+
+    def within_budget(self, view: PruneView, chain: Chain, units: list[Tensor], weights: Tensor) -> Tensor:
+        """The budgets filled with the best ``units`` (one score vector a hidden layer), then the best ``weights``."""
+        counts = kept_counts(chain, self.threshold, self.compute_exponent)
+        kept = []
+        for score, count in zip(units, counts[:-1], strict=True):
+            chosen = torch.zeros_like(score, dtype=torch.bool)
+            chosen[score.argsort(descending=True, stable=True)[:count]] = True
+            kept.append(chosen)
+        kept.append(torch.ones(counts[-1], dtype=torch.bool, device=view.mask.device))
+        block = view.mask & chain.keep_units(kept, view.layout)
+        parameters = (1 - self.threshold) ** self.size_exponent * float(view.layout.trainable.sum())
+        share = weight_share(block, view.layout, chain, parameters)
+        return chain.close(largest_share(block, weights, share, view.layout, chain), view.layout)
+
+    def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
+        """Each output unit keeps its norm, scaled by at most ``largest_scale``."""
+        return keep_unit_norms(weights, old, new, view.layout, self.largest_scale)

@@ -1,0 +1,17 @@
+"""No pruning: every weight lives."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from autoflip_secure.interfaces import Pruner, PruneView
+
+
+class NoPruning(Pruner):
+    """No pruning: every weight lives."""
+
+    kind: Literal["none"] = "none"
+
+    def mask(self, view: PruneView) -> Tensor:
+        """The mask as it is."""
+        return view.mask

@@ -1,0 +1,214 @@
+"""The logbook of one run: what happened in each round becomes a :class:`RunRecord`."""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoflip_secure import __version__
+from autoflip_secure.costs import CostModel, exploration_bytes, round_bytes
+from autoflip_secure.detection import detection
+from autoflip_secure.guidance import normalise
+from autoflip_secure.interfaces import Exploration, Guidance
+from autoflip_secure.record import (
+    PIPELINE,
+    Bytes,
+    Costs,
+    ExplorationRecord,
+    Flops,
+    GuidanceRecord,
+    LayerRecord,
+    RoundRecord,
+    RunRecord,
+    TrainerChoice,
+)
+
+if TYPE_CHECKING:
+    from autoflip_secure.federation import Cell
+    from autoflip_secure.training import Trainer
+
+_BINS = 50
+_SAMPLE = 600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one round did; lists run over the participants."""
+
+    round: int
+    participants: list[int]
+    bad: list[bool]
+    scores: list[float] | None
+    trust: list[float]
+    rejected: list[int]
+    delta: Tensor  # (params,)
+    sent: Tensor  # (usable participants, params)
+    mask: Tensor  # that this round was trained and sent with
+    samples: int  # training samples of all participants, one epoch
+    events: tuple[str, ...]
+    train_loss: float | None = None
+
+
+def _add(total: Any, more: Any) -> Any:
+    """Sum of two records of counts, field by field; None stays None."""
+    pairs = {name: (getattr(total, name), getattr(more, name)) for name in type(total).model_fields}
+    return type(total)(**{name: None if a is None or b is None else a + b for name, (a, b) in pairs.items()})
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers may depend on."""
+    return {
+        "autoflip-secure": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+class Logbook:
+    """Collects one cell's rounds. Everything it writes is computed from outcomes, never fed back."""
+
+    def __init__(self, cell: Cell, costs: CostModel) -> None:
+        self.cell, self.costs = cell, costs
+        self.rounds: list[RoundRecord] = []
+        self.events: list[str] = []
+        self._exploration: ExplorationRecord | None = None
+        self._initial: Tensor | None = None  # G before round 1
+
+    def open(self, exploration: Exploration | None, guidance: Guidance | None) -> None:
+        """Note phase 1."""
+        cell = self.cell
+        if exploration is None or guidance is None:
+            return
+        explorers = exploration.clients.tolist()
+        samples = sum(
+            len(cell.problem.clients[k]) * len(losses) for k, losses in zip(explorers, exploration.losses, strict=True)
+        )
+        dense = torch.ones_like(cell.problem.initial, dtype=torch.bool)
+        self._exploration = ExplorationRecord(
+            explorers=explorers,
+            bad=cell.bad_in(0)[exploration.clients.cpu()].tolist(),
+            agreement=exploration.agreement.tolist(),
+            kept=exploration.kept.tolist(),
+            losses=[list(row) for row in exploration.losses],
+            bytes=exploration_bytes(cell.problem.layout, len(explorers)),
+            flops=self.costs.training(dense, samples).dense,
+        )
+        self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
+
+    def add(self, outcome: Outcome, test: tuple[float, float] | None) -> None:
+        """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
+        layout, protocol = self.cell.problem.layout, self.cell.protocol
+        hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
+        spread = outcome.sent.var(0, correction=0).mean() if len(outcome.sent) else torch.zeros(())
+        self.events += outcome.events
+        self.rounds.append(
+            RoundRecord(
+                round=outcome.round,
+                participants=outcome.participants,
+                bad=outcome.bad,
+                scores=outcome.scores,
+                trust=outcome.trust,
+                rejected=outcome.rejected,
+                train_loss=outcome.train_loss,
+                test_accuracy=test[0] if test else None,
+                test_loss=test[1] if test and math.isfinite(test[1]) else None,
+                density=float(hidden.float().mean()) if len(hidden) else 1.0,
+                update_variance=float(outcome.delta[outcome.mask].var(correction=0)),
+                client_variance=float(spread),
+                step_norm=float(outcome.delta.norm()),
+                bytes=round_bytes(outcome.mask, layout, len(outcome.participants)),
+                flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
+            )
+        )
+
+    def _layers(self, mask: Tensor) -> list[LayerRecord]:
+        problem = self.cell.problem
+        units: dict[str, tuple[int, int]] = {}
+        if problem.chain is not None:
+            for layer, live in zip(problem.chain.layers, problem.chain.live_units(mask, problem.layout), strict=True):
+                units[layer.weight] = (layer.units, int(live.sum()))
+        return [
+            LayerRecord(
+                name=segment.name,
+                shape=list(segment.shape),
+                hidden=segment.hidden,
+                weights=segment.stop - segment.start,
+                live_weights=int(mask[segment.slice].sum()),
+                units=units.get(segment.name, (None, None))[0],
+                live_units=units.get(segment.name, (None, None))[1],
+            )
+            for segment in problem.layout
+            if segment.kind == "weight"
+        ]
+
+    def _guidance(self, guidance: Guidance | None, mask: Tensor) -> GuidanceRecord | None:
+        if guidance is None or self._initial is None:
+            return None
+        layout, kind = self.cell.problem.layout, self.cell.protocol.guidance.normalisation
+        hidden = layout.prunable.to(mask.device)
+        first = self._initial[hidden].cpu().numpy()
+        last = normalise(guidance.energy, layout, kind)[hidden].cpu().numpy()
+        live = mask[hidden].cpu().numpy()
+        edges = np.linspace(0, 1, _BINS + 1)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(first))[:_SAMPLE])
+        return GuidanceRecord(
+            normalisation=kind,
+            threshold=getattr(self.cell.protocol.pruner, "threshold", None),
+            bin_edges=[round(float(edge), 4) for edge in edges],
+            initial_counts=np.histogram(first, edges)[0].tolist(),
+            final_counts=np.histogram(last, edges)[0].tolist(),
+            sample=[(round(float(first[j]), 4), round(float(last[j]), 4), bool(live[j])) for j in chosen],
+        )
+
+    def _costs(self, mask: Tensor) -> Costs:
+        total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
+        total_flops = Flops(dense=0, sparse=0, compacted=0)
+        if self._exploration is not None:
+            flops = self._exploration.flops  # the dense model is what explores
+            total_bytes = _add(total_bytes, self._exploration.bytes)
+            total_flops = _add(total_flops, Flops(dense=flops, sparse=flops, compacted=flops))
+        for record in self.rounds:
+            total_bytes, total_flops = _add(total_bytes, record.bytes), _add(total_flops, record.flops)
+        return Costs(
+            bytes=total_bytes, flops=total_flops, model_flops=self.costs.forward(mask), compaction=self.costs.compaction
+        )
+
+    def close(self, mask: Tensor, guidance: Guidance | None, trainer: Trainer, seconds: float) -> RunRecord:
+        """The record of the whole run."""
+        cell = self.cell
+        final = self.rounds[-1]
+        assert final.test_accuracy is not None
+        return RunRecord(
+            cell=cell.key,
+            config=cell.config,
+            axes=cell.axes,
+            algorithm=cell.algorithm,
+            seed=cell.seed,
+            versions=versions(),
+            pipeline=list(PIPELINE),
+            parameters=cell.problem.layout.size,
+            bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
+            client_samples=[len(rows) for rows in cell.problem.clients],
+            trainer=TrainerChoice(kind=trainer.kind, reason=trainer.reason, device=str(trainer.device)),
+            exploration=self._exploration,
+            guidance=self._guidance(guidance, mask),
+            rounds=self.rounds,
+            layers=self._layers(mask),
+            costs=self._costs(mask),
+            detection=detection(self.rounds, cell.bad_clients.nonzero().squeeze(1).tolist()),
+            final_accuracy=final.test_accuracy,
+            final_loss=final.test_loss,
+            events=self.events,
+            timing={
+                "seconds": round(seconds, 4),
+                "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            },
+        )

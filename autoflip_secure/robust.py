@@ -1,0 +1,42 @@
+"""Order statistics on rows: medians, quantiles and cosines that the scores are made of."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TINY = 1e-12
+
+
+def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
+    """Linearly interpolated quantile of the entries that are not NaN; NaN when there is none. Any length.
+
+    >>> float(quantile(torch.tensor([0.0, 1.0, float("nan"), 3.0]), 0.5))
+    1.0
+    """
+    x = x[~x.isnan()].sort().values
+    if len(x) == 0:
+        return torch.tensor(torch.nan, device=x.device)
+    position = q * (len(x) - 1)
+    low = int(position)
+    high = min(low + 1, len(x) - 1)
+    return x[low] + (x[high] - x[low]) * (position - low)
+
+
+def median_rows(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " params"]:
+    """Coordinate-wise median over rows; the mean of the middle two when their number is even."""
+    ordered = rows.sort(dim=0).values
+    n = len(rows)
+    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+
+
+def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
+    """1.4826 · median |x - centre|: a standard deviation that outliers do not move (consistent for Gaussian data)."""
+    return 1.4826 * quantile((x - centre).abs(), 0.5)
+
+
+def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
+    """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
+    product = (rows * reference).sum(-1)
+    return product / (rows.norm(dim=-1) * reference.norm(dim=-1)).clamp_min(TINY)

@@ -1,0 +1,19 @@
+r"""FedAvg (McMahan et al. 2017, Algorithm 1): the mean of the updates, weighted with the clients' numbers of samples.
+
+.. math:: \Delta = \sum_k \frac{n_k}{\sum_l n_l} u_k
+"""
+
+from typing import Any, Literal
+
+from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+
+
+class Mean(Aggregator):
+    """FedAvg: mean weighted with numbers of samples; trusts everybody."""
+
+    kind: Literal["mean"] = "mean"
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round."""
+        trust = view.samples / view.samples.sum()
+        return Aggregate(trust @ view.updates, trust, None, state)
