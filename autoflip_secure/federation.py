@@ -306,12 +306,10 @@ def _explore(cells: Sequence[Cell], trainer: Trainer) -> list[tuple[Exploration,
     first = cells[0]
     deviations = [torch.zeros(len(d), first.problem.layout.size, device=first.problem.initial.device) for d in drawn]
     losses: list[list[list[float]]] = [[[] for _ in d] for d in drawn]
-    if all(c.patience is None for c in config):
-        stages = [(config[0].epochs, jobs)]
-    else:
-        stages = [(1, jobs)] * config[0].epochs
+    at_once = all(c.patience is None for c in config)
+    stages = [config[0].epochs] if at_once else [1] * config[0].epochs
     best = {(i, row): (math.inf, 0) for i, row, _ in jobs}
-    for number, (epochs, _) in enumerate(stages):
+    for number, epochs in enumerate(stages):
         running = [
             (
                 i,

@@ -98,9 +98,7 @@ class Layout:
 
     def tensors(self, rows: Tensor) -> dict[str, Tensor]:
         """Named views into ``rows`` of shape (..., params): each of shape (..., *segment.shape)."""
-        return {
-            s.name: rows[..., s.slice].unflatten(-1, s.shape or (1,)).reshape(*rows.shape[:-1], *s.shape) for s in self
-        }
+        return {s.name: rows[..., s.slice].reshape((*rows.shape[:-1], *s.shape)) for s in self}
 
     def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
         """Inverse of :meth:`tensors` for a single model: a new vector of shape (params,)."""
@@ -136,8 +134,8 @@ class Layout:
         if not every:
             raise UnsupportedModelError(f"{type(module).__name__} has no parameters; give a model that can be trained")
         homes: dict[int, set[str]] = {}
-        for _, tensor, layer in every:
-            homes.setdefault(id(tensor), set()).add(layer)
+        for _, parameter, layer in every:
+            homes.setdefault(id(parameter), set()).add(layer)
         weighted = {n for _, p, n in every if p.dim() >= 2 and not isinstance(owners[n], _NORMS)}
         order = _order(module, owners)
         output = next((n for n in reversed(order) if n in weighted), None)
@@ -145,13 +143,13 @@ class Layout:
         normalised = {n for n, following in pairwise(order) if isinstance(owners[following], _NORMS)}
         segments: list[Segment] = []
         start = 0
-        named: list[tuple[str, Tensor, bool]] = [(n, p, False) for n, p in module.named_parameters()]
-        named += [(n, b, True) for n, b in module.named_buffers() if b.is_floating_point() and n in saved]
-        for name, tensor, is_buffer in named:
+        named: dict[str, Tensor] = dict(module.named_parameters())
+        named.update((n, b) for n, b in module.named_buffers() if b.is_floating_point() and n in saved)
+        for name, tensor in named.items():
             layer = name.rpartition(".")[0]
             homes_of = homes.get(id(tensor), {layer})
             kind: Kind = "bias"
-            if is_buffer:
+            if not isinstance(tensor, nn.Parameter):
                 kind = "buffer"
             elif isinstance(owners[layer], _NORMS):
                 kind = "norm"

@@ -1,7 +1,7 @@
 r"""Radial agreement (``autoflip_plus``, ours): what a client's update does to the current weights *along themselves*.
 
-For a softmax output layer :math:`-\langle \nabla L, w_{out} \rangle = \sum_i (q_i - p_i) f_i`: positive when the client's
-labels agree with what the model believes, negative when they contradict it, whichever classes the client owns.
+For a softmax output layer :math:`-\langle \nabla L, w_{out} \rangle = \sum_i (q_i - p_i) f_i`: positive when the
+client's labels agree with what the model believes, negative when they contradict it, whichever classes the client owns.
 
 .. math::
     R_k = \mathrm{mean}_l \cos(u_k^l, w^l), \quad x_k = \bar R_k / Q_{0.6}(\bar R), \quad
@@ -73,7 +73,7 @@ def radial_cosine(updates: Tensor, weights: Tensor, layout: Layout) -> Float[Ten
 
 
 class RadialAgreement(Aggregator):
-    """Mean weighted with radial agreement: keeps clients whose labels agree with the model, whatever classes they own."""
+    """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
 
     kind: Literal["radial"] = "radial"
     needs_guidance: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one JSON document with a schema number. Reports are views of records and of nothing else."""
+"""What a run leaves behind: one JSON document with a schema number. Reports are views of records, nothing else."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class GuidanceRecord(_Record):
 class Detection(_Record):
     """Agreement scores as a detector of bad participants, measured afterwards. None where undefined (one class only).
 
-    Pooled over all (round, participant) pairs; ``flagged`` means score < 0.5. ``client_auc`` uses each client's mean score.
+    Pooled over all (round, participant) pairs; flagged means score < 0.5. ``client_auc`` uses each client's mean score.
     """
 
     auc: float | None

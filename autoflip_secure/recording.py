@@ -62,6 +62,20 @@ def _add(total: Any, more: Any) -> Any:
     return type(total)(**{name: None if a is None or b is None else a + b for name, (a, b) in pairs.items()})
 
 
+def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
+    """Variance of the step's live coordinates (it is zero elsewhere)."""
+    live = float(mask.sum())
+    mean = float(step.sum()) / live
+    return max(float(step.square().sum()) / live - mean**2, 0.0)
+
+
+def variance_between_clients(rows: Tensor) -> float:
+    """Mean over coordinates of the variance between the rows: (mean ||u_k||² - ||mean u||²) / params."""
+    if len(rows) == 0:
+        return 0.0
+    return max(float(rows.square().sum() / len(rows) - rows.mean(0).square().sum()) / rows.shape[1], 0.0)
+
+
 def versions() -> dict[str, str]:
     """Versions that numbers may depend on."""
     return {
@@ -107,7 +121,6 @@ class Logbook:
         """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
         layout, protocol = self.cell.problem.layout, self.cell.protocol
         hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
-        spread = outcome.sent.var(0, correction=0).mean() if len(outcome.sent) else torch.zeros(())
         self.events += outcome.events
         self.rounds.append(
             RoundRecord(
@@ -121,8 +134,8 @@ class Logbook:
                 test_accuracy=test[0] if test else None,
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 density=float(hidden.float().mean()) if len(hidden) else 1.0,
-                update_variance=float(outcome.delta[outcome.mask].var(correction=0)),
-                client_variance=float(spread),
+                update_variance=variance_over_coordinates(outcome.delta, outcome.mask),
+                client_variance=variance_between_clients(outcome.sent),
                 step_norm=float(outcome.delta.norm()),
                 bytes=round_bytes(outcome.mask, layout, len(outcome.participants)),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),

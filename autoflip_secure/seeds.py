@@ -1,6 +1,6 @@
 """Randomness by address: every draw has a purpose, a round and a client, so adding one draw never shifts another.
 
-Algorithms compared at one seed therefore see the same partition, initial weights, cohorts, mini-batches and bad clients.
+Algorithms compared at one seed therefore see the same partition, initial weights, cohorts, batches and bad clients.
 """
 
 from enum import IntEnum

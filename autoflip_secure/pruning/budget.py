@@ -1,15 +1,17 @@
 r"""The budgeted hybrid mask (``autoflip_plus``, ours): T_p sets budgets, whole units go first, then weights.
 
-1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that needs at most C.
-2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the unit's incoming
-   and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating ones go.
-3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected tensor the
-   share delta with the largest D_0 is kept. Filters stay whole.
+1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that needs at
+   most C.
+2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the unit's
+   incoming and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating ones go.
+3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected tensor
+   the share delta with the largest D_0 is kept. Filters stay whole.
 4. every output unit is scaled back to its norm, by at most 5. The mask is static from round 0.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -54,7 +56,7 @@ def unit_guidance(chain: Chain, layout: Layout, exploration: Exploration) -> lis
     energies = normalised_energy(exploration.deviations[exploration.kept])
     blocks = chain.blocks(energies, layout)  # (explorers, units, inputs, fan)
     guidance = []
-    for incoming, outgoing in zip(blocks[:-1], blocks[1:], strict=True):
+    for incoming, outgoing in pairwise(blocks):
         product = incoming.mean((-1, -2)) * outgoing.mean((-1, -3))
         x = product.pow(0.25).mean(0) + 1e-9
         middle = x.median()  # the lower one

@@ -3,7 +3,7 @@ r"""The paper's mask: weights whose guidance is below T_p go, then units that lo
 .. math:: M = [G \ge T_p] \quad\text{and later}\quad \text{prune } j \text{ if } G(D)_j \min(1, A_j/\bar A) < T_p / 2
 
 Biases, normalisation parameters, the output layer and the first convolution are exempt until their unit dies. Whenever
-the mask shrinks, each weight tensor is scaled back to the norm it had, which is what keeps the pruned network trainable.
+the mask shrinks, each weight tensor is scaled back to the norm it had: that keeps the pruned network trainable.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+# make demo      a report on real digits: FedAvg beside AutoFLIP under bad clients
+# make test      style, types, layers, tests
+# Both install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+# CrypTen asks for the retired name of scikit-learn, whose installer refuses without this.
+INSTALL := SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# One thread per process: cells run side by side, and numbers do not depend on the machine.
+export OMP_NUM_THREADS ?= 1
+# Extra arguments for pytest: make test ARGS="-k store"
+ARGS ?=
+JOBS ?= 2
+
+.PHONY: demo test test-all check bench format clean
+.DEFAULT_GOAL := demo
+
+demo: $(STAMP)
+	@$(BIN)/python -m autoflip_secure demo
+
+test: check
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal $(ARGS)
+
+test-all: check
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --doctest-modules autoflip_secure attacks defenses scenarios reports -q
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks -q --benchmark-only -s $(ARGS)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || { \
+	  command -v $(PYTHON) >/dev/null 2>&1 || { echo "There is no '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 2; }; \
+	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv), or name another Python: make PYTHON=…" >&2; exit 2; }; \
+	  echo "Creating .venv and installing (a few minutes, several GB, once) …"; \
+	  rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@$(INSTALL) -e '.[secure,test]'
+	@touch $@

@@ -1,0 +1,14 @@
+"""``python -m autoflip_secure`` and the console script."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from autoflip_secure.cli import app
+
+    app(prog_name="autoflip-secure")
+
+
+if __name__ == "__main__":
+    main()

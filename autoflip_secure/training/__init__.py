@@ -1,0 +1,21 @@
+"""Local training of many clients: stacked in one program, or one at a time, with the same numbers.
+
+Both trainers take the same jobs and draw mini-batches from the same addresses, so their updates are equal within float
+rounding; which of them runs is a question of speed and of what the model allows (:func:`choose_trainer`).
+"""
+
+from autoflip_secure.training.base import Trainer
+from autoflip_secure.training.choice import STACKED_LIMIT, choose_trainer, stackable
+from autoflip_secure.training.evaluation import evaluate
+from autoflip_secure.training.sequential import SequentialTrainer
+from autoflip_secure.training.stacked import StackedTrainer
+
+__all__ = [
+    "STACKED_LIMIT",
+    "SequentialTrainer",
+    "StackedTrainer",
+    "Trainer",
+    "choose_trainer",
+    "evaluate",
+    "stackable",
+]

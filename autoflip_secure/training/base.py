@@ -1,0 +1,128 @@
+"""What every trainer is: jobs in, updates and losses out; and the mini-batch order that all of them share."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import ClientJob, Schedule, Trained
+from autoflip_secure.parameters import Layout
+from autoflip_secure.seeds import Purpose, generator
+
+
+class Trainer(ABC):
+    """Trains clients on their own data. ``reason`` says in a sentence why this trainer was taken."""
+
+    kind: ClassVar[Literal["stacked", "sequential"]]
+
+    def __init__(self, reason: str = "asked for", device: torch.device | str = "cpu") -> None:
+        self.reason = reason
+        self.device = torch.device(device)
+
+    def train(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        x: Shaped[Tensor, "rows ..."],
+        jobs: Sequence[ClientJob],
+        schedule: Schedule,
+    ) -> Trained:
+        """Train every job from its own start; jobs may be of many cells and differ in size, mask, start and seed.
+
+        Args:
+            module: the architecture, as a template: its weights and its mode are neither read nor changed.
+            layout: the layout of ``module``.
+            x: the whole training set, best already on :attr:`device`; jobs name rows of it.
+            jobs: the clients; labels come with the job.
+            schedule: optimiser, batch size and epochs, the same for all jobs.
+
+        Returns:
+            ``updates`` (jobs, params) = end - start, where the start is the masked one (zero where ``mask`` is False),
+            float32, on the device of the jobs' ``start``; ``losses`` (jobs, epochs): mean over a job's samples of the
+            training loss, each at the moment its batch was used.
+
+        Raises:
+            InputError: a job has no samples, or a start that does not fit the layout.
+        """
+        for job in jobs:
+            _check(job, layout)
+        if not jobs:
+            return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
+        with precise(self.device):
+            ends, losses = self._train(
+                working_copy(module, self.device).train(), layout, x.to(self.device), jobs, schedule
+            )
+        home = jobs[0].start.device
+        starts = torch.stack([masked_start(job).to(home) for job in jobs])
+        return Trained(ends.to(home) - starts, losses.to(home))
+
+    @abstractmethod
+    def _train(
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+    ) -> tuple[Tensor, Tensor]:
+        """End weights (jobs, params) and losses (jobs, epochs); ``net`` is a private copy in training mode."""
+
+
+def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:
+    """Order in which the job's samples are used: a permutation per epoch, from one generator at (BATCHES, *address)."""
+    source = generator(job.seed, Purpose.BATCHES, *job.address)
+    return torch.stack([torch.randperm(len(job.samples), generator=source) for _ in range(epochs)])
+
+
+def masked_start(job: ClientJob) -> Float[Tensor, " params"]:
+    """The job's start with zeros where its mask is False."""
+    return job.start if job.mask is None else torch.where(job.mask, job.start, torch.zeros_like(job.start))
+
+
+def working_copy(module: nn.Module, device: torch.device) -> nn.Module:
+    """A private copy on ``device``, so that nobody's module changes weights, mode or place."""
+    return copy.deepcopy(module).to(device)
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module by the names that a :class:`Layout` uses."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def resolve_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """``auto`` is the GPU when there is one, else the CPU.
+
+    Raises:
+        InputError: ``cuda`` without a GPU that torch can use.
+    """
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return torch.device("cuda" if available else "cpu")
+    if device == "cuda" and not available:
+        raise InputError(
+            "device = 'cuda', but torch finds no GPU here; set device: auto or device: cpu, "
+            "or install a CUDA build of torch"
+        )
+    return torch.device(device)
+
+
+def precise(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On a GPU: convolutions in full float32 by deterministic kernels, so that stacked and sequential agree."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _check(job: ClientJob, layout: Layout) -> None:
+    if len(job.samples) == 0:
+        raise InputError(
+            f"the client at address {job.address} has 0 samples; every client needs at least 1: change the partition"
+        )
+    if job.start.shape != (layout.size,):
+        raise InputError(
+            f"the start of the client at address {job.address} has shape {tuple(job.start.shape)}; "
+            f"the model needs ({layout.size},): use a layout and a start of the same model"
+        )

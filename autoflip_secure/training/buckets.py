@@ -1,0 +1,88 @@
+r"""Which jobs are stacked together, and how much of the stack is waste.
+
+A job with :math:`n` samples, batch size :math:`B`, :math:`E` epochs takes :math:`E \lceil n / W \rceil` steps of width
+
+.. math:: W = B \text{ if } n \ge B, \text{ else } \min(B, 2^{\lceil \log_2 n \rceil})
+
+The width depends on the job alone, never on its neighbours, so the numbers of a job do not depend on them either. Jobs
+of one width are sorted by their number of steps; a bucket is a run of them. A job that is done leaves the stack, so the
+only waste is the padding of partial batches, and the second row of a stack in which a single job is left
+(:data:`FEWEST`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autoflip_secure.interfaces import Schedule
+
+FEWEST = 2
+"""Rows of a stack at least: convolution libraries round differently for a stack of one (measured), so there is none."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Jobs of one width, most steps first."""
+
+    jobs: tuple[int, ...]  # positions in the list of jobs
+    steps: tuple[int, ...]  # of each job, not increasing
+    width: int  # samples of a batch, padding included
+
+    @property
+    def rows(self) -> int:
+        """Rows of the stack at its start."""
+        return max(len(self.jobs), FEWEST)
+
+    def stretches(self) -> Iterator[tuple[int, int, int, int]]:
+        """(first step, stop step, active jobs in it, active jobs after it), in order of time."""
+        first, active = 0, len(self.jobs)
+        while active:
+            stop = self.steps[active - 1]
+            after = active
+            while after and self.steps[after - 1] == stop:
+                after -= 1
+            yield first, stop, active, after
+            first, active = stop, after
+
+    @property
+    def slots(self) -> int:
+        """Samples that are computed, padding included."""
+        return sum((stop - first) * max(active, FEWEST) * self.width for first, stop, active, _ in self.stretches())
+
+
+def width(size: int, batch_size: int) -> int:
+    """Width of the batches of a job with ``size`` samples.
+
+    >>> [width(n, 16) for n in (1, 3, 4, 9, 16, 40)]
+    [1, 4, 4, 16, 16, 16]
+    """
+    return batch_size if size >= batch_size else min(batch_size, 1 << (size - 1).bit_length())
+
+
+def plan(sizes: Sequence[int], schedule: Schedule, parameters: int, activations: int, budget: int) -> list[Bucket]:
+    """Buckets such that one step of a stack touches about ``budget`` floats: weights and activations.
+
+    Args:
+        sizes: samples of each job.
+        schedule: batch size and epochs.
+        parameters: P of one model.
+        activations: floats that one sample's forward keeps for its backward.
+        budget: floats per step; what fits the processor's caches is fastest.
+    """
+    widths = [width(size, schedule.batch_size) for size in sizes]
+    steps = [schedule.epochs * -(-size // w) for size, w in zip(sizes, widths, strict=True)]
+    order = sorted(range(len(sizes)), key=lambda job: (-widths[job], -steps[job], job))
+    buckets: list[Bucket] = []
+    while order:
+        common = widths[order[0]]
+        most = max(FEWEST, budget // (parameters + common * activations))
+        taken = [job for job in order[:most] if widths[job] == common]
+        order = order[len(taken) :]
+        buckets.append(Bucket(tuple(taken), tuple(steps[job] for job in taken), common))
+    return buckets
+
+
+def padding_waste(sizes: Sequence[int], schedule: Schedule, buckets: Sequence[Bucket]) -> float:
+    """Samples computed / samples used, at least 1."""
+    return sum(bucket.slots for bucket in buckets) / (schedule.epochs * sum(sizes))

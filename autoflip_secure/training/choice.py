@@ -1,0 +1,144 @@
+"""Stacked or one at a time: what the model allows, and what is faster.
+
+Measured on one core: stacking wins up to about a million parameters; above, the weights of a few models no longer fit
+the caches and it loses (0.7-0.8 of the speed of one at a time).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Literal
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.parameters import Layout
+from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
+from autoflip_secure.training.sequential import SequentialTrainer
+from autoflip_secure.training.stacked import StackedTrainer, stacked_forward
+
+STACKED_LIMIT = 1_000_000
+"""Parameters up to which ``auto`` stacks."""
+
+_TOLERANCE = 1e-4  # of a stacked forward against a plain one, relative to the largest score
+
+
+def choose_trainer(
+    module: nn.Module,
+    layout: Layout,
+    sample: Shaped[Tensor, "batch ..."],
+    kind: Literal["auto", "stacked", "sequential"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+) -> Trainer:
+    """The trainer for a model, with the reason of the choice.
+
+    Args:
+        module: the model; left as it is.
+        layout: its layout.
+        sample: one or more inputs, batch dimension first.
+        kind: ``auto`` stacks what can be stacked and has at most :data:`STACKED_LIMIT` parameters.
+        device: ``auto`` takes the GPU when there is one.
+
+    Raises:
+        InputError: ``cuda`` without a GPU.
+        UnsupportedModelError: ``stacked`` was asked for and the model cannot be stacked, or its output is not one row
+            of class scores per sample.
+    """
+    where = resolve_device(device)
+    if kind == "sequential":
+        _scores(_trial(module), _two_rows(sample))
+        return SequentialTrainer("asked for", where)
+    problem = stackable(module, sample)
+    if kind == "stacked":
+        if problem is not None:
+            raise UnsupportedModelError(
+                f"trainer = 'stacked' cannot train {type(module).__name__}: {problem}; "
+                "set trainer: auto or trainer: sequential"
+            )
+        return StackedTrainer("asked for", where)
+    size = f"{layout.size:,} parameters"
+    if problem is not None:
+        return SequentialTrainer(f"the model cannot be stacked: {problem}", where)
+    if layout.size > STACKED_LIMIT:
+        return SequentialTrainer(f"{size}, above {STACKED_LIMIT:,} one client at a time is faster", where)
+    return StackedTrainer(f"{size}, up to {STACKED_LIMIT:,} stacking is faster, and the model can be stacked", where)
+
+
+def stackable(module: nn.Module, sample: Shaped[Tensor, "batch ..."]) -> str | None:
+    """Why ``module`` cannot be trained in a stack, or None when it can.
+
+    Found out by trial on a copy, in training mode, on two inputs: random draws (active Dropout), running statistics
+    that move, outputs that depend on the rest of the batch (BatchNorm), or an operation that ``vmap`` does not know.
+
+    Raises:
+        UnsupportedModelError: the output is not one row of class scores per sample.
+    """
+    net, pair = _trial(module), _two_rows(sample)
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            return f"layer {name!r} ({type(layer).__name__}) normalises over the batch"
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with torch.random.fork_rng(devices=[]):
+        generator_before = torch.get_rng_state()
+        plain = _scores(net, pair)
+        drawn = not torch.equal(generator_before, torch.get_rng_state())
+    if drawn:
+        active = [
+            f"{name!r}" for name, m in net.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
+        ]
+        source = f"Dropout in layer {', '.join(active)}" if active else "its forward"
+        return f"{source} draws random numbers while it trains"
+    moved = [name for name, buffer in net.named_buffers() if not torch.equal(buffer, before[name])]
+    if moved:
+        return f"buffer {moved[0]!r} changes while it trains"
+    alone = torch.cat([_scores(net, row.expand_as(pair))[:1] for row in (pair[:1], pair[1:])])
+    if not _close(alone, plain):
+        return "its output for one sample depends on the other samples of the batch"
+    return _vmap_problem(net, pair, plain)
+
+
+def _vmap_problem(net: nn.Module, pair: Tensor, plain: Tensor) -> str | None:
+    named = named_tensors(net)
+    names = [name for name, tensor in named.items() if tensor.is_floating_point()]
+    doubled = [torch.stack([named[name].detach()] * 2) for name in names]
+    leaves = [leaf.requires_grad_() for name, leaf in zip(names, doubled, strict=True) if named[name].requires_grad]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scores = stacked_forward(net, names)(doubled, torch.stack([pair, pair]))
+            torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
+    except Exception as error:  # it is the user's module: it can fail in any way
+        return f"vmap refuses it ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
+    if any("performance drop" in str(warning.message) for warning in caught):
+        return "vmap has no fast rule for one of its operations"
+    if not _close(scores.detach()[1], plain):
+        return "its stacked output differs from its plain one"
+    return None
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() <= _TOLERANCE * (1 + other.abs().max()))
+
+
+def _trial(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).cpu().train()
+
+
+def _two_rows(sample: Tensor) -> Tensor:
+    first = sample[:1].detach().cpu()
+    return torch.cat([first, first + 1 if first.is_floating_point() else torch.zeros_like(first)])
+
+
+def _scores(net: nn.Module, inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        scores = net(inputs)
+    if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(inputs):
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise UnsupportedModelError(
+            f"{type(net).__name__} gives {shape} for {len(inputs)} inputs; "
+            f"it must give one row of class scores per input, shape ({len(inputs)}, classes)"
+        )
+    return scores

@@ -1,0 +1,99 @@
+"""Accuracy and loss of many models on one test set: stacked where possible, one model at a time otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from autoflip_secure.parameters import Layout
+from autoflip_secure.training.base import precise, working_copy
+from autoflip_secure.training.buckets import FEWEST
+from autoflip_secure.training.choice import STACKED_LIMIT
+from autoflip_secure.training.stacked import BUDGET, cross_entropy, probe, stacked_forward
+
+SAMPLES = 128
+"""Samples per forward; fixed, so that a model's numbers do not depend on how many models are evaluated."""
+
+Forward = Callable[
+    [Tensor, Tensor], Tensor
+]  # rows (models, params), inputs (batch, *features) -> (models, batch, classes)
+
+
+def evaluate(
+    module: nn.Module,
+    layout: Layout,
+    vectors: Float[Tensor, "models params"],
+    x: Shaped[Tensor, "samples ..."],
+    y: Int[Tensor, " samples"],
+) -> tuple[Float[Tensor, " models"], Float[Tensor, " models"]]:
+    """Share of right answers and mean cross-entropy of each model, in evaluation mode, on the device of ``x``.
+
+    Args:
+        module: the architecture; left as it is.
+        layout: its layout.
+        vectors: weights and running statistics of each model.
+        x: inputs.
+        y: true classes.
+
+    Returns:
+        accuracy (models,) in [0, 1] and loss (models,) in nats, float64, on the device of ``vectors``. A model with
+        weights that are not finite gets a loss that is not finite.
+    """
+    if len(vectors) == 0:
+        return vectors.new_zeros(0, dtype=torch.float64), vectors.new_zeros(0, dtype=torch.float64)
+    net = working_copy(module, x.device).eval().requires_grad_(False)
+    with torch.no_grad(), precise(x.device):
+        forward = _stacked(net, layout)
+        if layout.size > STACKED_LIMIT or not _works(forward, vectors, x):
+            forward = _one_at_a_time(net, layout)
+        height = _height(module, layout, x)
+        parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
+    accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
+    return accuracy, loss
+
+
+def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    models = len(rows)
+    if models < FEWEST:
+        rows = rows.expand(FEWEST, -1)
+    right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
+    loss = torch.zeros_like(right)
+    for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
+        scores = forward(rows, inputs)
+        right += (scores.argmax(-1) == targets).sum(1)
+        loss += cross_entropy(scores, targets.expand(len(rows), -1)).double().sum(1)
+    return torch.stack([right, loss])[:, :models] / len(y)
+
+
+def _height(module: nn.Module, layout: Layout, x: Tensor) -> int:
+    activations, _ = probe(working_copy(module, x.device).eval(), x[:1])
+    return int(max(FEWEST, BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)))
+
+
+def _stacked(net: nn.Module, layout: Layout) -> Forward:
+    run = stacked_forward(net, [segment.name for segment in layout])
+
+    def forward(rows: Tensor, inputs: Tensor) -> Tensor:
+        named = layout.tensors(rows)
+        return run([named[segment.name] for segment in layout], inputs.expand(len(rows), *inputs.shape))
+
+    return forward
+
+
+def _one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
+    def forward(rows: Tensor, inputs: Tensor) -> Tensor:
+        return torch.stack([functional_call(net, layout.tensors(row), (inputs,)) for row in rows])
+
+    return forward
+
+
+def _works(forward: Forward, vectors: Tensor, x: Tensor) -> bool:
+    try:
+        forward(vectors[:1].to(x.device).expand(FEWEST, -1), x[:1])
+    except Exception:  # whatever it is, one model at a time is the way that a module is made for
+        return False
+    return True

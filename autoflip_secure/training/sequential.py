@@ -1,0 +1,116 @@
+"""One client at a time, with ``torch.optim``: the reference, and the way for models that cannot be stacked.
+
+Running statistics (BatchNorm) are coordinates of the flat vector like any other: ``end - start`` carries their change.
+What the forward draws at random (Dropout) comes from the address (FORWARD, *address) of the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.parameters import Layout
+from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.base import Trainer, batch_order, masked_start, named_tensors
+
+
+class SequentialTrainer(Trainer):
+    """Clients one after the other on one reused module, with torch's own optimisers."""
+
+    kind = "sequential"
+
+    def _train(
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+    ) -> tuple[Tensor, Tensor]:
+        named = named_tensors(net)
+        tensors = [named[segment.name] for segment in layout]
+        counters = [(b, b.clone()) for b in net.buffers() if not b.is_floating_point()]  # e.g. num_batches_tracked
+        trained = [p for p in net.parameters() if p.requires_grad]
+        names = [name for name, p in net.named_parameters() if p.requires_grad]
+        optimizer = _optimizer(trained, schedule)
+        ends = torch.empty(len(jobs), layout.size, device=self.device)
+        losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
+        for row, job in enumerate(jobs):
+            with torch.no_grad():
+                starts = layout.tensors(masked_start(job))
+                torch._foreach_copy_(tensors, [starts[segment.name].to(self.device) for segment in layout])
+                for counter, initial in counters:
+                    counter.copy_(initial)
+            optimizer.state.clear()
+            masks = None
+            if job.mask is not None:
+                views = layout.tensors(job.mask.to(self.device, torch.float32))
+                masks = [views[name] for name in names]
+            with forward_randomness(job, self.device):
+                losses[row] = self._fit(net, optimizer, trained, masks, x, job, schedule)
+            with torch.no_grad():
+                ends[row] = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        return ends, losses
+
+    def _fit(
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        trained: list[nn.Parameter],
+        masks: list[Tensor] | None,
+        x: Tensor,
+        job: ClientJob,
+        schedule: Schedule,
+    ) -> Tensor:
+        samples, labels = job.samples.to(self.device), job.labels.to(self.device)
+        size, epochs = schedule.batch_size, []
+        for order in batch_order(job, schedule.epochs).to(self.device):
+            total = torch.zeros((), device=self.device)
+            inputs, targets = x[samples[order]], labels[order]
+            for xs, ys in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
+                for parameter in trained:  # optimizer.zero_grad, without its bookkeeping
+                    parameter.grad = None
+                loss = F.cross_entropy(_scores(net, xs, job, schedule), ys)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if masks is not None:
+                    pairs = [(p.grad, mask) for p, mask in zip(trained, masks, strict=True) if p.grad is not None]
+                    torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
+                optimizer.step()
+                total += loss.detach() * len(ys)
+            epochs.append(total / len(order))
+        return torch.stack(epochs)
+
+
+@contextmanager
+def forward_randomness(job: ClientJob, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generator is at the job's address (FORWARD, *address); outside it is as it was."""
+    seed = generator(job.seed, Purpose.FORWARD, *job.address).initial_seed()
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def _optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay, foreach=True)
+    return torch.optim.SGD(
+        parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay, foreach=True
+    )
+
+
+def _scores(net: nn.Module, xs: Tensor, job: ClientJob, schedule: Schedule) -> Tensor:
+    try:
+        scores: Tensor = net(xs)
+    except ValueError as error:
+        if len(xs) > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise UnsupportedModelError(
+            f"BatchNorm cannot train on one sample, and the client at address {job.address} with {len(job.samples)} "
+            f"samples gets such a batch at batch_size = {schedule.batch_size}; choose another batch size, "
+            "or a model with GroupNorm"
+        ) from error
+    return scores

@@ -1,0 +1,90 @@
+r"""One optimiser step of many models at once: the updates of ``torch.optim.SGD`` and ``Adam`` on stacked leaves.
+
+.. math::
+    \text{SGD:} \quad & v \leftarrow \mu v + (g + \lambda w), \quad w \leftarrow w - \eta v \\
+    \text{Adam:} \quad & m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad
+        v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+        w \leftarrow w - \eta \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+Every operation is elementwise, so a model's step does not depend on the other models of the stack.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.interfaces import Schedule
+
+
+class StackedOptimizer(ABC):
+    """Steps stacked leaves in place. ``narrow`` keeps the state of the first models only."""
+
+    @abstractmethod
+    def narrow(self, rows: int) -> None:
+        """From now on only the first ``rows`` models are stepped."""
+
+    @abstractmethod
+    def step(self, leaves: list[Tensor], grads: list[Tensor]) -> None:
+        """Change ``leaves`` in place. Call under ``torch.no_grad()``."""
+
+
+class StackedSgd(StackedOptimizer):
+    """SGD with momentum and coupled weight decay, as in ``torch.optim.SGD``."""
+
+    def __init__(self, schedule: Schedule, leaves: list[Tensor]) -> None:
+        self.lr, self.momentum, self.decay = schedule.lr, schedule.momentum, schedule.weight_decay
+        self.velocity = [torch.zeros_like(leaf) for leaf in leaves] if self.momentum else []
+
+    def narrow(self, rows: int) -> None:
+        """Keep the first ``rows`` models."""
+        self.velocity = [v[:rows] for v in self.velocity]
+
+    def step(self, leaves: list[Tensor], grads: list[Tensor]) -> None:
+        """One step, in place."""
+        if self.decay:
+            grads = list(torch._foreach_add(grads, leaves, alpha=self.decay))
+        if self.momentum:
+            torch._foreach_mul_(self.velocity, self.momentum)
+            torch._foreach_add_(self.velocity, grads)
+            grads = self.velocity
+        torch._foreach_add_(leaves, grads, alpha=-self.lr)
+
+
+class StackedAdam(StackedOptimizer):
+    """Adam with coupled weight decay, as in ``torch.optim.Adam`` with its default betas and epsilon."""
+
+    betas = (0.9, 0.999)
+    epsilon = 1e-8
+
+    def __init__(self, schedule: Schedule, leaves: list[Tensor]) -> None:
+        self.lr, self.decay, self.steps = schedule.lr, schedule.weight_decay, 0
+        self.first = [torch.zeros_like(leaf) for leaf in leaves]
+        self.second = [torch.zeros_like(leaf) for leaf in leaves]
+
+    def narrow(self, rows: int) -> None:
+        """Keep the first ``rows`` models."""
+        self.first = [m[:rows] for m in self.first]
+        self.second = [v[:rows] for v in self.second]
+
+    def step(self, leaves: list[Tensor], grads: list[Tensor]) -> None:
+        """One step, in place."""
+        self.steps += 1
+        if self.decay:
+            grads = list(torch._foreach_add(grads, leaves, alpha=self.decay))
+        beta1, beta2 = self.betas
+        torch._foreach_lerp_(self.first, grads, 1 - beta1)
+        torch._foreach_mul_(self.second, beta2)
+        torch._foreach_addcmul_(self.second, grads, grads, 1 - beta2)
+        scale = torch._foreach_sqrt(self.second)
+        torch._foreach_div_(scale, sqrt(1 - beta2**self.steps))
+        torch._foreach_add_(scale, self.epsilon)
+        torch._foreach_addcdiv_(leaves, self.first, scale, -self.lr / (1 - beta1**self.steps))
+
+
+def stacked_optimizer(schedule: Schedule, leaves: list[Tensor]) -> StackedOptimizer:
+    """The stacked twin of the schedule's optimiser."""
+    return StackedAdam(schedule, leaves) if schedule.optimizer == "adam" else StackedSgd(schedule, leaves)

@@ -1,0 +1,133 @@
+"""Every comparison the report prints: each condition and algorithm beside the baseline, and each algorithm over all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from reports.statistics import Interval, Paired, Verdict, holm, mean_interval, paired
+from reports.study import Condition, Study
+
+
+@dataclass(frozen=True)
+class Row:
+    """One algorithm under one condition. Holm's p-values are over all rows of the table that have a test."""
+
+    condition: Condition
+    algorithm: str
+    accuracy: Interval
+    against: Paired | None  # None: it is the baseline, or no seed has both
+    t_holm: float | None = None
+    wilcoxon_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One algorithm over all clean, or all attacked, conditions: per seed the mean over conditions, then over seeds."""
+
+    accuracy: Interval
+    against: Paired | None
+    conditions: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of the scoreboard."""
+
+    algorithm: str
+    clean: Summary | None
+    attacked: Summary | None
+    weakest: Row | None  # the condition in which it stands worst against the baseline
+    tally: dict[Verdict, int]  # over the attacked conditions
+    uplink: float | None  # bytes sent by clients in a whole run, as a share of the baseline's
+    flops: dict[str, float]  # training operations (sparse, compacted) as a share of the baseline's dense ones
+
+
+def compare(study: Study) -> list[Row]:
+    """All rows, in reading order, with Holm's correction over this family."""
+    rows = []
+    for condition in study.conditions:
+        base = study.values(condition, study.baseline) if study.baseline else {}
+        for algorithm in study.algorithms:
+            values = study.values(condition, algorithm)
+            if values:
+                pair = None if algorithm == study.baseline else paired(values, base)
+                rows.append(Row(condition, algorithm, mean_interval(list(values.values())), pair))
+    t_holm = holm([r.against.t_p if r.against else None for r in rows])
+    w_holm = holm([r.against.wilcoxon_p if r.against else None for r in rows])
+    return [replace(r, t_holm=t, wilcoxon_holm=w) for r, t, w in zip(rows, t_holm, w_holm, strict=True)]
+
+
+def summarise(study: Study, algorithm: str, conditions: list[Condition]) -> Summary | None:
+    """Mean over ``conditions`` per seed, on the conditions and seeds that the algorithm and the baseline share."""
+    base = study.baseline
+    own = {c: study.values(c, algorithm) for c in conditions}
+    other = {c: study.values(c, base) for c in conditions} if base else own
+    shared = [c for c in conditions if set(own[c]) & set(other[c])]
+    if not shared:
+        return None
+    counts: dict[int, int] = {}
+    for c in shared:
+        for seed in set(own[c]) & set(other[c]):
+            counts[seed] = counts.get(seed, 0) + 1
+    full = [seed for seed, count in sorted(counts.items()) if count == max(counts.values())]
+    used = [c for c in shared if all(seed in own[c] and seed in other[c] for seed in full)]
+    mine = {s: sum(own[c][s] for c in used) / len(used) for s in full}
+    theirs = {s: sum(other[c][s] for c in used) / len(used) for s in full}
+    against = paired(mine, theirs) if base and algorithm != base else None
+    return Summary(mean_interval(list(mine.values())), against, len(used))
+
+
+def standings(study: Study, rows: list[Row]) -> list[Standing]:
+    """The scoreboard, in the order of the algorithms."""
+    clean = [c for c in study.conditions if study.attacks[c.attack]["kind"] == "none"]
+    attacked = [c for c in study.conditions if c not in clean]
+    result = []
+    for algorithm in study.algorithms:
+        own = [r for r in rows if r.algorithm == algorithm and r.against]
+        tally = dict.fromkeys(Verdict, 0)
+        for row in own:
+            if row.against and row.condition in attacked:
+                tally[row.against.verdict] += 1
+        uplink, flops = _costs(study, algorithm)
+        result.append(
+            Standing(
+                algorithm,
+                summarise(study, algorithm, clean),
+                summarise(study, algorithm, attacked),
+                min(own, key=lambda r: r.against.difference.mean if r.against else 0.0, default=None),
+                tally,
+                uplink,
+                flops,
+            )
+        )
+    return result
+
+
+def _costs(study: Study, algorithm: str) -> tuple[float | None, dict[str, float]]:
+    """Shares of the baseline's cost, averaged over the pairs of runs."""
+    if study.baseline is None:
+        return None, {}
+    partner = {
+        (row.facet, row.attack, row.seed): study.records[i].costs
+        for i, row in enumerate(study.cells.itertuples())
+        if row.algorithm == study.baseline
+    }
+    shares: list[dict[str, float]] = []
+    for i, row in enumerate(study.cells.itertuples()):
+        base = partner.get((row.facet, row.attack, row.seed))
+        if row.algorithm != algorithm or base is None or not base.bytes.uplink_values or not base.flops.dense:
+            continue
+        own = study.records[i].costs
+        share = {
+            "uplink": own.bytes.uplink_values / base.bytes.uplink_values,
+            "sparse": own.flops.sparse / base.flops.dense,
+        }
+        if own.flops.compacted is not None:
+            share["compacted"] = own.flops.compacted / base.flops.dense
+        shares.append(share)
+    if not shares:
+        return None, {}
+    means = pd.DataFrame(shares).mean().to_dict()
+    return float(means.pop("uplink")), {str(k): float(v) for k, v in means.items()}

@@ -1,0 +1,194 @@
+"""How well agreement scores tell bad clients from good ones: the scores, and the ROC of "a low score means bad"."""
+
+from __future__ import annotations
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from autoflip_secure.record import RunRecord
+from reports.drawing import left_out
+from reports.labels import shorten
+from reports.statistics import mean_interval, roc
+from reports.study import Condition, Study
+from reports.style import INK, RULE, Palette, Picture, Table, finish, panels
+
+PANELS = 6
+BAD_MARK = "#d1242f"
+
+
+def score_map(study: Study) -> Picture | None:
+    """Client × round: the score of every participant, for one run per scoring algorithm and kind of attack."""
+    chosen = _chosen(study)
+    if not chosen:
+        return None
+    shown = chosen[:PANELS]
+    columns = min(2, len(shown))
+    clients = max(len(run.client_samples) for _, _, run in shown)
+    height = min(4.2, 0.9 + 0.13 * clients)
+    figure, axes = panels(
+        -(-len(shown) // columns), columns, height=height, share_x=False, share_y=False, wide=columns > 1
+    )
+    rows: list[list[object]] = []
+    for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
+        _heat(ax, run)
+        ax.set_title(f"{shorten(algorithm, 24)} · {shorten(condition.attack, 30)}")
+        for entry in run.rounds:
+            for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):
+                rows.append([str(condition), algorithm, run.seed, entry.round, client, "yes" if bad else "no", score])
+    for ax in list(axes.flat)[len(shown) :]:
+        ax.set_visible(False)
+    bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
+    bar.set_label("agreement score (1 counts in full, 0 is filtered)")
+    bar.outline.set_visible(False)
+    facet, seed = shown[0][0].facet, shown[0][2].seed
+    caption = (
+        f"Agreement score of every participant, round by round ({facet}, seed {seed}). Rows are clients; the truly "
+        "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
+        "Blank: not sampled in that round."
+    )
+    columns_ = ["condition", "algorithm", "seed", "round", "client", "bad", "score"]
+    alt = (
+        f"Heat maps of agreement scores, client by round, for {len(shown)} runs; truly bad clients on top. "
+        + _contrast(rows)
+    )
+    notes = left_out(len(chosen), len(shown), "runs")
+    return finish(
+        figure, "agreement-scores", "Agreement scores, client by round", caption, alt, Table(columns_, rows), notes
+    )
+
+
+def _chosen(study: Study) -> list[tuple[Condition, str, RunRecord]]:
+    """The hardest attack of every kind in the first facet that has one; lowest seed; every algorithm that scores."""
+    found = []
+    for kind in study.attack_kinds:
+        condition = next((c for f in study.facets if (c := study.hardest(f, kind))), None)
+        for algorithm in study.algorithms if condition else []:
+            runs = [r for r in study.runs(condition, algorithm) if any(e.scores for e in r.rounds)] if condition else []
+            if runs and condition:
+                found.append((condition, algorithm, runs[0]))
+    order = {a: i for i, a in enumerate([*study.headline, *study.algorithms][::-1])}
+    return sorted(found, key=lambda f: -order[f[1]])
+
+
+def _heat(ax: Axes, run: RunRecord) -> None:
+    bad = set(run.bad_clients)
+    order = sorted(range(len(run.client_samples)), key=lambda k: (k not in bad, k))
+    place = {client: i for i, client in enumerate(order)}
+    image = np.full((len(order), max(e.round for e in run.rounds)), np.nan)
+    for entry in run.rounds:
+        for client, score in zip(entry.participants, entry.scores or [], strict=True):
+            image[place[client], entry.round - 1] = score
+    colours = sns.color_palette("viridis", as_cmap=True)
+    extent = (0.5, image.shape[1] + 0.5, len(order) - 0.5, -0.5)
+    ax.imshow(image, cmap=colours, norm=Normalize(0, 1), aspect="auto", interpolation="nearest", extent=extent)
+    every = -(-len(order) // 30)
+    ax.set_yticks(range(0, len(order), every), [str(order[i]) for i in range(0, len(order), every)], fontsize=7)
+    for i, tick in zip(range(0, len(order), every), ax.get_yticklabels(), strict=True):
+        if order[i] in bad:
+            tick.set_color(BAD_MARK)
+            tick.set_fontweight("bold")
+    if bad:
+        ax.axhline(len(bad) - 0.5, color=INK, lw=0.9)
+        ax.plot([0.5, 0.5], [-0.5, len(bad) - 0.5], color=BAD_MARK, lw=4, clip_on=False, solid_capstyle="butt")
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.set_xlabel("round")
+    ax.set_ylabel("client")
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def _contrast(rows: list[list[object]]) -> str:
+    means = {}
+    for truth in ("yes", "no"):
+        values = [float(str(r[6])) for r in rows if r[5] == truth]
+        means[truth] = f"{np.mean(values):.2f}" if values else "none"
+    return f"Mean score of bad participants {means['yes']}, of the others {means['no']}."
+
+
+def detection_roc(study: Study, palette: Palette) -> Picture | None:
+    """ROC pooled over rounds, participants, seeds and strengths: a panel per kind of attack and facet."""
+    places = [(f, k) for k in study.attack_kinds for f in study.facets]
+    found: dict[tuple[str, str], dict[str, tuple[list[tuple[float, float]], float]]] = {}
+    table: list[list[object]] = []
+    for facet, kind in places:
+        conditions = [c for c in study.conditions if c.facet == facet and study.attacks[c.attack]["kind"] == kind]
+        for algorithm in study.algorithms:
+            runs = [r for c in conditions for r in study.runs(c, algorithm)]
+            points, area = _pooled(runs)
+            if area is None:
+                continue
+            found.setdefault((facet, kind), {})[algorithm] = (points, area)
+        table += [row for c in conditions for a in study.algorithms if (row := _detection_row(study, c, a))]
+    if not found:
+        return None
+    shown = list(found)[:PANELS]
+    columns = min(3, len(study.facets))
+    figure, axes = panels(-(-len(shown) // columns), columns, height=2.9)
+    for ax, (facet, kind) in zip(axes.flat, shown, strict=False):
+        ax.plot([0, 1], [0, 1], color=RULE, lw=1.2)
+        for i, (algorithm, (points, area)) in enumerate(found[facet, kind].items()):
+            x, y = zip(*points, strict=True)
+            colour = palette.colours[algorithm]
+            sns.lineplot(
+                x=x, y=y, ax=ax, color=colour, lw=palette.widths[algorithm], errorbar=None, estimator=None, sort=False
+            )
+            place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
+            label = f"{shorten(algorithm, 18)} {area:.2f}"
+            ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
+        ax.set_title(f"{shorten(facet, 22)} · {shorten(kind.replace('_', ' '), 20)}")
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_ylim(-0.02, 1.02)
+        ax.set_xlabel("honest clients flagged")
+    for ax in list(axes.flat)[len(shown) :]:
+        ax.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("bad clients caught")
+    names = [a for a in study.algorithms if any(a in found[s] for s in shown)]
+    palette.legend(figure, names)
+    caption = (
+        "How well the score separates bad participants from the others: every (round, participant) pair of all seeds "
+        "and strengths of an attack. The diagonal is guessing. The table gives, per condition, the mean over seeds of "
+        "the area (AUC, with its 95 % interval) and the rates at the threshold 0.5, below which a client is flagged."
+    )
+    columns_ = [
+        "facet",
+        "attack",
+        "algorithm",
+        "AUC",
+        "low",
+        "high",
+        "true positive rate",
+        "false positive rate",
+        "AUC by client",
+        "seeds",
+    ]
+    best = max((area, a) for lines in found.values() for a, (_, area) in lines.items())
+    worst = min((area, a) for lines in found.values() for a, (_, area) in lines.items())
+    alt = f"ROC curves in {len(shown)} panels. Areas from {worst[0]:.2f} ({worst[1]}) to {best[0]:.2f} ({best[1]})."
+    notes = left_out(len(found), len(shown), "panels")
+    return finish(figure, "detection", "Detection of bad clients", caption, alt, Table(columns_, table), notes)
+
+
+def _pooled(runs: list[RunRecord]) -> tuple[list[tuple[float, float]], float | None]:
+    scores = [s for r in runs for e in r.rounds if e.scores is not None for s in e.scores]
+    bad = [b for r in runs for e in r.rounds if e.scores is not None for b in e.bad]
+    points, area = roc(scores, bad)
+    if len(points) > 120:  # enough for a smooth line
+        keep = np.unique(np.linspace(0, len(points) - 1, 120).round().astype(int))
+        points = [points[i] for i in keep]
+    return points, area
+
+
+def _detection_row(study: Study, condition: Condition, algorithm: str) -> list[object] | None:
+    found = [r.detection for r in study.runs(condition, algorithm) if r.detection is not None]
+    areas = [d.auc for d in found if d.auc is not None]
+    if not areas:
+        return None
+    area = mean_interval(areas)
+    rates = [
+        float(np.mean(values)) if (values := [v for d in found if (v := getattr(d, name)) is not None]) else None
+        for name in ("true_positive_rate", "false_positive_rate", "client_auc")
+    ]
+    return [condition.facet, condition.attack, algorithm, area.mean, area.low, area.high, *rates, area.n]

@@ -1,0 +1,183 @@
+"""What was pruned: the guidance (Fig. 4 and 6), and what is left of every layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from autoflip_secure.record import GuidanceRecord, RunRecord
+from reports.drawing import left_out
+from reports.labels import shorten
+from reports.study import Condition, Study
+from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
+
+PANELS = 3
+
+
+def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
+    """Per algorithm with guidance, its runs under the first condition (the gentlest) that has some."""
+    found = []
+    for algorithm in sorted(study.algorithms, key=lambda a: a not in study.headline):
+        for condition in study.conditions:
+            runs = [r for r in study.runs(condition, algorithm) if r.guidance is not None]
+            if runs:
+                found.append((algorithm, condition, runs))
+                break
+    return found
+
+
+def _cut(run: RunRecord) -> float | None:
+    """T_p where it is a cut on the guidance; a budget uses it otherwise."""
+    algorithm = run.config.get("algorithm") or {}
+    kind = str((algorithm.get("pruner") or {}).get("kind", "")) if isinstance(algorithm, dict) else ""
+    return None if run.guidance is None or "budget" in kind else run.guidance.threshold
+
+
+def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
+    """Counts of guidance values at the start and at the end, on a logarithmic axis."""
+    found = _guided(study)
+    if not found:
+        return None
+    shown = found[:PANELS]
+    figure, axes = panels(1, len(shown), height=2.6, wide=len(shown) > 1)
+    rows: list[list[object]] = []
+    for ax, (algorithm, condition, runs) in zip(axes[0], shown, strict=True):
+        guides = _same_bins(runs)
+        edges = np.array(guides[0].bin_edges)
+        initial = np.mean([g.initial_counts for g in guides], axis=0)
+        final = np.mean([g.final_counts for g in guides], axis=0)
+        colour = palette.colours[algorithm]
+        ax.stairs(initial, edges, color=colour, fill=True, alpha=0.3, lw=0, label="at the start")
+        ax.stairs(final, edges, color=colour, lw=1.7, label="at the end")
+        cut = _cut(runs[0])
+        if cut is not None:
+            ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
+            ax.text(cut + 0.015, 0.93, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
+        ax.set_yscale("log")
+        powers(ax)
+        ax.set_title(shorten(algorithm))
+        ax.set_xlabel(f"guidance G ({guides[0].normalisation})")
+        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92))
+        for k in range(len(edges) - 1):
+            rows.append(
+                [algorithm, str(condition), edges[k], edges[k + 1], float(initial[k]), float(final[k]), len(guides)]
+            )
+    axes[0, 0].set_ylabel("hidden weights")
+    caption = (
+        f"Histogram of the guidance G of the hidden weights, counts on a logarithmic axis, mean over seeds "
+        f"({shown[0][1]}). Weights below T_p are the ones the landscape calls idle."
+    )
+    alt = f"Histograms of guidance values on a logarithmic axis for {', '.join(a for a, _, _ in shown)}."
+    columns = ["algorithm", "condition", "from", "to", "weights at the start", "weights at the end", "seeds"]
+    notes = left_out(len(found), len(shown), "algorithms")
+    return finish(figure, "guidance", "Guidance histogram", caption, alt, Table(columns, rows), notes)
+
+
+def _same_bins(runs: list[RunRecord]) -> list[GuidanceRecord]:
+    """Guidance of the runs whose histograms can be averaged with that of the first."""
+    found = [r.guidance for r in runs if r.guidance is not None]
+    return [g for g in found if g.bin_edges == found[0].bin_edges]
+
+
+def importance(study: Study, palette: Palette) -> Picture | None:
+    """Initial against final guidance of a sample of weights, alive or pruned."""
+    found = [f for f in _guided(study) if f[2][0].guidance and f[2][0].guidance.sample]
+    if not found:
+        return None
+    shown = found[:PANELS]
+    figure, axes = panels(1, len(shown), height=3.1, wide=len(shown) > 1)
+    rows: list[list[object]] = []
+    for ax, (algorithm, _, runs) in zip(axes[0], shown, strict=True):
+        guidance = runs[0].guidance
+        sample = guidance.sample[:400] if guidance else []
+        looks: list[tuple[bool, dict[str, Any]]] = [
+            (False, {"c": "#9aa1a9", "marker": "x", "linewidths": 0.9}),
+            (True, {"c": palette.colours[algorithm], "marker": "o", "linewidths": 0}),
+        ]
+        for alive, look in looks:
+            points = [(a, b) for a, b, live in sample if live is alive]
+            if points:
+                ax.scatter(*zip(*points, strict=True), s=14, alpha=0.75, **look)
+        cut = _cut(runs[0])
+        if cut is not None:
+            ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
+            ax.text(cut + 0.015, 0.94, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
+        living = sum(live for _, _, live in sample)
+        ax.set_title(f"{shorten(algorithm, 20)}: {living} alive, {len(sample) - living} pruned")
+        ax.set_xlabel("guidance before training")
+        ax.set_xlim(-0.03, 1.03)
+        rows += [[algorithm, runs[0].seed, a, b, "yes" if live else "no"] for a, b, live in sample]
+    axes[0, 0].set_ylabel("guidance at the end")
+    caption = (
+        "Initial against final importance of a fixed random sample of hidden weights "
+        f"({shown[0][1]}, seed {shown[0][2][0].seed}): dots are alive at the end, grey crosses pruned. Left of the "
+        "T_p line a weight goes at the start; crosses to its right went later, or with a whole unit."
+    )
+    alt = "Scatter plots of initial against final guidance, pruned and living weights told apart by mark and colour."
+    columns = ["algorithm", "seed", "initial G", "final G", "alive"]
+    notes = left_out(len(found), len(shown), "algorithms")
+    return finish(figure, "importance", "Initial against final importance", caption, alt, Table(columns, rows), notes)
+
+
+def layers(study: Study, palette: Palette) -> Picture | None:
+    """Living weights and living units of every weight tensor, as a share of all; a column per facet."""
+    names = [a for a in study.algorithms if _prunes(study, a)]
+    facets = [f for f in study.facets if any(_runs(study, f, a) for a in names)][:PANELS]
+    if not names or not facets:
+        return None
+    units = any(x.units is not None for f in facets for a in names for r in _runs(study, f, a)[:1] for x in r.layers)
+    figure, axes = panels(2 if units else 1, len(facets), height=2.1)
+    rows: list[list[object]] = []
+    for j, facet in enumerate(facets):
+        for n, name in enumerate(names):
+            runs = _runs(study, facet, name)
+            if not runs:
+                continue
+            for k, layer in enumerate(runs[0].layers):
+                same = [r.layers[k] for r in runs if len(r.layers) > k]
+                live = float(np.mean([x.live_weights / max(1, x.weights) for x in same]))
+                counted = [x.live_units / x.units for x in same if x.units and x.live_units is not None]
+                alive = float(np.mean(counted)) if counted else None
+                shape = " × ".join(map(str, layer.shape))
+                rows.append(
+                    [facet, name, layer.name, shape, 100 * live, None if alive is None else 100 * alive, len(same)]
+                )
+            own = [r for r in rows if r[0] == facet and r[1] == name]
+            at = np.arange(len(own)) + (n - (len(names) - 1) / 2) * 0.8 / len(names)
+            for i, column in enumerate((4, 5) if units else (4,)):
+                shares = [np.nan if r[column] is None else float(str(r[column])) / 100 for r in own]
+                axes[i, j].bar(at, shares, width=0.8 / len(names), color=palette.colours[name], lw=0)
+        for i in range(axes.shape[0]):
+            percent(axes[i, j])
+            axes[i, j].set_ylim(0, 1.02)
+            axes[i, j].set_title(shorten(facet))
+        labels = [shorten(str(r[2]).removesuffix(".weight"), 12) for r in rows if r[0] == facet and r[1] == names[0]]
+        axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels), default=0) > 5 else 0)
+        axes[-1, j].set_xlabel("layer")
+    axes[0, 0].set_ylabel("weights alive")
+    if units:
+        axes[1, 0].set_ylabel("units alive")
+    palette.legend(figure, names, colour=True)
+    caption = (
+        "What is left of every layer at the end of the run, mean over seeds, under the first condition of each "
+        "partition. The output layer is never pruned; only dead units make a dense model smaller."
+    )
+    alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
+    columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
+    notes = left_out(len(study.facets), len(facets), "partitions")
+    return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
+
+
+def _runs(study: Study, facet: str, algorithm: str) -> list[RunRecord]:
+    """Runs of the gentlest condition of a facet that has some."""
+    return next((r for c in study.conditions if c.facet == facet and (r := study.runs(c, algorithm))), [])
+
+
+def _prunes(study: Study, algorithm: str) -> bool:
+    return any(
+        layer.live_weights < layer.weights
+        for f in study.facets
+        for r in _runs(study, f, algorithm)[:1]
+        for layer in r.layers
+    )

@@ -1,0 +1,71 @@
+"""Tidy results: one row per cell and round, for whoever wants to draw another figure (``results.csv``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from autoflip_secure.record import RoundRecord, RunRecord
+from reports.labels import attack_label, clean_text, leaves, partition_label
+
+_ATTACK = ("sigma", "share", "scope")
+
+
+def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row per cell and round, in the order of ``records``.
+
+    Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
+    attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
+    alone (exploration excluded), ``final_accuracy`` repeats on every row of its cell. What was not measured is empty.
+    """
+    paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
+    rows = []
+    for record in records:
+        axes = leaves(record.axes)
+        attack = record.config.get("attack") or {"kind": "none"}
+        common = {
+            "cell": record.cell,
+            "algorithm": clean_text(record.algorithm),
+            "seed": record.seed,
+            **{f"axis.{path}": _text(axes.get(path)) for path in paths},
+            "partition": partition_label(record.config.get("partition") or {}),
+            "attack": attack_label(attack),
+            **{f"attack.{key}": attack.get(key) for key in _ATTACK},
+            "final_accuracy": record.final_accuracy,
+        }
+        rows += [common | _round(entry) for entry in record.rounds]
+    return pd.DataFrame(rows)
+
+
+def _text(value: object) -> object:
+    return clean_text(value) if isinstance(value, str) else value
+
+
+def _round(entry: RoundRecord) -> dict[str, object]:
+    bad = np.array(entry.bad, dtype=bool)
+    scores = np.array(entry.scores, dtype=float) if entry.scores is not None else None
+    trust = np.array(entry.trust, dtype=float)
+    return {
+        "round": entry.round,
+        "participants": len(entry.participants),
+        "bad_participants": int(bad.sum()),
+        "rejected": len(entry.rejected),
+        "score_of_good": _mean(scores, ~bad),
+        "score_of_bad": _mean(scores, bad),
+        "trust_of_bad": float(trust[bad].sum()),
+        "train_loss": entry.train_loss,
+        "test_accuracy": entry.test_accuracy,
+        "test_loss": entry.test_loss,
+        "density": entry.density,
+        "update_variance": entry.update_variance,
+        "client_variance": entry.client_variance,
+        "step_norm": entry.step_norm,
+        **{f"bytes.{key}": value for key, value in entry.bytes.model_dump().items()},
+        **{f"flops.{key}": value for key, value in entry.flops.model_dump().items()},
+    }
+
+
+def _mean(scores: np.ndarray | None, who: np.ndarray) -> float | None:
+    return float(scores[who].mean()) if scores is not None and who.any() else None

@@ -1,0 +1,231 @@
+"""The opening of the report: what was asked, what came out in two sentences with numbers, and what to keep in mind.
+
+Every word of judgement comes from :func:`reports.statistics.judge`, so that none is printed which its interval does not
+support.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports import labels
+from reports.comparisons import Row, Standing, Summary, standings
+from reports.statistics import MARGIN, Interval, Paired, Verdict
+from reports.study import Study
+
+OUR_READING = (
+    "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
+    "not public. What the paper leaves open is a named choice in the configuration below."
+)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The texts of the first screen."""
+
+    headline: str
+    question: str  # as the scenario puts it; may be empty
+    asked: str  # what was run to answer it
+    answer: list[str]  # two sentences: under attack, without attack
+    caveats: list[str]
+    standings: list[Standing]
+
+
+def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int) -> Opening:
+    """Write the first screen of the report."""
+    table = standings(study, rows)
+    heads = [s for s in table if s.algorithm in study.headline]
+    base = next((s for s in table if s.algorithm == study.baseline), None)
+    return Opening(
+        _headline(study, heads),
+        labels.clean_text(scenario.get("question") or ""),
+        _asked(study),
+        _answer(heads, base),
+        _caveats(study, table, missing),
+        table,
+    )
+
+
+def percent(value: float) -> str:
+    """A share as per cent with one digit."""
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float, like: float | None = None) -> str:
+    """A difference of shares in points, signed; with a second digit when ``like`` (or itself) is under a point."""
+    digits = 2 if abs(value if like is None else like) < 0.00995 else 1
+    return f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def bracket(interval: Interval, *, signed: bool = False) -> str:
+    """The 95 % interval in brackets; says so when there is none."""
+    if interval.low is None or interval.high is None:
+        return f"[no interval: {interval.reason}]"
+    if signed:
+        return f"[{points(interval.low, interval.mean)}, {points(interval.high, interval.mean)}]"
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _headline(study: Study, heads: list[Standing]) -> str:
+    if study.baseline is None:
+        return "Accuracy under bad clients; no FedAvg in this sweep to compare with"
+    if not heads:
+        return "FedAvg alone: how it fares when clients are bad"
+    head = heads[0]
+    parts = []
+    for summary, where in ((head.attacked, "under attack"), (head.clean, "without attack")):
+        if summary is not None and summary.against is not None:
+            parts.append(f"{_word(summary.against)} {where}")
+    if not parts:
+        return f"{head.algorithm}: nothing to compare with {study.baseline} yet"
+    if len(parts) == 2 and head.attacked and head.clean and head.attacked.against and head.clean.against:
+        same = head.attacked.against.verdict is head.clean.against.verdict
+        parts = [f"{_word(head.clean.against)} with and without attack"] if same else parts
+    return f"{head.algorithm} against {study.baseline}: {', '.join(parts)}"
+
+
+def _word(pair: Paired) -> str:
+    return "equal" if pair.verdict is Verdict.EQUAL else pair.verdict.value
+
+
+def _asked(study: Study) -> str:
+    attacks = [a for a in study.attacks if a != labels.NO_ATTACK]
+    seeds = sorted(set(study.cells["seed"]))
+    what = f"{_list(study.algorithms, 8)} were run" if len(study.algorithms) > 1 else f"{study.algorithms[0]} was run"
+    data = sorted({str((f.get("data") or {}).get("kind", "data")) for f in study.facets.values()})
+    where = f"on {labels.clean_text(', '.join(data))} ({_list(list(study.facets))})"
+    under = f"without attack and under {_list(attacks)}" if attacks else "without any attack"
+    if attacks and labels.NO_ATTACK not in study.attacks:
+        under = f"under {_list(attacks)}"
+    text = f"{what} {where}, {under}: {_count(len(seeds), 'seed')}, {_count(len(study.cells), 'run')}."
+    return _capital(text)
+
+
+def _list(items: list[str], most: int = 6) -> str:
+    items = items if len(items) <= most else [*items[: most - 1], f"{len(items) - most + 1} more"]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _answer(heads: list[Standing], base: Standing | None) -> list[str]:
+    return [
+        sentence
+        for name, where in (("attacked", "Under attack"), ("clean", "Without attack"))
+        if (sentence := _sentence(heads or [base] if base else heads, base, name, where))
+    ]
+
+
+def _sentence(heads: list[Standing], base: Standing | None, name: str, where: str) -> str:
+    parts: list[str] = []
+    for head in heads:
+        summary: Summary | None = getattr(head, name)
+        if summary is None:
+            continue
+        over = f", averaged over {summary.conditions} conditions," if summary.conditions > 1 else ""
+        lead = f"{where}{over} " if not parts else ""
+        text = f"{lead}{head.algorithm} reaches {percent(summary.accuracy.mean)} {bracket(summary.accuracy)}"
+        reference: Summary | None = getattr(base, name) if base else None
+        if summary.against and reference and base:
+            if not parts:
+                text += (
+                    f" where {base.algorithm} reaches {percent(reference.accuracy.mean)} {bracket(reference.accuracy)}"
+                )
+            text += f": {judgement(summary.against)}"
+        parts.append(text)
+    return "; ".join(parts) + "." if parts else ""
+
+
+def judgement(pair: Paired) -> str:
+    """A paired difference in words: the direction only if the interval supports it."""
+    difference = pair.difference
+    size = f"{abs(100 * difference.mean):.{2 if abs(difference.mean) < 0.00995 else 1}f} points"
+    interval = bracket(difference, signed=True)
+    if pair.verdict is Verdict.BETTER:
+        return f"better by {size} {interval}"
+    if pair.verdict is Verdict.WORSE:
+        return f"worse by {size} {interval}"
+    if pair.verdict is Verdict.EQUAL:
+        return f"equal within {100 * MARGIN:g} points, difference {points(difference.mean)} {interval}"
+    more = f", about {pair.seeds_needed} seeds would settle it" if pair.seeds_needed else ""
+    return f"cannot tell, difference {points(difference.mean)} {interval}{more}"
+
+
+def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
+    found = []
+    if missing:
+        done = len(study.cells)
+        found.append(
+            f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
+        )
+    found += _weak_points(study, table)
+    counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
+    fewest, most = int(counts.min()), int(counts.max())
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = f"{seeds} seed{'s' if most != 1 else ''} per cell. "
+    if most == 1:
+        text += "One seed gives no interval: nothing here says how much another seed would change."
+    else:
+        text += (
+            "Intervals are 95 % t intervals over seeds, differences are paired by seed, and no interval is corrected "
+            "for the number of comparisons (the p-values of the table are)."
+        )
+        floor = 2 / 2**most
+        if floor > 0.05:
+            text += (
+                f" With {most} seeds Wilcoxon's test cannot go below p = {floor:.2g}, so it alone can prove nothing."
+            )
+    found.append(text)
+    found.append("The attacks are fixed ones: none of them adapts to the defence it meets.")
+    if any(f.startswith("autoflip") for f in study.families.values()):
+        found.append(OUR_READING)
+    found += _events(study)
+    return found
+
+
+def _weak_points(study: Study, table: list[Standing]) -> list[str]:
+    found = []
+    for head in table:
+        weakest = head.weakest
+        if head.algorithm not in study.headline or weakest is None or weakest.against is None:
+            continue
+        total = sum(head.tally.values())
+        text = f"{head.algorithm} "
+        if total:
+            counted = [f"{_short(v)} in {n}" for v, n in head.tally.items() if n]
+            text += f"against {study.baseline}, {_count(total, 'attacked condition')}: {', '.join(counted)}. It "
+        text += f"stands worst under {weakest.condition}: {judgement(weakest.against)}."
+        found.append(text)
+    return found
+
+
+def _short(verdict: Verdict) -> str:
+    return "equal" if verdict is Verdict.EQUAL else verdict.value
+
+
+def _events(study: Study) -> list[str]:
+    runs = [r for r in study.records if r.events]
+    rejected = sum(len(e.rejected) for r in study.records for e in r.rounds)
+    found = []
+    if rejected:
+        found.append(f"Left out because not finite: {_count(rejected, 'update')}; the clients counted as filtered.")
+    if runs:
+        example = labels.shorten(labels.clean_text(runs[0].events[0]), 160)
+        found.append(
+            f"{len(runs)} of {_count(len(study.records), 'run')} left a note, for instance “{example}”; "
+            "all are under Reproducibility."
+        )
+    reasons = Counter(r.costs.compaction for r in study.records if r.costs.compaction != "ok")
+    if reasons:
+        reason, count = reasons.most_common(1)[0]
+        found.append(f"{_count(count, 'run')} could not be compacted: {labels.clean_text(reason)}.")
+    return found

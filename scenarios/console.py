@@ -1,0 +1,78 @@
+"""Progress for people: a bar with rate and time left on a terminal, else a plain line on stderr every ten seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from scenarios.running import Listener
+
+PLAIN_EVERY = 10.0  # seconds
+
+
+def estimate(done: float, total: int, seconds: float) -> str:
+    """``3.1 cells/s, 0:23 left``; nothing before the first cell.
+
+    >>> estimate(31, 62, 10.0)
+    '3.1 cells/s, 0:10 left'
+    """
+    if done < 1 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    left = round((total - done) / rate)
+    speed = f"{rate:.1f} cells/s" if rate >= 1 else f"{1 / rate:.1f} s/cell"
+    return f"{speed}, {left // 60}:{left % 60:02d} left"
+
+
+@contextlib.contextmanager
+def listener(cells: int) -> Iterator[Listener]:
+    """Shows progress while the context lasts."""
+    with _bar(cells) if sys.stderr.isatty() else _plain(cells) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def _bar(cells: int) -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[count]} cells"),
+        BarColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("cells", total=None, count=f"0/{cells}", speed="preparing")
+        began: list[float] = []
+
+        def progress(done: float, total: int) -> None:
+            if not began:
+                began.append(time.monotonic())
+            already = cells - total
+            bar.update(
+                task, total=cells, completed=already + done, count=f"{int(already + done)}/{cells}",
+                speed=estimate(done, total, time.monotonic() - began[0]),
+            )  # fmt: skip
+
+        yield Listener(progress, lambda text: console.print(f"note: {text}", markup=False, highlight=False))
+
+
+@contextlib.contextmanager
+def _plain(cells: int) -> Iterator[Listener]:
+    began = last = time.monotonic()
+
+    def progress(done: float, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY:
+            last = now
+            speed = estimate(done, total, now - began)
+            print(
+                f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}", file=sys.stderr, flush=True
+            )
+
+    yield Listener(progress, lambda text: print(f"note: {text}", file=sys.stderr, flush=True))

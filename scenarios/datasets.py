@@ -1,0 +1,58 @@
+"""The data sets by name. Images are (channels, height, width); samples keep the order of the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from autoflip_secure.seeds import Purpose, numpy_generator
+from scenarios.datasets_base import Arrays, Dataset, DataSource, stratified
+from scenarios.datasets_cifar import Cifar10, Cifar100
+from scenarios.datasets_folder import absolute
+from scenarios.datasets_mnist import FashionMnist, Mnist
+from scenarios.datasets_npz import Order, read_npz
+
+__all__ = ["DATASETS", "Cifar10", "Cifar100", "DataSource", "Dataset", "Digits", "FashionMnist", "Mnist", "Npz"]
+
+_SPLIT = 2  # last word of the address of the fixed digits split
+
+
+class Digits(DataSource):
+    """Handwritten digits of scikit-learn, 8x8, 1,438 + 359 samples, embedded: needs no files."""
+
+    kind: Literal["digits"] = "digits"
+
+    def read(self) -> Arrays:
+        """Grey levels 0 to 16; a stratified fifth, the same for all seeds, is the test set."""
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        x, y = bunch.images[:, None].astype(np.float32), bunch.target.astype(np.int64)
+        test = np.zeros(len(y), dtype=bool)
+        test[stratified(y, round(len(y) / 5), numpy_generator(0, Purpose.DATA_SUBSET, _SPLIT))] = True
+        names = tuple(str(digit) for digit in range(10))
+        return Arrays(x[~test], y[~test], x[test], y[test], class_names=names, scale=16.0)
+
+
+class Npz(DataSource):
+    """Your own arrays: an .npz with x_train, y_train, x_test, y_test and, for by_group, groups."""
+
+    kind: Literal["npz"] = "npz"
+    path: Path = Field(description="the .npz file; pickled arrays are refused; uint8 is divided by 255")
+    order: Order = Field(
+        default="auto", description="channel axis of images: auto (1, 3 or 4 long), nhwc, nchw, or as_is to leave it"
+    )
+
+    def places(self) -> tuple[str, ...]:
+        """The file as it is meant now."""
+        return (str(absolute(self.path)),)
+
+    def read(self) -> Arrays:
+        """The arrays, checked."""
+        return read_npz(absolute(self.path), self.order)
+
+
+DATASETS: tuple[type[DataSource], ...] = (Digits, Mnist, FashionMnist, Cifar10, Cifar100, Npz)

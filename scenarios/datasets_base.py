@@ -1,0 +1,159 @@
+"""What a data set is: arrays as they lie on disk -> a stratified subset -> normalised tensors.
+
+.. math:: x = (\\text{raw} / \\text{scale} - \\text{mean}_c) / \\text{std}_c
+
+A source only reads; choosing the subset, normalising and judging what was read is done here, alike for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.errors import DataError
+from autoflip_secure.interfaces import Plugin
+from autoflip_secure.seeds import Purpose, numpy_generator
+
+Samples = Annotated[int, Field(ge=1)] | None
+TRAIN, TEST = 0, 1  # last word of the address of a subset's draw
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Normalised samples, ready to learn from. It is cached and shared: never change its tensors in place."""
+
+    name: str
+    x_train: Float[Tensor, "n ..."]
+    y_train: Int[Tensor, " n"]
+    x_test: Float[Tensor, "m ..."]
+    y_test: Int[Tensor, " m"]
+    num_classes: int
+    groups: Int[Tensor, " n"] | None  # natural owner of every training sample
+    class_names: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (channels, height, width) for images."""
+        return tuple(self.x_train.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """A data set as a source read it: channels first, not yet scaled, all samples."""
+
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    groups: NDArray[np.int64] | None = None
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()  # per channel, of raw / scale
+    std: tuple[float, ...] = ()
+
+
+class DataSource(Plugin, ABC):
+    """Where training and test samples come from."""
+
+    train_samples: Samples = Field(
+        default=None, description="size of a stratified subset of the training set, the same for all seeds; null = all"
+    )
+    test_samples: Samples = Field(
+        default=None, description="size of a stratified subset of the test set, the same for all seeds; null = all"
+    )
+
+    @abstractmethod
+    def read(self) -> Arrays:
+        """All samples, as they lie on disk.
+
+        Raises:
+            DataError: a file is missing, unreadable, truncated or not what its name says.
+        """
+
+    def places(self) -> tuple[str, ...]:
+        """Absolute paths that this configuration means now; with the configuration they are the key of the cache."""
+        return ()
+
+    def load(self) -> Dataset:
+        """The data set: read once per process, then kept.
+
+        Raises:
+            DataError: see :meth:`read`; or a subset is larger than the set or smaller than its number of classes.
+        """
+        return _load(self, self.places())
+
+
+@lru_cache(maxsize=4)
+def _load(source: DataSource, places: tuple[str, ...]) -> Dataset:
+    arrays = source.read()
+    name = str(getattr(source, "kind", type(source).__name__))
+    train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
+    test = _subset(name, "test_samples", source.test_samples, arrays.y_test, TEST)
+    return Dataset(
+        name=name,
+        x_train=_normalised(arrays, arrays.x_train[train]),
+        y_train=_int64(arrays.y_train[train]),
+        x_test=_normalised(arrays, arrays.x_test[test]),
+        y_test=_int64(arrays.y_test[test]),
+        num_classes=len(arrays.class_names),
+        groups=None if arrays.groups is None else _int64(arrays.groups[train]),
+        class_names=arrays.class_names,
+    )
+
+
+def stratified(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a subset that keeps the class shares: one sample of every class, the rest by largest remainder.
+
+    Args:
+        labels: (n,) class of every sample.
+        size: samples to take, between the number of classes present and n.
+        rng: draws which samples of a class are taken.
+
+    Returns:
+        (size,) ascending rows.
+    """
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    spare = counts - 1
+    exact = (size - len(classes)) * spare / max(1, int(spare.sum()))
+    quota = np.floor(exact).astype(np.int64)
+    missing = size - len(classes) - int(quota.sum())
+    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
+    rows = [rng.permutation(np.flatnonzero(inverse == c))[: 1 + quota[c]] for c in range(len(classes))]
+    return np.sort(np.concatenate(rows))
+
+
+def _subset(
+    name: str, key: str, size: int | None, labels: NDArray[np.int64], part: int
+) -> NDArray[np.int64] | slice[None, None, None]:
+    if size is None:
+        return slice(None)
+    classes = len(np.unique(labels))
+    if not classes <= size <= len(labels):
+        raise DataError(
+            f"{name}: {key} = {size} must lie between {classes} (one sample per class) and {len(labels)} (all that "
+            f"are there); give such a number, or null for all"
+        )
+    return stratified(labels, size, numpy_generator(0, Purpose.DATA_SUBSET, part))
+
+
+def _normalised(arrays: Arrays, raw: NDArray[Any]) -> Tensor:
+    x = torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))  # always a copy: the array may be read-only
+    x /= arrays.scale
+    if arrays.mean:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        x -= torch.tensor(arrays.mean).reshape(shape)
+        x /= torch.tensor(arrays.std).reshape(shape)
+    return x
+
+
+def _int64(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.int64))

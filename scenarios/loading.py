@@ -1,0 +1,171 @@
+"""A scenario file and its ``--set`` overrides -> validated cells. Complaints name file, line, key, value, way out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import Config
+from scenarios.config import DEFAULTS, Header, Scenario, Settings, content_hash, expand
+from scenarios.documents import Document, KeyPath, parse_value
+from scenarios.grid import Assignment, assignments
+from scenarios.messages import explain, mistyped, suggest
+
+C = TypeVar("C", bound=Config)
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell as data: its settings, its seed, its place in the sweep."""
+
+    key: str  # content hash of the resolved configuration
+    settings: Settings
+    seed: int
+    axes: dict[str, Any]  # config path -> value as written
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The full resolved configuration, seed included."""
+        return self.settings.resolved(self.seed)
+
+
+@dataclass(frozen=True)
+class LoadedScenario:
+    """A scenario as written (defaults and overrides filled in) and the cells it expands to."""
+
+    header: Header
+    written: dict[str, Any]  # goes to ``scenario.yaml``; loading it gives the same cells
+    cells: tuple[CellSpec, ...]
+
+
+def presets() -> dict[str, Path]:
+    """Name -> file of the scenarios that come with the package."""
+    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
+    """Read a scenario file or a preset by name, apply ``key=value`` overrides, expand and check every cell.
+
+    Raises:
+        InputError: with one line per finding: place, key path, value, bound and way out.
+    """
+    path = Path(source)
+    if not path.exists() and str(source) in presets():
+        path = presets()[str(source)]
+    elif not path.exists() and path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"'{source}' is neither a scenario file nor a preset; {suggest(source, presets())}")
+    document = Document.read(path)
+    document.data.setdefault("name", path.stem)
+    return resolve(document, overrides)
+
+
+def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario:
+    """Like :func:`load`, for a document that is already parsed."""
+    document.data = {**DEFAULTS, **document.data}
+    document.data.setdefault("name", "scenario")
+    for text in overrides:
+        _override(document, text)
+    header = _validated(Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document.where)
+    base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
+    cells: dict[str, CellSpec] = {}
+    for assignment in assignments(header.sweep):
+        settings = _settings(document, base, assignment)
+        for seed in header.seeds:
+            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes)
+            cells.setdefault(cell.key, cell)
+    return LoadedScenario(header, document.data, tuple(cells.values()))
+
+
+def to_yaml(written: dict[str, Any]) -> str:
+    """The scenario as a file that loads to the same cells."""
+    return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+
+
+def _settings(document: Document, base: dict[str, Any], assignment: Assignment) -> Settings:
+    def where(path: KeyPath) -> str:
+        return document.where(assignment.source(path))
+
+    data = copy.deepcopy(base)
+    for step in assignment.steps:
+        try:
+            _put(data, step.path, copy.deepcopy(step.value))
+        except InputError as error:
+            raise InputError(f"{document.where(step.source)}: {error}") from None
+    return _validated(Settings, data, where)
+
+
+def _validated(model: type[C], data: dict[str, Any], where: Callable[[KeyPath], str]) -> C:
+    try:
+        value = model.model_validate(data)
+    except ValidationError as error:
+        raise InputError(explain(model, error, where, Scenario.model_fields)) from error
+    complaints = [f"{where(path)}: {text}" for path, text in mistyped(data, value.model_dump())]
+    if complaints:
+        raise InputError("\n".join(sorted(complaints)))
+    return value
+
+
+def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
+    """Set ``path`` in nested mappings; short forms on the way are expanded, missing mappings made."""
+    here = data
+    for depth, part in enumerate(path[:-1]):
+        inner = expand(str(part), here.get(str(part), {}))
+        if not isinstance(inner, dict):
+            at = ".".join(map(str, path[: depth + 1]))
+            raise InputError(f"'{'.'.join(map(str, path))}' cannot be set: {at} = {inner!r} has no keys below it")
+        here[str(part)] = inner
+        here = inner
+    here[str(path[-1])] = value
+
+
+def _override(document: Document, text: str) -> None:
+    """Apply ``--set key=value``; what the sweep would overwrite again is refused."""
+    key, equals, raw = text.partition("=")
+    key = key.strip()
+    place = f"--set {text}"
+    if not equals or not key or "" in key.split("."):
+        raise InputError(f"{place}: write it as key=value, for example --set data=mnist or --set attack.sigma=0.3")
+    try:
+        value = parse_value(raw)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{place}: the value is not valid YAML: {str(error).splitlines()[0]}") from error
+    sweep = document.data.get("sweep")
+    grids = [(("sweep", i), g) for i, g in enumerate(sweep)] if isinstance(sweep, list) else [(("sweep",), sweep)]
+    axes = [
+        (path, how, axis, grid[how])
+        for path, grid in grids
+        if isinstance(grid, dict)
+        for how in ("product", "zip")
+        if isinstance(grid.get(how), dict)
+        for axis in grid[how]
+    ]
+    if key.startswith("sweep."):
+        wanted = key.removeprefix("sweep.")
+        found = [(path, how, values) for path, how, axis, values in axes if axis == wanted]
+        if not found:
+            raise InputError(
+                f"{place}: the sweep has no axis '{wanted}'; {suggest(wanted, {axis for _, _, axis, _ in axes})}"
+            )
+        for path, how, values in found:
+            values[wanted] = value
+            document.replace((*path, how, wanted), place)
+        return
+    for _, _, axis, _ in axes:
+        if f"{key}.".startswith(f"{axis}."):
+            raise InputError(
+                f"{place}: the sweep's axis '{axis}' would overwrite it; narrow the axis with "
+                f"--set 'sweep.{axis}=[…]', or drop the sweep with --set sweep=null"
+            )
+    try:
+        _put(document.data, tuple(key.split(".")), value)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    document.replace(tuple(key.split(".")), place)

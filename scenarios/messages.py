@@ -1,0 +1,160 @@
+"""pydantic's findings as sentences: place, key path, value, bound, way out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from scenarios.documents import KeyPath, dotted
+from scenarios.grid import ONE, OWN, UNION
+
+_SUBJECT = re.compile(r"^(Input|Tuple|List|Dictionary|String|Value) should")
+_SHOWN = 5  # findings shown; the rest is counted
+
+
+def suggest(word: object, allowed: Iterable[str]) -> str:
+    """``did you mean …? allowed: …``.
+
+    >>> suggest("autofli", ["fedavg", "autoflip"])
+    "did you mean 'autoflip'? allowed: autoflip, fedavg"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(str(word), names, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}"
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The model classes that an annotation mentions, unions, lists and ``Annotated`` looked through."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType, list, tuple):
+        found = [model for argument in get_args(annotation) for model in models_in(argument)]
+        return list(dict.fromkeys(found))
+    return []
+
+
+def kind_of(model: type[BaseModel]) -> str:
+    """The ``kind`` that a plug-in class answers to; "" for a class that is no plug-in."""
+    fields: dict[str, FieldInfo] = model.__pydantic_fields__
+    return str(fields["kind"].default) if "kind" in fields else ""
+
+
+def trace(
+    model: type[BaseModel], loc: tuple[str | int, ...]
+) -> tuple[KeyPath, FieldInfo | None, type[BaseModel] | None]:
+    """Follow pydantic's location: the key path as written (no union tags), the field, the class that owns the key."""
+    path: list[str | int] = []
+    models: list[type[BaseModel]] = [model]
+    field: FieldInfo | None = None
+    owner: type[BaseModel] | None = model
+    tagged = False
+    for part in loc:
+        if len(models) > 1 and not isinstance(part, int):
+            tagged_models = [m for m in models if kind_of(m) == part]
+            if tagged_models:
+                models, tagged = tagged_models, True
+                continue
+        if part in (ONE, UNION):
+            continue
+        path.append(part)
+        if isinstance(part, int):
+            continue
+        owner = models[0] if models else None
+        field = owner.model_fields.get(part) if owner is not None else None
+        models, tagged = models_in(field.annotation) if field else [], False
+    if tagged:
+        owner = models[0]
+    return tuple(path), field, owner
+
+
+def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str] | None = None) -> tuple[KeyPath, str]:
+    """The key path that a finding is about, and one sentence on it."""
+    path, field, owner = trace(model, detail["loc"])
+    key, context = dotted(path), detail.get("ctx", {})
+    if "path" in context:  # our own cross-checks name the key they are about
+        return tuple(str(context["path"]).split(".")), detail["msg"]
+    kinds = sorted(kind for m in models_in(field.annotation) if (kind := kind_of(m))) if field else []
+    fields = list(owner.__pydantic_fields__) if owner else []
+    match detail["type"]:
+        case "extra_forbidden":
+            names = allowed if allowed is not None and len(path) == 1 else fields
+            inside = f" in {dotted(path[:-1])}" if len(path) > 1 else ""
+            text = f"unknown key '{path[-1]}'{inside}; {suggest(path[-1], names)}"
+        case "union_tag_invalid":
+            text = f"{key}: unknown kind '{context['tag']}'; {suggest(context['tag'], kinds)}"
+        case "union_tag_not_found":
+            text = f"{key} = {_shown(detail['input'])}: the key 'kind' is missing; allowed: {', '.join(kinds)}"
+        case "missing":
+            what = f" ({field.description})" if field and field.description else ""
+            text = f"{key}: is missing{what}; add it"
+        case "value_error" if not path:
+            text = detail["msg"].removeprefix("Value error, ")
+        case _:
+            text = f"{key} = {_shown(detail['input'])}: {_bound(detail, field)}"
+    return path, text
+
+
+def _bound(detail: ErrorDetails, field: FieldInfo | None) -> str:
+    """What the value should have been."""
+    kind, described = detail["type"], field.description if field else None
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        models = models_in(field.annotation) if field else []
+        if len(models) > 1:
+            return f"should be one of {', '.join(sorted(map(kind_of, models)))}, or a mapping with one as its `kind`"
+        keys = f" with keys of: {', '.join(models[0].__pydantic_fields__)}" if models else ""
+        return f"should be a mapping (`key: value` lines){keys}"
+    if kind == "string_pattern_mismatch" and described:
+        return f"should be {described}"
+    message = detail["msg"].removeprefix("Value error, ").replace(" after validation, not 0", "")
+    message = _SUBJECT.sub("should", message)
+    return f"{message} ({described})" if described and kind not in ("value_error", OWN) else message
+
+
+def explain(
+    model: type[BaseModel],
+    error: ValidationError,
+    where: Callable[[KeyPath], str],
+    allowed: Iterable[str] | None = None,
+) -> str:
+    """All findings, one per line, each with its place."""
+    lines = []
+    found = error.errors(include_url=False)
+    inner = {detail["loc"][:end] for detail in found for end in range(len(detail["loc"]))}
+    for detail in found:
+        if detail["type"] == "too_short" and detail["loc"] in inner:  # because of its items, which are complained about
+            continue
+        path, text = sentence(model, detail, allowed)
+        line = f"{where(path)}: {text}"
+        if line not in lines:
+            lines.append(line)
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n".join(lines[:_SHOWN] + more)
+
+
+def mistyped(written: Any, understood: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Where text or true/false was silently read as a number: ``rounds: true`` is not one round.
+
+    >>> list(mistyped({"a": {"b": True}, "c": 1}, {"a": {"b": 1}, "c": 1}))
+    [(('a', 'b'), 'a.b = True: should be a number')]
+    """
+    if isinstance(written, dict) and isinstance(understood, dict):
+        for key in written.keys() & understood.keys():
+            yield from mistyped(written[key], understood[key], (*path, key))
+    elif isinstance(written, list) and isinstance(understood, list | tuple) and len(written) == len(understood):
+        for index, pair in enumerate(zip(written, understood, strict=True)):
+            yield from mistyped(*pair, (*path, index))
+    elif isinstance(written, bool | str) and isinstance(understood, int | float) and not isinstance(understood, bool):
+        yield path, f"{dotted(path)} = {_shown(written)}: should be a number"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,178 @@
+"""Cells as data -> cells that can run: load, split, build. What can be wrong is found before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.federation import Cell, Problem, Protocol, run_cells
+from autoflip_secure.parameters import Layout
+from autoflip_secure.record import RunRecord
+from autoflip_secure.seeds import Purpose, numpy_generator
+from autoflip_secure.structure import Chain
+from autoflip_secure.training import Trainer, choose_trainer
+from scenarios.config import Settings, content_hash
+from scenarios.datasets import Dataset
+from scenarios.loading import CellSpec
+from scenarios.sweep import Block
+
+START_SECONDS = 4.0  # a worker process imports torch before it is of use
+_FLOPS = 2e10  # of one core, for the small matrices of small models
+
+
+def protocol(settings: Settings) -> Protocol:
+    """How a cell is run."""
+    return Protocol(
+        rounds=settings.rounds,
+        cohort=settings.cohort,
+        evaluate_every=settings.evaluate_every,
+        training=settings.training,
+        exploration=settings.exploration,
+        guidance=settings.guidance,
+        pruner=settings.algorithm.pruner,
+        aggregator=settings.algorithm.aggregator,
+        attack=settings.attack,
+    )
+
+
+class Builder:
+    """Builds problems; what several cells share (data, split, model) is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def dataset(self, settings: Settings) -> Dataset:
+        """The data, on the CPU."""
+        return settings.data.load()
+
+    def split(self, settings: Settings, seed: int) -> tuple[torch.Tensor, ...]:
+        """Rows of the training set per client."""
+
+        def make() -> tuple[torch.Tensor, ...]:
+            data = self.dataset(settings)
+            rng = numpy_generator(seed, Purpose.PARTITION)
+            return settings.partition.split(data.y_train, settings.clients, data.num_classes, data.groups, rng)
+
+        rows: tuple[torch.Tensor, ...] = self._once("split", make, settings, ("data", "partition", "clients"), seed)
+        return rows
+
+    def module(self, settings: Settings, seed: int) -> nn.Module:
+        """The model with the initial weights of ``seed``."""
+
+        def make() -> nn.Module:
+            data = self.dataset(settings)
+            return settings.model.build(data.input_shape, data.num_classes, seed)
+
+        module: nn.Module = self._once("module", make, settings, ("data", "model"), seed)
+        return module
+
+    def trainer(self, cell: CellSpec) -> Trainer:
+        """The trainer of a block, chosen by its first cell."""
+        settings, module = cell.settings, self.module(cell.settings, cell.seed)
+        sample = self.dataset(settings).x_train[: settings.training.batch_size]
+        return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device)
+
+    def cell(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
+        """``spec`` as the federation wants it; all cells of a block share the module of ``template``."""
+        settings = spec.settings
+        problem = Problem(
+            **self._shared(template, device),
+            clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
+            initial=Layout.of(module := self.module(settings, spec.seed)).vector(module).to(device),
+        )
+        return Cell(spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed, problem, protocol(settings))
+
+    def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
+        def make() -> dict[str, Any]:
+            data, module = self.dataset(template.settings), self.module(template.settings, template.seed)
+            chain, reason = None, "ok"
+            try:
+                chain = Chain.of(module, data.x_train[:1])
+            except UnsupportedModelError as error:
+                reason = str(error)
+            return {
+                "module": module.to(device),
+                "layout": Layout.of(module),
+                "chain": chain,
+                "chain_reason": reason,
+                "x_train": data.x_train.to(device),
+                "y_train": data.y_train.to(device),
+                "x_test": data.x_test.to(device),
+                "y_test": data.y_test.to(device),
+                "num_classes": data.num_classes,
+            }
+
+        return self._once("shared", make, template.settings, ("data", "model"), template.seed, str(device))  # type: ignore[no-any-return]
+
+    def _once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
+        parts = settings.model_dump(mode="json", include=set(keys))
+        key = content_hash({"what": what, "parts": parts, "more": list(more)})
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def run_block(block: Block, progress: Callable[[int, int], None] | None = None) -> list[RunRecord]:
+    """Build and run one block. One thread per process, so that numbers do not depend on the number of workers."""
+    torch.set_num_threads(1)
+    builder = Builder()
+    trainer = builder.trainer(block.cells[0])
+    device = torch.device(trainer.device)
+    cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
+    return run_cells(cells, trainer, progress)
+
+
+def check(blocks: Iterable[Block]) -> None:
+    """Load every data set, deal every split and build every model once, without training.
+
+    Raises:
+        InputError: with the cell's place in the sweep, and what to change.
+    """
+    builder = Builder()
+    for block in blocks:
+        for spec in block.cells:
+            try:
+                builder.split(spec.settings, spec.seed)
+                builder.module(spec.settings, spec.seed)
+                _check_classes(spec.settings, builder.dataset(spec.settings).num_classes)
+            except InputError as error:
+                at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
+                raise type(error)(f"{error}" + (f" (in the cell with {at})" if at else "")) from error
+        try:
+            builder.trainer(block.cells[0])
+        except InputError as error:
+            raise type(error)(f"{block.label}: {error}") from error
+
+
+def estimated_seconds(block: Block) -> float:
+    """Roughly what a block takes on one core: 6 floating-point operations per parameter, sample and epoch.
+
+    Too low for convolutions; it only decides whether starting workers pays.
+    """
+    total = 0.0
+    builder = Builder()
+    for spec in block.cells:
+        settings = spec.settings
+        module = builder.module(settings, block.cells[0].seed)
+        parameters = sum(p.numel() for p in module.parameters())
+        samples = len(builder.dataset(settings).y_train) / settings.clients * settings.cohort * settings.training.epochs
+        total += settings.rounds * (6 * parameters * samples / _FLOPS + 0.002)
+    return total
+
+
+def _check_classes(settings: Settings, num_classes: int) -> None:
+    """The classes that a label flip names exist in the data."""
+    attack = settings.attack
+    named = [
+        getattr(attack, "target", None),
+        *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),
+    ]
+    for value in named:
+        if value is not None and not 0 <= value < num_classes:
+            raise InputError(
+                f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"
+            )

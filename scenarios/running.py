@@ -1,0 +1,82 @@
+"""A plan and a folder -> records: take up what is there, run what is missing, save every block as it finishes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoflip_secure.record import RunRecord
+from scenarios.executors import choose_workers, running
+from scenarios.problems import check
+from scenarios.store import Store
+from scenarios.sweep import Block, Plan
+
+
+@dataclass
+class SweepResult:
+    """What a sweep came to."""
+
+    folder: Path
+    records: list[RunRecord]  # in the order of the plan
+    reused: int  # cells taken up from before
+    workers: int
+    seconds: float
+    damaged: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a sweep reports to while it runs."""
+
+    progress: Callable[[float, int], None]  # cells done in this run (a part of a block counts), cells to do
+    note: Callable[[str], None]  # one sentence that the user must see
+
+
+def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener) -> SweepResult:
+    """Run what is missing of ``plan`` in ``folder``.
+
+    Args:
+        plan: cells and blocks.
+        folder: results folder; made when absent, continued when it holds the same scenario.
+        workers: processes; None chooses.
+        listener: hears of progress.
+
+    Raises:
+        InputError: data, split or model do not fit; nothing has been run.
+        StoreError: the folder is locked, of another scenario, unwritable or full; finished cells are kept.
+        AutoflipError: a worker died; finished cells are kept.
+    """
+    began = time.monotonic()
+    with Store(folder) as store:
+        store.claim(plan)
+        records = store.load(plan.keys)
+        for sentence in store.damaged:
+            listener.note(sentence)
+        reused = len(records)
+        todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
+        check(todo)
+        workers = workers if workers is not None else choose_workers(todo)
+        store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
+        in_flight: dict[int, float] = {}
+        finished, total = 0, sum(len(block.cells) for block in todo)
+
+        def progress(block: Block, share: float) -> None:
+            in_flight[block.index] = share * len(block.cells)
+            listener.progress(finished + sum(in_flight.values()), total)
+
+        with running(todo, workers, progress) as stream:
+            for block, results in stream:
+                for record in results:
+                    if record.cell not in records:
+                        store.save(record)
+                        records[record.cell] = record
+                in_flight.pop(block.index, None)
+                finished += len(block.cells)
+                listener.progress(finished + sum(in_flight.values()), total)
+                store.log(f"{block.label} done")
+        store.log("complete")
+        return SweepResult(
+            folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
+        )

@@ -1,0 +1,233 @@
+"""A results folder: one writer, a manifest, one JSON file per cell, each written whole or not at all.
+
+.. code-block:: text
+
+    runs/<name>/
+      scenario.yaml        the scenario as it was run; loads to the same cells
+      manifest.json        schema number, hash of the scenario, cells, blocks
+      cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
+      log.txt              what happened when
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.record import RunRecord
+from scenarios.config import content_hash
+from scenarios.loading import to_yaml
+from scenarios.sweep import Plan
+
+STORE_SCHEMA = 1
+_MISSING = "(not there)"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``path`` whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Store:
+    """The results folder of one scenario. Use as a context manager: it holds the folder's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.damaged: list[str] = []  # what was moved aside, for the user
+        self._lock = FileLock(folder / ".lock", timeout=0)
+
+    def __enter__(self) -> Self:
+        """Make the folder and take its lock.
+
+        Raises:
+            StoreError: the folder cannot be made or written, or another run holds it.
+        """
+        with self._explained():
+            self.cells.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise StoreError(
+                    f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
+                ) from None
+            for left_over in [*self.folder.glob(".*.tmp"), *self.cells.glob(".*.tmp")]:
+                left_over.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def claim(self, plan: Plan) -> None:
+        """Write scenario and manifest, or check that the folder belongs to the same scenario.
+
+        Raises:
+            StoreError: the folder holds another scenario (the differences are listed), or cannot be written.
+        """
+        manifest_path = self.folder / "manifest.json"
+        manifest = plan.manifest()
+        manifest = {"schema": STORE_SCHEMA, "scenario_hash": content_hash({"cells": manifest["cells"]}), **manifest}
+        if manifest_path.exists():
+            old = read_manifest(self.folder)
+            if old["scenario_hash"] != manifest["scenario_hash"] or old["blocks"] != manifest["blocks"]:
+                raise StoreError(self._difference(plan))
+        elif any(self.cells.glob("*.json")):
+            raise StoreError(
+                f"{self.folder}: holds cells but no manifest.json; give another folder with --out, or remove it"
+            )
+        with self._explained():
+            write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
+            write_atomically(manifest_path, json.dumps(manifest, indent=1))
+
+    def load(self, keys: list[str]) -> dict[str, RunRecord]:
+        """The records of ``keys`` that are there. A damaged file is moved aside and noted in :attr:`damaged`."""
+        records = {}
+        for key in keys:
+            path = self.cells / f"{key}.json"
+            if not path.exists():
+                continue
+            try:
+                records[key] = read_record(path)
+            except StoreError as error:
+                self._set_aside(path, str(error))
+        return records
+
+    def save(self, record: RunRecord) -> None:
+        """Write one cell.
+
+        Raises:
+            StoreError: the disk is full or the folder unwritable; what was finished before is kept.
+        """
+        with self._explained():
+            write_atomically(self.cells / f"{record.cell}.json", record.model_dump_json())
+
+    def log(self, text: str) -> None:
+        """Append a line to ``log.txt``; a log that cannot be written stops nothing."""
+        with contextlib.suppress(OSError), (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        with self._explained():
+            path.rename(aside)
+        self.damaged.append(f"{why}; moved to {aside.name}, the cell is run again")
+        self.log(self.damaged[-1])
+
+    def _difference(self, plan: Plan) -> str:
+        try:
+            old = yaml.safe_load((self.folder / "scenario.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            old = {}
+        lines = [f"  {key}: {before} -> {after}" for key, before, after in difference(old, plan.written)]
+        if not lines:
+            lines = ["  the file is the same; another version of autoflip-secure reads it otherwise"]
+        way_out = "give another folder with --out, or remove this one"
+        return "\n".join([f"{self.folder}: holds the results of another scenario; {way_out}. What changed:", *lines])
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = sum(1 for _ in self.cells.glob("*.json")) if self.cells.is_dir() else 0
+            after = f"; {kept} finished cells are kept, run the same command again to continue"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StoreError(
+                    f"{self.folder}: no space left on the disk ({error.strerror}); free some{after}"
+                ) from error
+            why = error.strerror or str(error)
+            way_out = "give a folder you may write to with --out" + (after if kept else "")
+            raise StoreError(f"{self.folder}: cannot be written ({why}); {way_out}") from error
+
+
+def read_record(path: Path) -> RunRecord:
+    """One cell's file.
+
+    Raises:
+        StoreError: unreadable, not JSON, not a record, or of another cell than its name says.
+    """
+    try:
+        record = RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
+    if record.cell != path.stem or content_hash(record.config) != record.cell:
+        raise StoreError(f"{path}: is damaged (its configuration does not have the hash of its name)")
+    return record
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a results folder.
+
+    Raises:
+        StoreError: there is none, or it is damaged or of another format.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreError(
+            f"{folder}: is not a results folder (no manifest.json); give a folder that a sweep has made"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path}: is damaged ({error}); remove the file's folder, or give another one with --out"
+        ) from error
+    keys = {"schema", "scenario_hash", "name", "cells", "blocks"}
+    if not isinstance(manifest, dict) or manifest.get("schema") != STORE_SCHEMA or not keys <= set(manifest):
+        raise StoreError(
+            f"{path}: not a manifest of format {STORE_SCHEMA}; use the version that wrote it, or another folder"
+        )
+    return manifest
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two plain structures differ, as (dotted key, old, new). Name and question do not count.
+
+    >>> difference({"rounds": 60, "seeds": [1]}, {"rounds": 40, "seeds": [1], "clients": 9})
+    [('clients', '(not there)', 9), ('rounds', 60, 40)]
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new} - ({"name", "question"} if not path else set()))
+        return [
+            found
+            for key in keys
+            for found in difference(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [(path, old, new)]

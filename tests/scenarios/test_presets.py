@@ -1,0 +1,86 @@
+"""The presets answer what they say they answer."""
+
+import pytest
+
+from scenarios.loading import LoadedScenario, load, presets
+from scenarios.problems import check
+from scenarios.sweep import plan
+
+SPLITS = {"iid", "dirichlet", "pathological"}
+
+
+def values(scenario: LoadedScenario, path: str) -> set[object]:
+    found: set[object] = set()
+    for cell in scenario.cells:
+        here: object = cell.config
+        for part in path.split("."):
+            here = here.get(part) if isinstance(here, dict) else None
+        found.add(here)
+    return found
+
+
+def test_the_presets_are_these() -> None:
+    assert set(presets()) == {
+        "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_preset_is_sound(name: str) -> None:
+    scenario = load(name)
+    assert scenario.header.name == name
+    assert len(scenario.header.question) > 20
+    assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
+    algorithms = values(scenario, "algorithm.name")
+    assert {"fedavg", "autoflip", "autoflip_plus"} <= algorithms
+    assert values(scenario, "data.kind") == {"digits"}
+    assert values(scenario, "model.kind") == {"mlp"}
+    if name != "demo":
+        assert values(scenario, "partition.kind") == SPLITS
+        assert scenario.header.seeds == (10, 11, 12, 13, 14)
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_preset_builds(name: str) -> None:
+    """Data, splits and models of one seed fit, so the preset starts."""
+    blocks = plan(load(name, ["seeds=[10]"])).blocks
+    check(blocks)
+    assert blocks
+
+
+def test_figures_of_the_paper() -> None:
+    magnitude, scope, flip = load("noise_magnitude"), load("noise_scope"), load("label_flip")
+    assert len(values(magnitude, "attack.sigma")) >= 5
+    assert values(magnitude, "attack.scope") - {None} == {0.2}
+    assert values(scope, "attack.sigma") - {None} == {0.1, 0.5}
+    assert len(values(scope, "attack.scope")) >= 4
+    assert {0.3} < values(flip, "attack.share")
+    assert values(flip, "attack.scope") - {None} == {0.2}
+    assert values(load("threshold"), "algorithm.pruner.threshold") >= {0.1, 0.2, 0.3, 0.4, 0.5}
+    assert len(values(load("explorers"), "exploration.explorers")) >= 4
+
+
+def test_ablation_has_every_pruner_with_every_scoring_and_every_statistic() -> None:
+    from scenarios.tables import AGGREGATORS, PRUNERS, STATISTICS
+
+    scenario = load("ablation")
+    mixes = {
+        (c.config["algorithm"]["pruner"]["kind"], c.config["algorithm"]["aggregator"]["kind"]) for c in scenario.cells
+    }
+    assert mixes >= {(p, a) for p in PRUNERS for a in ("mean", "agreement", "radial")}
+    assert mixes >= {("none", a) for a in AGGREGATORS}
+    alone = {tuple(c.config["algorithm"]["aggregator"].get("statistics", ())) for c in scenario.cells}
+    assert alone >= {(name,) for name in STATISTICS}
+
+
+def test_preset_takes_other_data_and_models() -> None:
+    scenario = load("noise_magnitude", ["data=mnist", "model=cnn", "seeds=[10]"])
+    assert values(scenario, "data.kind") == {"mnist"}
+    assert values(scenario, "model.kind") == {"cnn"}
+
+
+def test_the_demo_is_small_enough() -> None:
+    scenario = load("demo")
+    assert len(scenario.cells) <= 100
+    assert {"iid", "pathological"} == values(scenario, "partition.kind")
+    assert {"none", "gaussian_noise", "label_flip"} == values(scenario, "attack.kind")
