@@ -60,7 +60,8 @@ def landscape(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor
 
 def size(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
     """X_k = -log ||u_k||: an oversized update disagrees, a small one does not."""
-    return -updates.norm(dim=1).clamp_min(TINY).log()
+    norms: Tensor = updates.norm(dim=1)
+    return -norms.clamp_min(TINY).log()
 
 
 def direction(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
@@ -81,7 +82,7 @@ def cosine_pairwise(updates: Tensor, view: RoundView, state: AgreementState) -> 
     """Mean cosine with each other client's update; undefined for a client alone."""
     if len(updates) < 2:
         return updates.new_full((len(updates),), torch.nan)
-    unit = updates / updates.norm(dim=1, keepdim=True).clamp_min(TINY)
+    unit: Tensor = updates / updates.norm(dim=1, keepdim=True).clamp_min(TINY)
     gram = unit @ unit.T
     return (gram.sum(1) - gram.diagonal()) / (len(updates) - 1)
 

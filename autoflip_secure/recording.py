@@ -31,7 +31,7 @@ from autoflip_secure.record import (
 )
 
 if TYPE_CHECKING:
-    from autoflip_secure.federation import Cell
+    from autoflip_secure.cell import Cell
     from autoflip_secure.training import Trainer
 
 _BINS = 50
@@ -96,9 +96,10 @@ class Logbook:
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
 
-    def open(self, exploration: Exploration | None, guidance: Guidance | None) -> None:
+    def open(self, exploration: Exploration | None, guidance: Guidance | None, events: list[str]) -> None:
         """Note phase 1."""
         cell = self.cell
+        self.events += events
         if exploration is None or guidance is None:
             return
         explorers = exploration.clients.tolist()
@@ -191,7 +192,10 @@ class Logbook:
         for record in self.rounds:
             total_bytes, total_flops = _add(total_bytes, record.bytes), _add(total_flops, record.flops)
         return Costs(
-            bytes=total_bytes, flops=total_flops, model_flops=self.costs.forward(mask), compaction=self.costs.compaction
+            bytes=total_bytes,
+            flops=total_flops,
+            model_flops=self.costs.forward(mask),
+            compaction=self.costs.compaction_of(mask),
         )
 
     def close(self, mask: Tensor, guidance: Guidance | None, trainer: Trainer, seconds: float) -> RunRecord:

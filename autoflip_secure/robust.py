@@ -38,5 +38,6 @@ def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
 
 def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
     """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
-    product = (rows * reference).sum(-1)
-    return product / (rows.norm(dim=-1) * reference.norm(dim=-1)).clamp_min(TINY)
+    product: Tensor = (rows * reference).sum(-1)
+    norms: Tensor = rows.norm(dim=-1) * reference.norm(dim=-1)
+    return product / norms.clamp_min(TINY)

@@ -48,7 +48,7 @@ def in_turns(steps: list[Callable[[], None]]) -> list[float]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_compacted_training_step(name: str, benchmark: Any) -> None:
+def test_compacted_training_step(name: str, benchmark: Any, ratios: Callable[..., None]) -> None:
     torch.set_num_threads(1)
     shape = (1, 8, 8)
     module = MODELS[name].build(shape, 10, seed=0)
@@ -65,9 +65,7 @@ def test_compacted_training_step(name: str, benchmark: Any) -> None:
     masked_step, compacted_step = training_step(module, x, y), training_step(smaller, x, y)
     masked, compacted = in_turns([masked_step, compacted_step])
     counts = [int(k.sum()) for k in kept]
-    benchmark.extra_info["masked / compacted, time"] = round(masked / compacted, 2)
-    benchmark.extra_info["masked / compacted, multiply-adds"] = round(
-        chain.scaled_macs([layer.units for layer in chain.layers]) / chain.scaled_macs(counts), 2
-    )
+    macs = chain.scaled_macs([layer.units for layer in chain.layers]) / chain.scaled_macs(counts)
+    ratios(f"{name}: masked / compacted step", masked / compacted, "", f"half the units; multiply-adds {macs:.2f}x")
     benchmark.pedantic(compacted_step, rounds=TURNS, iterations=STEPS)
     assert torch.allclose(smaller(x), module(x), atol=1e-5)

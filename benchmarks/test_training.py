@@ -5,6 +5,7 @@ Processor time of one thread, the styles taking turns in one run, the best turn 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,7 +87,9 @@ def test_padding_under_skew(alpha: float, ratios: Ratios, benchmark: BenchmarkFi
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_peak_memory(model: str, style: str, clients: int, ratios: Ratios, benchmark: BenchmarkFixture) -> None:
     command = [sys.executable, styles.__file__, style, model, str(clients)]
-    done = benchmark.pedantic(subprocess.run, (command,), {"capture_output": True, "text": True, "check": True})
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    options = {"capture_output": True, "text": True, "check": True, "env": os.environ | {"PYTHONPATH": path}}
+    done = benchmark.pedantic(subprocess.run, (command,), options)
     peak = float(done.stdout)
     rows = clients * styles.Problem(styles.MODELS[model], 2).layout.size * 4 / 2**20
     ratios(f"{model}: peak memory, {style}, {clients} clients, MiB", peak, "", f"the updates alone are {rows:.1f} MiB")

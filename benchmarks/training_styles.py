@@ -1,4 +1,4 @@
-"""The ways to train a cohort that are compared, and the problem they are compared on. Run as a script: peak memory of one."""
+"""The ways to train a cohort that are compared, and on what. Run as a script: the peak memory of one of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def sequential(problem: Problem) -> Tensor:
 
 
 def tuned_loop(problem: Problem) -> Tensor:
-    """As lean as a loop over clients gets: no DataLoader, no optimiser object, one module, one foreach call per step."""
+    """As lean as a loop over clients gets: no DataLoader, no optimiser object, one module, one foreach call a step."""
     module = copy.deepcopy(problem.module)
     parameters = list(module.parameters())
     updates = []
@@ -132,7 +132,7 @@ def seconds(*tasks: Callable[[], object], rounds: int = 5) -> list[float]:
 
 
 def main() -> None:
-    """``python training_styles.py STYLE MODEL CLIENTS``: peak memory of the training above what was there before, in MiB."""
+    """``training_styles.py STYLE MODEL CLIENTS``: peak memory of the training above what was there before, in MiB."""
     torch.set_num_threads(1)
     style, model, clients = sys.argv[1:]
     problem = Problem(MODELS[model], int(clients))

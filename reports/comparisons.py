@@ -27,6 +27,7 @@ class Summary:
     """One algorithm over all clean, or all attacked, conditions: per seed the mean over conditions, then over seeds."""
 
     accuracy: Interval
+    reference: Interval  # the baseline's, on the same conditions and seeds
     against: Paired | None
     conditions: int
 
@@ -53,7 +54,7 @@ def compare(study: Study) -> list[Row]:
             values = study.values(condition, algorithm)
             if values:
                 pair = None if algorithm == study.baseline else paired(values, base)
-                rows.append(Row(condition, algorithm, mean_interval(list(values.values())), pair))
+                rows.append(Row(condition, algorithm, mean_interval(list(values.values()), share=True), pair))
     t_holm = holm([r.against.t_p if r.against else None for r in rows])
     w_holm = holm([r.against.wilcoxon_p if r.against else None for r in rows])
     return [replace(r, t_holm=t, wilcoxon_holm=w) for r, t, w in zip(rows, t_holm, w_holm, strict=True)]
@@ -76,7 +77,8 @@ def summarise(study: Study, algorithm: str, conditions: list[Condition]) -> Summ
     mine = {s: sum(own[c][s] for c in used) / len(used) for s in full}
     theirs = {s: sum(other[c][s] for c in used) / len(used) for s in full}
     against = paired(mine, theirs) if base and algorithm != base else None
-    return Summary(mean_interval(list(mine.values())), against, len(used))
+    own_mean, reference = (mean_interval(list(side.values()), share=True) for side in (mine, theirs))
+    return Summary(own_mean, reference, against, len(used))
 
 
 def standings(study: Study, rows: list[Row]) -> list[Standing]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.record import Costs
-from reports.drawing import left_out
+from reports.drawing import SEEDS_FOR_BARS, fit_shares, left_out
 from reports.labels import NO_ATTACK, shorten
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
@@ -62,12 +62,15 @@ def _costs(
         ax.set_xlim(left=0)
         ax.set_xlabel(label)
     axes[0, 0].set_ylabel("test accuracy")
+    fit_shares(
+        axes[0, 0], (r.final_accuracy for c in places.values() for a in study.algorithms for r in study.runs(c, a))
+    )
     marks = [
         Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
         for kind, (m, _) in kinds.items()
     ]
     palette.legend(figure, [a for a in study.algorithms if any(r[1] == a for r in rows)], colour=True, more=marks)
-    caption += " Mean over seeds; bars: 95 % interval of accuracy."
+    caption += " Mean over seeds; bars (from three seeds on): 95 % interval of accuracy."
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
     columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
     columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
@@ -89,7 +92,7 @@ def _panel(
         runs = study.runs(condition, algorithm)
         if not runs:
             continue
-        accuracy = mean_interval([r.final_accuracy for r in runs])
+        accuracy = mean_interval([r.final_accuracy for r in runs], share=True)
         colour = palette.colours[algorithm]
         drawn = []
         for kind, (marker, cost) in kinds.items():
@@ -123,7 +126,7 @@ def _panel(
                 mew=1.4,
                 lw=0,
             )
-            if accuracy.low is not None and accuracy.high is not None:
+            if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
                 ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6)
 
 

@@ -12,7 +12,7 @@ from reports.drawing import left_out
 from reports.labels import shorten
 from reports.statistics import mean_interval, roc
 from reports.study import Condition, Study
-from reports.style import INK, RULE, Palette, Picture, Table, finish, panels
+from reports.style import INK, MUTED, RULE, Palette, Picture, Table, finish, panels
 
 PANELS = 6
 BAD_MARK = "#d1242f"
@@ -33,7 +33,9 @@ def score_map(study: Study) -> Picture | None:
     rows: list[list[object]] = []
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
-        ax.set_title(f"{shorten(algorithm, 24)} · {shorten(condition.attack, 30)}")
+        ax.set_title(shorten(algorithm, 22))
+        where = shorten(str(condition), 44)
+        ax.text(1, 1.025, where, ha="right", color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):
                 rows.append([str(condition), algorithm, run.seed, entry.round, client, "yes" if bad else "no", score])
@@ -42,9 +44,8 @@ def score_map(study: Study) -> Picture | None:
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
     bar.set_label("agreement score (1 counts in full, 0 is filtered)")
     bar.outline.set_visible(False)
-    facet, seed = shown[0][0].facet, shown[0][2].seed
     caption = (
-        f"Agreement score of every participant, round by round ({facet}, seed {seed}). Rows are clients; the truly "
+        f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
         "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
         "Blank: not sampled in that round."
     )
@@ -60,16 +61,24 @@ def score_map(study: Study) -> Picture | None:
 
 
 def _chosen(study: Study) -> list[tuple[Condition, str, RunRecord]]:
-    """The hardest attack of every kind in the first facet that has one; lowest seed; every algorithm that scores."""
+    """Of every kind of attack the condition hardest for the baseline; lowest seed; every algorithm that scores."""
     found = []
     for kind in study.attack_kinds:
-        condition = next((c for f in study.facets if (c := study.hardest(f, kind))), None)
+        condition = _hardest(study, kind)
         for algorithm in study.algorithms if condition else []:
             runs = [r for r in study.runs(condition, algorithm) if any(e.scores for e in r.rounds)] if condition else []
             if runs and condition:
                 found.append((condition, algorithm, runs[0]))
     order = {a: i for i, a in enumerate([*study.headline, *study.algorithms][::-1])}
     return sorted(found, key=lambda f: -order[f[1]])
+
+
+def _hardest(study: Study, kind: str) -> Condition | None:
+    """The condition of this kind of attack, over all facets, that costs the baseline (or everybody) the most."""
+    found = [c for f in study.facets if (c := study.hardest(f, kind))]
+    who = [study.baseline] if study.baseline else study.algorithms
+    means = {c: [v for a in who for v in study.values(c, a).values()] for c in found}
+    return min((c for c in found if means[c]), key=lambda c: float(np.mean(means[c])), default=None)
 
 
 def _heat(ax: Axes, run: RunRecord) -> None:
@@ -186,7 +195,7 @@ def _detection_row(study: Study, condition: Condition, algorithm: str) -> list[o
     areas = [d.auc for d in found if d.auc is not None]
     if not areas:
         return None
-    area = mean_interval(areas)
+    area = mean_interval(areas, share=True)
     rates = [
         float(np.mean(values)) if (values := [v for d in found if (v := getattr(d, name)) is not None]) else None
         for name in ("true_positive_rate", "false_positive_rate", "client_auc")

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from reports.drawing import COLUMNS, LINES, ROWS, draw_curve, is_number, left_out, percents, slug
+from reports.drawing import (
+    COLUMNS,
+    LINES,
+    ROWS,
+    Line,
+    draw_curves,
+    fit_shares,
+    is_number,
+    left_out,
+    percents,
+    seeds_note,
+    slug,
+)
 from reports.labels import NO_ATTACK, STRENGTHS, canonical, number, setting, shorten
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
@@ -15,9 +28,9 @@ from reports.style import Palette, Picture, Table, finish, panels, percent
 
 _AXIS_WORDS = {
     ("gaussian_noise", "sigma"): "noise σ",
-    ("gaussian_noise", "scope"): "share of the clients that send noise",
-    ("label_flip", "share"): "share of a bad client's labels that is flipped",
-    ("label_flip", "scope"): "share of the clients that flip labels",
+    ("gaussian_noise", "scope"): "share of noisy clients",
+    ("label_flip", "share"): "share of labels flipped",
+    ("label_flip", "scope"): "share of label-flipping clients",
 }
 _SHARES = ("scope", "share")
 
@@ -89,40 +102,59 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     drawn, facets = sorted(group[:ROWS], key=group.index), list(study.facets)[:COLUMNS]
     figure, axes = panels(len(drawn), len(facets), height=2.5, wide=len(facets) > 1)
     rows: list[list[Any]] = []
+    everything: list[Line] = []
     words = _AXIS_WORDS.get((kind, parameter), setting(parameter))
     for i, curve in enumerate(drawn):
         clean = [(0.0, NO_ATTACK)] if parameter in STRENGTHS and NO_ATTACK in study.attacks else []
         for j, facet in enumerate(facets):
             ax = axes[i, j]
             levels = clean + curve.levels
-            for algorithm in study.algorithms[:LINES][::-1]:  # the first ones are drawn last, on top
-                points = [
-                    (x, mean_interval(list(values.values())))
-                    for x, attack in levels
-                    if (values := study.values(Condition(facet, attack), algorithm))
+            at = _places([x for x, _ in levels])
+            lines = {
+                a: [
+                    (p, list(v.values()))
+                    for (_, c), p in zip(levels, at, strict=True)
+                    if (v := _values(study, facet, c, a))
                 ]
-                draw_curve(ax, palette, algorithm, points)
-                rows += [[facet, curve.fixed, algorithm, x, *percents(p), p.n] for x, p in points]
-            ax.set_xticks([x for x, _ in levels], [_tick(x, parameter) for x, _ in levels])
+                for a in study.algorithms[:LINES]
+            }
+            draw_curves(ax, palette, lines)
+            everything += lines.values()
+            real = dict(zip(at, (x for x, _ in levels), strict=True))
+            for algorithm, line in lines.items():
+                for place, values in line:
+                    interval = mean_interval(values, share=True)
+                    rows.append([facet, curve.fixed, algorithm, real[place], *percents(interval), interval.n])
+            ax.set_xticks(at, [_tick(x, parameter) for x, _ in levels])
             percent(ax)
             ax.set_title(shorten(facet) if len(drawn) == 1 else f"{shorten(facet, 22)} · {shorten(curve.fixed, 22)}")
             if i == len(drawn) - 1:
                 ax.set_xlabel(words)
         axes[i, 0].set_ylabel("test accuracy")
+    fit_shares(axes[0, 0], (v for line in everything for _, values in line for v in values))
     palette.legend(figure, [a for a in study.algorithms if any(r[2] == a for r in rows)])
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
-    caption = f"Final test accuracy against the {words}{fixed}. Points: mean over seeds; bars: 95 % t intervals."
+    caption = f"Final test accuracy against the {words}{fixed}. {seeds_note(everything)}"
     if clean:
         caption += " At zero nobody attacks."
     notes = left_out(len(study.algorithms), min(len(study.algorithms), LINES), "algorithms")
     notes += left_out(len(group), len(drawn), "settings") + left_out(len(study.facets), len(facets), "partitions")
-    rows.sort(key=lambda r: (facets.index(r[0]), r[1], study.algorithms.index(r[2]), r[3]))
     columns = ["facet", "fixed", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
     alt = f"Line charts: accuracy of {len(study.algorithms)} algorithms against the {words}. " + _extremes(
         study, drawn, facets
     )
     title = f"Accuracy against the {words}" if words.startswith("share") else f"Accuracy against {words}"
     return finish(figure, slug(f"degradation-{kind}-{parameter}"), title, caption, alt, Table(columns, rows), notes)
+
+
+def _values(study: Study, facet: str, attack: str, algorithm: str) -> dict[int, float]:
+    return study.values(Condition(facet, attack), algorithm)
+
+
+def _places(levels: list[float]) -> list[float]:
+    """Where the levels stand: at their value, or evenly spaced when their labels would run into each other."""
+    gaps = [b - a for a, b in pairwise(levels)]
+    return levels if min(gaps) > 0.09 * (levels[-1] - levels[0]) else [float(i) for i in range(len(levels))]
 
 
 def _extremes(study: Study, drawn: list[Curve], facets: list[str]) -> str:

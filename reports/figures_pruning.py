@@ -16,11 +16,11 @@ PANELS = 3
 
 
 def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
-    """Per algorithm with guidance, its runs under the first condition (the gentlest) that has some."""
+    """Per algorithm that prunes by guidance, its runs under the first condition (the gentlest) that has some."""
     found = []
     for algorithm in sorted(study.algorithms, key=lambda a: a not in study.headline):
         for condition in study.conditions:
-            runs = [r for r in study.runs(condition, algorithm) if r.guidance is not None]
+            runs = [r for r in study.runs(condition, algorithm) if r.guidance is not None and _pruned(r)]
             if runs:
                 found.append((algorithm, condition, runs))
                 break
@@ -161,7 +161,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
     palette.legend(figure, names, colour=True)
     caption = (
         "What is left of every layer at the end of the run, mean over seeds, under the first condition of each "
-        "partition. The output layer is never pruned; only dead units make a dense model smaller."
+        "partition. The output layer loses only weights of dead units; only dead units make a dense model smaller."
     )
     alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
@@ -175,9 +175,8 @@ def _runs(study: Study, facet: str, algorithm: str) -> list[RunRecord]:
 
 
 def _prunes(study: Study, algorithm: str) -> bool:
-    return any(
-        layer.live_weights < layer.weights
-        for f in study.facets
-        for r in _runs(study, f, algorithm)[:1]
-        for layer in r.layers
-    )
+    return any(_pruned(r) for f in study.facets for r in _runs(study, f, algorithm)[:1])
+
+
+def _pruned(run: RunRecord) -> bool:
+    return any(layer.live_weights < layer.weights for layer in run.layers)

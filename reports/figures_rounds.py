@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import seaborn as sns
-from scipy import stats
+import pandas as pd
 
 from autoflip_secure.record import RoundRecord, RunRecord
-from reports.drawing import LINES, left_out
+from reports.drawing import LINES, SEEDS_FOR_BARS, draw_lines, left_out
 from reports.labels import NO_ATTACK, shorten
-from reports.statistics import LEVEL
+from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent, powers
 
@@ -27,7 +26,7 @@ def convergence(study: Study, palette: Palette) -> Picture | None:
         slug="convergence",
         title="Convergence",
         label="test accuracy",
-        caption="Test accuracy by round; mean over seeds with a 95 % t interval.",
+        caption="Test accuracy by round; mean over seeds, with a 95 % t interval from three seeds on.",
         scale=100.0,
     )
 
@@ -68,34 +67,25 @@ def _by_round(
         for row in grid
         for c in row
         for a in algorithms
-        if (found := _means(study.runs(c, a), value))[0].size
+        if not (found := _means(study.runs(c, a), value, share=accuracy)).empty
     }
-    if not lines or max(found[0].size for found in lines.values()) < 2:
+    if not lines or max(map(len, lines.values())) < 2:
         return None
     figure, axes = panels(len(grid), max(len(row) for row in grid), height=2.3)
     rows: list[list[object]] = []
     for i, conditions in enumerate(grid):
         for ax, condition in zip(axes[i], conditions, strict=False):
-            for a in algorithms[::-1]:
-                if (condition, a) not in lines:
-                    continue
-                x, mean, low, high, seeds = lines[condition, a]
-                sns.lineplot(
-                    x=x,
-                    y=mean,
-                    ax=ax,
-                    color=palette.colours[a],
-                    lw=palette.widths[a],
-                    marker=palette.markers[a],
-                    markevery=max(1, x.size // 5),
-                    markeredgewidth=0,
-                    errorbar=None,
-                )
-                if accuracy:
-                    ax.fill_between(x, low, high, color=palette.colours[a], alpha=0.13, lw=0)
-                for point in zip(x, mean, low, high, seeds, strict=True):
-                    values = [None if np.isnan(v) else float(v) * scale for v in point[1:4]]
-                    rows.append([condition.facet, condition.attack, a, int(point[0]), *values, int(point[4])])
+            drawn = [a for a in algorithms[::-1] if (condition, a) in lines]  # the first ones last, on top
+            frame = pd.concat([lines[condition, a].assign(algorithm=a) for a in drawn])
+            draw_lines(ax, palette, frame, drawn, markevery=max(1, int(frame["x"].nunique()) // 5))
+            for a in drawn if accuracy else []:
+                line = lines[condition, a]
+                if (line["seeds"] >= SEEDS_FOR_BARS).all():
+                    ax.fill_between(line["x"], line["low"], line["high"], color=palette.colours[a], alpha=0.13, lw=0)
+            for a in drawn[::-1]:
+                for x, mean, low, high, seeds in lines[condition, a][["x", "mean", "low", "high", "seeds"]].to_numpy():
+                    ends = [None if np.isnan(v) else float(v) * scale for v in (mean, low, high)]
+                    rows.append([condition.facet, condition.attack, a, int(x), *ends, int(seeds)])
             if accuracy:
                 percent(ax)
             else:
@@ -108,7 +98,6 @@ def _by_round(
     for ax in axes[-1]:
         ax.set_xlabel("round")
     palette.legend(figure, [a for a in algorithms if any(key[1] == a for key in lines)])
-    rows.sort(key=lambda r: (facets.index(str(r[0])), str(r[1]), algorithms.index(str(r[2])), int(str(r[3]))))
     hardest = "Below: the attack that costs " + (
         f"{study.baseline} the most." if study.baseline else "the most accuracy."
     )
@@ -121,18 +110,16 @@ def _by_round(
     return finish(figure, slug, title, caption, alt, Table(columns, rows), notes)
 
 
-def _means(runs: list[RunRecord], value: Callable[[RoundRecord], float | None]) -> tuple[np.ndarray, ...]:
-    """Rounds, mean, low, high and number of seeds, at no more than ``POINTS`` rounds, the last one among them."""
+def _means(runs: list[RunRecord], value: Callable[[RoundRecord], float | None], *, share: bool) -> pd.DataFrame:
+    """x (round), mean, low, high, seeds at no more than ``POINTS`` rounds, the last among them; NaN: no interval."""
     found: dict[int, list[float]] = {}
     for run in runs:
         for entry in run.rounds:
             if (v := value(entry)) is not None:
                 found.setdefault(entry.round, []).append(v)
-    rounds = np.array(sorted(found), dtype=int)
-    if rounds.size > POINTS:
-        rounds = rounds[np.unique(np.linspace(0, rounds.size - 1, POINTS).round().astype(int))]
-    count = np.array([len(found[t]) for t in rounds])
-    mean = np.array([np.mean(found[t]) for t in rounds])
-    spread = np.array([np.std(found[t], ddof=1) if len(found[t]) > 1 else np.nan for t in rounds])
-    half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(count - 1, 1)) * spread / np.sqrt(np.maximum(count, 1))
-    return rounds, mean, mean - half, mean + half, count
+    rounds = sorted(found)
+    if len(rounds) > POINTS:
+        rounds = [rounds[i] for i in np.unique(np.linspace(0, len(rounds) - 1, POINTS).round().astype(int))]
+    intervals = [mean_interval(found[t], share=share) for t in rounds]
+    columns = {name: [getattr(i, name) for i in intervals] for name in ("mean", "low", "high")}
+    return pd.DataFrame({"x": rounds, **columns, "seeds": [i.n for i in intervals]}).astype(float)

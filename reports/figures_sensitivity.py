@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from reports.drawing import COLUMNS, draw_curve, is_number, left_out, percents, slug
-from reports.labels import canonical, leaves, setting, shorten
-from reports.statistics import Interval, mean_interval
+from reports.drawing import (
+    COLUMNS,
+    LINES,
+    SEEDS_FOR_BARS,
+    Line,
+    draw_curves,
+    fit_shares,
+    is_number,
+    left_out,
+    percents,
+    seeds_note,
+    slug,
+)
+from reports.labels import canonical, leaves, pretty, setting, shorten
+from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent
 
@@ -37,111 +48,96 @@ def _like(path: str) -> str:
 
 
 def _of_algorithm(study: Study, palette: Palette, path: str) -> Picture | None:
-    """Lines over the variants of a family that differ in ``path`` alone; the baseline is a level line."""
-    lines: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    """A line per family over its variants that differ in ``path`` alone; the baseline is a level line."""
+    groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for algorithm, flat in study.variants.items():
         own = next((p for p in (path, _like(path)) if is_number(flat.get(p))), None)
         if own is not None:
             rest = canonical({k: v for k, v in flat.items() if k != own})
-            lines.setdefault((study.families[algorithm], rest), []).append((float(flat[own]), algorithm))
-    lines = {key: sorted(line) for key, line in lines.items() if len({x for x, _ in line}) > 1}
-    if not lines:
-        return None
+            groups.setdefault((study.families[algorithm], rest), []).append((float(flat[own]), algorithm))
+    longest: dict[str, list[tuple[float, str]]] = {}
+    for (family, _), group in groups.items():
+        if len(group) > max(1, len(longest.get(family, []))):
+            longest[family] = sorted(group)
 
-    def intervals(condition: Condition) -> dict[str, list[tuple[float, Interval]]]:
-        found: dict[str, list[tuple[float, Interval]]] = {}
-        for n, ((family, _), line) in enumerate(lines.items()):
-            points = [(x, mean_interval(list(v.values()))) for x, a in line if (v := study.values(condition, a))]
-            found[f"{family}\n{n}"] = points
-        return found
+    def lines(condition: Condition) -> dict[str, Line]:
+        return {
+            pretty(family): [(x, list(v.values())) for x, a in group if (v := study.values(condition, a))]
+            for family, group in longest.items()
+        }
 
-    return _sensitivity(study, palette, path, study.conditions, intervals, baseline=True)
+    return _sensitivity(study, palette, path, {str(c): (c, lines(c)) for c in study.conditions}, baseline=True)
 
 
 def _of_facet(study: Study, palette: Palette, path: str) -> Picture | None:
-    """Lines over facets that differ in ``path`` alone, a panel per attack and rest."""
+    """Lines over facets that differ in ``path`` alone, a panel per attack."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for facet, config in study.facets.items():
         flat = leaves(config)
         if is_number(flat.get(path)):
             rest = canonical({k: v for k, v in flat.items() if k != path})
             groups.setdefault(rest, []).append((float(flat[path]), facet))
-    line = max(groups.values(), key=len, default=[])
-    if len(line) < 2:
-        return None
+    longest: list[tuple[float, str]] = max(groups.values(), key=len, default=[])
+    group = sorted(longest)
 
-    def intervals(condition: Condition) -> dict[str, list[tuple[float, Interval]]]:
+    def lines(attack: str) -> dict[str, Line]:
         return {
-            f"{a}\n0": [
-                (x, mean_interval(list(v.values())))
-                for x, facet in sorted(line)
-                if (v := study.values(Condition(facet, condition.attack), a))
-            ]
-            for a in study.algorithms
+            a: [(x, list(v.values())) for x, f in group if (v := study.values(Condition(f, attack), a))]
+            for a in study.algorithms[:LINES]
         }
 
-    places = [Condition(line[0][1], attack) for attack in study.attacks]
-    return _sensitivity(study, palette, path, places, intervals, baseline=False)
+    places = {attack: (Condition(group[0][1], attack), lines(attack)) for attack in study.attacks if group}
+    return _sensitivity(study, palette, path, places, baseline=False)
 
 
 def _sensitivity(
     study: Study,
     palette: Palette,
     path: str,
-    conditions: list[Condition],
-    intervals: Callable[[Condition], dict[str, list[tuple[float, Interval]]]],
+    places: dict[str, tuple[Condition, dict[str, Line]]],
     *,
     baseline: bool,
 ) -> Picture | None:
-    lines = {c: intervals(c) for c in conditions}
-    found = {c: line for c, line in lines.items() if any(len(points) > 1 for points in line.values())}
-    shown = list(found)[: COLUMNS * 2]
+    """A panel per place (title -> condition and lines)."""
+    found = {title: place for title, place in places.items() if any(len(line) > 1 for line in place[1].values())}
+    shown = list(found.items())[: COLUMNS * 2]
     if not shown:
         return None
     columns = min(3, len(shown))
     figure, axes = panels(-(-len(shown) // columns), columns, height=2.5, wide=columns > 1)
     rows: list[list[Any]] = []
-    names: list[str] = []
-    for ax, condition in zip(axes.flat, shown, strict=False):
-        for key, points in found[condition].items():
-            name = key.partition("\n")[0]
-            label = next((a for a in study.algorithms if a == name), None) or _family_label(study, name)
-            draw_curve(ax, palette, name, points)
-            names += [name] if points and name not in names else []
-            rows += [[str(condition) if baseline else condition.attack, label, x, *percents(p), p.n] for x, p in points]
-        base = study.values(condition, study.baseline) if baseline and study.baseline else {}
+    everything: list[Line] = []
+    names: dict[str, None] = {}
+    for ax, (title, (condition, lines)) in zip(axes.flat, shown, strict=False):
+        draw_curves(ax, palette, lines)
+        everything += lines.values()
+        for name, line in lines.items():
+            names |= {name: None} if line else {}
+            intervals = [(x, mean_interval(values, share=True)) for x, values in line]
+            rows += [[title, name, x, *percents(i), i.n] for x, i in intervals]
+        base = list(study.values(condition, study.baseline).values()) if baseline and study.baseline else []
         if base and study.baseline:
-            level = mean_interval(list(base.values()))
+            level = mean_interval(base, share=True)
+            everything.append([(0.0, base)])
             colour = palette.colours[study.baseline]
             ax.axhline(level.mean, color=colour, lw=1.6, ls=(0, (4, 2)))
-            if level.low is not None and level.high is not None:
+            if level.low is not None and level.high is not None and level.n >= SEEDS_FOR_BARS:
                 ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
-            rows.append([str(condition), study.baseline, "any", *percents(level), level.n])
-        ax.set_title(shorten(str(condition) if baseline else condition.attack, 40))
+            rows.append([title, study.baseline, "any", *percents(level), level.n])
+        ax.set_title(shorten(title, 40))
         ax.set_xlabel(setting(path))
         percent(ax)
+    fit_shares(axes[0, 0], (v for line in everything for _, values in line for v in values))
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("test accuracy")
-    has_base = baseline and study.baseline is not None and any(r[1] == study.baseline for r in rows)
-    palette.legend(figure, ([study.baseline] if has_base and study.baseline else []) + names)
-    caption = f"Final test accuracy against {setting(path)} ({path}); mean and 95 % interval over seeds."
-    caption += f" The dashed line and band are {study.baseline}, which has no such setting." if has_base else ""
-    columns_ = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
+    has_base = study.baseline is not None and any(r[2] == "any" for r in rows)
+    palette.legend(figure, ([study.baseline] if has_base and study.baseline else []) + list(names))
+    caption = f"Final test accuracy against {setting(path)} ({path}). {seeds_note(everything)}"
+    caption += f" The dashed line is {study.baseline}, which has no such setting." if has_base else ""
+    header = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
     notes = left_out(len(found), len(shown), "conditions")
     alt = f"Line charts: accuracy against {setting(path)} in {len(shown)} conditions."
-    return finish(
-        figure,
-        slug(f"sensitivity-{path}"),
-        f"Sensitivity to {setting(path)}",
-        caption,
-        alt,
-        Table(columns_, rows),
-        notes,
-    )
-
-
-def _family_label(study: Study, family: str) -> str:
-    labels = [a for a in study.algorithms if study.families[a] == family]
-    return labels[0].partition(" · ")[0] if labels else family
+    title = f"Sensitivity to {setting(path)}"
+    return finish(figure, slug(f"sensitivity-{path}"), title, caption, alt, Table(header, rows), notes)

@@ -96,6 +96,10 @@ def render(records: Sequence[RunRecord], scenario: Mapping[str, Any], *, missing
         name=labels.shorten(name, 120),
         study=found,
         opening=opening,
+        full={
+            kind: max((s.conditions for x in opening.standings if (s := getattr(x, kind))), default=0)
+            for kind in ("attacked", "clean")
+        },
         rows=rows,
         sections=sections(found, rows),
         missing=missing,

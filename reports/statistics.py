@@ -54,8 +54,8 @@ class Paired:
     seeds_needed: int | None  # about how many seeds would settle a "cannot tell"; None: settled, or unknown
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Mean and t interval of ``values`` (one per seed).
+def mean_interval(values: Sequence[float], level: float = LEVEL, *, share: bool = False) -> Interval:
+    """Mean and t interval of ``values`` (one per seed); of a ``share``, the part of the interval that lies in [0, 1].
 
     >>> mean_interval([1.0, 2.0, 3.0]).mean
     2.0
@@ -69,7 +69,8 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     if data.size == 1:
         return Interval(mean, None, None, 1, "one seed gives no interval")
     half = float(stats.t.ppf((1 + level) / 2, data.size - 1) * data.std(ddof=1) / math.sqrt(data.size))
-    return Interval(mean, mean - half, mean + half, int(data.size))
+    low, high = mean - half, mean + half
+    return Interval(mean, max(0.0, low), min(1.0, high), data.size) if share else Interval(mean, low, high, data.size)
 
 
 def judge(interval: Interval, margin: float = MARGIN) -> Verdict:

@@ -27,7 +27,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from reports.labels import shorten
+from reports.labels import pretty, shorten
 from reports.study import Study
 
 WIDTH = 10.0  # inches; 96 CSS pixels each
@@ -139,8 +139,8 @@ class Palette:
                 ramp = sns.blend_palette([light, colour, dark], len(labels)).as_hex()
             for label, shade in zip(labels, ramp, strict=True):
                 self.colours[label], self.markers[label] = shade, marker
-            self.colours.setdefault(family, colour)
-            self.markers.setdefault(family, marker)
+            self.colours.setdefault(pretty(family), colour)  # for lines over the settings of a family
+            self.markers.setdefault(pretty(family), marker)
         self.widths = {
             a: 2.0 if study.families[a] in ("fedavg", "autoflip", "autoflip_plus") else 1.4 for a in study.algorithms
         }

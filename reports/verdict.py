@@ -39,14 +39,21 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
     table = standings(study, rows)
     heads = [s for s in table if s.algorithm in study.headline]
     base = next((s for s in table if s.algorithm == study.baseline), None)
+    caveats = [_bound(text) for text in _caveats(study, table, missing)]
+    answer = [_bound(text) for text in _answer(heads, base)]
     return Opening(
         _headline(study, heads),
         labels.clean_text(scenario.get("question") or ""),
-        _asked(study),
-        _answer(heads, base),
-        _caveats(study, table, missing),
+        _bound(_asked(study)),
+        answer,
+        caveats,
         table,
     )
+
+
+def _bound(text: str) -> str:
+    """Numbers stay on the line of their unit."""
+    return text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0").replace(" points", "\u00a0points")
 
 
 def percent(value: float) -> str:
@@ -127,6 +134,7 @@ def _answer(heads: list[Standing], base: Standing | None) -> list[str]:
 
 def _sentence(heads: list[Standing], base: Standing | None, name: str, where: str) -> str:
     parts: list[str] = []
+    said: Interval | None = None  # what was last said of the baseline
     for head in heads:
         summary: Summary | None = getattr(head, name)
         if summary is None:
@@ -134,12 +142,12 @@ def _sentence(heads: list[Standing], base: Standing | None, name: str, where: st
         over = f", averaged over {summary.conditions} conditions," if summary.conditions > 1 else ""
         lead = f"{where}{over} " if not parts else ""
         text = f"{lead}{head.algorithm} reaches {percent(summary.accuracy.mean)} {bracket(summary.accuracy)}"
-        reference: Summary | None = getattr(base, name) if base else None
-        if summary.against and reference and base:
-            if not parts:
-                text += (
-                    f" where {base.algorithm} reaches {percent(reference.accuracy.mean)} {bracket(reference.accuracy)}"
-                )
+        if summary.against and base:
+            if summary.reference != said:
+                over = f" over {_count(summary.conditions, 'condition')}" if parts else ""
+                text += f"{over} where {base.algorithm} reaches "
+                text += f"{percent(summary.reference.mean)} {bracket(summary.reference)}"
+                said = summary.reference
             text += f": {judgement(summary.against)}"
         parts.append(text)
     return "; ".join(parts) + "." if parts else ""

@@ -1,11 +1,12 @@
 r"""The budgeted hybrid mask (``autoflip_plus``, ours): T_p sets budgets, whole units go first, then weights.
 
-1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that needs at
-   most C.
-2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the unit's
-   incoming and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating ones go.
-3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected tensor
-   the share delta with the largest D_0 is kept. Filters stay whole.
+1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that
+   needs at most C.
+2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the
+   unit's incoming and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating
+   ones go.
+3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected
+   tensor the share delta with the largest D_0 is kept. Filters stay whole.
 4. every output unit is scaled back to its norm, by at most 5. The mask is static from round 0.
 """
 

@@ -103,18 +103,23 @@ def stackable(module: nn.Module, sample: Shaped[Tensor, "batch ..."]) -> str | N
 def _vmap_problem(net: nn.Module, pair: Tensor, plain: Tensor) -> str | None:
     named = named_tensors(net)
     names = [name for name, tensor in named.items() if tensor.is_floating_point()]
-    doubled = [torch.stack([named[name].detach()] * 2) for name in names]
-    leaves = [leaf.requires_grad_() for name, leaf in zip(names, doubled, strict=True) if named[name].requires_grad]
+    other = copy.deepcopy(net)  # other weights, so that a module which keeps weights aside is found out
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.5)
+    others = named_tensors(other)
+    both = [torch.stack([named[name].detach(), others[name].detach()]) for name in names]
+    leaves = [leaf.requires_grad_() for name, leaf in zip(names, both, strict=True) if named[name].requires_grad]
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            scores = stacked_forward(net, names)(doubled, torch.stack([pair, pair]))
+            scores = stacked_forward(net, names)(both, torch.stack([pair, pair]))
             torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
     except Exception as error:  # it is the user's module: it can fail in any way
         return f"vmap refuses it ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
     if any("performance drop" in str(warning.message) for warning in caught):
         return "vmap has no fast rule for one of its operations"
-    if not _close(scores.detach()[1], plain):
+    if not (_close(scores.detach()[0], plain) and _close(scores.detach()[1], _scores(other, pair))):
         return "its stacked output differs from its plain one"
     return None
 

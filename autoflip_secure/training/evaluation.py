@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import precise, working_copy
@@ -18,9 +17,8 @@ from autoflip_secure.training.stacked import BUDGET, cross_entropy, probe, stack
 SAMPLES = 128
 """Samples per forward; fixed, so that a model's numbers do not depend on how many models are evaluated."""
 
-Forward = Callable[
-    [Tensor, Tensor], Tensor
-]  # rows (models, params), inputs (batch, *features) -> (models, batch, classes)
+Forward = Callable[[Tensor, Tensor], Tensor]
+"""Rows (models, params), inputs (batch, *features) -> scores (models, batch, classes)."""
 
 
 def evaluate(
@@ -47,9 +45,9 @@ def evaluate(
         return vectors.new_zeros(0, dtype=torch.float64), vectors.new_zeros(0, dtype=torch.float64)
     net = working_copy(module, x.device).eval().requires_grad_(False)
     with torch.no_grad(), precise(x.device):
-        forward = _stacked(net, layout)
-        if layout.size > STACKED_LIMIT or not _works(forward, vectors, x):
-            forward = _one_at_a_time(net, layout)
+        forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
+        if layout.size > STACKED_LIMIT or not _agree(forward, single, vectors, x):
+            forward = single
         height = _height(module, layout, x)
         parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
     accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
@@ -86,14 +84,20 @@ def _stacked(net: nn.Module, layout: Layout) -> Forward:
 
 def _one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
-        return torch.stack([functional_call(net, layout.tensors(row), (inputs,)) for row in rows])
+        scores = []
+        for row in rows:
+            layout.load(net, row)
+            scores.append(net(inputs))
+        return torch.stack(scores)
 
     return forward
 
 
-def _works(forward: Forward, vectors: Tensor, x: Tensor) -> bool:
+def _agree(stacked: Forward, single: Forward, vectors: Tensor, x: Tensor) -> bool:
+    """Whether stacking works for this module in evaluation mode: tried on the first weights, whole and halved."""
+    rows = torch.stack([vectors[0], 0.5 * vectors[0]]).to(x.device).nan_to_num(0.0, 1.0, -1.0)
     try:
-        forward(vectors[:1].to(x.device).expand(FEWEST, -1), x[:1])
+        scores, plain = stacked(rows, x[:1]), single(rows, x[:1])
     except Exception:  # whatever it is, one model at a time is the way that a module is made for
         return False
-    return True
+    return torch.allclose(scores, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()), equal_nan=True)

@@ -15,7 +15,9 @@ from attacks.label_flip import LabelFlip
 from autoflip_secure.agreement import AgreementWeighted
 from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import ExplorationConfig
-from autoflip_secure.federation import Cell, Problem, Protocol, client_jobs, client_labels, run_cells
+from autoflip_secure.cell import Cell, Problem, Protocol
+from autoflip_secure.clients import client_jobs, client_labels
+from autoflip_secure.federation import run_cells
 from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack
 from autoflip_secure.parameters import Layout
 from autoflip_secure.pruning.budget import BudgetMask
@@ -37,9 +39,8 @@ CLIENTS = 10
 def problem(seed: int = 0) -> Problem:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = nn.Sequential(
-            nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10)
-        )
+        hidden = (nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU())
+        module = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 10))
     layout = Layout.of(module)
     parts = np.array_split(np.random.default_rng(seed).permutation(400), CLIENTS)
     return Problem(
@@ -61,8 +62,8 @@ PROBLEM = problem()
 
 
 def cell(name: str = "x", seed: int = 0, **protocol: Any) -> Cell:
-    settings = {"rounds": 6, "cohort": 4, "training": Schedule(epochs=2, lr=0.5), "exploration": ExplorationConfig(epochs=2)}
-    settings |= {"pruner": NoPruning(), "aggregator": Mean()} | protocol
+    settings: dict[str, Any] = {"rounds": 6, "cohort": 4, "pruner": NoPruning(), "aggregator": Mean()}
+    settings |= {"training": Schedule(epochs=2, lr=0.5), "exploration": ExplorationConfig(epochs=2)} | protocol
     return Cell(name, {"name": name}, {}, name, seed, PROBLEM, Protocol(**settings))
 
 

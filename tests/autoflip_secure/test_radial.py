@@ -169,7 +169,7 @@ def test_scores_and_step_equal_the_slow_server_over_many_rounds(seed: int) -> No
 
 
 def test_the_identity_for_a_softmax_output_layer() -> None:
-    """-<grad L, w_out> = sum_i (q_i - p_i) f_i: right labels give a positive sign, contradicting labels a negative one."""
+    """-<grad L, w_out> = sum_i (q_i - p_i) f_i: positive for right labels, negative for contradicting ones."""
     draw = torch.Generator().manual_seed(0)
     w = torch.randn(5, 4, generator=draw, requires_grad=True)
     features = torch.randn(60, 4, generator=draw)

@@ -1,0 +1,90 @@
+"""What is run: a problem, a protocol and a seed make a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, SerializeAsAny
+from torch import Tensor, nn
+
+from autoflip_secure.exploration import ExplorationConfig
+from autoflip_secure.guidance import GuidanceConfig
+from autoflip_secure.interfaces import Aggregator, Attack, Config, NoAttack, Pruner, Schedule
+from autoflip_secure.parameters import Layout
+from autoflip_secure.seeds import Purpose, generator
+
+
+class Protocol(Config):
+    """How a federation is run: everything but the problem and the seed."""
+
+    rounds: Annotated[int, Field(ge=1)] = 60
+    cohort: Annotated[int, Field(ge=1)] = 5
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    training: Schedule = Schedule()
+    exploration: ExplorationConfig = ExplorationConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
+    pruner: SerializeAsAny[Pruner]
+    aggregator: SerializeAsAny[Aggregator]
+    attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
+
+    @property
+    def explores(self) -> bool:
+        """Whether phase 1 is needed: FedAvg does not pay for it."""
+        return self.pruner.needs_guidance or self.aggregator.needs_guidance
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned. Tensors lie on the trainer's device; ``module`` is a template and never trained."""
+
+    module: nn.Module
+    layout: Layout
+    chain: Any  # structure.Chain or None
+    chain_reason: str  # "ok", or why there is no chain
+    x_train: Tensor
+    y_train: Int[Tensor, " n"]
+    x_test: Tensor
+    y_test: Int[Tensor, " m"]
+    num_classes: int
+    clients: tuple[Int[Tensor, " _"], ...]  # rows of the training set owned by each client
+    initial: Float[Tensor, " params"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a problem, a protocol, a seed, and the names it is known by."""
+
+    key: str
+    config: dict[str, Any]
+    axes: dict[str, Any]
+    algorithm: str
+    seed: int
+    problem: Problem
+    protocol: Protocol
+
+    @property
+    def bad_clients(self) -> Bool[Tensor, " clients"]:
+        """Who is bad: drawn once per seed, nested as the scope grows, the same for every algorithm."""
+        attack, clients = self.protocol.attack, len(self.problem.clients)
+        bad = torch.zeros(clients, dtype=torch.bool)
+        if isinstance(attack, Attack):
+            if attack.clients is not None:
+                bad[list(attack.clients)] = True
+            else:
+                order = torch.randperm(clients, generator=generator(self.seed, Purpose.BAD_CLIENTS))
+                bad[order[: round(attack.scope * clients)]] = True
+        return bad
+
+    def bad_in(self, round_: int) -> Bool[Tensor, " clients"]:
+        """Who acts badly in this round (0 = exploration)."""
+        attack = self.protocol.attack
+        active = isinstance(attack, Attack) and attack.active(round_)
+        return self.bad_clients & active
+
+    def draw(self, purpose: Purpose, count: int, *address: int) -> Int[Tensor, " count"]:
+        """``count`` of the clients without replacement, in ascending order."""
+        order = torch.randperm(len(self.problem.clients), generator=generator(self.seed, purpose, *address))
+        return order[:count].sort().values

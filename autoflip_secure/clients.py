@@ -1,0 +1,63 @@
+"""The clients' side of a round: what each one trains on, and what it sends."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.cell import Cell
+from autoflip_secure.interfaces import ClientJob, DataAttack, Schedule, UpdateAttack
+from autoflip_secure.seeds import Purpose, generator
+
+
+def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
+    """The labels as this client sees them in this round."""
+    labels = cell.problem.y_train[cell.problem.clients[client]]
+    attack = cell.protocol.attack
+    if isinstance(attack, DataAttack) and bool(cell.bad_in(round_)[client]):
+        return attack.labels(labels, cell.problem.num_classes, generator(cell.seed, Purpose.DATA_ATTACK, client))
+    return labels
+
+
+def client_jobs(
+    cell: Cell, weights: Tensor, mask: Tensor, clients: Tensor, round_: int, *address: int
+) -> list[ClientJob]:
+    """Local training of ``clients`` from ``weights``."""
+    pruned = None if bool(mask.all()) else mask
+    return [
+        ClientJob(
+            start=weights,
+            samples=cell.problem.clients[k],
+            labels=client_labels(cell, k, round_),
+            seed=cell.seed,
+            address=(round_, k, *address),
+            mask=pruned,
+        )
+        for k in clients.tolist()
+    ]
+
+
+def attack_updates(
+    cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
+) -> Float[Tensor, "clients params"]:
+    """Rows as they are sent: bad clients change theirs, and only live coordinates travel."""
+    attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients]
+    if isinstance(attack, UpdateAttack) and bool(bad.any()):
+        draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
+        active = mask & cell.problem.layout.trainable.to(mask.device)
+        updates = attack.updates(updates, bad, active, draws)
+    return torch.where(mask, updates, 0.0)
+
+
+def finite_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
+    """Rows that can be computed with: no NaN, no infinity, and a squared norm that does not overflow."""
+    return updates.square().sum(1).isfinite()
+
+
+def weight_decay_shrinkage(schedule: Schedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:
+    """Share of the weights that decay alone takes off in local training (0 for Adam, where it has no closed form)."""
+    if schedule.optimizer != "sgd" or schedule.weight_decay == 0:
+        return torch.zeros_like(samples)
+    steps = schedule.epochs * (samples / schedule.batch_size).ceil()
+    return 1 - (1 - schedule.lr * schedule.weight_decay / (1 - schedule.momentum)) ** steps

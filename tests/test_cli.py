@@ -1,0 +1,192 @@
+"""The command line as a user meets it: real processes, exit codes, what is printed where."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = """
+name: tiny
+question: Does it run?
+clients: 5
+cohort: 2
+rounds: 2
+training: {epochs: 1, batch_size: 64}
+exploration: {epochs: 1}
+data: {kind: digits, train_samples: 200, test_samples: 50}
+model: {kind: mlp, hidden: [8]}
+attack: {kind: gaussian_noise, sigma: 0.5}
+seeds: [1, 2]
+sweep: {product: {algorithm: [fedavg, autoflip]}}
+"""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "autoflip_secure", *map(str, arguments)],
+        cwd=folder or ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom autoflip_secure.__main__ import main\nsys.argv[1:] = ['--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'scipy', 'seaborn', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in ("demo", "sweep", "report", "list", "schema"))
+    assert time.monotonic() - began < 5
+
+
+def test_sweep_report_and_again(tiny: Path, tmp_path: Path) -> None:
+    """Run, continue (nothing to do), change (refused), report: what a person does in the first five minutes."""
+    out = tmp_path / "out"
+    first = command("sweep", tiny, "--out", out, folder=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "4 cells: 4 run" in first.stdout
+    assert f"Report: {(out / 'report.html').as_uri()}" in first.stdout
+    assert "<html" in (out / "report.html").read_text()
+
+    again = command("sweep", tiny, "--out", out, "--json", "--no-report", folder=tmp_path)
+    summary = json.loads(again.stdout)
+    assert (summary["run"], summary["reused"], summary["report"]) == (0, 4, None)
+
+    changed = command("sweep", tiny, "--out", out, "--set", "rounds=3", folder=tmp_path)
+    assert (changed.returncode, changed.stdout) == (2, "")
+    assert "rounds: 2 -> 3" in changed.stderr
+    assert "--out" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
+    (out / "report.html").unlink()
+    cells = sorted((out / "cells").iterdir())
+    cells[0].unlink()
+    cells[1].write_text("{")
+    report = command("report", out, "--json")
+    assert json.loads(report.stdout) == {"report": str(out / "report.html"), "cells": 2, "missing": 2}
+    assert "is damaged" in report.stderr
+
+
+def test_default_folder_is_runs_and_the_name(tiny: Path, tmp_path: Path) -> None:
+    done = command("sweep", tiny, "--no-report", "--set", "sweep=null", "--set", "seeds=[1]", folder=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "runs" / "tiny" / "manifest.json").exists()
+
+
+def test_model_of_the_current_folder_also_in_workers(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\ndef net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, num_classes))\n"
+    )
+    done = command(
+        "sweep", tiny, "--set", "model=mynet:net", "--set", "sweep={product: {rounds: [2, 3]}}", "--workers", 2,
+        "--no-report", "--json", folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["workers"] == 2
+
+
+def test_wrong_input_is_one_sentence_and_exit_code_2(tiny: Path, tmp_path: Path) -> None:
+    for arguments, expected in [
+        (("sweep", tiny, "--set", "cohort=9"), "error: --set cohort=9: cohort = 9: is larger than clients = 5"),
+        (("sweep", "demoo"), "did you mean 'demo'"),
+        (("sweep", tiny, "--set", "data=mnist", "--set", f"data.root={tmp_path}"), str(tmp_path)),
+        (("report", tmp_path), "is not a results folder"),
+        (("list", "atacks"), "did you mean 'attacks'"),
+    ]:
+        done = command(*arguments, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert expected in done.stderr
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs" / "tiny" / "cells").is_dir() or not list((tmp_path / "runs/tiny/cells").iterdir())
+
+
+def test_what_breaks_is_exit_code_3_with_a_log(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from torch import nn\n\nclass Bad(nn.Linear):\n"
+        "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        if self.training:\n            raise RuntimeError('the reactor is on fire')\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    settings = ["--set", "model=bad:Bad", "--set", "trainer=sequential", "--set", "sweep=null"]
+    done = command("sweep", tiny, *settings, folder=tmp_path)
+    assert done.returncode == 3
+    assert "the reactor is on fire" in done.stderr
+    assert "Traceback" not in done.stderr
+    log = re.search(r"Details: (.+)$", done.stderr, re.MULTILINE)
+    assert log is not None
+    assert "Traceback" in (tmp_path / log[1]).read_text()
+
+
+def test_lists_are_derived_from_the_tables() -> None:
+    from scenarios import tables
+
+    families = json.loads(command("list", "--json").stdout)
+    assert set(families["attacks"]) == set(tables.ATTACKS)
+    assert set(families["algorithms"]) == set(tables.ALGORITHMS)
+    assert set(families) == {
+        "attacks", "aggregators", "pruners", "algorithms", "datasets", "partitions", "models", "presets",
+    }  # fmt: skip
+    assert all(text and "\n" not in text for entries in families.values() for text in entries.values())
+    plain = command("list", "presets").stdout
+    assert [line.split()[0] for line in plain.splitlines()] == list(families["presets"])
+
+
+def test_schema_is_json() -> None:
+    schema = json.loads(command("schema").stdout)
+    assert {"data", "algorithm", "attack", "sweep", "seeds"} <= set(schema["properties"])
+
+
+def test_foreign_folder_of_our_name_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """``python -m`` puts the current folder first on the path."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "__init__.py").write_text("")
+    done = command("sweep", tiny, folder=tmp_path)
+    assert done.returncode == 2
+    assert "the import name 'reports' leads to" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path) -> None:
+    """SIGINT to the whole process group, as a terminal sends it."""
+    grid = "sweep={product: {rounds: [2, 4000], algorithm: [fedavg, autoflip]}}"
+    arguments = ["sweep", str(tiny), "--out", "out", "--workers", str(workers), "--set", grid]
+    with subprocess.Popen(
+        [sys.executable, "-m", "autoflip_secure", *arguments],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        cells = tmp_path / "out" / "cells"
+        deadline = time.monotonic() + 90
+        while not (cells.is_dir() and len(list(cells.glob("*.json"))) == 4) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: every finished cell is kept" in stderr
+    assert "Traceback" not in stderr
+    assert len(list(cells.glob("*.json"))) == 4
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
