@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
@@ -65,7 +66,7 @@ class Cell:
     problem: Problem
     protocol: Protocol
 
-    @property
+    @cached_property
     def bad_clients(self) -> Bool[Tensor, " clients"]:
         """Who is bad: drawn once per seed, nested as the scope grows, the same for every algorithm."""
         attack, clients = self.protocol.attack, len(self.problem.clients)

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import training_styles as styles
 
 from autoflip_secure.training.buckets import padding_waste, plan
-from autoflip_secure.training.stacked import BUDGET, probe
+from autoflip_secure.training.program import kept_floats
+from autoflip_secure.training.stacked import BUDGET
 
 Ratios = Callable[..., None]
 
@@ -69,7 +70,7 @@ def test_time_grows_no_faster_than_the_number_of_models(
 def test_padding_under_skew(alpha: float, ratios: Ratios, benchmark: BenchmarkFixture) -> None:
     problem = styles.Problem(styles.mlp, 200, alpha)
     sizes = [len(job.samples) for job in problem.jobs]
-    kept, _ = probe(problem.module, problem.x[:1])
+    kept = kept_floats(problem.module, problem.x[:1])
     buckets = plan(sizes, styles.SCHEDULE, problem.layout.size, kept, BUDGET["cpu"])
     even = styles.Problem(styles.mlp, 200)
     skewed_time, even_time = styles.seconds(lambda: styles.stacked(problem), lambda: styles.stacked(even), rounds=3)

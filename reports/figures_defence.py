@@ -34,7 +34,7 @@ def score_map(study: Study) -> Picture | None:
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
         ax.set_title(shorten(algorithm, 22))
-        where = shorten(str(condition), 44)
+        where = shorten(str(condition), 54)
         ax.text(1, 1.025, where, ha="right", color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):

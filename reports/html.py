@@ -199,10 +199,12 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
         "command": labels.clean_text(command),
         "scenario_yaml": _yaml(scenario),
         "configs": {a: _yaml(r.config) for a, r in first.items()},
-        "versions": dict(sorted({f"{k} {v}": None for r in records for k, v in r.versions.items()}.items())),
+        "versions": dict(
+            sorted({labels.clean_text(f"{k} {v}"): None for r in records for k, v in r.versions.items()}.items())
+        ),
         "seeds": sorted({r.seed for r in records}),
-        "pipelines": list(dict.fromkeys(" → ".join(r.pipeline) for r in records)),
-        "trainers": [f"{kind} on {device}: {reason}" for kind, reason, device in trainers],
+        "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),
+        "trainers": [labels.clean_text(f"{kind} on {device}: {reason}") for kind, reason, device in trainers],
         "parameters": sorted({r.parameters for r in records}),
         "notes": notes,
     }

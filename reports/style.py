@@ -212,7 +212,12 @@ def finish(
 
 def inline_svg(text: str, slug: str, alt: str) -> str:
     """A standalone SVG made fit to stand inside a page: own ids, the page's fonts and colours, an alternative text."""
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE[^>]*>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE[^>]*>",
+        "",
+        text,
+        flags=re.DOTALL,
+    )
     text = re.sub(r"<[a-zA-Z][^>]*>", lambda tag: _adopt(tag.group(), slug), text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (round(float(side) * 96 / 72) for side in box.groups()) if box else (960, 320)

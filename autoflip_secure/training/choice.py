@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
+from autoflip_secure.training.program import stacked_forward
 from autoflip_secure.training.sequential import SequentialTrainer
-from autoflip_secure.training.stacked import StackedTrainer, stacked_forward
+from autoflip_secure.training.stacked import StackedTrainer
 
 STACKED_LIMIT = 1_000_000
 """Parameters up to which ``auto`` stacks."""

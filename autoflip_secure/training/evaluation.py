@@ -12,7 +12,8 @@ from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import precise, working_copy
 from autoflip_secure.training.buckets import FEWEST
 from autoflip_secure.training.choice import STACKED_LIMIT
-from autoflip_secure.training.stacked import BUDGET, cross_entropy, probe, stacked_forward
+from autoflip_secure.training.program import cross_entropy, kept_floats, stacked_forward
+from autoflip_secure.training.stacked import BUDGET
 
 SAMPLES = 128
 """Samples per forward; fixed, so that a model's numbers do not depend on how many models are evaluated."""
@@ -68,7 +69,7 @@ def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _height(module: nn.Module, layout: Layout, x: Tensor) -> int:
-    activations, _ = probe(working_copy(module, x.device).eval(), x[:1])
+    activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
     return int(max(FEWEST, BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)))
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from autoflip_secure.interfaces import Schedule
 from autoflip_secure.training.buckets import FEWEST, padding_waste, plan, width
-from autoflip_secure.training.stacked import probe
+from autoflip_secure.training.program import gradient_orders, kept_floats, lay, stacked_forward
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
@@ -71,9 +71,15 @@ def test_little_is_wasted_under_skew() -> None:
         assert padding_waste(sizes, schedule, buckets) <= 1.25 < lockstep
 
 
-def test_the_probe_counts_what_is_kept_and_who_is_trained() -> None:
+def test_what_the_forward_keeps_and_who_is_trained() -> None:
     module = nn.Sequential(nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3))
     module[2].bias.requires_grad_(False)
-    kept, trained = probe(module, torch.randn(1, 7))
-    assert kept == 7 + 5
-    assert trained == {"0.weight", "0.bias", "2.weight"}
+    sample = torch.randn(1, 7)
+    assert kept_floats(module, sample) == 7 + 5
+    names = ["0.weight", "0.bias", "2.weight", "2.bias"]
+    orders = gradient_orders(stacked_forward(module, names), module, names, sample)
+    assert [order is not None for order in orders] == [True, True, True, False]
+    weight = torch.randn(4, 5, 7)
+    laid = lay(weight, [0, 2, 1])
+    assert torch.equal(laid, weight)
+    assert laid.stride() == (35, 1, 5)

@@ -30,8 +30,8 @@ ALGORITHMS: dict[str, tuple[str, str, float, float, float]] = {
     "guidance_only": ("threshold", "mean", 0.9, 0.008, 0.31),
     "random_weights": ("random_weights", "mean", 1.0, 0.02, 0.31),
 }
-HARM = {"iid": 0.16, "dirichlet": 0.25, "pathological": 0.45}
-CEILING = {"iid": 0.965, "dirichlet": 0.94, "pathological": 0.89}
+HARM = {"by_group": 0.2, "iid": 0.16, "dirichlet": 0.25, "pathological": 0.45}
+CEILING = {"by_group": 0.95, "iid": 0.965, "dirichlet": 0.94, "pathological": 0.89}
 
 
 def noise(sigma: float, scope: float = 0.2) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""The tidy frame holds what the records hold."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autoflip_secure.record import RunRecord
+from reports.frames import tidy
+
+
+def test_one_row_per_cell_and_round(small: list[RunRecord]):
+    frame = tidy(small)
+    assert len(frame) == sum(len(r.rounds) for r in small)
+    assert frame.groupby("cell", sort=False).size().tolist() == [len(r.rounds) for r in small]
+
+
+def test_every_number_is_the_records(small: list[RunRecord]):
+    frame = tidy(small).set_index(["cell", "round"])
+    for run in small[::13]:
+        for entry in run.rounds[::7]:
+            row = frame.loc[(run.cell, entry.round)]
+            bad = [s for s, b in zip(entry.scores or [], entry.bad, strict=False) if b]
+            assert row["final_accuracy"] == run.final_accuracy
+            assert row["bytes.uplink_values"] == entry.bytes.uplink_values
+            assert row["flops.sparse"] == entry.flops.sparse
+            assert row["bad_participants"] == sum(entry.bad)
+            assert (row["test_accuracy"] == entry.test_accuracy) or (np.isnan(row["test_accuracy"]))
+            assert np.isnan(row["score_of_bad"]) if not bad else row["score_of_bad"] == pytest.approx(np.mean(bad))
+
+
+def test_survives_a_round_trip_through_csv(small: list[RunRecord]):
+    frame = tidy(small[:8])
+    again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), dtype={"cell": str})
+    assert again["cell"].tolist() == frame["cell"].tolist()
+    np.testing.assert_allclose(again["step_norm"], frame["step_norm"])
+
+
+def test_axes_become_columns(record: Callable[..., RunRecord], partition: dict[str, Any], attack: dict[str, Any]):
+    run = record(
+        "autoflip", partition["iid"], attack["noise"](0.5), 0, axes={"attack.sigma": 0.5, "algorithm": "autoflip"}
+    )
+    frame = tidy([run])
+    assert frame["axis.attack.sigma"].unique().tolist() == [0.5]
+    assert frame["axis.algorithm"].unique().tolist() == ["autoflip"]
+    assert frame["attack.sigma"].unique().tolist() == [0.5]

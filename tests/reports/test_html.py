@@ -1,0 +1,263 @@
+"""The file: self-contained, small, complete, and text stays text whatever it says."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.record import RunRecord
+from reports.comparisons import compare
+from reports.figures_sensitivity import sensitivity
+from reports.html import render, sections, value, write_report
+from reports.study import study
+from reports.style import Palette, Picture, drawing
+
+Make = Callable[..., RunRecord]
+Sweep = Callable[..., list[RunRecord]]
+VOID = {"meta", "br", "img", "link", "input", "hr", "use", "path", "image"}
+HOSTILE = (
+    "<script>alert(1)</script> \"quoted\" 'name' & $x_{2}$ </style> -->",
+    "</svg><img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %}",
+    "שלום \u202e evil\x00\x1b[31m 名前 🦆 " + "very-long-" * 40,
+)
+
+
+class Page(HTMLParser):
+    """Elements with attributes, tables as text, and a check that tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.words: list[str] = []
+        self.cell = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.stack.pop() == tag
+        if tag in ("td", "th"):
+            self.cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("script", "style"):
+            self.words.append(data)
+        if self.cell:
+            self.tables[-1][-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(small: list[RunRecord], scenario: dict[str, Any]) -> tuple[str, Page]:
+    text = render(small, scenario, command="autoflip-secure sweep synthetic.yaml")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def drawn(small: list[RunRecord]) -> list[Picture]:
+    before = dict(mpl.rcParams)
+    found = study(small)
+    pictures = [p for s in sections(found, compare(found)) for p in s.pictures]
+    assert dict(mpl.rcParams) == before  # no global state is touched
+    assert plt.get_fignums() == []
+    return pictures
+
+
+def test_every_section_is_there(page: tuple[str, Page]):
+    _, parsed = page
+    figures = [f["id"] for f in parsed.all("figure")]
+    assert figures == [
+        "degradation-gaussian-noise-sigma",
+        "accuracy-by-condition",
+        "paired-differences",
+        "convergence",
+        "update-variance",
+        "agreement-scores",
+        "detection",
+        "guidance",
+        "importance",
+        "layers",
+        "cost-bytes",
+        "cost-operations",
+        "statistics-table",
+    ]
+    assert parsed.stack == []
+    targets = {a.get("id") for _, a in parsed.elements}
+    links = [str(a["href"]) for a in parsed.all("a")]
+    assert all(link.removeprefix("#") in targets for link in links)
+
+
+def test_ids_are_unique_and_figures_have_texts(page: tuple[str, Page]):
+    _, parsed = page
+    ids = [a["id"] for _, a in parsed.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    pictures = parsed.all("svg") + parsed.all("img")
+    assert len(pictures) == 12
+    assert all(len(str(a.get("aria-label") or a.get("alt"))) > 40 for a in pictures)
+
+
+def test_nothing_is_loaded_from_anywhere(page: tuple[str, Page]):
+    text, parsed = page
+    for tag, attributes in parsed.elements:
+        for name, content in attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "poster", "srcset") and content:
+                assert content.startswith(("#", "data:image/")), (tag, name, content[:80])
+    rest = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert "http://" not in rest
+    assert "https://" not in rest
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+
+
+def test_it_is_small_enough(page: tuple[str, Page]):
+    assert len(page[0].encode()) < 3_000_000
+
+
+def test_tables_hold_the_data_of_the_figures(page: tuple[str, Page], drawn: list[Picture]):
+    _, parsed = page
+    tables = [t for t in parsed.tables if len(t) > 2][1:]  # the first is the scoreboard
+    assert len(tables) == len(drawn) + 1
+    for table, picture in zip(tables, drawn, strict=False):
+        assert table[0] == picture.table.columns
+        assert table[1:] == [[value(item) for item in row] for row in picture.table.rows[:1500]]
+
+
+def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: list[RunRecord]):
+    table = page[1].tables[-1]
+    rows = compare(study(small))
+    assert len(table) == len(rows) + 1
+    for cells, row in zip(table[1:], rows, strict=True):
+        assert cells[:3] == [row.condition.facet, row.condition.attack, row.algorithm]
+        assert float(cells[3]) == pytest.approx(100 * row.accuracy.mean, abs=0.006)
+        if row.against:
+            assert float(cells[7]) == pytest.approx(100 * row.against.difference.mean, abs=0.006)
+            assert row.against.verdict.value.startswith(cells[13])
+
+
+def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], small: list[RunRecord]):
+    picture = drawn[0]
+    assert picture.table.columns[3] == "sigma"
+    for facet, _, algorithm, sigma, mean, *_ in picture.table.rows:
+        own = [
+            r.final_accuracy
+            for r in small
+            if r.algorithm
+            == {"FedAvg": "fedavg", "AutoFLIP": "autoflip", "AutoFLIP plus": "autoflip_plus"}.get(
+                algorithm, "agreement_only"
+            )
+            and (r.config["partition"]["kind"] == "iid") == (facet == "IID")
+            and (r.config["attack"].get("sigma", 0 if r.config["attack"]["kind"] == "none" else None) == sigma)
+        ]
+        assert len(own) == 3
+        assert mean == pytest.approx(100 * sum(own) / 3)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_strings_stay_text(text: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    odd = {"kind": text, "scope": 0.2, "strength": 1, "clients": None}
+    cells = [
+        record(name, place, bad, seed, rounds=3, label=name if name == "fedavg" else text).model_copy(
+            update={"events": [text], "versions": {text: text}}
+        )
+        for name in ("fedavg", "autoflip")
+        for place in (partition["iid"], {"kind": "by_group", "note": text})
+        for bad in (
+            attack["clean"](),
+            attack["noise"](0.5) | {"note": text},
+            odd | {"kind": "gaussian_noise", "sigma": 1, "x": text},
+        )
+        for seed in range(2)
+    ]
+    page_text = render(cells, {"name": text, "question": text}, command=text)
+    parsed = Page(page_text)
+    assert len(parsed.all("script")) == 1
+    assert len(parsed.all("style")) == 1
+    assert not any(name.startswith("on") for _, attributes in parsed.elements for name in attributes)
+    assert not [a for a in parsed.all("img") if not str(a.get("src")).startswith("data:")]
+    assert "\x00" not in page_text
+    first = text.split(maxsplit=1)[0].replace("\x00", "")[:20]
+    assert first in "".join(parsed.words)
+
+
+def test_sections_without_data_are_left_out(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [record("fedavg", partition["iid"], attack["clean"](), seed, rounds=1) for seed in range(2)]
+    parsed = Page(render(cells, {"name": "alone"}))
+    figures = [f["id"] for f in parsed.all("figure")]
+    assert figures == ["accuracy-by-condition", "cost-bytes", "cost-operations", "statistics-table"]
+    assert "defence" not in {a.get("id") for _, a in parsed.elements}
+
+
+def test_a_threshold_sweep_gets_a_sensitivity_curve(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    clean = attack["clean"]()
+    cells = [record("fedavg", partition["iid"], clean, s, rounds=2) for s in range(3)]
+    cells += [
+        record("autoflip", partition["iid"], clean, s, rounds=2, threshold=t) for s in range(3) for t in (0.1, 0.3, 0.5)
+    ]
+    found = study(cells)
+    with drawing():
+        (picture,) = sensitivity(found, Palette(found))
+    assert picture.slug == "sensitivity-algorithm-pruner-threshold"
+    levels = [row[2] for row in picture.table.rows if row[1] == "AutoFLIP"]
+    assert levels == [0.1, 0.3, 0.5]
+    assert [row[1] for row in picture.table.rows if row[2] == "any"] == ["FedAvg"]
+
+
+def test_an_alpha_sweep_gets_a_sensitivity_curve(record: Make, attack: dict[str, Any]):
+    cells = [
+        record(name, {"kind": "dirichlet", "alpha": a}, attack["noise"](0.5), s, rounds=2)
+        for name in ("fedavg", "autoflip")
+        for a in (0.1, 0.3, 1.0)
+        for s in range(2)
+    ]
+    found = study(cells)
+    with drawing():
+        (picture,) = sensitivity(found, Palette(found))
+    assert picture.slug == "sensitivity-partition-alpha"
+    assert {row[2] for row in picture.table.rows} == {0.1, 0.3, 1.0}
+
+
+def test_an_unfinished_sweep_says_so(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [record("fedavg", partition["iid"], attack["clean"](), 0, rounds=1)]
+    words = " ".join("".join(Page(render(cells, {"name": "half"}, missing=9)).words).split())
+    assert "This sweep is not finished. 9 of 10 cells are missing." in words
+    assert "One seed gives no interval" in words
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [record("fedavg", partition["iid"], attack["clean"](), s, rounds=2) for s in range(2)]
+    path = write_report(cells, {"name": "x"}, tmp_path / "run" / "report.html")
+    assert path == tmp_path / "run" / "report.html"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["report.html", "results.csv"]
+    assert len((path.parent / "results.csv").read_text().splitlines()) == 5
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_report(cells, {"name": "x"}, tmp_path / "file" / "report.html")
+    with pytest.raises(InputError, match="no finished cell"):
+        write_report([], {"name": "x"}, tmp_path / "none.html")
+
+
+def test_the_same_records_give_the_same_file(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [record("autoflip", partition["iid"], attack["noise"](0.5), s, rounds=3) for s in range(2)]
+    assert render(cells, {"name": "x"}) == render(cells, {"name": "x"})
