@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
-import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.datasets import load_digits
@@ -138,9 +139,19 @@ def main() -> None:
     problem = Problem(MODELS[model], int(clients))
     small = Problem(MODELS[model], 2)
     STYLES[style](small)  # libraries are loaded on first use
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    process, peak, done = psutil.Process(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    before = process.memory_info().rss
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     STYLES[style](problem)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    done.set()
+    watcher.join()
+    print(max(0, peak[0] - before) / 2**20)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from reports.drawing import left_out
 from reports.labels import shorten
 from reports.statistics import mean_interval, roc
 from reports.study import Condition, Study
-from reports.style import INK, MUTED, RULE, Palette, Picture, Table, finish, panels
+from reports.style import MUTED, RULE, Palette, Picture, Table, finish, panels
 
 PANELS = 6
-BAD_MARK = "#d1242f"
+LINES = 8  # algorithms in one ROC panel; the table has all
+BAD_MARK = "#e5484d"
+NOT_SAMPLED = "#e6e9ee"  # light in a dark page too, so that a score of 0 stands out
 
 
 def score_map(study: Study) -> Picture | None:
@@ -47,7 +49,7 @@ def score_map(study: Study) -> Picture | None:
     caption = (
         f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
         "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
-        "Blank: not sampled in that round."
+        "Grey: not sampled in that round."
     )
     columns_ = ["condition", "algorithm", "seed", "round", "client", "bad", "score"]
     alt = (
@@ -99,9 +101,10 @@ def _heat(ax: Axes, run: RunRecord) -> None:
             tick.set_color(BAD_MARK)
             tick.set_fontweight("bold")
     if bad:
-        ax.axhline(len(bad) - 0.5, color=INK, lw=0.9)
+        ax.axhline(len(bad) - 0.5, color="#222222", lw=0.9)
         ax.plot([0.5, 0.5], [-0.5, len(bad) - 0.5], color=BAD_MARK, lw=4, clip_on=False, solid_capstyle="butt")
     ax.grid(visible=False)
+    ax.set_facecolor(NOT_SAMPLED)
     ax.tick_params(length=0)
     ax.set_xlabel("round")
     ax.set_ylabel("client")
@@ -126,7 +129,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
         for algorithm in study.algorithms:
             runs = [r for c in conditions for r in study.runs(c, algorithm)]
             points, area = _pooled(runs)
-            if area is None:
+            if area is None or len(found.get((facet, kind), {})) == LINES:
                 continue
             found.setdefault((facet, kind), {})[algorithm] = (points, area)
         table += [row for c in conditions for a in study.algorithms if (row := _detection_row(study, c, a))]
@@ -176,7 +179,8 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     best = max((area, a) for lines in found.values() for a, (_, area) in lines.items())
     worst = min((area, a) for lines in found.values() for a, (_, area) in lines.items())
     alt = f"ROC curves in {len(shown)} panels. Areas from {worst[0]:.2f} ({worst[1]}) to {best[0]:.2f} ({best[1]})."
-    notes = left_out(len(found), len(shown), "panels")
+    scoring = len({r[2] for r in table})
+    notes = left_out(len(found), len(shown), "panels") + left_out(scoring, min(scoring, LINES), "scoring algorithms")
     return finish(figure, "detection", "Detection of bad clients", caption, alt, Table(columns_, table), notes)
 
 

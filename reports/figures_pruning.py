@@ -104,7 +104,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
             ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
             ax.text(cut + 0.015, 0.94, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
         living = sum(live for _, _, live in sample)
-        ax.set_title(f"{shorten(algorithm, 20)}: {living} alive, {len(sample) - living} pruned")
+        ax.set_title(f"{shorten(algorithm)}\n{living} alive, {len(sample) - living} pruned")
         ax.set_xlabel("guidance before training")
         ax.set_xlim(-0.03, 1.03)
         rows += [[algorithm, runs[0].seed, a, b, "yes" if live else "no"] for a, b, live in sample]

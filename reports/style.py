@@ -33,10 +33,11 @@ from reports.study import Study
 WIDTH = 10.0  # inches; 96 CSS pixels each
 SVG_LIMIT = 150_000  # characters; above, a picture at twice the resolution is smaller and quicker
 INK, MUTED, RULE = "#1b1f23", "#5b6470", "#d5dae0"  # become var(--ink), var(--muted), var(--rule)
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)"}
+BLUE = "#0173b2"  # too dark for a dark page, so the page has a say
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", BLUE: "var(--blue)"}
 _KNOWN = {  # seaborn's "colorblind" palette, assigned once and for all
     "fedavg": ("#7d848d", "o"),
-    "autoflip": ("#0173b2", "s"),
+    "autoflip": (BLUE, "s"),
     "autoflip_plus": ("#d55e00", "D"),
     "agreement_only": ("#029e73", "^"),
     "guidance_only": ("#cc78bc", "v"),
@@ -164,7 +165,7 @@ class Palette:
             handles.append(handle)
         handles += more
         longest = max((len(str(h.get_label())) for h in handles), default=1)
-        columns = max(1, min(len(handles), int(figure.get_figwidth() * 14.5 / (longest + 5))))
+        columns = max(1, min(len(handles), int(figure.get_figwidth() * 12.5 / (longest + 4))))
         figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9)
 
 

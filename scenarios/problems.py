@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.cell import Cell, Problem, Protocol
+from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation import run_cells
 from autoflip_secure.parameters import Layout
 from autoflip_secure.record import RunRecord

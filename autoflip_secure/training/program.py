@@ -59,7 +59,7 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def kept_floats(net: nn.Module, sample: Tensor) -> int:
-    """Floats that the forward of one ``sample`` (1, *features) keeps for its backward, weights not counted; at least 1."""
+    """Floats that the forward of one ``sample`` (1, *features) keeps for its backward, weights apart; at least 1."""
     own = {tensor.data_ptr() for tensor in net.parameters()}
     kept: dict[int, int] = {}
 
@@ -79,8 +79,8 @@ def gradient_orders(
 ) -> list[list[int] | None]:
     """In which order of dimensions the gradient of each stacked tensor lies in memory; None: it gets no gradient.
 
-    The gradient of a linear layer's weight comes out transposed. A leaf that lies as its gradient does is stepped 2-3 times
-    faster than one across it. Frozen and unused parameters get no gradient and, as in ``torch.optim``, no weight decay.
+    The gradient of a linear layer's weight comes out transposed; a leaf that lies as its gradient does is stepped twice
+    as fast as one across it. Frozen and unused parameters get none and, as in ``torch.optim``, no weight decay either.
     """
     named = named_tensors(net)
     stack = [torch.stack([named[name].detach()] * 2) for name in names]
@@ -92,7 +92,10 @@ def gradient_orders(
 
 
 def _order(grad: Tensor | None) -> list[int] | None:
-    return None if grad is None else sorted(range(grad.dim()), key=lambda dim: (-grad.stride(dim), dim))
+    if grad is None:
+        return None
+    strides = grad.stride()
+    return sorted(range(grad.dim()), key=lambda dim: (-strides[dim], dim))
 
 
 def lay(tensor: Tensor, order: list[int] | None) -> Tensor:

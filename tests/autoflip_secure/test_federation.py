@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from attacks.gaussian_noise import GaussianNoise
 from attacks.label_flip import LabelFlip
 from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.errors import InputError
-from autoflip_secure.exploration import ExplorationConfig
 from autoflip_secure.cell import Cell, Problem, Protocol
 from autoflip_secure.clients import client_jobs, client_labels
+from autoflip_secure.errors import InputError
+from autoflip_secure.exploration import ExplorationConfig
 from autoflip_secure.federation import run_cells
 from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack
 from autoflip_secure.parameters import Layout
