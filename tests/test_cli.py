@@ -73,7 +73,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_sweep_report_and_again(tiny: Path, tmp_path: Path) -> None:
+def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_path: Path) -> None:
     """Run, continue (nothing to do), change (refused), report: what a person does in the first five minutes."""
     out = tmp_path / "out"
     first = command("sweep", tiny, "--out", out, folder=tmp_path)
@@ -82,12 +82,12 @@ def test_sweep_report_and_again(tiny: Path, tmp_path: Path) -> None:
     assert f"Report: {(out / 'report.html').as_uri()}" in first.stdout
     assert "<html" in (out / "report.html").read_text()
 
-    again = command("sweep", tiny, "--out", out, "--json", "--no-report", folder=tmp_path)
+    again = here("sweep", tiny, "--out", out, "--json", "--no-report")
     summary = json.loads(again.stdout)
     assert (summary["run"], summary["reused"], summary["report"]) == (0, 4, None)
 
-    changed = command("sweep", tiny, "--out", out, "--set", "rounds=3", folder=tmp_path)
-    assert (changed.returncode, changed.stdout) == (2, "")
+    changed = here("sweep", tiny, "--out", out, "--set", "rounds=3")
+    assert (changed.exit_code, changed.stdout) == (2, "")
     assert "rounds: 2 -> 3" in changed.stderr
     assert "--out" in changed.stderr
     assert "Traceback" not in changed.stderr
@@ -96,7 +96,7 @@ def test_sweep_report_and_again(tiny: Path, tmp_path: Path) -> None:
     cells = sorted((out / "cells").iterdir())
     cells[0].unlink()
     cells[1].write_text("{")
-    report = command("report", out, "--json")
+    report = here("report", out, "--json")
     assert json.loads(report.stdout) == {"report": str(out / "report.html"), "cells": 2, "missing": 2}
     assert "is damaged" in report.stderr
 

@@ -112,3 +112,51 @@ def test_a_folder_before_ours_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "reports", raising=False)
     with pytest.raises(InputError, match=r"'reports' leads to .*reports, not to"):
         check_sole_owner()
+
+
+# ------------------------------------------------------------------------------------------------ make
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    for name in ("Makefile", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def fake_python(folder: Path, script: str) -> str:
+    path = folder / "python-fake"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (None, "There is no '/nowhere/python'; install Python 3.11 or newer"),
+        (
+            'case "$*" in *version_info*) exit 1;; *) echo Python 3.9.2;; esac',
+            "is Python 3.9.2, but Python 3.11 or newer",
+        ),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "has no venv module; install it"),
+    ],
+)
+def test_unfit_python_gets_one_sentence(script: str | None, expected: str, tmp_path: Path) -> None:
+    python = "/nowhere/python" if script is None else fake_python(tmp_path, script)
+    done = make(tmp_path, "demo", f"PYTHON={python}")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("make")]) == 1
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_nothing_is_installed_twice(tmp_path: Path) -> None:
+    """With a stamp newer than pyproject.toml, make has nothing to do."""
+    make(tmp_path, "--version")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    done = subprocess.run(["make", "-n", ".venv/.installed"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "is up to date" in done.stdout
+    dry = make(tmp_path, "-n", "test").stdout
+    assert "pip install" in dry, "a changed pyproject.toml installs again"

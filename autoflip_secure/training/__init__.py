@@ -5,13 +5,13 @@ rounding; which of them runs is a question of speed and of what the model allows
 """
 
 from autoflip_secure.training.base import Trainer
-from autoflip_secure.training.choice import STACKED_LIMIT, choose_trainer, stackable
+from autoflip_secure.training.choice import WORTHWHILE, choose_trainer, stackable
 from autoflip_secure.training.evaluation import evaluate
 from autoflip_secure.training.sequential import SequentialTrainer
 from autoflip_secure.training.stacked import StackedTrainer
 
 __all__ = [
-    "STACKED_LIMIT",
+    "WORTHWHILE",
     "SequentialTrainer",
     "StackedTrainer",
     "Trainer",

@@ -1,7 +1,8 @@
 """Stacked or one at a time: what the model allows, and what is faster.
 
-Measured on one core: stacking wins up to about a million parameters; above, the weights of a few models no longer fit
-the caches and it loses (0.7-0.8 of the speed of one at a time).
+Stacking saves the overhead of many small steps. It gains nothing where one model's weights and activations already fill
+the processor's caches; measured on one core, it loses (0.8-0.95 of the speed of one at a time) where fewer than
+:data:`WORTHWHILE` models fit the budget of a step: above about 450k parameters, less for convolutions on large images.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.interfaces import Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
-from autoflip_secure.training.program import stacked_forward
+from autoflip_secure.training.program import kept_floats, stacked_forward
 from autoflip_secure.training.sequential import SequentialTrainer
-from autoflip_secure.training.stacked import StackedTrainer
+from autoflip_secure.training.stacked import BUDGET, StackedTrainer
 
-STACKED_LIMIT = 1_000_000
-"""Parameters up to which ``auto`` stacks."""
+WORTHWHILE = 4
+"""Models that must fit the budget of a step (at the default batch size) for ``auto`` to stack."""
 
 _TOLERANCE = 1e-4  # of a stacked forward against a plain one, relative to the largest score
 
@@ -40,7 +42,7 @@ def choose_trainer(
         module: the model; left as it is.
         layout: its layout.
         sample: one or more inputs, batch dimension first.
-        kind: ``auto`` stacks what can be stacked and has at most :data:`STACKED_LIMIT` parameters.
+        kind: ``auto`` stacks what can be stacked if at least :data:`WORTHWHILE` models fit the budget of a step.
         device: ``auto`` takes the GPU when there is one.
 
     Raises:
@@ -50,7 +52,8 @@ def choose_trainer(
     """
     where = resolve_device(device)
     if kind == "sequential":
-        _scores(_trial(module), _two_rows(sample))
+        with torch.random.fork_rng(devices=[]):
+            _scores(_trial(module), _two_rows(sample))
         return SequentialTrainer("asked for", where)
     problem = stackable(module, sample)
     if kind == "stacked":
@@ -60,12 +63,14 @@ def choose_trainer(
                 "set trainer: auto or trainer: sequential"
             )
         return StackedTrainer("asked for", where)
-    size = f"{layout.size:,} parameters"
     if problem is not None:
         return SequentialTrainer(f"the model cannot be stacked: {problem}", where)
-    if layout.size > STACKED_LIMIT:
-        return SequentialTrainer(f"{size}, above {STACKED_LIMIT:,} one client at a time is faster", where)
-    return StackedTrainer(f"{size}, up to {STACKED_LIMIT:,} stacking is faster, and the model can be stacked", where)
+    activations = kept_floats(_trial(module), sample[:1].cpu())
+    fit = BUDGET[where.type] // (layout.size + Schedule().batch_size * activations)
+    size = f"{layout.size:,} parameters and {activations:,} activations per sample: {fit} such models fit one step"
+    if fit < WORTHWHILE:
+        return SequentialTrainer(f"{size}, and below {WORTHWHILE} one client at a time is faster", where)
+    return StackedTrainer(f"{size}, and from {WORTHWHILE} on stacking is faster", where)
 
 
 def stackable(module: nn.Module, sample: Shaped[Tensor, "batch ..."]) -> str | None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import precise, working_copy
 from autoflip_secure.training.buckets import FEWEST
-from autoflip_secure.training.choice import STACKED_LIMIT
 from autoflip_secure.training.program import cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.stacked import BUDGET
 
@@ -47,38 +46,38 @@ def evaluate(
     net = working_copy(module, x.device).eval().requires_grad_(False)
     with torch.no_grad(), precise(x.device):
         forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
-        if layout.size > STACKED_LIMIT or not _agree(forward, single, vectors, x):
-            forward = single
         height = _height(module, layout, x)
+        if height < FEWEST or not _agree(forward, single, vectors, x):
+            forward, height = single, 1
         parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
     accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
     return accuracy, loss
 
 
 def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    models = len(rows)
-    if models < FEWEST:
-        rows = rows.expand(FEWEST, -1)
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
     loss = torch.zeros_like(right)
     for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
         scores = forward(rows, inputs)
         right += (scores.argmax(-1) == targets).sum(1)
         loss += cross_entropy(scores, targets.expand(len(rows), -1)).double().sum(1)
-    return torch.stack([right, loss])[:, :models] / len(y)
+    return torch.stack([right, loss]) / len(y)
 
 
 def _height(module: nn.Module, layout: Layout, x: Tensor) -> int:
+    """Models that fit the budget of one forward."""
     activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
-    return int(max(FEWEST, BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)))
+    return BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)
 
 
 def _stacked(net: nn.Module, layout: Layout) -> Forward:
     run = stacked_forward(net, [segment.name for segment in layout])
 
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
-        named = layout.tensors(rows)
-        return run([named[segment.name] for segment in layout], inputs.expand(len(rows), *inputs.shape))
+        models = len(rows)
+        stack = rows if models >= FEWEST else rows.expand(FEWEST, -1)
+        scores = run(list(layout.tensors(stack).values()), inputs.expand(len(stack), *inputs.shape))
+        return scores[:models]
 
     return forward
 
