@@ -107,7 +107,6 @@ def test_default_folder_is_runs_and_the_name(here: Callable[..., Result], tiny: 
     assert (tmp_path / "runs" / "tiny" / "manifest.json").exists()
 
 
-@pytest.mark.slow
 def test_model_of_the_current_folder_also_in_workers(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\ndef net(num_classes):\n"
@@ -194,7 +193,7 @@ def gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path) -> None:
     """SIGINT to the whole process group, as a terminal sends it."""
     grid = "sweep={product: {rounds: [2, 4000], algorithm: [fedavg, autoflip]}}"

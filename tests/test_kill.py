@@ -57,7 +57,6 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_again_and_again_a_sweep_ends_with_the_same_records(workers: int, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -68,7 +68,6 @@ def test_a_block_gives_the_same_alone_and_among_others() -> None:
     assert alone == together
 
 
-@pytest.mark.slow
 def test_progress_is_told_from_workers_too() -> None:
     work = blocks("", "sweep={product: {rounds: [40, 41]}}", "seeds=[1]")
     heard: list[tuple[int, float]] = []
@@ -77,7 +76,6 @@ def test_progress_is_told_from_workers_too() -> None:
     assert all(0 < share <= 1 for _, share in heard)
 
 
-@pytest.mark.slow
 def test_leaving_early_stops_the_workers() -> None:
     work = blocks("", "sweep={product: {rounds: [2, 2000, 2001]}}")
     with running(work, 2, lambda block, share: None) as stream:
@@ -184,7 +182,6 @@ def test_cores_are_those_this_process_may_use() -> None:
     assert cores() == len(allowed)
 
 
-@pytest.mark.slow
 def test_workers_ignore_ctrl_c_of_the_terminal() -> None:
     """Ctrl-C reaches the whole process group; the parent alone decides."""
     work = blocks("", "sweep={product: {rounds: [60, 61]}}", "seeds=[1]")
