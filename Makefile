@@ -1,6 +1,7 @@
 # make demo      a report on real digits: FedAvg beside AutoFLIP under bad clients
 # make test      style, types, layers, tests
-# Both install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
+# make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
+# All install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
 
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -12,8 +13,11 @@ export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
 ARGS ?=
 JOBS ?= 2
+# make bench-compare: the slow-down that fails, and the run to compare with
+RATIO ?= 1.5
+BASE ?=
 
-.PHONY: demo test test-all check bench format clean
+.PHONY: demo test test-all check bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -32,8 +36,14 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --doctest-modules autoflip_secure attacks defenses scenarios reports -q
 
+# Saved under .benchmarks, in processor seconds and in units of a reference workload that runs beside each benchmark.
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks -q --benchmark-only -s $(ARGS)
+	$(BIN)/python -m pytest benchmarks -q --benchmark-only --benchmark-quiet --benchmark-autosave -s $(ARGS)
+	@$(BIN)/python benchmarks/compare.py --show
+
+# The last two runs, or the last one and BASE=file; fails when something became slower than RATIO times.
+bench-compare: $(STAMP)
+	@$(BIN)/python benchmarks/compare.py --ratio $(RATIO) $(if $(BASE),--base $(BASE))
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

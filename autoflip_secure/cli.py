@@ -1,16 +1,18 @@
 """The command line: the only module that knows everybody. Heavy imports happen inside commands, so ``--help`` is quick.
 
-Exit codes: 0 ok, 2 the user's input or folder is wrong, 3 something broke (the log's path is printed), 130 interrupted.
+Exit codes: 0 ok, 1 the gate says no, 2 the user's input or folder is wrong (or the gate cannot tell), 3 something broke
+(the log's path is printed), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,42 +52,58 @@ def sweep(
     ] = None,
     as_json: Json = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Results only.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option("--mlflow", metavar="URI", help="Also write every cell as an MLflow run.")
+    ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
-    _sweep(scenario, out, workers, overrides or [], as_json=as_json, report=not no_report)
+    _sweep(
+        scenario, out, workers, overrides or [], as_json=as_json, report=not no_report, tensorboard=tensorboard,
+        mlflow=mlflow,
+    )  # fmt: skip
 
 
 @app.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder, finished or not.")],
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="DIR", help="Another one: writes comparison.html, what changed against it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write DIR/report.html from the results that are there."""
+    """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
     with _exit_codes(folder):
         _prepare()
-        import yaml
+        from scenarios.results import read_results
 
-        from scenarios.store import read_manifest, read_record
+        results = read_results(folder)
+        other = read_results(compare) if compare is not None else None
+        for read in (results, other):
+            for note in read.notes if read else []:
+                _note(note if read is results else f"{compare}: {note}")
+        if results.missing:
+            _note(f"{len(results.missing)} of {len(results.records) + len(results.missing)} cells are missing")
+        again = shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
+        path = _report(folder, results.records, results.scenario, results.missing, results.notes, command=again)
+        summary: dict[str, Any] = {
+            "report": str(path), "cells": len(results.records), "missing": len(results.missing), "notes": results.notes,
+        }  # fmt: skip
+        lines = [_link(path)]
+        if other is not None:
+            from reports.side_by_side import Side, write_comparison
 
-        cells = [cell["cell"] for cell in read_manifest(folder)["cells"]]
-        records = []
-        for key in cells:
-            path = folder / "cells" / f"{key}.json"
-            if path.exists():
-                try:
-                    records.append(read_record(path))
-                except StoreError as error:
-                    _note(f"{error}; left out, the next sweep runs it again")
-        try:
-            scenario = yaml.safe_load((folder / "scenario.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise StoreError(f"{folder / 'scenario.yaml'}: cannot be read ({error}); run the sweep again") from error
-        if not records:
-            raise StoreError(f"{folder}: no finished cells to report on; run the sweep first")
-        path = _report(folder, records, scenario, len(cells) - len(records))
-        _tell(
-            {"report": str(path), "cells": len(records), "missing": len(cells) - len(records)}, as_json, [_link(path)]
-        )
+            first, second = (
+                Side(letter, str(read.scenario["name"]), str(read.folder), read.records, read.missing, read.notes)
+                for letter, read in (("A", results), ("B", other))
+            )
+            against = write_comparison(first, second, folder / "comparison.html")
+            summary["comparison"] = str(against)
+            lines.append(f"Comparison: {against.resolve().as_uri()}")
+        _tell(summary, as_json, lines)
 
 
 @app.command("list")
@@ -113,6 +131,51 @@ def list_command(
 
 
 @app.command()
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The results folder of a finished sweep.")],
+    baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What the sweep is held against.")],
+    update: Annotated[bool, typer.Option("--update", help="Write FILE from DIR instead; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why the baseline changes.")] = None,
+    margins: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="NAME=VALUE", help="How much worse a metric may be; repeatable."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown (also to $GITHUB_STEP_SUMMARY).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Is this sweep worse than the baseline? Exit code 0 no, 1 yes, 2 cannot tell."""
+    with _exit_codes(None):
+        if update == (reason is None):
+            raise InputError("gate: --update and --reason TEXT go together: a new baseline says why it is there")
+        if update and (junit or markdown):
+            raise InputError("gate: --update compares nothing: leave --junit and --markdown away")
+        _prepare()
+        records = _whole_sweep(folder)
+        if reason is not None:
+            _new_baseline(records, baseline, reason, margins or [], as_json)
+            return
+        from reports.files import write
+        from reports.gate import run_gate
+        from reports.gate_baseline import effective_margins, read_baseline
+        from reports.gate_files import append, junit_xml, summary
+        from reports.gate_output import as_data, lines
+
+        held = read_baseline(baseline)
+        result = run_gate(records, held, effective_margins(held.margins, margins or []))
+        _tell(as_data(result), as_json, lines(result))
+        if junit:
+            write(junit, junit_xml(result))
+        if markdown:
+            write(markdown, summary(result))
+        if os.environ.get("GITHUB_STEP_SUMMARY"):
+            append(Path(os.environ["GITHUB_STEP_SUMMARY"]), summary(result))
+        raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def schema() -> None:
     """JSON schema of a scenario file, for editors."""
     with _exit_codes(None):
@@ -123,7 +186,15 @@ def schema() -> None:
 
 
 def _sweep(
-    source: str, out: Path | None, workers: int | None, overrides: list[str], *, as_json: bool, report: bool
+    source: str,
+    out: Path | None,
+    workers: int | None,
+    overrides: list[str],
+    *,
+    as_json: bool,
+    report: bool,
+    tensorboard: Path | None = None,
+    mlflow: str | None = None,
 ) -> None:
     log: list[Path] = []
     with _exit_codes(log):
@@ -132,8 +203,10 @@ def _sweep(
         from scenarios.loading import load
         from scenarios.running import run_sweep
         from scenarios.sweep import plan
+        from scenarios.trackers import trackers
 
         work = plan(load(source, overrides))
+        others = trackers(tensorboard, mlflow)
         folder = out if out is not None else Path("runs") / work.name
         log.append(folder)
         with listener(len(work.keys)) as listening:
@@ -142,21 +215,70 @@ def _sweep(
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
             "reused": result.reused, "workers": result.workers, "seconds": round(result.seconds, 3),
-            "damaged": result.damaged, "report": None,
+            "damaged": result.damaged, "report": None, "trackers": [],
         }  # fmt: skip
         if report:
-            path = _report(folder, result.records, work.written, 0)
+            path = _report(folder, result.records, work.written)
             summary["report"] = str(path)
             lines.append(_link(path))
+        for tracker in others:
+            written = tracker.write(work.name, result.records)
+            summary["trackers"].append(dataclasses.asdict(written))
+            lines.append(str(written))
         _tell(summary, as_json, lines)
 
 
-def _report(folder: Path, records: list[Any], scenario: dict[str, Any], missing: int) -> Path:
+def _whole_sweep(folder: Path) -> list[Any]:
+    """Every cell of a finished sweep: a gate says nothing about a part of one."""
+    from reports.gaps import name_missing
+    from scenarios.results import read_results
+    from scenarios.store import read_manifest
+
+    expected = len(read_manifest(folder)["cells"])
+    results = read_results(folder)
+    for note in results.notes:
+        _note(note)
+    if results.missing:
+        named = name_missing(results.missing)
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        raise StoreError(
+            f"{folder}: the sweep is not whole: {len(results.missing)} of {expected} cells are missing or unusable "
+            f"({'; '.join(named[:3])}{more}); finish it with "
+            f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
+        )
+    return results.records
+
+
+def _new_baseline(records: list[Any], path: Path, reason: str, overrides: list[str], as_json: bool) -> None:
+    """Write the baseline; margins that the one before it held stay, unless given anew."""
+    from datetime import UTC, datetime
+
+    from reports.files import write
+    from reports.gate_baseline import effective_margins, make_baseline, read_baseline
+
+    old = read_baseline(path) if path.exists() else None
+    margins = effective_margins(old.margins if old else {}, overrides)
+    new = make_baseline(records, reason, datetime.now(UTC).isoformat(timespec="seconds"), margins)
+    write(path, new.text())
+    dropped = [entry.label for key, entry in old.entries.items() if key not in new.entries] if old else []
+    summary = {"baseline": str(path), "entries": len(new.entries), "margins": margins, "dropped": dropped}
+    told = [f"{path}: {len(new.entries)} configurations and curves of {len(records)} cells. Commit it with your code."]
+    _tell(summary, as_json, told + [f"no longer in it: {label}" for label in dropped])
+
+
+def _report(
+    folder: Path,
+    records: list[Any],
+    scenario: dict[str, Any],
+    missing: Sequence[Any] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+) -> Path:
     from reports.html import write_report
 
-    command = shlex.join(["autoflip-secure", *sys.argv[1:]])
+    command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
     try:
-        return write_report(records, scenario, folder / "report.html", missing=missing, command=command)
+        return write_report(records, scenario, folder / "report.html", missing=missing, notes=notes, command=command)
     except OSError as error:
         raise StoreError(
             f"{folder / 'report.html'}: cannot be written ({error.strerror or error}); all cells are kept, "

@@ -1,17 +1,59 @@
 """A table of ratios at the end of the session: measured, goal, and by how much a goal is missed.
 
 A suite asks for the fixture ``ratios`` and calls ``ratios("stacked / sequential", 3.1, ">= 2.5", "MLP, 20 clients")``.
+
+Every benchmark is timed in processor seconds, and a fixed reference workload is timed right before and right after it.
+``compare.py`` compares time / reference between runs: that ratio means the same on another machine, seconds do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+_GENERATOR = torch.Generator().manual_seed(0)
+_MATRIX = torch.randn(256, 256, generator=_GENERATOR)
+_NUMBERS = torch.randn(200_000, generator=_GENERATOR)
+
+
+def reference_workload() -> None:
+    """A product of matrices that fit the caches, eight times, and a sort: arithmetic, branches and memory."""
+    for _ in range(8):
+        _MATRIX @ _MATRIX
+    _NUMBERS.sort()
+
+
+def reference_seconds(rounds: int = 7) -> float:
+    """Processor seconds of the reference workload, the best of ``rounds``."""
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        reference_workload()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=time.process_time))
+
+
+@pytest.fixture(autouse=True)
+def _reference(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Puts the reference's time beside the benchmark's in the saved file."""
+    if "benchmark" not in request.fixturenames:
+        yield
+        return
+    extra = request.getfixturevalue("benchmark").extra_info
+    before = reference_seconds()
+    yield
+    extra["reference_seconds"] = min(before, reference_seconds())
 
 
 @dataclass(frozen=True)

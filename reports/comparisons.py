@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from reports.statistics import Interval, Paired, Verdict, holm, mean_interval, paired
+from reports.statistics import Interval, Paired, Verdict, complete, holm, mean_interval, paired
 from reports.study import Condition, Study
 
 
@@ -65,15 +65,10 @@ def summarise(study: Study, algorithm: str, conditions: list[Condition]) -> Summ
     base = study.baseline
     own = {c: study.values(c, algorithm) for c in conditions}
     other = {c: study.values(c, base) for c in conditions} if base else own
-    shared = [c for c in conditions if set(own[c]) & set(other[c])]
-    if not shared:
+    both = {c: {seed: v for seed, v in own[c].items() if seed in other[c]} for c in conditions}
+    used, full = complete(both)
+    if not used:
         return None
-    counts: dict[int, int] = {}
-    for c in shared:
-        for seed in set(own[c]) & set(other[c]):
-            counts[seed] = counts.get(seed, 0) + 1
-    full = [seed for seed, count in sorted(counts.items()) if count == max(counts.values())]
-    used = [c for c in shared if all(seed in own[c] and seed in other[c] for seed in full)]
     mine = {s: sum(own[c][s] for c in used) / len(used) for s in full}
     theirs = {s: sum(other[c][s] for c in used) / len(used) for s in full}
     against = paired(mine, theirs) if base and algorithm != base else None

@@ -6,9 +6,10 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.record import RunRecord
-from reports.drawing import left_out
+from reports.drawing import left_out, spoken_for, spokesmen
 from reports.labels import shorten
 from reports.statistics import mean_interval, roc
 from reports.study import Condition, Study
@@ -35,8 +36,9 @@ def score_map(study: Study) -> Picture | None:
     rows: list[list[object]] = []
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
-        ax.set_title(shorten(algorithm, 22))
-        where = shorten(str(condition), 54)
+        title = shorten(algorithm, 26)
+        ax.set_title(title)
+        where = shorten(str(condition), 64 - int(1.35 * len(title)))
         ax.text(1, 1.025, where, ha="right", color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):
@@ -56,7 +58,7 @@ def score_map(study: Study) -> Picture | None:
         f"Heat maps of agreement scores, client by round, for {len(shown)} runs; truly bad clients on top. "
         + _contrast(rows)
     )
-    notes = left_out(len(chosen), len(shown), "runs")
+    notes = left_out(len(chosen), len(shown), "runs") + spoken_for(study)
     return finish(
         figure, "agreement-scores", "Agreement scores, client by round", caption, alt, Table(columns_, rows), notes
     )
@@ -67,11 +69,11 @@ def _chosen(study: Study) -> list[tuple[Condition, str, RunRecord]]:
     found = []
     for kind in study.attack_kinds:
         condition = _hardest(study, kind)
-        for algorithm in study.algorithms if condition else []:
+        for algorithm in spokesmen(study) if condition else []:
             runs = [r for r in study.runs(condition, algorithm) if any(e.scores for e in r.rounds)] if condition else []
             if runs and condition:
                 found.append((condition, algorithm, runs[0]))
-    order = {a: i for i, a in enumerate([*study.headline, *study.algorithms][::-1])}
+    order = {a: i for i, a in enumerate([*study.headline, *study.algorithms][::-1])}  # the headline's first
     return sorted(found, key=lambda f: -order[f[1]])
 
 
@@ -106,6 +108,7 @@ def _heat(ax: Axes, run: RunRecord) -> None:
     ax.grid(visible=False)
     ax.set_facecolor(NOT_SAMPLED)
     ax.tick_params(length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("round")
     ax.set_ylabel("client")
     sns.despine(ax=ax, left=True, bottom=True)
@@ -126,7 +129,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     table: list[list[object]] = []
     for facet, kind in places:
         conditions = [c for c in study.conditions if c.facet == facet and study.attacks[c.attack]["kind"] == kind]
-        for algorithm in study.algorithms:
+        for algorithm in spokesmen(study):
             runs = [r for c in conditions for r in study.runs(c, algorithm)]
             points, area = _pooled(runs)
             if area is None or len(found.get((facet, kind), {})) == LINES:
@@ -136,7 +139,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     if not found:
         return None
     shown = list(found)[:PANELS]
-    columns = min(3, len(study.facets))
+    columns = 2 if len(study.facets) == 4 else min(3, len(study.facets))
     figure, axes = panels(-(-len(shown) // columns), columns, height=2.9)
     for ax, (facet, kind) in zip(axes.flat, shown, strict=False):
         ax.plot([0, 1], [0, 1], color=RULE, lw=1.2)
@@ -147,7 +150,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
                 x=x, y=y, ax=ax, color=colour, lw=palette.widths[algorithm], errorbar=None, estimator=None, sort=False
             )
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
-            label = f"{shorten(algorithm, 18)} {area:.2f}"
+            label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {area:.2f}"
             ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
         ax.set_title(f"{shorten(facet, 22)} · {shorten(kind.replace('_', ' '), 20)}")
         ax.set_xlim(-0.02, 1.02)
@@ -179,8 +182,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     best = max((area, a) for lines in found.values() for a, (_, area) in lines.items())
     worst = min((area, a) for lines in found.values() for a, (_, area) in lines.items())
     alt = f"ROC curves in {len(shown)} panels. Areas from {worst[0]:.2f} ({worst[1]}) to {best[0]:.2f} ({best[1]})."
-    scoring = len({r[2] for r in table})
-    notes = left_out(len(found), len(shown), "panels") + left_out(scoring, min(scoring, LINES), "scoring algorithms")
+    notes = left_out(len(found), len(shown), "panels") + spoken_for(study)
     return finish(figure, "detection", "Detection of bad clients", caption, alt, Table(columns_, table), notes)
 
 

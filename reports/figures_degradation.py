@@ -7,21 +7,27 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from reports.drawing import (
     COLUMNS,
-    LINES,
     ROWS,
     Line,
+    dodge,
     draw_curves,
     fit_shares,
+    fitting,
     is_number,
+    label_ends,
     left_out,
     percents,
     seeds_note,
     slug,
+    spoken_for,
+    spokesmen,
+    values_and_intervals,
 )
-from reports.labels import NO_ATTACK, STRENGTHS, canonical, number, setting, shorten
+from reports.labels import NO_ATTACK, STRENGTHS, canonical, number, setting
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent
@@ -103,6 +109,8 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     figure, axes = panels(len(drawn), len(facets), height=2.5, wide=len(facets) > 1)
     rows: list[list[Any]] = []
     everything: list[Line] = []
+    ends: dict[Axes, dict[str, tuple[float, float]]] = {}
+    names = spokesmen(study)
     words = _AXIS_WORDS.get((kind, parameter), setting(parameter))
     for i, curve in enumerate(drawn):
         clean = [(0.0, NO_ATTACK)] if parameter in STRENGTHS and NO_ATTACK in study.attacks else []
@@ -116,28 +124,34 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
                     for (_, c), p in zip(levels, at, strict=True)
                     if (v := _values(study, facet, c, a))
                 ]
-                for a in study.algorithms[:LINES]
+                for a in names
             }
-            draw_curves(ax, palette, lines)
-            everything += lines.values()
             real = dict(zip(at, (x for x, _ in levels), strict=True))
             for algorithm, line in lines.items():
                 for place, values in line:
                     interval = mean_interval(values, share=True)
                     rows.append([facet, curve.fixed, algorithm, real[place], *percents(interval), interval.n])
+            lines = {a: line for a, line in lines.items() if len(line) > 1}
+            draw_curves(ax, palette, lines)
+            everything += lines.values()
+            beside = dodge(lines)
+            ends[ax] = {a: (n[-1][0] + beside[a], float(np.mean(n[-1][1]))) for a, n in lines.items()}
             ax.set_xticks(at, [_tick(x, parameter) for x, _ in levels])
             percent(ax)
-            ax.set_title(shorten(facet) if len(drawn) == 1 else f"{shorten(facet, 22)} · {shorten(curve.fixed, 22)}")
+            ax.set_title(fitting(facet if len(drawn) == 1 else f"{facet} · {curve.fixed}", len(facets)))
             if i == len(drawn) - 1:
                 ax.set_xlabel(words)
         axes[i, 0].set_ylabel("test accuracy")
-    fit_shares(axes[0, 0], (v for line in everything for _, values in line for v in values))
-    palette.legend(figure, [a for a in study.algorithms if any(r[2] == a for r in rows)])
+    cut = fit_shares(axes[0, 0], *values_and_intervals(everything))
+    shown = [a for a in names if any(a in found for found in ends.values())]
+    label_ends(figure, palette, [ends.get(row[-1], {}) for row in axes], axes[:, -1], shown)
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
-    caption = f"Final test accuracy against the {words}{fixed}. {seeds_note(everything)}"
+    caption = f"Final test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
     if clean:
         caption += " At zero nobody attacks."
-    notes = left_out(len(study.algorithms), min(len(study.algorithms), LINES), "algorithms")
+    lone = [a for a in names if a not in shown and any(r[2] == a for r in rows)]
+    notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
+    notes += spoken_for(study)
     notes += left_out(len(group), len(drawn), "settings") + left_out(len(study.facets), len(facets), "partitions")
     columns = ["facet", "fixed", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
     alt = f"Line charts: accuracy of {len(study.algorithms)} algorithms against the {words}. " + _extremes(

@@ -122,16 +122,16 @@ def importance(study: Study, palette: Palette) -> Picture | None:
 
 def layers(study: Study, palette: Palette) -> Picture | None:
     """Living weights and living units of every weight tensor, as a share of all; a column per facet."""
-    names = [a for a in study.algorithms if _prunes(study, a)]
-    facets = [f for f in study.facets if any(_runs(study, f, a) for a in names)][:PANELS]
+    names = [a for a in study.algorithms if prunes(study, a)]
+    facets = [f for f in study.facets if any(gentlest(study, f, a) for a in names)][:PANELS]
     if not names or not facets:
         return None
-    units = any(x.units is not None for f in facets for a in names for r in _runs(study, f, a)[:1] for x in r.layers)
+    units = any(x.units is not None for f in facets for a in names for r in gentlest(study, f, a)[:1] for x in r.layers)
     figure, axes = panels(2 if units else 1, len(facets), height=2.1)
     rows: list[list[object]] = []
     for j, facet in enumerate(facets):
         for n, name in enumerate(names):
-            runs = _runs(study, facet, name)
+            runs = gentlest(study, facet, name)
             if not runs:
                 continue
             for k, layer in enumerate(runs[0].layers):
@@ -169,13 +169,14 @@ def layers(study: Study, palette: Palette) -> Picture | None:
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
 
 
-def _runs(study: Study, facet: str, algorithm: str) -> list[RunRecord]:
+def gentlest(study: Study, facet: str, algorithm: str) -> list[RunRecord]:
     """Runs of the gentlest condition of a facet that has some."""
     return next((r for c in study.conditions if c.facet == facet and (r := study.runs(c, algorithm))), [])
 
 
-def _prunes(study: Study, algorithm: str) -> bool:
-    return any(_pruned(r) for f in study.facets for r in _runs(study, f, algorithm)[:1])
+def prunes(study: Study, algorithm: str) -> bool:
+    """Whether an algorithm pruned anything, judged by one run of every facet."""
+    return any(_pruned(r) for f in study.facets for r in gentlest(study, f, algorithm)[:1])
 
 
 def _pruned(run: RunRecord) -> bool:

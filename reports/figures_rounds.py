@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from autoflip_secure.record import RoundRecord, RunRecord
-from reports.drawing import LINES, SEEDS_FOR_BARS, draw_lines, left_out
+from reports.drawing import SEEDS_FOR_BARS, draw_lines, label_ends, left_out, spoken_for, spokesmen
 from reports.labels import NO_ATTACK, shorten
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
@@ -61,7 +61,7 @@ def _by_round(
     clean = [Condition(f, NO_ATTACK) for f in facets]
     grid = [[c for c in clean if c in study.conditions], [c for f in facets if (c := study.hardest(f))]]
     grid = [row for row in grid if row]
-    algorithms = study.algorithms[:LINES]
+    algorithms = spokesmen(study)
     lines = {
         (c, a): found
         for row in grid
@@ -97,7 +97,9 @@ def _by_round(
         axes[i, 0].set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("round")
-    palette.legend(figure, [a for a in algorithms if any(key[1] == a for key in lines)])
+    shown = [a for a in algorithms if any(key[1] == a for key in lines)]
+    tips = [{a: _end(lines[row[-1], a]) for a in shown if (row[-1], a) in lines} for row in grid]
+    label_ends(figure, palette, tips, [axes[i, len(row) - 1] for i, row in enumerate(grid)], shown)
     hardest = "Below: the attack that costs " + (
         f"{study.baseline} the most." if study.baseline else "the most accuracy."
     )
@@ -105,9 +107,13 @@ def _by_round(
     unit = " (%)" if accuracy else ""
     columns = ["facet", "attack", "algorithm", "round", f"{label}{unit}", f"low{unit}", f"high{unit}", "seeds"]
     notes = left_out(len(study.facets), len(facets), "partitions")
-    notes += left_out(len(study.algorithms), len(algorithms), "algorithms")
+    notes += spoken_for(study)
     alt = f"Line charts of {label} by round for {len(algorithms)} algorithms in {sum(map(len, grid))} conditions."
     return finish(figure, slug, title, caption, alt, Table(columns, rows), notes)
+
+
+def _end(line: pd.DataFrame) -> tuple[float, float]:
+    return float(line["x"].iloc[-1]), float(line["mean"].iloc[-1])
 
 
 def _means(runs: list[RunRecord], value: Callable[[RoundRecord], float | None], *, share: bool) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from typing import Any
 
 from reports.drawing import (
     COLUMNS,
-    LINES,
     SEEDS_FOR_BARS,
     Line,
     draw_curves,
@@ -16,6 +15,9 @@ from reports.drawing import (
     percents,
     seeds_note,
     slug,
+    spoken_for,
+    spokesmen,
+    values_and_intervals,
 )
 from reports.labels import canonical, leaves, pretty, setting, shorten
 from reports.statistics import mean_interval
@@ -83,7 +85,7 @@ def _of_facet(study: Study, palette: Palette, path: str) -> Picture | None:
     def lines(attack: str) -> dict[str, Line]:
         return {
             a: [(x, list(v.values())) for x, f in group if (v := study.values(Condition(f, attack), a))]
-            for a in study.algorithms[:LINES]
+            for a in spokesmen(study)
         }
 
     places = {attack: (Condition(group[0][1], attack), lines(attack)) for attack in study.attacks if group}
@@ -103,8 +105,8 @@ def _sensitivity(
     shown = list(found.items())[: COLUMNS * 2]
     if not shown:
         return None
-    columns = min(3, len(shown))
-    figure, axes = panels(-(-len(shown) // columns), columns, height=2.5, wide=columns > 1)
+    columns = 2 if len(shown) in (2, 4) else min(3, len(shown))
+    figure, axes = panels(-(-len(shown) // columns), columns, height=2.5, share_x=False, wide=columns > 1)
     rows: list[list[Any]] = []
     everything: list[Line] = []
     names: dict[str, None] = {}
@@ -124,20 +126,24 @@ def _sensitivity(
             if level.low is not None and level.high is not None and level.n >= SEEDS_FOR_BARS:
                 ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
             rows.append([title, study.baseline, "any", *percents(level), level.n])
-        ax.set_title(shorten(title, 40))
+        ax.set_title(shorten(title, 40 if columns > 2 else 56))
         ax.set_xlabel(setting(path))
+        levels = sorted({x for line in lines.values() for x, _ in line})
+        ax.set_xticks(levels, [f"{x:g}" for x in levels])
         percent(ax)
-    fit_shares(axes[0, 0], (v for line in everything for _, values in line for v in values))
+    cut = fit_shares(axes[0, 0], *values_and_intervals(everything))
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("test accuracy")
     has_base = study.baseline is not None and any(r[2] == "any" for r in rows)
-    palette.legend(figure, ([study.baseline] if has_base and study.baseline else []) + list(names))
-    caption = f"Final test accuracy against {setting(path)} ({path}). {seeds_note(everything)}"
+    base_name = [study.baseline] if has_base and study.baseline else []
+    palette.legend(figure, base_name + list(names), dashed=base_name)
+    caption = f"Final test accuracy against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
     caption += f" The dashed line is {study.baseline}, which has no such setting." if has_base else ""
     header = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
     notes = left_out(len(found), len(shown), "conditions")
+    notes += [] if baseline else spoken_for(study)
     alt = f"Line charts: accuracy against {setting(path)} in {len(shown)} conditions."
     title = f"Sensitivity to {setting(path)}"
     return finish(figure, slug(f"sensitivity-{path}"), title, caption, alt, Table(header, rows), notes)

@@ -1,7 +1,8 @@
-"""Tidy results: one row per cell and round, for whoever wants to draw another figure (``results.csv``)."""
+"""Tidy results: one row per cell and round, for whoever wants to draw another figure (CSV and Parquet)."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from autoflip_secure.record import RoundRecord, RunRecord
 from reports.labels import attack_label, clean_text, leaves, partition_label
 
 _ATTACK = ("sigma", "share", "scope")
+_NAMES = ("cell", "algorithm", "partition", "attack")
+_COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.")
 
 
 def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -36,7 +39,31 @@ def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
             "final_accuracy": record.final_accuracy,
         }
         rows += [common | _round(entry) for entry in record.rounds]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
+    return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """``frame`` of :func:`tidy` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+def _kind(name: str, column: pd.Series) -> str:
+    """The type of a column: known by its name, for an axis by what it holds; mixed values become text."""
+    if name in _NAMES:
+        return "string"
+    if name.startswith(_COUNTS):
+        return "Int64"
+    if not name.startswith("axis."):
+        return "float64"
+    found = {type(value) for value in column if not pd.isna(value)}
+    if found == {bool}:
+        return "boolean"
+    if found and found <= {int, float}:
+        return "Int64" if found == {int} else "float64"
+    return "string"
 
 
 def _text(value: object) -> object:

@@ -1,65 +1,56 @@
-"""The report: one HTML file that needs nothing else, written atomically, with ``results.csv`` beside it.
+"""The report: one HTML file that needs nothing else, and beside it the tidy results and a summary in Markdown.
 
-A section whose data the records do not have is left out. Everything that came from a record or a scenario is text to
-the template (autoescape); figures alone are markup, and their labels are escaped by the SVG writer.
+.. code-block:: text
+
+    report.html       verdict, figures with their data, statistics, reproducibility
+    report.md         the verdict for a pull request
+    results.csv       one row per cell and round
+    results.parquet   the same, with types
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
-from reports import (
-    figures_conditions,
-    figures_costs,
-    figures_defence,
-    figures_degradation,
-    figures_pruning,
-    figures_rounds,
-    figures_sensitivity,
-    labels,
-    verdict,
-)
+from reports import labels, verdict
+from reports.claims import claims
 from reports.comparisons import Row, compare
-from reports.frames import tidy
-from reports.statistics import MARGIN
+from reports.degradation import BREAKDOWN_MARGIN, degradations
+from reports.files import write
+from reports.frames import parquet, tidy
+from reports.gaps import name_missing
+from reports.markdown import summary
+from reports.page import as_yaml, page
+from reports.sections import Section, sections
 from reports.study import Study, study
-from reports.style import Palette, Picture, drawing
+from reports.style import Table
+from reports.summary_tables import claims_table, degradation_rows, degradation_table, tally
 
-ROWS_SHOWN = 1500  # rows of one figure's table; more would make the page slow
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading of the contents list, and its figures."""
-
-    slug: str
-    title: str
-    pictures: list[Picture]
+HASHES_SHOWN = 600  # more are in results.csv
+__all__ = ["Section", "render", "sections", "write_report"]
 
 
 def write_report(
-    records: list[RunRecord], scenario: dict[str, Any], path: Path, *, missing: int = 0, command: str = ""
+    records: Sequence[RunRecord],
+    scenario: Mapping[str, Any],
+    path: Path,
+    *,
+    missing: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
 ) -> Path:
-    """Write the report to ``path`` and the tidy results to ``results.csv`` in the same folder.
+    """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
 
     Args:
         records: finished cells, in any order.
         scenario: the scenario they come from, as a document; its ``name`` and ``question`` open the report.
         path: the HTML file.
-        missing: cells of the sweep that have no record.
+        missing: cells of the sweep that have no usable record: ``cell``, ``algorithm``, ``seed``, ``axes``, ``config``.
+        notes: what the reader must know of the folder: what was left out, and why.
         command: what to type to run the sweep again.
 
     Returns:
@@ -69,31 +60,36 @@ def write_report(
         InputError: no record.
         StoreError: the folder cannot be written.
     """
-    page = render(records, scenario, missing=missing, command=command)
-    _write(path.with_name("results.csv"), tidy(records).to_csv(index=False))
-    _write(path, page)
+    text = render(records, scenario, missing=missing, notes=notes, command=command)
+    found = study(records)
+    rows = compare(found)
+    opening = verdict.opening(found, rows, scenario, len(missing))
+    frame = tidy(records)
+    write(path.with_name("results.csv"), frame.to_csv(index=False))
+    write(path.with_name("results.parquet"), parquet(frame))
+    write(
+        path.with_suffix(".md"),
+        summary(found, opening, name=_name(scenario), missing=name_missing(missing), notes=notes, link=path.name),
+    )
+    write(path, text)
     return path
 
 
-def render(records: Sequence[RunRecord], scenario: Mapping[str, Any], *, missing: int = 0, command: str = "") -> str:
-    """The report as text."""
+def render(
+    records: Sequence[RunRecord],
+    scenario: Mapping[str, Any],
+    *,
+    missing: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+) -> str:
+    """The report as text; arguments and errors as in :func:`write_report`."""
     found = study(records)
     rows = compare(found)
-    opening = verdict.opening(found, rows, scenario, missing)
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"value": value, "percent": verdict.percent, "points": verdict.points, "p_value": p_value}
-    environment.globals |= {"bracket": verdict.bracket}
-    source = environment.loader.get_source if environment.loader else None
-    style, script = (source(environment, name)[0] if source else "" for name in ("report.css", "report.js"))
-    name = labels.clean_text(scenario.get("name") or "sweep")
-    return environment.get_template("report.html.j2").render(
-        name=labels.shorten(name, 120),
+    opening = verdict.opening(found, rows, scenario, len(missing))
+    return page(
+        "report.html.j2",
+        name=_name(scenario),
         study=found,
         opening=opening,
         full={
@@ -101,87 +97,70 @@ def render(records: Sequence[RunRecord], scenario: Mapping[str, Any], *, missing
             for kind in ("attacked", "clean")
         },
         rows=rows,
+        statistics=statistics_table(rows, found.baseline),
+        **_summaries(found),
         sections=sections(found, rows),
-        missing=missing,
-        margin=100 * MARGIN,
-        rows_shown=ROWS_SHOWN,
-        style=Markup(style),
-        script=Markup(script),
+        missing=name_missing(missing),
+        missing_cells=len(missing),
+        folder_notes=[labels.clean_text(note) for note in notes],
         **_reproducibility(found, scenario, command),
     )
 
 
-def sections(found: Study, rows: list[Row]) -> list[Section]:
-    """Draw every figure that the records have data for."""
-    palette = Palette(found)
-    figures: list[tuple[str, str, list[Callable[[], Picture | list[Picture] | None]]]] = [
-        (
-            "robustness",
-            "Robustness",
-            [
-                lambda: figures_degradation.degradation(found, palette),
-                lambda: figures_sensitivity.sensitivity(found, palette),
-                lambda: figures_conditions.dots(found, palette, rows, difference=False),
-                lambda: figures_conditions.dots(found, palette, rows, difference=True),
-            ],
-        ),
-        (
-            "training",
-            "Training",
-            [
-                lambda: figures_rounds.convergence(found, palette),
-                lambda: figures_rounds.update_variance(found, palette),
-            ],
-        ),
-        (
-            "defence",
-            "Who is trusted",
-            [lambda: figures_defence.score_map(found), lambda: figures_defence.detection_roc(found, palette)],
-        ),
-        (
-            "pruning",
-            "What is pruned",
-            [
-                lambda: figures_pruning.guidance_histogram(found, palette),
-                lambda: figures_pruning.importance(found, palette),
-                lambda: figures_pruning.layers(found, palette),
-            ],
-        ),
-        (
-            "cost",
-            "What it costs",
-            [
-                lambda: figures_costs.against_bytes(found, palette),
-                lambda: figures_costs.against_operations(found, palette),
-            ],
-        ),
-    ]
-    result = []
-    with drawing():
-        for slug, title, makers in figures:
-            pictures: list[Picture] = []
-            for make in makers:
-                drawn = make()
-                pictures += drawn if isinstance(drawn, list) else [drawn] if drawn is not None else []
-            if pictures:
-                result.append(Section(slug, title, pictures))
-    return result
+def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
+    """The statistics table with every digit, for its CSV. Accuracies in per cent, differences in points."""
+    columns = ["partition", "attack", "algorithm", "accuracy (%)", "low (%)", "high (%)", "seeds"]
+    if baseline:
+        columns += [
+            "difference (points)",
+            "difference low",
+            "difference high",
+            "BCa low",
+            "BCa high",
+            "pairs",
+            "effect d",
+            "p t",
+            "p t Holm",
+        ]
+        columns += ["p Wilcoxon", "p Wilcoxon Holm", "verdict", "seeds that would settle it"]
+    data: list[list[Any]] = []
+    for row in rows:
+        own, pair = row.accuracy, row.against
+        line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm, *_hundred(own), own.n]
+        if baseline and pair:
+            line += [
+                *_hundred(pair.difference),
+                *_hundred(pair.bootstrap)[1:],
+                pair.difference.n,
+                pair.effect,
+                pair.t_p,
+                row.t_holm,
+            ]
+            line += [pair.wilcoxon_p, row.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
+        elif baseline:
+            line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
+        data.append(line)
+    return Table(columns, data)
 
 
-def value(item: object) -> str:
-    """A cell of a table: numbers with six significant digits, nothing for what is missing."""
-    if item is None:
-        return ""
-    if isinstance(item, bool):
-        return "yes" if item else "no"
-    return f"{item:.6g}" if isinstance(item, float) else str(item)
+def _summaries(found: Study) -> dict[str, Any]:
+    weighed, lines = claims(found), degradations(found)
+    return {
+        "claims": weighed,
+        "claims_tally": tally(weighed),
+        "claims_data": claims_table(weighed),
+        "degradation_rows": degradation_rows(lines),
+        "degradation_data": degradation_table(lines),
+        "breakdown_margin": f"{100 * BREAKDOWN_MARGIN:g}",
+    }
 
 
-def p_value(p: float | None) -> str:
-    """A p-value, or a dash where the test is undefined."""
-    if p is None:
-        return "–"
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+def _hundred(interval: Any) -> list[float | None]:
+    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
+
+
+def _name(scenario: Mapping[str, Any]) -> str:
+    return labels.shorten(labels.clean_text(scenario.get("name") or "sweep"), 120)
 
 
 def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -197,11 +176,14 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
     trainers = dict.fromkeys((r.trainer.kind, r.trainer.reason, r.trainer.device) for r in records)
     return {
         "command": labels.clean_text(command),
-        "scenario_yaml": _yaml(scenario),
-        "configs": {a: _yaml(r.config) for a, r in first.items()},
-        "versions": dict(
-            sorted({labels.clean_text(f"{k} {v}"): None for r in records for k, v in r.versions.items()}.items())
-        ),
+        "scenario_yaml": as_yaml(scenario),
+        "configs": {a: (r.cell, r.seed, as_yaml(r.config)) for a, r in first.items()},
+        "sweep_hash": hashlib.sha256(" ".join(sorted(r.cell for r in records)).encode()).hexdigest()[:16],
+        "cells": [
+            f"{row.cell}  {row.algorithm}, {row.facet}, {row.attack}, seed {row.seed}"
+            for row in found.cells.head(HASHES_SHOWN).itertuples()
+        ],
+        "versions": versions(records),
         "seeds": sorted({r.seed for r in records}),
         "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),
         "trainers": [labels.clean_text(f"{kind} on {device}: {reason}") for kind, reason, device in trainers],
@@ -210,27 +192,16 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
     }
 
 
-def _yaml(document: Any) -> str:
-    plain = json.loads(json.dumps(document, default=str))
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path`` and rename it, so that a reader never sees half a file."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); free some space or give another folder"
-        ) from error
+def versions(records: Sequence[RunRecord]) -> list[str]:
+    """``name version`` of everything that computed ``records``; where versions differ, with the number of cells."""
+    counts: dict[str, dict[str, int]] = {}
+    for record in records:
+        for name, version in record.versions.items():
+            own = counts.setdefault(labels.clean_text(name), {})
+            text = labels.clean_text(version)
+            own[text] = own.get(text, 0) + 1
+    found = []
+    for name, own in sorted(counts.items()):
+        many = [f"{version} ({count} of {len(records)} cells)" for version, count in sorted(own.items())]
+        found.append(f"{name} {', '.join(many if len(own) > 1 else own)}")
+    return found

@@ -1,25 +1,44 @@
-r"""What the evidence supports: intervals over seeds, paired differences, tests, and words only where they are earned.
+r"""What the evidence supports: differences paired by seed, tests, and words only where they are earned.
 
 Runs are paired by seed: two algorithms at one seed see the same partition, cohort, initial weights and bad clients, so
-the difference :math:`d_s = a_s - b_s` of each seed is what is averaged.
+the difference :math:`d_s = a_s - b_s` of each seed is what is averaged, and a seed that only one of the two has is left
+out.
 
 .. math:: \bar d \pm t_{1-\alpha/2,\,n-1}\; s_d / \sqrt n
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
-MARGIN = 0.005  # half a point of accuracy: differences that stay inside are called equal
-_FLAT = 1e-12  # spread below which seeds count as identical
+from reports.intervals import FLAT, LEVEL, MARGIN, Interval, bootstrap_interval, mean_interval
+from reports.power import seeds_to_settle, unanimous
+from reports.signed_ranks import signed_rank_p
+
+__all__ = [
+    "LEVEL",
+    "MARGIN",
+    "Interval",
+    "Paired",
+    "Verdict",
+    "bootstrap_interval",
+    "complete",
+    "holm",
+    "judge",
+    "mean_interval",
+    "paired",
+    "roc",
+    "seeds_to_settle",
+]
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Verdict(Enum):
@@ -32,17 +51,6 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over ``n`` seeds; ``low`` and ``high`` are None when there is no interval, and ``reason`` says why."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Paired:
     """A difference paired by seed. p-values are None where the test is undefined (one seed, or no spread)."""
 
@@ -52,36 +60,25 @@ class Paired:
     effect: float | None  # mean / standard deviation of the differences (Cohen's d_z)
     verdict: Verdict
     seeds_needed: int | None  # about how many seeds would settle a "cannot tell"; None: settled, or unknown
+    differences: tuple[float, ...] = ()  # one per shared seed, in the order of the seeds
+    level: float = LEVEL
+
+    @cached_property
+    def bootstrap(self) -> Interval:
+        """The BCa interval of the same differences, beside the t interval that the verdict rests on."""
+        return bootstrap_interval(self.differences, self.level)
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL, *, share: bool = False) -> Interval:
-    """Mean and t interval of ``values`` (one per seed); of a ``share``, the part of the interval that lies in [0, 1].
-
-    >>> mean_interval([1.0, 2.0, 3.0]).mean
-    2.0
-    >>> mean_interval([0.9]).reason
-    'one seed gives no interval'
-    """
-    data = np.asarray(values, dtype=float)
-    if data.size == 0:
-        raise ValueError("mean_interval needs at least one value, got none")
-    mean = float(data.mean())
-    if data.size == 1:
-        return Interval(mean, None, None, 1, "one seed gives no interval")
-    half = float(stats.t.ppf((1 + level) / 2, data.size - 1) * data.std(ddof=1) / math.sqrt(data.size))
-    low, high = mean - half, mean + half
-    return Interval(mean, max(0.0, low), min(1.0, high), data.size) if share else Interval(mean, low, high, data.size)
-
-
-def judge(interval: Interval, margin: float = MARGIN) -> Verdict:
+def judge(interval: Interval, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
     """The word for a difference: a direction only when zero is outside, equal only when all of it is within the margin.
 
-    Differences without any spread that are not zero (a handful of seeds that happen to agree) support no word.
+    Differences without any spread that are not zero get a direction only from as many seeds as a sign test needs: a
+    handful that happen to agree support no word.
     """
     low, high = interval.low, interval.high
     if low is None or high is None:
         return Verdict.CANNOT_TELL
-    if high - low < _FLAT and abs(interval.mean) > _FLAT:
+    if high - low < FLAT and abs(interval.mean) > FLAT and interval.n < unanimous(level):
         return Verdict.CANNOT_TELL
     if low > 0:
         return Verdict.BETTER
@@ -90,21 +87,6 @@ def judge(interval: Interval, margin: float = MARGIN) -> Verdict:
     if -margin <= low and high <= margin:
         return Verdict.EQUAL
     return Verdict.CANNOT_TELL
-
-
-def seeds_to_settle(differences: Sequence[float], margin: float = MARGIN, level: float = LEVEL) -> int | None:
-    """Smallest number of seeds that gives a word if mean and spread stay as they are; None: unknown or over 1000.
-
-    A planning figure: with exactly that many seeds the word comes out about every other time.
-    """
-    data = np.asarray(differences, dtype=float)
-    if data.size < 2 or data.std(ddof=1) < _FLAT:
-        return None
-    mean, spread = abs(float(data.mean())), float(data.std(ddof=1))
-    target = max(mean, margin - mean)
-    counts = np.arange(2, 1001)
-    enough = stats.t.ppf((1 + level) / 2, counts - 1) * spread / np.sqrt(counts) < target
-    return int(counts[int(np.argmax(enough))]) if bool(enough.any()) else None
 
 
 def paired(
@@ -118,24 +100,40 @@ def paired(
     if not shared:
         return None
     differences = np.array([a[seed] - b[seed] for seed in shared])
-    interval = mean_interval(differences.tolist(), level)
-    verdict = judge(interval, margin)
-    flat = len(shared) < 2 or float(differences.std(ddof=1)) < _FLAT
+    values = tuple(float(d) for d in differences)
+    interval = mean_interval(values, level)
+    verdict = judge(interval, margin, level)
+    flat = len(shared) < 2 or float(differences.std(ddof=1)) < FLAT
     return Paired(
         difference=interval,
         t_p=None if flat else float(stats.ttest_1samp(differences, 0.0).pvalue),
-        wilcoxon_p=None if flat else _wilcoxon(differences),
+        wilcoxon_p=None if flat else signed_rank_p(values),
         effect=None if flat else float(differences.mean() / differences.std(ddof=1)),
         verdict=verdict,
-        seeds_needed=seeds_to_settle(differences.tolist(), margin, level) if verdict is Verdict.CANNOT_TELL else None,
+        seeds_needed=seeds_to_settle(values, margin, level) if verdict is Verdict.CANNOT_TELL else None,
+        differences=values,
+        level=level,
     )
 
 
-def _wilcoxon(differences: np.ndarray) -> float:
-    rounded = np.round(differences, 12)  # differences that are equal but for rounding share a rank
-    with warnings.catch_warnings():  # ties and zeros make scipy fall back to the normal approximation, and say so
-        warnings.simplefilter("ignore", UserWarning)
-        return float(stats.wilcoxon(rounded).pvalue)
+def complete(cells: Mapping[Key, Mapping[int, float]]) -> tuple[list[Key], list[int]]:
+    """A complete table inside an incomplete one: keys (in their order) and seeds (ascending), every key at every seed.
+
+    Means over keys are comparable between seeds only when each seed has all of them. Of the sets of keys that one seed
+    has or two seeds share, the one that keeps the most cells is chosen, among equals the one with the most keys.
+
+    >>> complete({"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.1, 2: 0.3}})
+    (['a', 'b'], [0, 2])
+    """
+    owned = {
+        s: frozenset(k for k, v in cells.items() if s in v) for s in sorted({s for v in cells.values() for s in v})
+    }
+    best: tuple[frozenset[Key], list[int]] = (frozenset(), [])
+    for keys in dict.fromkeys(a & b for a in owned.values() for b in owned.values()):
+        seeds = [s for s, own in owned.items() if keys <= own]
+        if (len(keys) * len(seeds), len(keys)) > (len(best[0]) * len(best[1]), len(best[0])):
+            best = keys, seeds
+    return [k for k in cells if k in best[0]], best[1]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -25,13 +25,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from reports.labels import pretty, shorten
 from reports.study import Study
 
 WIDTH = 10.0  # inches; 96 CSS pixels each
-SVG_LIMIT = 150_000  # characters; above, a picture at twice the resolution is smaller and quicker
+BROAD = 640  # CSS pixels from which a figure is scrolled on a narrow screen rather than made smaller
+SVG_LIMIT = 220_000  # characters; above, a picture at twice the resolution is smaller and quicker
 INK, MUTED, RULE = "#1b1f23", "#5b6470", "#d5dae0"  # become var(--ink), var(--muted), var(--rule)
 BLUE = "#0173b2"  # too dark for a dark page, so the page has a say
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", BLUE: "var(--blue)"}
@@ -136,7 +137,7 @@ class Palette:
             labels = [a for a in study.algorithms if study.families[a] == family]
             ramp = [colour]
             if len(labels) > 1:  # settings of one algorithm: from a lighter to a darker shade of its colour
-                light, dark = sns.light_palette(colour, 5)[1], sns.dark_palette(colour, 5)[2]
+                light, dark = sns.light_palette(colour, 5)[2], sns.dark_palette(colour, 5)[3]
                 ramp = sns.blend_palette([light, colour, dark], len(labels)).as_hex()
             for label, shade in zip(labels, ramp, strict=True):
                 self.colours[label], self.markers[label] = shade, marker
@@ -153,19 +154,23 @@ class Palette:
         *,
         line: bool = True,
         colour: bool = False,
+        dashed: Sequence[str] = (),
         more: Sequence[Line2D] = (),
     ) -> None:
-        """One legend above all panels: the algorithms (as bars of ``colour`` where marks mean something
-        else), then ``more`` handles that tell marks apart."""
+        """One legend above all panels, row by row: the algorithms (as bars of ``colour`` where marks mean something
+        else, without a mark where they are drawn ``dashed``), then ``more`` handles that tell marks apart."""
         handles = []
         for name in names:
             handle = Line2D([], [], color=self.colours[name], label=shorten(name), lw=5, solid_capstyle="butt")
-            if not colour:
+            if name in dashed:
+                handle.set(linewidth=1.6, linestyle=(0, (4, 2)))
+            elif not colour:
                 handle.set(marker=self.markers[name], markersize=5.5, linewidth=1.8 if line else 0)
             handles.append(handle)
         handles += more
         longest = max((len(str(h.get_label())) for h in handles), default=1)
         columns = max(1, min(len(handles), int(figure.get_figwidth() * 12.5 / (longest + 4))))
+        handles = [handles[i] for column in range(columns) for i in range(column, len(handles), columns)]
         figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9)
 
 
@@ -190,8 +195,7 @@ def powers(ax: Axes) -> None:
 
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_major_formatter(text)
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(axis="y", which="minor", length=0)
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def finish(
@@ -207,7 +211,9 @@ def finish(
         figure.savefig(pixels, format="png", dpi=192)
         data = base64.b64encode(pixels.getvalue()).decode()
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
-        markup = f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
+        kind = "broad" if width >= BROAD else ""
+        source = f"data:image/png;base64,{data}"
+        markup = f'<img class="{kind}" src="{source}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
     return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
 
 
@@ -223,7 +229,8 @@ def inline_svg(text: str, slug: str, alt: str) -> str:
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (round(float(side) * 96 / 72) for side in box.groups()) if box else (960, 320)
     label = html.escape(alt)
-    opening = f'<svg class="plot-svg" role="img" aria-label="{label}" width="{width}" height="{height}" viewBox='
+    kind = "plot-svg broad" if width >= BROAD else "plot-svg"
+    opening = f'<svg class="{kind}" role="img" aria-label="{label}" width="{width}" height="{height}" viewBox='
     return re.sub(r"<svg\b[^>]*?viewBox=", lambda _: opening, text, count=1).strip()
 
 

@@ -187,6 +187,13 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
             "Intervals are 95 % t intervals over seeds, differences are paired by seed, and no interval is corrected "
             "for the number of comparisons (the p-values of the table are)."
         )
+        if fewest != most:
+            text += (
+                " Where algorithms or conditions have different seeds, a difference uses the seeds that both have and "
+                "a mean over conditions those that every condition has; n says how many."
+            )
+        if fewest == 1:
+            text += " A condition with one seed has no interval."
         floor = 2 / 2**most
         if floor > 0.05:
             text += (

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from autoflip_secure.errors import StoreError
-from autoflip_secure.record import RunRecord
+from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from scenarios.config import content_hash
 from scenarios.loading import to_yaml
 from scenarios.sweep import Plan
@@ -175,7 +175,7 @@ def read_record(path: Path) -> RunRecord:
     """One cell's file.
 
     Raises:
-        StoreError: unreadable, not JSON, not a record, or of another cell than its name says.
+        StoreError: unreadable, not JSON, not a record, of another schema version, or another cell than its name says.
     """
     try:
         record = RunRecord.model_validate_json(path.read_bytes())
@@ -185,6 +185,8 @@ def read_record(path: Path) -> RunRecord:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
+    if record.schema_version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
     if record.cell != path.stem or content_hash(record.config) != record.cell:
         raise StoreError(f"{path}: is damaged (its configuration does not have the hash of its name)")
     return record

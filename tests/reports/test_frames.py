@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from autoflip_secure.record import RunRecord
-from reports.frames import tidy
+from reports.frames import parquet, tidy
 
 
 def test_one_row_per_cell_and_round(small: list[RunRecord]):
@@ -36,7 +36,7 @@ def test_survives_a_round_trip_through_csv(small: list[RunRecord]):
     frame = tidy(small[:8])
     again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), dtype={"cell": str})
     assert again["cell"].tolist() == frame["cell"].tolist()
-    np.testing.assert_allclose(again["step_norm"], frame["step_norm"])
+    np.testing.assert_array_equal(again["step_norm"], frame["step_norm"])  # every digit
 
 
 def test_axes_become_columns(record: Callable[..., RunRecord], partition: dict[str, Any], attack: dict[str, Any]):
@@ -47,3 +47,25 @@ def test_axes_become_columns(record: Callable[..., RunRecord], partition: dict[s
     assert frame["axis.attack.sigma"].unique().tolist() == [0.5]
     assert frame["axis.algorithm"].unique().tolist() == ["autoflip"]
     assert frame["attack.sigma"].unique().tolist() == [0.5]
+
+
+def test_parquet_keeps_values_and_types(small: list[RunRecord]):
+    big = 2**53 + 1  # a float would lose the last digit
+    first = small[0].rounds[0]
+    flops = first.flops.model_copy(update={"dense": big, "compacted": None})
+    run = small[0].model_copy(update={"rounds": [first.model_copy(update={"flops": flops}), *small[0].rounds[1:]]})
+    frame = tidy([run, *small[1:8]])
+    again = pd.read_parquet(io.BytesIO(parquet(frame)))
+    pd.testing.assert_frame_equal(frame, again)
+    assert again["flops.dense"].iloc[0] == big
+    assert pd.isna(again["flops.compacted"].iloc[0])
+    assert again["flops.compacted"].dtype == "Int64"
+
+
+def test_an_axis_of_mixed_values_is_text(record: Callable[..., RunRecord], partition: dict[str, Any]):
+    axes: list[dict[str, Any]] = [{"x": 1, "y": True}, {"x": "one", "y": None}, {"x": {"kind": "z"}, "y": False}]
+    runs = [record("fedavg", partition["iid"], {"kind": "none"}, i, rounds=2, axes=a) for i, a in enumerate(axes)]
+    frame = pd.read_parquet(io.BytesIO(parquet(tidy(runs))))
+    assert frame["axis.x"].tolist()[::2][:2] == ["1", "one"]
+    assert frame["axis.x.kind"].tolist()[-1] == "z"
+    assert frame["axis.y"].tolist()[0] is True

@@ -1,5 +1,9 @@
 """The file: self-contained, small, complete, and text stays text whatever it says."""
 
+import csv
+import hashlib
+import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -9,14 +13,19 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.record import RunRecord
 from reports.comparisons import compare
 from reports.figures_sensitivity import sensitivity
-from reports.html import render, sections, value, write_report
+from reports.html import render, statistics_table, write_report
+from reports.page import ROWS_SHOWN
+from reports.sections import sections
 from reports.study import study
-from reports.style import Palette, Picture, drawing
+from reports.style import Palette, Picture, Table, drawing
+from reports.tables import as_csv, value
 
 Make = Callable[..., RunRecord]
 Sweep = Callable[..., list[RunRecord]]
@@ -29,15 +38,17 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """Elements with attributes, tables as text, and a check that tags close in order."""
+    """Elements with attributes, the last table of every figure as text, embedded data, and a check that tags close."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.stack: list[str] = []
-        self.tables: list[list[list[str]]] = []
+        self.tables: dict[str | None, list[list[str]]] = {}  # id of the figure -> rows
+        self.csvs: dict[str, str] = {}
         self.words: list[str] = []
         self.cell = False
+        self.figure: str | None = None
         self.feed(text)
         self.close()
 
@@ -45,28 +56,39 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.stack.append(tag)
+        if tag == "figure":
+            self.figure = dict(attrs)["id"]
         if tag == "table":
-            self.tables.append([])
+            self.tables[self.figure] = []
         if tag == "tr":
-            self.tables[-1].append([])
+            self.tables[self.figure].append([])
         if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
+            self.tables[self.figure][-1].append("")
             self.cell = True
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.stack.pop() == tag
+        if tag == "figure":
+            self.figure = None
         if tag in ("td", "th"):
             self.cell = False
 
     def handle_data(self, data: str) -> None:
+        last, attributes = self.elements[-1] if self.elements else ("", {})
+        if last == "script" and attributes.get("type") == "application/json" and self.stack[-1] == "script":
+            self.csvs[str(attributes["id"]).removeprefix("csv-")] = json.loads(data)
         if self.stack and self.stack[-1] not in ("script", "style"):
             self.words.append(data)
         if self.cell:
-            self.tables[-1][-1][-1] += data
+            self.tables[self.figure][-1][-1] += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +111,7 @@ def test_every_section_is_there(page: tuple[str, Page]):
     _, parsed = page
     figures = [f["id"] for f in parsed.all("figure")]
     assert figures == [
+        "claims-table",
         "degradation-gaussian-noise-sigma",
         "accuracy-by-condition",
         "paired-differences",
@@ -99,9 +122,11 @@ def test_every_section_is_there(page: tuple[str, Page]):
         "guidance",
         "importance",
         "layers",
+        "architecture",
         "cost-bytes",
         "cost-operations",
         "statistics-table",
+        "degradation-numbers",
     ]
     assert parsed.stack == []
     targets = {a.get("id") for _, a in parsed.elements}
@@ -114,7 +139,7 @@ def test_ids_are_unique_and_figures_have_texts(page: tuple[str, Page]):
     ids = [a["id"] for _, a in parsed.elements if "id" in a]
     assert len(ids) == len(set(ids))
     pictures = parsed.all("svg") + parsed.all("img")
-    assert len(pictures) == 12
+    assert len(pictures) == 13
     assert all(len(str(a.get("aria-label") or a.get("alt"))) > 40 for a in pictures)
 
 
@@ -135,17 +160,44 @@ def test_it_is_small_enough(page: tuple[str, Page]):
     assert len(page[0].encode()) < 3_000_000
 
 
-def test_tables_hold_the_data_of_the_figures(page: tuple[str, Page], drawn: list[Picture]):
+def test_tables_and_files_hold_the_data_of_the_figures(page: tuple[str, Page], drawn: list[Picture]):
     _, parsed = page
-    tables = [t for t in parsed.tables if len(t) > 2][1:]  # the first is the scoreboard
-    assert len(tables) == len(drawn) + 1
-    for table, picture in zip(tables, drawn, strict=False):
+    for picture in drawn:
+        table, rows = parsed.tables[picture.slug], picture.table.rows
         assert table[0] == picture.table.columns
-        assert table[1:] == [[value(item) for item in row] for row in picture.table.rows[:1500]]
+        assert table[1:] == [[value(item) for item in row] for row in rows[:ROWS_SHOWN]]
+        lines = list(csv.reader(io.StringIO(parsed.csvs[picture.slug])))
+        assert lines[0] == picture.table.columns
+        assert len(lines) == len(rows) + 1
+        for line, row in zip(lines[1:], rows, strict=True):
+            for text, item in zip(line, row, strict=True):
+                assert (float(text) if isinstance(item, float) else text) == (
+                    item if isinstance(item, float) else "" if item is None else str(item)
+                )
+
+
+def test_long_tables_are_cut_on_the_page_and_whole_in_the_file(page: tuple[str, Page], drawn: list[Picture]):
+    long = [p for p in drawn if len(p.table.rows) > ROWS_SHOWN]
+    assert long
+    for picture in long:
+        assert len(page[1].tables[picture.slug]) == ROWS_SHOWN + 1
+        assert f"the first {ROWS_SHOWN} of {len(picture.table.rows)} rows" in page[1].text
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(alphabet=st.characters(codec="utf-8")), st.floats(allow_nan=False), st.booleans(), st.none())
+    )
+)
+def test_a_csv_reads_back_as_it_was(rows: list[tuple[str, float, bool, None]]):
+    text = as_csv(Table(["text, quoted", "number", "flag", "gap"], [list(row) for row in rows]))
+    header, *lines = csv.reader(io.StringIO(text, newline=""))
+    assert header == ["text, quoted", "number", "flag", "gap"]
+    assert [(a, float(b), c == "yes", d or None) for a, b, c, d in lines] == rows
 
 
 def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: list[RunRecord]):
-    table = page[1].tables[-1]
+    table = page[1].tables["statistics-table"]
     rows = compare(study(small))
     assert len(table) == len(rows) + 1
     for cells, row in zip(table[1:], rows, strict=True):
@@ -154,6 +206,13 @@ def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: l
         if row.against:
             assert float(cells[7]) == pytest.approx(100 * row.against.difference.mean, abs=0.006)
             assert row.against.verdict.value.startswith(cells[13])
+    exact = list(csv.DictReader(io.StringIO(page[1].csvs["statistics"])))
+    for line, row in zip(exact, rows, strict=True):
+        assert float(line["accuracy (%)"]) == 100 * row.accuracy.mean
+        if row.against:
+            assert float(line["difference (points)"]) == 100 * row.against.difference.mean
+            assert line["verdict"] == row.against.verdict.value
+    assert statistics_table(rows, None).columns[-1] == "seeds"
 
 
 def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], small: list[RunRecord]):
@@ -190,9 +249,10 @@ def test_hostile_strings_stay_text(text: str, record: Make, partition: dict[str,
         )
         for seed in range(2)
     ]
-    page_text = render(cells, {"name": text, "question": text}, command=text)
+    missing = [{"cell": text, "algorithm": text, "seed": None, "axes": {text: text}, "config": None}]
+    page_text = render(cells, {"name": text, "question": text}, command=text, missing=missing, notes=[text])
     parsed = Page(page_text)
-    assert len(parsed.all("script")) == 1
+    assert len([a for a in parsed.all("script") if a.get("type") != "application/json"]) == 1
     assert len(parsed.all("style")) == 1
     assert not any(name.startswith("on") for _, attributes in parsed.elements for name in attributes)
     assert not [a for a in parsed.all("img") if not str(a.get("src")).startswith("data:")]
@@ -205,7 +265,7 @@ def test_sections_without_data_are_left_out(record: Make, partition: dict[str, A
     cells = [record("fedavg", partition["iid"], attack["clean"](), seed, rounds=1) for seed in range(2)]
     parsed = Page(render(cells, {"name": "alone"}))
     figures = [f["id"] for f in parsed.all("figure")]
-    assert figures == ["accuracy-by-condition", "cost-bytes", "cost-operations", "statistics-table"]
+    assert figures == ["claims-table", "accuracy-by-condition", "cost-bytes", "cost-operations", "statistics-table"]
     assert "defence" not in {a.get("id") for _, a in parsed.elements}
 
 
@@ -238,18 +298,41 @@ def test_an_alpha_sweep_gets_a_sensitivity_curve(record: Make, attack: dict[str,
     assert {row[2] for row in picture.table.rows} == {0.1, 0.3, 1.0}
 
 
-def test_an_unfinished_sweep_says_so(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+def test_an_unfinished_sweep_says_so_and_names_what_is_missing(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
     cells = [record("fedavg", partition["iid"], attack["clean"](), 0, rounds=1)]
-    words = " ".join("".join(Page(render(cells, {"name": "half"}, missing=9)).words).split())
-    assert "This sweep is not finished. 9 of 10 cells are missing." in words
+    known = record("autoflip", partition["two_classes"], attack["noise"](0.5), 0, rounds=1).config
+    missing = [
+        {"cell": "a", "algorithm": "autoflip", "seed": seed, "axes": {"algorithm": "autoflip"}, "config": known}
+        for seed in (3, 4)
+    ]
+    missing += [{"cell": "b", "algorithm": "fedavg", "seed": 5, "axes": {"attack.sigma": 0.5}, "config": None}]
+    words = Page(render(cells, {"name": "half"}, missing=missing, notes=["One file is damaged."])).text
+    assert "This sweep is not finished. 3 of 4 cells are missing." in words
+    assert "AutoFLIP, 2 classes per client, noise σ 0.5 on 20 %: seeds 3, 4" in words
+    assert "FedAvg, σ 0.5: seed 5" in words
+    assert "One file is damaged." in words
     assert "One seed gives no interval" in words
+    assert "This sweep is not finished" not in Page(render(cells, {"name": "done"})).text
+
+
+def test_different_versions_are_told(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [record("fedavg", partition["iid"], attack["clean"](), seed, rounds=1) for seed in range(3)]
+    cells[0] = cells[0].model_copy(update={"versions": {"torch": "1.0"}})
+    assert "torch 1.0 (1 of 3 cells), 2.13.0 (2 of 3 cells)" in Page(render(cells, {"name": "mixed"})).text
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     cells = [record("fedavg", partition["iid"], attack["clean"](), s, rounds=2) for s in range(2)]
     path = write_report(cells, {"name": "x"}, tmp_path / "run" / "report.html")
     assert path == tmp_path / "run" / "report.html"
-    assert sorted(p.name for p in path.parent.iterdir()) == ["report.html", "results.csv"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "report.html",
+        "report.md",
+        "results.csv",
+        "results.parquet",
+    ]
     assert len((path.parent / "results.csv").read_text().splitlines()) == 5
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
@@ -261,3 +344,10 @@ def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: di
 def test_the_same_records_give_the_same_file(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     cells = [record("autoflip", partition["iid"], attack["noise"](0.5), s, rounds=3) for s in range(2)]
     assert render(cells, {"name": "x"}) == render(cells, {"name": "x"})
+
+
+def test_every_cell_is_named_by_its_hash(page: tuple[str, Page], small: list[RunRecord]):
+    words = page[1].text
+    assert all(f"{run.cell} " in words for run in small)
+    hashed = hashlib.sha256(" ".join(sorted(run.cell for run in small)).encode()).hexdigest()[:16]
+    assert f"Hash{hashed} over the hashes of its {len(small)} cells" in words

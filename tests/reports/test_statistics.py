@@ -10,12 +10,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from reports.statistics import (
     Interval,
     Verdict,
+    bootstrap_interval,
+    complete,
     holm,
     judge,
     mean_interval,
     paired,
     roc,
-    seeds_to_settle,
 )
 
 
@@ -90,6 +91,44 @@ def test_identical_and_flat_differences_make_no_claims():
     assert shifted.verdict is Verdict.CANNOT_TELL  # two seeds that agree by chance are no evidence of certainty
 
 
+def test_differences_without_spread_need_as_many_seeds_as_a_sign_test():
+    five, six = (dict.fromkeys(range(n), 0.5) for n in (5, 6))  # 2 / 2^5 > 5 %, 2 / 2^6 < 5 %
+    few, many = (paired(dict.fromkeys(other, 0.75), other) for other in (five, six))
+    assert few is not None
+    assert many is not None
+    assert (few.verdict, few.seeds_needed) == (Verdict.CANNOT_TELL, 6)
+    assert (many.verdict, many.seeds_needed) == (Verdict.BETTER, None)
+
+
+def test_the_bootstrap_of_a_pair_is_of_its_differences():
+    result = paired({0: 0.9, 1: 0.8, 2: 0.95, 3: 0.7}, {0: 0.8, 1: 0.75, 2: 0.8, 3: 0.69, 4: 0.1})
+    assert result is not None
+    assert result.differences == pytest.approx((0.1, 0.05, 0.15, 0.01))
+    assert result.bootstrap == bootstrap_interval(result.differences)
+    assert result.bootstrap.low is not None
+    assert result.bootstrap.low > 0
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.dictionaries(st.integers(0, 4), st.just(0.5)), max_size=4))
+def test_complete_tables_are_complete_and_no_smaller_than_one_column_or_two(cells: dict[str, dict[int, float]]):
+    keys, seeds = complete(cells)
+    assert all(seed in cells[key] for key in keys for seed in seeds)
+    assert keys == [k for k in cells if k in keys]
+    assert len(keys) * len(seeds) >= max((len(v) for v in cells.values()), default=0)
+    for first in cells.values():
+        for second in cells.values():
+            if first is not second:
+                assert len(keys) * len(seeds) >= 2 * len(set(first) & set(second))
+
+
+def test_complete_keeps_four_seeds_rather_than_one_more_level():
+    cells = {level: dict.fromkeys(range(5), 0.5) for level in "abcd"} | {"e": {3: 0.5}}
+    assert complete(cells) == (["a", "b", "c", "d"], [0, 1, 2, 3, 4])
+    holes = {"a": {0: 1.0}, "b": {1: 1.0}} | {level: {0: 1.0, 1: 1.0} for level in "cde"}
+    assert complete(holes) == (["c", "d", "e"], [0, 1])
+    assert complete({}) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "word"),
     [
@@ -104,21 +143,6 @@ def test_words_need_an_interval(low: float, high: float, word: Verdict):
     assert judge(Interval((low + high) / 2, low, high, 5), margin=0.005) is word
 
 
-def test_seeds_to_settle_settles():
-    rng = np.random.default_rng(1)
-    pilot = rng.normal(0.01, 0.02, 5)
-    n = seeds_to_settle(pilot.tolist())
-    assert n is not None
-    mean, spread = abs(pilot.mean()), pilot.std(ddof=1)
-    target = max(mean, 0.005 - mean)
-
-    def half(k: int) -> float:
-        return float(stats.t.ppf(0.975, k - 1) * spread / k**0.5)
-
-    assert half(n) < target <= half(n - 1)
-    assert seeds_to_settle([0.1]) is None
-
-
 def holm_slow(p: list[float]) -> list[float]:
     """Oracle: adjusted p of i = max over j with p_j <= p_i of p_j x (number of hypotheses not below p_j)."""
     return [min(1.0, max(q * sum(r >= q for r in p) for q in p if q <= x)) for x in p]
@@ -127,6 +151,14 @@ def holm_slow(p: list[float]) -> list[float]:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8, unique=True))
 def test_holm_against_the_definition(p: list[float]):
     assert holm(p) == pytest.approx(holm_slow(p))
+
+
+def test_holm_against_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
+    generator = np.random.default_rng(4)
+    for size in (1, 2, 5, 40):
+        for p in (generator.uniform(0, 1, size), np.round(generator.beta(0.3, 2, size), 2)):  # with ties too
+            assert holm(p.tolist()) == pytest.approx(multitest.multipletests(p, method="holm")[1].tolist())
 
 
 def test_holm_by_hand_and_with_gaps():

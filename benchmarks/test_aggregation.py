@@ -1,0 +1,77 @@
+"""All aggregators and agreement scores: one round of 20 and 100 clients, 100k and 1M parameters; beside byzfl's.
+
+Ours and byzfl's take turns in one run on one core; the ratio is byzfl's best processor time over ours.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import byzfl
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from workloads import shaped
+
+from defenses.krum import krum_scores
+from scenarios.tables import AGGREGATORS
+
+STEPS = 8  # of the geometric median, the default of ours
+BYZFL: dict[str, Callable[[int, float], Callable[[Tensor], Tensor]]] = {  # (number of bad clients, clipping radius)
+    "median": lambda bad, radius: byzfl.Median(),
+    "trimmed_mean": lambda bad, radius: byzfl.TrMean(f=bad),
+    "krum": lambda bad, radius: byzfl.Krum(f=bad),
+    "multi_krum": lambda bad, radius: byzfl.MultiKrum(f=bad),
+    "geometric_median": lambda bad, radius: byzfl.GeometricMedian(nu=1e-6, T=STEPS),
+    "centered_clipping": lambda bad, radius: byzfl.CenteredClipping(L=1, tau=radius),
+}
+SIZES = [(20, "100k"), (20, "1M"), (100, "100k"), (100, "1M")]
+ROUNDS = {(20, "100k"): 25, (100, "1M"): 2}  # short ones need more to find a quiet moment
+EXACT = {"median", "trimmed_mean", "krum", "multi_krum"}  # the same number, not only the same idea
+
+
+def best(task: Callable[[], object], rounds: int) -> float:
+    """Processor seconds of the best of ``rounds``."""
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        task()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize(("clients", "size"), SIZES)
+@pytest.mark.parametrize("kind", sorted(AGGREGATORS))
+def test_one_round(
+    kind: str, clients: int, size: str, benchmark: BenchmarkFixture, ratios: Callable[..., None]
+) -> None:
+    where = shaped(size)
+    view = where.round_view(clients)
+    ours = AGGREGATORS[kind]()
+    state = ours.start(where.layout, where.weights, clients, where.exploration)
+    rounds = ROUNDS.get((clients, size), 4)
+    found = benchmark.pedantic(ours.aggregate, (state, view), rounds=rounds, warmup_rounds=int(rounds > 2))
+    assert found.delta.isfinite().all()
+    if kind not in BYZFL:
+        return
+    bad = round(0.2 * clients)
+    theirs = BYZFL[kind](bad, float(view.updates.norm(dim=1).median()))
+    theirs_time = best(lambda: theirs(view.updates), 1 if size == "1M" else 3)
+    ours_time = min(benchmark.stats.stats.data)
+    ratios(f"{kind}, {clients} x {size}: byzfl / ours", theirs_time / ours_time, "", f"ours {1e3 * ours_time:,.0f} ms")
+    if kind in EXACT and size == "100k":
+        expected = theirs(view.updates)
+        if kind == "median":  # byzfl takes the lower of the middle two
+            expected = torch.quantile(view.updates, 0.5, dim=0)
+        if kind == "krum":  # random rows are near ties: what is chosen must be as near as byzfl's choice
+            scores = krum_scores(view.updates, bad)
+            chosen = [int((view.updates - row).norm(dim=1).argmin()) for row in (found.delta, expected)]
+            assert scores[chosen[0]] <= scores[chosen[1]] * (1 + 1e-5)
+        elif kind != "multi_krum":
+            torch.testing.assert_close(found.delta, expected, atol=1e-5, rtol=1e-4)

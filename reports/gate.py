@@ -1,0 +1,137 @@
+"""The gate: a finished sweep against a baseline, every metric of every configuration judged, one verdict and exit code.
+
+Exit codes: 0 all pass; 1 at least one regression; 2 no regression is shown, but something cannot be told or is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.record import RunRecord
+from reports.gate_baseline import Baseline, versions
+from reports.gate_comparison import compare
+from reports.gate_decision import Decision, Judgement, judge
+from reports.gate_entries import entries
+from reports.gate_metrics import METRICS, Entry, Metric
+from reports.labels import clean_text, leaves, number
+
+_SHOWN = 5  # differences between configurations that an error lists
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one configuration (or curve)."""
+
+    key: str
+    algorithm: str
+    condition: str
+    metric: Metric
+    judgement: Judgement
+
+    @property
+    def name(self) -> str:
+        """All of it in words."""
+        return f"{self.algorithm} · {self.condition} · {self.metric.title}"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate says."""
+
+    lines: list[Line]
+    missing: list[Entry]  # of the baseline, not in the sweep
+    new: list[Entry]  # of the sweep, not in the baseline
+    new_metrics: list[str]  # measured now, on a configuration of the baseline, but not then
+    identical: tuple[int, int]  # cells that are bit-identical to the baseline's, of those compared
+    margins: dict[str, float]
+    baseline: Baseline
+    versions: dict[str, str]  # of the sweep
+
+    def of(self, decision: Decision) -> list[Line]:
+        """The lines with this decision."""
+        return [line for line in self.lines if line.judgement.decision is decision]
+
+    @property
+    def decision(self) -> Decision:
+        """A regression outweighs what is open, and what is open outweighs a pass."""
+        if self.of(Decision.REGRESSION):
+            return Decision.REGRESSION
+        return Decision.CANNOT_TELL if self.missing or self.of(Decision.CANNOT_TELL) else Decision.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression, 2 cannot tell."""
+        return {Decision.PASS: 0, Decision.REGRESSION: 1, Decision.CANNOT_TELL: 2}[self.decision]
+
+
+def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[str, float]) -> GateResult:
+    """Hold ``records``, every cell of a finished sweep, against ``baseline``.
+
+    Raises:
+        InputError: no configuration is in both, or a record cannot be compared.
+    """
+    known = list(records)
+    found = entries(known, baseline.entries.values())
+    shared = [key for key in found if key in baseline.entries]
+    if not shared:
+        raise InputError(_nothing_shared(found, baseline.entries))
+    identical = {key: _identical(baseline.entries[key], found[key]) for key in shared}
+    pairs = [(key, METRICS[name]) for key in shared for name in METRICS if name in baseline.entries[key].metrics]
+    judgements = judge(
+        [
+            compare(m, baseline.entries[key].metrics[m.name], found[key].metrics.get(m.name, {}), identical[key])
+            for key, m in pairs
+        ],
+        [m for _, m in pairs],
+        [margins[m.name] for _, m in pairs],
+    )
+    lines = [
+        Line(key, found[key].algorithm, found[key].condition, metric, judgement)
+        for (key, metric), judgement in zip(pairs, judgements, strict=True)
+    ]
+    cells = [key for key in shared if found[key].curve is None]
+    compared = sum(len(set(baseline.entries[key].digests) & set(found[key].digests)) for key in cells)
+    return GateResult(
+        lines=lines,
+        missing=[entry for key, entry in baseline.entries.items() if key not in found],
+        new=[entry for key, entry in found.items() if key not in baseline.entries],
+        new_metrics=[
+            f"{found[key].label} · {METRICS[name].title}"
+            for key in shared
+            for name in found[key].metrics
+            if name not in baseline.entries[key].metrics
+        ],
+        identical=(sum(len(identical[key]) for key in cells), compared),
+        margins=dict(margins),
+        baseline=baseline,
+        versions=versions(known),
+    )
+
+
+def _identical(old: Entry, new: Entry) -> list[int]:
+    return [seed for seed, digest in old.digests.items() if new.digests.get(seed) == digest]
+
+
+def _nothing_shared(found: Mapping[str, Entry], known: Mapping[str, Entry]) -> str:
+    """Which setting keeps the sweep and the baseline apart: the closest two configurations and how they differ."""
+    way_out = "give the baseline of this scenario, or make one with --update --reason"
+    pairs = [(_differences(b, a), a) for b in known.values() for a in found.values() if a.curve is None is b.curve]
+    if not pairs:
+        return f"the baseline holds no configuration at all; {way_out}"
+    differences, entry = min(pairs, key=lambda pair: len(pair[0]))
+    rest = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return (
+        f"no configuration of the sweep is in the baseline; {way_out}. The closest ({entry.label}) differs in "
+        f"{', '.join(differences[:_SHOWN])}{rest}"
+    )
+
+
+def _differences(old: Entry, new: Entry) -> list[str]:
+    before, after = leaves(old.config), leaves(new.config)
+    return [
+        f"{clean_text(path)}: {number(before.get(path, '(not there)'))} -> {number(after.get(path, '(not there)'))}"
+        for path in sorted({*before, *after})
+        if before.get(path, ...) != after.get(path, ...)
+    ]

@@ -1,0 +1,147 @@
+"""The baseline: one JSON file to be committed beside the code, readable in a diff; written whole, read with care."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.record import RunRecord
+from reports.gate_entries import entries
+from reports.gate_metrics import METRICS, Entry
+
+BASELINE_SCHEMA = 1
+_REMAKE = "restore it, or remove it and make it anew with --update --reason"
+
+
+class Baseline(BaseModel):
+    """What later runs are held against. ``entries`` are keyed by the hash of the configuration without its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    baseline_schema: int = BASELINE_SCHEMA
+    reason: str
+    created: str
+    versions: dict[str, str]
+    margins: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    entries: dict[str, Entry]
+
+    def text(self) -> str:
+        """The file's content: sorted keys, one value per line."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def make_baseline(records: Iterable[RunRecord], reason: str, created: str, margins: Mapping[str, float]) -> Baseline:
+    """A baseline of a finished sweep.
+
+    Args:
+        records: every cell of the sweep.
+        reason: why it is made, for whoever reads the history.
+        created: date and time, as text.
+        margins: of every metric.
+
+    Raises:
+        InputError: a record that cannot be compared, or no reason.
+    """
+    if not reason.strip():
+        raise InputError("--reason: is empty; say in a few words why the baseline changes")
+    known = list(records)
+    return Baseline(
+        reason=reason.strip(),
+        created=created,
+        versions=versions(known),
+        margins=dict(margins),
+        entries=entries(known),
+    )
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        InputError: it is missing, unreadable, damaged or of another format; the message says what to do.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no baseline; make one from a finished sweep that you trust with --update --reason"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline wants a baseline file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged (not JSON: {error}); {_REMAKE}") from error
+    schema = data.get("baseline_schema") if isinstance(data, dict) else None
+    if schema is None:
+        raise InputError(
+            f"{path}: is not a baseline (it has no baseline_schema); give a file that --update has written"
+        )
+    if schema != BASELINE_SCHEMA:
+        raise InputError(
+            f"{path}: is a baseline of format {schema!r}, but this version reads format {BASELINE_SCHEMA}; {_REMAKE}"
+        )
+    try:
+        baseline = Baseline.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(
+            f"{path}: is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); {_REMAKE}"
+        ) from error
+    for key, entry in baseline.entries.items():
+        if entry.key != key:
+            raise InputError(f"{path}: is damaged (entry {key}: its configuration has another hash); {_REMAKE}")
+        for name, values in entry.metrics.items():
+            _check(path, key, name, values)
+    for name in baseline.margins:
+        _check(path, "margins", name, {})
+    return baseline
+
+
+def effective_margins(stored: Mapping[str, float], overrides: Iterable[str]) -> dict[str, float]:
+    """Margin of every metric: what ``name=value`` says, else what the baseline holds, else the default.
+
+    Raises:
+        InputError: an unknown name, or a value that is not a number in [0, 1).
+
+    >>> effective_margins({"bytes": 0.1}, ["clean_accuracy=0.5%"])["clean_accuracy"]
+    0.005
+    """
+    margins = {name: metric.margin for name, metric in METRICS.items()} | dict(stored)
+    for override in overrides:
+        name, _, text = (part.strip() for part in override.partition("="))
+        if name not in METRICS:
+            raise InputError(f"--margin {override}: there is no metric '{name}'; there are {', '.join(METRICS)}")
+        try:
+            value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < 1:
+            raise InputError(
+                f"--margin {override}: '{text}' is not a number from 0 to below 1; write {name}={METRICS[name].margin}"
+            )
+        margins[name] = value
+    return margins
+
+
+def versions(records: Iterable[RunRecord]) -> dict[str, str]:
+    """What the records ran on; several versions of one thing are joined by "and"."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, version in record.versions.items():
+            found.setdefault(name, {})[version] = None
+    return {name: " and ".join(sorted(values)) for name, values in found.items()}
+
+
+def _check(path: Path, key: str, name: str, values: Mapping[Any, float]) -> None:
+    if name not in METRICS:
+        raise InputError(
+            f"{path}: {key}: this version has no metric '{name}' (it has {', '.join(METRICS)}); use the version that "
+            "wrote the baseline, or remove it and make it anew"
+        )
+    if METRICS[name].relative and any(value <= 0 for value in values.values()):
+        raise InputError(f"{path}: is damaged ({key}: {name} must be positive); {_REMAKE}")

@@ -1,0 +1,77 @@
+"""Records -> entries: cells that differ in nothing but the seed are one configuration; and the curves they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.record import SCHEMA_VERSION, RunRecord
+from reports.gate_curves import curve_configs, curve_entry
+from reports.gate_metrics import METRICS, Entry, Metric, config_hash, digest, seedless
+from reports.labels import attack_label, canonical, label_all, partition_label, pretty
+
+
+def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[str, Entry]:
+    """Key -> entry: every configuration, then every curve that the records make, and those curves among ``asked`` (of
+    a baseline) whose cells are all there, though the records may have more strengths than they.
+
+    Raises:
+        InputError: a record of another schema, or with a number that cannot be compared.
+    """
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.schema_version != SCHEMA_VERSION:
+            raise InputError(
+                f"cell {record.cell}: record format {record.schema_version}, but this version reads format "
+                f"{SCHEMA_VERSION}; run the whole sweep again with one version"
+            )
+        groups.setdefault(config_hash(record.config), []).append(record)
+    conditions = _conditions([group[0] for group in groups.values()])
+    cells = {key: _entry(group, conditions[key]) for key, group in groups.items()}
+    wanted = [(e.config, e.curve) for e in asked if e.curve is not None] + curve_configs(cells.values())
+    curves = [curve_entry(config, parameter, cells) for config, parameter in wanted]
+    return cells | {curve.key: curve for curve in curves if curve is not None}
+
+
+def _entry(group: Sequence[RunRecord], condition: str) -> Entry:
+    values: dict[str, dict[int, float]] = {}
+    for metric in METRICS.values():
+        for record in group:
+            value = metric.read(record) if metric.read else None
+            if value is not None:
+                values.setdefault(metric.name, {})[record.seed] = _checked(value, metric, record)
+    return Entry(
+        algorithm=pretty(group[0].algorithm),
+        condition=condition,
+        config=seedless(group[0].config),
+        curve=None,
+        metrics=values,
+        digests={r.seed: digest({k: v for k, v in r.numbers().items() if k != "axes"}) for r in group},
+    )
+
+
+def _checked(value: float, metric: Metric, record: RunRecord) -> float:
+    if math.isfinite(value) and (value > 0 or not metric.relative):
+        return float(value)
+    bound = "a positive number" if metric.relative else "a finite number"
+    raise InputError(
+        f"cell {record.cell}: {metric.title} = {value} is not {bound}; remove the cell's file and run the sweep again"
+    )
+
+
+def _conditions(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Key -> words for what each configuration was run on; different words for different ones of one algorithm."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        named.setdefault(record.algorithm, []).append(seedless(record.config))
+    words: dict[str, str] = {}
+    for configs in named.values():
+        labels = label_all(configs, _describe)
+        words |= {config_hash(config): labels[canonical(config)] for config in configs}
+    return words
+
+
+def _describe(config: Any) -> str:
+    return f"{partition_label(config.get('partition') or {})}, {attack_label(config.get('attack') or {})}"

@@ -1,0 +1,90 @@
+"""What the gate measures, one line per metric; and what it keeps: a value per metric and seed of each configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from autoflip_secure.record import RunRecord
+from reports.labels import canonical, is_clean
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the gate's table. A relative margin is a share of the baseline's value, any other is absolute."""
+
+    name: str  # as in ``--margin name=value``
+    title: str
+    margin: float  # unless the user or the baseline says otherwise
+    higher_is_better: bool
+    relative: bool  # positive values, compared by their ratio
+    read: Callable[[RunRecord], float | None] | None  # from a cell (None: not measured); or, without, from a curve
+
+
+def _clean(record: RunRecord) -> bool:
+    return is_clean(record.config.get("attack"))
+
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("clean_accuracy", "clean accuracy", 0.02, True, False,
+               lambda r: r.final_accuracy if _clean(r) else None),
+        Metric("attacked_accuracy", "accuracy under attack", 0.03, True, False,
+               lambda r: None if _clean(r) else r.final_accuracy),
+        Metric("detection_auc", "detection AUC", 0.05, True, False, lambda r: r.detection.auc if r.detection else None),
+        Metric("degradation_area", "area under degradation", 0.02, True, False, None),
+        Metric("bytes", "bytes, up and down", 0.05, False, True,
+               lambda r: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
+        Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r: r.costs.flops.sparse),
+        Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r: r.costs.flops.compacted),
+    )
+}  # fmt: skip
+
+
+class Entry(BaseModel):
+    """One configuration without its seed, or one curve of them, and what was measured on each seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    algorithm: str
+    condition: str
+    config: dict[str, Any]  # of a curve: the strengths as a list where a cell has one number
+    curve: str | None  # the attack's parameter that the curve runs over; None: a single configuration
+    metrics: dict[str, dict[int, float]]  # metric -> seed -> value
+    digests: dict[int, str]  # seed -> hash of every number of the record: equal means bit-identical
+
+    @property
+    def key(self) -> str:
+        """Hash of the full configuration without the seed."""
+        return config_hash(self.config, self.curve)
+
+    @property
+    def label(self) -> str:
+        """Algorithm and condition, for people."""
+        return f"{self.algorithm} · {self.condition}"
+
+
+def config_hash(config: Mapping[str, Any], curve: str | None = None) -> str:
+    """Hash of a configuration without its seed (and of the parameter, for a curve over it).
+
+    >>> config_hash({"rounds": 4, "seed": 1}) == config_hash({"seed": 2, "rounds": 4})
+    True
+    >>> config_hash({"rounds": 4}) == config_hash({"rounds": 5})
+    False
+    """
+    return digest({"config": seedless(config), "curve": curve})
+
+
+def seedless(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without its seed."""
+    return {k: v for k, v in config.items() if k != "seed"}
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of plain data."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""What the report and the comparison share: the templates' environment, the style sheet, the script.
+
+A page is one file that needs nothing else. Everything that came from a record or a scenario is text to the templates
+(autoescape, undefined names are errors); figures alone are markup, and their labels are escaped by the SVG writer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import verdict
+from reports.statistics import MARGIN
+from reports.tables import as_csv, value
+
+ROWS_SHOWN = 600  # rows of one figure's table on the page; more would make it slow, and the CSV has them all
+
+
+def page(template: str, **texts: Any) -> str:
+    """Render ``template`` of ``reports/templates`` with the report's filters, style and script."""
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "value": value,
+        "percent": verdict.percent,
+        "points": verdict.points,
+        "p_value": p_value,
+        "as_csv": as_csv,
+    }
+    environment.globals |= {"bracket": verdict.bracket, "rows_shown": ROWS_SHOWN, "margin": 100 * MARGIN}
+    loader = environment.loader
+    assert loader is not None
+    style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    return environment.get_template(template).render(style=Markup(style), script=Markup(script), **texts)
+
+
+def p_value(p: float | None) -> str:
+    """A p-value, or a dash where the test is undefined.
+
+    >>> p_value(0.04), p_value(1e-9), p_value(None)
+    ('0.0400', '< 0.0001', '–')
+    """
+    if p is None:
+        return "–"
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def as_yaml(document: Any) -> str:
+    """A configuration as a reader writes it; what cannot be seen, or turns a line around, is written as an escape."""
+    plain = json.loads(json.dumps(document, default=str))
+    text = str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+    return "".join(c if c == "\n" or c.isprintable() else f"\\u{ord(c):04x}" for c in text)

@@ -1,0 +1,109 @@
+"""What the gate prints and writes: every verdict in every format, and hostile names stay text."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.record import RunRecord
+from reports.gate import GateResult, run_gate
+from reports.gate_baseline import effective_margins, make_baseline
+from reports.gate_decision import Decision
+from reports.gate_files import append, escape, junit_xml, summary
+from reports.gate_output import as_data, lines
+from reports.labels import is_clean
+
+Make = Callable[..., RunRecord]
+HOSTILE = "<script>alert('x')</script>|`a`\n**b** &amp; ]]> \x00\x1b[31m \u202e@team \ud800"
+IID = {"kind": "iid"}
+
+
+@pytest.fixture(scope="module")
+def result(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> GateResult:
+    """A regression, a "cannot tell", passes, something missing and something new; with a hostile algorithm name."""
+
+    def sweep(name: str, harm: dict[str, Any], spread: float = 0.0, loss: float = 0.0) -> list[RunRecord]:
+        made = [record(name, IID, harm, seed, rounds=2, label=HOSTILE) for seed in range(4)]
+        return [
+            r.model_copy(
+                update={"final_accuracy": 0.8 - loss + spread * (-1) ** r.seed * r.seed, "versions": {"a": "|"}}
+            )
+            for r in made
+        ]
+
+    clean, noise = {"kind": "none"}, attack["noise"](0.5)
+    held = make_baseline(
+        sweep("autoflip", clean) + sweep("autoflip", noise) + sweep("fedavg", clean),
+        HOSTILE,
+        "<now>",
+        effective_margins({}, []),
+    )
+    now = sweep("autoflip", clean, spread=0.05) + sweep("autoflip", noise, loss=0.1) + sweep("fedavg", noise)
+    return run_gate([r.model_copy(update={"versions": {"a": "2"}}) for r in now], held, held.margins)
+
+
+def test_the_fixture_has_everything(result: GateResult) -> None:
+    assert [len(result.of(d)) for d in Decision] == [7, 1, 1]
+    assert (len(result.missing), len(result.new), result.exit_code) == (1, 1, 1)
+    assert is_clean(result.missing[0].config["attack"])
+
+
+def test_junit_counts_its_cases_and_reads_back(result: GateResult) -> None:
+    text = junit_xml(result)
+    suite = ET.fromstring(text).find("testsuite")
+    assert suite is not None
+    cases = suite.findall("testcase")
+    assert suite.get("tests") == str(len(cases)) == "11"
+    assert [suite.get(k) for k in ("failures", "errors", "skipped")] == ["1", "2", "1"]
+    assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error", "skipped")] == [1, 2, 1]
+    (failure,) = suite.findall("testcase/failure")
+    assert "-0.1000" in (failure.get("message") or "")
+    assert all("<script>alert('x')</script>" in (c.get("classname") or "") for c in cases[:8])
+    assert "<script>" not in text
+
+
+def test_markdown_escapes_and_its_tables_are_tables(result: GateResult) -> None:
+    text = summary(result)
+    assert text.startswith("## ❌ Robustness gate: regression")
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert "@team" not in text
+    text.encode("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 9 + 2 * 2  # two tables with two heading lines each
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}
+    assert text.index("beyond the margin") < text.index("<details>") < text.index("metrics that pass")
+    assert escape("a_b") == r"a\_b"
+
+
+def test_terminal_and_json(result: GateResult) -> None:
+    told = "\n".join(lines(result))
+    assert told.startswith(
+        "gate: regression (9 metrics: 1 regression, 1 cannot tell, 7 pass; 1 of the baseline missing)"
+    )
+    assert "\x1b" not in told
+    assert len(told.splitlines()) == 3 + 1 + 1 + 1 + 1 + 1  # head, version, regression, open, missing, new
+    assert re.search(
+        r"cannot tell: .*clean accuracy: .* 4 paired seeds: .*; about \d+ more seeds would settle it", told
+    )
+    assert "version of a: | in the baseline, 2 now" in told
+    data = json.loads(json.dumps(as_data(result), allow_nan=False))
+    assert (data["decision"], data["exit_code"], data["level"]) == ("regression", 1, 0.05)
+    assert [row["decision"] for row in data["metrics"]].count("pass") == 7
+    (worse,) = [row for row in data["metrics"] if row["decision"] == "regression"]
+    assert (worse["metric"], worse["change"]) == ("attacked_accuracy", pytest.approx(-0.1))
+    assert data["margins"]["attacked_accuracy"] == 0.03
+
+
+def test_append_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    append(path, "after")
+    assert path.read_text() == "before\nafter\n"
+    with pytest.raises(StoreError, match="GITHUB_STEP_SUMMARY"):
+        append(tmp_path, "x")

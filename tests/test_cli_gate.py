@@ -1,0 +1,232 @@
+"""The gate as a user's CI meets it: a real sweep of digits, real processes, exit codes 0, 1 and 2."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from click.testing import Result
+from scipy import stats
+from typer.testing import CliRunner
+
+from autoflip_secure.cli import app
+from autoflip_secure.record import RunRecord
+from reports.gate import run_gate
+from reports.gate_baseline import effective_margins, make_baseline
+from reports.gate_decision import LEVEL
+
+ROOT = Path(__file__).parents[1]
+SCENARIO = """
+name: small
+clients: 10
+cohort: 5
+rounds: 4
+training: {epochs: 2, batch_size: 16}
+exploration: {epochs: 2}
+model: {kind: mlp, hidden: [32]}
+data: {kind: digits, train_samples: 800}
+seeds: {first: 10, count: 4}
+sweep:
+  product:
+    attack: [none, {kind: gaussian_noise, sigma: 2.0, scope: 0.4}]
+    algorithm: [fedavg, agreement_only]
+"""
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "GITHUB_STEP_SUMMARY": "",
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "autoflip_secure", *map(str, arguments)],
+        cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Commands inside this process (quick: torch is there already)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep and a baseline of it: 16 cells."""
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "small.yaml").write_text(SCENARIO)
+    done = command("sweep", folder / "small.yaml", "--out", folder / "run", "--no-report", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    made = command(
+        "gate", folder / "run", "--baseline", folder / "baseline.json", "--update", "--reason", "first | of <all>"
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "6 configurations and curves" not in made.stdout
+    assert "4 configurations and curves of 16 cells" in made.stdout
+    return folder
+
+
+def edited(finished: Path, folder: Path, change: Callable[[dict[str, Any], dict[tuple[Any, ...], Any]], None]) -> Path:
+    """A copy of the sweep with its cells changed; ``change`` gets one record and all of them by what they are."""
+    copy = Path(shutil.copytree(finished / "run", folder / "edited"))
+    records = {path: json.loads(path.read_text()) for path in sorted((copy / "cells").glob("*.json"))}
+    known = {(r["algorithm"], r["config"]["attack"]["kind"], r["seed"]): dict(r) for r in records.values()}
+    for path, record in records.items():
+        change(record, known)
+        path.write_text(json.dumps(record))
+    return copy
+
+
+def defence_lost(record: dict[str, Any], known: dict[tuple[Any, ...], Any]) -> None:
+    """What a defence that silently stopped working leaves: really trained, really measured, without the defence."""
+    if record["algorithm"] == "agreement_only" and record["config"]["attack"]["kind"] != "none":
+        record["final_accuracy"] = known["fedavg", "gaussian_noise", record["seed"]]["final_accuracy"]
+
+
+def test_the_same_sweep_run_again_passes(finished: Path, tmp_path: Path) -> None:
+    again = command("sweep", finished / "small.yaml", "--out", tmp_path / "again", "--no-report", "--workers", 1)
+    assert again.returncode == 0, again.stderr
+    summary = tmp_path / "summary.md"
+    summary.write_text("earlier step\n")
+    done = command(
+        "gate", tmp_path / "again", "--baseline", finished / "baseline.json", "--junit", tmp_path / "out" / "j.xml",
+        "--markdown", tmp_path / "m.md", GITHUB_STEP_SUMMARY=str(summary),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("gate: pass (17 metrics: 17 pass)\nbaseline: first | of <all>")
+    assert "16 of the 16 cells that are in both are bit-identical" in done.stdout
+    suite = ET.parse(tmp_path / "out" / "j.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("17", "0", "0")
+    assert summary.read_text() == "earlier step\n" + (tmp_path / "m.md").read_text() + "\n"
+    assert "first \\| of &lt;all&gt;" in summary.read_text()
+
+
+def test_a_defence_that_is_lost_is_a_regression(finished: Path, tmp_path: Path) -> None:
+    folder = edited(finished, tmp_path, defence_lost)
+    done = command("gate", folder, "--baseline", finished / "baseline.json", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    said = json.loads(done.stdout)
+    (worse,) = [row for row in said["metrics"] if row["decision"] == "regression"]
+    assert (worse["algorithm"], worse["metric"], worse["method"]) == ("agreement only", "attacked_accuracy", "paired")
+    assert worse["change"] < -0.1
+    assert said["identical_cells"] == 12
+
+
+def test_a_loss_lost_in_the_noise_cannot_be_told(finished: Path, tmp_path: Path) -> None:
+    def wobble(record: dict[str, Any], _: object) -> None:
+        if record["algorithm"] == "fedavg":
+            record["final_accuracy"] += 0.1 * (-1) ** record["seed"]
+
+    done = command("gate", edited(finished, tmp_path, wobble), "--baseline", finished / "baseline.json")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.count("\ncannot tell: FedAvg") == 2
+    assert "more seeds would settle it" in done.stdout
+
+
+def test_other_seeds_are_compared_unpaired(finished: Path, tmp_path: Path, here: Callable[..., Result]) -> None:
+    swept = here(
+        "sweep", finished / "small.yaml", "--set", "seeds={first: 50, count: 4}", "--out", tmp_path / "other",
+        "--no-report", "--workers", 1,
+    )  # fmt: skip
+    assert swept.exit_code == 0, swept.output
+    done = here("gate", tmp_path / "other", "--baseline", finished / "baseline.json", "--json")
+    said = json.loads(done.stdout)
+    assert done.exit_code in (0, 2)
+    assert said["paired_cells"] == 0
+    assert {row["method"] for row in said["metrics"]} <= {"unpaired", "exact"}
+    assert not [row for row in said["metrics"] if row["decision"] == "regression"]
+
+
+def test_a_margin_can_be_changed_and_is_kept(finished: Path, tmp_path: Path, here: Callable[..., Result]) -> None:
+    held = tmp_path / "b.json"
+    shutil.copy(finished / "baseline.json", held)
+    folder = edited(finished, tmp_path, lambda r, _: r.update(final_accuracy=r["final_accuracy"] - 0.04))
+    assert here("gate", folder, "--baseline", held).exit_code == 1
+    margins = ("--margin", "clean_accuracy=0.05", "--margin", "attacked_accuracy=5%")
+    assert here("gate", folder, "--baseline", held, *margins).exit_code == 0
+    update = ("--update", "--reason", "wider margins")
+    assert here("gate", finished / "run", "--baseline", held, *margins, *update).exit_code == 0
+    done = here("gate", folder, "--baseline", held)
+    assert done.exit_code == 0
+    assert "clean_accuracy 0.05, attacked_accuracy 0.05" in done.stdout
+    again = here("gate", finished / "run", "--baseline", held, "--update", "--reason", "again", "--json")
+    assert json.loads(again.stdout)["margins"]["clean_accuracy"] == 0.05
+
+
+def test_unusable_input_is_one_sentence_and_exit_code_2(
+    finished: Path, tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    baseline, run = finished / "baseline.json", finished / "run"
+    half, hurt, empty = tmp_path / "half", tmp_path / "hurt", tmp_path / "empty"
+    for folder in (half, hurt):
+        shutil.copytree(run, folder)
+    next((half / "cells").iterdir()).unlink()
+    next((hurt / "cells").iterdir()).write_text("{")
+    empty.mkdir()
+    (tmp_path / "bad.json").write_text("{")
+    for arguments, expected in [
+        ((run, "--baseline", tmp_path / "none.json"), "there is no baseline; make one"),
+        ((run, "--baseline", tmp_path / "bad.json"), "bad.json: is damaged"),
+        ((run, "--baseline", tmp_path), "cannot be read"),
+        ((empty, "--baseline", baseline), "is not a results folder"),
+        ((half, "--baseline", baseline), "the sweep is not whole: 1 of 16 cells are missing or unusable"),
+        ((hurt, "--baseline", baseline), "the sweep is not whole: 1 of 16 cells are missing or unusable"),
+        ((half, "--baseline", tmp_path / "new.json", "--update", "--reason", "x"), "the sweep is not whole"),
+        ((run, "--baseline", tmp_path / "new.json", "--update"), "--update and --reason TEXT go together"),
+        ((run, "--baseline", tmp_path / "new.json", "--reason", "x"), "--update and --reason TEXT go together"),
+        ((run, "--baseline", baseline, "--margin", "speed=1"), "there is no metric 'speed'"),
+        ((run, "--baseline", baseline, "--junit", tmp_path), "cannot be written"),
+    ]:
+        done = here("gate", *arguments)
+        assert done.exit_code == 2, done.output
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert expected in errors[0]
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_another_scenario_does_not_meet_the_baseline(
+    finished: Path, tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    settings = ("--set", "rounds=2", "--set", "seeds=[10]", "--no-report", "--workers", "1")
+    assert here("sweep", finished / "small.yaml", "--out", tmp_path / "short", *settings).exit_code == 0
+    done = here("gate", tmp_path / "short", "--baseline", finished / "baseline.json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no configuration of the sweep is in the baseline" in done.stderr
+    assert "rounds: 4 -> 2" in done.stderr
+
+
+@pytest.mark.slow
+def test_real_runs_on_other_seeds_raise_an_alarm_in_at_most_5_percent(
+    finished: Path, tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    """Sixty real seeds, split at random into a baseline and a new run of five each, again and again."""
+    seeds = list(range(100, 160))
+    settings = ("--set", f"seeds={seeds}", "--no-report", "--workers", "1")
+    assert here("sweep", finished / "small.yaml", "--out", tmp_path / "many", *settings).exit_code == 0
+    by_seed: dict[int, list[RunRecord]] = {seed: [] for seed in seeds}
+    for path in (tmp_path / "many" / "cells").glob("*.json"):
+        record = RunRecord.model_validate_json(path.read_bytes())
+        by_seed[record.seed].append(record)
+    draws, alarms, runs = np.random.default_rng(8), 0, 150
+    margins = effective_margins({}, [])
+    for _ in range(runs):
+        drawn = draws.permutation(seeds)[:10].tolist()
+        old, new = ([r for seed in part for r in by_seed[seed]] for part in (drawn[:5], drawn[5:]))
+        alarms += run_gate(new, make_baseline(old, "old", "then", margins), margins).exit_code == 1
+    assert alarms <= stats.binom.ppf(0.999, runs, LEVEL)
