@@ -107,7 +107,7 @@ class PruneView:
 
 
 class Pruner(Plugin, ABC):
-    """Decides which coordinates live. Masks only shrink."""
+    """Decides which coordinates live."""
 
     needs_guidance: ClassVar[bool] = False
 
@@ -116,7 +116,7 @@ class Pruner(Plugin, ABC):
         """The mask from now on; ``view.mask`` itself when nothing changes in this round."""
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
-        """Weights after the mask shrank from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
+        """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
         return weights * new
 
 

@@ -130,6 +130,29 @@ def test_later_pruning_follows_parameter_agreement_and_its_timetable() -> None:
     assert torch.equal(refined(35), initial)  # second half
 
 
+def test_growth_gives_back_a_share_of_the_cut_to_the_best_of_the_long_dead() -> None:
+    seen = view(mlp())
+    assert seen.exploration is not None
+    assert seen.guidance is not None
+    initial = ThresholdMask().mask(seen)
+    agreement = torch.full((seen.layout.size,), 1.0)
+    first = seen.layout.hidden[0]
+    live = initial[first.slice].nonzero().squeeze(1)
+    agreement[first.start + live[::2]] = 1e-3
+    fields = {"mask": initial, "guidance": Guidance(seen.guidance.energy, agreement), "round": 5}
+    later = PruneView(**{**seen.__dict__, **fields})
+    without, half = ThresholdMask().mask(later), ThresholdMask(growth=0.5).mask(later)
+    cut = int((initial & ~without)[first.slice].sum())
+    back = (half & ~without)[first.slice].nonzero().squeeze(1)
+    assert cut > 10
+    assert len(back) == cut // 2
+    assert not initial[first.start + back].any()  # not the ones that were cut just now
+    allowed = ~initial & seen.chain.keep_units(seen.chain.live_units(without, seen.layout), seen.layout)
+    dead = seen.exploration.energy[first.slice] * allowed[first.slice]
+    assert set(back.tolist()) == set(dead.argsort(descending=True)[: cut // 2].tolist())
+    assert not (half & ~initial)[~seen.layout.prunable].any()  # dead units stay dead
+
+
 def test_budget_is_met_by_the_compacted_model_and_not_by_much_less() -> None:
     for make in (mlp, cnn):
         seen = view(make())
