@@ -222,10 +222,12 @@ def test_units_keep_their_norm_up_to_the_limit() -> None:
 def test_random_pruning_is_as_sparse_as_the_guided_one_and_elsewhere() -> None:
     wide = nn.Sequential(nn.Flatten(), nn.Linear(16, 60), nn.ReLU(), nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 4))
     seen = view(wide)
-    guided, random = ThresholdMask().mask(seen), RandomWeights().mask(seen)
-    for segment in seen.layout.hidden:
-        assert int(random[segment.slice].sum()) == int(guided[segment.slice].sum())
-    assert not torch.equal(guided, random)
+    for threshold in (0.3, 0.6, 0.8):  # at the last one closure takes units of both
+        guided, random = ThresholdMask(threshold=threshold).mask(seen), RandomWeights(threshold=threshold).mask(seen)
+        for segment in seen.layout.hidden:
+            assert int(random[segment.slice].sum()) == int(guided[segment.slice].sum())
+        assert not torch.equal(guided, random)
+        assert torch.equal(seen.chain.close(random, seen.layout), random)
     budget, units = BudgetMask().mask(seen), RandomUnits().mask(seen)
     counts = [[int(u.sum()) for u in seen.chain.live_units(m, seen.layout)] for m in (budget, units)]
     assert counts[0] == pytest.approx(counts[1], abs=1)
