@@ -39,8 +39,9 @@ class LabelFlip(DataAttack):
             InputError: a class in ``target`` or ``pairs`` does not exist in this data set.
         """
         named = [self.target or 0, *(self.pairs or {}).keys(), *(self.pairs or {}).values()]
-        if max(named) >= num_classes or min(named) < 0:
-            raise InputError(f"attack names class {max(named)}, and the data has classes 0 to {num_classes - 1}")
+        wrong = [c for c in named if not 0 <= c < num_classes]
+        if wrong:
+            raise InputError(f"attack names class {wrong[0]}, and the data has classes 0 to {num_classes - 1}")
         n = len(labels)
         order = torch.randperm(n, generator=generator)
         shift = torch.randint(1, max(num_classes, 2), (n,), generator=generator)

@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
@@ -135,6 +135,12 @@ class AgreementWeighted(Aggregator):
         default=2.0, description="updates are clipped to this many typical norms r; null = not clipped"
     )
 
+    @model_validator(mode="after")
+    def _ordered(self) -> AgreementWeighted:
+        if self.full_at >= self.zero_at:
+            raise ValueError(f"full_at = {self.full_at} must be below zero_at = {self.zero_at}; lower full_at")
+        return self
+
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> AgreementState:
         """No client seen, no direction remembered."""
         unseen = weights.new_full((clients,), torch.nan)
@@ -143,7 +149,7 @@ class AgreementWeighted(Aggregator):
     def aggregate(self, state: AgreementState, view: RoundView) -> Aggregate:
         """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
         trainable = view.layout.trainable.to(view.updates.device)
-        updates = view.updates * trainable
+        updates = view.directions
         norms = updates.norm(dim=1)
         z = view.updates.new_full((len(updates),), -torch.inf)
         means: dict[str, Tensor] = {}
@@ -157,7 +163,7 @@ class AgreementWeighted(Aggregator):
             spread = mad(mean, centre).clamp(statistic.floor, statistic.cap)
             z = torch.fmax(z, (centre - x) / spread)
             means[name], statistics[name] = mean, fresh
-        scores = ((self.zero_at - z) / max(self.zero_at - self.full_at, TINY)).clamp(0, 1)
+        scores = ((self.zero_at - z) / (self.zero_at - self.full_at)).clamp(0, 1)
         log_norms = exponential_mean(state.log_norms, view.clients, norms.clamp_min(TINY).log(), self.rho)
         rows = view.updates
         if self.clip is not None:

@@ -21,7 +21,7 @@ from autoflip_secure.seeds import Purpose, generator
 class Protocol(Config):
     """How a federation is run: everything but the problem and the seed."""
 
-    rounds: Annotated[int, Field(ge=1)] = 60
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
     cohort: Annotated[int, Field(ge=1)] = 5
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     training: Schedule = Schedule()

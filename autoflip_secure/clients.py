@@ -42,7 +42,7 @@ def attack_updates(
     cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
 ) -> Float[Tensor, "clients params"]:
     """Rows as they are sent: bad clients change theirs, and only live coordinates travel."""
-    attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients]
+    attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients].to(updates.device)
     if isinstance(attack, UpdateAttack) and bool(bad.any()):
         draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
         active = mask & cell.problem.layout.trainable.to(mask.device)

@@ -196,7 +196,7 @@ class CostModel:
     ) -> None:
         self._module = copy.deepcopy(module).cpu()
         self._layout, self._chain, self._reason = layout, chain, reason
-        self._batch = max(2, batch_size)
+        self._batch = min(max(2, batch_size), 16)  # counts are proportional to it; memory is too
         self._inputs = sample[:1].cpu().repeat(self._batch, *[1] * (sample.dim() - 1))
         self._forward, self._training = self._count(self._module)
         self._costs = _PerMask(self._measure)

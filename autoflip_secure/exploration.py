@@ -26,7 +26,7 @@ from autoflip_secure.robust import TINY, cosine, mad, median_rows, quantile
 class ExplorationConfig(Config):
     """Who explores, for how long, and how their deviations are combined."""
 
-    epochs: Annotated[int, Field(ge=1, description="at most this many passes over an explorer's data")] = 5
+    epochs: Annotated[int, Field(ge=1, le=10_000, description="at most this many passes over an explorer's data")] = 5
     explorers: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="how many clients explore; null = all"
     )
@@ -75,16 +75,19 @@ def explore(
     Args:
         clients: ids of the explorers, (explorers,).
         samples: their numbers of samples, (explorers,).
-        deviations: d_k = w_k - w_0, finite.
+        deviations: d_k = w_k - w_0, finite; without any, the landscape is flat.
         method: ``robust`` or ``plain``.
         losses: training loss per explorer and epoch, kept for the record.
     """
+    history = tuple(tuple(row) for row in losses)
+    if len(deviations) == 0:
+        flat, nobody = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1]), samples
+        return Exploration(clients, samples, deviations, flat, nobody, nobody.bool(), history)
     agreement, kept = explorer_agreement(deviations)
     if method == "plain":
         kept = torch.ones_like(kept)
-        energy = deviations.square().mean(0)
+        energy = torch.ones_like(agreement) @ deviations.square()
     else:
-        weights = agreement * kept
-        energy = (weights / weights.sum().clamp_min(TINY)) @ normalised_energy(deviations)
+        energy = (agreement * kept / deviations.norm(dim=1).square().clamp_min(TINY**2)) @ deviations.square()
     energy = energy / energy.sum().clamp_min(TINY**2)
-    return Exploration(clients, samples, deviations, energy, agreement, kept, tuple(tuple(row) for row in losses))
+    return Exploration(clients, samples, deviations, energy, agreement, kept, history)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from autoflip_secure.cell import Cell
 from autoflip_secure.clients import attack_updates, client_jobs, finite_rows
 from autoflip_secure.costs import CostModel
-from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import explore
 from autoflip_secure.interfaces import ClientJob, Exploration
 from autoflip_secure.record import RunRecord
@@ -60,8 +59,13 @@ def _identity(job: ClientJob) -> tuple[object, ...]:
     return (job.seed, job.address, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
-def _explore(cells: Sequence[Cell], trainer: Trainer) -> list[tuple[Exploration, list[str]]]:
-    """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early."""
+def _explore(cells: Sequence[Cell], trainer: Trainer) -> Iterator[tuple[Exploration, list[str]]]:
+    """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
+
+    Landscapes come one at a time, so that only one cell's copies are in memory.
+    """
+    if not cells:
+        return
     first = cells[0]
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
     crews: list[tuple[Tensor, list[_Explorer]]] = []
@@ -83,7 +87,8 @@ def _explore(cells: Sequence[Cell], trainer: Trainer) -> list[tuple[Exploration,
         trained = trainer.train(first.problem.module, first.problem.layout, first.problem.x_train, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
-    return [_landscape(cell, clients, crew) for cell, (clients, crew) in zip(cells, crews, strict=True)]
+    for cell, (clients, crew) in zip(cells, crews, strict=True):
+        yield _landscape(cell, clients, crew)
 
 
 def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer]) -> tuple[Exploration, list[str]]:
@@ -92,14 +97,17 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer]) -> tuple[Expl
     sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
     sent = torch.where(cell.problem.layout.trainable.to(sent.device), sent, 0.0)
     usable = finite_rows(sent)
-    if not bool(usable.any()):
-        raise InputError("exploration: no explorer ended with finite weights; lower exploration.lr or training.lr")
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
     losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
     events = [f"exploration: client {k} sent deviations that are not finite: left out" for k in left_out]
-    return explore(here, samples, sent[usable], cell.protocol.exploration.method, losses), events
+    if len(here) == 0:
+        events = [
+            "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"
+        ]
+    landscape = explore(here, samples, sent[usable], cell.protocol.exploration.method, losses)
+    return replace(landscape, rejected=tuple(left_out)), events
 
 
 def _train(cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer) -> list[tuple[ServerState, Outcome]]:
@@ -144,9 +152,6 @@ def run_cells(
 
     Returns:
         One record per cell, in order.
-
-    Raises:
-        InputError: an exploration ended without one finite explorer.
     """
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
@@ -160,7 +165,7 @@ def run_cells(
     )
     books = [Logbook(cell, costs) for cell in cells]
     exploring = [cell for cell in cells if cell.protocol.explores]
-    landscapes = iter(_explore(exploring, trainer) if exploring else [])
+    landscapes = _explore(exploring, trainer)
     states = []
     for cell, book in zip(cells, books, strict=True):
         landscape, events = next(landscapes) if cell.protocol.explores else (None, [])

@@ -36,8 +36,8 @@ class Schedule(Config):
     lr: Annotated[float, Field(gt=0, description="learning rate")] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of SGD")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty, coupled as in torch.optim")] = 0.0
-    batch_size: Annotated[int, Field(ge=1, description="samples per step")] = 16
-    epochs: Annotated[int, Field(ge=1, description="passes over the client's data per round")] = 5
+    batch_size: Annotated[int, Field(ge=1, le=100_000, description="samples per step")] = 16
+    epochs: Annotated[int, Field(ge=1, le=10_000, description="passes over the client's data per round")] = 5
 
 
 # ---------------------------------------------------------------------------------------------- local training
@@ -72,11 +72,12 @@ class Exploration:
 
     clients: Int[Tensor, " explorers"]
     samples: Float[Tensor, " explorers"]  # n_k
-    deviations: Float[Tensor, "explorers params"]  # d_k = w_k - w_0, signed
+    deviations: Float[Tensor, "sent params"]  # d_k = w_k - w_0, signed; no rows once the first pruning is done
     energy: Float[Tensor, " params"]  # D_0 >= 0
     agreement: Float[Tensor, " explorers"]  # a_k
     kept: Bool[Tensor, " explorers"]
     losses: tuple[tuple[float, ...], ...] = ()  # per explorer and epoch
+    rejected: tuple[int, ...] = ()  # clients whose deviations were not finite; not among ``clients``
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class PruneView:
 
 
 class Pruner(Plugin, ABC):
-    """Decides which coordinates live. Masks only shrink."""
+    """Decides which coordinates live."""
 
     needs_guidance: ClassVar[bool] = False
 
@@ -116,7 +117,7 @@ class Pruner(Plugin, ABC):
         """The mask from now on; ``view.mask`` itself when nothing changes in this round."""
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
-        """Weights after the mask shrank from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
+        """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
         return weights * new
 
 
@@ -136,6 +137,11 @@ class RoundView:
     guidance: Guidance | None
     layout: Layout
     shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
+
+    @property
+    def directions(self) -> Float[Tensor, "clients params"]:
+        """The rows without running statistics: what norms, distances and angles are measured on."""
+        return self.updates * self.layout.trainable.to(self.updates.device)
 
 
 @dataclass(frozen=True)

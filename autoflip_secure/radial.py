@@ -94,7 +94,8 @@ class RadialAgreement(Aggregator):
         unseen = weights.new_full((clients,), torch.nan)
         state = RadialState(unseen, unseen, unseen, 0.0, exploration.energy)
         live = torch.ones_like(weights, dtype=torch.bool)
-        measured = self._measure(state, exploration.clients, exploration.deviations, weights, live, layout)
+        own = weights * layout.trainable.to(weights.device)
+        measured = self._measure(state, exploration.clients, exploration.deviations, own, live, layout)
         quiet = exploration.clients[~measured.noisy]
         log_signal = unseen.index_put((quiet,), measured.state.log_signal[quiet])
         radial = unseen.index_put((quiet,), measured.radial[~measured.noisy])
@@ -104,7 +105,8 @@ class RadialAgreement(Aggregator):
         self, state: RadialState, clients: Tensor, updates: Tensor, weights: Tensor, mask: Tensor, layout: Layout
     ) -> _Measured:
         live = mask & layout.trainable.to(mask.device)
-        low = low_energy(state.energy, live & layout.prunable.to(mask.device), self.low)
+        hidden = live & layout.prunable.to(mask.device)
+        low = low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
         root = float(live.sum()) ** 0.5
         norms = updates.norm(dim=1)
         # median over `low`, of which torch takes the lower one
@@ -129,9 +131,8 @@ class RadialAgreement(Aggregator):
 
     def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
         """Score, damp what would bring too much noise, clip, and take the weighted mean."""
-        trainable = view.layout.trainable.to(view.updates.device)
-        weights = view.weights * trainable
-        updates = view.updates * trainable + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
+        weights = view.weights * view.layout.trainable.to(view.weights.device)
+        updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
         m = self._measure(state, view.clients, updates, weights, view.mask, view.layout)
         share = view.samples / view.samples.sum()
         noise_in_step = share * m.noise_norm / weights.norm().clamp_min(TINY)

@@ -63,16 +63,16 @@ def _add(total: Any, more: Any) -> Any:
 
 
 def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
-    """Variance of the step's live coordinates (it is zero elsewhere)."""
-    live = float(mask.sum())
-    mean = float(step.sum()) / live
-    return max(float(step.square().sum()) / live - mean**2, 0.0)
+    """Variance of the step's coordinates in ``mask``."""
+    live = step.double()[mask]  # double: squares of what an attack sends overflow sooner
+    return float(live.var(correction=0)) if len(live) else 0.0
 
 
 def variance_between_clients(rows: Tensor) -> float:
     """Mean over coordinates of the variance between the rows: (mean ||u_k||² - ||mean u||²) / params."""
     if len(rows) == 0:
         return 0.0
+    rows = rows.double()  # squares of what an attack sends overflow sooner
     return max(float(rows.square().sum() / len(rows) - rows.mean(0).square().sum()) / rows.shape[1], 0.0)
 
 
@@ -103,8 +103,11 @@ class Logbook:
         if exploration is None or guidance is None:
             return
         explorers = exploration.clients.tolist()
+        epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
+            exploration.rejected
+        )
         samples = sum(
-            len(cell.problem.clients[k]) * len(losses) for k, losses in zip(explorers, exploration.losses, strict=True)
+            len(cell.problem.clients[k]) * n for k, n in zip([*explorers, *exploration.rejected], epochs, strict=True)
         )
         dense = torch.ones_like(cell.problem.initial, dtype=torch.bool)
         self._exploration = ExplorationRecord(
@@ -113,7 +116,7 @@ class Logbook:
             agreement=exploration.agreement.tolist(),
             kept=exploration.kept.tolist(),
             losses=[list(row) for row in exploration.losses],
-            bytes=exploration_bytes(cell.problem.layout, len(explorers)),
+            bytes=exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)),
             flops=self.costs.training(dense, samples).dense,
         )
         self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
@@ -122,6 +125,8 @@ class Logbook:
         """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
         layout, protocol = self.cell.problem.layout, self.cell.protocol
         hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
+        trainable = layout.trainable.to(outcome.mask.device)
+        delta = outcome.delta * trainable
         self.events += outcome.events
         self.rounds.append(
             RoundRecord(
@@ -135,9 +140,9 @@ class Logbook:
                 test_accuracy=test[0] if test else None,
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 density=float(hidden.float().mean()) if len(hidden) else 1.0,
-                update_variance=variance_over_coordinates(outcome.delta, outcome.mask),
-                client_variance=variance_between_clients(outcome.sent),
-                step_norm=float(outcome.delta.norm()),
+                update_variance=variance_over_coordinates(delta, outcome.mask & trainable),
+                client_variance=variance_between_clients(outcome.sent * trainable),
+                step_norm=float(delta.double().norm()),
                 bytes=round_bytes(outcome.mask, layout, len(outcome.participants)),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
             )

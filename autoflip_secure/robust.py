@@ -25,10 +25,17 @@ def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
 
 
 def median_rows(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " params"]:
-    """Coordinate-wise median over rows; the mean of the middle two when their number is even."""
-    ordered = rows.sort(dim=0).values
-    n = len(rows)
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    """Coordinate-wise median over rows; the mean of the middle two when their number is even.
+
+    Sorted in blocks of columns, so that many rows of a large model need little memory beside their own.
+    """
+    n, width = rows.shape
+    step = max(1, 2**20 // n)
+    blocks = []
+    for start in range(0, width, step):
+        ordered = rows[:, start : start + step].sort(dim=0).values
+        blocks.append((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
+    return torch.cat(blocks)
 
 
 def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
@@ -38,6 +45,6 @@ def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
 
 def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
     """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
-    product: Tensor = (rows * reference).sum(-1)
+    product: Tensor = rows @ reference if reference.dim() == 1 else (rows * reference).sum(-1)
     norms: Tensor = rows.norm(dim=-1) * reference.norm(dim=-1)
     return product / norms.clamp_min(TINY)

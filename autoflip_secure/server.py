@@ -63,7 +63,11 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
         guidance=None if exploration is None else initial_guidance(exploration),
         aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
     )
-    return _prune(cell, state)
+    state = _prune(cell, state)
+    if exploration is None:
+        return state
+    # what single explorers sent is used up; kept, it would be the largest thing in memory
+    return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
 
 
 def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
@@ -103,7 +107,7 @@ def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tenso
             delta, trust[usable] = decision.delta, decision.trust
             guidance = state.guidance
             if guidance is not None:
-                guidance = evolve(guidance, view.updates, decision.trust, protocol.guidance.beta)
+                guidance = evolve(guidance, view.directions, decision.trust, protocol.guidance.beta)
             after = replace(after, weights=weights, guidance=guidance, aggregator=decision.state)
         else:
             events.append("no step: the aggregate would have made the global model not finite")

@@ -30,10 +30,11 @@ class CenteredClipping(Aggregator):
     def aggregate(self, state: Tensor, view: RoundView) -> Aggregate:
         """One round; trust is each client's remaining share after clipping, scaled to sum 1."""
         centre, n = state, len(view.updates)
+        trainable = view.layout.trainable.to(centre.device)
         factor = torch.ones_like(view.samples)
         for _ in range(self.steps):
             offsets = view.updates - centre
-            distances = offsets.norm(dim=1)
+            distances = (offsets * trainable).norm(dim=1)
             factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1)
             centre = centre + (factor / n) @ offsets
         total = factor.sum()

@@ -22,9 +22,9 @@ class GeometricMedian(Aggregator):
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; trust is the weights of the last step."""
         trust = view.samples / view.samples.sum()
-        share = trust
+        share, rows = trust, view.directions
         for _ in range(self.steps):
-            distances = (view.updates - trust @ view.updates).norm(dim=1).clamp_min(self.smoothing)
+            distances = (rows - trust @ rows).norm(dim=1).clamp_min(self.smoothing)
             trust = share / distances
             trust = trust / trust.sum()
         return Aggregate(trust @ view.updates, trust, None, state)

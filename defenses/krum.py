@@ -40,7 +40,7 @@ class MultiKrum(Aggregator):
         """One round; trust is even among the selected clients and 0 for the others."""
         n = len(view.updates)
         bad = round(self.bad_share * n)
-        chosen = krum_scores(view.updates, bad).argsort(stable=True)[: self.selected(n, bad)]
+        chosen = krum_scores(view.directions, bad).argsort(stable=True)[: self.selected(n, bad)]
         trust = torch.zeros_like(view.samples)
         trust[chosen] = 1 / len(chosen)
         return Aggregate(trust @ view.updates, trust, None, state)

@@ -117,10 +117,12 @@ class Settings(Config):
     data: AnyData = Field(description="what is learned")
     partition: AnyPartition = Field(description="who owns which samples")
     model: AnyModel = Field(description="which network")
-    clients: Annotated[int, Field(ge=1, description="how many clients there are")] = 20
-    cohort: Annotated[int, Field(ge=1, description="how many of them take part in a round")] = 5
-    rounds: Annotated[int, Field(ge=1, description="rounds of training")] = 60
-    evaluate_every: Annotated[int, Field(ge=1, description="test accuracy is measured every so many rounds")] = 1
+    clients: Annotated[int, Field(ge=1, le=100_000, description="how many clients there are")] = 20
+    cohort: Annotated[int, Field(ge=1, le=100_000, description="how many of them take part in a round")] = 5
+    rounds: Annotated[int, Field(ge=1, le=1_000_000, description="rounds of training")] = 60
+    evaluate_every: Annotated[
+        int, Field(ge=1, le=1_000_000, description="test accuracy is measured every so many rounds")
+    ] = 1
     training: Schedule = Schedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()
@@ -138,31 +140,50 @@ class Settings(Config):
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
         if self.cohort > self.clients:
-            _refuse("cohort", f"{self.cohort}: is larger than clients = {self.clients}; lower cohort or raise clients")
+            _refuse(
+                "cohort",
+                f"{self.cohort}: is larger than clients = {self.clients}; lower cohort or raise clients",
+                "clients",
+            )
         explorers = self.exploration.explorers
         if explorers is not None and explorers > self.clients:
             _refuse(
                 "exploration.explorers",
                 f"{explorers}: is larger than clients = {self.clients}; lower it, or leave it out for all clients",
+                "clients",
             )
         if isinstance(self.attack, Attack):
             unknown = [client for client in self.attack.clients or () if client >= self.clients]
             if unknown:
-                _refuse("attack.clients", f"{unknown}: no such client; ids are 0 to {self.clients - 1}")
+                _refuse("attack.clients", f"{unknown}: no such client; ids are 0 to {self.clients - 1}", "clients")
+            self._somebody_is_bad(self.attack)
             if self.attack.window.first > self.rounds:
                 _refuse(
                     "attack.window.first",
                     f"{self.attack.window.first}: the attack begins after the last round, {self.rounds}; begin earlier",
+                    "rounds",
                 )
         return self
+
+    def _somebody_is_bad(self, attack: Attack) -> None:
+        """An attack by nobody would pass for a defence."""
+        if attack.clients == ():
+            _refuse("attack.clients", "[]: names nobody; give ids, leave it out for scope, or set attack: none")
+        if attack.clients is None and attack.scope > 0 and round(attack.scope * self.clients) == 0:
+            _refuse(
+                "attack.scope",
+                f"{attack.scope:g}: of {self.clients} clients that is nobody; give at least {1 / self.clients:.4g}, "
+                f"0 for nobody, or more clients",
+                "clients",
+            )
 
     def resolved(self, seed: int) -> dict[str, Any]:
         """The full configuration of a cell, as plain data."""
         return {**self.model_dump(mode="json"), "seed": seed}
 
 
-def _refuse(path: str, message: str) -> None:
-    raise PydanticCustomError("cross_check", "{text}", {"text": f"{path} = {message}", "path": path})
+def _refuse(path: str, message: str, other: str = "") -> None:
+    raise PydanticCustomError("cross_check", "{text}", {"text": f"{path} = {message}", "path": path, "other": other})
 
 
 def content_hash(config: dict[str, Any]) -> str:
@@ -175,11 +196,18 @@ def content_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_MOST_SEEDS = 100_000
+
+
 def _seed_list(value: Any) -> Any:
     """``{first: 10, count: 5}`` -> ``[10, …, 14]``."""
     if isinstance(value, dict) and set(value) == {"first", "count"}:
         first, count = value["first"], value["count"]
         if type(first) is int and type(count) is int and count >= 1:
+            if count > _MOST_SEEDS or not 0 <= first <= 2**32 - count:
+                raise PydanticCustomError(
+                    OWN, "should have first >= 0, first + count <= 2^32 and count <= {most}", {"most": _MOST_SEEDS}
+                )
             return list(range(first, first + count))
     if not isinstance(value, list | tuple):
         raise PydanticCustomError(OWN, "should be a list of whole numbers, or {first: 10, count: 5} with count >= 1")

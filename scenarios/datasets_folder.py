@@ -58,11 +58,19 @@ class FileSource(DataSource):
             found = locate(self.folders(), self.files, packed=self.packed)
         if found is None:
             raise DataError(
-                f"{getattr(self, 'kind', '')}: {missing(self.folders(), self.files, packed=self.packed)}; give the "
-                f"data folder as `root: FOLDER` or in {ROOT_VARIABLE} (now {self.data_root()}), or `download: true` to "
-                f"fetch them"
+                f"{getattr(self, 'kind', '')}: {missing(self.folders(), self.files, packed=self.packed)}; "
+                f"{self._other_root()}, or `download: true` to fetch them"
             )
         return found
+
+    def _other_root(self) -> str:
+        """The way to another folder, and where the one looked in came from."""
+        if self.root is not None:
+            return f"change data.root (now {self.root})"
+        origin = (
+            f"from {ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else f"the default, {ROOT_VARIABLE} is not set"
+        )
+        return f"give the data folder as `root: FOLDER` or in {ROOT_VARIABLE} (now {self.data_root()}, {origin})"
 
     def _fetch(self) -> None:
         import torchvision

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
+from autoflip_secure.training.base import resolve_device
 from scenarios.problems import START_SECONDS, estimated_seconds, run_block
 from scenarios.sweep import Block
 from scenarios.workers import Finished, Progress, run_in_workers
@@ -23,7 +24,7 @@ def cores() -> int:
 def choose_workers(blocks: Sequence[Block]) -> int:
     """How many workers ``--workers auto`` means for these blocks."""
     most = min(cores(), len(blocks))
-    if most <= 1 or any(block.cells[0].settings.device != "cpu" for block in blocks):
+    if most <= 1 or any(resolve_device(block.cells[0].settings.device).type != "cpu" for block in blocks):
         return 1
     seconds = sum(estimated_seconds(block) for block in blocks)
     return most if seconds / most + START_SECONDS < seconds else 1

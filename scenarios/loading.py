@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Config
 from scenarios.config import DEFAULTS, Header, Scenario, Settings, content_hash, expand
-from scenarios.documents import Document, KeyPath, parse_value
+from scenarios.documents import Document, KeyPath, dotted, parse_value
 from scenarios.grid import Assignment, assignments
 from scenarios.messages import explain, mistyped, suggest
 
@@ -30,6 +30,7 @@ class CellSpec:
     settings: Settings
     seed: int
     axes: dict[str, Any]  # config path -> value as written
+    places: dict[str, str] = field(default_factory=dict, compare=False)  # config path -> file:line, or the --set
 
     @property
     def config(self) -> dict[str, Any]:
@@ -71,15 +72,16 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     """Like :func:`load`, for a document that is already parsed."""
     document.data = {**DEFAULTS, **document.data}
     document.data.setdefault("name", "scenario")
-    for text in overrides:
-        _override(document, text)
+    for number, text in enumerate(overrides):
+        _override(document, text, overrides[:number])
     header = _validated(Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document.where)
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
     cells: dict[str, CellSpec] = {}
     for assignment in assignments(header.sweep):
         settings = _settings(document, base, assignment)
+        places = _places(document, settings, assignment)
         for seed in header.seeds:
-            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes)
+            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes, places)
             cells.setdefault(cell.key, cell)
     return LoadedScenario(header, document.data, tuple(cells.values()))
 
@@ -100,6 +102,14 @@ def _settings(document: Document, base: dict[str, Any], assignment: Assignment) 
         except InputError as error:
             raise InputError(f"{document.where(step.source)}: {error}") from None
     return _validated(Settings, data, where)
+
+
+def _places(document: Document, settings: Settings, assignment: Assignment) -> dict[str, str]:
+    """Where what is checked against the data and the machine comes from, two levels deep."""
+    keys: list[KeyPath] = [("clients",), ("device",), ("trainer",)]
+    for family in ("data", "partition", "model", "attack"):
+        keys += [(family,), *((family, key) for key in type(getattr(settings, family)).model_fields)]
+    return {dotted(path): document.where(assignment.source(path)) for path in keys}
 
 
 def _validated(model: type[C], data: dict[str, Any], where: Callable[[KeyPath], str]) -> C:
@@ -126,22 +136,23 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
     here[str(path[-1])] = value
 
 
-def _override(document: Document, text: str) -> None:
-    """Apply ``--set key=value``; what the sweep would overwrite again is refused."""
+def _override(document: Document, text: str, before: Sequence[str]) -> None:
+    """Apply ``--set key=value``; what the sweep would overwrite again, or what drops an earlier one, is refused."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     place = f"--set {text}"
     if not equals or not key or "" in key.split("."):
         raise InputError(f"{place}: write it as key=value, for example --set data=mnist or --set attack.sigma=0.3")
-    try:
-        value = parse_value(raw)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{place}: the value is not valid YAML: {str(error).splitlines()[0]}") from error
+    path = tuple(key.split("."))
+    value = parse_value(raw, path, place)
+    for earlier in before:
+        if earlier.partition("=")[0].strip().startswith(f"{key}."):
+            raise InputError(f"{place}: would drop --set {earlier}, which stands before it; put --set {text} first")
     sweep = document.data.get("sweep")
     grids = [(("sweep", i), g) for i, g in enumerate(sweep)] if isinstance(sweep, list) else [(("sweep",), sweep)]
     axes = [
-        (path, how, axis, grid[how])
-        for path, grid in grids
+        (root, how, axis, grid[how])
+        for root, grid in grids
         if isinstance(grid, dict)
         for how in ("product", "zip")
         if isinstance(grid.get(how), dict)
@@ -149,14 +160,16 @@ def _override(document: Document, text: str) -> None:
     ]
     if key.startswith("sweep."):
         wanted = key.removeprefix("sweep.")
-        found = [(path, how, values) for path, how, axis, values in axes if axis == wanted]
+        if not sweep:
+            raise InputError(f"{place}: there is no sweep; give one with --set 'sweep={{product: {{{wanted}: […]}}}}'")
+        found = [(root, how, values) for root, how, axis, values in axes if axis == wanted]
         if not found:
             raise InputError(
                 f"{place}: the sweep has no axis '{wanted}'; {suggest(wanted, {axis for _, _, axis, _ in axes})}"
             )
-        for path, how, values in found:
+        for root, how, values in found:
             values[wanted] = value
-            document.replace((*path, how, wanted), place)
+            document.replace((*root, how, wanted), place)
         return
     for _, _, axis, _ in axes:
         if f"{key}.".startswith(f"{axis}."):
@@ -165,7 +178,9 @@ def _override(document: Document, text: str) -> None:
                 f"--set 'sweep.{axis}=[…]', or drop the sweep with --set sweep=null"
             )
     try:
-        _put(document.data, tuple(key.split(".")), value)
+        _put(document.data, path, value)
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
-    document.replace(tuple(key.split(".")), place)
+    for end in range(1, len(path)):  # mappings that it made on its way
+        document.places.setdefault(path[:end], place)
+    document.replace(path, place)

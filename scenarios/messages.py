@@ -132,11 +132,17 @@ def explain(
         if detail["type"] == "too_short" and detail["loc"] in inner:  # because of its items, which are complained about
             continue
         path, text = sentence(model, detail, allowed)
-        line = f"{where(path)}: {text}"
+        other = str(detail.get("ctx", {}).get("other", ""))  # the second key of a cross-check
+        line = f"{choose_place([where(path), *([where((other,))] if other else [])])}: {text}"
         if line not in lines:
             lines.append(line)
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "\n".join(lines[:_SHOWN] + more)
+
+
+def choose_place(places: list[str]) -> str:
+    """Of several places that a finding may be about, the likeliest: a ``--set``, else a line, else the file."""
+    return max(places, key=lambda place: 2 if place.startswith("--set") else bool(re.search(r":\d+$", place)))
 
 
 def mistyped(written: Any, understood: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:

@@ -55,9 +55,11 @@ def check_model(module: nn.Module, input_shape: tuple[int, ...], num_classes: in
     """A trial forward pass of two samples in evaluation mode; the module and the global generator stay as they were.
 
     Raises:
-        UnsupportedModelError: the pass fails, or gives anything but finite numbers of shape (2, num_classes).
+        UnsupportedModelError: nothing to train, numbers other than float32, the pass fails, or gives anything but
+            finite numbers of shape (2, num_classes).
     """
     name, samples = type(module).__name__, 2
+    _check_parameters(name, module)
     trial = torch.randn(samples, *input_shape, generator=torch.Generator().manual_seed(0))
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -82,6 +84,20 @@ def check_model(module: nn.Module, input_shape: tuple[int, ...], num_classes: in
         )
     if not output.isfinite().all():
         raise UnsupportedModelError(f"model {name} gives NaN or infinity with its initial weights; correct them")
+
+
+def _check_parameters(name: str, module: nn.Module) -> None:
+    """Something to train, all of it float32."""
+    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.dtype != torch.float32 and (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
+            raise UnsupportedModelError(
+                f"model {name}: {key} has dtype {tensor.dtype}, expected torch.float32; return the model as .float()"
+            )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        why = "all its parameters are frozen" if any(True for _ in module.parameters()) else "it has no parameters"
+        raise UnsupportedModelError(
+            f"model {name} has nothing to train: {why}; leave requires_grad = True on some of them"
+        )
 
 
 class Mlp(Model):

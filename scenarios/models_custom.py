@@ -6,8 +6,11 @@ A scenario file that names a factory makes Python import that module: run only s
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -40,8 +43,10 @@ def call_factory(factory: str, offered: Mapping[str, Any], arguments: Mapping[st
         pass
     try:
         module = function(**keywords)
-    except Exception as error:  # it is the user's code: it can fail in any way
-        raise InputError(f"{place}: failed with {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is the user's code: it can fail in any way
+        raise InputError(
+            f"{place}: failed with {_what(error)}; mend the function, or change model.arguments"
+        ) from error
     if not isinstance(module, nn.Module):
         raise InputError(
             f"{place}: gave a {type(module).__name__}, expected a torch.nn.Module; let it return the model"
@@ -53,11 +58,8 @@ def _find(place: str, factory: str) -> Callable[..., Any]:
     path, _, attribute = factory.partition(":")
     try:
         found: Any = importlib.import_module(path)
-    except Exception as error:  # importing runs the user's code
-        raise InputError(
-            f"{place}: cannot import {path} ({type(error).__name__}: {error}); install it, or put its folder on "
-            f"PYTHONPATH"
-        ) from error
+    except (Exception, SystemExit) as error:  # importing runs the user's code
+        raise InputError(f"{place}: cannot import {path} ({_what(error)}); {_mend(path, error)}") from error
     for name in attribute.split("."):
         if not hasattr(found, name):
             public = sorted(key for key in vars(found) if callable(getattr(found, key)) and not key.startswith("_"))
@@ -70,6 +72,42 @@ def _find(place: str, factory: str) -> Callable[..., Any]:
         raise InputError(f"{place}: is a {type(found).__name__}, expected a function or class that returns the model")
     function: Callable[..., Any] = found
     return function
+
+
+def source_file(factory: str) -> Path | None:
+    """The file that the factory's module is read from; None when it has none (built in, or a namespace).
+
+    Raises:
+        InputError: there is no such module.
+    """
+    path = factory.partition(":")[0]
+    module = sys.modules.get(path)
+    try:
+        spec = module.__spec__ if module is not None else importlib.util.find_spec(path)
+    except (Exception, SystemExit) as error:  # a package above it is imported
+        raise InputError(
+            f"model.factory = {factory!r}: cannot import {path} ({_what(error)}); {_mend(path, error)}"
+        ) from error
+    if module is None and spec is None:
+        raise InputError(f"model.factory = {factory!r}: no module {path}; put its folder on PYTHONPATH")
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"SystemExit: it ends the program with {error.code!r}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _mend(path: str, error: BaseException) -> str:
+    """The way out of a failed import: the module is not there, what it imports is not, or it fails itself."""
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):
+        return "install it, or put its folder on PYTHONPATH"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"it is there, but needs {error.name}: install that, or mend the import"
+    if isinstance(error, SyntaxError):
+        return "mend the line"
+    return "it is there, but fails while it is imported: mend it"
 
 
 def _accepted(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from autoflip_secure.training import Trainer, choose_trainer
 from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.loading import CellSpec
+from scenarios.messages import choose_place
 from scenarios.sweep import Block
 
 START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -136,17 +139,32 @@ def check(blocks: Iterable[Block]) -> None:
     builder = Builder()
     for block in blocks:
         for spec in block.cells:
-            try:
+            with _placed(spec, "data"):
+                data = builder.dataset(spec.settings)
+            with _placed(spec, "partition", "clients", "data"):
                 builder.split(spec.settings, spec.seed)
+            with _placed(spec, "model"):
                 builder.module(spec.settings, spec.seed)
-                _check_classes(spec.settings, builder.dataset(spec.settings).num_classes)
-            except InputError as error:
-                at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
-                raise type(error)(f"{error}" + (f" (in the cell with {at})" if at else "")) from error
-        try:
+            with _placed(spec, "attack"):
+                _check_classes(spec.settings, data.num_classes)
+        with _placed(block.cells[0], "device", "trainer", "model"):
             builder.trainer(block.cells[0])
-        except InputError as error:
-            raise type(error)(f"{block.label}: {error}") from error
+
+
+@contextlib.contextmanager
+def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
+    """Put the place of a finding before it: of the keys that the message names, else of the first of ``families``."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        own = [key for key in spec.places if key.split(".")[0] in families]
+        named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
+        named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
+        candidates = [spec.places[key] for key in named] or [spec.places[key] for key in own if key == families[0]]
+        place = f"{choose_place(candidates)}: " if candidates else ""
+        at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
+        raise type(error)(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
 
 
 def estimated_seconds(block: Block) -> float:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from scenarios.executors import choose_workers, running
+from scenarios.fingerprints import fingerprints
 from scenarios.problems import check
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
@@ -32,6 +34,7 @@ class Listener:
 
     progress: Callable[[float, int], None]  # cells done in this run (a part of a block counts), cells to do
     note: Callable[[str], None]  # one sentence that the user must see
+    start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
 
 
 def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener) -> SweepResult:
@@ -45,20 +48,24 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
 
     Raises:
         InputError: data, split or model do not fit; nothing has been run.
-        StoreError: the folder is locked, of another scenario, unwritable or full; finished cells are kept.
+        StoreError: the folder is locked, of another scenario or of other data, unwritable or full; finished cells are
+            kept.
         AutoflipError: a worker died; finished cells are kept.
     """
     began = time.monotonic()
     with Store(folder) as store:
-        store.claim(plan)
+        store.accept(plan)
         records = store.load(plan.keys)
         for sentence in store.damaged:
             listener.note(sentence)
         reused = len(records)
         todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
         check(todo)
+        store.claim(plan, _inputs(plan, bool(todo), listener))
         workers = workers if workers is not None else choose_workers(todo)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
+        if todo:
+            listener.start(sum(len(block.cells) for block in todo), workers)
         in_flight: dict[int, float] = {}
         finished, total = 0, sum(len(block.cells) for block in todo)
 
@@ -80,3 +87,14 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _inputs(plan: Plan, needed: bool, listener: Listener) -> dict[str, str] | None:
+    """Fingerprints of what the cells read; None when it is gone and nothing is left to run."""
+    try:
+        return fingerprints(cell.settings for cell in plan.cells)
+    except InputError as error:
+        if needed:
+            raise
+        listener.note(f"the results are there, but what they were made from cannot be compared: {error}")
+        return None

@@ -4,7 +4,7 @@
 
     runs/<name>/
       scenario.yaml        the scenario as it was run; loads to the same cells
-      manifest.json        schema number, hash of the scenario, cells, blocks
+      manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read
       cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
       log.txt              what happened when
 """
@@ -87,26 +87,49 @@ class Store:
     ) -> None:
         self._lock.release()
 
-    def claim(self, plan: Plan) -> None:
-        """Write scenario and manifest, or check that the folder belongs to the same scenario.
+    def accept(self, plan: Plan) -> None:
+        """Check that the folder belongs to the same scenario, or holds no finished cell; nothing is written.
 
         Raises:
-            StoreError: the folder holds another scenario (the differences are listed), or cannot be written.
+            StoreError: the folder holds cells of another scenario (the differences are listed), or of none.
         """
-        manifest_path = self.folder / "manifest.json"
-        manifest = plan.manifest()
-        manifest = {"schema": STORE_SCHEMA, "scenario_hash": content_hash({"cells": manifest["cells"]}), **manifest}
-        if manifest_path.exists():
-            old = read_manifest(self.folder)
-            if old["scenario_hash"] != manifest["scenario_hash"] or old["blocks"] != manifest["blocks"]:
-                raise StoreError(self._difference(plan))
-        elif any(self.cells.glob("*.json")):
+        if not any(self.cells.glob("*.json")):
+            return
+        if not (self.folder / "manifest.json").exists():
             raise StoreError(
                 f"{self.folder}: holds cells but no manifest.json; give another folder with --out, or remove it"
             )
+        old, new = read_manifest(self.folder), _manifest(plan)
+        if old["scenario_hash"] != new["scenario_hash"] or old["blocks"] != new["blocks"]:
+            raise StoreError(self._difference(plan))
+
+    def claim(self, plan: Plan, inputs: dict[str, str] | None = None) -> None:
+        """Write scenario and manifest: from now on the folder is the plan's.
+
+        Args:
+            plan: cells and blocks.
+            inputs: what the cells read -> its fingerprint; None leaves what the manifest says.
+
+        Raises:
+            StoreError: see :meth:`accept`; or finished cells were made from other data or another model source; or the
+                folder cannot be written.
+        """
+        self.accept(plan)
+        finished = any(self.cells.glob("*.json"))
+        before: dict[str, str] = read_manifest(self.folder).get("inputs", {}) if finished else {}
+        changed = [(what, before[what], now) for what, now in (inputs or {}).items() if before.get(what, now) != now]
+        if changed:
+            lines = [f"  {what}: sha256 {old[:12]} -> {now[:12]}" for what, old, now in changed]
+            way_out = "give another folder with --out, or put back what was there"
+            raise StoreError(
+                "\n".join(
+                    [f"{self.folder}: its results were made from something else; {way_out}. What changed:", *lines]
+                )
+            )
+        manifest = {**_manifest(plan), "inputs": {**before, **(inputs or {})}}
         with self._explained():
             write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
-            write_atomically(manifest_path, json.dumps(manifest, indent=1))
+            write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
 
     def load(self, keys: list[str]) -> dict[str, RunRecord]:
         """The records of ``keys`` that are there. A damaged file is moved aside and noted in :attr:`damaged`."""
@@ -169,6 +192,11 @@ class Store:
             why = error.strerror or str(error)
             way_out = "give a folder you may write to with --out" + (after if kept else "")
             raise StoreError(f"{self.folder}: cannot be written ({why}); {way_out}") from error
+
+
+def _manifest(plan: Plan) -> dict[str, Any]:
+    manifest = plan.manifest()
+    return {"schema": STORE_SCHEMA, "scenario_hash": content_hash({"cells": manifest["cells"]}), **manifest}
 
 
 def read_record(path: Path) -> RunRecord:

@@ -16,6 +16,11 @@ from scenarios.messages import kind_of
 BLOCK_CELLS = 12
 
 
+def cells(count: int) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{count} cell{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Block:
     """Cells of one model shape and schedule, run in lockstep."""
@@ -32,7 +37,7 @@ class Block:
     def label(self) -> str:
         """For messages: number, data, model."""
         data, model = (kind_of(type(part)) for part in (self.cells[0].settings.data, self.cells[0].settings.model))
-        return f"block {self.index} ({len(self.cells)} cells of {data}, {model})"
+        return f"block {self.index} ({cells(len(self.cells))} of {data}, {model})"
 
 
 @dataclass(frozen=True)

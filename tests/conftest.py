@@ -1,15 +1,21 @@
 """Every public tensor signature is checked while the tests run: shapes by jaxtyping, types by beartype."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py and oracles.py
 install_import_hook(["autoflip_secure", "attacks", "defenses"], "typecheck.check")
 torch.set_num_threads(1)
+
+# No deadlines: how long an example takes says something about the machine. In CI the same examples every time.
+settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,16 @@ def kept_counts(chain: Chain, threshold: float, exponent: float) -> list[int]:
 
 def unit_guidance(chain: Chain, layout: Layout, exploration: Exploration) -> list[Float[Tensor, " units"]]:
     """G_unit = min(x/med, med/x) per hidden layer, from the kept explorers' energies; 1 = typical."""
-    energies = normalised_energy(exploration.deviations[exploration.kept])
-    blocks = chain.blocks(energies, layout)  # (explorers, units, inputs, fan)
+    device = exploration.deviations.device
+    totals = [torch.zeros(layer.units, device=device) for layer in chain.layers[:-1]]
+    kept = exploration.kept.nonzero().squeeze(1)
+    for explorer in kept.tolist():  # one at a time: memory, with many explorers of a large model
+        blocks = chain.blocks(normalised_energy(exploration.deviations[explorer : explorer + 1]), layout)
+        for total, (incoming, outgoing) in zip(totals, pairwise(blocks), strict=True):  # (1, units, inputs, fan)
+            total.add_((incoming.mean((-1, -2)) * outgoing.mean((-1, -3))).pow(0.25)[0])
     guidance = []
-    for incoming, outgoing in pairwise(blocks):
-        product = incoming.mean((-1, -2)) * outgoing.mean((-1, -3))
-        x = product.pow(0.25).mean(0) + 1e-9
+    for total in totals:
+        x = total / max(len(kept), 1) + 1e-9
         middle = x.median()  # the lower one
         guidance.append(torch.minimum(x / middle, middle / x))
     return guidance

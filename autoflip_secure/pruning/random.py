@@ -5,15 +5,16 @@ Both classes ask the guided pruner how much it would remove, remove as much at r
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import Pruner, PruneView
 from autoflip_secure.pruning.budget import BudgetMask, require_chain
-from autoflip_secure.pruning.threshold import ThresholdMask, close_units
+from autoflip_secure.pruning.threshold import ThresholdMask, close_units, keep_energy
 
 
 def _uniform(view: PruneView, size: int, *address: int) -> Tensor:
@@ -21,36 +22,45 @@ def _uniform(view: PruneView, size: int, *address: int) -> Tensor:
 
 
 class RandomWeights(Pruner):
-    """Random weights at the per-tensor sparsity of the threshold mask in round 0; static."""
+    """Random weights, as many in every tensor as the threshold mask keeps in round 0; static."""
 
     kind: Literal["random_weights"] = "random_weights"
     needs_guidance: ClassVar[bool] = True
-    like: ThresholdMask = ThresholdMask()
+    threshold: Annotated[float, Field(ge=0, le=1, description="T_p of the mask that says how many")] = 0.3
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
-        """As many live weights in every tensor as the guided mask has, at random places, then dead-unit closure."""
+        """Random places first; where closure then took more than wanted, random places between live units fill up."""
         if view.round > 0:
             return view.mask
-        guided = self.like.mask(view)
-        mask = view.mask.clone()
-        for index, segment in enumerate(view.layout.hidden):
-            live = int(guided[segment.slice].sum())
-            order = _uniform(view, segment.stop - segment.start, index).argsort()
+        guided = ThresholdMask(threshold=self.threshold).mask(view)
+        order = _uniform(view, view.layout.size)
+        mask = close_units(self._smallest(view, guided, order, view.mask), view)
+        if view.chain is not None:
+            between = view.chain.keep_units(view.chain.live_units(mask, view.layout), view.layout)
+            mask = mask | self._smallest(view, guided, order - 2 * mask.float(), between)
+        return mask
+
+    @staticmethod
+    def _smallest(view: PruneView, guided: Tensor, order: Tensor, allowed: Tensor) -> Bool[Tensor, " params"]:
+        """``allowed``, but in each hidden tensor only the smallest of ``order``, as many as ``guided`` keeps."""
+        mask = allowed.clone()
+        for segment in view.layout.hidden:
+            places = segment.start + allowed[segment.slice].nonzero().squeeze(1)
+            kept = places[order[places].argsort()[: int(guided[segment.slice].sum())]]
             mask[segment.slice] = False
-            mask[segment.start + order[:live]] = True
-        return close_units(mask, view)
+            mask[kept] = True
+        return mask
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
-        """As the guided pruner does it."""
-        return self.like.rescale(weights, old, new, view)
+        """Energy-preserving, as the guided pruner does it."""
+        return keep_energy(weights, old, new, view.layout)
 
 
-class RandomUnits(Pruner):
+class RandomUnits(BudgetMask):
     """Random units at the counts of the budgeted mask, random weights between them; static."""
 
-    kind: Literal["random_units"] = "random_units"
+    kind: Literal["random_units"] = "random_units"  # type: ignore[assignment]
     needs_guidance: ClassVar[bool] = False
-    like: BudgetMask = BudgetMask()
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """The budgets filled at random: they depend on T_p and the model alone, so no exploration is needed."""
@@ -58,8 +68,4 @@ class RandomUnits(Pruner):
             return view.mask
         chain = require_chain(view, self.kind)
         units = [_uniform(view, layer.units, index) for index, layer in enumerate(chain.layers[:-1])]
-        return self.like.within_budget(view, chain, units, _uniform(view, view.layout.size, len(chain.layers)))
-
-    def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
-        """As the guided pruner does it."""
-        return self.like.rescale(weights, old, new, view)
+        return self.within_budget(view, chain, units, _uniform(view, view.layout.size, len(chain.layers)))

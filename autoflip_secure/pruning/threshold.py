@@ -51,6 +51,25 @@ def refinement(guidance: Guidance, layout: Layout, mask: Tensor, normalisation: 
     return normalise(guidance.energy, layout, normalisation) * (guidance.parameter_agreement / mean).clamp(max=1)
 
 
+def grown(mask: Bool[Tensor, " params"], view: PruneView, share: float) -> Bool[Tensor, " params"]:
+    """``mask`` with ``share`` of what was just cut given back, per tensor, to weights that were dead before.
+
+    The ones with the largest energy D_0 return, at weight zero and between live units only; dead units stay dead.
+    """
+    if share == 0 or view.exploration is None:
+        return mask
+    free = ~view.mask
+    if view.chain is not None:
+        free = free & view.chain.keep_units(view.chain.live_units(mask, view.layout), view.layout)
+    larger = mask.clone()
+    for segment in view.layout.hidden:
+        count = int(share * int((view.mask & ~mask)[segment.slice].sum()))
+        places = segment.start + free[segment.slice].nonzero().squeeze(1)
+        best = view.exploration.energy[places].argsort(descending=True, stable=True)[:count]
+        larger[places[best]] = True
+    return larger
+
+
 class ThresholdMask(Pruner):
     """The paper's hybrid mask: guidance below T_p goes, refined in the first half by parameter agreement."""
 
@@ -62,6 +81,9 @@ class ThresholdMask(Pruner):
     )
     refine_until: Annotated[float, Field(ge=0, le=1, description="share of the rounds in which it is refined")] = 0.5
     refine_factor: Annotated[float, Field(ge=0, le=1, description="later cuts are made at this share of T_p")] = 0.5
+    growth: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="share of the weights cut in a refinement that long dead ones get back; 0 = no growth"
+    )
     rescaling: Literal["energy", "none"] = Field(default="energy", description="scale tensors back to their norm")
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
@@ -75,7 +97,7 @@ class ThresholdMask(Pruner):
             return view.mask
         support = refinement(view.guidance, view.layout, view.mask, view.normalisation)
         cut = threshold_mask(support, view.layout, self.refine_factor * self.threshold)
-        return close_units(view.mask & cut, view)
+        return grown(close_units(view.mask & cut, view), view, self.growth)
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
         """Energy-preserving: each tensor keeps its norm."""

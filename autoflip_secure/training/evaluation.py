@@ -47,7 +47,7 @@ def evaluate(
     with torch.no_grad(), precise(x.device):
         forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
         height = _height(module, layout, x)
-        if height < FEWEST or not _agree(forward, single, vectors, x):
+        if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
             forward, height = single, 1
         parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
     accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
@@ -93,11 +93,15 @@ def _one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
     return forward
 
 
-def _agree(stacked: Forward, single: Forward, vectors: Tensor, x: Tensor) -> bool:
-    """Whether stacking works for this module in evaluation mode: tried on the first weights, whole and halved."""
-    rows = torch.stack([vectors[0], 0.5 * vectors[0]]).to(x.device).nan_to_num(0.0, 1.0, -1.0)
+def _agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
+    """Whether stacking works for this module in evaluation mode: tried on its own weights, whole and halved.
+
+    Not on the weights to be judged, which an attack may have made so large that their scores are not finite.
+    """
+    rows = torch.stack([own, 0.5 * own]).to(x.device)
     try:
         scores, plain = stacked(rows, x[:1]), single(rows, x[:1])
     except Exception:  # whatever it is, one model at a time is the way that a module is made for
         return False
-    return torch.allclose(scores, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()), equal_nan=True)
+    scale = float(plain.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    return torch.allclose(scores, plain, rtol=1e-3, atol=1e-3 * scale, equal_nan=True)

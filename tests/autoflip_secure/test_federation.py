@@ -15,10 +15,9 @@ from attacks.label_flip import LabelFlip
 from autoflip_secure.agreement import AgreementWeighted
 from autoflip_secure.cell import Cell, Problem, Protocol
 from autoflip_secure.clients import client_jobs, client_labels
-from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import ExplorationConfig
-from autoflip_secure.federation import run_cells
-from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack
+from autoflip_secure.federation import _explore, run_cells
+from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack, Window
 from autoflip_secure.parameters import Layout
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.none import NoPruning
@@ -26,6 +25,7 @@ from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.radial import RadialAgreement
 from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.server import begin, finish_round, plan_round
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import SequentialTrainer, choose_trainer
 from defenses.mean import Mean
@@ -228,8 +228,53 @@ def test_a_round_without_one_usable_update_makes_no_step() -> None:
     (record,) = run(cell(attack=poison, **AUTOFLIP))
     assert {r.step_norm for r in record.rounds} == {0.0}
     assert sum("no step" in e for e in record.events) == 6
-    with pytest.raises(InputError, match="no explorer ended with finite weights"):
-        run(cell(attack=Poison(clients=tuple(range(CLIENTS))), **AUTOFLIP))
+
+
+@pytest.mark.parametrize("algorithm", [AUTOFLIP, PLUS], ids=["autoflip", "autoflip_plus"])
+def test_without_one_finite_explorer_the_landscape_is_flat_and_the_run_goes_on(algorithm: dict[str, Any]) -> None:
+    poison = Poison(clients=tuple(range(CLIENTS)), window=Window(first=1, last=1))
+    ruined, well = run(cell("ruined", attack=poison, **algorithm), cell("well", **algorithm))
+    assert any("flat landscape" in event for event in ruined.events)
+    assert ruined.exploration is not None
+    assert well.exploration is not None
+    assert ruined.exploration.explorers == []
+    assert ruined.exploration.bytes == well.exploration.bytes  # they sent something, if nothing of use
+    assert ruined.exploration.flops == well.exploration.flops
+    assert ruined.rounds[1].step_norm > 0
+    assert RunRecord.model_validate_json(ruined.model_dump_json()) == ruined
+
+
+@pytest.mark.parametrize("sigma", [1e5, 1e13, 1e17])
+@pytest.mark.parametrize("algorithm", [{}, AUTOFLIP, PLUS], ids=["fedavg", "autoflip", "autoflip_plus"])
+def test_noise_of_any_size_leaves_a_record_that_can_be_read(sigma: float, algorithm: dict[str, Any]) -> None:
+    (record,) = run(cell(attack=GaussianNoise(sigma=sigma, scope=0.5), rounds=3, **algorithm))
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+    assert 0 <= record.final_accuracy <= 1
+
+
+def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> None:
+    for layers in ([nn.Linear(64, 10)], [nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 10)]):
+        module = nn.Sequential(nn.Flatten(), *layers)
+        layout = Layout.of(module)
+        parts = {"module": module, "layout": layout, "chain": Chain.of(module, X[:1]), "initial": layout.vector(module)}
+        own = Problem(**{**PROBLEM.__dict__, **parts})
+        settings = {
+            "rounds": 2,
+            "cohort": 4,
+            "training": Schedule(epochs=1),
+            "exploration": ExplorationConfig(epochs=1),
+        }
+        for algorithm in (AUTOFLIP, PLUS, {"pruner": NoPruning(), "aggregator": RadialAgreement()}):
+            one = Cell("x", {}, {}, "x", 0, own, Protocol(**settings, **algorithm))
+            (record,) = run_cells([one], choose_trainer(module, layout, X[:2]))
+            assert record.final_loss is not None
+            landscape, _ = next(_explore([one], choose_trainer(module, layout, X[:2])))
+            state = begin(one, landscape)
+            clients, jobs = plan_round(one, state)
+            trained = choose_trainer(module, layout, X[:2]).train(module, layout, X[TRAIN], jobs, Schedule(epochs=1))
+            state, _ = finish_round(one, state, clients, trained.updates)
+            assert state.guidance is not None
+            assert not state.guidance.energy[~layout.trainable].any()  # running statistics are nobody's direction
 
 
 def test_costs_fall_with_the_mask_and_count_the_exploration() -> None:

@@ -283,7 +283,7 @@ def test_refusal_names_place_key_value_and_way_out(text: str, expected: str) -> 
         ("cohrt=7", "--set cohrt=7: unknown key 'cohrt'; did you mean 'cohort'?"),
         ("rounds.x=7", "--set rounds.x=7: 'rounds.x' cannot be set: rounds = 3 has no keys below it"),
         ("rounds=[", "--set rounds=[: the value is not valid YAML"),
-        ("sweep.rounds=[3]", "the sweep has no axis 'rounds'"),
+        ("sweep.rounds=[3]", "--set sweep.rounds=[3]: there is no sweep"),
     ],
 )
 def test_override_refusal_names_the_override(override: str, expected: str) -> None:

@@ -99,7 +99,7 @@ def test_killed_worker_is_named(model_folder: Path) -> None:
         'sweep: {product: {model: [mlp, mlp, "deadly:Deadly"]}}', "trainer=sequential", "algorithm=fedavg", "seeds=[1]"
     )
     done: list[RunRecord] = []
-    message = r"block 2 \(1 cells of digits, custom\) died \(SIGKILL.*fewer --workers"
+    message = r"block 2 \(1 cell of digits, custom\) died \(SIGKILL.*fewer --workers"
     with running(work, 2, lambda block, share: None) as stream, pytest.raises(AutoflipError, match=message):
         done.extend(record for _, records in stream for record in records)
     assert [record.config["model"]["kind"] for record in done] in ([], ["mlp"])

@@ -130,6 +130,29 @@ def test_later_pruning_follows_parameter_agreement_and_its_timetable() -> None:
     assert torch.equal(refined(35), initial)  # second half
 
 
+def test_growth_gives_back_a_share_of_the_cut_to_the_best_of_the_long_dead() -> None:
+    seen = view(mlp())
+    assert seen.exploration is not None
+    assert seen.guidance is not None
+    initial = ThresholdMask().mask(seen)
+    agreement = torch.full((seen.layout.size,), 1.0)
+    first = seen.layout.hidden[0]
+    live = initial[first.slice].nonzero().squeeze(1)
+    agreement[first.start + live[::2]] = 1e-3
+    fields = {"mask": initial, "guidance": Guidance(seen.guidance.energy, agreement), "round": 5}
+    later = PruneView(**{**seen.__dict__, **fields})
+    without, half = ThresholdMask().mask(later), ThresholdMask(growth=0.5).mask(later)
+    cut = int((initial & ~without)[first.slice].sum())
+    back = (half & ~without)[first.slice].nonzero().squeeze(1)
+    assert cut > 10
+    assert len(back) == cut // 2
+    assert not initial[first.start + back].any()  # not the ones that were cut just now
+    allowed = ~initial & seen.chain.keep_units(seen.chain.live_units(without, seen.layout), seen.layout)
+    dead = seen.exploration.energy[first.slice] * allowed[first.slice]
+    assert set(back.tolist()) == set(dead.argsort(descending=True)[: cut // 2].tolist())
+    assert not (half & ~initial)[~seen.layout.prunable].any()  # dead units stay dead
+
+
 def test_budget_is_met_by_the_compacted_model_and_not_by_much_less() -> None:
     for make in (mlp, cnn):
         seen = view(make())
@@ -199,10 +222,12 @@ def test_units_keep_their_norm_up_to_the_limit() -> None:
 def test_random_pruning_is_as_sparse_as_the_guided_one_and_elsewhere() -> None:
     wide = nn.Sequential(nn.Flatten(), nn.Linear(16, 60), nn.ReLU(), nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 4))
     seen = view(wide)
-    guided, random = ThresholdMask().mask(seen), RandomWeights().mask(seen)
-    for segment in seen.layout.hidden:
-        assert int(random[segment.slice].sum()) == int(guided[segment.slice].sum())
-    assert not torch.equal(guided, random)
+    for threshold in (0.3, 0.6, 0.8):  # at the last one closure takes units of both
+        guided, random = ThresholdMask(threshold=threshold).mask(seen), RandomWeights(threshold=threshold).mask(seen)
+        for segment in seen.layout.hidden:
+            assert int(random[segment.slice].sum()) == int(guided[segment.slice].sum())
+        assert not torch.equal(guided, random)
+        assert torch.equal(seen.chain.close(random, seen.layout), random)
     budget, units = BudgetMask().mask(seen), RandomUnits().mask(seen)
     counts = [[int(u.sum()) for u in seen.chain.live_units(m, seen.layout)] for m in (budget, units)]
     assert counts[0] == pytest.approx(counts[1], abs=1)
