@@ -69,7 +69,7 @@ def test_a_users_own_arrays_and_module(tmp_path: Path, monkeypatch: pytest.Monke
     rows = centres[labels] + rng.normal(size=(400, 12)).astype("float32")
     arrays = {"x_train": rows[:300], "y_train": labels[:300], "x_test": rows[300:], "y_test": labels[300:]}
     np.savez(tmp_path / "mine.npz", **arrays)
-    (tmp_path / "my_models.py").write_text(
+    (tmp_path / "end_to_end_models.py").write_text(
         textwrap.dedent(
             """
             from torch import nn
@@ -97,7 +97,7 @@ def test_a_users_own_arrays_and_module(tmp_path: Path, monkeypatch: pytest.Monke
         f"""
         name: mine
         data: {{kind: npz, path: {tmp_path / "mine.npz"}}}
-        model: my_models:residual
+        model: end_to_end_models:residual
         clients: 6
         cohort: 3
         rounds: 5
