@@ -44,8 +44,27 @@ class Schedule(Config):
 
 
 @dataclass(frozen=True)
+class PrivateSteps:
+    """DP-SGD in one job (Abadi et al. 2016, Algorithm 1): Poisson batches, per-sample clipping, Gaussian noise.
+
+    With n samples, batch size B and E epochs a job takes ``E * ceil(n / B)`` steps. In each, every sample joins the
+    batch by itself with probability q = B / n <= 1; the sum of the per-sample gradients, each clipped to L2 norm
+    ``clip``, gets noise of standard deviation ``noise_multiplier * clip`` per coordinate and is divided by the expected
+    batch size q n = B.
+    """
+
+    clip: (
+        float  # > 0, L2 norm over all trainable, unmasked coordinates; also the sensitivity: there is no second number
+    )
+    noise_multiplier: float  # >= 0, in units of clip; 0 = clipping alone
+
+
+@dataclass(frozen=True)
 class ClientJob:
-    """One client's local training. Mini-batch order is drawn at ``(BATCHES, *address)`` of ``seed``."""
+    """One client's local training. Mini-batch order is drawn at ``(BATCHES, *address)`` of ``seed``.
+
+    With ``private``, batches are drawn at ``(POISSON, *address)`` and noise at ``(DP_NOISE, *address)``.
+    """
 
     start: Float[Tensor, " params"]
     samples: Int[Tensor, " n"]  # rows of the training set
@@ -53,6 +72,7 @@ class ClientJob:
     seed: int
     address: tuple[int, ...]  # (round, client, ...)
     mask: Bool[Tensor, " params"] | None = None  # False: weight is zero and stays zero
+    private: PrivateSteps | None = None  # None: plain SGD
 
 
 @dataclass(frozen=True)
@@ -168,6 +188,74 @@ class Aggregator(Plugin, ABC):
     @abstractmethod
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round."""
+
+
+# ---------------------------------------------------------------------------------------------- privacy of clients
+
+
+@dataclass(frozen=True)
+class PrivacyView:
+    """What client-level privacy works on in one round (0 = exploration)."""
+
+    round: int
+    honest: Bool[Tensor, " clients"]  # rows whose owners do as they are told; bad clients neither clip nor noise
+    active: Bool[Tensor, " params"]  # coordinates that are sent
+    expected: float  # clients that take part, on average: the denominator, never the number that really came
+    noise_multiplier: float
+    generators: list[torch.Generator]  # one per row, by address
+    server: torch.Generator  # for what the server draws
+
+
+class ClientPrivacy(Plugin, ABC):
+    """What is done to updates so that what leaves a client, or the server, reveals little.
+
+    The clip norm is the sensitivity: mechanisms get noise in units of it, never a second number.
+    """
+
+    unit: ClassVar[Literal["sample", "client"]]
+    noise_multiplier: float | None
+    target_epsilon: float | None
+    delta: float | None
+    allow_unproven: bool
+
+    def steps(self, noise_multiplier: float) -> PrivateSteps | None:
+        """DP-SGD of an honest client; None: it trains as usual."""
+        return None
+
+    def start(self) -> Any:
+        """State before round 1 (an adaptive clip norm); None: stateless."""
+        return None
+
+    def explore(
+        self, deviations: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """The explorers' deviations as they leave the clients."""
+        return deviations
+
+    def send(
+        self, state: Any, updates: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """Updates as the aggregator gets them."""
+        return updates
+
+    def publish(
+        self, state: Any, delta: Float[Tensor, " params"], updates: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> tuple[Float[Tensor, " params"], Any]:
+        """The step as it leaves the server, and the state after the round.
+
+        Args:
+            state: see :meth:`start`.
+            delta: what the aggregator made of the rows.
+            updates: the honest rows before :meth:`send`, from which an adaptive clip norm is refreshed.
+            view: the round.
+        """
+        return delta, state
+
+
+class NoPrivacy(Plugin):
+    """Updates leave the clients as they are."""
+
+    kind: Literal["none"] = "none"
 
 
 # ---------------------------------------------------------------------------------------------- bad clients

@@ -23,6 +23,10 @@ class Purpose(IntEnum):
     EXPLORERS = 8
     DATA_SUBSET = 9
     FORWARD = 10
+    POISSON = 11
+    DP_NOISE = 12
+    CANARIES = 13
+    AUDIT = 14
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:
