@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from autoflip_secure.exploration import ExplorationConfig
 from autoflip_secure.guidance import GuidanceConfig
-from autoflip_secure.interfaces import Aggregator, Attack, Config, NoAttack, Pruner, Schedule
+from autoflip_secure.interfaces import (
+    Aggregator,
+    Attack,
+    ClientPrivacy,
+    Config,
+    NoAttack,
+    NoPrivacy,
+    PrivateSteps,
+    Pruner,
+    Schedule,
+)
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
 
@@ -30,6 +40,23 @@ class Protocol(Config):
     pruner: SerializeAsAny[Pruner]
     aggregator: SerializeAsAny[Aggregator]
     attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
+    privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
+    sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
+
+    @property
+    def mechanism(self) -> ClientPrivacy | None:
+        """The privacy mechanism, if there is one."""
+        return self.privacy if isinstance(self.privacy, ClientPrivacy) else None
+
+    @property
+    def client_level(self) -> ClientPrivacy | None:
+        """The mechanism on updates, if there is one."""
+        return self.mechanism if self.mechanism is not None and self.mechanism.unit == "client" else None
+
+    @property
+    def guidance_sees_rows(self) -> bool:
+        """Whether guidance may learn from single clients' rows; else it learns from the published step."""
+        return self.client_level is None or not self.client_level.trusted_server
 
     @property
     def explores(self) -> bool:
@@ -65,6 +92,7 @@ class Cell:
     seed: int
     problem: Problem
     protocol: Protocol
+    noise_multipliers: tuple[float, ...] = ()  # per client; () without privacy
 
     @cached_property
     def bad_clients(self) -> Bool[Tensor, " clients"]:
@@ -84,6 +112,21 @@ class Cell:
         attack = self.protocol.attack
         active = isinstance(attack, Attack) and attack.active(round_)
         return self.bad_clients & active
+
+    def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
+        """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance."""
+        protocol, clients = self.protocol, len(self.problem.clients)
+        if protocol.sampling == "fixed":
+            return self.draw(Purpose.COHORT, protocol.cohort, round_)
+        chances = torch.rand(clients, generator=generator(self.seed, Purpose.COHORT, round_), dtype=torch.float64)
+        return (chances < protocol.cohort / clients).nonzero().squeeze(1)
+
+    def private_steps(self, client: int, round_: int) -> PrivateSteps | None:
+        """DP-SGD of this client; None: plain training, as without privacy and for who acts badly."""
+        mechanism = self.protocol.mechanism
+        if mechanism is None or bool(self.bad_in(round_)[client]):
+            return None
+        return mechanism.steps(self.noise_multipliers[client])
 
     def draw(self, purpose: Purpose, count: int, *address: int) -> Int[Tensor, " count"]:
         """``count`` of the clients without replacement, in ascending order."""

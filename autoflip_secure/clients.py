@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.cell import Cell
-from autoflip_secure.interfaces import ClientJob, DataAttack, Schedule, UpdateAttack
+from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, Schedule, UpdateAttack
 from autoflip_secure.seeds import Purpose, generator
 
 
@@ -33,6 +33,7 @@ def client_jobs(
             seed=cell.seed,
             address=(round_, k, *address),
             mask=pruned,
+            private=cell.private_steps(k, round_),
         )
         for k in clients.tolist()
     ]
@@ -48,6 +49,19 @@ def attack_updates(
         active = mask & cell.problem.layout.trainable.to(mask.device)
         updates = attack.updates(updates, bad, active, draws)
     return torch.where(mask, updates, 0.0)
+
+
+def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:
+    """What the client-level mechanism works on; draws at (DP_NOISE, round, client) and (SERVER_NOISE, round)."""
+    return PrivacyView(
+        round=round_,
+        honest=~cell.bad_in(round_)[clients].to(active.device),
+        active=active,
+        expected=float(cell.protocol.cohort),
+        noise_multiplier=cell.noise_multipliers[0],
+        generators=[generator(cell.seed, Purpose.DP_NOISE, round_, k) for k in clients.tolist()],
+        server=generator(cell.seed, Purpose.SERVER_NOISE, round_),
+    )
 
 
 def finite_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:

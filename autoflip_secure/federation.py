@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.cell import Cell
-from autoflip_secure.clients import attack_updates, client_jobs, finite_rows
+from autoflip_secure.clients import attack_updates, client_jobs, finite_rows, privacy_view
 from autoflip_secure.costs import CostModel
 from autoflip_secure.exploration import explore
 from autoflip_secure.interfaces import ClientJob, Exploration
@@ -24,6 +24,16 @@ from autoflip_secure.recording import Logbook, Outcome
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.server import ServerState, begin, finish_round, plan_round
 from autoflip_secure.training import Trainer, evaluate
+
+
+class Watcher:
+    """Looks on without a hand in it: what the server receives, for audits. Override what is of interest."""
+
+    def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
+        """Deviations (explorers, params) as they reach the server."""
+
+    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+        """Updates (participants that sent finite ones, params) as they reach the server, and the state around them."""
 
 
 @dataclass
@@ -56,10 +66,10 @@ class _Explorer:
 def _identity(job: ClientJob) -> tuple[object, ...]:
     """Equal for two jobs that compute the same: cells that differ in algorithm only share their exploration."""
     tensors = (job.start, job.samples, job.labels)
-    return (job.seed, job.address, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
+    return (job.seed, job.address, job.private, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
-def _explore(cells: Sequence[Cell], trainer: Trainer) -> Iterator[tuple[Exploration, list[str]]]:
+def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> Iterator[tuple[Exploration, list[str]]]:
     """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
 
     Landscapes come one at a time, so that only one cell's copies are in memory.
@@ -88,16 +98,20 @@ def _explore(cells: Sequence[Cell], trainer: Trainer) -> Iterator[tuple[Explorat
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
     for cell, (clients, crew) in zip(cells, crews, strict=True):
-        yield _landscape(cell, clients, crew)
+        yield _landscape(cell, clients, crew, watch)
 
 
-def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer]) -> tuple[Exploration, list[str]]:
+def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher) -> tuple[Exploration, list[str]]:
     """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest."""
     deviations = torch.stack([explorer.deviation for explorer in crew])
     sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
-    sent = torch.where(cell.problem.layout.trainable.to(sent.device), sent, 0.0)
+    trainable = cell.problem.layout.trainable.to(sent.device)
+    sent = torch.where(trainable, sent, 0.0)
+    if cell.protocol.client_level is not None:
+        sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trainable, 0))
     usable = finite_rows(sent)
     here = clients.to(sent.device)[usable]
+    watch.exploration(cell, here, sent[usable])
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
     losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
@@ -141,7 +155,10 @@ def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[tuple[fl
 
 
 def run_cells(
-    cells: Sequence[Cell], trainer: Trainer, progress: Callable[[int, int], None] | None = None
+    cells: Sequence[Cell],
+    trainer: Trainer,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Watcher | None = None,
 ) -> list[RunRecord]:
     """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
 
@@ -149,6 +166,7 @@ def run_cells(
         cells: at least one. Same ``x_train``, layout, rounds, training and exploration schedules in all of them.
         trainer: does the local training of all cells in one stacked program, or one client at a time.
         progress: called after every round with (rounds done, rounds in all).
+        watch: is shown what the server receives.
 
     Returns:
         One record per cell, in order.
@@ -165,7 +183,8 @@ def run_cells(
     )
     books = [Logbook(cell, costs) for cell in cells]
     exploring = [cell for cell in cells if cell.protocol.explores]
-    landscapes = _explore(exploring, trainer)
+    watch = watch or Watcher()
+    landscapes = _explore(exploring, trainer, watch)
     states = []
     for cell, book in zip(cells, books, strict=True):
         landscape, events = next(landscapes) if cell.protocol.explores else (None, [])
@@ -173,6 +192,9 @@ def run_cells(
         book.open(landscape, states[-1].guidance, events)
     for done in range(1, rounds + 1):
         results = _train(cells, states, trainer)
+        for cell, before, (after, outcome) in zip(cells, states, results, strict=True):
+            here = [k for k in outcome.participants if k not in outcome.rejected]
+            watch.round(cell, before, torch.tensor(here, dtype=torch.long), outcome.sent, after)
         states = [state for state, _ in results]
         for book, (_, outcome), test in zip(books, results, _test(cells, states), strict=True):
             book.add(outcome, test)

@@ -180,6 +180,7 @@ class Aggregator(Plugin, ABC):
 
     needs_guidance: ClassVar[bool] = False
     scores_clients: ClassVar[bool] = False
+    linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""
@@ -216,7 +217,13 @@ class ClientPrivacy(Plugin, ABC):
     noise_multiplier: float | None
     target_epsilon: float | None
     delta: float | None
+    fix_modules: bool
     allow_unproven: bool
+
+    @property
+    def trusted_server(self) -> bool:
+        """Whether the server gets rows without noise, so that only their noised sum may be used."""
+        return False
 
     def steps(self, noise_multiplier: float) -> PrivateSteps | None:
         """DP-SGD of an honest client; None: it trains as usual."""

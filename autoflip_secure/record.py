@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from autoflip_secure.privacy_record import PrivacyRecord
+
 SCHEMA_VERSION = 1
 
 PIPELINE = (
@@ -20,6 +22,26 @@ PIPELINE = (
     "prune",
     "evaluate",
 )
+"""The order in which a round is processed. Under privacy :func:`pipeline` says where its steps lie."""
+
+
+def pipeline(*, sample_level: bool = False, noise: Literal["central", "distributed"] | None = None) -> list[str]:
+    """The steps of a round, in order.
+
+    Args:
+        sample_level: honest clients train by DP-SGD.
+        noise: who adds noise at client level; None: nobody.
+    """
+    steps = list(PIPELINE)
+    if sample_level:
+        steps[2] += " by DP-SGD (honest clients; bad ones train plainly)"
+    if noise == "distributed":
+        steps.insert(5, "clip, and add a share of the noise (honest clients)")
+    if noise == "central":
+        steps.insert(5, "clip (the server, every update)")
+        steps[steps.index("evolve guidance")] = "evolve guidance (from the noised step)"
+        steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
+    return steps
 
 
 class _Record(BaseModel):
@@ -156,6 +178,7 @@ class RunRecord(_Record):
     layers: list[LayerRecord]
     costs: Costs
     detection: Detection | None  # None: the aggregator does not score
+    privacy: PrivacyRecord | None = None  # the ledger; None: no privacy was asked for
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …

@@ -18,7 +18,6 @@ from autoflip_secure.detection import detection
 from autoflip_secure.guidance import normalise
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.record import (
-    PIPELINE,
     Bytes,
     Costs,
     ExplorationRecord,
@@ -28,6 +27,7 @@ from autoflip_secure.record import (
     RoundRecord,
     RunRecord,
     TrainerChoice,
+    pipeline,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +84,15 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def _pipeline(cell: Cell) -> list[str]:
+    mechanism = cell.protocol.mechanism
+    if mechanism is None:
+        return pipeline()
+    if mechanism.unit == "sample":
+        return pipeline(sample_level=True)
+    return pipeline(noise="central" if mechanism.trusted_server else "distributed")
 
 
 class Logbook:
@@ -215,7 +224,7 @@ class Logbook:
             algorithm=cell.algorithm,
             seed=cell.seed,
             versions=versions(),
-            pipeline=list(PIPELINE),
+            pipeline=_pipeline(cell),
             parameters=cell.problem.layout.size,
             bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     DP_NOISE = 12
     CANARIES = 13
     AUDIT = 14
+    SERVER_NOISE = 15
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

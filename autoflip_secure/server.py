@@ -11,9 +11,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.cell import Cell
-from autoflip_secure.clients import attack_updates, client_jobs, finite_rows, weight_decay_shrinkage
+from autoflip_secure.clients import (
+    attack_updates,
+    client_jobs,
+    finite_rows,
+    privacy_view,
+    weight_decay_shrinkage,
+)
 from autoflip_secure.guidance import evolve, initial_guidance
-from autoflip_secure.interfaces import ClientJob, Exploration, Guidance, PruneView, RoundView
+from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
 from autoflip_secure.recording import Outcome
 from autoflip_secure.seeds import Purpose, generator
 
@@ -28,6 +34,7 @@ class ServerState:
     exploration: Exploration | None
     guidance: Guidance | None
     aggregator: Any
+    privacy: Any = None  # of the client-level mechanism
 
 
 def _prune(cell: Cell, state: ServerState) -> ServerState:
@@ -62,6 +69,7 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
         exploration=exploration,
         guidance=None if exploration is None else initial_guidance(exploration),
         aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
+        privacy=protocol.client_level.start() if protocol.client_level is not None else None,
     )
     state = _prune(cell, state)
     if exploration is None:
@@ -73,48 +81,39 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
 def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
     """Who takes part in the next round, and what they train."""
     round_ = state.round + 1
-    clients = cell.draw(Purpose.COHORT, cell.protocol.cohort, round_)
+    clients = cell.cohort(round_)
     return clients, client_jobs(cell, state.weights, state.mask, clients, round_)
 
 
 def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tensor) -> tuple[ServerState, Outcome]:
     """From the cohort's honest updates (cohort, params) to the next state."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    device = updates.device
-    sent = attack_updates(cell, updates, clients, state.mask, round_)
+    private = protocol.client_level
+    raw = attack_updates(cell, updates, clients, state.mask, round_)
+    view = None if private is None else privacy_view(cell, clients, state.mask, round_)
+    sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = finite_rows(sent)
-    here = clients.to(device)[usable]
-    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=device)
-    scores = torch.zeros(len(clients), device=device)
-    trust = torch.zeros(len(clients), device=device)
-    delta = torch.zeros_like(state.weights)
+    decision = _decide(cell, state, clients, sent, usable) if bool(usable.any()) else None
+    step = torch.zeros_like(state.weights) if decision is None else decision.delta
     after, events = replace(state, round=round_), []
-    if bool(usable.any()):
-        view = RoundView(
-            round=round_,
-            clients=here,
-            samples=samples,
-            updates=sent[usable],
-            weights=state.weights,
-            mask=state.mask,
-            guidance=state.guidance,
-            layout=problem.layout,
-            shrinkage=weight_decay_shrinkage(protocol.training, samples),
-        )
-        decision = protocol.aggregator.aggregate(state.aggregator, view)
-        weights = torch.where(state.mask, state.weights + decision.delta, 0.0)
-        if bool(finite_rows(weights[None]).all()):
-            delta, trust[usable] = decision.delta, decision.trust
-            guidance = state.guidance
-            if guidance is not None:
-                guidance = evolve(guidance, view.directions, decision.trust, protocol.guidance.beta)
-            after = replace(after, weights=weights, guidance=guidance, aggregator=decision.state)
-        else:
-            events.append("no step: the aggregate would have made the global model not finite")
-        if decision.scores is not None:
-            scores[usable] = decision.scores
-    else:
+    if private is not None and view is not None:
+        if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
+            step = step * (float(usable.sum()) / view.expected)
+        step, clip = private.publish(state.privacy, step, raw[view.honest & usable], view)
+        after = replace(after, privacy=clip)
+    trust = torch.zeros(len(clients), device=updates.device)
+    weights = torch.where(state.mask, state.weights + step, 0.0)
+    if decision is None and private is None:
         events.append("no step: no participant sent a finite update")
+    elif bool(finite_rows(weights[None]).all()):
+        after = replace(after, weights=weights)
+        if decision is not None:
+            trust[usable] = decision.trust
+            after = replace(after, aggregator=decision.state)
+        after = replace(after, guidance=_evolve(cell, state.guidance, sent[usable], step, decision))
+    else:
+        events.append("no step: the aggregate would have made the global model not finite")
+        step = torch.zeros_like(step)
     rejected = clients[(~usable).cpu()].tolist()
     if rejected:
         events.append(f"clients {', '.join(map(str, rejected))} sent an update that is not finite: filtered")
@@ -122,13 +121,57 @@ def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tenso
         round=round_,
         participants=clients.tolist(),
         bad=cell.bad_in(round_)[clients].tolist(),
-        scores=scores.tolist() if protocol.aggregator.scores_clients else None,
+        scores=_scores(protocol.aggregator.scores_clients, decision, usable),
         trust=trust.tolist(),
         rejected=rejected,
-        delta=delta,
+        delta=step,
         sent=sent[usable],
         mask=state.mask,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
         events=tuple(f"round {round_}: {event}" for event in events),
     )
     return _prune(cell, after), outcome
+
+
+def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
+    """Show the usable rows to the aggregator. At client level numbers of samples stay with the clients."""
+    problem, protocol = cell.problem, cell.protocol
+    here = clients.to(sent.device)[usable]
+    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
+    shrinkage = weight_decay_shrinkage(protocol.training, samples)
+    if protocol.client_level is not None:
+        samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
+    view = RoundView(
+        round=state.round + 1,
+        clients=here,
+        samples=samples,
+        updates=sent[usable],
+        weights=state.weights,
+        mask=state.mask,
+        guidance=state.guidance,
+        layout=problem.layout,
+        shrinkage=shrinkage,
+    )
+    return protocol.aggregator.aggregate(state.aggregator, view)
+
+
+def _evolve(
+    cell: Cell, guidance: Guidance | None, rows: Tensor, step: Tensor, decision: Aggregate | None
+) -> Guidance | None:
+    """Guidance learns from the rows and what they counted for; from the step where single rows must not be used."""
+    if guidance is None or (decision is None and cell.protocol.guidance_sees_rows):
+        return guidance
+    trainable = cell.problem.layout.trainable.to(step.device)
+    if cell.protocol.guidance_sees_rows and decision is not None:
+        return evolve(guidance, rows * trainable, decision.trust, cell.protocol.guidance.beta)
+    return evolve(guidance, (step * trainable)[None], step.new_ones(1), cell.protocol.guidance.beta)
+
+
+def _scores(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:
+    """Scores of all participants; 0 for those that were rejected."""
+    if not scoring:
+        return None
+    scores = torch.zeros(len(usable), device=usable.device)
+    if decision is not None and decision.scores is not None:
+        scores[usable] = decision.scores
+    return scores.tolist()

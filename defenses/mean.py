@@ -3,7 +3,7 @@ r"""FedAvg (McMahan et al. 2017, Algorithm 1): the mean of the updates, weighted
 .. math:: \Delta = \sum_k \frac{n_k}{\sum_l n_l} u_k
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 
@@ -12,6 +12,7 @@ class Mean(Aggregator):
     """FedAvg: mean weighted with numbers of samples; trusts everybody."""
 
     kind: Literal["mean"] = "mean"
+    linear: ClassVar[bool] = True
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round."""

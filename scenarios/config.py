@@ -17,16 +17,27 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from autoflip_secure.exploration import ExplorationConfig
 from autoflip_secure.guidance import GuidanceConfig
-from autoflip_secure.interfaces import Aggregator, Attack, Config, NoAttack, Plugin, Pruner, Schedule
+from autoflip_secure.interfaces import (
+    Aggregator,
+    Attack,
+    ClientPrivacy,
+    Config,
+    NoAttack,
+    NoPrivacy,
+    Plugin,
+    Pruner,
+    Schedule,
+)
 from scenarios.datasets import DataSource
 from scenarios.grid import OWN, Sweep
 from scenarios.messages import suggest
 from scenarios.models import Model
 from scenarios.partitions import Partition
-from scenarios.tables import AGGREGATORS, ALGORITHMS, ATTACKS, DATASETS, MODELS, PARTITIONS, PRUNERS
+from scenarios.tables import AGGREGATORS, ALGORITHMS, ATTACKS, DATASETS, MODELS, PARTITIONS, PRIVACY, PRUNERS
 
 DEFAULTS: dict[str, Any] = {
     "data": "digits", "partition": "iid", "model": "mlp", "algorithm": "autoflip", "attack": "none",
+    "privacy": "none",
 }  # fmt: skip
 
 
@@ -52,7 +63,7 @@ def expand(key: str, value: Any) -> Any:
         return {"name": value}
     if key == "model" and ":" in value:
         return {"kind": "custom", "factory": value}
-    if key in ("data", "partition", "model", "attack", "pruner", "aggregator"):
+    if key in ("data", "partition", "model", "attack", "privacy", "pruner", "aggregator"):
         return {"kind": value}
     return value
 
@@ -62,6 +73,7 @@ if TYPE_CHECKING:
     AnyPartition: TypeAlias = Partition
     AnyModel: TypeAlias = Model
     AnyAttack: TypeAlias = Attack | NoAttack
+    AnyPrivacy: TypeAlias = ClientPrivacy | NoPrivacy
     AnyPruner: TypeAlias = Pruner
     AnyAggregator: TypeAlias = Aggregator
 else:
@@ -76,6 +88,7 @@ else:
         _family("model", MODELS),
     )
     AnyAttack = _family("attack", ATTACKS)
+    AnyPrivacy = _family("privacy", PRIVACY)
     AnyPruner, AnyAggregator = _family("pruner", PRUNERS), _family("aggregator", AGGREGATORS)
 
 
@@ -130,6 +143,10 @@ class Settings(Config):
         AlgorithmConfig, BeforeValidator(lambda value: expand("algorithm", value)), _Short(sorted(ALGORITHMS))
     ] = Field(description="pruner × aggregator")
     attack: AnyAttack = Field(description="what bad clients do")
+    privacy: AnyPrivacy = Field(description="what is done so that updates reveal little")
+    sampling: Literal["fixed", "poisson"] = Field(
+        default="fixed", description="cohorts of a fixed size, or every client by itself with chance cohort / clients"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="cpu", description="where tensors live; auto = a GPU if there is one"
     )
@@ -139,6 +156,7 @@ class Settings(Config):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
+        self._private_enough()
         if self.cohort > self.clients:
             _refuse(
                 "cohort",
@@ -164,6 +182,26 @@ class Settings(Config):
                     "rounds",
                 )
         return self
+
+    def _private_enough(self) -> None:
+        """What can be said of privacy without the data; the ledger says the rest before anything runs."""
+        privacy = self.privacy
+        if not isinstance(privacy, ClientPrivacy) or privacy.unit != "client":
+            return
+        if privacy.delta is not None and privacy.delta >= 1 / self.clients:
+            _refuse(
+                "privacy.delta",
+                f"{privacy.delta:g}: is not below 1/clients = {1 / self.clients:g}, so one client could be published "
+                f"whole; give less, or leave it out for {0.1 / self.clients:g}",
+                "clients",
+            )
+        if self.sampling == "poisson" and not privacy.trusted_server:
+            _refuse(
+                "sampling",
+                "poisson: with distributed noise nobody knows how many shares of noise will come together; "
+                "set sampling: fixed, or privacy.noise: central",
+                "privacy",
+            )
 
     def _somebody_is_bad(self, attack: Attack) -> None:
         """An attack by nobody would pass for a defence."""

@@ -40,6 +40,8 @@ def protocol(settings: Settings) -> Protocol:
         pruner=settings.algorithm.pruner,
         aggregator=settings.algorithm.aggregator,
         attack=settings.attack,
+        privacy=settings.privacy,
+        sampling=settings.sampling,
     )
 
 

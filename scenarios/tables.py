@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 from attacks.gaussian_noise import GaussianNoise
 from attacks.label_flip import LabelFlip
 from autoflip_secure.agreement import STATISTICS, AgreementWeighted
-from autoflip_secure.interfaces import NoAttack, Plugin
+from autoflip_secure.interfaces import NoAttack, NoPrivacy, Plugin
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.radial import RadialAgreement
 from defenses.centered_clipping import CenteredClipping
+from defenses.client_privacy import ClientLevel, SampleLevel
 from defenses.geometric_median import GeometricMedian
 from defenses.krum import Krum, MultiKrum
 from defenses.mean import Mean
@@ -30,6 +31,7 @@ def _table(*classes: P) -> dict[str, P]:
 
 
 ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
+PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
 PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits)
 AGGREGATORS = _table(
     Mean,

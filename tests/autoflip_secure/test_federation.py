@@ -16,7 +16,7 @@ from autoflip_secure.agreement import AgreementWeighted
 from autoflip_secure.cell import Cell, Problem, Protocol
 from autoflip_secure.clients import client_jobs, client_labels
 from autoflip_secure.exploration import ExplorationConfig
-from autoflip_secure.federation import _explore, run_cells
+from autoflip_secure.federation import Watcher, _explore, run_cells
 from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack, Window
 from autoflip_secure.parameters import Layout
 from autoflip_secure.pruning.budget import BudgetMask
@@ -268,7 +268,7 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
             one = Cell("x", {}, {}, "x", 0, own, Protocol(**settings, **algorithm))
             (record,) = run_cells([one], choose_trainer(module, layout, X[:2]))
             assert record.final_loss is not None
-            landscape, _ = next(_explore([one], choose_trainer(module, layout, X[:2])))
+            landscape, _ = next(_explore([one], choose_trainer(module, layout, X[:2]), Watcher()))
             state = begin(one, landscape)
             clients, jobs = plan_round(one, state)
             trained = choose_trainer(module, layout, X[:2]).train(module, layout, X[TRAIN], jobs, Schedule(epochs=1))
