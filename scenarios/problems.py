@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.loading import CellSpec
 from scenarios.messages import choose_place
+from scenarios.privacy import noise_multipliers
 from scenarios.sweep import Block
 
 START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -90,7 +92,8 @@ class Builder:
             clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
             initial=Layout.of(module := self.module(settings, spec.seed)).vector(module).to(device),
         )
-        return Cell(spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed, problem, protocol(settings))
+        cell = Cell(spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed, problem, protocol(settings))
+        return replace(cell, noise_multipliers=noise_multipliers(cell))
 
     def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
         def make() -> dict[str, Any]:
