@@ -217,6 +217,7 @@ class ClientPrivacy(Plugin, ABC):
     noise_multiplier: float | None
     target_epsilon: float | None
     delta: float | None
+    accountant: Literal["rdp", "prv"]
     fix_modules: bool
     allow_unproven: bool
 
@@ -224,6 +225,11 @@ class ClientPrivacy(Plugin, ABC):
     def trusted_server(self) -> bool:
         """Whether the server gets rows without noise, so that only their noised sum may be used."""
         return False
+
+    @property
+    def exploration_multiplier(self) -> float | None:
+        """Noise multiplier of the explorers' deviations where it is not that of the updates."""
+        return None
 
     def steps(self, noise_multiplier: float) -> PrivateSteps | None:
         """DP-SGD of an honest client; None: it trains as usual."""

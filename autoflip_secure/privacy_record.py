@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Observer = Literal["server", "public"]
 """Who looks: the server, which sees what clients send (or only their secure sum), or anybody who sees the models."""
+
+OBSERVERS: Final[tuple[Observer, ...]] = ("server", "public")
 
 Relation = Literal["add or remove one sample", "zero out one client", "add or remove one client", "replace one client"]
 """Neighbouring data sets; ``zero out``: the client sends zeros, its presence is public (participations are)."""

@@ -186,4 +186,4 @@ class RunRecord(_Record):
 
     def numbers(self) -> dict[str, Any]:
         """Everything that determinism promises: the record without its timing and the versions it ran on."""
-        return self.model_dump(mode="json", exclude={"timing", "versions"})
+        return self.model_dump(mode="json", exclude={"timing": True, "versions": True, "privacy": {"attempts"}})

@@ -141,6 +141,11 @@ class ClientLevel(_Mechanism):
         """With central noise."""
         return self.noise == "central"
 
+    @property
+    def exploration_multiplier(self) -> float | None:
+        """As given; None: that of the updates."""
+        return self.exploration_noise_multiplier
+
     def update_multiplier(self, noise_multiplier: float) -> float:
         """Noise on the updates / clip: what is left when the clip norm's release takes its part.
 

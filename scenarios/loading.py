@@ -107,7 +107,7 @@ def _settings(document: Document, base: dict[str, Any], assignment: Assignment) 
 def _places(document: Document, settings: Settings, assignment: Assignment) -> dict[str, str]:
     """Where what is checked against the data and the machine comes from, two levels deep."""
     keys: list[KeyPath] = [("clients",), ("device",), ("trainer",)]
-    for family in ("data", "partition", "model", "attack"):
+    for family in ("data", "partition", "model", "attack", "privacy", "training"):
         keys += [(family,), *((family, key) for key in type(getattr(settings, family)).model_fields)]
     return {dotted(path): document.where(assignment.source(path)) for path in keys}
 

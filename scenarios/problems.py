@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,15 +14,17 @@ from autoflip_secure.cell import Cell, Problem, Protocol
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation import run_cells
 from autoflip_secure.parameters import Layout
+from autoflip_secure.privacy_record import PrivacyRecord, Release
 from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import Trainer, choose_trainer
 from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
+from scenarios.ledgers import Attempts, private
 from scenarios.loading import CellSpec
 from scenarios.messages import choose_place
-from scenarios.privacy import noise_multipliers
+from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
 from scenarios.sweep import Block
 
 START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -93,7 +94,7 @@ class Builder:
             initial=Layout.of(module := self.module(settings, spec.seed)).vector(module).to(device),
         )
         cell = Cell(spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed, problem, protocol(settings))
-        return replace(cell, noise_multipliers=noise_multipliers(cell))
+        return with_noise(cell)
 
     def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
         def make() -> dict[str, Any]:
@@ -132,7 +133,22 @@ def run_block(block: Block, progress: Callable[[int, int], None] | None = None) 
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
-    return run_cells(cells, trainer, progress)
+    records = run_cells(cells, trainer, progress)
+    return [r.model_copy(update={"privacy": ledger(c)}) for r, c in zip(records, cells, strict=True)]
+
+
+def planned_releases(blocks: Iterable[Block]) -> Iterator[tuple[CellSpec, list[Release]]]:
+    """What every private cell of ``blocks`` is about to release, to the server and to the public."""
+    builder = Builder()
+    for block in blocks:
+        for spec in filter(private, block.cells):
+            yield spec, planned(builder.cell(spec, block.cells[0], torch.device("cpu")))
+
+
+def recounted(block: Block, key: str, tried: Attempts) -> PrivacyRecord | None:
+    """The ledger of a cell that was begun more than once."""
+    spec = next(spec for spec in block.cells if spec.key == key)
+    return ledger(Builder().cell(spec, block.cells[0], torch.device("cpu")), tried.attempts, tried.distinct)
 
 
 def check(blocks: Iterable[Block]) -> None:
@@ -152,6 +168,8 @@ def check(blocks: Iterable[Block]) -> None:
                 builder.module(spec.settings, spec.seed)
             with _placed(spec, "attack"):
                 _check_classes(spec.settings, data.num_classes)
+            with _placed(spec, "privacy", "training", "clients"):
+                refuse_unproven(builder.cell(spec, block.cells[0], torch.device("cpu")))
         with _placed(block.cells[0], "device", "trainer", "model"):
             builder.trainer(block.cells[0])
 

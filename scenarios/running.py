@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import fingerprints
-from scenarios.problems import check
+from scenarios.ledgers import Attempts, announce
+from scenarios.problems import check, planned_releases, recounted
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
 
@@ -66,6 +68,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
+        tried = announce(folder, planned_releases(block for block in todo))
         in_flight: dict[int, float] = {}
         finished, total = 0, sum(len(block.cells) for block in todo)
 
@@ -75,7 +78,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
 
         with running(todo, workers, progress) as stream:
             for block, results in stream:
-                for record in results:
+                for record in map(partial(_with_attempts, block, tried), results):
                     if record.cell not in records:
                         store.save(record)
                         records[record.cell] = record
@@ -87,6 +90,14 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecord) -> RunRecord:
+    """The ledger in the record counts every attempt that may have released something else."""
+    attempts = tried.get(record.cell)
+    if attempts is None or attempts.attempts == 1:
+        return record
+    return record.model_copy(update={"privacy": recounted(block, record.cell, attempts)})
 
 
 def _inputs(plan: Plan, needed: bool, listener: Listener) -> dict[str, str] | None:

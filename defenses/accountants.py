@@ -1,0 +1,125 @@
+"""What several releases together reveal: Rényi (RDP) and numerical (PRV) accounting, both from Opacus.
+
+RDP sums over releases at each order and is converted by Balle et al. (2020). PRV composes privacy loss distributions
+numerically (Gopi et al. 2021) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`, at ``delta`` minus
+:data:`DELTA_ERROR` of it. Cohorts of a fixed size have no PRV here; their RDP is :mod:`defenses.subsampled_rdp`'s.
+Accounting by the central limit theorem (GDP) is not offered: it under-estimates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from autoflip_secure.privacy_record import Release
+from defenses.subsampled_rdp import fixed_cohort_rdp
+
+ORDERS: tuple[float, ...] = (
+    1.25, 1.5, 1.75, *(2 + x / 10 for x in range(20)), *(4 + x / 5 for x in range(30)),
+    *(float(x) for x in range(10, 64)), *(float(round(64 * 1.5**x)) for x in range(9)),
+)  # fmt: skip
+WHOLE: tuple[float, ...] = (*(float(x) for x in range(2, 64)), 96.0, 128.0, 192.0, 256.0)
+"""Orders that are quick to compute; what they give is a bound too, so noise chosen with them is enough."""
+
+EPSILON_ERROR = 0.01
+DELTA_ERROR = 1e-3  # of delta
+LARGEST = 50.0
+"""Where RDP says more than this, PRV is not asked: its mesh grows with epsilon, and the number means nothing."""
+
+
+class Mechanism(NamedTuple):
+    """A Gaussian mechanism and how its input is drawn."""
+
+    noise_multiplier: float
+    rate: float
+    sampling: str
+
+
+Count = tuple[tuple[Mechanism, int], ...]
+"""Mechanisms, each with its number of steps, in one canonical order."""
+
+
+def counted(releases: Iterable[Release]) -> Count | None:
+    """Equal mechanisms put together; None when one of them releases something without noise."""
+    steps: dict[Mechanism, int] = {}
+    for release in releases:
+        if release.steps == 0:
+            continue
+        if release.mechanism == "none" or release.noise_multiplier <= 0:
+            return None
+        rate = 1.0 if release.sampling == "none" else release.rate
+        sampling = "none" if rate == 1 and release.sampling != "fixed" else release.sampling
+        mechanism = Mechanism(release.noise_multiplier, rate, sampling)
+        steps[mechanism] = steps.get(mechanism, 0) + release.steps
+    return tuple(sorted(steps.items()))
+
+
+def compose(releases: Sequence[Release], delta: float) -> tuple[float | None, float | None]:
+    """(RDP, PRV) bounds on epsilon at ``delta`` of all releases together; None where there is none."""
+    count = counted(releases)
+    if count is None:
+        return None, None
+    return rdp_epsilon(count, delta), prv_epsilon(count, delta)
+
+
+@lru_cache(maxsize=100_000)
+def rdp_curve(mechanism: Mechanism, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
+    """RDP of one step at each order."""
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    if mechanism.sampling == "fixed":
+        return fixed_cohort_rdp(mechanism.rate, mechanism.noise_multiplier, orders)
+    with np.errstate(all="ignore"):  # large orders overflow to infinity, which is a bound too
+        curve = compute_rdp(q=mechanism.rate, noise_multiplier=mechanism.noise_multiplier, steps=1, orders=orders)
+    return np.where(np.isnan(curve), np.inf, np.asarray(curve, dtype=float))
+
+
+def epsilon_of(curve: np.ndarray, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
+    """The best epsilon over all orders; None where no order has a finite bound."""
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
+    finite = np.isfinite(curve)
+    if not finite.any():
+        return None
+    with warnings.catch_warnings():
+        # the best order at the end of the list: the bound holds there as anywhere
+        warnings.filterwarnings("ignore", message="Optimal order is the (smallest|largest) alpha")
+        epsilon, _ = get_privacy_spent(orders=list(np.array(orders)[finite]), rdp=list(curve[finite]), delta=delta)
+    return max(float(epsilon), 0.0)
+
+
+@lru_cache(maxsize=100_000)
+def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
+    """Epsilon by RDP; 0 when nothing was released, None when no order has a finite bound."""
+    if not count:
+        return 0.0
+    curve = np.sum([steps * rdp_curve(mechanism, orders) for mechanism, steps in count], axis=0)
+    return epsilon_of(curve, delta, orders)
+
+
+@lru_cache(maxsize=10_000)
+def prv_epsilon(count: Count, delta: float) -> float | None:
+    """Upper bound of epsilon by PRV; 0 when nothing was released, None where PRV has no proof or does not converge."""
+    from opacus.accountants import PRVAccountant
+
+    if not count:
+        return 0.0
+    if any(mechanism.sampling == "fixed" for mechanism, _ in count):
+        return None
+    renyi = rdp_epsilon(count, delta)
+    if renyi is None or renyi > LARGEST:
+        return None
+    accountant = PRVAccountant()
+    accountant.history = [(mechanism.noise_multiplier, mechanism.rate, steps) for mechanism, steps in count]
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # logarithms of 0 at rate 1, and scipy's integration notes
+            epsilon = float(accountant.get_epsilon(delta, eps_error=EPSILON_ERROR, delta_error=DELTA_ERROR * delta))
+    except (RuntimeError, ValueError, MemoryError):  # its mesh does not hold so large an epsilon, or so small a delta
+        return None
+    return max(epsilon, 0.0) if isfinite(epsilon) else None
