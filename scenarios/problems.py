@@ -13,12 +13,15 @@ from torch import nn
 from autoflip_secure.cell import Cell, Problem, Protocol
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation import run_cells
+from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.parameters import Layout
 from autoflip_secure.privacy_record import PrivacyRecord, Release
 from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import Trainer, choose_trainer
+from defenses.differential_privacy import check as check_module
+from defenses.differential_privacy import fit, fixed
 from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.ledgers import Attempts, private
@@ -74,16 +77,23 @@ class Builder:
 
         def make() -> nn.Module:
             data = self.dataset(settings)
-            return settings.model.build(data.input_shape, data.num_classes, seed)
+            module = settings.model.build(data.input_shape, data.num_classes, seed)
+            if isinstance(settings.privacy, ClientPrivacy):
+                if settings.privacy.fix_modules:
+                    module = fixed(module)
+                check_module(module)
+            return module
 
-        module: nn.Module = self._once("module", make, settings, ("data", "model"), seed)
+        private = isinstance(settings.privacy, ClientPrivacy)
+        repaired = getattr(settings.privacy, "fix_modules", False)
+        module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
 
     def trainer(self, cell: CellSpec) -> Trainer:
         """The trainer of a block, chosen by its first cell."""
         settings, module = cell.settings, self.module(cell.settings, cell.seed)
         sample = self.dataset(settings).x_train[: settings.training.batch_size]
-        return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device)
+        return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
 
     def cell(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
         """``spec`` as the federation wants it; all cells of a block share the module of ``template``."""
@@ -116,7 +126,7 @@ class Builder:
                 "num_classes": data.num_classes,
             }
 
-        return self._once("shared", make, template.settings, ("data", "model"), template.seed, str(device))  # type: ignore[no-any-return]
+        return self._once("shared", make, template.settings, ("data", "model", "privacy"), template.seed, str(device))  # type: ignore[no-any-return]
 
     def _once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
         parts = settings.model_dump(mode="json", include=set(keys))
@@ -164,7 +174,7 @@ def check(blocks: Iterable[Block]) -> None:
                 data = builder.dataset(spec.settings)
             with _placed(spec, "partition", "clients", "data"):
                 builder.split(spec.settings, spec.seed)
-            with _placed(spec, "model"):
+            with _placed(spec, "model", "privacy"):
                 builder.module(spec.settings, spec.seed)
             with _placed(spec, "attack"):
                 _check_classes(spec.settings, data.num_classes)

@@ -20,7 +20,7 @@ from autoflip_secure.interfaces import Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
 from autoflip_secure.training.program import kept_floats, stacked_forward
-from autoflip_secure.training.sequential import SequentialTrainer
+from autoflip_secure.training.sequential import PrivateFit, SequentialTrainer
 from autoflip_secure.training.stacked import BUDGET, StackedTrainer
 
 WORTHWHILE = 4
@@ -35,6 +35,7 @@ def choose_trainer(
     sample: Shaped[Tensor, "batch ..."],
     kind: Literal["auto", "stacked", "sequential"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "cpu",
+    private: PrivateFit | None = None,
 ) -> Trainer:
     """The trainer for a model, with the reason of the choice.
 
@@ -44,6 +45,7 @@ def choose_trainer(
         sample: one or more inputs, batch dimension first.
         kind: ``auto`` stacks what can be stacked if at least :data:`WORTHWHILE` models fit the budget of a step.
         device: ``auto`` takes the GPU when there is one.
+        private: DP-SGD of one client, for models that cannot be stacked.
 
     Raises:
         InputError: ``cuda`` without a GPU.
@@ -54,7 +56,7 @@ def choose_trainer(
     if kind == "sequential":
         with torch.random.fork_rng(devices=[]):
             _scores(_trial(module), _two_rows(sample))
-        return SequentialTrainer("asked for", where)
+        return SequentialTrainer("asked for", where, private)
     problem = stackable(module, sample)
     if kind == "stacked":
         if problem is not None:
@@ -64,12 +66,12 @@ def choose_trainer(
             )
         return StackedTrainer("asked for", where)
     if problem is not None:
-        return SequentialTrainer(f"the model cannot be stacked: {problem}", where)
+        return SequentialTrainer(f"the model cannot be stacked: {problem}", where, private)
     activations = kept_floats(_trial(module), sample[:1].cpu())
     fit = BUDGET[where.type] // (layout.size + Schedule().batch_size * activations)
     size = f"{layout.size:,} parameters and {activations:,} activations per sample: {fit} such models fit one step"
     if fit < WORTHWHILE:
-        return SequentialTrainer(f"{size}, and below {WORTHWHILE} one client at a time is faster", where)
+        return SequentialTrainer(f"{size}, and below {WORTHWHILE} one client at a time is faster", where, private)
     return StackedTrainer(f"{size}, and from {WORTHWHILE} on stacking is faster", where)
 
 

@@ -18,7 +18,12 @@ StackedForward = Callable[[list[Tensor], Tensor], Tensor]
 
 
 def stacked_forward(net: nn.Module, names: list[str]) -> StackedForward:
-    """``net`` for many models: (leaves (models, *shape) in the order of ``names``, x (models, batch, *features)).
+    """``net`` for many models: (leaves (models, *shape) in the order of ``names``, x (models, batch, *features))."""
+    return vmap(single_forward(net, names))
+
+
+def single_forward(net: nn.Module, names: list[str]) -> StackedForward:
+    """``net`` with tensors given in the order of ``names``: (leaves, x (batch, *features)).
 
     The tensors are put in place by hand, for all owners of a shared one, and taken out again: half the overhead of
     ``torch.func.functional_call``, which matters for small stacks. ``net`` must not be used by anybody else meanwhile.
@@ -46,7 +51,7 @@ def stacked_forward(net: nn.Module, names: list[str]) -> StackedForward:
             put(originals)
         return scores
 
-    return vmap(forward)
+    return forward
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:

@@ -6,24 +6,35 @@ What the forward draws at random (Dropout) comes from the address (FORWARD, *add
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.base import Trainer, batch_order, masked_start, named_tensors
+
+PrivateFit = Callable[[nn.Module, Tensor, ClientJob, Schedule, list[Tensor] | None], Tensor]
+"""Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
+masks of the trained parameters, as float) -> mean loss per epoch (epochs,)."""
 
 
 class SequentialTrainer(Trainer):
     """Clients one after the other on one reused module, with torch's own optimisers."""
 
     kind = "sequential"
+
+    def __init__(
+        self, reason: str = "asked for", device: torch.device | str = "cpu", private: PrivateFit | None = None
+    ) -> None:
+        """``private``: what trains jobs that ask for DP-SGD."""
+        super().__init__(reason, device)
+        self.private = private
 
     def _train(
         self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
@@ -33,7 +44,7 @@ class SequentialTrainer(Trainer):
         counters = [(b, b.clone()) for b in net.buffers() if not b.is_floating_point()]  # e.g. num_batches_tracked
         trained = [p for p in net.parameters() if p.requires_grad]
         names = [name for name, p in net.named_parameters() if p.requires_grad]
-        optimizer = _optimizer(trained, schedule)
+        optimizer = torch_optimizer(trained, schedule)
         ends = torch.empty(len(jobs), layout.size, device=self.device)
         losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
         for row, job in enumerate(jobs):
@@ -48,7 +59,15 @@ class SequentialTrainer(Trainer):
                 views = layout.tensors(job.mask.to(self.device, torch.float32))
                 masks = [views[name] for name in names]
             with forward_randomness(job, self.device):
-                losses[row] = self._fit(net, optimizer, trained, masks, x, job, schedule)
+                if job.private is None:
+                    losses[row] = self._fit(net, optimizer, trained, masks, x, job, schedule)
+                elif self.private is None:
+                    raise InputError(
+                        f"the client at address {job.address} trains privately, and this trainer was given no way to: "
+                        "pass private="
+                    )
+                else:
+                    losses[row] = self.private(net, x, job, schedule, masks)
             with torch.no_grad():
                 ends[row] = torch.cat([tensor.reshape(-1) for tensor in tensors])
         return ends, losses
@@ -94,7 +113,8 @@ def forward_randomness(job: ClientJob, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+def torch_optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimiser."""
     if schedule.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay, foreach=True)
     return torch.optim.SGD(

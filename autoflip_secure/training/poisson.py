@@ -1,0 +1,48 @@
+r"""Poisson batches and noise of DP-SGD by address, the same for every trainer.
+
+With :math:`n` samples and batch size :math:`B` each sample joins each of the :math:`E \lceil n / B \rceil` batches by
+itself with probability :math:`q = B / n` (Abadi et al. 2016, Section 3.1).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.seeds import Purpose, generator
+
+
+def private_steps(job: ClientJob, schedule: Schedule) -> int:
+    """Number of steps of a job.
+
+    Raises:
+        InputError: a batch would be larger than all samples.
+    """
+    n = len(job.samples)
+    if schedule.batch_size > n:
+        raise InputError(
+            f"batch_size = {schedule.batch_size}: the client at address {job.address} has {n} samples, so its batch "
+            f"rate would be {schedule.batch_size / n:.2f}, over 1; lower batch_size to {n} or less"
+        )
+    return schedule.epochs * -(-n // schedule.batch_size)
+
+
+def poisson_batches(job: ClientJob, schedule: Schedule) -> Bool[Tensor, "steps n"]:
+    """Who is in which batch, drawn at (POISSON, *address)."""
+    n, steps = len(job.samples), private_steps(job, schedule)
+    source = generator(job.seed, Purpose.POISSON, *job.address)
+    return torch.rand(steps, n, generator=source, dtype=torch.float64) < schedule.batch_size / n
+
+
+class NoiseStream:
+    """Standard normal noise of one job, a vector per step, from one generator at (DP_NOISE, *address)."""
+
+    def __init__(self, job: ClientJob) -> None:
+        self._source = generator(job.seed, Purpose.DP_NOISE, *job.address)
+
+    def draw(self, out: Float[Tensor, " params"]) -> Float[Tensor, " params"]:
+        """The next vector, written into ``out`` (on the CPU)."""
+        return torch.randn(out.shape, generator=self._source, out=out)

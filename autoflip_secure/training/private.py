@@ -1,0 +1,126 @@
+r"""DP-SGD of many clients as one program (Abadi et al. 2016, Algorithm 1).
+
+.. math::
+    \tilde g = \frac{1}{q n} \Big( \sum_{i \in \text{batch}} g_i \min(1, C / \|g_i\|) + \sigma C z \Big), \quad
+    z \sim N(0, I)
+
+and then an ordinary step of the optimiser. Batches have no fixed size: those of a job are padded to the largest of its
+own, rounded up, so that a job's numbers do not depend on its neighbours in the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.parameters import Layout
+from autoflip_secure.training.base import masked_start, named_tensors
+from autoflip_secure.training.buckets import FEWEST
+from autoflip_secure.training.per_sample import ClippedSums, clipped_sums
+from autoflip_secure.training.poisson import NoiseStream, poisson_batches
+from autoflip_secure.training.program import kept_floats
+from autoflip_secure.training.steps import stacked_optimizer
+
+WIDTHS = 4
+"""Padded batches have a multiple of so many samples."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A job, its place in the list, and its batches."""
+
+    place: int
+    job: ClientJob
+    order: Tensor  # (steps, width): positions in the job's samples, padding repeats the first
+    real: Tensor  # (steps, width): 0 for padding
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(width, steps)."""
+        return self.order.shape[1], self.order.shape[0]
+
+
+def train_privately(
+    net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, budget: int
+) -> tuple[Tensor, Tensor]:
+    """End weights (jobs, params) and losses (jobs, epochs) of jobs that are all private.
+
+    The loss of an epoch is the mean over the samples that were drawn in it, each at its moment; 0 if none was.
+    """
+    device = x.device
+    named = named_tensors(net)
+    trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
+    activations = kept_floats(net, x[:1])  # before the layers get hooks
+    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:1])
+    planned = sorted((_plan(place, job, schedule) for place, job in enumerate(jobs)), key=_shape_and_place)
+    ends = torch.empty(len(jobs), layout.size, device=device)
+    losses = torch.empty(len(jobs), schedule.epochs, device=device)
+    while planned:
+        width = planned[0].shape[0]
+        most = max(FEWEST, budget // (3 * layout.size + width * activations))
+        taken = [one for one in planned[:most] if one.shape == planned[0].shape]
+        planned = planned[len(taken) :]
+        where = torch.tensor([one.place for one in taken], device=device)
+        ends[where], losses[where] = _run(sums, layout, trained, x, taken, schedule)
+    return ends, losses
+
+
+def _shape_and_place(planned: _Planned) -> tuple[int, int, int]:
+    width, steps = planned.shape
+    return -width, -steps, planned.place
+
+
+def _plan(place: int, job: ClientJob, schedule: Schedule) -> _Planned:
+    batches = poisson_batches(job, schedule)
+    counts = batches.sum(1)
+    width = max(WIDTHS, -(-int(counts.max()) // WIDTHS) * WIDTHS)
+    order = batches.int().argsort(dim=1, descending=True, stable=True)
+    if order.shape[1] < width:
+        order = torch.cat([order, order[:, :1].expand(-1, width - order.shape[1])], 1)
+    real = torch.arange(width) < counts[:, None]
+    return _Planned(place, job, torch.where(real, order[:, :width], order[:, :1]), real.float())
+
+
+def _run(
+    sums: ClippedSums, layout: Layout, trained: list[int], x: Tensor, taken: list[_Planned], schedule: Schedule
+) -> tuple[Tensor, Tensor]:
+    """Train one stack; all jobs in it take the same number of steps."""
+    device = x.device
+    rows = taken + [taken[0]] * (FEWEST - len(taken))  # a ghost only keeps the stack from being one model high
+    tensors = list(layout.tensors(torch.stack([masked_start(one.job) for one in rows]).to(device)).values())
+    tensors = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
+    leaves = [tensors[number] for number in trained]
+    free = torch.ones(layout.size, dtype=torch.bool)
+    live = torch.stack([free if one.job.mask is None else one.job.mask.cpu() for one in rows]).to(device, torch.float32)
+    views = list(layout.tensors(live).values())
+    masks = None if all(one.job.mask is None for one in rows) else [views[number] for number in trained]
+    private = [one.job.private for one in rows]
+    clip = torch.tensor([p.clip for p in private if p is not None], device=device)
+    scale = torch.tensor([p.clip * p.noise_multiplier for p in private if p is not None])
+    streams = [NoiseStream(one.job) if one.job.private and one.job.private.noise_multiplier else None for one in rows]
+    index = torch.stack([one.job.samples.cpu()[one.order] for one in rows], 1).to(device)
+    labels = torch.stack([one.job.labels.cpu()[one.order] for one in rows], 1).to(device)
+    real = torch.stack([one.real for one in rows], 1).to(device)
+    optimizer = stacked_optimizer(schedule, leaves)
+    noise = torch.zeros(len(rows), layout.size)
+    trace = torch.zeros(len(index), len(rows), device=device)
+    for step in range(len(index)):
+        inputs = x.index_select(0, index[step].reshape(-1)).view(len(rows), -1, *x.shape[1:])
+        grads, losses = sums(tensors, masks, inputs, labels[step], real[step], clip)
+        with torch.no_grad():
+            for row, stream in enumerate(streams[: len(taken)]):
+                if stream is not None:
+                    stream.draw(noise[row])
+            scaled = list(layout.tensors((noise * scale[:, None]).to(device) * live).values())
+            grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
+            torch._foreach_div_(grads, float(schedule.batch_size))
+            optimizer.step(leaves, grads)
+            trace[step] = (losses * real[step]).sum(1)
+    ends = torch.cat([tensor.reshape(len(rows), -1) for tensor in tensors], 1)[: len(taken)]
+    drawn = real.sum(2).reshape(schedule.epochs, -1, len(rows)).sum(1)
+    means = trace.reshape(schedule.epochs, -1, len(rows)).sum(1) / drawn.clamp_min(1)
+    return ends, means.T[: len(taken)]
