@@ -4,14 +4,15 @@ r"""DP-SGD of many clients as one program (Abadi et al. 2016, Algorithm 1).
     \tilde g = \frac{1}{q n} \Big( \sum_{i \in \text{batch}} g_i \min(1, C / \|g_i\|) + \sigma C z \Big), \quad
     z \sim N(0, I)
 
-and then an ordinary step of the optimiser. Batches have no fixed size: those of a job are padded to the largest of its
-own, rounded up, so that a job's numbers do not depend on its neighbours in the stack.
+and then an ordinary step of the optimiser. Batches have no fixed size: those of a job are padded to four standard
+deviations above the expected size, or to its largest one, so that a job's numbers do not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,9 @@ class _Planned:
     real: Tensor  # (steps, width): 0 for padding
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(width, steps)."""
-        return self.order.shape[1], self.order.shape[0]
+    def shape(self) -> tuple[int, int, bool]:
+        """(width, steps, whether there is a mask): jobs of one shape stack together."""
+        return self.order.shape[1], self.order.shape[0], self.job.mask is not None
 
 
 def train_privately(
@@ -69,15 +70,17 @@ def train_privately(
     return ends, losses
 
 
-def _shape_and_place(planned: _Planned) -> tuple[int, int, int]:
-    width, steps = planned.shape
-    return -width, -steps, planned.place
+def _shape_and_place(planned: _Planned) -> tuple[int, int, bool, int]:
+    width, steps, masked = planned.shape
+    return -width, -steps, masked, planned.place
 
 
 def _plan(place: int, job: ClientJob, schedule: Schedule) -> _Planned:
     batches = poisson_batches(job, schedule)
     counts = batches.sum(1)
-    width = max(WIDTHS, -(-int(counts.max()) // WIDTHS) * WIDTHS)
+    size, share = schedule.batch_size, schedule.batch_size / len(job.samples)
+    usual = min(ceil(size + 4 * sqrt(size * (1 - share))), len(job.samples))  # so that jobs of a size stack together
+    width = -(-max(1, usual, int(counts.max())) // WIDTHS) * WIDTHS
     order = batches.int().argsort(dim=1, descending=True, stable=True)
     if order.shape[1] < width:
         order = torch.cat([order, order[:, :1].expand(-1, width - order.shape[1])], 1)
