@@ -20,7 +20,7 @@ from autoflip_secure.privacy_record import Release
 from defenses.subsampled_rdp import fixed_cohort_rdp
 
 ORDERS: tuple[float, ...] = (
-    1.25, 1.5, 1.75, *(2 + x / 10 for x in range(20)), *(4 + x / 5 for x in range(30)),
+    1.25, 1.5, 1.75, *(2 + x / 10 for x in range(80)),
     *(float(x) for x in range(10, 64)), *(float(round(64 * 1.5**x)) for x in range(9)),
 )  # fmt: skip
 WHOLE: tuple[float, ...] = (*(float(x) for x in range(2, 64)), 96.0, 128.0, 192.0, 256.0)

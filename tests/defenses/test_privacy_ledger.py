@@ -1,0 +1,271 @@
+"""The ledger: every release of a real schedule, what is proven, what is not and why, and what a killed run leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import dp_accounting as dp
+import pytest
+import torch
+from dp_accounting.rdp import RdpAccountant
+
+from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.privacy_record import Guarantee, PrivacyRecord, Release
+from defenses.accountants import counted, rdp_epsilon
+from defenses.privacy_ledger import account, releases, schedule_of
+from scenarios.documents import Document
+from scenarios.loading import LoadedScenario, resolve
+from scenarios.privacy import ledger
+from scenarios.problems import Builder, check
+from scenarios.running import Listener, run_sweep
+from scenarios.sweep import plan
+
+
+def scenario(**settings: Any) -> LoadedScenario:
+    base: dict[str, Any] = {
+        "clients": 10, "cohort": 4, "rounds": 6, "seeds": [31], "model": {"kind": "mlp", "hidden": [8]},
+        "training": {"batch_size": 16, "epochs": 2}, "exploration": {"epochs": 3}, "partition": "iid",
+    }  # fmt: skip
+    return resolve(Document("here", {**base, **settings}))
+
+
+def cell_of(**settings: Any) -> Any:
+    loaded = scenario(**settings)
+    return Builder().cell(loaded.cells[0], loaded.cells[0], torch.device("cpu"))
+
+
+def by_observer(record: PrivacyRecord | None) -> dict[str, Guarantee]:
+    assert record is not None
+    return {g.observer: g for g in record.guarantees}
+
+
+def test_sample_level_counts_every_step_of_every_participation_and_of_the_exploration() -> None:
+    cell = cell_of(
+        privacy={"kind": "sample_level", "noise_multiplier": 1.2}, attack={"kind": "gaussian_noise", "scope": 0.2}
+    )
+    both = by_observer(ledger(cell))
+    assert both["server"].clients == both["public"].clients
+    bad = set(cell.bad_clients.nonzero().squeeze(1).tolist())
+    assert {r.client for r in both["server"].releases} == set(range(10)) - bad
+    for found in both["server"].clients:
+        n = len(cell.problem.clients[found.client])
+        participations = sum(found.client in cell.cohort(t).tolist() for t in range(1, 7))
+        steps = -(-n // 16) * (2 * participations + 3)
+        oracle = RdpAccountant().compose(
+            dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(16 / n, dp.GaussianDpEvent(1.2)), steps)
+        )
+        assert found.delta == pytest.approx(0.1 / n)
+        assert found.rdp == pytest.approx(oracle.get_epsilon(0.1 / n), rel=1e-2)
+        assert found.training is not None
+        assert found.training < found.rdp
+    worst = max(c.rdp for c in both["server"].clients if c.rdp is not None)
+    assert both["server"].over_rounds[-1][1] == pytest.approx(worst, abs=2e-3)
+    assert [r for r, _ in both["server"].over_rounds] == list(range(7))
+    assert any(c.prv is not None and c.prv < worst for c in both["server"].clients)
+    assert "agreement scores" in both["server"].releases[0].post_processing
+
+
+def test_without_exploration_training_is_everything() -> None:
+    for client in by_observer(ledger(cell_of(algorithm="fedavg", privacy="sample_level")))["public"].clients:
+        assert client.training == client.epsilon
+
+
+def test_a_target_is_kept_by_every_client() -> None:
+    cell = cell_of(privacy={"kind": "sample_level", "target_epsilon": 3.0})
+    assert len(set(cell.noise_multipliers)) > 1
+    for client in by_observer(ledger(cell))["public"].clients:
+        assert client.rdp is not None
+        if client.rdp > 0:
+            assert 2.9 < client.rdp <= 3.0
+
+
+CENTRAL = {"kind": "client_level", "noise_multiplier": 2.0}
+
+
+def test_central_noise_is_amplified_for_the_public_and_no_protection_from_the_server() -> None:
+    both = by_observer(ledger(cell_of(algorithm="fedavg", sampling="poisson", privacy=CENTRAL)))
+    assert not both["server"].proven
+    assert "trusted" in both["server"].reason
+    assert [(r.mechanism, r.steps) for r in both["server"].releases] == [("none", 6)]
+    (client,) = both["public"].clients
+    oracle = RdpAccountant().compose(dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(0.4, dp.GaussianDpEvent(2.0)), 6))
+    assert client.rdp == pytest.approx(oracle.get_epsilon(0.01), rel=5e-3)
+    assert both["public"].relation == "add or remove one client"
+
+
+def test_fixed_cohorts_are_about_replacing_a_client_with_twice_the_sensitivity() -> None:
+    public = by_observer(ledger(cell_of(algorithm="fedavg", privacy=CENTRAL)))["public"]
+    (release,) = public.releases
+    assert (release.relation, release.sampling, release.noise_multiplier) == ("replace one client", "fixed", 1.0)
+    poisson = by_observer(ledger(cell_of(algorithm="fedavg", sampling="poisson", privacy=CENTRAL)))["public"]
+    assert public.clients[0].prv is None
+    assert (public.clients[0].rdp or 0) > (poisson.clients[0].rdp or 0)
+
+
+def test_distributed_noise_is_a_share_for_the_server_and_whole_for_the_public() -> None:
+    privacy = {"kind": "client_level", "noise": "distributed", "noise_multiplier": 3.0}
+    attack = {"kind": "gaussian_noise", "scope": 0.2}
+    cell = cell_of(algorithm="fedavg", privacy=privacy, attack=attack)
+    both = by_observer(ledger(cell))
+    for release in both["server"].releases:
+        participations = sum(release.client in cell.cohort(t).tolist() for t in range(1, 7))
+        assert (release.steps, release.noise_multiplier) == (participations, 3.0 / sqrt(4))
+        assert release.sampling == "none"
+    honest = [4 - int(cell.bad_clients[cell.cohort(t)].sum()) for t in range(1, 7)]
+    expected = sorted(3.0 * sqrt(h / 4) / 2 for h in honest)
+    found = sorted(r.noise_multiplier for r in both["public"].releases for _ in range(r.steps))
+    assert found == pytest.approx(expected)
+    scoring = by_observer(ledger(cell_of(algorithm="agreement_only", privacy=privacy)))
+    assert scoring["public"].clients == scoring["server"].clients  # what is made of rows is post-processing
+    assert scoring["public"].releases[0].name == "exploration"
+
+
+def test_a_secure_sum_shows_the_server_the_noise_of_the_honest() -> None:
+    privacy = {"kind": "client_level", "noise": "distributed", "noise_multiplier": 3.0}
+    cell = cell_of(algorithm="fedavg", privacy=privacy, attack={"kind": "gaussian_noise", "scope": 0.2})
+    seen, _ = releases(replace(schedule_of(cell), secure_sum=True), "server")
+    assert {r.noise_multiplier for r in seen} <= {3.0 * sqrt(h / 4) for h in range(1, 5)}
+    rows, _ = releases(schedule_of(cell), "server")
+    assert max(r.noise_multiplier for r in rows) < min(r.noise_multiplier for r in seen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"algorithm": "autoflip", "privacy": CENTRAL}, "sensitivity is not the clip norm"),
+        ({"algorithm": "median", "privacy": CENTRAL}, "sensitivity is not the clip norm"),
+        (
+            {"privacy": {"kind": "sample_level", "noise_multiplier": 1.0}, "exploration": {"patience": 2}},
+            "exploration.patience",
+        ),
+        (
+            {"algorithm": "guidance_only", "privacy": {**CENTRAL, "exploration_noise_multiplier": 0}},
+            "exploration_noise_multiplier = 0",
+        ),
+    ],
+)
+def test_where_nothing_is_proven_it_is_refused_or_marked(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check(plan(scenario(**settings)).blocks)
+    allowed = {**settings, "privacy": {**settings["privacy"], "allow_unproven": True}}
+    check(plan(scenario(**allowed)).blocks)
+    public = by_observer(ledger(cell_of(**allowed)))["public"]
+    assert not public.proven
+    assert said in public.reason
+    assert public.clients == []
+    assert all(said in r.reason for r in public.releases)
+    record = ledger(cell_of(**allowed))
+    assert record is not None
+    assert record.epsilon("public") is None
+
+
+def test_clipping_alone_proves_nothing_and_may_run() -> None:
+    settings = {"algorithm": "fedavg", "privacy": {"kind": "sample_level", "noise_multiplier": 0}}
+    check(plan(scenario(**settings)).blocks)
+    assert "clipping alone proves nothing" in by_observer(ledger(cell_of(**settings)))["public"].reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"privacy": {"kind": "sample_level", "delta": 0.01}}, r"is not below 1/n"),
+        ({"privacy": "sample_level", "training": {"batch_size": 200}}, r"batch rate would be 1\.3\d, over 1"),
+        ({"privacy": {"kind": "sample_level", "target_epsilon": 1e-6}}, "cannot be reached"),
+    ],
+)
+def test_what_the_data_do_not_allow_is_one_clear_sentence(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check(plan(scenario(**settings)).blocks)
+
+
+def test_a_forgotten_release_shows() -> None:
+    """The planted bug of others: a ledger that leaves the exploration out says less than the ledger that counts it."""
+    schedule = schedule_of(cell_of(privacy={"kind": "sample_level", "noise_multiplier": 1.0}))
+    whole, forgotten = account(schedule), account(replace(schedule, explorers=()))
+    assert (whole.epsilon() or 0) > 1.05 * (forgotten.epsilon() or 0)
+
+
+def quiet() -> Listener:
+    return Listener(lambda done, total: None, lambda text: None)
+
+
+def test_the_ledger_is_written_before_the_run_and_counts_attempts(tmp_path: Path) -> None:
+    """A process is killed in the middle of training; the ledger is there, and the second attempt is counted."""
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "clients: 6\ncohort: 3\nrounds: 4000\nseeds: [31]\nalgorithm: fedavg\n"
+        "privacy: {kind: sample_level, noise_multiplier: 1.0}\n",
+        encoding="utf-8",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "autoflip_secure",
+        "sweep",
+        str(path),
+        "--out",
+        str(tmp_path / "out"),
+        "--no-report",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    files: list[Path] = []
+    for _ in range(600):
+        files = list((tmp_path / "out" / "ledger").glob("*.json"))
+        if files:
+            break
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    process.communicate()
+    (file,) = files
+    assert not list((tmp_path / "out" / "cells").glob("*.json"))
+    document = json.loads(file.read_text())
+    assert len(document["attempts"]) == 1
+    steps = sum(r["steps"] for r in document["planned"] if r["observer"] == "server")
+    assert steps > 4000
+
+
+def test_other_versions_count_again(tmp_path: Path) -> None:
+    loaded = plan(scenario(algorithm="fedavg", rounds=2, privacy={"kind": "sample_level", "noise_multiplier": 1.0}))
+    first = run_sweep(loaded, tmp_path, 1, quiet()).records[0]
+    (file,), (cell,) = (tmp_path / "ledger").glob("*.json"), (tmp_path / "cells").glob("*.json")
+    cell.unlink()
+    second = run_sweep(loaded, tmp_path, 1, quiet()).records[0]
+    assert second.privacy is not None
+    assert first.privacy is not None
+    assert second.privacy.attempts == 2
+    assert second.numbers() == first.numbers()  # the same release once more
+    document = json.loads(file.read_text())
+    document["attempts"][0]["versions"]["torch"] = "1.0"
+    file.write_text(json.dumps(document))
+    cell.unlink()
+    third = run_sweep(loaded, tmp_path, 1, quiet()).records[0]
+    assert third.privacy is not None
+    assert third.privacy.attempts == 3
+
+    def steps(record: PrivacyRecord) -> int:
+        found: list[Release] = record.guarantees[0].releases
+        return sum(r.steps for r in found)
+
+    assert steps(third.privacy) == 2 * steps(first.privacy)
+    assert (third.privacy.epsilon() or 0) > (first.privacy.epsilon() or 0)
+    file.write_text("{")
+    cell.unlink()
+    with pytest.raises(StoreError, match="cannot be counted"):
+        run_sweep(loaded, tmp_path, 1, quiet())
+
+
+def test_counting_puts_equal_releases_together() -> None:
+    found, _ = releases(schedule_of(cell_of(privacy={"kind": "sample_level", "noise_multiplier": 1.0})), "server")
+    count = counted(r for r in found if r.client == found[0].client)
+    assert count is not None
+    assert len(count) == 1
+    assert (rdp_epsilon(count, 1e-3) or 0) > 0
