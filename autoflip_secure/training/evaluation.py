@@ -54,6 +54,26 @@ def evaluate(
     return accuracy, loss
 
 
+def class_outputs(
+    module: nn.Module,
+    layout: Layout,
+    vectors: Float[Tensor, "models params"],
+    x: Shaped[Tensor, "samples ..."],
+) -> Float[Tensor, "models samples classes"]:
+    """What each model answers to each sample, in evaluation mode; arguments as in :func:`evaluate`."""
+    net = working_copy(module, x.device).eval().requires_grad_(False)
+    with torch.no_grad(), precise(x.device):
+        forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
+        height = _height(module, layout, x)
+        if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
+            forward, height = single, 1
+        parts = []
+        for rows in torch.split(vectors, height):
+            here = rows.to(x.device)
+            parts.append(torch.cat([forward(here, inputs) for inputs in torch.split(x, SAMPLES)], 1))
+        return torch.cat(parts).to(vectors.device)
+
+
 def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
     loss = torch.zeros_like(right)
