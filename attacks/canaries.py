@@ -13,11 +13,16 @@ def coins(count: int, generator: torch.Generator) -> Bool[Tensor, " count"]:
 
 
 def noise_images(
-    count: int, like: Shaped[Tensor, "rows ..."], classes: int, generator: torch.Generator
+    count: int, like: Shaped[Tensor, "rows ..."], classes: int, generator: torch.Generator, brightness: float = 1.0
 ) -> tuple[Shaped[Tensor, "count ..."], Int[Tensor, " count"]]:
-    """Inputs of random noise, as long as usual ones, with random labels: what no other sample teaches.
+    """Inputs of random noise with random labels: what no other sample teaches.
 
-    For inputs that are whole numbers (tokens) random ones among those that occur.
+    Args:
+        count: how many.
+        like: usual inputs; whole numbers (tokens) are drawn among those that occur.
+        classes: labels are drawn from.
+        generator: of both draws.
+        brightness: length relative to usual inputs; a bright one has a gradient that every clip norm acts on.
     """
     shape = (count, *like.shape[1:])
     labels = torch.randint(0, classes, (count,), generator=generator).to(like.device)
@@ -25,7 +30,7 @@ def noise_images(
         places = torch.randint(0, like.numel(), shape, generator=generator).to(like.device)
         return like.flatten()[places], labels
     inputs = torch.randn(shape, generator=generator).to(like.device)
-    return inputs * like[:1000].square().mean().sqrt(), labels
+    return brightness * inputs * like[:1000].square().mean().sqrt(), labels
 
 
 def directions(count: int, params: int, norm: float, generator: torch.Generator) -> Float[Tensor, "count params"]:

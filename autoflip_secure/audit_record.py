@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,6 +66,7 @@ class AuditRecord(_Record):
     schema_version: int = AUDIT_SCHEMA
     scenario: str
     cell: str
+    axes: dict[str, Any]
     algorithm: str
     seed: int
     versions: dict[str, str]

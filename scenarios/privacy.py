@@ -31,6 +31,7 @@ def with_noise(cell: Cell) -> Cell:
     _check(schedule, mechanism)
     if mechanism.target_epsilon is None:
         return replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients)
+    refuse_unproven(given)  # no noise reaches a target where nothing is proven
     calibrated = _calibrated(schedule, mechanism)
     if isinstance(mechanism, ClientLevel):
         try:

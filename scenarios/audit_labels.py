@@ -1,0 +1,59 @@
+"""Label inference from the exploration: plain deviations, those that are sent, and their sum alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attacks.label_inference import class_scores
+from autoflip_secure.audit_record import LabelInference
+from autoflip_secure.cell import Cell
+from autoflip_secure.federation import run_cells
+from autoflip_secure.interfaces import NoPrivacy
+from autoflip_secure.seeds import Purpose, numpy_generator
+from autoflip_secure.training import Trainer
+from scenarios.audit_view import Views
+from scenarios.judging import auc_with_interval, mean_with_interval
+
+Look = Literal["plain", "as sent", "securely summed"]
+
+
+def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInference]:
+    """How well the classes of every honest explorer are guessed; empty where there is nothing to guess."""
+    problem = cell.problem
+    explorers, sent = views.explored.get(cell.key, (torch.zeros(0, dtype=torch.long), torch.zeros(0)))
+    honest = ~cell.bad_clients[explorers.cpu()]
+    owned = torch.stack(
+        [torch.bincount(problem.y_train[rows].cpu(), minlength=problem.num_classes) > 0 for rows in problem.clients]
+    )[explorers.cpu()][honest]
+    if len(owned) == 0 or bool(owned.all()):
+        return []
+    looks: list[tuple[Look, Tensor]] = [("plain", sent)]
+    if cell.protocol.mechanism is not None:
+        bare, seen = (
+            replace(cell, protocol=cell.protocol.model_copy(update={"privacy": NoPrivacy(), "rounds": 1})),
+            Views(),
+        )
+        run_cells([bare], trainer, watch=seen)
+        looks = [("plain", seen.explored[cell.key][1]), ("as sent", sent)]
+    looks.append(("securely summed", sent.sum(0, keepdim=True).expand(len(sent), -1)))
+    return [_guessed(cell, look, rows.cpu()[honest], owned) for look, rows in looks]
+
+
+def _guessed(cell: Cell, look: Look, rows: Tensor, owned: Tensor) -> LabelInference:
+    scores = class_scores(rows, cell.problem.layout)
+    right = []
+    for row, mine in zip(scores, owned, strict=True):
+        chosen = row.argsort(descending=True)[: int(mine.sum())]
+        right.append(float(mine[chosen].float().mean()))
+    rng = numpy_generator(cell.seed, Purpose.AUDIT, 4)
+    return LabelInference(
+        view=look,
+        clients=len(rows),
+        accuracy=mean_with_interval(right),
+        chance=float(owned.float().mean(1).mean()),
+        auc=auc_with_interval(owned.flatten().numpy(), scores.flatten().numpy(), rng).value,
+    )

@@ -1,0 +1,235 @@
+"""Audits on real runs: the check holds for what is built, and fails loudly when a known bug is planted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon
+from autoflip_secure.cell import Cell
+from autoflip_secure.errors import InputError
+from autoflip_secure.federation import run_cells
+from autoflip_secure.interfaces import ClientJob, PrivacyView, Schedule, Trained
+from autoflip_secure.parameters import Layout
+from autoflip_secure.training import Trainer
+from defenses.client_privacy import ClientLevel, ClipState
+from scenarios import audit_clients
+from scenarios.audit_clients import client_epsilons
+from scenarios.audit_samples import sample_epsilons
+from scenarios.audit_view import Effort, Views, proven_epsilon, victim_of
+from scenarios.auditing import audit
+from scenarios.judging import auc_with_interval, mean_with_interval, membership, rate_at
+from scenarios.loading import load
+from scenarios.problems import Builder
+from scenarios.sweep import plan
+
+BASE = """
+name: audited
+data: digits
+model: {kind: mlp, hidden: [16]}
+partition: {kind: pathological, classes_per_client: 2}
+clients: 10
+cohort: 5
+training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 2}
+exploration: {epochs: 1}
+seeds: [21]
+"""
+SMALL = Effort(shadows=8, federations=4, runs=240, samples=60, client_runs=40, most=100)
+
+
+def built(folder: Path, more: str) -> tuple[Cell, Trainer]:
+    path = folder / "audited.yaml"
+    path.write_text(BASE + more + ("" if "rounds:" in more else "rounds: 4\n"))
+    block = plan(load(str(path))).blocks[0]
+    builder = Builder()
+    trainer = builder.trainer(block.cells[0])
+    return builder.cell(block.cells[0], block.cells[0], torch.device(trainer.device)), trainer
+
+
+def attacked_samples(cell: Cell, trainer: Trainer) -> list[EmpiricalEpsilon]:
+    views = Views()
+    run_cells([cell], trainer, watch=views)
+    return sample_epsilons(cell, trainer, views, victim_of(cell, views), SMALL)
+
+
+class Buggy(Trainer):
+    """DP-SGD with a planted bug: clip and noise are not what the ledger was told."""
+
+    kind = "stacked"
+
+    def __init__(self, inner: Trainer, clip: float, noise: float) -> None:
+        super().__init__("buggy", inner.device)
+        self.inner, self.clip, self.noise = inner, clip, noise
+
+    def train(
+        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+    ) -> Trained:
+        wrong = []
+        for job in jobs:
+            assert job.private is not None
+            steps = replace(
+                job.private,
+                clip=job.private.clip * self.clip,
+                noise_multiplier=job.private.noise_multiplier * self.noise,
+            )
+            wrong.append(replace(job, private=steps))
+        return self.inner.train(module, layout, x, wrong, schedule)
+
+    def _train(
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+    ) -> tuple[Tensor, Tensor]:
+        raise AssertionError
+
+
+PRIVATE = "algorithm: autoflip\nprivacy: {kind: sample_level, clip: 1.0, target_epsilon: 1}\n"
+
+
+def test_dp_sgd_holds(tmp_path: Path) -> None:
+    cell, trainer = built(tmp_path, PRIVATE)
+    found = attacked_samples(cell, trainer)
+    assert [bound.method for bound in found] == ["one run", "Clopper-Pearson"]
+    assert all(bound.proven is not None and bound.lower <= bound.proven and not bound.violated for bound in found)
+
+
+@pytest.mark.parametrize(("clip", "noise"), [(1.0, 0.0), (30.0, 1 / 30)], ids=["noise forgotten", "wrong sensitivity"])
+def test_planted_bugs_of_dp_sgd_are_found(tmp_path: Path, clip: float, noise: float) -> None:
+    cell, trainer = built(tmp_path, PRIVATE)
+    found = attacked_samples(cell, Buggy(trainer, clip, noise))
+    assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
+
+
+CENTRAL = "algorithm: fedavg\nsampling: poisson\nprivacy: {kind: client_level, clip: 1.0, target_epsilon: 1}\n"
+FIXED = "algorithm: fedavg\nprivacy: {kind: client_level, clip: 1.0, noise_multiplier: 3}\n"
+DISTRIBUTED = "algorithm: autoflip\nprivacy: {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 4}\n"
+ADAPTIVE = "algorithm: fedavg\nprivacy: {kind: client_level, clip: {start: 0.5}, noise_multiplier: 1}\n"
+
+
+@pytest.mark.parametrize("mode", [CENTRAL, FIXED, DISTRIBUTED, ADAPTIVE])
+def test_client_level_holds(tmp_path: Path, mode: str) -> None:
+    cell, _ = built(tmp_path, mode)
+    found = client_epsilons(cell, SMALL)
+    assert found, "something is proven, so something is audited"
+    for bound in found:
+        assert bound.proven is not None
+        assert 0 <= bound.lower <= bound.proven
+
+
+class LongRows(ClientLevel):
+    """Clips to 20 times the norm that the noise is scaled by."""
+
+    def send(self, state: ClipState, updates: Tensor, view: PrivacyView) -> Tensor:
+        return super().send(
+            ClipState(state.clip * 20), updates, replace(view, noise_multiplier=view.noise_multiplier / 20)
+        )
+
+
+class Silent(ClientLevel):
+    """Forgets the noise, wherever it belongs."""
+
+    def explore(self, deviations: Tensor, view: PrivacyView) -> Tensor:
+        return super().explore(deviations, replace(view, noise_multiplier=0.0))
+
+    def send(self, state: ClipState, updates: Tensor, view: PrivacyView) -> Tensor:
+        return super().send(state, updates, replace(view, noise_multiplier=0.0))
+
+    def publish(self, state: ClipState, delta: Tensor, updates: Tensor, view: PrivacyView) -> tuple[Tensor, ClipState]:
+        return super().publish(state, delta, updates, replace(view, noise_multiplier=0.0))
+
+
+@pytest.mark.parametrize("mode", [CENTRAL, DISTRIBUTED])
+@pytest.mark.parametrize("bug", [LongRows, Silent])
+def test_planted_bugs_of_client_level_are_found(tmp_path: Path, mode: str, bug: type[ClientLevel]) -> None:
+    cell, _ = built(tmp_path, mode.replace("noise_multiplier: 4", "noise_multiplier: 30") + "rounds: 8\n")
+    right = cell.protocol.client_level
+    assert isinstance(right, ClientLevel)
+    wrong = cell.protocol.model_copy(update={"privacy": bug.model_validate(right.model_dump())})
+    found = client_epsilons(replace(cell, protocol=wrong), SMALL)
+    assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
+
+
+def test_a_release_that_nobody_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger forgets the exploration and all rounds but the first."""
+    cell, _ = built(tmp_path, DISTRIBUTED.replace("noise_multiplier: 4", "noise_multiplier: 2.5"))
+    assert not any(bound.violated for bound in client_epsilons(cell, SMALL))
+    counted = audit_clients.schedule_of
+
+    def forgetful(cell: Cell) -> Any:
+        whole = counted(cell)
+        rounds = (tuple(range(10)), *(() for _ in whole.rounds[1:]))
+        return replace(
+            whole, rounds=rounds, explorers=(), noise_multipliers=tuple(9 * n for n in whole.noise_multipliers)
+        )
+
+    monkeypatch.setattr("scenarios.audit_view.schedule_of", forgetful)
+    assert any(bound.violated for bound in client_epsilons(cell, SMALL))
+
+
+def test_whole_audit_without_privacy(tmp_path: Path) -> None:
+    cell, trainer = built(tmp_path, "algorithm: autoflip\n")
+    told: list[str] = []
+    found = audit(cell, trainer, "audited", SMALL, told.append)
+    assert found.privacy is None
+    assert not found.violated
+    assert all(bound.proven is None for bound in found.empirical)
+    views = {look.view: look for look in found.labels}
+    assert views["plain"].accuracy.low > 0.9 > views["plain"].chance, "the leak is there when nothing protects"
+    assert views["securely summed"].accuracy.low < views["securely summed"].chance + 0.05
+    assert len(found.membership) == 4
+    assert len(told) >= 4
+    assert AuditRecord.model_validate_json(found.model_dump_json()) == found
+    again = audit(cell, trainer, "audited", SMALL)
+    assert again.model_dump_json() == found.model_dump_json(), "an audit repeats bit for bit"
+
+
+def test_noise_protects_labels_at_client_level(tmp_path: Path) -> None:
+    cell, trainer = built(tmp_path, DISTRIBUTED)
+    looks = {look.view: look for look in audit(cell, trainer, "audited", SMALL).labels}
+    assert looks["plain"].accuracy.value > 0.9
+    assert looks["as sent"].accuracy.value < 0.6
+
+
+def test_no_honest_client_is_a_clear_error(tmp_path: Path) -> None:
+    cell, trainer = built(tmp_path, "attack: {kind: label_flip, share: 1.0, scope: 1.0}\n")
+    with pytest.raises(InputError, match="no honest client with at least 8 samples"):
+        audit(cell, trainer, "audited", SMALL)
+
+
+def test_nothing_is_proven_without_privacy(tmp_path: Path) -> None:
+    cell, _ = built(tmp_path, "")
+    assert proven_epsilon(cell, "server", None) is None
+
+
+def test_judge_by_hand() -> None:
+    truth = np.array([True] * 4 + [False] * 100)
+    scores = np.r_[[9.0, 8.0, 0.5, -1.0], np.linspace(-0.99, 0.99, 100)]
+    assert rate_at(truth, scores, 0.01).value == 0.5
+    assert rate_at(truth, scores, 0.0).value == 0.5
+    assert rate_at(truth, scores, 1.0).value == 1.0
+    rng = np.random.default_rng(0)
+    by_pairs = np.mean([[(a > b) + 0.5 * (a == b) for b in scores[4:]] for a in scores[:4]])
+    area = auc_with_interval(truth, scores, rng)
+    assert area.value == pytest.approx(by_pairs)
+    assert area.low <= area.value <= area.high
+    result = membership("loss threshold", "model", truth, scores, rng)
+    assert (result.members, result.others) == (4, 100)
+    assert result.roc[0] == (0.0, 0.0)
+    assert result.roc[-1] == (1.0, 1.0)
+    assert mean_with_interval([0.2, 0.4, 0.6]).value == pytest.approx(0.4)
+    assert mean_with_interval([0.4]).low == 0.0
+
+
+def test_coverage_of_the_area() -> None:
+    """Two normal populations: the area is known, and the interval covers it about as often as it says."""
+    from scipy.stats import norm
+
+    rng, truth = np.random.default_rng(5), np.arange(120) < 60
+    known, hits = norm.cdf(1 / 2**0.5), 0
+    for _ in range(60):
+        area = auc_with_interval(truth, rng.normal(truth.astype(float)), rng)
+        hits += area.low <= known <= area.high
+    assert hits >= 51, "95 % of 60 is 57; fewer than 51 has a chance below 1 %"
