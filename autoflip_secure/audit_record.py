@@ -70,6 +70,9 @@ class AuditRecord(_Record):
     algorithm: str
     seed: int
     versions: dict[str, str]
+    effort: dict[str, int]  # how hard attackers tried
+    attack: dict[str, Any]  # of the bad clients
+    protection: dict[str, Any]  # the scenario's privacy settings
     final_accuracy: float
     privacy: PrivacyRecord | None
     membership: list[MembershipResult]

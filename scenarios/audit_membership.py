@@ -17,7 +17,7 @@ from autoflip_secure.federation import Watcher, run_cells
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from scenarios.audit_view import Effort, Views, confidences, halves, job_of, with_clients
+from scenarios.audit_view import Effort, Views, as_sent, confidences, halves, job_of, with_clients
 from scenarios.judging import membership
 
 _APART = 7919  # seeds of shadow federations
@@ -42,7 +42,7 @@ def against_update(cell: Cell, trainer: Trainer, views: Views, victim: int, effo
         for number, half in enumerate(included)
     ]
     trained = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training)
-    shadows = confidences(cell, before.weights + trained.updates, x[pool], y[pool]).cpu()
+    shadows = confidences(cell, before.weights + as_sent(cell, before, trained.updates, 5), x[pool], y[pool]).cpu()
     phi = confidences(cell, (before.weights + update)[None], x[pool], y[pool])[0].cpu()
     rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 1), f"update of client {victim}"
     return [

@@ -26,6 +26,7 @@ from scenarios.audit_view import (
     DELTA,
     Effort,
     Views,
+    as_sent,
     bound,
     by_one_run,
     confidences,
@@ -77,7 +78,8 @@ def _one_training(cell: Cell, trainer: Trainer, views: Views, victim: int, effor
     jobs = [replace(with_it, address=(*job.address, 2, run)) for run in range(half)]
     jobs += [replace(job, address=(*job.address, 3, run)) for run in range(half)]
     updates = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training).updates
-    scores = confidences(cell, before.weights + updates, image, label)[:, 0].cpu()
+    sent = as_sent(cell, before, updates, 6)
+    scores = confidences(cell, before.weights + sent, image, label)[:, 0].cpu()
     what = f"one bright noise image among the samples of client {victim}, one local training"
     lower = _over_runs(scores[:half], scores[half:])
     return bound("Clopper-Pearson", "sample", what, 2 * half, lower, _proven_steps(job, cell))

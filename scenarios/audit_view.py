@@ -16,8 +16,9 @@ from autoflip_secure.cell import Cell
 from autoflip_secure.clients import client_jobs
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation import Watcher
-from autoflip_secure.interfaces import ClientJob
+from autoflip_secure.interfaces import ClientJob, PrivacyView
 from autoflip_secure.privacy_record import Observer
+from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training.evaluation import class_outputs
 from defenses.privacy_ledger import guarantee, schedule_of
@@ -79,6 +80,24 @@ def victim_of(cell: Cell, views: Views) -> int:
 def job_of(cell: Cell, before: ServerState, client: int) -> ClientJob:
     """The client's local training in the round after ``before``."""
     return client_jobs(cell, before.weights, before.mask, torch.tensor([client]), before.round + 1)[0]
+
+
+def as_sent(cell: Cell, before: ServerState, updates: Tensor, *address: int) -> Tensor:
+    """Honest updates (rows, params) as they leave a client at client level: clipped, and noised where clients noise."""
+    mechanism = cell.protocol.client_level
+    if mechanism is None:
+        return updates
+    count = len(updates)
+    view = PrivacyView(
+        round=before.round + 1,
+        honest=torch.ones(count, dtype=torch.bool, device=updates.device),
+        active=before.mask & cell.problem.layout.trainable.to(before.mask.device),
+        expected=float(cell.protocol.cohort),
+        noise_multiplier=cell.noise_multipliers[0],
+        generators=[generator(cell.seed, Purpose.AUDIT, *address, row) for row in range(count)],
+        server=generator(cell.seed, Purpose.AUDIT, *address, count),
+    )
+    return mechanism.send(before.privacy, updates, view)
 
 
 def confidences(cell: Cell, vectors: Tensor, samples: Tensor, labels: Tensor) -> Tensor:

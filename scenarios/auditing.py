@@ -6,6 +6,7 @@ Attacks live in ``attacks/`` and know nothing of the truth; here they get what a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.cell import Cell
@@ -67,6 +68,9 @@ def audit(
         algorithm=cell.algorithm,
         seed=cell.seed,
         versions=versions(),
+        effort=asdict(effort),
+        attack=cell.config["attack"],
+        protection=cell.config["privacy"],
         final_accuracy=record.final_accuracy,
         privacy=ledger(cell),
         membership=found,

@@ -1,0 +1,189 @@
+"""Figures of an audit: bounds from above and below, membership ROC, label inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from autoflip_secure.audit_record import AuditRecord
+from reports.labels import attack_label, is_clean, pretty, shorten
+from reports.privacy_words import epsilon_text, protection
+from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
+
+_SHOWN = 10  # settings in one figure; more are in its table
+_RED = "#c1272d"
+_FEWEST = 1e-3  # false positive rate at the left end of a ROC
+_LOOKS = {"plain": "#7d848d", "as sent": "#0173b2", "securely summed": "#029e73"}
+
+
+def setting(record: AuditRecord) -> str:
+    """What a record is called in figures and tables."""
+    attack = "" if is_clean(record.attack) else f", {attack_label(record.attack)}"
+    return f"{pretty(record.algorithm)} · {protection(record.protection)}{attack}"
+
+
+def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:
+    """(name, record), with a number where names repeat."""
+    found: list[tuple[str, AuditRecord]] = []
+    for record in records:
+        name = setting(record)
+        same = sum(other == name or other.startswith(f"{name} (") for other, _ in found)
+        found.append((f"{name} ({same + 1})" if same else name, record))
+    return found
+
+
+def _left_out(count: int) -> list[str]:
+    return [f"{count - _SHOWN} settings more are in the table."] if count > _SHOWN else []
+
+
+def bounds(records: Sequence[AuditRecord]) -> Picture | None:
+    """For each audited mechanism the proven epsilon as a bar, what attackers showed as a dot in it."""
+    rows: list[tuple[str, Any]] = []
+    for name, record in named(records):
+        rows += [(name, bound) for bound in record.empirical]
+    if not rows:
+        return None
+    shown = [(name, bound) for name, bound in rows if name in {n for n, _ in named(records)[:_SHOWN]}]
+    figure, axes = panels(1, 1, height=0.34 * len(shown) + 0.9)
+    ax: Axes = axes[0, 0]
+    ax.set_xscale("symlog", linthresh=1.0)
+    top = max(2.0, *(b.lower for _, b in shown), *(b.proven or 0.0 for _, b in shown)) * 2.2
+    for place, (_, bound) in enumerate(shown):
+        if bound.proven is not None:
+            ax.barh(place, bound.proven, height=0.56, color="#0173b2", alpha=0.28, linewidth=0)
+            ax.plot([bound.proven] * 2, [place - 0.28, place + 0.28], color="#0173b2", lw=2)
+        colour = _RED if bound.violated else INK
+        ax.plot([0, bound.lower], [place, place], color=colour, lw=1.2)
+        ax.plot([bound.lower], [place], marker="o", ms=5.5, color=colour)
+        upper = "nothing proven" if bound.proven is None else f"≤ {epsilon_text(bound.proven)} proven"
+        words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
+        ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
+                color=colour if bound.violated else MUTED)  # fmt: skip
+    ax.set_yticks(range(len(shown)), [shorten(f"{name}: {b.unit}, {b.method}", 78) for name, b in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlim(0, top)
+    ticks = [t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= top]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.xaxis.minorticks_off()
+    ax.grid(axis="x")
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("epsilon (linear up to 1, then logarithmic)")
+    columns = ["setting", "unit", "method", "what", "trials", "delta", "confidence", "lower", "proven", "violated"]
+    table = [
+        [n, b.unit, b.method, b.what, b.trials, b.delta, b.confidence, b.lower, b.proven, b.violated] for n, b in rows
+    ]
+    caption = (
+        "Bars end at the epsilon that is proven; dots stand at the lower bound that an attack showed at the same delta "
+        "with 95 % confidence. A dot beyond the end of its bar means that noise, sensitivity or accounting is wrong."
+    )
+    worst = max(shown, key=lambda row: row[1].lower)
+    alt = f"{len(shown)} audited mechanisms; the largest lower bound is {worst[1].lower:.2f} ({worst[0]})."
+    return finish(
+        figure, "bounds", "Proven and shown", caption, alt, Table(columns, table), _left_out(len(named(records)))
+    )
+
+
+def membership(records: Sequence[AuditRecord]) -> Picture | None:
+    """ROC of LiRA (else of the loss threshold) on logarithmic axes: a panel for the update, one for the model."""
+    pairs = named(records)
+    views = ["update of one client", "final global model"]
+    lines: list[tuple[str, str, Any]] = []
+    for name, record in pairs[:_SHOWN]:
+        for view in views:
+            found = [m for m in record.membership if (m.view == view) == (view == views[1])]
+            best = next((m for m in found if m.attack == "LiRA"), found[0] if found else None)
+            if best is not None:
+                lines.append((view, name, best))
+    if not lines:
+        return None
+    names = list(dict.fromkeys(name for _, name, _ in lines))
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names)).as_hex(), strict=True))
+    figure, axes = panels(1, 2, height=3.5, wide=True)
+    for ax, view in zip(axes.flat, views, strict=True):
+        grid = np.geomspace(_FEWEST, 1, 50)
+        ax.plot(grid, grid, color=RULE, lw=1.2)
+        for _, name, result in (line for line in lines if line[0] == view):
+            false_positive = np.array([point[0] for point in result.roc])
+            true_positive = np.array([point[1] for point in result.roc])
+            ax.step(np.maximum(false_positive, _FEWEST), np.maximum(true_positive, _FEWEST), where="post",
+                    color=colours[name], lw=1.6)  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlim(_FEWEST, 1)
+        ax.set_ylim(_FEWEST, 1.1)
+        ticks = [0.001, 0.01, 0.1, 1.0]
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_ticks(ticks, ["0.1 %", "1 %", "10 %", "100 %"])
+        ax.minorticks_off()
+        ax.set_title(view)
+        ax.set_xlabel("others taken for members")
+    axes[0, 0].set_ylabel("members found")
+    handles = [Line2D([], [], color=colours[name], lw=2, label=shorten(name, 60)) for name in names]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(names) > 1 else 1, columnspacing=1.6)
+    columns = ["setting", "view", "attack", "members", "others", "AUC", "AUC low", "AUC high"]
+    columns += ["TPR at 1 % FPR", "low", "high", "TPR at 0.1 % FPR", "low ", "high "]
+    table: list[list[Any]] = []
+    for name, record in pairs:
+        for m in record.membership:
+            ends = [v for e in (m.auc, m.at_1_percent, m.at_01_percent) for v in (e.value, e.low, e.high)]
+            table.append([name, m.view, m.attack, m.members, m.others, *ends])
+    caption = (
+        "Membership inference: the share of members found against the share of others taken for members, on "
+        "logarithmic axes, because a few sure finds matter more than many vague ones. LiRA where shadow models could "
+        "be trained, else the loss threshold; the table has both. The grey diagonal is guessing."
+    )
+    top = max(lines, key=lambda line: line[2].auc.value)
+    alt = f"ROC curves of {len(lines)} attacks; the largest area is {top[2].auc.value:.2f} ({top[1]}, {top[0]})."
+    return finish(
+        figure, "membership", "Membership inference", caption, alt, Table(columns, table), _left_out(len(pairs))
+    )
+
+
+def labels(records: Sequence[AuditRecord]) -> Picture | None:
+    """Share of a client's classes that is guessed, for every view, beside chance."""
+    pairs = [(name, record) for name, record in named(records) if record.labels]
+    if not pairs:
+        return None
+    shown = pairs[:_SHOWN]
+    figure, axes = panels(1, 1, height=0.3 * sum(len(r.labels) + 0.6 for _, r in shown) + 0.8)
+    ax: Axes = axes[0, 0]
+    place, ticks = 0.0, []
+    for name, record in shown:
+        start = place
+        for look in record.labels:
+            ax.barh(place, look.accuracy.value, height=0.8, color=_LOOKS[look.view], linewidth=0)
+            ax.plot([look.accuracy.low, look.accuracy.high], [place, place], color=INK, lw=1)
+            ax.plot([look.chance] * 2, [place - 0.45, place + 0.45], color=_RED, lw=1.6)
+            place += 1
+        ticks.append(((start + place - 1) / 2, shorten(name, 60)))
+        place += 0.6
+    ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks])
+    ax.set_ylim(place - 0.9, -0.7)
+    ax.set_xlim(0, 1.02)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    ax.grid(axis="x")
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("share of a client's classes that is guessed")
+    looks = [look for look in _LOOKS if any(view.view == look for _, r in shown for view in r.labels)]
+    handles = [Line2D([], [], color=_LOOKS[look], lw=6, label=look, solid_capstyle="butt") for look in looks]
+    handles.append(Line2D([], [], color=_RED, lw=1.6, label="chance"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)
+    columns = ["setting", "view", "clients", "accuracy", "low", "high", "chance", "AUC"]
+    table = [
+        [n, v.view, v.clients, v.accuracy.value, v.accuracy.low, v.accuracy.high, v.chance, v.auc]
+        for n, r in pairs
+        for v in r.labels
+    ]
+    caption = (
+        "Which classes does a client own? A curious server guesses from the exploration: from plain deviations, from "
+        "what is really sent, and from the sum of all clients alone, which is what a secure sum leaves it. Lines are "
+        "95 % intervals over clients; red is chance."
+    )
+    best = max(((v.accuracy.value, n, v.view) for n, r in shown for v in r.labels), default=(0.0, "", ""))
+    alt = f"Label inference for {len(shown)} settings; the best guess is {100 * best[0]:.0f} % right ({best[2]})."
+    return finish(figure, "labels", "Label inference", caption, alt, Table(columns, table), _left_out(len(pairs)))

@@ -1,0 +1,87 @@
+"""The audits of a scenario: one per cell of its first seed, kept one by one.
+
+.. code-block:: text
+
+    runs/<name>-audit/
+      audits/<hash>.json   one AuditRecord each; what is there and fits is not attacked again
+      audit.html           the page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.errors import StoreError
+from autoflip_secure.recording import versions
+from scenarios.audit_view import Effort
+from scenarios.auditing import audit
+from scenarios.loading import CellSpec
+from scenarios.problems import Builder, check
+from scenarios.store import write_atomically
+from scenarios.sweep import Block, Plan
+
+Tell = Callable[[str], None]
+
+
+def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
+    """The cells that an audit attacks: all settings, each at the scenario's first seed."""
+    seeds = [spec.seed for spec in work.cells]
+    return [(block, spec) for block in work.blocks for spec in block.cells if spec.seed == seeds[0]]
+
+
+def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None = None) -> list[AuditRecord]:
+    """Audit every setting of a scenario; what an earlier call finished is read, not attacked again.
+
+    Args:
+        work: the scenario.
+        folder: of the results; made when absent.
+        tell: hears what is going on.
+        effort: how hard attackers try.
+
+    Raises:
+        InputError: a cell cannot be run or audited.
+        StoreError: the folder cannot be written.
+    """
+    effort, chosen = effort or Effort(), audited_cells(work)
+    check(work.blocks)
+    kept = folder / "audits"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder with --out") from error
+    torch.set_num_threads(1)
+    builder, found = Builder(), []
+    for number, (block, spec) in enumerate(chosen, start=1):
+        place = f"{number}/{len(chosen)} {spec.settings.algorithm.name}"
+        place += "".join(f", {path} = {_short(value)}" for path, value in spec.axes.items() if path != "algorithm")
+        path = kept / f"{spec.key}.json"
+        record = _finished(path, effort)
+        if record is None:
+            trainer = builder.trainer(block.cells[0])
+            cell = builder.cell(spec, block.cells[0], torch.device(trainer.device))
+            record = audit(cell, trainer, work.name, effort, lambda text, at=place: tell(f"{at}: {text}"))  # type: ignore[misc]
+            write_atomically(path, record.model_dump_json(indent=1))
+        else:
+            tell(f"{place}: from before")
+        found.append(record)
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _finished(path: Path, effort: Effort) -> AuditRecord | None:
+    """A whole audit of this cell by this software with this effort."""
+    try:
+        record = AuditRecord.model_validate_json(path.read_text("utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+    return record if record.versions == versions() and record.effort == asdict(effort) else None
