@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoflip_secure.privacy_record import PrivacyRecord
+from autoflip_secure.privacy_record import Observer, PrivacyRecord
 
 AUDIT_SCHEMA = 1
 
@@ -41,6 +41,7 @@ class EmpiricalEpsilon(_Record):
 
     method: str  # "one run", "Clopper-Pearson"
     unit: Literal["sample", "client"]
+    observer: Observer  # who attacks
     what: str  # what was attacked, in words
     trials: int  # canaries, or runs
     delta: float

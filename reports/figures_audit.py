@@ -64,7 +64,9 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
-    ax.set_yticks(range(len(shown)), [shorten(f"{name}: {b.unit}, {b.method}", 78) for name, b in shown])
+    ax.set_yticks(
+        range(len(shown)), [shorten(f"{name}: one {b.unit}, the {b.observer}, {b.method}", 84) for name, b in shown]
+    )
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, top)
     ticks = [t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= top]
@@ -73,9 +75,22 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("epsilon (linear up to 1, then logarithmic)")
-    columns = ["setting", "unit", "method", "what", "trials", "delta", "confidence", "lower", "proven", "violated"]
+    columns = [
+        "setting",
+        "unit",
+        "observer",
+        "method",
+        "what",
+        "trials",
+        "delta",
+        "confidence",
+        "lower",
+        "proven",
+        "violated",
+    ]
     table = [
-        [n, b.unit, b.method, b.what, b.trials, b.delta, b.confidence, b.lower, b.proven, b.violated] for n, b in rows
+        [n, b.unit, b.observer, b.method, b.what, b.trials, b.delta, b.confidence, b.lower, b.proven, b.violated]
+        for n, b in rows
     ]
     caption = (
         "Bars end at the epsilon that is proven; dots stand at the lower bound that an attack showed at the same delta "

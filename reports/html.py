@@ -20,11 +20,13 @@ from reports import labels, verdict
 from reports.claims import claims
 from reports.comparisons import Row, compare
 from reports.degradation import BREAKDOWN_MARGIN, degradations
+from reports.figures_privacy import ledgers
 from reports.files import write
 from reports.frames import parquet, tidy
 from reports.gaps import name_missing
 from reports.markdown import summary
 from reports.page import as_yaml, page
+from reports.privacy_words import MEANING, ledger_rows, proven
 from reports.sections import Section, sections
 from reports.study import Study, study
 from reports.style import Table
@@ -99,6 +101,7 @@ def render(
         rows=rows,
         statistics=statistics_table(rows, found.baseline),
         **_summaries(found),
+        **_privacy(found),
         sections=sections(found, rows),
         missing=name_missing(missing),
         missing_cells=len(missing),
@@ -153,6 +156,24 @@ def _summaries(found: Study) -> dict[str, Any]:
         "degradation_data": degradation_table(lines),
         "breakdown_margin": f"{100 * BREAKDOWN_MARGIN:g}",
     }
+
+
+def _privacy(found: Study) -> dict[str, Any]:
+    shown, more = ledgers(found)
+    entries = []
+    for name, record in shown:
+        assert record.privacy is not None
+        rows, left_out = ledger_rows(record.privacy)
+        entries.append(
+            {
+                "name": name,
+                "proven": [proven(guarantee) for guarantee in record.privacy.guarantees],
+                "rows": rows,
+                "left_out": left_out,
+                "notes": [labels.clean_text(note) for note in record.privacy.notes],
+            }
+        )
+    return {"ledgers": entries, "more_ledgers": more, "privacy_meaning": MEANING}
 
 
 def _hundred(interval: Any) -> list[float | None]:

@@ -34,19 +34,21 @@ def protection(privacy: Mapping[str, Any] | None) -> str:
     """What a privacy setting is called.
 
     >>> protection({"kind": "sample_level", "clip": 1.0, "target_epsilon": 4.0})
-    'samples, ε ≤ 4'
+    'single samples, ε ≤ 4'
     >>> protection({"kind": "client_level", "noise": "distributed", "noise_multiplier": 2.0})
-    'clients, each adds noise, σ 2'
+    'whole clients, each adds noise, σ 2'
     >>> protection({"kind": "none"})
     'no privacy'
     """
     if not privacy or privacy.get("kind") in (None, "none"):
         return NO_PRIVACY
     kind = str(privacy["kind"])
-    who = {"sample_level": "samples", "client_level": "clients"}.get(kind, clean_text(kind).replace("_", " "))
+    who = {"sample_level": "single samples", "client_level": "whole clients"}.get(
+        kind, clean_text(kind).replace("_", " ")
+    )
     words = [who]
     if kind == "client_level":
-        words.append("each adds noise" if privacy.get("noise") == "distributed" else "the server adds noise")
+        words.append("each adds noise" if privacy.get("noise") == "distributed" else "server adds noise")
     if privacy.get("target_epsilon") is not None:
         words.append(f"ε ≤ {number(privacy['target_epsilon'])}")
     elif privacy.get("noise_multiplier") is not None:

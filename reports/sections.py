@@ -11,11 +11,13 @@ from reports import (
     figures_costs,
     figures_defence,
     figures_degradation,
+    figures_privacy,
     figures_pruning,
     figures_rounds,
     figures_sensitivity,
 )
 from reports.comparisons import Row
+from reports.privacy_groups import is_private
 from reports.study import Study
 from reports.style import Palette, Picture, drawing
 
@@ -75,6 +77,19 @@ def sections(study: Study, rows: Sequence[Row]) -> list[Section]:
                 lambda: figures_costs.against_bytes(study, palette),
                 lambda: figures_costs.against_operations(study, palette),
             ],
+        ),
+        (
+            "privacy",
+            "What privacy costs",
+            [
+                lambda: figures_privacy.utility(study, palette),
+                lambda: figures_privacy.detection(study, palette),
+                lambda: figures_privacy.robustness(study, palette),
+                lambda: figures_privacy.costs(study),
+                lambda: figures_privacy.over_rounds(study),
+            ]
+            if is_private(study)
+            else [],
         ),
     ]
     return draw(plan)

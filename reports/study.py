@@ -16,6 +16,7 @@ import pandas as pd
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from reports import labels
+from reports.privacy_words import NO_PRIVACY, protection
 
 BASELINE = "fedavg"
 HEADLINE = ("autoflip", "autoflip_plus")  # whose verdict opens the report, when they were run
@@ -174,14 +175,23 @@ def _variant(record: RunRecord) -> dict[str, Any]:
 
 
 def _facet_labels(facets: list[dict[str, Any]]) -> dict[str, str]:
-    rest = labels.varying({k: v for k, v in f.items() if k != "partition"} for f in facets)
+    named = ("partition", "privacy")
+    rest = labels.varying({k: v for k, v in f.items() if k not in named} for f in facets)
+    private = len({labels.canonical(f.get("privacy")) for f in facets}) > 1
+    distinct = {labels.canonical(f): f for f in facets}
 
     def describe(facet: dict[str, Any]) -> str:
         flat = labels.leaves(facet)
         words = [labels.partition_label(facet.get("partition") or {})]
+        words += [protection(facet.get("privacy"))] if private else []
         words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
         return " · ".join(words)
 
+    for follower in ("sampling", "cohort"):  # often they follow from what else varies; then nothing is said of them
+        if follower in rest and len({describe(f) for f in distinct.values()}) == len(distinct):
+            rest.remove(follower)
+            if len({describe(f) for f in distinct.values()}) < len(distinct):
+                rest.append(follower)
     return labels.label_all(facets, describe)
 
 
@@ -199,6 +209,7 @@ def _facet_order(facet: dict[str, Any]) -> tuple[Any, ...]:
         rank,
         -float(partition.get("alpha") or 0),
         _natural(partition),
+        protection(facet.get("privacy")) != NO_PRIVACY,
         _natural({k: v for k, v in facet.items() if k != "partition"}),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import labels
+from reports import labels, privacy_groups
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
 from reports.study import Study
@@ -29,7 +29,7 @@ class Opening:
     headline: str
     question: str  # as the scenario puts it; may be empty
     asked: str  # what was run to answer it
-    answer: list[str]  # two sentences: under attack, without attack
+    answer: list[str]  # under attack, without attack, and what privacy costs
     caveats: list[str]
     standings: list[Standing]
 
@@ -40,7 +40,7 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
     heads = [s for s in table if s.algorithm in study.headline]
     base = next((s for s in table if s.algorithm == study.baseline), None)
     caveats = [_bound(text) for text in _caveats(study, table, missing)]
-    answer = [_bound(text) for text in _answer(heads, base)]
+    answer = [_bound(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
     return Opening(
         _headline(study, heads),
         labels.clean_text(scenario.get("question") or ""),

@@ -115,7 +115,7 @@ def client_epsilons(cell: Cell, effort: Effort) -> list[EmpiricalEpsilon]:
             heard = (~cell.bad_clients).nonzero().squeeze(1)
             what = f"canary clients, everything that the {observer} sees in {len(scores)} runs"
             values, truth = scores[:, heard].flatten(), thrown[:, heard].flatten()
-            found.append(by_one_run("client", what, values, truth, proven_epsilon(cell, observer, None)))
+            found.append(by_one_run("client", observer, what, values, truth, proven_epsilon(cell, observer, None)))
     return found
 
 

@@ -64,7 +64,7 @@ def _whole_run(cell: Cell, trainer: Trainer, victim: int, effort: Effort) -> Emp
     mechanism = cell.protocol.mechanism
     claimed = mechanism is not None and mechanism.unit == "sample"
     proven = proven_epsilon(trial, "server", victim) if claimed else None
-    return by_one_run("sample", what, raised.sum(0).cpu(), included, proven)
+    return by_one_run("sample", "server", what, raised.sum(0).cpu(), included, proven)
 
 
 def _one_training(cell: Cell, trainer: Trainer, views: Views, victim: int, effort: Effort) -> EmpiricalEpsilon:
@@ -82,7 +82,7 @@ def _one_training(cell: Cell, trainer: Trainer, views: Views, victim: int, effor
     scores = confidences(cell, before.weights + sent, image, label)[:, 0].cpu()
     what = f"one bright noise image among the samples of client {victim}, one local training"
     lower = _over_runs(scores[:half], scores[half:])
-    return bound("Clopper-Pearson", "sample", what, 2 * half, lower, _proven_steps(job, cell))
+    return bound("Clopper-Pearson", "sample", "server", what, 2 * half, lower, _proven_steps(job, cell))
 
 
 def _over_runs(inside: Tensor, outside: Tensor) -> float:

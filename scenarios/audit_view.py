@@ -123,6 +123,7 @@ def proven_epsilon(cell: Cell, observer: Observer, client: int | None) -> float 
 def bound(
     method: Literal["one run", "Clopper-Pearson"],
     unit: Literal["sample", "client"],
+    observer: Observer,
     what: str,
     trials: int,
     lower: float,
@@ -132,6 +133,7 @@ def bound(
     return EmpiricalEpsilon(
         method=method,
         unit=unit,
+        observer=observer,
         what=what,
         trials=trials,
         delta=DELTA,
@@ -143,13 +145,18 @@ def bound(
 
 
 def by_one_run(
-    unit: Literal["sample", "client"], what: str, scores: Tensor, included: Tensor, proven: float | None
+    unit: Literal["sample", "client"],
+    observer: Observer,
+    what: str,
+    scores: Tensor,
+    included: Tensor,
+    proven: float | None,
 ) -> EmpiricalEpsilon:
     """Bound from many coins of one mechanism (Steinke, Nasr and Jagielski 2023): the extreme scores are guessed."""
     count = len(scores)
     guesses, right = guess(scores, included, max(1, round(GUESSED * count / 2)))
     lower = one_run(count, guesses, right, DELTA, CONFIDENCE)
-    return bound("one run", unit, f"{what} ({right} of {guesses} guesses right)", count, lower, proven)
+    return bound("one run", unit, observer, f"{what} ({right} of {guesses} guesses right)", count, lower, proven)
 
 
 def halves(rows: int, samples: int, source: torch.Generator) -> Tensor:
