@@ -1,0 +1,230 @@
+"""``autoflip-secure audit`` and the privacy part of a report, from scenario files to pages in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.record import RunRecord
+from reports.audit_page import headline, render_audit, sentences
+from reports.html import render
+from scenarios.audits import audited_cells
+from scenarios.loading import load
+from scenarios.sweep import plan
+
+ROOT = Path(__file__).parents[1]
+TINY = """
+name: tiny
+question: What <b>leaks</b>?
+data: {kind: digits, train_samples: 400, test_samples: 200}
+model: {kind: mlp, hidden: [8]}
+partition: {kind: pathological, classes_per_client: 2}
+clients: 6
+cohort: 3
+rounds: 3
+training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 1}
+exploration: {epochs: 1}
+seeds: [21, 22]
+sweep:
+  - product: {algorithm: [fedavg, autoflip]}
+  - product:
+      algorithm: [fedavg, autoflip]
+      privacy:
+        - {kind: sample_level, clip: 1.0, target_epsilon: 3}
+        - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}
+"""
+
+
+def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "autoflip_secure", *map(str, arguments)], cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("audits")
+    (found / "tiny.yaml").write_text(TINY)
+    short = TINY[: TINY.index("sweep:")] + (
+        "sweep:\n  product:\n    privacy:\n      - {kind: sample_level, clip: 1.0, target_epsilon: 3}\n"
+        "      - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}\n"
+    )
+    (found / "short.yaml").write_text(short)
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> subprocess.CompletedProcess[str]:
+    return command("audit", "short.yaml", "--json", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def records(done: subprocess.CompletedProcess[str]) -> list[AuditRecord]:
+    return [AuditRecord.model_validate(entry) for entry in json.loads(done.stdout)["audits"]]
+
+
+def test_an_audit_says_what_was_released_proven_and_achieved(
+    done: subprocess.CompletedProcess[str], folder: Path, records: list[AuditRecord]
+) -> None:
+    assert done.returncode == 0, done.stderr
+    assert [record.protection["kind"] for record in records] == ["sample_level", "client_level"]
+    assert {record.seed for record in records} == {21}, "the first seed"
+    for record in records:
+        assert record.privacy is not None
+        assert record.privacy.epsilon("server") is not None
+        assert min(len(record.empirical), len(record.membership), len(record.labels)) > 0
+        assert not record.violated
+    assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
+    assert "1/2 autoflip" in done.stderr, "progress"
+    page = (folder / "runs/tiny-audit/audit.html").read_text()
+    assert "No attacker showed more than is proven" in page
+    assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
+    assert "<b>leaks" not in page
+
+
+def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    again = command("audit", "short.yaml", "--json", folder=folder)
+    assert again.returncode == 0
+    assert again.stderr.count("from before") == 2
+    assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
+
+
+def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """A finished audit that found more than is proven: exit code 1, and the page opens with it."""
+    shutil.copytree(folder / "runs/tiny-audit", folder / "broken")
+    path = sorted((folder / "broken/audits").iterdir())[0]
+    record = json.loads(path.read_text())
+    bound = next(b for b in record["empirical"] if b["proven"] is not None)
+    bound.update(lower=bound["proven"] + 1, violated=True)
+    path.write_text(json.dumps(record))
+    found = command("audit", "short.yaml", "--out", "broken", folder=folder)
+    assert found.returncode == 1
+    assert found.stdout.startswith("Violated: an attacker showed epsilon of at least")
+    page = (folder / "broken/audit.html").read_text()
+    assert re.search(r'<h1 id="verdict-title">Violated', page)
+    assert "The audit fails." in page
+
+
+def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_path: Path, folder: Path) -> None:
+    from dataclasses import asdict
+
+    from scenarios.audit_view import Effort
+    from scenarios.audits import _finished
+
+    effort = Effort()
+    path = tmp_path / "one.json"
+    path.write_text(records[0].model_dump_json())
+    assert _finished(path, effort) == records[0]
+    assert asdict(effort) == records[0].effort
+    for text in (
+        "{",
+        records[0].model_copy(update={"versions": {"torch": "0"}}).model_dump_json(),
+        records[0].model_copy(update={"effort": {"runs": 1}}).model_dump_json(),
+    ):
+        path.write_text(text)
+        assert _finished(path, effort) is None
+    path.write_bytes(b"\xff\xfe")
+    assert _finished(path, effort) is None
+    assert _finished(tmp_path / "none.json", effort) is None
+
+
+def test_bad_input_is_one_sentence(folder: Path) -> None:
+    for arguments, words in (
+        (("audit", "nowhere.yaml"), "nowhere.yaml"),
+        (("audit", "short.yaml", "--set", "attack={kind: label_flip, share: 1, scope: 1}"), "no honest client"),
+        (("audit", "short.yaml", "--set", "rounds=-1"), "rounds"),
+    ):
+        found = command(*arguments, "--out", "other", folder=folder)
+        assert found.returncode == 2, found.stdout
+        assert words in found.stderr
+        assert "Traceback" not in found.stderr
+
+
+def test_every_setting_is_audited_once() -> None:
+    work = plan(load("privacy_cost"))
+    assert len(audited_cells(work)) * 5 == len(work.cells)
+    assert len(audited_cells(plan(load("audit_demo")))) == 5
+
+
+def test_words_of_an_audit(records: list[AuditRecord]) -> None:
+    assert headline(records) == "No attacker showed more than is proven"
+    bare = records[0].model_copy(
+        update={"empirical": [b.model_copy(update={"proven": None}) for b in records[0].empirical], "privacy": None}
+    )
+    assert headline([bare]).startswith("Nothing is proven")
+    assert "nothing is proven" in sentences([bare])[1]
+    twice = render_audit([bare, bare], {"name": "x"})
+    assert "(2)" in twice, "settings of one name stay apart"
+
+
+@pytest.fixture(scope="module")
+def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
+    done = command("sweep", "tiny.yaml", "--out", "swept", folder=folder)
+    assert done.returncode == 0, done.stderr
+    found = [RunRecord.model_validate_json(p.read_text()) for p in sorted((folder / "swept/cells").glob("*.json"))]
+    return folder / "swept", found
+
+
+def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
+    page = (swept[0] / "report.html").read_text()
+    for slug in ("privacy-utility", "privacy-ledger", "privacy-rounds", "ledger"):
+        assert f'id="{slug}"' in page, slug
+    assert "What privacy costs (mean accuracy" in page
+    assert "single samples, ε ≤ 3" in page
+    assert "whole clients, each adds noise, σ 3" in page
+    assert "What privacy costs" in (swept[0] / "report.md").read_text()
+
+
+def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:
+    bare = [record for record in swept[1] if record.privacy is None]
+    page = render(bare, {"name": "bare"})
+    assert 'id="privacy-utility"' not in page
+    assert 'id="ledger"' not in page
+
+
+def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:
+    """Guarantees taken away: no number may stay anywhere."""
+    voided = []
+    for record in swept[1]:
+        if record.privacy is None:
+            continue
+        nothing = [
+            g.model_copy(update={"proven": False, "reason": "planted <reason>", "clients": [], "over_rounds": []})
+            for g in record.privacy.guarantees
+        ]
+        voided.append(record.model_copy(update={"privacy": record.privacy.model_copy(update={"guarantees": nothing})}))
+    page = render(voided, {"name": "void"})
+    assert "no guarantee: planted &lt;reason&gt;" in page
+    assert not re.search(r"ε ≤ [\d.]+ at δ", page)
+    assert 'id="privacy-rounds"' not in page
+    assert "none\nproven" not in page or "at ε" not in page
+
+
+def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, folder: Path) -> None:
+    chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for path, figures in ((folder / "runs/tiny-audit/audit.html", 3), (swept[0] / "report.html", 8)):
+            for width in (390, 1280):
+                errors: list[str] = []
+                page = browser.new_page(viewport={"width": width, "height": 900})
+                page.on("console", lambda m, to=errors: to.append(m.text) if m.type in ("error", "warning") else None)
+                page.on("pageerror", lambda e, to=errors: to.append(str(e)))
+                page.goto(path.as_uri())
+                assert page.locator("figure svg, figure img").count() >= figures
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+                assert not errors
+                page.close()
+        browser.close()
