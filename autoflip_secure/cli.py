@@ -118,7 +118,7 @@ def audit(
     """Attack a scenario's privacy: what was released, what is proven, what attackers achieved. Exit code 1: violated.
 
     Every setting is audited at the scenario's first seed, about ten seconds each on digits. The same command again
-    continues where it stopped.
+    continues where it stopped. Audits in the folder of a sweep are part of its report.
     """
     log: list[Path] = []
     with _exit_codes(log):
@@ -128,10 +128,11 @@ def audit(
         from scenarios.sweep import plan
 
         work = plan(load(scenario, overrides or []))
-        folder = out if out is not None else Path("runs") / f"{work.name}-audit"
+        folder = out if out is not None else Path("runs") / work.name
         log.append(folder)
         records = audit_scenario(work, folder, lambda text: print(text, file=sys.stderr, flush=True))
-        from reports.audit_page import sentences, write_audit
+        from reports.audit_page import write_audit
+        from reports.audit_words import sentences
 
         command = shlex.join(["autoflip-secure", *sys.argv[1:]])
         path = write_audit(records, work.written, folder / "audit.html", command=command)
@@ -314,10 +315,14 @@ def _report(
     command: str = "",
 ) -> Path:
     from reports.html import write_report
+    from scenarios.audits import finished_audits
 
     command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
     try:
-        return write_report(records, scenario, folder / "report.html", missing=missing, notes=notes, command=command)
+        return write_report(
+            records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
+            audits=finished_audits(folder, [record.cell for record in records]),
+        )  # fmt: skip
     except OSError as error:
         raise StoreError(
             f"{folder / 'report.html'}: cannot be written ({error.strerror or error}); all cells are kept, "

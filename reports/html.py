@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports import labels, verdict
+from reports.audit_words import headline
 from reports.claims import claims
 from reports.comparisons import Row, compare
 from reports.degradation import BREAKDOWN_MARGIN, degradations
@@ -26,7 +28,7 @@ from reports.frames import parquet, tidy
 from reports.gaps import name_missing
 from reports.markdown import summary
 from reports.page import as_yaml, page
-from reports.privacy_words import MEANING, ledger_rows, proven
+from reports.privacy_words import EVIDENCE, MEANING, ledger_rows, proven
 from reports.sections import Section, sections
 from reports.study import Study, study
 from reports.style import Table
@@ -44,6 +46,7 @@ def write_report(
     missing: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     command: str = "",
+    audits: Sequence[AuditRecord] = (),
 ) -> Path:
     """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
 
@@ -54,6 +57,7 @@ def write_report(
         missing: cells of the sweep that have no usable record: ``cell``, ``algorithm``, ``seed``, ``axes``, ``config``.
         notes: what the reader must know of the folder: what was left out, and why.
         command: what to type to run the sweep again.
+        audits: of its cells; they get a section of their own.
 
     Returns:
         ``path``.
@@ -62,7 +66,7 @@ def write_report(
         InputError: no record.
         StoreError: the folder cannot be written.
     """
-    text = render(records, scenario, missing=missing, notes=notes, command=command)
+    text = render(records, scenario, missing=missing, notes=notes, command=command, audits=audits)
     found = study(records)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
@@ -84,6 +88,7 @@ def render(
     missing: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     command: str = "",
+    audits: Sequence[AuditRecord] = (),
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`."""
     found = study(records)
@@ -102,7 +107,9 @@ def render(
         statistics=statistics_table(rows, found.baseline),
         **_summaries(found),
         **_privacy(found),
-        sections=sections(found, rows),
+        sections=sections(found, rows, audits),
+        audit_headline=headline(audits) if audits else "",
+        evidence=EVIDENCE,
         missing=name_missing(missing),
         missing_cells=len(missing),
         folder_notes=[labels.clean_text(note) for note in notes],

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from autoflip_secure.audit_record import AuditRecord
 from reports import (
     figures_architecture,
+    figures_audit,
     figures_conditions,
     figures_costs,
     figures_defence,
@@ -33,7 +35,7 @@ class Section:
     pictures: list[Picture]
 
 
-def sections(study: Study, rows: Sequence[Row]) -> list[Section]:
+def sections(study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = ()) -> list[Section]:
     """Draw every figure that the records have data for."""
     palette, comparisons = Palette(study), list(rows)
     plan: list[tuple[str, str, list[Maker]]] = [
@@ -89,6 +91,17 @@ def sections(study: Study, rows: Sequence[Row]) -> list[Section]:
                 lambda: figures_privacy.over_rounds(study),
             ]
             if is_private(study)
+            else [],
+        ),
+        (
+            "audit",
+            "What attackers achieved",
+            [
+                lambda: figures_audit.bounds(audits),
+                lambda: figures_audit.membership(audits),
+                lambda: figures_audit.labels(audits),
+            ]
+            if audits
             else [],
         ),
     ]

@@ -2,14 +2,14 @@
 
 .. code-block:: text
 
-    runs/<name>-audit/
+    runs/<name>/          may be the folder of a sweep
       audits/<hash>.json   one AuditRecord each; what is there and fits is not attacked again
       audit.html           the page
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -73,15 +73,25 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     return found
 
 
+def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:
+    """The audits in a results folder that belong to ``cells`` and can be read, in the order of the cells."""
+    found = [_read(folder / "audits" / f"{cell}.json") for cell in cells]
+    return [record for record in found if record is not None]
+
+
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _finished(path: Path, effort: Effort) -> AuditRecord | None:
-    """A whole audit of this cell by this software with this effort."""
+def _read(path: Path) -> AuditRecord | None:
     try:
-        record = AuditRecord.model_validate_json(path.read_text("utf-8"))
+        return AuditRecord.model_validate_json(path.read_text("utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    return record if record.versions == versions() and record.effort == asdict(effort) else None
+
+
+def _finished(path: Path, effort: Effort) -> AuditRecord | None:
+    """A whole audit of this cell by this software with this effort."""
+    record = _read(path)
+    return record if record and record.versions == versions() and record.effort == asdict(effort) else None

@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
-from reports.audit_page import headline, render_audit, sentences
+from reports.audit_page import render_audit
+from reports.audit_words import headline, sentences
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
@@ -86,7 +87,7 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
         assert not record.violated
     assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
     assert "1/2 autoflip" in done.stderr, "progress"
-    page = (folder / "runs/tiny-audit/audit.html").read_text()
+    page = (folder / "runs/tiny/audit.html").read_text()
     assert "No attacker showed more than is proven" in page
     assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
     assert "<b>leaks" not in page
@@ -101,7 +102,7 @@ def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folde
 
 def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     """A finished audit that found more than is proven: exit code 1, and the page opens with it."""
-    shutil.copytree(folder / "runs/tiny-audit", folder / "broken")
+    shutil.copytree(folder / "runs/tiny", folder / "broken")
     path = sorted((folder / "broken/audits").iterdir())[0]
     record = json.loads(path.read_text())
     bound = next(b for b in record["empirical"] if b["proven"] is not None)
@@ -185,6 +186,17 @@ def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
     assert "What privacy costs" in (swept[0] / "report.md").read_text()
 
 
+def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Path) -> None:
+    """The audit first, then the sweep into the same folder."""
+    swept = command("sweep", "short.yaml", folder=folder)
+    assert swept.returncode == 0, swept.stderr
+    page = (folder / "runs/tiny/report.html").read_text()
+    assert "What attackers achieved" in page
+    assert "No attacker showed more than is proven." in page
+    assert 'id="bounds"' in page
+    assert (folder / "runs/tiny/audit.html").exists()
+
+
 def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:
     bare = [record for record in swept[1] if record.privacy is None]
     page = render(bare, {"name": "bare"})
@@ -216,7 +228,7 @@ def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, 
         pytest.skip("no Chromium on the PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for path, figures in ((folder / "runs/tiny-audit/audit.html", 3), (swept[0] / "report.html", 8)):
+        for path, figures in ((folder / "runs/tiny/audit.html", 3), (swept[0] / "report.html", 8)):
             for width in (390, 1280):
                 errors: list[str] = []
                 page = browser.new_page(viewport={"width": width, "height": 900})
