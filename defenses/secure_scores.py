@@ -227,7 +227,7 @@ def _agreement(
     judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, norms.to(view.weights)[here])
     trust, delta = _step(updates, valid, judged.trust, judged.factors)
     after = aggregator.remember(state, judged, delta * view.layout.trainable.to(delta.device))
-    return Aggregate(delta.to(view.weights), trust, _spread(judged.scores, valid), after, fresh)
+    return Aggregate(delta, trust, _spread(judged.scores, valid), after, fresh)
 
 
 def _radial(
@@ -267,7 +267,7 @@ def _radial(
     judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, own, view.mask, view.layout)
     trust, delta = _step(updates, valid, judged.trust, judged.factors)
     statistics = {name: _spread(value, valid) for name, value in judged.statistics.items()}
-    return Aggregate(delta.to(view.weights), trust, _spread(judged.scores, valid), judged.state, statistics)
+    return Aggregate(delta, trust, _spread(judged.scores, valid), judged.state, statistics)
 
 
 def _spread(values: Tensor, valid: Tensor) -> Tensor:
@@ -278,10 +278,9 @@ def _spread(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _step(updates: SecretUpdates, valid: Tensor, trust: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Trust of all clients, and the one sum that is revealed, decoded in double."""
+    """Trust of all clients, and the one sum that is revealed: decoded in double, then as exact as the weights are."""
     weights = _spread((trust * factors).double().cpu() * 2.0**WEIGHT_BITS, valid).round().long()
     if int((weights > 0).sum()) < LEAST_CROWD:
-        nothing = torch.zeros(updates.rows.params, dtype=torch.float64)
-        return _spread(torch.zeros_like(trust), valid), nothing.to(trust.device)
-    total = updates.rows.total(weights)
-    return _spread(trust, valid), updates.points.decode(total) * 2.0**-WEIGHT_BITS
+        return _spread(torch.zeros_like(trust), valid), trust.new_zeros(updates.rows.params)
+    total = updates.points.decode(updates.rows.total(weights)) * 2.0**-WEIGHT_BITS
+    return _spread(trust, valid), total.to(trust)
