@@ -227,9 +227,7 @@ def digits() -> None:
         for width in widths:
             joined = [torch.cat(errors[width, n]) for n in names]
             rows.append([str(width), *(f"{float(e.mean()):.4f} / {float(e.quantile(0.99)):.4f}" for e in joined)])
-        title = (
-            f"Sketched against exact, `{name}`: digits, 2 splits, 5 seeds, 40 rounds, noise .05 on 20 %; mean / 99 %"
-        )
+        title = f"Sketched against exact, `{name}`: digits, both splits, 5 seeds, 20 rounds, noise .05; mean / 99 %"
         table(title, ["buckets a group", *names], rows)
 
 
