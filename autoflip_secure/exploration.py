@@ -8,6 +8,8 @@ r"""Phase 1: explorers train once from the initial weights, each on its own copy
     [a_k \ge \mathrm{med}(a) - 3 \max(1.4826\,\mathrm{MAD}(a), 0.05\,\mathrm{med}(a))]
 
 ``method: plain`` is the mean of d_k² (scaled to sum 1, so that it can evolve), which noisy explorers flatten.
+``method: linear`` is robust too and needs nothing but sums of rows, so that they can stay secret: see
+:mod:`autoflip_secure.linear_exploration`, on whose ring it is computed here too, bit for bit as on shares.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import Config, Exploration, Schedule
+from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.robust import TINY, cosine, mad, median_rows, quantile
+from autoflip_secure.secret_rows import LocalRows
 
 
 class ExplorationConfig(Config):
@@ -37,7 +41,19 @@ class ExplorationConfig(Config):
         default=None,
         description="learning rate of the explorers' plain SGD; null = the training's if that is SGD, else 0.1",
     )
-    method: Literal["robust", "plain"] = Field(default="robust", description="how deviations become energy")
+    method: Literal["robust", "plain", "linear"] = Field(
+        default="robust", description="how deviations become energy; linear is what secure sums allow"
+    )
+    reveal: Literal["scores", "sum"] = Field(
+        default="scores",
+        description="linear: what is learned of the explorers, two scores each, or nothing but the sum of all",
+    )
+
+    @model_validator(mode="after")
+    def _linear_only(self) -> ExplorationConfig:
+        if self.reveal == "sum" and self.method != "linear":
+            raise ValueError(f"reveal = 'sum' needs method = 'linear', not {self.method!r}; set both, or neither")
+        return self
 
     def schedule(self, training: Schedule, epochs: int | None = None) -> Schedule:
         """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""
@@ -69,6 +85,7 @@ def explore(
     deviations: Float[Tensor, "explorers params"],
     method: str,
     losses: list[list[float]],
+    reveal: str = "scores",
 ) -> Exploration:
     """The landscape energy D_0 from the explorers' deviations.
 
@@ -76,13 +93,20 @@ def explore(
         clients: ids of the explorers, (explorers,).
         samples: their numbers of samples, (explorers,).
         deviations: d_k = w_k - w_0, finite; without any, the landscape is flat.
-        method: ``robust`` or ``plain``.
+        method: ``robust``, ``plain`` or ``linear``.
         losses: training loss per explorer and epoch, kept for the record.
+        reveal: what ``linear`` may use.
     """
     history = tuple(tuple(row) for row in losses)
     if len(deviations) == 0:
         flat, nobody = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1]), samples
         return Exploration(clients, samples, deviations, flat, nobody, nobody.bool(), history)
+    if method == "linear":
+        points, owners = energy_points(len(deviations)), tuple(clients.tolist())
+        rows = LocalRows(points.encode(energy_rows(deviations), owners), owners)
+        seen = linear_landscape(rows, points, reveal)
+        energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
+        return Exploration(clients, samples, deviations, energy, agreement, seen.kept.to(clients.device), history)
     agreement, kept = explorer_agreement(deviations)
     if method == "plain":
         kept = torch.ones_like(kept)

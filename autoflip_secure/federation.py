@@ -120,7 +120,8 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
         events = [
             "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"
         ]
-    landscape = explore(here, samples, sent[usable], cell.protocol.exploration.method, losses)
+    config = cell.protocol.exploration
+    landscape = explore(here, samples, sent[usable], config.method, losses, config.reveal)
     return replace(landscape, rejected=tuple(left_out)), events
 
 

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+CHECKS = 4
+
 
 @dataclass(frozen=True)
 class Sketch:
@@ -63,6 +65,15 @@ class Sketch:
         return rows.new_zeros(len(rows), self.width).index_add_(1, self.buckets, rows * self.signs)
 
 
+def public_signs(params: int, draws: torch.Generator, count: int = CHECKS) -> Int[Tensor, "count params"]:
+    """Random signs -1, 1 (8 bits each): products with them show entries that are too large, or that wrap around.
+
+    A row with such entries stays unseen with a chance of at most 1/2 a vector, far less when they are many. Each
+    product is one number about the row that becomes known, so there are few.
+    """
+    return (torch.randint(0, 2, (count, params), generator=draws, dtype=torch.int8) * 2 - 1).to(torch.int8)
+
+
 class SecretRows(ABC):
     """Rows of ``clients``, (clients, params), in the ring of 64-bit integers; nobody holds one of them."""
 
@@ -75,7 +86,7 @@ class SecretRows(ABC):
 
     @abstractmethod
     def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
-        """Reveal :math:`\\langle x_k, v \\rangle` for public integer vectors; local at each party."""
+        """Reveal :math:`\\langle x_k, v \\rangle` for public vectors of any integer type; local at each party."""
 
     @abstractmethod
     def squared_norms(
