@@ -6,34 +6,108 @@ The engine knows no party, no socket and no CrypTen: :class:`SecureSum` is hande
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from jaxtyping import Int
+from pydantic import Field, field_serializer, field_validator
 from torch import Tensor
 
+from autoflip_secure.interfaces import Config
 from autoflip_secure.secret_rows import SecretRows
+
+FEWEST_PARTIES, MOST_PARTIES = 2, 5
+
+
+class PartyAddress(Config):
+    """Where a party listens that was started with ``autoflip-secure party``."""
+
+    host: Annotated[str, Field(min_length=1, description="name or address of the machine")]
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class SecureSumConfig(Config):
+    """Rows pass through party processes in shares; the server learns sums, and what the method says it needs besides.
+
+    Where the parties are and how long they may take changes no number, so it is left out of a cell's identity.
+    """
+
+    parties: (
+        Annotated[int, Field(ge=FEWEST_PARTIES, le=MOST_PARTIES)]
+        | Annotated[tuple[PartyAddress, ...], Field(min_length=FEWEST_PARTIES, max_length=MOST_PARTIES)]
+    ) = Field(default=3, description="2 to 5: processes of this machine, or a list of {host, port}")
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=60.0, description="seconds that a party may be silent", exclude=True
+    )
+    updates: bool = Field(
+        default=False, description="each round's updates go through the parties too, not only the exploration"
+    )
+
+    @field_validator("parties")
+    @classmethod
+    def _different(cls, value: int | tuple[PartyAddress, ...]) -> int | tuple[PartyAddress, ...]:
+        if isinstance(value, tuple):
+            twice = [a for index, a in enumerate(value) if a in value[:index]]
+            if twice:
+                raise ValueError(
+                    f"{twice[0].host}:{twice[0].port} stands twice, and one process must not hold two shares; give "
+                    "every party once"
+                )
+        return value
+
+    @field_serializer("parties")
+    def _only_how_many(self, value: int | tuple[PartyAddress, ...]) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """Number of parties."""
+        return self.parties if isinstance(self.parties, int) else len(self.parties)
 
 
 @dataclass(frozen=True)
 class Traffic:
     """Bytes on the wire, headers included."""
 
-    to_parties: int
-    from_parties: int
+    from_clients: int  # shares and square pairs, to all parties
+    from_server: int  # requests and public vectors, to all parties
+    to_server: int
     between_parties: int
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         return Traffic(
-            self.to_parties - earlier.to_parties,
-            self.from_parties - earlier.from_parties,
+            self.from_clients - earlier.from_clients,
+            self.from_server - earlier.from_server,
+            self.to_server - earlier.to_server,
             self.between_parties - earlier.between_parties,
         )
 
 
+@dataclass(frozen=True)
+class Revealed:
+    """What a batch of rows gave away."""
+
+    sums: int = 0  # weighted sums of rows
+    products: int = 0  # numbers about each client
+    norms: int = 0  # numbers about each client
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One batch of rows that went through the parties."""
+
+    clients: int
+    revealed: Revealed
+    traffic: Traffic
+    seconds: float
+
+
 class SharedBatch(SecretRows, ABC):
-    """Rows at the parties, and what happened on their way there."""
+    """Rows at the parties, and what happened to them there."""
 
     events: tuple[str, ...]  # who was left out, and why
+    revealed: Revealed
 
     @abstractmethod
     def forget(self) -> None:
@@ -53,3 +127,7 @@ class SecureSum(ABC):
     @abstractmethod
     def traffic(self) -> Traffic:
         """Bytes so far."""
+
+
+Connect = Callable[[SecureSumConfig], SecureSum]
+"""Gives the session for a configuration; what opens it closes it."""

@@ -14,6 +14,7 @@ from defenses.reveal import Links, install, reveal, squared_norm
 from defenses.shelf import Batch
 from defenses.wire import Channel, WireError, raw
 
+_INTEGERS = {"<i8": torch.int64, "|i1": torch.int8}
 _FIRST = 0  # the party that learns revealed values and passes them on
 
 
@@ -22,7 +23,7 @@ class PartySession:
 
     def __init__(self, server: Channel, links: Links, timeout: float) -> None:
         self.server, self.links, self.timeout = server, links, timeout
-        self.batches: dict[int, Batch] = {}
+        self.batches: dict[str, Batch] = {}
         self.sketches: dict[int, Sketch] = {}
         self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
             "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
@@ -58,7 +59,7 @@ class PartySession:
 
     def _open(self, header: dict[str, Any], size: int) -> None:
         clients = [int(client) for client in header["clients"]]
-        self.batches[int(header["batch"])] = Batch(clients, int(header["params"]))
+        self.batches[str(header["batch"])] = Batch(clients, int(header["params"]))
 
     def _share(self, header: dict[str, Any], size: int) -> None:
         batch, client = self.batches[header["batch"]], int(header["client"])
@@ -81,7 +82,8 @@ class PartySession:
 
     def _products(self, header: dict[str, Any], size: int) -> None:
         batch = self.batches[header["batch"]]
-        self._open_up(batch.products(self._take(size).view(int(header["vectors"]), batch.params)))
+        vectors = self._take(size, _INTEGERS[header["dtype"]]).view(int(header["vectors"]), batch.params)
+        self._open_up(batch.products(vectors))
 
     def _sketch(self, header: dict[str, Any], size: int) -> None:
         both = self._take(size)
@@ -109,9 +111,9 @@ class PartySession:
         self.batches.pop(header["batch"], None)
         self.sketches.clear()
 
-    def _take(self, size: int) -> Tensor:
-        """A body of 64-bit integers."""
-        values = torch.empty(size // 8, dtype=torch.int64)
+    def _take(self, size: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        """A body of integers."""
+        values = torch.empty(size // dtype.itemsize, dtype=dtype)
         self.server.fill(raw(values))
         return values
 

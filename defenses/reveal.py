@@ -31,6 +31,7 @@ class Links:
 
     def __init__(self, rank: int, peers: dict[int, Channel]) -> None:
         self.rank, self.peers = rank, peers
+        self._before = self._sent  # the greeting is no part of a sum
 
     def get_rank(self) -> int:
         """This party's number."""
@@ -65,6 +66,10 @@ class Links:
     @property
     def bytes(self) -> int:
         """Sent so far to the other parties."""
+        return self._sent - self._before
+
+    @property
+    def _sent(self) -> int:
         return sum(link.sent for link in self.peers.values())
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import secrets
 import selectors
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
 from autoflip_secure.secret_rows import Sketch
-from autoflip_secure.secure_sum import SecureSum, SharedBatch, Traffic
+from autoflip_secure.secure_sum import Revealed, SecureSum, SharedBatch, Traffic
 from defenses.crew import Parties
 from defenses.shares import split, square_pair
 from defenses.shelf import DTYPE
@@ -38,6 +39,7 @@ class Session(SecureSum):
         self.parties = len(parties.addresses)
         self._channels: list[Channel] = []
         self._batches = 0
+        self._dealt = 0  # bytes
         self._between = [0] * self.parties
         try:
             self._connect()
@@ -75,19 +77,28 @@ class Session(SecureSum):
             rows: encoded, one per client; no party and no message ever holds one.
             clients: their ids.
         """
-        batch, self._batches = self._batches, self._batches + 1
+        batch, self._batches = f"{self._batches:012d}", self._batches + 1
         self._tell({"op": "open", "batch": batch, "clients": list(clients), "params": rows.shape[1]})
         for client, row in zip(clients, rows, strict=True):
             self._deal(batch, client, split(row, self.parties))
         return self._sealed(batch, clients, rows.shape[1])
 
-    def _deal(self, batch: int, client: int, shares: list[Tensor]) -> None:
+    def _deal(self, batch: str, client: int, shares: list[Tensor]) -> None:
         """What a client sends: its i-th share to party i."""
+        self._from_client({"op": "share", "batch": batch, "client": client, "dtype": DTYPE}, shares)
+
+    def _from_client(self, header: dict[str, Any], shares: list[Tensor]) -> None:
+        before = self._sent
         for channel, share in zip(self._channels, shares, strict=True):
             with self._named():
-                channel.send({"op": "share", "batch": batch, "client": client, "dtype": DTYPE}, raw(share))
+                channel.send(header, raw(share))
+        self._dealt += self._sent - before
 
-    def _sealed(self, batch: int, clients: tuple[int, ...], params: int) -> SharedRows:
+    @property
+    def _sent(self) -> int:
+        return sum(channel.sent for channel in self._channels)
+
+    def _sealed(self, batch: str, clients: tuple[int, ...], params: int) -> SharedRows:
         """Ask who reached every party, and go on with those."""
         self._tell({"op": "seal", "batch": batch})
         events, held = [], set(clients)
@@ -150,8 +161,9 @@ class Session(SecureSum):
     def traffic(self) -> Traffic:
         """Bytes so far, everything included."""
         return Traffic(
-            to_parties=sum(channel.sent for channel in self._channels),
-            from_parties=sum(channel.received for channel in self._channels),
+            from_clients=self._dealt,
+            from_server=self._sent - self._dealt,
+            to_server=sum(channel.received for channel in self._channels),
             between_parties=sum(self._between),
         )
 
@@ -171,21 +183,24 @@ class SharedRows(SharedBatch):
     """Rows that lie in shares at the parties of a session."""
 
     def __init__(
-        self, session: Session, batch: int, clients: tuple[int, ...], params: int, events: tuple[str, ...] = ()
+        self, session: Session, batch: str, clients: tuple[int, ...], params: int, events: tuple[str, ...] = ()
     ) -> None:
         self.session, self.batch, self.clients, self.params = session, batch, clients, params
         self.events = events  # who was left out, and why
+        self.revealed = Revealed()
         self._sketches = 0
 
     def total(self, weights: Int[Tensor, " clients"] | None = None) -> Int[Tensor, " params"]:
         """See :class:`~autoflip_secure.secret_rows.SecretRows`."""
         weights = torch.ones(len(self.clients), dtype=torch.int64) if weights is None else weights
         self._ask("total", weights)
+        self.revealed = replace(self.revealed, sums=self.revealed.sums + 1)
         return self.session._revealed(self.params)
 
     def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
         """See :class:`~autoflip_secure.secret_rows.SecretRows`."""
-        self._ask("products", vectors, vectors=len(vectors))
+        self._ask("products", vectors, vectors=len(vectors), dtype=vectors.numpy().dtype.str)
+        self.revealed = replace(self.revealed, products=self.revealed.products + len(vectors))
         return self.session._revealed(len(self.clients), len(vectors))
 
     def squared_norms(
@@ -201,11 +216,10 @@ class SharedRows(SharedBatch):
         for client in self.clients:
             mask, squares = square_pair(width, starts.tolist())
             shares = split(torch.cat([mask, squares]), self.session.parties)
-            for channel, share in zip(self.session._channels, shares, strict=True):
-                with self.session._named():
-                    header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
-                    channel.send(header, raw(share))
+            header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
+            self.session._from_client(header, shares)
         self._ask("norms", starts, sketch=number)
+        self.revealed = replace(self.revealed, norms=self.revealed.norms + len(starts))
         return self.session._revealed(len(self.clients), len(starts))
 
     def forget(self) -> None:

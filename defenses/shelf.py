@@ -79,7 +79,7 @@ class Batch:
             )
         if len(vectors) == 0:
             return self.rows.new_zeros(len(self.rows), 0)
-        return torch.stack([self.rows.mv(vector) for vector in vectors], dim=1)
+        return torch.stack([self.rows.mv(vector.to(torch.int64)) for vector in vectors], dim=1)
 
     def norms(self, groups: int) -> None:
         """Count squared norms that are about to be revealed."""

@@ -220,5 +220,6 @@ def test_bytes_are_counted_and_do_not_depend_on_the_noise(two_parties: Parties) 
             session.share(rows, (0, 1, 2, 3, 11)).total()
             counts.append(session.traffic - before)
     assert counts[0] == counts[1]
-    assert 2 * 5 * 800 < counts[0].to_parties < 2 * 5 * 800 + 2 * 16 * 300
-    assert 800 < counts[0].from_parties < 800 + 2000
+    assert 2 * 5 * 800 < counts[0].from_clients < 2 * 5 * (800 + 300)
+    assert 0 < counts[0].from_server < 2 * 8 * 300
+    assert 800 < counts[0].to_server < 800 + 2000
