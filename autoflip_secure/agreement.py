@@ -26,10 +26,19 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.parameters import Layout
+from autoflip_secure.profile import GROUPS, affinity, grouped, landscape_groups
 from autoflip_secure.robust import TINY, cosine, mad, median_rows, quantile
 
 StatisticName = Literal[
-    "landscape", "size", "direction", "cosine_mean", "cosine_others", "cosine_median", "cosine_pairwise", "sign"
+    "landscape",
+    "profile",
+    "size",
+    "direction",
+    "cosine_mean",
+    "cosine_others",
+    "cosine_median",
+    "cosine_pairwise",
+    "sign",
 ]
 
 
@@ -39,6 +48,17 @@ class AgreementState:
 
     memory: Float[Tensor, " params"]  # H: exponential mean of accepted global updates
     means: dict[str, Float[Tensor, " all_clients"]]  # per statistic: exponential mean; NaN = not seen yet
+    log_norms: Float[Tensor, " all_clients"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What each participant counts for, and the memories with this round in them."""
+
+    scores: Float[Tensor, " clients"]  # s_k
+    trust: Float[Tensor, " clients"]  # omega_k
+    factors: Float[Tensor, " clients"]  # min(1, 2r / ||u_k||)
+    means: dict[str, Float[Tensor, " all_clients"]]
     log_norms: Float[Tensor, " all_clients"]
 
 
@@ -56,6 +76,15 @@ def landscape(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor
     """L_k = cos(|u_k|, sqrt(D)): does the client move the weights that the collective found worth moving?"""
     assert view.guidance is not None
     return cosine(updates.abs(), view.guidance.energy.sqrt() * view.mask)
+
+
+def profile(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+    """P_k: as the landscape agreement, by groups of coordinates of like energy (:mod:`autoflip_secure.profile`)."""
+    assert view.guidance is not None
+    live = view.mask & view.layout.trainable.to(view.mask.device)
+    groups = landscape_groups(view.guidance.energy, live)
+    energies = grouped(view.guidance.energy[None], groups, GROUPS)[0]
+    return affinity(grouped(updates.square(), groups, GROUPS), energies).to(updates)
 
 
 def size(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
@@ -96,6 +125,7 @@ def sign(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
 
 STATISTICS: dict[str, Statistic] = {
     "landscape": Statistic(landscape, 0.06, 0.15, fresh=True),
+    "profile": Statistic(profile, 0.015, 0.04, fresh=True),
     "size": Statistic(size, 0.6, 0.7, fresh=True),
     "direction": Statistic(direction, 0.15, 0.3),
     "cosine_mean": Statistic(lambda u, v, s: cosine(u, u.mean(0)), 0.15, 0.3),
@@ -113,9 +143,9 @@ def exponential_mean(old: Tensor, clients: Tensor, fresh: Tensor, rho: float) ->
     return old.index_put((clients,), torch.where(fresh.isnan(), known, mixed))
 
 
-def clip_rows(rows: Tensor, sizes: Float[Tensor, " clients"], bound: Tensor) -> Tensor:
-    """Rows scaled so that their ``sizes`` do not exceed ``bound`` (scalar or one per row)."""
-    return rows * (bound / sizes.clamp_min(TINY)).clamp(max=1)[:, None]
+def clip_factors(sizes: Float[Tensor, " clients"], bound: Tensor) -> Float[Tensor, " clients"]:
+    """What rows are scaled with so that their ``sizes`` do not exceed ``bound`` (scalar or one per row)."""
+    return (bound / sizes.clamp_min(TINY)).clamp(max=1)
 
 
 class AgreementWeighted(Aggregator):
@@ -146,30 +176,39 @@ class AgreementWeighted(Aggregator):
         unseen = weights.new_full((clients,), torch.nan)
         return AgreementState(torch.zeros_like(weights), dict.fromkeys(self.statistics, unseen), unseen)
 
-    def aggregate(self, state: AgreementState, view: RoundView) -> Aggregate:
-        """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
-        trainable = view.layout.trainable.to(view.updates.device)
-        updates = view.directions
-        norms = updates.norm(dim=1)
-        z = view.updates.new_full((len(updates),), -torch.inf)
+    def judge(
+        self, state: AgreementState, clients: Tensor, samples: Tensor, fresh: dict[str, Tensor], norms: Tensor
+    ) -> Judgement:
+        """Scores and weights from numbers alone: one of each statistic a participant, and its norm."""
+        z = torch.full_like(norms, -torch.inf)
         means: dict[str, Tensor] = {}
-        statistics: dict[str, Tensor] = {}
         for name in self.statistics:
             statistic = STATISTICS[name]
-            fresh = statistic.compute(updates, view, state)
-            mean = exponential_mean(state.means[name], view.clients, fresh, self.rho)
-            x = torch.fmin(fresh, mean[view.clients]) if statistic.fresh else mean[view.clients]
+            mean = exponential_mean(state.means[name], clients, fresh[name], self.rho)
+            x = torch.fmin(fresh[name], mean[clients]) if statistic.fresh else mean[clients]
             centre = quantile(mean, 0.6)
             spread = mad(mean, centre).clamp(statistic.floor, statistic.cap)
             z = torch.fmax(z, (centre - x) / spread)
-            means[name], statistics[name] = mean, fresh
+            means[name] = mean
         scores = ((self.zero_at - z) / (self.zero_at - self.full_at)).clamp(0, 1)
-        log_norms = exponential_mean(state.log_norms, view.clients, norms.clamp_min(TINY).log(), self.rho)
-        rows = view.updates
+        log_norms = exponential_mean(state.log_norms, clients, norms.clamp_min(TINY).log(), self.rho)
+        factors = torch.ones_like(norms)
         if self.clip is not None:
-            rows = clip_rows(rows, norms, self.clip * quantile(log_norms, 0.4).exp())
-        share = view.samples * scores
+            factors = clip_factors(norms, self.clip * quantile(log_norms, 0.4).exp())
+        share = samples * scores
         trust = share / share.sum() if bool(share.sum() > 0) else torch.zeros_like(share)
-        delta = trust @ rows
-        memory = self.memory * state.memory + (1 - self.memory) * delta * trainable
-        return Aggregate(delta, trust, scores, AgreementState(memory, means, log_norms), statistics)
+        return Judgement(scores, trust, factors, means, log_norms)
+
+    def remember(self, state: AgreementState, judgement: Judgement, step: Tensor) -> AgreementState:
+        """The state after a round whose step, without buffers, was ``step``."""
+        memory = self.memory * state.memory + (1 - self.memory) * step
+        return AgreementState(memory, judgement.means, judgement.log_norms)
+
+    def aggregate(self, state: AgreementState, view: RoundView) -> Aggregate:
+        """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
+        updates = view.directions
+        fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(updates, view, state) for name in self.statistics}
+        judged = self.judge(state, view.clients, view.samples, fresh, updates.norm(dim=1))
+        delta = judged.trust @ (view.updates * judged.factors[:, None])
+        step = delta * view.layout.trainable.to(delta.device)
+        return Aggregate(delta, judged.trust, judged.scores, self.remember(state, judged, step), fresh)

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.agreement import clip_rows, exponential_mean
+from autoflip_secure.agreement import clip_factors, exponential_mean
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.parameters import Layout
 from autoflip_secure.robust import TINY, cosine, quantile
@@ -36,6 +36,27 @@ class RadialState:
     log_signal: Float[Tensor, " all_clients"]
     largest_centre: float
     energy: Float[Tensor, " params"]  # D_0
+
+
+@dataclass(frozen=True)
+class RadialNumbers:
+    """All that is needed to know of each participant's update u_k, corrected for weight decay."""
+
+    norms: Float[Tensor, " clients"]  # ||u_k||
+    shat: Float[Tensor, " clients"]  # noise per coordinate, before what is usual is taken off
+    along: Float[Tensor, " clients"]  # <u_k, w>
+    layers: Float[Tensor, " clients"]  # mean over layers of cos(u_k^l, w^l)
+
+
+@dataclass(frozen=True)
+class RadialJudgement:
+    """What each participant counts for, and the memories with this round in them."""
+
+    scores: Float[Tensor, " clients"]  # s_k
+    trust: Float[Tensor, " clients"]  # omega_k
+    factors: Float[Tensor, " clients"]  # clipping
+    statistics: dict[str, Float[Tensor, " clients"]]
+    state: RadialState
 
 
 @dataclass(frozen=True)
@@ -89,29 +110,46 @@ class RadialAgreement(Aggregator):
         float, Field(gt=0, description="noise in the step / norm of the weights that is kept")
     ] = 0.2
 
+    noise: Literal["median", "norm"] = Field(
+        default="median", description="noise of a client: 1.4826 median |u| over the low set, or root mean square there"
+    )
+
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> RadialState:
-        """The exploration seeds the memories: d_k as update, w_0 as weights; a noisy explorer seeds its noise only."""
+        """The exploration seeds the memories: d_k as update, w_0 as weights; a noisy explorer seeds its noise only.
+
+        Where deviations stayed secret, nobody has been seen yet.
+        """
         assert exploration is not None
         unseen = weights.new_full((clients,), torch.nan)
         state = RadialState(unseen, unseen, unseen, 0.0, exploration.energy)
+        if len(exploration.deviations) == 0:
+            return state
         live = torch.ones_like(weights, dtype=torch.bool)
         own = weights * layout.trainable.to(weights.device)
-        measured = self._measure(state, exploration.clients, exploration.deviations, own, live, layout)
+        numbers = self._read(exploration.deviations, own, self.low_set(state, live, layout), layout)
+        measured = self._measure(state, exploration.clients, numbers, own, live, layout)
         quiet = exploration.clients[~measured.noisy]
         log_signal = unseen.index_put((quiet,), measured.state.log_signal[quiet])
         radial = unseen.index_put((quiet,), measured.radial[~measured.noisy])
         return replace(measured.state, radial=radial, log_signal=log_signal)
 
-    def _measure(
-        self, state: RadialState, clients: Tensor, updates: Tensor, weights: Tensor, mask: Tensor, layout: Layout
-    ) -> _Measured:
+    def low_set(self, state: RadialState, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
+        """Where noise is read from: the live hidden weights (all live ones, if none is hidden) of the lowest D_0."""
         live = mask & layout.trainable.to(mask.device)
         hidden = live & layout.prunable.to(mask.device)
-        low = low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
-        root = float(live.sum()) ** 0.5
-        norms = updates.norm(dim=1)
-        # median over `low`, of which torch takes the lower one
-        shat = 1.4826 * updates[:, low].abs().median(dim=1).values
+        return low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
+
+    def _read(self, updates: Tensor, weights: Tensor, low: Tensor, layout: Layout) -> RadialNumbers:
+        quiet = updates[:, low]
+        median = self.noise == "median"  # of which torch takes the lower one
+        shat = 1.4826 * quiet.abs().median(dim=1).values if median else quiet.square().mean(1).sqrt()
+        return RadialNumbers(updates.norm(dim=1), shat, updates @ weights, radial_cosine(updates, weights, layout))
+
+    def _measure(
+        self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
+    ) -> _Measured:
+        root = float((mask & layout.trainable.to(mask.device)).sum()) ** 0.5
+        norms, shat = read.norms, read.shat
         noise = exponential_mean(state.noise, clients, shat, self.rho)
         sigma = (shat.square() - quantile(noise, 0.4).square()).clamp_min(0).sqrt()
         noise_norm = sigma * root
@@ -123,29 +161,36 @@ class RadialAgreement(Aggregator):
         typical = quantile(log_signal, 0.4).exp()
         noisy = noise_norm / typical > self.noisy_at
         floored = torch.maximum(signal, typical / 2)
-        along = (updates @ weights) / (floored * weights.norm().clamp_min(TINY)) + 2 * sigma / floored
-        radial = torch.where(noisy, along, radial_cosine(updates, weights, layout))
+        along = read.along / (floored * weights.norm().clamp_min(TINY)) + 2 * sigma / floored
+        radial = torch.where(noisy, along, read.layers)
         signal = torch.where(noisy, floored, norms)
         return _Measured(
             radial, sigma, signal, noise_norm, noisy, typical, replace(state, noise=noise, log_signal=log_signal)
         )
 
-    def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
-        """Score, damp what would bring too much noise, clip, and take the weighted mean."""
-        weights = view.weights * view.layout.trainable.to(view.weights.device)
-        updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
-        m = self._measure(state, view.clients, updates, weights, view.mask, view.layout)
-        share = view.samples / view.samples.sum()
+    def judge(
+        self,
+        state: RadialState,
+        clients: Tensor,
+        samples: Tensor,
+        numbers: RadialNumbers,
+        weights: Tensor,
+        mask: Tensor,
+        layout: Layout,
+    ) -> RadialJudgement:
+        """Scores and weights from numbers alone. ``weights`` are those of the round, without buffers."""
+        m = self._measure(state, clients, numbers, weights, mask, layout)
+        share = samples / samples.sum()
         noise_in_step = share * m.noise_norm / weights.norm().clamp_min(TINY)
         damped = m.noisy & (noise_in_step > self.tolerated_noise)
-        known = ~state.radial[view.clients].isnan()
+        known = ~state.radial[clients].isnan()
         fresh = torch.where(damped & known, torch.nan, m.radial)  # NaN: the memory is not refreshed
-        radial = exponential_mean(state.radial, view.clients, fresh, self.memory)
+        radial = exponential_mean(state.radial, clients, fresh, self.memory)
         centre = float(quantile(radial, 0.6))
         largest = max(state.largest_centre, centre)
         scores = torch.ones_like(share)
         if centre > 0 and centre >= 0.3 * largest:
-            x = radial[view.clients] / centre
+            x = radial[clients] / centre
             too_much = torch.where(m.noisy, 1.0, ((2.8 - x) / 0.6).clamp(0, 1))
             scores = ((x + 0.3) / 0.6).clamp(0, 1) * too_much
         damping = (self.tolerated_noise / noise_in_step.clamp_min(TINY)).pow(4)
@@ -153,6 +198,15 @@ class RadialAgreement(Aggregator):
         weight = share * scores
         trust = weight / weight.sum() if bool(weight.sum() > 0) else torch.zeros_like(weight)
         bound = torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical)
-        delta = trust @ clip_rows(view.updates, m.signal, bound)
         statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
-        return Aggregate(delta, trust, scores, replace(m.state, radial=radial, largest_centre=largest), statistics)
+        after = replace(m.state, radial=radial, largest_centre=largest)
+        return RadialJudgement(scores, trust, clip_factors(m.signal, bound), statistics, after)
+
+    def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
+        """Score, damp what would bring too much noise, clip, and take the weighted mean."""
+        weights = view.weights * view.layout.trainable.to(view.weights.device)
+        updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
+        numbers = self._read(updates, weights, self.low_set(state, view.mask, view.layout), view.layout)
+        judged = self.judge(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
+        delta = judged.trust @ (view.updates * judged.factors[:, None])
+        return Aggregate(delta, judged.trust, judged.scores, judged.state, judged.statistics)

@@ -166,8 +166,17 @@ PEERS = {
     "cosine_pairwise": lambda u, k: np.mean([_cos(u[k], u[m]) for m in range(len(u)) if m != k]),
     "sign": lambda u, k: np.mean(np.sign(u[k]) == np.sign(np.sign(u).sum(0))),
     "landscape": lambda u, k: _cos(np.abs(u[k]), np.sqrt(np.linspace(0.01, 1, P))),
+    "profile": lambda u, k: _profile(u[k], np.linspace(0.01, 1, P)),
     "size": lambda u, k: -math.log(np.linalg.norm(u[k])),
 }
+
+
+def _profile(u: np.ndarray, energy: np.ndarray) -> float:
+    own, theirs = np.zeros(16), np.zeros(16)
+    for place, j in enumerate(np.argsort(-energy)):
+        own[place * 16 // P] += u[j] ** 2
+        theirs[place * 16 // P] += energy[j]
+    return float(np.sqrt(own / own.sum() * theirs / theirs.sum()).sum())
 
 
 def _cos(a: np.ndarray, b: np.ndarray) -> float:
@@ -183,6 +192,19 @@ def test_single_statistics_equal_numpy(name: str) -> None:
     )
     expected = [PEERS[name](updates.double().numpy(), k) for k in range(5)]
     assert result.statistics[name].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_profile_is_never_below_landscape(seed: int) -> None:
+    """What a client can claim of its absolute values is therefore bounded by norms that it cannot choose freely."""
+    draw = torch.Generator().manual_seed(seed)
+    updates, energy = torch.randn(4, P, generator=draw), torch.rand(P, generator=draw) ** 5
+    aggregator = AgreementWeighted(statistics=("profile", "landscape"))
+    start = aggregator.start(LAYOUT, torch.ones(P), CLIENTS, None)
+    seen = aggregator.aggregate(start, view(updates, [0, 1, 2, 3], energy=energy)).statistics
+    assert bool((seen["profile"] >= seen["landscape"] - 1e-5).all())
+    assert bool((seen["profile"] <= 1 + 1e-5).all())
 
 
 def test_every_statistic_has_an_oracle() -> None:
