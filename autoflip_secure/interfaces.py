@@ -180,14 +180,8 @@ class Aggregator(Plugin, ABC):
     """Turns the rows of one round into one step."""
 
     needs_guidance: ClassVar[bool] = False
-    needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
     scores_clients: ClassVar[bool] = False
     linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
-
-    @property
-    def needs(self) -> Literal["sum", "rows"]:
-        """What the server has to see of the updates: their weighted sum, or every one of them."""
-        return "sum" if self.linear else "rows"
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""

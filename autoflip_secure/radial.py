@@ -98,7 +98,6 @@ class RadialAgreement(Aggregator):
 
     kind: Literal["radial"] = "radial"
     needs_guidance: ClassVar[bool] = True
-    needs_explorers: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5
     memory: Annotated[float, Field(ge=0, lt=1, description="memory of the radial agreement")] = 0.6

@@ -44,7 +44,8 @@ class SecureLog:
         if protocol.explores:
             what = "their sum" if protocol.exploration.reveal == "sum" else "sums of them, and a few numbers about each"
             lines.append(f"deviations of the explorers: {what}")
-        lines.append(f"updates: {'their weighted sum' if protocol.secret_updates else 'every one of them'}")
+        mean = "their weighted sum" if protocol.aggregator.linear else "a weighted sum, and a few numbers about each"
+        lines.append(f"updates: {mean if protocol.secret_updates else 'every one of them'}")
         return lines
 
 

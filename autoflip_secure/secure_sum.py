@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Bool, Int
 from pydantic import Field, field_serializer, field_validator
 from torch import Tensor
 
-from autoflip_secure.interfaces import Config
+from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
 from autoflip_secure.secret_rows import SecretRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
@@ -42,6 +43,9 @@ class SecureSumConfig(Config):
     )
     updates: bool = Field(
         default=False, description="each round's updates go through the parties too, not only the exploration"
+    )
+    sketch: Annotated[int, Field(ge=16, le=65_536)] | None = Field(
+        default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
     )
 
     @field_validator("parties")
@@ -114,6 +118,16 @@ class SharedBatch(SecretRows, ABC):
         """Let the parties forget the rows."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """One round's scores and step as the server learns them."""
+
+    aggregate: Aggregate | None  # of the clients in it; None: no step
+    taken: Bool[Tensor, " clients"]
+    revealed: Revealed
+    events: tuple[str, ...]
+
+
 class SecureSum(ABC):
     """Splits rows over parties; see :mod:`defenses.secure_aggregation`."""
 
@@ -122,6 +136,22 @@ class SecureSum(ABC):
     @abstractmethod
     def share(self, rows: Int[Tensor, "clients params"], clients: tuple[int, ...]) -> SharedBatch:
         """Split every row over the parties. Clients whose shares do not reach all of them are left out."""
+
+    @abstractmethod
+    def score(
+        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        draws: torch.Generator, width: int | None,
+    ) -> Scored:  # fmt: skip
+        """What ``aggregator`` makes of updates that nobody sees.
+
+        Args:
+            aggregator: one that can do with sums and a few numbers about each client.
+            state: its state.
+            view: the round; its rows are the clients' own and leave them in shares only.
+            obeys: who clips its update as it should.
+            draws: source of public checks and sketches.
+            width: buckets of a sketch; None: exact norms.
+        """
 
     @property
     @abstractmethod

@@ -146,14 +146,19 @@ def finish_round(
 
 
 def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
-    """Show the usable rows to the aggregator. At client level numbers of samples stay with the clients."""
+    """Show the usable rows to the aggregator."""
+    return cell.protocol.aggregator.aggregate(state.aggregator, _view(cell, state, clients, sent, usable))
+
+
+def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> RoundView:
+    """The usable rows. At client level numbers of samples stay with the clients."""
     problem, protocol = cell.problem, cell.protocol
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
     if protocol.client_level is not None:
         samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
-    view = RoundView(
+    return RoundView(
         round=state.round + 1,
         clients=here,
         samples=samples,
@@ -164,17 +169,18 @@ def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usabl
         layout=problem.layout,
         shrinkage=shrinkage,
     )
-    return protocol.aggregator.aggregate(state.aggregator, view)
 
 
 def _decide_secretly(
     cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
 ) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
-    """The mean, of which the server sees nothing but the sum; also who is in it, events, and what passed."""
-    here = tuple(clients[usable.cpu()].tolist())
+    """The step, and who is in it, events, and what passed. Of a mean the server learns nothing but the sum."""
+    here, protocol = tuple(clients[usable.cpu()].tolist()), cell.protocol
     if not here:
         return None, usable, [], None
-    alike = cell.protocol.client_level is not None
+    if not protocol.aggregator.linear:
+        return _score_secretly(cell, state, clients, sent, usable, sums)
+    alike = protocol.client_level is not None
     samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
     with timed(sums) as through:
         found = secret_mean(here, sent[usable], samples, state.mask, sums)
@@ -187,6 +193,21 @@ def _decide_secretly(
     return (
         Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), passage,
     )  # fmt: skip
+
+
+def _score_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
+) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+    """An aggregate weighted with scores, of which the server learns the sum and a few numbers about each client."""
+    config, round_ = cell.protocol.secure_sum, state.round + 1
+    assert config is not None
+    obeys = ~cell.bad_in(round_)[clients].to(sent.device)[usable]
+    draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
+    with timed(sums) as through:
+        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch)
+    taken = usable.clone()
+    taken[usable] = found.taken
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed)
 
 
 def _evolve(

@@ -19,13 +19,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
+from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secret_rows import Sketch
-from autoflip_secure.secure_sum import Revealed, SecureSum, SharedBatch, Traffic
+from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
 from defenses.crew import Parties
+from defenses.scored_updates import score_secretly
 from defenses.shares import split, square_pair
 from defenses.shelf import DTYPE
 from defenses.wire import Channel, WireError, call, dial, raw
@@ -156,6 +158,13 @@ class Session(SecureSum):
     def _failed(self, text: str) -> SecureSumError:
         self.close()
         return SecureSumError(f"secure sum: {text}; finished cells are kept, run the same command again to continue")
+
+    def score(
+        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        draws: torch.Generator, width: int | None,
+    ) -> Scored:  # fmt: skip
+        """See :class:`~autoflip_secure.secure_sum.SecureSum`."""
+        return score_secretly(self, aggregator, state, view, obeys, draws, width)
 
     @property
     def traffic(self) -> Traffic:

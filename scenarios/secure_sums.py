@@ -3,6 +3,7 @@
 | what the aggregator needs of the updates | through the parties |
 |---|---|
 | their weighted sum (mean) | yes |
+| that and a few numbers about each (agreement, radial) | yes |
 | every one of them (median, Krum, …) | no: refused, with the reason |
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.secure_sum import Connect, PartyAddress, SecureSum, SecureSumConfig
+from defenses.secure_scores import refusal
 from scenarios.messages import kind_of
 
 if TYPE_CHECKING:
@@ -43,12 +45,11 @@ def impossible(settings: Settings) -> tuple[str, str] | None:
             f"{settings.exploration.method}: needs every explorer's deviation, and secure_sum shows the server sums "
             "only; set exploration.method: linear"
         )
-    for part in (pruner, aggregator):
-        if explores and part.needs_explorers:
-            return "algorithm", (
-                f"{algorithm.name}: its {kind_of(type(part))} looks at what single explorers sent, and secure_sum "
-                "shows the server sums only; take the pruner threshold and the aggregator mean or agreement"
-            )
+    if explores and pruner.needs_explorers:
+        return "algorithm", (
+            f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and secure_sum "
+            "shows the server sums only; take the pruner threshold"
+        )
     return _impossible_crowd(settings, explores) or _impossible_updates(settings, config)
 
 
@@ -65,10 +66,11 @@ def _impossible_updates(settings: Settings, config: SecureSumConfig) -> tuple[st
     aggregator, privacy = settings.algorithm.aggregator, settings.privacy
     if not config.updates:
         return None
-    if aggregator.needs == "rows":
+    reason = refusal(aggregator)
+    if reason is not None:
         return "secure_sum.updates", (
-            f"true: the aggregator {kind_of(type(aggregator))} needs to see every update, and the server would see "
-            "their sum only; set secure_sum.updates: false, or take the aggregator mean"
+            f"true: the aggregator {kind_of(type(aggregator))} cannot do with sums: {reason}; or set "
+            "secure_sum.updates: false"
         )
     if isinstance(privacy, ClientPrivacy) and privacy.unit == "client" and privacy.trusted_server:
         return "privacy.noise", (
