@@ -48,7 +48,7 @@ def shared_token() -> bytes:
     if len(token) < _SHORTEST_TOKEN:
         raise InputError(
             f"{TOKEN_VARIABLE} has {len(token)} characters, at least {_SHORTEST_TOKEN} are needed; set the same secret "
-            f"in the environment of every party and of the sweep, for example {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
+            f"in the environment of every party and of the sweep; `openssl rand -hex 32` makes one"
         )
     return token.encode()
 

@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.interfaces import Aggregator, ClientPrivacy, Plugin
 from autoflip_secure.secure_sum import Connect, PartyAddress, SecureSum, SecureSumConfig
 from defenses.secure_scores import refusal
 from scenarios.messages import kind_of
@@ -51,6 +51,16 @@ def impossible(settings: Settings) -> tuple[str, str] | None:
             "shows the server sums only; take the pruner threshold"
         )
     return _impossible_crowd(settings, explores) or _impossible_updates(settings, config)
+
+
+def needed(kind: type[Plugin]) -> str:
+    """What the server has to see of the updates for an aggregator as it is by default: one line of ``list``."""
+    aggregator = kind()
+    assert isinstance(aggregator, Aggregator)
+    reason = refusal(aggregator)
+    if reason is not None:
+        return f"every one of them, so not through parties: {reason}"
+    return "their weighted sum" if aggregator.linear else "a weighted sum, and a few numbers about each"
 
 
 def _impossible_crowd(settings: Settings, explores: bool) -> tuple[str, str] | None:
@@ -104,6 +114,19 @@ def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
                 addresses = tuple((address.host, address.port) for address in where)
                 crews[where] = Parties(addresses, shared_token(), timeout)
         yield crews
+
+
+def serve_party(host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Be a party for sweeps elsewhere until interrupted.
+
+    Raises:
+        InputError: the token is not set, CrypTen is not installed, or the address cannot be listened on.
+    """
+    from defenses.crew import TOKEN_VARIABLE, ready, shared_token
+
+    party, port = ready(host, port, shared_token())
+    tell(f"party: listening on {host}:{port} for whoever knows {TOKEN_VARIABLE}; Ctrl-C stops it")
+    party.serve()
 
 
 @contextlib.contextmanager
