@@ -25,6 +25,7 @@ from autoflip_secure.interfaces import (
     Schedule,
 )
 from autoflip_secure.parameters import Layout
+from autoflip_secure.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import Purpose, generator
 
 
@@ -42,6 +43,7 @@ class Protocol(Config):
     attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
     privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
     sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
+    secure_sum: SecureSumConfig | None = None
 
     @property
     def mechanism(self) -> ClientPrivacy | None:
@@ -56,7 +58,17 @@ class Protocol(Config):
     @property
     def guidance_sees_rows(self) -> bool:
         """Whether guidance may learn from single clients' rows; else it learns from the published step."""
-        return self.client_level is None or not self.client_level.trusted_server
+        return not self.secret_updates and (self.client_level is None or not self.client_level.trusted_server)
+
+    @property
+    def secret_updates(self) -> bool:
+        """Whether updates pass through the parties, so that the server sees their sum only."""
+        return self.secure_sum is not None and self.secure_sum.updates
+
+    @property
+    def secret_exploration(self) -> bool:
+        """Whether the explorers' deviations pass through the parties."""
+        return self.secure_sum is not None and self.explores
 
     @property
     def explores(self) -> bool:

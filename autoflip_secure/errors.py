@@ -19,3 +19,7 @@ class UnsupportedModelError(InputError):
 
 class StoreError(AutoflipError):
     """A results folder cannot be used: locked, unwritable, full, or made by another scenario."""
+
+
+class SecureSumError(AutoflipError):
+    """A secure sum cannot go on: the message names the party and what it did or did not do."""

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,13 +18,31 @@ from torch import Tensor
 from autoflip_secure.cell import Cell
 from autoflip_secure.clients import attack_updates, client_jobs, finite_rows, privacy_view
 from autoflip_secure.costs import CostModel
+from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import explore
 from autoflip_secure.interfaces import ClientJob, Exploration
 from autoflip_secure.record import RunRecord
 from autoflip_secure.recording import Logbook, Outcome
-from autoflip_secure.seeds import Purpose
+from autoflip_secure.secure_rounds import secret_landscape, timed
+from autoflip_secure.secure_sum import Connect, Passage, SecureSum
+from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState, begin, finish_round, plan_round
 from autoflip_secure.training import Trainer, evaluate
+
+_Explored = tuple[Exploration, list[str], Passage | None]
+Sums = Callable[[Cell], SecureSum | None]
+
+
+def _session(cell: Cell, connect: Connect | None) -> SecureSum | None:
+    """The parties of a cell; None: it does without."""
+    config = cell.protocol.secure_sum
+    if config is None:
+        return None
+    if connect is None:
+        raise InputError(
+            "secure_sum: this run has no parties to connect to; run it as a sweep, or set secure_sum: none"
+        )
+    return connect(config)
 
 
 class Watcher:
@@ -69,7 +88,7 @@ def _identity(job: ClientJob) -> tuple[object, ...]:
     return (job.seed, job.address, job.private, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
-def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> Iterator[tuple[Exploration, list[str]]]:
+def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[_Explored]:
     """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
 
     Landscapes come one at a time, so that only one cell's copies are in memory.
@@ -98,10 +117,10 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> Iterato
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
     for cell, (clients, crew) in zip(cells, crews, strict=True):
-        yield _landscape(cell, clients, crew, watch)
+        yield _landscape(cell, clients, crew, watch, sums(cell))
 
 
-def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher) -> tuple[Exploration, list[str]]:
+def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher, sums: SecureSum | None) -> _Explored:
     """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest."""
     deviations = torch.stack([explorer.deviation for explorer in crew])
     sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
@@ -111,7 +130,6 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
         sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trainable, 0))
     usable = finite_rows(sent)
     here = clients.to(sent.device)[usable]
-    watch.exploration(cell, here, sent[usable])
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
     losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
@@ -121,11 +139,21 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
             "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"
         ]
     config = cell.protocol.exploration
-    landscape = explore(here, samples, sent[usable], config.method, losses, config.reveal)
-    return replace(landscape, rejected=tuple(left_out)), events
+    if sums is None:
+        watch.exploration(cell, here, sent[usable])
+        landscape = explore(here, samples, sent[usable], config.method, losses, config.reveal)
+        return replace(landscape, rejected=tuple(left_out)), events, None
+    draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
+    with timed(sums) as through:
+        landscape, revealed, more = secret_landscape(owners, sent[usable], samples, losses, config.reveal, draws, sums)
+    dropped = [k for k in owners if k not in landscape.clients.tolist()]
+    landscape = replace(landscape, rejected=tuple(sorted([*left_out, *dropped])))
+    return landscape, events + more, through(len(landscape.clients), revealed)
 
 
-def _train(cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer) -> list[tuple[ServerState, Outcome]]:
+def _train(
+    cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer, sums: Sums
+) -> list[tuple[ServerState, Outcome]]:
     """One round of several cells: plan each, train all at once, finish each."""
     plans = [plan_round(cell, state) for cell, state in zip(cells, states, strict=True)]
     jobs = [job for _, own in plans for job in own]
@@ -134,7 +162,7 @@ def _train(cells: Sequence[Cell], states: Sequence[ServerState], trainer: Traine
     results, row = [], 0
     for cell, state, (clients, own) in zip(cells, states, plans, strict=True):
         rows = slice(row, row := row + len(own))
-        after, outcome = finish_round(cell, state, clients, trained.updates[rows])
+        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell))
         loss = float(trained.losses[rows, -1].mean())
         results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
     return results
@@ -160,6 +188,7 @@ def run_cells(
     trainer: Trainer,
     progress: Callable[[int, int], None] | None = None,
     watch: Watcher | None = None,
+    connect: Connect | None = None,
 ) -> list[RunRecord]:
     """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
 
@@ -167,11 +196,16 @@ def run_cells(
         cells: at least one. Same ``x_train``, layout, rounds, training and exploration schedules in all of them.
         trainer: does the local training of all cells in one stacked program, or one client at a time.
         progress: called after every round with (rounds done, rounds in all).
-        watch: is shown what the server receives.
+        watch: is shown what the server receives; nothing of what passes through parties, whose sums it can derive.
+        connect: opens the session with the parties of a cell that asks for secure sums.
 
     Returns:
         One record per cell, in order.
+
+    Raises:
+        SecureSumError: a party failed.
     """
+    sums = partial(_session, connect=connect)
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
     costs = CostModel(
@@ -185,15 +219,17 @@ def run_cells(
     books = [Logbook(cell, costs) for cell in cells]
     exploring = [cell for cell in cells if cell.protocol.explores]
     watch = watch or Watcher()
-    landscapes = _explore(exploring, trainer, watch)
+    landscapes = _explore(exploring, trainer, watch, sums)
     states = []
     for cell, book in zip(cells, books, strict=True):
-        landscape, events = next(landscapes) if cell.protocol.explores else (None, [])
+        landscape, events, passage = next(landscapes) if cell.protocol.explores else (None, [], None)
         states.append(begin(cell, landscape))
-        book.open(landscape, states[-1].guidance, events)
+        book.open(landscape, states[-1].guidance, events, passage)
     for done in range(1, rounds + 1):
-        results = _train(cells, states, trainer)
+        results = _train(cells, states, trainer, sums)
         for cell, before, (after, outcome) in zip(cells, states, results, strict=True):
+            if cell.protocol.secret_updates:
+                continue
             here = [k for k in outcome.participants if k not in outcome.rejected]
             watch.round(cell, before, torch.tensor(here, dtype=torch.long), outcome.sent, after)
         states = [state for state, _ in results]

@@ -131,6 +131,7 @@ class Pruner(Plugin, ABC):
     """Decides which coordinates live."""
 
     needs_guidance: ClassVar[bool] = False
+    needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:

@@ -25,12 +25,15 @@ PIPELINE = (
 """The order in which a round is processed. Under privacy :func:`pipeline` says where its steps lie."""
 
 
-def pipeline(*, sample_level: bool = False, noise: Literal["central", "distributed"] | None = None) -> list[str]:
+def pipeline(
+    *, sample_level: bool = False, noise: Literal["central", "distributed"] | None = None, secret: bool = False
+) -> list[str]:
     """The steps of a round, in order.
 
     Args:
         sample_level: honest clients train by DP-SGD.
         noise: who adds noise at client level; None: nobody.
+        secret: updates pass through parties in shares.
     """
     steps = list(PIPELINE)
     if sample_level:
@@ -41,6 +44,11 @@ def pipeline(*, sample_level: bool = False, noise: Literal["central", "distribut
         steps.insert(5, "clip (the server, every update)")
         steps[steps.index("evolve guidance")] = "evolve guidance (from the noised step)"
         steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
+    if secret:
+        steps[steps.index("score and aggregate")] = (
+            "secure sum: shares to the parties, which reveal what the method needs"
+        )
+        steps[steps.index("evolve guidance")] = "evolve guidance (from the step)"
     return steps
 
 
@@ -157,6 +165,28 @@ class TrainerChoice(_Record):
     device: str
 
 
+class SecretPhase(_Record):
+    """Rows that passed through the parties in shares, and what they gave away."""
+
+    phase: Literal["exploration", "updates"]
+    batches: int  # how often rows were shared: once, or once a round
+    rows: int  # of all batches
+    sums: int  # weighted sums of rows that the server learned, of all batches
+    numbers_per_client: int  # that the server learned about one client, at most, in one batch
+    client_bytes: int  # from clients to parties
+    server_bytes: int  # requests and public vectors, from the server to the parties
+    revealed_bytes: int  # from the parties to the server
+    party_bytes: int  # among the parties
+
+
+class SecureSumRecord(_Record):
+    """What went through the parties, and what the server saw none the less."""
+
+    parties: int
+    phases: list[SecretPhase]
+    server_sees: list[str]  # one sentence for each thing that clients send
+
+
 class RunRecord(_Record):
     """One cell of a sweep."""
 
@@ -179,6 +209,7 @@ class RunRecord(_Record):
     costs: Costs
     detection: Detection | None  # None: the aggregator does not score
     privacy: PrivacyRecord | None = None  # the ledger; None: no privacy was asked for
+    secure_sum: SecureSumRecord | None = None  # None: everything in the open
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …

@@ -29,6 +29,8 @@ from autoflip_secure.record import (
     TrainerChoice,
     pipeline,
 )
+from autoflip_secure.secure_log import SecureLog
+from autoflip_secure.secure_sum import Passage
 
 if TYPE_CHECKING:
     from autoflip_secure.cell import Cell
@@ -54,6 +56,7 @@ class Outcome:
     samples: int  # training samples of all participants, one epoch
     events: tuple[str, ...]
     train_loss: float | None = None
+    passage: Passage | None = None  # through the parties; None: in the open
 
 
 def _add(total: Any, more: Any) -> Any:
@@ -76,6 +79,14 @@ def variance_between_clients(rows: Tensor) -> float:
     return max(float(rows.square().sum() / len(rows) - rows.mean(0).square().sum()) / rows.shape[1], 0.0)
 
 
+def uplink(plain: Bytes, passage: Passage | None) -> Bytes:
+    """What clients really send: shares to every party where rows are secret."""
+    if passage is None:
+        return plain
+    sent = passage.traffic.from_clients
+    return plain.model_copy(update={"uplink_values": sent, "uplink_bitmask": sent})
+
+
 def versions() -> dict[str, str]:
     """Versions that numbers may depend on."""
     return {
@@ -87,12 +98,12 @@ def versions() -> dict[str, str]:
 
 
 def _pipeline(cell: Cell) -> list[str]:
-    mechanism = cell.protocol.mechanism
+    mechanism, secret = cell.protocol.mechanism, cell.protocol.secret_updates
     if mechanism is None:
-        return pipeline()
+        return pipeline(secret=secret)
     if mechanism.unit == "sample":
-        return pipeline(sample_level=True)
-    return pipeline(noise="central" if mechanism.trusted_server else "distributed")
+        return pipeline(sample_level=True, secret=secret)
+    return pipeline(noise="central" if mechanism.trusted_server else "distributed", secret=secret)
 
 
 class Logbook:
@@ -104,9 +115,13 @@ class Logbook:
         self.events: list[str] = []
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
+        self._secret = SecureLog(cell.protocol)
 
-    def open(self, exploration: Exploration | None, guidance: Guidance | None, events: list[str]) -> None:
+    def open(
+        self, exploration: Exploration | None, guidance: Guidance | None, events: list[str], passage: Passage | None
+    ) -> None:
         """Note phase 1."""
+        self._secret.add("exploration", passage)
         cell = self.cell
         self.events += events
         if exploration is None or guidance is None:
@@ -125,7 +140,7 @@ class Logbook:
             agreement=exploration.agreement.tolist(),
             kept=exploration.kept.tolist(),
             losses=[list(row) for row in exploration.losses],
-            bytes=exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)),
+            bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), passage),
             flops=self.costs.training(dense, samples).dense,
         )
         self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
@@ -137,6 +152,7 @@ class Logbook:
         trainable = layout.trainable.to(outcome.mask.device)
         delta = outcome.delta * trainable
         self.events += outcome.events
+        self._secret.add("updates", outcome.passage)
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
@@ -152,7 +168,7 @@ class Logbook:
                 update_variance=variance_over_coordinates(delta, outcome.mask & trainable),
                 client_variance=variance_between_clients(outcome.sent * trainable),
                 step_norm=float(delta.double().norm()),
-                bytes=round_bytes(outcome.mask, layout, len(outcome.participants)),
+                bytes=uplink(round_bytes(outcome.mask, layout, len(outcome.participants)), outcome.passage),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
             )
         )
@@ -238,8 +254,10 @@ class Logbook:
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,
             events=self.events,
+            secure_sum=self._secret.record(),
             timing={
                 "seconds": round(seconds, 4),
+                **self._secret.timing(),
                 "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             },
         )

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 CHECKS = 4
@@ -100,6 +100,32 @@ class SecretRows(ABC):
             starts: first place of each group of consecutive entries of what is squared, ascending, the first 0; a
                 group that starts where the next one does is empty (0). None: one group.
         """
+
+
+class LiveRows(SecretRows):
+    """Rows of which only live coordinates were shared; seen from outside the others are 0."""
+
+    def __init__(self, rows: SecretRows, live: Bool[Tensor, " params"]) -> None:
+        self.rows, self.clients, self.params = rows, rows.clients, len(live)
+        self.live = live.cpu()
+
+    def total(self, weights: Int[Tensor, " clients"] | None = None) -> Int[Tensor, " params"]:
+        """See :class:`SecretRows`."""
+        found = self.rows.total(weights)
+        return found.new_zeros(self.params).index_put((self.live.nonzero().squeeze(1),), found)
+
+    def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
+        """See :class:`SecretRows`."""
+        return self.rows.products(vectors.cpu()[:, self.live])
+
+    def squared_norms(
+        self, sketch: Sketch | None = None, starts: Int[Tensor, " groups"] | None = None
+    ) -> Int[Tensor, "clients groups"]:
+        """See :class:`SecretRows`; groups need a sketch, which says where a coordinate goes."""
+        assert sketch is not None or starts is None
+        if sketch is not None:
+            sketch = Sketch(sketch.buckets.cpu()[self.live], sketch.signs.cpu()[self.live], sketch.width)
+        return self.rows.squared_norms(sketch, starts)
 
 
 class LocalRows(SecretRows):

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     CANARIES = 13
     AUDIT = 14
     SERVER_NOISE = 15
+    SECURE_CHECKS = 16
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

@@ -21,6 +21,8 @@ from autoflip_secure.clients import (
 from autoflip_secure.guidance import evolve, initial_guidance
 from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
 from autoflip_secure.recording import Outcome
+from autoflip_secure.secure_rounds import secret_mean, timed
+from autoflip_secure.secure_sum import Passage, SecureSum
 from autoflip_secure.seeds import Purpose, generator
 
 
@@ -85,17 +87,23 @@ def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], 
     return clients, client_jobs(cell, state.weights, state.mask, clients, round_)
 
 
-def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tensor) -> tuple[ServerState, Outcome]:
-    """From the cohort's honest updates (cohort, params) to the next state."""
+def finish_round(
+    cell: Cell, state: ServerState, clients: Tensor, updates: Tensor, sums: SecureSum | None = None
+) -> tuple[ServerState, Outcome]:
+    """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
     private = protocol.client_level
     raw = attack_updates(cell, updates, clients, state.mask, round_)
     view = None if private is None else privacy_view(cell, clients, state.mask, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = finite_rows(sent)
-    decision = _decide(cell, state, clients, sent, usable) if bool(usable.any()) else None
+    decision, events, passage = None, list[str](), None
+    if protocol.secret_updates and sums is not None:
+        decision, usable, events, passage = _decide_secretly(cell, state, clients, sent, usable, sums)
+    elif bool(usable.any()):
+        decision = _decide(cell, state, clients, sent, usable)
     step = torch.zeros_like(state.weights) if decision is None else decision.delta
-    after, events = replace(state, round=round_), []
+    after = replace(state, round=round_)
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
@@ -104,7 +112,7 @@ def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tenso
     trust = torch.zeros(len(clients), device=updates.device)
     weights = torch.where(state.mask, state.weights + step, 0.0)
     if decision is None and private is None:
-        events.append("no step: no participant sent a finite update")
+        events += [] if events else ["no step: no participant sent a finite update"]
     elif bool(finite_rows(weights[None]).all()):
         after = replace(after, weights=weights)
         if decision is not None:
@@ -116,7 +124,10 @@ def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tenso
         step = torch.zeros_like(step)
     rejected = clients[(~usable).cpu()].tolist()
     if rejected:
-        events.append(f"clients {', '.join(map(str, rejected))} sent an update that is not finite: filtered")
+        strange = clients[~finite_rows(sent).cpu()].tolist()
+        events += (
+            [f"clients {', '.join(map(str, strange))} sent an update that is not finite: filtered"] if strange else []
+        )
     outcome = Outcome(
         round=round_,
         participants=clients.tolist(),
@@ -129,19 +140,25 @@ def finish_round(cell: Cell, state: ServerState, clients: Tensor, updates: Tenso
         mask=state.mask,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
         events=tuple(f"round {round_}: {event}" for event in events),
+        passage=passage,
     )
     return _prune(cell, after), outcome
 
 
 def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
-    """Show the usable rows to the aggregator. At client level numbers of samples stay with the clients."""
+    """Show the usable rows to the aggregator."""
+    return cell.protocol.aggregator.aggregate(state.aggregator, _view(cell, state, clients, sent, usable))
+
+
+def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> RoundView:
+    """The usable rows. At client level numbers of samples stay with the clients."""
     problem, protocol = cell.problem, cell.protocol
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
     if protocol.client_level is not None:
         samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
-    view = RoundView(
+    return RoundView(
         round=state.round + 1,
         clients=here,
         samples=samples,
@@ -152,7 +169,45 @@ def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usabl
         layout=problem.layout,
         shrinkage=shrinkage,
     )
-    return protocol.aggregator.aggregate(state.aggregator, view)
+
+
+def _decide_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
+) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+    """The step, and who is in it, events, and what passed. Of a mean the server learns nothing but the sum."""
+    here, protocol = tuple(clients[usable.cpu()].tolist()), cell.protocol
+    if not here:
+        return None, usable, [], None
+    if not protocol.aggregator.linear:
+        return _score_secretly(cell, state, clients, sent, usable, sums)
+    alike = protocol.client_level is not None
+    samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
+    with timed(sums) as through:
+        found = secret_mean(here, sent[usable], samples, state.mask, sums)
+    taken = usable.clone()
+    taken[usable] = found.taken
+    passage = through(int(taken.sum()), found.revealed)
+    if not bool(taken.any()):
+        return None, taken, list(found.events), passage
+    weights = samples[found.taken].to(sent.dtype)
+    return (
+        Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), passage,
+    )  # fmt: skip
+
+
+def _score_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
+) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+    """An aggregate weighted with scores, of which the server learns the sum and a few numbers about each client."""
+    config, round_ = cell.protocol.secure_sum, state.round + 1
+    assert config is not None
+    obeys = ~cell.bad_in(round_)[clients].to(sent.device)[usable]
+    draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
+    with timed(sums) as through:
+        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch)
+    taken = usable.clone()
+    taken[usable] = found.taken
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed)
 
 
 def _evolve(

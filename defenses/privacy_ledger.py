@@ -296,4 +296,5 @@ def schedule_of(cell: Cell) -> Schedule:
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
+        secure_sum=protocol.secret_updates,
     )

@@ -28,11 +28,13 @@ from autoflip_secure.interfaces import (
     Pruner,
     Schedule,
 )
+from autoflip_secure.secure_sum import SecureSumConfig
 from scenarios.datasets import DataSource
 from scenarios.grid import OWN, Sweep
 from scenarios.messages import suggest
 from scenarios.models import Model
 from scenarios.partitions import Partition
+from scenarios.secure_sums import impossible
 from scenarios.tables import AGGREGATORS, ALGORITHMS, ATTACKS, DATASETS, MODELS, PARTITIONS, PRIVACY, PRUNERS
 
 DEFAULTS: dict[str, Any] = {
@@ -124,6 +126,10 @@ class AlgorithmConfig(Config):
         return merged
 
 
+def _none_in_words(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 class Settings(Config):
     """Everything that changes the numbers of a cell, its seed apart."""
 
@@ -144,6 +150,9 @@ class Settings(Config):
     ] = Field(description="pruner × aggregator")
     attack: AnyAttack = Field(description="what bad clients do")
     privacy: AnyPrivacy = Field(description="what is done so that updates reveal little")
+    secure_sum: Annotated[SecureSumConfig | None, BeforeValidator(_none_in_words), _Short(["none"])] = Field(
+        default=None, description="rows pass through party processes in shares, so that the server sees sums only"
+    )
     sampling: Literal["fixed", "poisson"] = Field(
         default="fixed", description="cohorts of a fixed size, or every client by itself with chance cohort / clients"
     )
@@ -157,6 +166,9 @@ class Settings(Config):
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
         self._private_enough()
+        obstacle = impossible(self)
+        if obstacle is not None:
+            _refuse(*obstacle, "secure_sum")
         if self.cohort > self.clients:
             _refuse(
                 "cohort",

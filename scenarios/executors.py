@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from autoflip_secure.training.base import resolve_device
 from scenarios.problems import START_SECONDS, estimated_seconds, run_block
+from scenarios.secure_sums import Crews
 from scenarios.sweep import Block
 from scenarios.workers import Finished, Progress, run_in_workers
 
@@ -31,19 +32,23 @@ def choose_workers(blocks: Sequence[Block]) -> int:
 
 
 @contextlib.contextmanager
-def running(blocks: Sequence[Block], workers: int, progress: Progress) -> Iterator[Finished]:
+def running(
+    blocks: Sequence[Block], workers: int, progress: Progress, crews: Crews | None = None
+) -> Iterator[Finished]:
     """Finished blocks, as they come. Leaving the context stops what is still running."""
     stream = (
-        run_in_workers(blocks, workers, progress) if workers > 1 and len(blocks) > 1 else _run_here(blocks, progress)
+        run_in_workers(blocks, workers, progress, crews)
+        if workers > 1 and len(blocks) > 1
+        else _run_here(blocks, progress, crews)
     )
     with contextlib.closing(stream):
         yield stream
 
 
-def _run_here(blocks: Sequence[Block], progress: Progress) -> Finished:
+def _run_here(blocks: Sequence[Block], progress: Progress, crews: Crews | None) -> Finished:
     for block in blocks:
 
         def tell(done: int, total: int, block: Block = block) -> None:
             progress(block, done / total)
 
-        yield block, run_block(block, tell)
+        yield block, run_block(block, tell, crews)

@@ -28,6 +28,7 @@ from scenarios.ledgers import Attempts, private
 from scenarios.loading import CellSpec
 from scenarios.messages import choose_place
 from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
+from scenarios.secure_sums import Crews, connecting
 from scenarios.sweep import Block
 
 START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -48,6 +49,7 @@ def protocol(settings: Settings) -> Protocol:
         attack=settings.attack,
         privacy=settings.privacy,
         sampling=settings.sampling,
+        secure_sum=settings.secure_sum,
     )
 
 
@@ -136,14 +138,23 @@ class Builder:
         return self._made[key]
 
 
-def run_block(block: Block, progress: Callable[[int, int], None] | None = None) -> list[RunRecord]:
-    """Build and run one block. One thread per process, so that numbers do not depend on the number of workers."""
+def run_block(
+    block: Block, progress: Callable[[int, int], None] | None = None, crews: Crews | None = None
+) -> list[RunRecord]:
+    """Build and run one block. One thread per process, so that numbers do not depend on the number of workers.
+
+    Args:
+        block: what to run.
+        progress: called after every round with (rounds done, rounds in all).
+        crews: the parties of the cells that ask for secure sums.
+    """
     torch.set_num_threads(1)
     builder = Builder()
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
-    records = run_cells(cells, trainer, progress)
+    with connecting(crews or {}) as connect:
+        records = run_cells(cells, trainer, progress, connect=connect)
     return [r.model_copy(update={"privacy": ledger(c)}) for r, c in zip(records, cells, strict=True)]
 
 

@@ -14,6 +14,7 @@ from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import fingerprints
 from scenarios.ledgers import Attempts, announce
 from scenarios.problems import check, planned_releases, recounted
+from scenarios.secure_sums import crews_for
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
 
@@ -76,7 +77,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             in_flight[block.index] = share * len(block.cells)
             listener.progress(finished + sum(in_flight.values()), total)
 
-        with running(todo, workers, progress) as stream:
+        with crews_for(todo) as crews, running(todo, workers, progress, crews) as stream:
             for block, results in stream:
                 for record in map(partial(_with_attempts, block, tried), results):
                     if record.cell not in records:

@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.record import RunRecord
+from scenarios.secure_sums import Crews
 from scenarios.sweep import Block
 
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
@@ -32,7 +33,7 @@ class _WorkerError(Exception):
     """Carries a worker's traceback as text into the parent's."""
 
 
-def _main(pipe: Connection) -> None:
+def _main(pipe: Connection, crews: Crews | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -52,7 +53,7 @@ def _main(pipe: Connection) -> None:
                 pipe.send(done / total)
 
         try:
-            pipe.send(run_block(block, progress))
+            pipe.send(run_block(block, progress, crews))
         except AutoflipError as error:
             pipe.send(error)
         except Exception as error:
@@ -73,7 +74,7 @@ class _Worker:
     block: Block | None = None
 
 
-def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress) -> Finished:
+def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress, crews: Crews | None = None) -> Finished:
     """Yield every block with its records, as they finish. Closing the iterator stops the workers at once.
 
     Raises:
@@ -85,7 +86,7 @@ def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress) ->
     try:
         for _ in range(min(workers, len(blocks))):
             here, there = context.Pipe()
-            process = context.Process(target=_main, args=(there,), daemon=True)
+            process = context.Process(target=_main, args=(there, crews), daemon=True)
             process.start()
             there.close()
             team.append(_Worker(process, here))

@@ -114,6 +114,7 @@ class BudgetMask(Pruner):
 
     kind: Literal["budget"] = "budget"
     needs_guidance: ClassVar[bool] = True
+    needs_explorers: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3
     compute_exponent: Annotated[float, Field(ge=0)] = Field(default=2.1, description="multiply-adds kept: (1-T_p)^this")
     size_exponent: Annotated[float, Field(ge=0)] = Field(default=3.1, description="parameters kept: (1-T_p)^this")

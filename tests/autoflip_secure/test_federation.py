@@ -268,7 +268,7 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
             one = Cell("x", {}, {}, "x", 0, own, Protocol(**settings, **algorithm))
             (record,) = run_cells([one], choose_trainer(module, layout, X[:2]))
             assert record.final_loss is not None
-            landscape, _ = next(_explore([one], choose_trainer(module, layout, X[:2]), Watcher()))
+            landscape, *_ = next(_explore([one], choose_trainer(module, layout, X[:2]), Watcher(), lambda cell: None))
             state = begin(one, landscape)
             clients, jobs = plan_round(one, state)
             trained = choose_trainer(module, layout, X[:2]).train(module, layout, X[TRAIN], jobs, Schedule(epochs=1))

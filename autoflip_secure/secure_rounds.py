@@ -1,0 +1,129 @@
+r"""The engine's side of secure sums: rows are encoded and shared, sums come back and are divided in the open.
+
+.. math:: \Delta = 2^{-b} \Big( \sum_k n_k\, \mathrm{round}(2^b u_k) \bmod 2^{64} \Big) \Big/ \sum_k n_k
+
+with public numbers of samples n_k, as in a plain mean. Only live coordinates travel. The number of bits b follows from
+a public bound on what an entry may be; a client that exceeds it is left out and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.fixed_point import FixedPoint
+from autoflip_secure.interfaces import Exploration
+from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
+from autoflip_secure.secure_sum import Passage, Revealed, SecureSum, SharedBatch
+
+LARGEST_ENTRY = 256.0
+"""Of an update; a client that sends more has diverged."""
+FEWEST_CLIENTS = 2
+"""A sum of fewer hides nothing."""
+
+
+@dataclass(frozen=True)
+class SecretMean:
+    """One round's mean as the server learns it."""
+
+    delta: Float[Tensor, " params"]
+    taken: Bool[Tensor, " clients"]  # whose rows are in it; nobody's: no step
+    revealed: Revealed
+    events: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed], Passage]]:
+    """What passes within becomes a :class:`Passage`, given the number of rows and what was revealed."""
+    began, before = time.perf_counter(), sums.traffic
+    yield lambda clients, revealed: Passage(clients, revealed, sums.traffic - before, time.perf_counter() - began)
+
+
+def secret_landscape(
+    clients: tuple[int, ...], deviations: Float[Tensor, "explorers params"], samples: Float[Tensor, " explorers"],
+    losses: list[list[float]], reveal: str, draws: torch.Generator, sums: SecureSum,
+) -> tuple[Exploration, Revealed, list[str]]:  # fmt: skip
+    """The landscape of explorers whose deviations nobody sees; the same, to the bit, as ``method: linear`` in the open.
+
+    Args:
+        clients: ids of the explorers.
+        deviations: d_k, finite; each explorer encodes and splits its own.
+        samples: their numbers of samples.
+        losses: training loss per explorer and epoch, kept for the record.
+        reveal: ``scores`` or ``sum``.
+        draws: source of the public checks.
+        sums: the parties.
+    """
+    points = energy_points(max(1, len(clients)))
+    shared: SharedBatch | None = None
+    kept = clients
+    if len(clients) >= FEWEST_CLIENTS:
+        shared = sums.share(points.encode(energy_rows(deviations), clients).cpu(), clients)
+        kept = shared.clients
+    events = [f"exploration: {event}" for event in shared.events] if shared is not None else []
+    rows = [clients.index(client) for client in kept]
+    history = tuple(tuple(losses[row]) for row in rows)
+    ids = torch.tensor(kept, dtype=torch.long, device=deviations.device)
+    nothing = deviations[:0]
+    if shared is None or len(kept) < FEWEST_CLIENTS:
+        events.append(
+            f"exploration: {len(kept)} explorers reached the parties, whose sum hides nothing: flat landscape"
+        )
+        flat = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1])
+        nobody = samples[rows]
+        return Exploration(ids, nobody, nothing, flat, nobody, nobody.bool(), history), Revealed(), events
+    seen = linear_landscape(shared, points, reveal, draws)
+    revealed = shared.revealed
+    shared.forget()
+    events += [f"exploration: client {k} sent shares of what is no energy: left out" for k in seen.invalid]
+    energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
+    explored = Exploration(ids, samples[rows], nothing, energy, agreement, seen.kept.to(ids.device), history)
+    return explored, revealed, events
+
+
+def secret_mean(
+    clients: tuple[int, ...], updates: Float[Tensor, "clients params"], samples: Int[Tensor, " clients"],
+    live: Bool[Tensor, " params"], sums: SecureSum,
+) -> SecretMean:  # fmt: skip
+    """The mean of the updates weighted with public numbers of samples, of which the server learns nothing but the sum.
+
+    Args:
+        clients: ids.
+        updates: u_k, finite.
+        samples: n_k; ones where they stay with the clients.
+        live: coordinates that are sent; 0 elsewhere.
+        sums: the parties.
+    """
+    fits = updates.abs().amax(1) <= LARGEST_ENTRY
+    events = [
+        f"client {k} sent a value beyond +-{LARGEST_ENTRY:g}: left out of the secure sum"
+        for k, ok in zip(clients, fits.tolist(), strict=True)
+        if not ok
+    ]
+    taken, delta = torch.zeros_like(fits), torch.zeros_like(updates[:1].sum(0))
+    able = tuple(k for k, ok in zip(clients, fits.tolist(), strict=True) if ok)
+    if len(able) < FEWEST_CLIENTS:
+        return SecretMean(delta, taken, Revealed(), (*events, _TOO_FEW.format(len(able))))
+    points = FixedPoint.for_sums(LARGEST_ENTRY, int(samples.sum()))
+    shared = sums.share(points.encode(updates[fits][:, live], able).cpu(), able)
+    events += shared.events
+    for client in shared.clients:
+        taken[clients.index(client)] = True
+    if len(shared.clients) < FEWEST_CLIENTS:
+        shared.forget()
+        return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
+    weights = samples[taken].cpu()
+    total = points.decode(shared.total(weights)) / int(weights.sum())
+    revealed = shared.revealed
+    shared.forget()
+    delta[live] = total.to(delta)
+    return SecretMean(delta, taken, revealed, tuple(events))
+
+
+_TOO_FEW = "no step: {} clients reached the parties, and their sum would hide nothing"

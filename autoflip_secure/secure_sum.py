@@ -1,0 +1,163 @@
+"""What the engine needs of secure sums: a place to put rows where nobody can read them, and how a scenario asks for it.
+
+The engine knows no party, no socket and no CrypTen: :class:`SecureSum` is handed to it as the trainer is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Bool, Int
+from pydantic import Field, field_serializer, field_validator
+from torch import Tensor
+
+from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
+from autoflip_secure.secret_rows import SecretRows
+
+FEWEST_PARTIES, MOST_PARTIES = 2, 5
+
+
+class PartyAddress(Config):
+    """Where a party listens that was started with ``autoflip-secure party``."""
+
+    host: Annotated[str, Field(min_length=1, description="name or address of the machine")]
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class SecureSumConfig(Config):
+    """Rows pass through party processes in shares; the server learns sums, and what the method says it needs besides.
+
+    Where the parties are and how long they may take changes no number, so it is left out of a cell's identity.
+    """
+
+    parties: (
+        Annotated[int, Field(ge=FEWEST_PARTIES, le=MOST_PARTIES)]
+        | Annotated[tuple[PartyAddress, ...], Field(min_length=FEWEST_PARTIES, max_length=MOST_PARTIES)]
+    ) = Field(default=3, description="2 to 5: processes of this machine, or a list of {host, port}")
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=60.0, description="seconds that a party may be silent", exclude=True
+    )
+    updates: bool = Field(
+        default=False, description="each round's updates go through the parties too, not only the exploration"
+    )
+    sketch: Annotated[int, Field(ge=16, le=65_536)] | None = Field(
+        default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
+    )
+
+    @field_validator("parties")
+    @classmethod
+    def _different(cls, value: int | tuple[PartyAddress, ...]) -> int | tuple[PartyAddress, ...]:
+        if isinstance(value, tuple):
+            twice = [a for index, a in enumerate(value) if a in value[:index]]
+            if twice:
+                raise ValueError(
+                    f"{twice[0].host}:{twice[0].port} stands twice, and one process must not hold two shares; give "
+                    "every party once"
+                )
+        return value
+
+    @field_serializer("parties")
+    def _only_how_many(self, value: int | tuple[PartyAddress, ...]) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """Number of parties."""
+        return self.parties if isinstance(self.parties, int) else len(self.parties)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes on the wire, headers included."""
+
+    from_clients: int  # shares and square pairs, to all parties
+    from_server: int  # requests and public vectors, to all parties
+    to_server: int
+    between_parties: int
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(
+            self.from_clients - earlier.from_clients,
+            self.from_server - earlier.from_server,
+            self.to_server - earlier.to_server,
+            self.between_parties - earlier.between_parties,
+        )
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """What a batch of rows gave away."""
+
+    sums: int = 0  # weighted sums of rows
+    products: int = 0  # numbers about each client
+    norms: int = 0  # numbers about each client
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One batch of rows that went through the parties."""
+
+    clients: int
+    revealed: Revealed
+    traffic: Traffic
+    seconds: float
+
+
+class SharedBatch(SecretRows, ABC):
+    """Rows at the parties, and what happened to them there."""
+
+    events: tuple[str, ...]  # who was left out, and why
+    revealed: Revealed
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Let the parties forget the rows."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One round's scores and step as the server learns them."""
+
+    aggregate: Aggregate | None  # of the clients in it; None: no step
+    taken: Bool[Tensor, " clients"]
+    revealed: Revealed
+    events: tuple[str, ...]
+
+
+class SecureSum(ABC):
+    """Splits rows over parties; see :mod:`defenses.secure_aggregation`."""
+
+    parties: int
+
+    @abstractmethod
+    def share(self, rows: Int[Tensor, "clients params"], clients: tuple[int, ...]) -> SharedBatch:
+        """Split every row over the parties. Clients whose shares do not reach all of them are left out."""
+
+    @abstractmethod
+    def score(
+        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        draws: torch.Generator, width: int | None,
+    ) -> Scored:  # fmt: skip
+        """What ``aggregator`` makes of updates that nobody sees.
+
+        Args:
+            aggregator: one that can do with sums and a few numbers about each client.
+            state: its state.
+            view: the round; its rows are the clients' own and leave them in shares only.
+            obeys: who clips its update as it should.
+            draws: source of public checks and sketches.
+            width: buckets of a sketch; None: exact norms.
+        """
+
+    @property
+    @abstractmethod
+    def traffic(self) -> Traffic:
+        """Bytes so far."""
+
+
+Connect = Callable[[SecureSumConfig], SecureSum]
+"""Gives the session for a configuration; what opens it closes it."""

@@ -1,0 +1,127 @@
+"""One sweep's (or worker's) conversation with one party: shares in, what may be known out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.errors import AutoflipError, SecureSumError
+from autoflip_secure.secret_rows import Sketch
+from defenses.reveal import Links, install, reveal, squared_norm
+from defenses.shelf import Batch
+from defenses.wire import Channel, WireError, raw
+
+_INTEGERS = {"<i8": torch.int64, "|i1": torch.int8}
+_FIRST = 0  # the party that learns revealed values and passes them on
+
+
+class PartySession:
+    """Answers one server. Requests are served in order; an error ends the session and is told."""
+
+    def __init__(self, server: Channel, links: Links, timeout: float) -> None:
+        self.server, self.links, self.timeout = server, links, timeout
+        self.batches: dict[str, Batch] = {}
+        self.sketches: dict[int, Sketch] = {}
+        self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
+            "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
+            "products": self._products, "sketch": self._sketch, "pair": self._pair, "norms": self._norms,
+            "forget": self._forget,
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Until the server hangs up."""
+        install(self.links)
+        try:
+            while True:
+                self.server.patience(None)
+                header, size = self.server.receive()
+                self.server.patience(self.timeout)
+                serve = self._ops.get(str(header.get("op")))
+                if serve is None:
+                    raise SecureSumError(f"does not know the request {header.get('op')!r}")
+                serve(header, size)
+        except AutoflipError as error:
+            self._complain(str(error))
+        except (KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            self._complain(f"cannot serve a request ({type(error).__name__}: {error})")
+        finally:
+            self.links.close()
+            self.server.close()
+
+    def _complain(self, text: str) -> None:
+        try:
+            self.server.send({"error": text})
+        except WireError:
+            return  # the server is what is gone
+
+    def _open(self, header: dict[str, Any], size: int) -> None:
+        clients = [int(client) for client in header["clients"]]
+        self.batches[str(header["batch"])] = Batch(clients, int(header["params"]))
+
+    def _share(self, header: dict[str, Any], size: int) -> None:
+        batch, client = self.batches[header["batch"]], int(header["client"])
+        space = batch.space(client, str(header.get("dtype")), size)
+        if space is None:
+            self.server.skip(size)
+            return
+        self.server.fill(space)
+        batch.held.add(client)
+
+    def _seal(self, header: dict[str, Any], size: int) -> None:
+        batch = self.batches[header["batch"]]
+        self.server.send({"held": [k for k in batch.clients if k in batch.held], "complaints": batch.complaints})
+
+    def _keep(self, header: dict[str, Any], size: int) -> None:
+        self.batches[header["batch"]].keep([int(client) for client in header["clients"]])
+
+    def _total(self, header: dict[str, Any], size: int) -> None:
+        self._open_up(self.batches[header["batch"]].total(self._take(size)))
+
+    def _products(self, header: dict[str, Any], size: int) -> None:
+        batch = self.batches[header["batch"]]
+        vectors = self._take(size, _INTEGERS[header["dtype"]]).view(int(header["vectors"]), batch.params)
+        self._open_up(batch.products(vectors))
+
+    def _sketch(self, header: dict[str, Any], size: int) -> None:
+        params = size // (torch.int32.itemsize + torch.int8.itemsize)
+        buckets, signs = self._take(4 * params, torch.int32), self._take(params, torch.int8)
+        self.sketches[int(header["sketch"])] = Sketch(buckets.long(), signs.long(), int(header["width"]))
+
+    def _pair(self, header: dict[str, Any], size: int) -> None:
+        values, width = self._take(size), int(header["width"])
+        self.batches[header["batch"]].pairs[int(header["client"])] = (values[:width], values[width:])
+
+    def _norms(self, header: dict[str, Any], size: int) -> None:
+        batch, starts = self.batches[header["batch"]], self._take(size)
+        batch.norms(len(starts))
+        sketch = self.sketches[header["sketch"]] if header["sketch"] is not None else None
+        found = []
+        for client, row in zip(batch.clients, batch.rows, strict=True):
+            share = row if sketch is None else sketch(row[None])[0]
+            mask, squares = batch.pairs.pop(client)
+            if (len(mask), len(squares)) != (len(share), len(starts)):
+                raise SecureSumError(f"got a square pair of wrong length from client {client}")
+            found.append(squared_norm(share, mask, squares, starts, self.links.rank == _FIRST))
+        self._open_up(torch.stack(found))
+
+    def _forget(self, header: dict[str, Any], size: int) -> None:
+        self.batches.pop(header["batch"], None)
+        self.sketches.clear()
+
+    def _take(self, size: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        """A body of integers."""
+        values = torch.empty(size // dtype.itemsize, dtype=dtype)
+        self.server.fill(raw(values))
+        return values
+
+    def _open_up(self, share: Tensor) -> None:
+        """Reveal to party 0, which tells the server; the others say that they have done their part."""
+        opened = reveal(share, to=_FIRST)
+        header = {"done": True, "between": self.links.bytes}
+        if opened is None:
+            self.server.send(header)
+        else:
+            self.server.send(header, raw(opened.contiguous()))

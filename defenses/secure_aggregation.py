@@ -1,0 +1,245 @@
+r"""Secure sums: clients split their rows over party processes, and only what is asked for is revealed.
+
+A client encodes its row in fixed point, splits it (:mod:`defenses.shares`) and sends one share to each party. A party
+adds what it holds; CrypTen reveals the sum of the parties' sums; division happens afterwards, in the open:
+
+.. math:: \sum_k w_k x_k = \sum_i \Big( \sum_k w_k s_{ki} \Big) \bmod 2^{64}
+
+One share alone, and any number of them but all, is uniform noise. The simulated clients live in this process, which
+therefore knows their rows; what it sends to party i about client k is :math:`s_{ki}` and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import selectors
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from autoflip_secure.errors import AutoflipError, InputError, SecureSumError
+from autoflip_secure.interfaces import Aggregator, RoundView
+from autoflip_secure.secret_rows import Sketch
+from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
+from defenses.crew import Parties
+from defenses.scored_updates import score_secretly
+from defenses.shares import split, square_pair
+from defenses.shelf import DTYPE
+from defenses.wire import Channel, WireError, call, dial, raw
+
+_KEPT = "; finished cells are kept, run the same command again to continue"
+
+
+class Session(SecureSum):
+    """A conversation with all parties of one crew; used by one process, one request at a time."""
+
+    def __init__(self, parties: Parties) -> None:
+        self.where = parties
+        self.parties = len(parties.addresses)
+        self._channels: list[Channel] = []
+        self._batches = 0
+        self._dealt = 0  # bytes
+        self._between = [0] * self.parties
+        try:
+            self._connect()
+        except AutoflipError as error:  # addresses, token and what runs there are the user's
+            self.close()
+            raise InputError(str(error).replace(_KEPT, "")) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        session = secrets.token_hex(16)
+        identities: dict[Any, int] = {}
+        for rank, (host, port) in enumerate(self.where.addresses):
+            who = f"party {rank} ({host}:{port})"
+            with self._named():
+                channel = dial(host, port, who, self.where.timeout)
+                self._channels.append(channel)
+                purpose = {
+                    "role": "server", "session": session, "rank": rank, "timeout": self.where.timeout,
+                    "parties": self.where.addresses,
+                }  # fmt: skip
+                about = call(channel, self.where.token, purpose)
+            twin = identities.setdefault(about.get("party"), rank)
+            if twin != rank:
+                raise SecureSumError(
+                    f"secure_sum.parties: party {twin} and party {rank} are the same process, which would hold two "
+                    "shares of every row; start one process for each"
+                )
+        for header, _ in self._replies():
+            if not header.get("ready"):
+                raise SecureSumError(f"secure sum: a party began with {header}")
+
+    def share(self, rows: Int[Tensor, "clients params"], clients: tuple[int, ...]) -> SharedRows:
+        """Split every row over the parties. Clients whose shares do not reach all of them are left out.
+
+        Args:
+            rows: encoded, one per client; no party and no message ever holds one.
+            clients: their ids.
+        """
+        batch, self._batches = f"{self._batches:012d}", self._batches + 1
+        self._tell({"op": "open", "batch": batch, "clients": list(clients), "params": rows.shape[1]})
+        for client, row in zip(clients, rows, strict=True):
+            self._deal(batch, client, split(row, self.parties))
+        return self._sealed(batch, clients, rows.shape[1])
+
+    def _deal(self, batch: str, client: int, shares: list[Tensor]) -> None:
+        """What a client sends: its i-th share to party i."""
+        self._from_client({"op": "share", "batch": batch, "client": client, "dtype": DTYPE}, shares)
+
+    def _from_client(self, header: dict[str, Any], shares: list[Tensor]) -> None:
+        before = self._sent
+        for channel, share in zip(self._channels, shares, strict=True):
+            with self._named():
+                channel.send(header, raw(share))
+        self._dealt += self._sent - before
+
+    @property
+    def _sent(self) -> int:
+        return sum(channel.sent for channel in self._channels)
+
+    def _sealed(self, batch: str, clients: tuple[int, ...], params: int) -> SharedRows:
+        """Ask who reached every party, and go on with those."""
+        self._tell({"op": "seal", "batch": batch})
+        events, held = [], set(clients)
+        for rank, (header, _) in enumerate(self._replies()):
+            missing = [k for k in clients if k not in header["held"]]
+            events += [f"client {k} left out of the secure sum: party {rank} has no share of it" for k in missing]
+            events += [f"party {rank}: {complaint}" for complaint in header["complaints"]]
+            held -= set(missing)
+        kept = tuple(k for k in clients if k in held)
+        self._tell({"op": "keep", "batch": batch, "clients": list(kept)})
+        return SharedRows(self, batch, kept, params, tuple(events))
+
+    def _tell(self, header: dict[str, Any], *bodies: memoryview) -> None:
+        """The same message to every party."""
+        for channel in self._channels:
+            with self._named():
+                channel.send(header, *bodies)
+
+    def _replies(self) -> list[tuple[dict[str, Any], Tensor | None]]:
+        """One reply of each party, in order of rank; the first that fails, whoever it is, ends the session."""
+        found: dict[int, tuple[dict[str, Any], Tensor | None]] = {}
+        with selectors.DefaultSelector() as waiting:
+            for rank, channel in enumerate(self._channels):
+                waiting.register(channel.socket, selectors.EVENT_READ, rank)
+            while len(found) < self.parties:
+                ready = waiting.select(self.where.timeout)
+                if not ready:
+                    silent = [c.who for rank, c in enumerate(self._channels) if rank not in found]
+                    raise self._failed(f"{' and '.join(silent)} did not answer within {self.where.timeout:g} s")
+                for key, _ in ready:
+                    channel = self._channels[key.data]
+                    with self._named():
+                        header, size = channel.receive()
+                        values = torch.empty(size // 8, dtype=torch.int64)
+                        channel.fill(raw(values))
+                    if "error" in header:
+                        raise self._failed(f"{channel.who}: {header['error']}")
+                    self._between[key.data] = header.get("between", self._between[key.data])
+                    found[key.data] = (header, values if size else None)
+                    waiting.unregister(channel.socket)
+        return [found[rank] for rank in range(self.parties)]
+
+    def _revealed(self, *shape: int) -> Tensor:
+        """What party 0 tells once all have done their part."""
+        values = self._replies()[0][1]
+        return torch.empty(shape, dtype=torch.int64) if values is None else values.view(shape)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except WireError as error:
+            raise self._failed(str(error)) from error
+
+    def _failed(self, text: str) -> SecureSumError:
+        self.close()
+        return SecureSumError(f"secure sum: {text}{_KEPT}")
+
+    def score(
+        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        draws: torch.Generator, width: int | None,
+    ) -> Scored:  # fmt: skip
+        """See :class:`~autoflip_secure.secure_sum.SecureSum`."""
+        return score_secretly(self, aggregator, state, view, obeys, draws, width)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes so far, everything included."""
+        return Traffic(
+            from_clients=self._dealt,
+            from_server=self._sent - self._dealt,
+            to_server=sum(channel.received for channel in self._channels),
+            between_parties=sum(self._between),
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the parties forget everything of this session."""
+        for channel in self._channels:
+            channel.close()
+
+
+class SharedRows(SharedBatch):
+    """Rows that lie in shares at the parties of a session."""
+
+    def __init__(
+        self, session: Session, batch: str, clients: tuple[int, ...], params: int, events: tuple[str, ...] = ()
+    ) -> None:
+        self.session, self.batch, self.clients, self.params = session, batch, clients, params
+        self.events = events  # who was left out, and why
+        self.revealed = Revealed()
+        self._sketches = 0
+
+    def total(self, weights: Int[Tensor, " clients"] | None = None) -> Int[Tensor, " params"]:
+        """See :class:`~autoflip_secure.secret_rows.SecretRows`."""
+        weights = torch.ones(len(self.clients), dtype=torch.int64) if weights is None else weights
+        self._ask("total", weights)
+        self.revealed = replace(self.revealed, sums=self.revealed.sums + 1)
+        return self.session._revealed(self.params)
+
+    def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
+        """See :class:`~autoflip_secure.secret_rows.SecretRows`."""
+        self._ask("products", vectors, vectors=len(vectors), dtype=vectors.numpy().dtype.str)
+        self.revealed = replace(self.revealed, products=self.revealed.products + len(vectors))
+        return self.session._revealed(len(self.clients), len(vectors))
+
+    def squared_norms(
+        self, sketch: Sketch | None = None, starts: Int[Tensor, " groups"] | None = None
+    ) -> Int[Tensor, "clients groups"]:
+        """See :class:`~autoflip_secure.secret_rows.SecretRows`. Every client deals one square pair for it."""
+        starts = torch.zeros(1, dtype=torch.int64) if starts is None else starts
+        number = None
+        if sketch is not None:
+            number, self._sketches = self._sketches, self._sketches + 1
+            buckets, signs = sketch.buckets.to(torch.int32), sketch.signs.to(torch.int8)
+            self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
+        width = self.params if sketch is None else sketch.width
+        for client in self.clients:
+            mask, squares = square_pair(width, starts.tolist())
+            shares = split(torch.cat([mask, squares]), self.session.parties)
+            header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
+            self.session._from_client(header, shares)
+        self._ask("norms", starts, sketch=number)
+        self.revealed = replace(self.revealed, norms=self.revealed.norms + len(starts))
+        return self.session._revealed(len(self.clients), len(starts))
+
+    def forget(self) -> None:
+        """Let the parties forget the rows."""
+        self._ask("forget")
+
+    def _ask(self, op: str, *values: Tensor, **more: Any) -> None:
+        self.session._tell({"op": op, "batch": self.batch, **more}, *(raw(v.cpu().contiguous()) for v in values))

@@ -1,0 +1,91 @@
+"""What one party holds for one session: shares of rows, by batch, and the rules of what it helps to reveal of them.
+
+The rules bind the server, not the clients: linear combinations of a batch are fewer than its clients and each is of at
+least two of them, and products and norms are few, so that no number of well-formed requests gives a row away exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from autoflip_secure.errors import SecureSumError
+from defenses.wire import raw
+
+DTYPE = "<i8"
+MOST_PRODUCTS = 256
+MOST_NORMS = 1024
+
+
+class Batch:
+    """Shares of the rows of several clients."""
+
+    def __init__(self, clients: list[int], params: int) -> None:
+        self.params = params
+        self.clients = clients
+        self.rows = torch.empty(len(clients), params, dtype=torch.int64)
+        self.place = {client: index for index, client in enumerate(clients)}
+        self.held: set[int] = set()
+        self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
+        self.complaints: list[str] = []
+        self._totals = self._products = self._norms = 0
+
+    def space(self, client: int, dtype: str, size: int) -> memoryview | None:
+        """Where the share of ``client`` goes; None, and a complaint, when it is not to be taken."""
+        if client not in self.place:
+            self.complaints.append(f"client {client} sent a share that nobody asked for: not taken")
+        elif client in self.held:
+            self.complaints.append(f"client {client} sent its share twice: the first counts")
+        elif dtype != DTYPE:
+            self.complaints.append(f"client {client} sent a share of type {dtype}, not {DTYPE}: left out")
+        elif size != 8 * self.params:
+            self.complaints.append(f"client {client} sent {size} bytes, not {8 * self.params}: left out")
+        else:
+            return raw(self.rows[self.place[client]])
+        return None
+
+    def keep(self, clients: list[int]) -> None:
+        """Forget everybody else: their shares did not reach every party."""
+        if not set(clients) <= self.held:
+            missing = sorted(set(clients) - self.held)
+            raise SecureSumError(f"was asked to use clients {missing}, whose shares it does not hold")
+        if clients != self.clients:
+            self.rows = self.rows[[self.place[client] for client in clients]]
+        self.clients, self.place = clients, {client: index for index, client in enumerate(clients)}
+        self.held = set(clients)
+
+    def total(self, weights: Int[Tensor, " clients"]) -> Int[Tensor, " params"]:
+        """Share of a weighted sum."""
+        self._totals += 1
+        counted = int((weights != 0).sum())
+        if counted < 2 or self._totals >= max(2, len(self.clients)):
+            raise SecureSumError(
+                f"refuses sum {self._totals} of {len(self.clients)} clients, {counted} of them with a weight: it would "
+                "tell a single client's row; take at least two clients, and three for two sums"
+            )
+        result = torch.zeros(self.params, dtype=torch.int64)
+        for row, weight in zip(self.rows, weights.tolist(), strict=True):
+            result.add_(row, alpha=weight)
+        return result
+
+    def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
+        """Shares of the products with public vectors."""
+        self._products += len(vectors)
+        if self._products > MOST_PRODUCTS or self._products >= self.params:
+            raise SecureSumError(
+                f"refuses {self._products} products with rows of {self.params} values; at most {MOST_PRODUCTS}, and "
+                "fewer than there are values, may be revealed of a batch"
+            )
+        if len(vectors) == 0:
+            return self.rows.new_zeros(len(self.rows), 0)
+        return torch.stack([self.rows.mv(vector.to(torch.int64)) for vector in vectors], dim=1)
+
+    def norms(self, groups: int) -> None:
+        """Count squared norms that are about to be revealed."""
+        self._norms += groups
+        if self._norms > MOST_NORMS or self._norms >= self.params:
+            raise SecureSumError(
+                f"refuses {self._norms} squared norms of parts of rows of {self.params} values; at most {MOST_NORMS}, "
+                "and fewer than there are values, may be revealed of a batch"
+            )

@@ -1,0 +1,23 @@
+"""Crews of party processes, started once for all tests of this folder (per worker)."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for party_crews.py
+
+from defenses.crew import Parties, local_parties
+
+
+@pytest.fixture(scope="session")
+def two_parties() -> Iterator[Parties]:
+    with local_parties(2, timeout=20) as where:
+        yield where
+
+
+@pytest.fixture(scope="session")
+def three_parties() -> Iterator[Parties]:
+    with local_parties(3, timeout=20) as where:
+        yield where
