@@ -199,11 +199,6 @@ def values_and_intervals(lines: Iterable[Line]) -> tuple[list[float], list[Inter
     return [v for values in points for v in values], [mean_interval(values, share=True) for values in points]
 
 
-def is_number(value: object) -> bool:
-    """Whether a setting can be an axis: a number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def percents(interval: Interval) -> list[float | None]:
     """Mean, low and high of a share, in per cent; None where there is no interval."""
     return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]

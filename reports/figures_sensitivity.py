@@ -10,7 +10,6 @@ from reports.drawing import (
     Line,
     draw_curves,
     fit_shares,
-    is_number,
     left_out,
     percents,
     seeds_note,
@@ -19,7 +18,7 @@ from reports.drawing import (
     spokesmen,
     values_and_intervals,
 )
-from reports.labels import canonical, leaves, pretty, setting, shorten
+from reports.labels import canonical, is_number, leaves, pretty, setting, shorten
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent

@@ -19,7 +19,8 @@ from autoflip_secure.record import RunRecord
 from reports import labels, verdict
 from reports.claims import claims
 from reports.comparisons import Row, compare
-from reports.degradation import BREAKDOWN_MARGIN, degradations
+from reports.curves import BREAKDOWN_MARGIN
+from reports.degradation import degradations
 from reports.files import write
 from reports.frames import parquet, tidy
 from reports.gaps import name_missing

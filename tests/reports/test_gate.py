@@ -11,10 +11,8 @@ from scipy import stats
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
-from reports.degradation import area as area_of_the_report
 from reports.gate import GateResult, run_gate
 from reports.gate_baseline import Baseline, effective_margins, make_baseline, read_baseline
-from reports.gate_curves import area
 from reports.gate_decision import LEVEL, Decision
 from reports.gate_entries import entries
 from reports.gate_metrics import METRICS, config_hash
@@ -94,7 +92,6 @@ def test_values_are_those_of_the_records(pool: dict[int, list[RunRecord]]) -> No
     a, b, c = (cells[x].final_accuracy for x in (0.0, 0.1, 0.5))
     (curve,) = [e for e in found.values() if e.curve and e.algorithm == "AutoFLIP"]
     assert curve.metrics["degradation_area"][1] == pytest.approx(((a + b) / 2 * 0.1 + (b + c) / 2 * 0.4) / 0.5)
-    assert area([(0, a), (0.1, b), (0.5, c)]) == pytest.approx(area_of_the_report([0, 0.1, 0.5], [a, b, c]))
     entry = found[config_hash(cells[0.5].config)]
     sent = cells[0.5].costs.bytes
     assert entry.metrics["bytes"][1] == sent.uplink_bitmask + sent.downlink_bitmask
