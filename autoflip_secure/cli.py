@@ -56,7 +56,10 @@ def sweep(
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
     ] = None,
     mlflow: Annotated[
-        str | None, typer.Option("--mlflow", metavar="URI", help="Also write every cell as an MLflow run.")
+        str | None,
+        typer.Option(
+            "--mlflow", metavar="URI", help="Also write every cell as an MLflow run; e.g. sqlite:///mlflow.db."
+        ),
     ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
