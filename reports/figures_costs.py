@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.record import Costs
-from reports.drawing import SEEDS_FOR_BARS, fit_shares, left_out
-from reports.labels import NO_ATTACK, shorten
+from reports.drawing import SEEDS_FOR_BARS, fit_shares, fitting, left_out
+from reports.labels import NO_ATTACK
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import MUTED, Palette, Picture, Table, finish, panels, percent
@@ -57,10 +57,10 @@ def _costs(
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
         _panel(study, palette, condition, kinds, ax, rows, unit)
-        ax.set_title(shorten(facet) + ("" if condition.attack == NO_ATTACK else f" · {shorten(condition.attack, 20)}"))
+        ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
         percent(ax)
-        ax.set_xlim(left=0)
         ax.set_xlabel(label)
+    axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
     axes[0, 0].set_ylabel("test accuracy")
     fit_shares(
         axes[0, 0], (r.final_accuracy for c in places.values() for a in study.algorithms for r in study.runs(c, a))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoflip_secure.record import GuidanceRecord, RunRecord
-from reports.drawing import left_out
+from reports.drawing import fitting, left_out
 from reports.labels import shorten
 from reports.study import Condition, Study
 from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
@@ -151,7 +151,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
         for i in range(axes.shape[0]):
             percent(axes[i, j])
             axes[i, j].set_ylim(0, 1.02)
-            axes[i, j].set_title(shorten(facet))
+            axes[i, j].set_title(fitting(facet, axes.shape[1]))
         labels = [shorten(str(r[2]).removesuffix(".weight"), 12) for r in rows if r[0] == facet and r[1] == names[0]]
         axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels), default=0) > 5 else 0)
         axes[-1, j].set_xlabel("layer")
