@@ -212,10 +212,13 @@ def fitting(text: str, columns: int) -> str:
     '2 classes per client ·\\nnoise σ 0.5 on 20 %'
     """
     width = {1: 70, 2: 50, 3: 32}.get(columns, 23)
-    head, dot, tail = text.partition(" · ")
-    if len(text) > width and len(head) + 2 <= width and len(tail) <= width:
-        return f"{head}{dot.rstrip()}\n{tail}"
-    first, *rest = wrap(text, width) or [""]
+    if len(text) <= width:
+        return text
+    for between in (" · ", ", "):
+        head, _, tail = text.partition(between)
+        if tail and len(head) + 2 <= width and len(tail) <= width:
+            return f"{head}{between.rstrip()}\n{tail}"
+    first, *rest = wrap(text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0"), width) or [""]
     return "\n".join([first, shorten(" ".join(rest), width)] if rest else [first])
 
 

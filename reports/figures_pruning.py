@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoflip_secure.record import GuidanceRecord, RunRecord
-from reports.drawing import fitting, left_out
+from reports.drawing import fitting, left_out, spoken_for, spokesmen
 from reports.labels import shorten
 from reports.study import Condition, Study
 from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
@@ -122,7 +122,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
 
 def layers(study: Study, palette: Palette) -> Picture | None:
     """Living weights and living units of every weight tensor, as a share of all; a column per facet."""
-    names = [a for a in study.algorithms if prunes(study, a)]
+    names = [a for a in spokesmen(study) if prunes(study, a)]
     facets = [f for f in study.facets if any(gentlest(study, f, a) for a in names)][:PANELS]
     if not names or not facets:
         return None
@@ -165,7 +165,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
     )
     alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "partitions") + spoken_for(study)
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
 
 
