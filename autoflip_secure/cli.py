@@ -56,7 +56,10 @@ def sweep(
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
     ] = None,
     mlflow: Annotated[
-        str | None, typer.Option("--mlflow", metavar="URI", help="Also write every cell as an MLflow run.")
+        str | None,
+        typer.Option(
+            "--mlflow", metavar="URI", help="Also write every cell as an MLflow run; e.g. sqlite:///mlflow.db."
+        ),
     ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
@@ -83,10 +86,11 @@ def report_command(
         results = read_results(folder)
         other = read_results(compare) if compare is not None else None
         for read in (results, other):
+            where = f"{compare}: " if read is other else ""
             for note in read.notes if read else []:
-                _note(note if read is results else f"{compare}: {note}")
-        if results.missing:
-            _note(f"{len(results.missing)} of {len(results.records) + len(results.missing)} cells are missing")
+                _note(f"{where}{note}")
+            if read and read.missing:
+                _note(f"{where}{len(read.missing)} of {len(read.records) + len(read.missing)} cells are missing")
         again = shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
         path = _report(folder, results.records, results.scenario, results.missing, results.notes, command=again)
         summary: dict[str, Any] = {

@@ -116,10 +116,10 @@ def _savings(study: Study, facet: str, own: str, cost: Read, reference: Read) ->
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share % 0.01 else f"{100 * share:.0f} %"
+    return (f"{100 * share:.1f} %" if share % 0.01 else f"{100 * share:.0f} %").replace("-", "−")
 
 
 def _bracket(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return f"[no interval: {interval.reason}]"
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]".replace("-", "−")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
-from reports.statistics import Interval, Paired, Verdict, complete, holm, mean_interval, paired
+from reports.statistics import Interval, Paired, Verdict, bootstrap_interval, complete, holm, mean_interval, paired
 from reports.study import Condition, Study
 
 
@@ -20,6 +21,12 @@ class Row:
     against: Paired | None  # None: it is the baseline, or no seed has both
     t_holm: float | None = None
     wilcoxon_holm: float | None = None
+    accuracies: tuple[float, ...] = ()  # one per seed
+
+    @cached_property
+    def bootstrap(self) -> Interval:
+        """The BCa interval of the accuracy, beside the t interval that the words rest on."""
+        return bootstrap_interval(self.accuracies, share=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ def compare(study: Study) -> list[Row]:
             values = study.values(condition, algorithm)
             if values:
                 pair = None if algorithm == study.baseline else paired(values, base)
-                rows.append(Row(condition, algorithm, mean_interval(list(values.values()), share=True), pair))
+                own = tuple(values.values())
+                rows.append(Row(condition, algorithm, mean_interval(own, share=True), pair, accuracies=own))
     t_holm = holm([r.against.t_p if r.against else None for r in rows])
     w_holm = holm([r.against.wilcoxon_p if r.against else None for r in rows])
     return [replace(r, t_holm=t, wilcoxon_holm=w) for r, t, w in zip(rows, t_holm, w_holm, strict=True)]

@@ -1,15 +1,9 @@
-r"""Degradation in one number: area under the curve, breakdown point and worst case, per seed and then paired.
+"""Degradation in one number: area under the curve, breakdown point and worst case, per seed and then paired.
 
-Along an attack parameter with strengths :math:`0 = x_0 < \dots < x_m` (zero: nobody attacks) a seed's accuracies are
-:math:`y_0 \dots y_m`:
-
-.. math::
-    \text{area} = \frac{1}{x_m - x_0} \sum_i \frac{y_i + y_{i-1}}{2} (x_i - x_{i-1}), \qquad
-    \text{breakdown} = \max\{x_i : y_j \ge y_0 - \delta \;\; \forall j \le i\}, \qquad
-    \text{worst} = \min_{i \ge 1} y_i
-
-The breakdown point is a step of the swept grid. A seed that never leaves the margin is censored at :math:`x_m`; the
-mean counts it as :math:`x_m`, so that with any such seed it is a lower bound, which the report says.
+Area and breakdown point (:mod:`reports.curves`) are taken along an attack parameter, from zero, where nobody attacks;
+the worst case is the lowest accuracy over the attacks. The breakdown point is a step of the swept grid. A seed that
+never leaves the margin is censored at the largest strength; the mean counts it as that, so that with any such seed it
+is a lower bound, which the report says.
 """
 
 from __future__ import annotations
@@ -17,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from reports.figures_degradation import Curve, curves
+from reports.curves import area, breakdown
 from reports.labels import NO_ATTACK, STRENGTHS, clean_text, setting
 from reports.power import unanimous
 from reports.statistics import MARGIN, Interval, Paired, Verdict, complete, holm, mean_interval, paired
 from reports.study import Condition, Study
+from reports.sweep_curves import Curve, curves
 
-BREAKDOWN_MARGIN = 0.05  # of accuracy below the same algorithm and seed without attack
 _KINDS = {"gaussian_noise": "noise"}
 LEAST_POINTS = 3  # on a curve, its clean end included; fewer make no curve
 
@@ -54,32 +46,6 @@ class Line:
     worst: Measure | None
     unbroken: int  # seeds that never left the margin
     note: str  # what is not as in the other rows
-
-
-def area(strengths: Sequence[float], accuracies: Sequence[float]) -> float:
-    """Area under a curve divided by its width: the mean accuracy over the strengths, by the trapezoid rule.
-
-    >>> area([0.0, 0.5, 1.0], [1.0, 0.5, 0.5])
-    0.625
-    """
-    x, y = np.asarray(strengths, dtype=float), np.asarray(accuracies, dtype=float)
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
-
-
-def breakdown(
-    strengths: Sequence[float], accuracies: Sequence[float], margin: float = BREAKDOWN_MARGIN
-) -> tuple[float, bool]:
-    """Largest strength up to which accuracy stays within ``margin`` of the first one, and whether it ever left.
-
-    >>> breakdown([0.0, 0.1, 0.5], [0.95, 0.93, 0.60])
-    (0.1, True)
-    """
-    reached = strengths[0]
-    for x, y in zip(strengths, accuracies, strict=True):
-        if y < accuracies[0] - margin - 1e-12:
-            return float(reached), True
-        reached = x
-    return float(reached), False
 
 
 def degradations(study: Study) -> list[Line]:

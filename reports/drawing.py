@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -199,19 +200,26 @@ def values_and_intervals(lines: Iterable[Line]) -> tuple[list[float], list[Inter
     return [v for values in points for v in values], [mean_interval(values, share=True) for values in points]
 
 
-def is_number(value: object) -> bool:
-    """Whether a setting can be an axis: a number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def percents(interval: Interval) -> list[float | None]:
     """Mean, low and high of a share, in per cent; None where there is no interval."""
     return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
 
 
 def fitting(text: str, columns: int) -> str:
-    """``text`` as the title of a panel, short enough for so many panels beside each other."""
-    return shorten(text, {1: 70, 2: 50, 3: 32}.get(columns, 23))
+    """``text`` as the title of a panel, on two lines where so many panels beside each other leave too little room.
+
+    >>> fitting("2 classes per client · noise σ 0.5 on 20 %", 3)
+    '2 classes per client ·\\nnoise σ 0.5 on 20 %'
+    """
+    width = {1: 70, 2: 50, 3: 32}.get(columns, 23)
+    if len(text) <= width:
+        return text
+    for between in (" · ", ", "):
+        head, _, tail = text.partition(between)
+        if tail and len(head) + 2 <= width and len(tail) <= width:
+            return f"{head}{between.rstrip()}\n{tail}"
+    first, *rest = wrap(text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0"), width) or [""]
+    return "\n".join([first, shorten(" ".join(rest), width)] if rest else [first])
 
 
 def left_out(total: int, shown: int, what: str) -> list[str]:

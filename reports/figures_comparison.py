@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from autoflip_secure.record import RunRecord
 from reports.changes import Change
-from reports.drawing import COLUMNS, left_out
+from reports.drawing import COLUMNS, fitting, left_out
 from reports.figures_conditions import forest, limits_of
-from reports.labels import shorten
 from reports.study import Study
 from reports.style import RULE, Palette, Picture, Table, finish, panels, percent
 
@@ -61,7 +60,7 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
         ax.set_ylim(*limits)
         percent(ax)
         percent(ax, "x")
-        ax.set_title(shorten(facet))
+        ax.set_title(fitting(facet, axes.shape[1]))
         ax.set_xlabel("test accuracy in B")
     axes[0, 0].set_ylabel("test accuracy in A")
     palette.legend(figure, [a for a in study.algorithms if any(r[2] == a for r in rows)], line=False)

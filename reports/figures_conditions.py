@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from reports.comparisons import Row
 from reports.drawing import COLUMNS, DIRECT, bars, fitting, left_out, percents
-from reports.figures_degradation import curves
 from reports.labels import NO_ATTACK, shorten
 from reports.statistics import Interval
 from reports.study import Study
 from reports.style import MUTED, RULE, Palette, Picture, Table, finish, panels, percent
+from reports.sweep_curves import curves
 
 NAMED_ATTACKS = 4  # panels below each other when the rows are algorithms
 Points = dict[tuple[str, str, str], Interval]  # (facet, attack, algorithm) -> mean and interval

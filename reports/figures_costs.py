@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.record import Costs
-from reports.drawing import SEEDS_FOR_BARS, fit_shares, left_out
-from reports.labels import NO_ATTACK, shorten
+from reports.drawing import SEEDS_FOR_BARS, fit_shares, fitting, left_out, spoken_for, spokesmen
+from reports.labels import NO_ATTACK
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import MUTED, Palette, Picture, Table, finish, panels, percent
@@ -57,13 +57,13 @@ def _costs(
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
         _panel(study, palette, condition, kinds, ax, rows, unit)
-        ax.set_title(shorten(facet) + ("" if condition.attack == NO_ATTACK else f" · {shorten(condition.attack, 20)}"))
+        ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
         percent(ax)
-        ax.set_xlim(left=0)
         ax.set_xlabel(label)
+    axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
     axes[0, 0].set_ylabel("test accuracy")
     fit_shares(
-        axes[0, 0], (r.final_accuracy for c in places.values() for a in study.algorithms for r in study.runs(c, a))
+        axes[0, 0], (r.final_accuracy for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
     )
     marks = [
         Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
@@ -74,7 +74,7 @@ def _costs(
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
     columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
     columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "partitions") + spoken_for(study)
     return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
 
 
@@ -88,7 +88,9 @@ def _panel(
     unit: str,
 ) -> None:
     base = [r.costs for r in study.runs(condition, study.baseline)] if study.baseline else []
-    for algorithm in study.algorithms:
+    names = spokesmen(study)
+    for place, algorithm in enumerate(names):
+        above = 2 + (len(names) - place) / 10  # the first ones, which the report is about, on top
         runs = study.runs(condition, algorithm)
         if not runs:
             continue
@@ -114,6 +116,7 @@ def _panel(
                 lw=1,
                 alpha=0.5,
                 errorbar=None,
+                zorder=above,
             )
         for amount, marker in drawn:
             ax.plot(
@@ -125,9 +128,10 @@ def _panel(
                 mfc="none" if marker == "o" else colour,
                 mew=1.4,
                 lw=0,
+                zorder=above,
             )
             if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
-                ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6)
+                ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
 
 
 def _words(rows: list[list[object]], kind: str) -> str:

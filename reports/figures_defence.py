@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.record import RunRecord
-from reports.drawing import left_out, spoken_for, spokesmen
+from reports.drawing import fitting, left_out, spoken_for, spokesmen
 from reports.labels import shorten
 from reports.statistics import mean_interval, roc
 from reports.study import Condition, Study
@@ -36,10 +36,8 @@ def score_map(study: Study) -> Picture | None:
     rows: list[list[object]] = []
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
-        title = shorten(algorithm, 26)
-        ax.set_title(title)
-        where = shorten(str(condition), 64 - int(1.35 * len(title)))
-        ax.text(1, 1.025, where, ha="right", color=MUTED, fontsize=8, transform=ax.transAxes)
+        ax.set_title(f"{shorten(algorithm, 50)}\n")
+        ax.text(0, 1.025, shorten(str(condition), 70), color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):
                 rows.append([str(condition), algorithm, run.seed, entry.round, client, "yes" if bad else "no", score])
@@ -152,7 +150,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
             label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {area:.2f}"
             ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
-        ax.set_title(f"{shorten(facet, 22)} · {shorten(kind.replace('_', ' '), 20)}")
+        ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
         ax.set_xlim(-0.02, 1.02)
         ax.set_ylim(-0.02, 1.02)
         ax.set_xlabel("honest clients flagged")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoflip_secure.record import GuidanceRecord, RunRecord
-from reports.drawing import left_out
+from reports.drawing import fitting, left_out, spoken_for, spokesmen
 from reports.labels import shorten
 from reports.study import Condition, Study
 from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
@@ -122,7 +122,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
 
 def layers(study: Study, palette: Palette) -> Picture | None:
     """Living weights and living units of every weight tensor, as a share of all; a column per facet."""
-    names = [a for a in study.algorithms if prunes(study, a)]
+    names = [a for a in spokesmen(study) if prunes(study, a)]
     facets = [f for f in study.facets if any(gentlest(study, f, a) for a in names)][:PANELS]
     if not names or not facets:
         return None
@@ -151,7 +151,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
         for i in range(axes.shape[0]):
             percent(axes[i, j])
             axes[i, j].set_ylim(0, 1.02)
-            axes[i, j].set_title(shorten(facet))
+            axes[i, j].set_title(fitting(facet, axes.shape[1]))
         labels = [shorten(str(r[2]).removesuffix(".weight"), 12) for r in rows if r[0] == facet and r[1] == names[0]]
         axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels), default=0) > 5 else 0)
         axes[-1, j].set_xlabel("layer")
@@ -165,7 +165,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
     )
     alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "partitions") + spoken_for(study)
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
 
 

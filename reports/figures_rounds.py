@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from autoflip_secure.record import RoundRecord, RunRecord
-from reports.drawing import SEEDS_FOR_BARS, draw_lines, label_ends, left_out, spoken_for, spokesmen
-from reports.labels import NO_ATTACK, shorten
+from reports.drawing import SEEDS_FOR_BARS, draw_lines, fitting, label_ends, left_out, spoken_for, spokesmen
+from reports.labels import NO_ATTACK
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent, powers
@@ -91,7 +91,7 @@ def _by_round(
             else:
                 ax.set_yscale("log")
                 powers(ax)
-            ax.set_title(f"{shorten(condition.facet, 20)} · {shorten(condition.attack, 26)}", fontsize=8.5)
+            ax.set_title(fitting(f"{condition.facet} · {condition.attack}", axes.shape[1]))
         for ax in axes[i][len(conditions) :]:
             ax.set_visible(False)
         axes[i, 0].set_ylabel(label)

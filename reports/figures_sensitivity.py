@@ -10,7 +10,7 @@ from reports.drawing import (
     Line,
     draw_curves,
     fit_shares,
-    is_number,
+    fitting,
     left_out,
     percents,
     seeds_note,
@@ -19,7 +19,7 @@ from reports.drawing import (
     spokesmen,
     values_and_intervals,
 )
-from reports.labels import canonical, leaves, pretty, setting, shorten
+from reports.labels import canonical, is_number, leaves, pretty, setting
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent
@@ -126,7 +126,7 @@ def _sensitivity(
             if level.low is not None and level.high is not None and level.n >= SEEDS_FOR_BARS:
                 ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
             rows.append([title, study.baseline, "any", *percents(level), level.n])
-        ax.set_title(shorten(title, 40 if columns > 2 else 56))
+        ax.set_title(fitting(title, columns))
         ax.set_xlabel(setting(path))
         levels = sorted({x for line in lines.values() for x, _ in line})
         ax.set_xticks(levels, [f"{x:g}" for x in levels])

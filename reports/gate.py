@@ -14,6 +14,7 @@ from reports.gate_baseline import Baseline, versions
 from reports.gate_comparison import compare
 from reports.gate_decision import Decision, Judgement, judge
 from reports.gate_entries import entries
+from reports.gate_exact import judge_exact
 from reports.gate_metrics import METRICS, Entry, Metric
 from reports.labels import clean_text, leaves, number
 
@@ -79,17 +80,22 @@ def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[
         raise InputError(_nothing_shared(found, baseline.entries))
     identical = {key: _identical(baseline.entries[key], found[key]) for key in shared}
     pairs = [(key, METRICS[name]) for key in shared for name in METRICS if name in baseline.entries[key].metrics]
-    judgements = judge(
+    sampled = [pair for pair in pairs if not pair[1].computed]
+    tested = judge(
         [
             compare(m, baseline.entries[key].metrics[m.name], found[key].metrics.get(m.name, {}), identical[key])
-            for key, m in pairs
+            for key, m in sampled
         ],
-        [m for _, m in pairs],
-        [margins[m.name] for _, m in pairs],
+        [m for _, m in sampled],
+        [margins[m.name] for _, m in sampled],
     )
+    judgements = dict(zip(sampled, tested, strict=True)) | {
+        (key, m): judge_exact(m, _every(baseline.entries[key], m), _every(found[key], m), margins[m.name])
+        for key, m in pairs
+        if m.computed
+    }
     lines = [
-        Line(key, found[key].algorithm, found[key].condition, metric, judgement)
-        for (key, metric), judgement in zip(pairs, judgements, strict=True)
+        Line(key, found[key].algorithm, found[key].condition, metric, judgements[key, metric]) for key, metric in pairs
     ]
     cells = [key for key in shared if found[key].curve is None]
     compared = sum(len(set(baseline.entries[key].digests) & set(found[key].digests)) for key in cells)
@@ -108,6 +114,11 @@ def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[
         baseline=baseline,
         versions=versions(known),
     )
+
+
+def _every(entry: Entry, metric: Metric) -> dict[int, float | None]:
+    """Seed of every run -> its value, or None."""
+    return {seed: entry.metrics.get(metric.name, {}).get(seed) for seed in entry.digests}
 
 
 def _identical(old: Entry, new: Entry) -> list[int]:

@@ -21,7 +21,7 @@ from reports.gate_metrics import Metric
 
 FLAT = 1e-12  # spread, as a share of the values, below which seeds count as identical
 
-Method = Literal["identical", "exact", "paired", "unpaired", "none"]
+Method = Literal["identical", "exact", "paired", "unpaired", "computed", "none"]
 
 
 @dataclass(frozen=True)

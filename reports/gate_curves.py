@@ -1,27 +1,16 @@
-r"""Degradation curves as the gate measures them: cells that differ in the strength of one attack alone.
+"""Degradation curves as the gate measures them: cells that differ in the strength of one attack alone.
 
-Their clean end is where nobody attacks. The measure is the area under the curve of one seed, divided by its width:
-
-.. math:: \frac{1}{x_m} \sum_{i=1}^{m} \tfrac12 (a_{i-1} + a_i)(x_i - x_{i-1}), \qquad x_0 = 0 \text{ (nobody attacks)}
+Their clean end, at strength 0, is where nobody attacks. The measure is :func:`reports.curves.area` of each seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reports.curves import area
 from reports.gate_metrics import Entry, config_hash, digest
 from reports.labels import STRENGTHS, canonical, is_clean
-
-
-def area(points: Sequence[tuple[float, float]]) -> float:
-    """Normalised trapezoid under ``points`` (strength, accuracy), ascending, the first at strength 0.
-
-    >>> area([(0.0, 1.0), (1.0, 0.5), (2.0, 0.5)])
-    0.625
-    """
-    return sum((a + b) / 2 * (y - x) for (x, a), (y, b) in pairwise(points)) / points[-1][0]
 
 
 def curve_configs(cells: Iterable[Entry]) -> list[tuple[dict[str, Any], str]]:
@@ -60,7 +49,7 @@ def curve_entry(config: dict[str, Any], parameter: str, cells: Mapping[str, Entr
     members = [clean, *(cells[key] for key in keys)]
     accuracy = [m.metrics.get("clean_accuracy") or m.metrics.get("attacked_accuracy") or {} for m in members]
     seeds = sorted(set(accuracy[0]).intersection(*accuracy[1:]))
-    areas = {s: area(list(zip([0.0, *strengths], (a[s] for a in accuracy), strict=True))) for s in seeds}
+    areas = {s: area([0.0, *strengths], [a[s] for a in accuracy]) for s in seeds}
     return Entry(
         algorithm=members[-1].algorithm,
         condition=f"{members[-1].condition}, curve over {parameter} from 0",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from autoflip_secure.privacy_record import Observer
 from autoflip_secure.record import RunRecord
 from reports.labels import canonical, is_clean
 
@@ -23,10 +24,15 @@ class Metric:
     higher_is_better: bool
     relative: bool  # positive values, compared by their ratio
     read: Callable[[RunRecord], float | None] | None  # from a cell (None: not measured); or, without, from a curve
+    computed: bool = False  # proven from the settings: compared seed by seed without a test, and None is a loss
 
 
 def _clean(record: RunRecord) -> bool:
     return is_clean(record.config.get("attack"))
+
+
+def _epsilon(record: RunRecord, observer: Observer) -> float | None:
+    return record.privacy.epsilon(observer) if record.privacy is not None else None
 
 
 METRICS: dict[str, Metric] = {
@@ -42,6 +48,8 @@ METRICS: dict[str, Metric] = {
                lambda r: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
         Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r: r.costs.flops.sparse),
         Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r: r.costs.flops.compacted),
+        Metric("epsilon", "epsilon, models seen by all", 0.0, False, False, lambda r: _epsilon(r, "public"), True),
+        Metric("epsilon_server", "epsilon, the server", 0.0, False, False, lambda r: _epsilon(r, "server"), True),
     )
 }  # fmt: skip
 

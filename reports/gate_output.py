@@ -24,7 +24,7 @@ def lines(result: GateResult) -> list[str]:
     told = [
         f"gate: {headline(result)}",
         f"baseline: {clean_text(result.baseline.reason)} ({clean_text(result.baseline.created)}); {identity(result)}",
-        f"margins: {', '.join(f'{name} {margin_text(METRICS[name], m)}' for name, m in result.margins.items())}",
+        f"margins: {_margins(result)}",
         *version_changes(result),
     ]
     for decision in WORST_FIRST[:2]:
@@ -32,6 +32,12 @@ def lines(result: GateResult) -> list[str]:
     told += [f"missing: {entry.label} is in the baseline and not in the sweep" for entry in result.missing]
     told += [f"no baseline: {label}, not judged" for label in unjudged(result)]
     return told
+
+
+def _margins(result: GateResult) -> str:
+    """Of the metrics that are judged."""
+    judged = {line.metric.name for line in result.lines}
+    return ", ".join(f"{name} {margin_text(METRICS[name], m)}" for name, m in result.margins.items() if name in judged)
 
 
 def identity(result: GateResult) -> str:
@@ -94,7 +100,7 @@ def margin_text(metric: Metric, margin: float) -> str:
 def method_text(j: Judgement) -> str:
     """How it was compared, and on how many seeds."""
     a, b = j.comparison.seeds
-    if j.comparison.method in ("paired", "identical"):
+    if j.comparison.method in ("paired", "identical", "computed"):
         return f"{a} paired seed{'' if a == 1 else 's'}"
     return f"{a} seeds against {b}{', unpaired (Welch)' if j.comparison.method == 'unpaired' else ''}"
 

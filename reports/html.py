@@ -20,8 +20,9 @@ from autoflip_secure.record import RunRecord
 from reports import labels, verdict
 from reports.audit_words import headline
 from reports.claims import claims
-from reports.comparisons import Row, compare
-from reports.degradation import BREAKDOWN_MARGIN, degradations
+from reports.comparisons import compare
+from reports.curves import BREAKDOWN_MARGIN
+from reports.degradation import degradations
 from reports.figures_privacy import ledgers
 from reports.files import write
 from reports.frames import parquet, tidy
@@ -30,8 +31,8 @@ from reports.markdown import summary
 from reports.page import as_yaml, page
 from reports.privacy_words import EVIDENCE, MEANING, ledger_rows, proven
 from reports.sections import Section, sections
+from reports.statistics_table import statistics_table, without_interval
 from reports.study import Study, study
-from reports.style import Table
 from reports.summary_tables import claims_table, degradation_rows, degradation_table, tally
 
 HASHES_SHOWN = 600  # more are in results.csv
@@ -75,7 +76,15 @@ def write_report(
     write(path.with_name("results.parquet"), parquet(frame))
     write(
         path.with_suffix(".md"),
-        summary(found, opening, name=_name(scenario), missing=name_missing(missing), notes=notes, link=path.name),
+        summary(
+            found,
+            opening,
+            claims(found),
+            name=_name(scenario),
+            missing=name_missing(missing),
+            notes=notes,
+            link=path.name,
+        ),
     )
     write(path, text)
     return path
@@ -105,6 +114,7 @@ def render(
         },
         rows=rows,
         statistics=statistics_table(rows, found.baseline),
+        without_interval=without_interval(rows),
         **_summaries(found),
         **_privacy(found),
         sections=sections(found, rows, audits),
@@ -115,42 +125,6 @@ def render(
         folder_notes=[labels.clean_text(note) for note in notes],
         **_reproducibility(found, scenario, command),
     )
-
-
-def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
-    """The statistics table with every digit, for its CSV. Accuracies in per cent, differences in points."""
-    columns = ["partition", "attack", "algorithm", "accuracy (%)", "low (%)", "high (%)", "seeds"]
-    if baseline:
-        columns += [
-            "difference (points)",
-            "difference low",
-            "difference high",
-            "BCa low",
-            "BCa high",
-            "pairs",
-            "effect d",
-            "p t",
-            "p t Holm",
-        ]
-        columns += ["p Wilcoxon", "p Wilcoxon Holm", "verdict", "seeds that would settle it"]
-    data: list[list[Any]] = []
-    for row in rows:
-        own, pair = row.accuracy, row.against
-        line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm, *_hundred(own), own.n]
-        if baseline and pair:
-            line += [
-                *_hundred(pair.difference),
-                *_hundred(pair.bootstrap)[1:],
-                pair.difference.n,
-                pair.effect,
-                pair.t_p,
-                row.t_holm,
-            ]
-            line += [pair.wilcoxon_p, row.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
-        elif baseline:
-            line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
-        data.append(line)
-    return Table(columns, data)
 
 
 def _summaries(found: Study) -> dict[str, Any]:
@@ -181,10 +155,6 @@ def _privacy(found: Study) -> dict[str, Any]:
             }
         )
     return {"ledgers": entries, "more_ledgers": more, "privacy_meaning": MEANING}
-
-
-def _hundred(interval: Any) -> list[float | None]:
-    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
 
 
 def _name(scenario: Mapping[str, Any]) -> str:

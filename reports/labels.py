@@ -123,3 +123,8 @@ def setting(path: str) -> str:
     if last == "kind" and "." in path:
         last = path.split(".")[-2]
     return known.get(last, clean_text(last).replace("_", " "))
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting can be an axis: a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""The verdict as GitHub-flavoured Markdown: a few sentences, one table, the caveats, a link. For a pull request.
+"""The verdict as GitHub-flavoured Markdown for a pull request: a few sentences, the scoreboard, the claims, caveats.
 
 Nothing that came from a scenario or a record can become markup, a link, a mention or a second line: see :func:`escape`.
 """
@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from reports.comparisons import Standing, Summary
+from reports.findings import Claim, Evidence
 from reports.labels import clean_text
 from reports.study import Study
+from reports.summary_tables import tally
 from reports.verdict import Opening, bracket, percent, points
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$#])")
@@ -41,18 +43,19 @@ def _first(match: re.Match[str]) -> str:
     return f"{text}{_JOINER}" if text[0].isdigit() else f"\\{text}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """A GitHub table: the first column left, the others right. Cells are escaped."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> list[str]:
+    """A GitHub table: the first column left, the others right (or left, unless ``numbers``). Cells are escaped."""
 
     def line(cells: Sequence[object]) -> str:
         return f"| {' | '.join(escape(cell, start=False) for cell in cells)} |"
 
-    return [line(header), "|:--" + "|--:" * (len(header) - 1) + "|", *map(line, rows)]
+    return [line(header), "|:--" + ("|--:" if numbers else "|:--") * (len(header) - 1) + "|", *map(line, rows)]
 
 
 def summary(
     study: Study,
     opening: Opening,
+    claims: Sequence[Claim],
     *,
     name: str,
     missing: Sequence[str] = (),
@@ -64,6 +67,7 @@ def summary(
     Args:
         study: the records, sorted.
         opening: the texts of the report's first screen.
+        claims: of the paper, with what this sweep says.
         name: of the sweep.
         missing: names of the cells that are missing, a line each.
         notes: what was left out of the folder, and why.
@@ -79,6 +83,7 @@ def summary(
         more = f" and {len(missing) - MISSING_NAMED} more" if len(missing) > MISSING_NAMED else ""
         named = "; ".join(escape(line) for line in missing[:MISSING_NAMED])
         lines += [f"**Not finished.** Missing: {named}{more}.", ""]
+    lines += _claims(claims)
     lines += ["**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
     lines += ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""]
@@ -103,6 +108,30 @@ def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
             row += [_share(standing.uplink), _share(standing.flops.get("compacted"))]
         rows.append(row)
     return table(header, rows)
+
+
+def _claims(claims: Sequence[Claim]) -> list[str]:
+    """Tested claims as a table, the others by name."""
+    if not claims:
+        return []
+    told = [f"**Claims of the paper**, as we read it: of {len(claims)}, {tally(claims)}.", ""]
+    tested = [claim for claim in claims if claim.evidence]
+    if tested:
+        rows = [(claim.says, claim.answer.value, _evidence(claim)) for claim in tested]
+        told += [*table(["Claim", "Here", "Evidence"], rows, numbers=False), ""]
+    untested = [f"- {escape(claim.says)} **{claim.answer.value}**" for claim in claims if not claim.evidence]
+    return [*told, *untested, *([""] if untested else [])]
+
+
+def _evidence(claim: Claim) -> str:
+    """Every place where a claim was tested, with its numbers."""
+    return "; ".join(_place(found, len(claim.evidence) > 1) for found in claim.evidence)
+
+
+def _place(found: Evidence, several: bool) -> str:
+    more = f", about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
+    seeds = f"{found.interval.n} seed{'' if found.interval.n == 1 else 's'}"
+    return f"{found.where}{f' ({found.answer.value})' if several else ''}: {found.text}, {seeds}{more}"
 
 
 def _any(standings: Sequence[Standing], kind: str) -> bool:

@@ -170,6 +170,7 @@ class Palette:
         handles += more
         longest = max((len(str(h.get_label())) for h in handles), default=1)
         columns = max(1, min(len(handles), int(figure.get_figwidth() * 12.5 / (longest + 4))))
+        figure.set_figheight(figure.get_figheight() + 0.19 * ((len(handles) - 1) // columns))  # panels keep their size
         handles = [handles[i] for column in range(columns) for i in range(column, len(handles), columns)]
         figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9)
 

@@ -7,6 +7,7 @@ A source only reads; choosing the subset, normalising and judging what was read 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,16 +85,16 @@ class DataSource(Plugin, ABC):
         return ()
 
     def load(self) -> Dataset:
-        """The data set: read once per process, then kept.
+        """The data set: read once per process, then kept until a file among :meth:`places` changes.
 
         Raises:
             DataError: see :meth:`read`; or a subset is larger than the set or smaller than its number of classes.
         """
-        return _load(self, self.places())
+        return _load(self, self.places(), tuple(map(_stamp, self.places())))
 
 
 @lru_cache(maxsize=4)
-def _load(source: DataSource, places: tuple[str, ...]) -> Dataset:
+def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, int] | None, ...]) -> Dataset:
     arrays = source.read()
     name = str(getattr(source, "kind", type(source).__name__))
     train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
@@ -108,6 +109,14 @@ def _load(source: DataSource, places: tuple[str, ...]) -> Dataset:
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
         class_names=arrays.class_names,
     )
+
+
+def _stamp(place: str) -> tuple[int, int] | None:
+    """Size and time of change of a file; None for anything else."""
+    if not os.path.isfile(place):
+        return None
+    found = os.stat(place)
+    return found.st_size, found.st_mtime_ns
 
 
 def stratified(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,22 +1,34 @@
-"""What cells read beside their configuration, as SHA-256: the data and the source of a model of the user's own.
+"""What results depend on beside their configuration: the data, the source of a user's model, this package, libraries.
 
-A configuration names files; results must not be reused after what lies in them has changed.
+A configuration names files and functions; results must not be taken up after what lies behind those names has changed.
+The store compares what its cells read (:func:`input_digests`); the pytest plugin keeps whole runs under everything
+(:func:`run_digest`). A model's source is its module and what that imports by name from the same place. What code reads
+or imports while it runs is out of sight.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.ownership import PACKAGES
 from scenarios.config import Settings
 from scenarios.datasets import Dataset
 from scenarios.models import Custom
 from scenarios.models_custom import source_file
+from scenarios.sweep import Plan
+
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
-def fingerprints(cells: Iterable[Settings]) -> dict[str, str]:
+def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
     """What is read -> SHA-256 in hexadecimal, each once; what is read is named as the scenario file writes it.
 
     Raises:
@@ -26,15 +38,57 @@ def fingerprints(cells: Iterable[Settings]) -> dict[str, str]:
     for settings in cells:
         data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
         if data not in found:
-            found[data] = of_dataset(settings.data.load())
+            found[data] = _of_dataset(settings.data.load())
         if isinstance(settings.model, Custom):
-            model = f"source of model.factory {settings.model.factory}"
+            model = f"source of model.factory {settings.model.factory} and what it imports"
             if model not in found:
-                found[model] = of_source(settings.model.factory)
+                found[model] = _of_source(settings.model.factory)
     return found
 
 
-def of_dataset(data: Dataset) -> str:
+def run_digest(plan: Plan) -> str:
+    """16 hexadecimal digits; equal digests mean that a finished run can be taken up instead of a new one.
+
+    Raises:
+        InputError: data or source cannot be read.
+    """
+    parts = {
+        "cells": plan.keys,
+        "libraries": {name: version(name) for name in ("torch", "numpy")},
+        "package": _own_source(),
+        "inputs": input_digests(cell.settings for cell in plan.cells),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sources(module: str) -> list[Path]:
+    """The file of ``module`` and those that it imports, in turn, from the folder its top-level name lies in.
+
+    Of an installed package only its own files are followed. A module that is not there gives no files.
+    """
+    top = module.partition(".")[0]
+    root = _root(top)
+    if root is None:
+        return []
+    only = top if _INSTALLED & set(root.parts) else None
+    found: set[Path] = set()
+    todo = [module]
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in seen or (only is not None and name.partition(".")[0] != only):
+            continue
+        seen.add(name)
+        if "." in name:
+            todo.append(name.rpartition(".")[0])
+        path = _file(root, name)
+        if path is not None and path not in found:
+            found.add(path)
+            todo += _imports(path, name if path.name == "__init__.py" else name.rpartition(".")[0])
+    return sorted(found)
+
+
+def _of_dataset(data: Dataset) -> str:
     """Over shapes and bytes of all samples, labels and owners."""
     digest = hashlib.sha256()
     for tensor in (data.x_train, data.y_train, data.x_test, data.y_test, data.groups):
@@ -46,14 +100,60 @@ def of_dataset(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def of_source(factory: str) -> str:
-    """Over the bytes of the file that the factory's module is read from; "built in" when there is none."""
-    path = source_file(factory)
-    if path is None:
+def _of_source(factory: str) -> str:
+    """Over the files that the factory's module is made of; "built in" when there are none."""
+    own = source_file(factory)
+    if own is None:
         return "built in"
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _of_files(sources(factory.partition(":")[0]) or [own])
     except OSError as error:
         raise InputError(
-            f"model.factory = {factory!r}: {path} cannot be read ({error.strerror}); make it readable"
+            f"model.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); make it readable"
         ) from error
+
+
+@cache
+def _own_source() -> str:
+    home = Path(__file__).resolve().parents[1]
+    return _of_files(sorted(path for package in PACKAGES for path in (home / package).rglob("*.py")))
+
+
+def _of_files(paths: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        content = path.read_bytes()
+        total.update(f"{path.name} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def _root(top: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    places = list(spec.submodule_search_locations or []) or ([spec.origin] if spec.has_location and spec.origin else [])
+    return Path(places[0]).parent if places else None
+
+
+def _file(root: Path, name: str) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+
+
+def _imports(path: Path, package: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ([base] if base else [])
+            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)

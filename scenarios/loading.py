@@ -59,7 +59,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
         InputError: with one line per finding: place, key path, value, bound and way out.
     """
     path = Path(source)
-    if not path.exists() and str(source) in presets():
+    if not path.is_file() and str(source) in presets():  # a folder of results may have the name
         path = presets()[str(source)]
     elif not path.exists() and path.suffix not in (".yaml", ".yml"):
         raise InputError(f"'{source}' is neither a scenario file nor a preset; {suggest(source, presets())}")

@@ -18,7 +18,7 @@ from filelock import FileLock
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from scenarios.estimates import Estimate
-from scenarios.fingerprint import fingerprint
+from scenarios.fingerprints import run_digest
 from scenarios.loading import load, presets
 from scenarios.messages import suggest
 from scenarios.running import Listener, run_sweep
@@ -111,7 +111,7 @@ class Robustness:
         source = self._find(os.fspath(scenario), Path(caller).parent)
         with self._at_root():
             work = plan(load(source, [_override(key, value) for key, value in overrides.items()]))
-            folder = self.cache / f"{work.name}-{fingerprint(work)}"
+            folder = self.cache / f"{work.name}-{run_digest(work)}"
             if folder not in self._done:
                 self.cache.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{folder}.lock"):  # another process of the same session may be running it now

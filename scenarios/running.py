@@ -11,7 +11,7 @@ from pathlib import Path
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from scenarios.executors import choose_workers, running
-from scenarios.fingerprints import fingerprints
+from scenarios.fingerprints import input_digests
 from scenarios.ledgers import Attempts, announce
 from scenarios.problems import check, planned_releases, recounted
 from scenarios.secure_sums import crews_for
@@ -104,7 +104,7 @@ def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecor
 def _inputs(plan: Plan, needed: bool, listener: Listener) -> dict[str, str] | None:
     """Fingerprints of what the cells read; None when it is gone and nothing is left to run."""
     try:
-        return fingerprints(cell.settings for cell in plan.cells)
+        return input_digests(cell.settings for cell in plan.cells)
     except InputError as error:
         if needed:
             raise

@@ -235,9 +235,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"{path}: is damaged ({error}); remove the file's folder, or give another one with --out"
+            f"{path}: is damaged ({error}); restore it, or run the sweep again in an empty folder"
         ) from error
     keys = {"schema", "scenario_hash", "name", "cells", "blocks"}
     if not isinstance(manifest, dict) or manifest.get("schema") != STORE_SCHEMA or not keys <= set(manifest):

@@ -12,6 +12,7 @@ from scenarios.trackers import Tracker, Written, missing
 from scenarios.tracking import Track, track
 
 _METRICS, _PARAMETERS = 1000, 100  # what MLflow takes at once
+_ALLOW = "MLFLOW_ALLOW_FILE_STORE"  # without it, MLflow 3 refuses plain folders
 _LONGEST = 500  # characters of a parameter that every MLflow server takes
 
 
@@ -92,6 +93,11 @@ class _Explained:
             raise InputError(missing("--mlflow", "mlflow", error)) from error
         if isinstance(error, Exception):
             why = " ".join(str(error).split())[:600]
+            if _ALLOW in why:
+                raise InputError(
+                    f"--mlflow {self.uri}: this MLflow writes to plain folders no more; give a database, such as "
+                    f"--mlflow sqlite:///mlflow.db, or set {_ALLOW}=true to go on with the folder"
+                ) from error
             raise StoreError(
                 f"--mlflow {self.uri}: MLflow failed ({why}); finished cells are kept, run the same command again with "
                 f"a URI that works, for example sqlite:///mlflow.db"

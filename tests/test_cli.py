@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,43 @@ def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_pat
     assert (told["report"], told["cells"], told["missing"]) == (str(out / "report.html"), 2, 2)
     assert len(told["notes"]) == 1
     assert "is damaged" in report.stderr
+
+
+def test_what_is_missing_or_cannot_be_told_is_said_in_every_output(
+    here: Callable[..., Result], tiny: Path, tmp_path: Path
+) -> None:
+    """Half a sweep, cells of another schema version, one seed, two folders: all of it through the command line."""
+    assert here("sweep", tiny, "--out", "whole", "--no-report", "--workers", 1).exit_code == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "half")
+    first, second, *_ = sorted((tmp_path / "half" / "cells").iterdir())
+    first.unlink()
+    old = json.loads(second.read_text()) | {"schema_version": 0}
+    second.write_text(json.dumps(old))
+
+    done = here("report", "half")
+    assert done.exit_code == 0
+    assert "1 cell left out because of another schema version (0; this version reads" in done.stderr
+    assert "2 of 4 cells are missing" in done.stderr
+    page, text = ((tmp_path / "half" / name).read_text() for name in ("report.html", "report.md"))
+    for told in (page, text):
+        assert "another schema version" in told
+    assert "This sweep is not finished." in page
+    assert "**Not finished.** Missing: " in text
+    assert json.loads(second.read_text()) == old, "nothing is moved or changed by reading"
+
+    done = here("report", "whole", "--compare", "half")
+    assert done.exit_code == 0
+    assert "half: 2 of 4 cells are missing" in done.stderr
+    assert "not finished" in (tmp_path / "whole" / "comparison.html").read_text()
+
+    interval = re.compile(r"\[[−+]?\d+\.\d+, [−+]?\d+\.\d+\\?\]")
+    assert all(interval.search((tmp_path / "whole" / f"report.{kind}").read_text()) for kind in ("html", "md"))
+    assert here("sweep", tiny, "--set", "seeds=[1]", "--out", "one", "--workers", 1).exit_code == 0
+    page, text = ((tmp_path / "one" / name).read_text() for name in ("report.html", "report.md"))
+    for told in (page, text):
+        assert "one seed gives no interval" in told
+        assert "nothing here says how much another seed would change" in told
+        assert not interval.search(told)
 
 
 def test_default_folder_is_runs_and_the_name(here: Callable[..., Result], tiny: Path, tmp_path: Path) -> None:

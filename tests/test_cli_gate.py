@@ -38,6 +38,19 @@ sweep:
     attack: [none, {kind: gaussian_noise, sigma: 2.0, scope: 0.4}]
     algorithm: [fedavg, agreement_only]
 """
+PRIVATE = """
+name: private
+clients: 4
+cohort: 2
+rounds: 2
+training: {epochs: 1, batch_size: 16, lr: 0.5}
+exploration: {epochs: 1}
+model: {kind: mlp, hidden: [8]}
+data: {kind: digits, train_samples: 200, test_samples: 60}
+partition: iid
+privacy: {kind: sample_level, clip: 1.0, noise_multiplier: 1.0}
+seeds: [10, 11]
+"""
 
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -209,6 +222,29 @@ def test_another_scenario_does_not_meet_the_baseline(
     assert (done.exit_code, done.stdout) == (2, "")
     assert "no configuration of the sweep is in the baseline" in done.stderr
     assert "rounds: 4 -> 2" in done.stderr
+
+
+def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result]) -> None:
+    """The ledger of real private runs: a repeated run proves the same; one seed that proves less fails the gate."""
+    (tmp_path / "private.yaml").write_text(PRIVATE)
+    for name in ("then", "run"):
+        done = here("sweep", "private.yaml", "--out", tmp_path / name, "--no-report", "--workers", 1)
+        assert done.exit_code == 0, done.output
+    held = ("--baseline", tmp_path / "b.json")
+    assert here("gate", tmp_path / "then", *held, "--update", "--reason", "first").exit_code == 0
+    assert here("gate", tmp_path / "run", *held).exit_code == 0
+
+    def leak(record: dict[str, Any], _: object) -> None:
+        for guarantee in record["privacy"]["guarantees"] if record["seed"] == 11 else []:
+            for client in guarantee["clients"] if guarantee["observer"] == "public" else []:
+                client |= {k: 1.01 * client[k] for k in ("rdp", "prv") if client[k] is not None}
+
+    done = here("gate", edited(tmp_path, tmp_path / "leaky", leak), *held, "--json")
+    assert done.exit_code == 1, done.output
+    (worse,) = [row for row in json.loads(done.stdout)["metrics"] if row["decision"] == "regression"]
+    assert (worse["metric"], worse["method"]) == ("epsilon", "computed")
+    assert worse["new"] == pytest.approx(1.01 * worse["baseline"])
+    assert "higher on 1 of 2 seeds, most on seed 11" in worse["reason"]
 
 
 @pytest.mark.slow

@@ -114,6 +114,17 @@ def test_every_call_of_the_page_exists() -> None:
         check_call(words)
 
 
+def test_every_call_of_the_readme_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fences if not language]
+    lines = [re.split(r"\s{3,}| > ", line)[0] for block in blocks for line in block.splitlines()]
+    found = [words for line in lines for words in calls(line)]
+    assert {words[1] for words in found} >= {"demo", "test", "list", "sweep", "report", "schema", "gate"}
+    for words in found:
+        check_call(words)
+
+
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_scripts_are_shell(name: str) -> None:
     for script in scripts(WORKFLOWS[name]):

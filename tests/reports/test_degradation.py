@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoflip_secure.record import RunRecord
-from reports.degradation import Line, area, breakdown, degradations
+from reports.curves import area, breakdown
+from reports.degradation import Line, degradations
 from reports.statistics import Verdict, holm
 from reports.study import study
 from reports.summary_tables import degradation_rows, degradation_table

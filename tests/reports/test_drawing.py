@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from autoflip_secure.record import RunRecord
-from reports.drawing import dodge, spokesmen, spread
+from reports import figures_costs
+from reports.drawing import dodge, fitting, spokesmen, spread
 from reports.figures_degradation import degradation
 from reports.figures_rounds import convergence
 from reports.figures_sensitivity import sensitivity
@@ -130,3 +132,45 @@ def test_of_many_settings_the_middle_one_speaks(record: Make, partition: dict[st
     picture = only(cells, convergence)
     assert {r[2] for r in picture.table.rows} == set(spokesmen(study(cells)))
     assert any("3 of 11 algorithms are drawn" in note for note in picture.notes)
+
+
+def test_costs_of_a_later_partition_are_inside_the_picture(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """The panels share their axis: what only the second one holds, at a higher cost, is seen too."""
+    places = [("fedavg", "iid"), ("fedavg", "two_classes"), ("agreement_only", "two_classes")]
+    cells = [record(name, partition[p], attack["clean"](), s, rounds=2) for name, p in places for s in range(3)]
+    dear = [
+        r.model_copy(update={"costs": r.costs.model_copy(update={"bytes": type(r.costs.bytes)(**_times(r, 3))})})
+        if r.algorithm == "agreement_only"
+        else r
+        for r in cells
+    ]
+    seen: list[Figure] = []
+    real = figures_costs.finish
+    monkeypatch.setattr(figures_costs, "finish", lambda figure, *rest: seen.append(figure) or real(figure, *rest))
+    found = study(dear)
+    with drawing():
+        picture = figures_costs.against_bytes(found, Palette(found))
+    assert picture is not None
+    points = [(float(r[4]), str(r[1])) for r in picture.table.rows]
+    assert max(points)[1] == "agreement only"
+    (figure,) = seen
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert low == 0
+        assert max(points)[0] < high
+
+
+def _times(record: RunRecord, factor: int) -> dict[str, int]:
+    return {name: factor * value for name, value in record.costs.bytes.model_dump().items()}
+
+
+def test_long_panel_titles_go_on_on_a_second_line():
+    assert fitting("IID · no attack", 3) == "IID · no attack"
+    assert fitting("Dirichlet 0.3 · noise σ 0.5 on 20 %", 3) == "Dirichlet 0.3 ·\nnoise σ 0.5 on 20 %"
+    for columns in (1, 2, 3, 4):
+        lines = fitting("word " * 60, columns).split("\n")
+        assert len(lines) == 2
+        assert lines[1].endswith("…")
+        assert max(map(len, lines)) <= 70

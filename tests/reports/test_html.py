@@ -20,9 +20,11 @@ from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.record import RunRecord
 from reports.comparisons import compare
 from reports.figures_sensitivity import sensitivity
-from reports.html import render, statistics_table, write_report
+from reports.html import render, write_report
+from reports.intervals import Interval, bootstrap_interval
 from reports.page import ROWS_SHOWN
 from reports.sections import sections
+from reports.statistics_table import statistics_table
 from reports.study import study
 from reports.style import Palette, Picture, Table, drawing
 from reports.tables import as_csv, value
@@ -196,23 +198,68 @@ def test_a_csv_reads_back_as_it_was(rows: list[tuple[str, float, bool, None]]):
     assert [(a, float(b), c == "yes", d or None) for a, b, c, d in lines] == rows
 
 
+def minus(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def ends(interval: Interval, sign: str = "") -> str:
+    if interval.low is None or interval.high is None:
+        return "–"
+    low, high = (f"{round(100 * end, 2) + 0.0:{sign}.2f}".replace("-", "−") for end in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
 def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: list[RunRecord]):
     table = page[1].tables["statistics-table"]
     rows = compare(study(small))
     assert len(table) == len(rows) + 1
     for cells, row in zip(table[1:], rows, strict=True):
-        assert cells[:3] == [row.condition.facet, row.condition.attack, row.algorithm]
-        assert float(cells[3]) == pytest.approx(100 * row.accuracy.mean, abs=0.006)
+        assert [cell.replace("\u00a0", " ") for cell in cells[:3]] == [
+            row.condition.facet,
+            row.condition.attack,
+            row.algorithm,
+        ]
+        accuracy, t, bootstrap = re.split(" t | BCa ", cells[3])
+        assert float(accuracy) == pytest.approx(100 * row.accuracy.mean, abs=0.006)
+        assert [t, bootstrap] == [ends(row.accuracy), ends(row.bootstrap)]
         if row.against:
-            assert float(cells[7]) == pytest.approx(100 * row.against.difference.mean, abs=0.006)
-            assert row.against.verdict.value.startswith(cells[13])
+            difference, *both = re.split(" t | BCa ", cells[5])
+            assert minus(difference) == pytest.approx(100 * row.against.difference.mean, abs=0.006)
+            assert both == [ends(x, "+") for x in (row.against.difference, row.against.bootstrap)]
+            word, _, needed = cells[9].partition("≈")
+            assert row.against.verdict.value.startswith(word.strip())
+            assert needed.strip() == (f"{row.against.seeds_needed} seeds" if row.against.seeds_needed else "")
     exact = list(csv.DictReader(io.StringIO(page[1].csvs["statistics"])))
     for line, row in zip(exact, rows, strict=True):
         assert float(line["accuracy (%)"]) == 100 * row.accuracy.mean
         if row.against:
             assert float(line["difference (points)"]) == 100 * row.against.difference.mean
+            assert float(line["difference BCa low"]) == 100 * row.against.bootstrap.low
             assert line["verdict"] == row.against.verdict.value
-    assert statistics_table(rows, None).columns[-1] == "seeds"
+        assert float(line["BCa low (%)"]) == 100 * bootstrap_interval(row.accuracies, share=True).low
+        assert len(row.accuracies) == int(line["seeds"])
+        assert line["no interval because"] == ""
+    assert statistics_table(rows, None).columns[-2:] == ["seeds", "no interval because"]
+
+
+@pytest.mark.parametrize(("seeds", "why"), [(1, "one seed gives no interval"), (2, "at least three seeds, here 2")])
+def test_a_missing_interval_is_a_dash_and_a_reason(
+    seeds: int, why: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
+    cells = [
+        record(name, partition["iid"], attack["clean"](), s, rounds=1)
+        for name in ("fedavg", "autoflip")
+        for s in range(seeds)
+    ]
+    parsed = Page(render(cells, {"name": "few"}))
+    for line in parsed.tables["statistics-table"][1:]:
+        assert [end == "–" for end in re.split(" t | BCa ", line[3])[1:]] == [seeds < 2, True]
+    text = " ".join(" ".join(parsed.words).split())
+    assert "A dash stands where there is no interval" in text
+    assert why in text
+    for line in csv.DictReader(io.StringIO(parsed.csvs["statistics"])):
+        assert why in line["no interval because"]
+        assert (line["BCa low (%)"], line["low (%)"] == "") == ("", seeds < 2)
 
 
 def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], small: list[RunRecord]):

@@ -1,7 +1,6 @@
 """Markdown for a pull request: read back by a CommonMark parser with GitHub's tables, text is the text that went in."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from autoflip_secure.record import RunRecord
+from reports.claims import claims
 from reports.comparisons import compare
 from reports.html import write_report
 from reports.labels import clean_text
 from reports.markdown import escape, table
 from reports.study import study
+from reports.summary_tables import tally
 from reports.verdict import opening
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -31,16 +32,18 @@ def plain(tokens: list[Token]) -> str:
     return "".join(t.content for t in tokens)
 
 
-def cells(text: str) -> list[list[str]]:
-    """The cells of the only table of a document."""
-    rows: list[list[str]] = []
+def tables(text: str) -> list[list[list[str]]]:
+    """The tables of a document, as rows of cells."""
+    found: list[list[list[str]]] = []
     tokens = PARSER.parse(text)
-    for previous, token in pairwise(tokens):
+    for previous, token in zip([None, *tokens], tokens, strict=False):
+        if token.type == "table_open":
+            found.append([])
         if token.type == "tr_open":
-            rows.append([])
-        if token.type == "inline" and previous.type in ("th_open", "td_open"):
-            rows[-1].append(plain(token.children or []))
-    return rows
+            found[-1].append([])
+        if token.type == "inline" and previous is not None and previous.type in ("th_open", "td_open"):
+            found[-1][-1].append(plain(token.children or []))
+    return found
 
 
 def seen(text: str) -> str:
@@ -59,7 +62,8 @@ def test_escaped_text_is_one_paragraph_that_reads_the_same(text: str):
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
 def test_cells_stay_in_their_column(rows: list[tuple[str, str]]):
     text = "\n".join(table(["left | 1", "right"], rows))
-    assert [[seen(c) for c in row] for row in cells(text)] == [
+    (found,) = tables(text)
+    assert [[seen(c) for c in row] for row in found] == [
         ["left | 1", "right"],
         *[[clean_text(a), clean_text(b)] for a, b in rows],
     ]
@@ -94,10 +98,20 @@ def test_the_summary_says_what_the_report_says(
     assert "AutoFLIP: seed 9" in words
     assert "One | note." in words
     assert "(report.html)" in text
-    board = cells(text)
+    board, judged = tables(text)
     assert [row[0] for row in board[1:]] == [s.algorithm for s in told.standings]
-    assert len({len(row) for row in board}) == 1
-    assert len(text) < 6000
+    assert {len(row) for row in board} == {len(board[0])}
+    weighed = claims(found)
+    assert tally(weighed) in words
+    tested = [claim for claim in weighed if claim.evidence]
+    assert len(judged) == len(tested) + 1 > 5
+    for row, claim in zip(judged[1:], tested, strict=True):
+        assert row[:2] == [claim.says, claim.answer.value]
+        assert all(seen(e.where) in seen(row[2]) and seen(e.text) in seen(row[2]) for e in claim.evidence)
+    for claim in weighed:
+        if not claim.evidence:
+            assert f"{claim.says} **not tested here**" in words
+    assert len(text) < 12000
 
 
 def test_hostile_names_do_not_get_out(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from reports import labels
-from reports.figures_degradation import curves
 from reports.study import Condition, study
+from reports.sweep_curves import curves
 
 Make = Callable[..., RunRecord]
 Sweep = Callable[..., list[RunRecord]]

@@ -1,5 +1,7 @@
 """The presets answer what they say they answer."""
 
+from pathlib import Path
+
 import pytest
 
 from scenarios.loading import LoadedScenario, load, presets
@@ -44,6 +46,14 @@ def test_preset_is_sound(name: str) -> None:
     if name != "demo":
         assert values(scenario, "partition.kind") == SPLITS
         assert scenario.header.seeds == (10, 11, 12, 13, 14)
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load("demo").header.name == "demo"
+    (tmp_path / "noise_scope").write_text("name: mine\n")
+    assert load("noise_scope").header.name == "mine"
 
 
 @pytest.mark.parametrize("name", sorted(presets()))

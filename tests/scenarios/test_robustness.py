@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +16,7 @@ from scipy import stats
 
 from autoflip_secure.errors import InputError
 from scenarios.estimates import Estimate
-from scenarios.fingerprint import fingerprint, sources
+from scenarios.fingerprints import run_digest, sources
 from scenarios.loading import load
 from scenarios.robustness import Results, Robustness
 from scenarios.sweep import plan
@@ -209,12 +211,17 @@ def test_overrides_presets_and_workers(home: Path) -> None:
 
 
 def test_what_a_kept_result_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every change that may change numbers changes the fingerprint; others do not."""
+    """Every change that may change numbers changes the digest; others do not."""
+
+    def data(samples: int) -> None:
+        x, y = np.random.default_rng(samples).normal(size=(samples, 4)), np.arange(samples) % 2
+        np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     package = tmp_path / "fingerprinted"
     package.mkdir()
-    (tmp_path / "mine.npz").write_bytes(b"one")
+    data(8)
     files = {
         "__init__.py": "",
         "net.py": "import torch\nfrom . import parts\nfrom fingerprinted.more import wide\n",
@@ -230,20 +237,25 @@ def test_what_a_kept_result_depends_on(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "a.yaml").write_text(text)
 
     def now(*overrides: str) -> str:
-        return fingerprint(plan(load("a.yaml", overrides)))
+        return run_digest(plan(load("a.yaml", overrides)))
 
     seen = [now(), now("rounds=4"), now("seeds=[1]")]
     for path in [*(package / name for name in files if name != "unrelated.py"), tmp_path / "fingerprinted_beside.py"]:
         path.write_text(path.read_text() + "# changed\n")
         seen.append(now())
-    (tmp_path / "mine.npz").write_bytes(b"two")
+    data(9)  # the file is read again, though this process has it in memory
     seen.append(now())
+    os.utime(tmp_path / "mine.npz")
+    assert now() == seen[-1]
     assert all(a != b for a, b in combinations(seen, 2))
     (package / "unrelated.py").write_text("y = 2\n")
     assert now() == seen[-1]
     assert now("question=Why?") == seen[-1]
     (package / "net.py").write_text("not python (")
     assert now() not in seen
+    (tmp_path / "mine.npz").unlink()
+    with pytest.raises(InputError, match=r"mine\.npz: no such file"):
+        now()
 
 
 def test_sources_of_what_is_installed_stay_inside_it() -> None:

@@ -21,8 +21,8 @@ model: {kind: mlp, hidden: [8]}
 """
 
 
-def sweep(folder: Path, text: str, *more: str) -> subprocess.CompletedProcess[str]:
-    (folder / "s.yaml").write_text(SMALL + text)
+def sweep(folder: Path, text: str, *more: str, scenario: str = SMALL) -> subprocess.CompletedProcess[str]:
+    (folder / "s.yaml").write_text(scenario + text)
     command = [sys.executable, "-m", "autoflip_secure", "sweep", "s.yaml", "--out", "out", "--no-report", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -53,6 +53,24 @@ def test_other_data_under_the_same_name_is_refused(tmp_path: Path) -> None:
     changed = sweep(tmp_path, text)
     assert changed.returncode == 2
     assert "--out" in changed.stderr
+
+
+def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    """What the model's module imports from beside it counts as the model."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom width import WIDTH\n\ndef make(num_classes, input_shape):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_classes))\n"
+    )
+    (tmp_path / "width.py").write_text("WIDTH = 8\n")
+    text = "model: 'net:make'"
+    small = SMALL.replace("model: {kind: mlp, hidden: [8]}\n", "")
+    assert sweep(tmp_path, text, scenario=small).returncode == 0
+    (tmp_path / "beside.py").write_text("WIDTH = 9\n")
+    assert sweep(tmp_path, text, scenario=small).returncode == 0
+    (tmp_path / "width.py").write_text("WIDTH = 9\n")
+    changed = sweep(tmp_path, text, scenario=small)
+    assert changed.returncode == 2
+    assert "source of model.factory net:make" in changed.stderr
 
 
 def test_a_pair_map_is_written_as_people_write_it(tmp_path: Path) -> None:

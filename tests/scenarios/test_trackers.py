@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
-from autoflip_secure.errors import StoreError
+from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.record import RunRecord
 from scenarios.documents import Document
 from scenarios.loading import resolve
@@ -271,12 +271,18 @@ def test_a_sweep_without_trackers_imports_none() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_places_that_cannot_be_used(tmp_path: Path, records: list[RunRecord]) -> None:
+def test_places_that_cannot_be_used(tmp_path: Path, records: list[RunRecord], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"--tensorboard .*file.*cannot be written \(.*finished cells are kept"):
         trackers(tmp_path / "file", None)
     with pytest.raises(StoreError, match=r"--mlflow nonsense://x: MLflow failed \(.*sqlite:///mlflow.db"):
         trackers(None, "nonsense://x")
+    for folder in (tmp_path.as_uri(), str(tmp_path / "mlruns")):
+        with pytest.raises(
+            InputError, match=r"plain folders no more.*sqlite:///mlflow.db.*MLFLOW_ALLOW_FILE_STORE=true"
+        ):
+            trackers(None, folder)
     tracker = trackers(tmp_path / "tb", None)[0]
     (tmp_path / "tb" / "tracked").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
