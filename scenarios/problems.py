@@ -20,8 +20,9 @@ from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import Trainer, choose_trainer
-from defenses.differential_privacy import check as check_module
-from defenses.differential_privacy import fit, fixed
+from defenses.differential_privacy import fit
+from defenses.private_modules import check as check_module
+from defenses.private_modules import check_separate, fixed
 from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.ledgers import Attempts, private
@@ -79,12 +80,15 @@ class Builder:
             data = self.dataset(settings)
             module = settings.model.build(data.input_shape, data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
+                per_sample = settings.privacy.unit == "sample"
                 if settings.privacy.fix_modules:
                     module = fixed(module)
-                check_module(module)
+                check_module(module, per_sample=per_sample)
+                if per_sample:
+                    check_separate(module, data.x_train[:3])
             return module
 
-        private = isinstance(settings.privacy, ClientPrivacy)
+        private = getattr(settings.privacy, "unit", "")
         repaired = getattr(settings.privacy, "fix_modules", False)
         module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
