@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import ClientPrivacy, Config, PrivacyView, PrivateSteps
@@ -107,6 +107,16 @@ class AdaptiveClip(Config):
     ] = 1.0
 
 
+def _form(value: Any) -> str:
+    return "<none>" if value is None else "<adaptive>" if isinstance(value, dict | AdaptiveClip) else "<number>"
+
+
+AnyClip = Annotated[
+    Annotated[Clip, Tag("<number>")] | Annotated[AdaptiveClip, Tag("<adaptive>")] | Annotated[None, Tag("<none>")],
+    Discriminator(_form),
+]
+
+
 @dataclass(frozen=True)
 class ClipState:
     """The clip norm of the coming round."""
@@ -119,7 +129,7 @@ class ClientLevel(_Mechanism):
 
     kind: Literal["client_level"] = "client_level"
     unit: ClassVar[Literal["sample", "client"]] = "client"
-    clip: Clip | AdaptiveClip | None = Field(
+    clip: AnyClip = Field(
         default=1.0, description="L2 norm that each update is clipped to: a number, or {start, quantile, lr, …}"
     )
     noise: Literal["central", "distributed"] = Field(

@@ -91,7 +91,7 @@ def fixed(module: nn.Module) -> nn.Module:
         if id(layer) not in made and fixer is not None:
             try:
                 with torch.random.fork_rng(devices=[]), quiet():
-                    made[id(layer)] = _forgetful(fixer(layer)).train(layer.training)
+                    made[id(layer)] = _forgetful(fixer(layer, **_settings(layer))).train(layer.training)
             except Exception as error:  # settings that the replacement does not have
                 problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         if id(layer) not in made:
@@ -132,6 +132,11 @@ def _refused(module: nn.Module, per_sample: bool) -> Iterator[tuple[str, nn.Modu
 def _of_type(table: Mapping[type[nn.Module], Callable[[Any], Any]], layer: nn.Module) -> Callable[[Any], Any] | None:
     """The entry of a layer's class, or of the nearest class that it is made from."""
     return next((table[cls] for cls in type(layer).__mro__ if cls in table), None)
+
+
+def _settings(layer: nn.Module) -> dict[str, int]:
+    """One group where a channel may be a single number: normalised by itself it would be 0, whatever it was."""
+    return {"num_groups": 1} if isinstance(layer, nn.BatchNorm1d) else {}
 
 
 def _forgetful(layer: nn.Module) -> nn.Module:

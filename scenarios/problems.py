@@ -198,6 +198,7 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         own = [key for key in spec.places if key.split(".")[0] in families]
         named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
         named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
+        named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
         candidates = [spec.places[key] for key in named] or [spec.places[key] for key in own if key == families[0]]
         place = f"{choose_place(candidates)}: " if candidates else ""
         at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
