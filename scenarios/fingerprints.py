@@ -24,14 +24,19 @@ def fingerprints(cells: Iterable[Settings]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for settings in cells:
-        data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
-        if data not in found:
-            found[data] = of_dataset(settings.data.load())
-        if isinstance(settings.model, Custom):
-            model = f"source of model.factory {settings.model.factory}"
-            if model not in found:
-                found[model] = of_source(settings.model.factory)
+        for what in read_by(settings):
+            if what not in found and what.startswith("data "):
+                found[what] = of_dataset(settings.data.load())
+            elif what not in found and isinstance(settings.model, Custom):
+                found[what] = of_source(settings.model.factory)
     return found
+
+
+def read_by(settings: Settings) -> list[str]:
+    """What one cell reads, named as :func:`fingerprints` does."""
+    data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
+    own = [f"source of model.factory {settings.model.factory}"] if isinstance(settings.model, Custom) else []
+    return [data, *own]
 
 
 def of_dataset(data: Dataset) -> str:
