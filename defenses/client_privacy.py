@@ -103,7 +103,7 @@ class AdaptiveClip(Config):
     quantile: Annotated[float, Field(ge=0, le=1, description="share of the updates that are not clipped")] = 0.5
     lr: Annotated[float, Field(gt=0, le=10, description="step of log clip per round")] = 0.2
     noise_multiplier: Annotated[
-        float, Field(gt=0, description="standard deviation of the noise on the count of unclipped updates")
+        float, Field(gt=0, le=1e6, description="standard deviation of the noise on the count of unclipped updates")
     ] = 1.0
 
 

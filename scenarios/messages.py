@@ -144,7 +144,9 @@ def explain(
             continue
         path, text = sentence(model, detail, allowed)
         other = str(detail.get("ctx", {}).get("other", ""))  # the second key of a cross-check
-        line = f"{choose_place([where(path), *([where((other,))] if other else [])])}: {text}"
+        kind = where((*path[:-1], "kind")) if len(path) > 1 else ""  # what decides which keys and values fit
+        places = [where(path), *([where((other,))] if other else []), *([kind] if kind.startswith("--set") else [])]
+        line = f"{choose_place(places)}: {text}"
         if line not in lines:
             lines.append(line)
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

@@ -199,7 +199,11 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
         named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
         named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
-        candidates = [spec.places[key] for key in named] or [spec.places[key] for key in own if key == families[0]]
+        named = named or [key for key in own if key == families[0]]
+        kinds = [
+            place for family in families[:1] if (place := spec.places.get(f"{family}.kind", "")).startswith("--set")
+        ]
+        candidates = [spec.places[key] for key in named] + kinds
         place = f"{choose_place(candidates)}: " if candidates else ""
         at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
         raise type(error)(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
