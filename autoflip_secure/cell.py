@@ -33,8 +33,8 @@ class Protocol(Config):
     """How a federation is run: everything but the problem and the seed."""
 
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
-    cohort: Annotated[int, Field(ge=1)] = 5
-    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    cohort: Annotated[int, Field(ge=1, le=100_000)] = 5
+    evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
     training: Schedule = Schedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()

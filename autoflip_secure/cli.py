@@ -1,7 +1,7 @@
 """The command line: the only module that knows everybody. Heavy imports happen inside commands, so ``--help`` is quick.
 
 Exit codes: 0 ok, 1 the gate or the audit says no, 2 the user's input or folder is wrong (or the gate cannot tell),
-3 something broke (the log's path is printed), 130 interrupted.
+3 something broke (the log's path is printed), 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
+from autoflip_secure.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from scenarios.running import SweepResult
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="How far can agreement-scored federated pruning be trusted when some clients are bad?",
 )
-Out = Annotated[Path | None, typer.Option("--out", help="Results folder.", show_default="runs/NAME")]
+Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, max=1024, help="Processes; left out, chosen by the work there is.")
 ]
@@ -155,10 +156,10 @@ def list_command(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …")] = None,
     as_json: Json = False,
 ) -> None:
-    """What there is: attacks, aggregators, pruners, algorithms, datasets, partitions, models, secure_sum, presets."""
+    """What there is, with every option and its default: attacks, aggregators, pruners, datasets, models, presets, …"""
     with _exit_codes(None):
         _prepare()
-        from scenarios.catalogue import catalogue
+        from scenarios.catalogue import catalogue, options
         from scenarios.messages import suggest
 
         families = catalogue()
@@ -170,7 +171,10 @@ def list_command(
         lines = []
         for title, entries in families.items():
             lines += [title] if family is None else []
-            lines += [f"{'  ' if family is None else ''}{name:<{width}}  {text}" for name, text in entries.items()]
+            margin = "  " if family is None else ""
+            for name, text in entries.items():
+                lines.append(f"{margin}{name:<{width}}  {text}")
+                lines += [f"{margin}    {key}: {default}" for key, default in options(title, name).items()]
         _tell(families, as_json, lines)
 
 
@@ -252,7 +256,7 @@ def schema() -> None:
 
 def _sweep(
     source: str,
-    out: Path | None,
+    out: str | None,
     workers: int | None,
     overrides: list[str],
     *,
@@ -263,6 +267,8 @@ def _sweep(
 ) -> None:
     log: list[Path] = []
     with _exit_codes(log):
+        if out is not None and not out.strip():
+            raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
         _prepare()
         from scenarios.console import listener
         from scenarios.loading import load
@@ -272,7 +278,7 @@ def _sweep(
 
         work = plan(load(source, overrides))
         others = trackers(tensorboard, mlflow)
-        folder = out if out is not None else Path("runs") / work.name
+        folder = Path("runs") / work.name if out is None else Path(out)
         log.append(folder)
         with listener(len(work.keys)) as listening:
             result = run_sweep(work, folder, workers, listening)
@@ -389,23 +395,33 @@ def _note(text: str) -> None:
 def _exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
     """Errors -> one clear message and an exit code. ``place``: where a log may be written, known by then or not."""
     try:
-        yield
+        with interruptible() as signals:
+            yield
     except (InputError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        print("\ninterrupted: every finished cell is kept; run the same command again to continue", file=sys.stderr)
-        raise typer.Exit(130) from error
+        raise _interrupted(error) from error
     except BrokenPipeError as error:  # `autoflip-secure list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a model of the user's own may end the program
+        if signals:  # what was closed because of a signal cannot be shown: the terminal is gone
+            raise _interrupted(signals[0]) from error
         folder = place[0] if isinstance(place, list) and place else place if isinstance(place, Path) else None
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit):
+            text = f"something that was called, the model perhaps, ended the program ({text})"
         print(f"error: {text}\nDetails: {_write_log(folder)}", file=sys.stderr)
         raise typer.Exit(3) from error
+
+
+def _interrupted(error: KeyboardInterrupt) -> typer.Exit:
+    with contextlib.suppress(OSError):  # after SIGHUP there may be nobody to tell
+        print("\ninterrupted: every finished cell is kept; run the same command again to continue", file=sys.stderr)
+    return typer.Exit(128 + error.number if isinstance(error, Interrupted) else 130)
 
 
 def _write_log(folder: Path | None) -> str:

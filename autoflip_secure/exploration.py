@@ -31,13 +31,13 @@ class ExplorationConfig(Config):
     """Who explores, for how long, and how their deviations are combined."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000, description="at most this many passes over an explorer's data")] = 5
-    explorers: Annotated[int, Field(ge=1)] | None = Field(
+    explorers: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=None, description="how many clients explore; null = all"
     )
-    patience: Annotated[int, Field(ge=1)] | None = Field(
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="stop an explorer after so many epochs without a lower training loss; null = never"
     )
-    lr: Annotated[float, Field(gt=0)] | None = Field(
+    lr: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None,
         description="learning rate of the explorers' plain SGD; null = the training's if that is SGD, else 0.1",
     )

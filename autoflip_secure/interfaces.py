@@ -33,9 +33,9 @@ class Schedule(Config):
     """Local training of one client."""
 
     optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="plain or momentum SGD, or Adam")
-    lr: Annotated[float, Field(gt=0, description="learning rate")] = 0.1
+    lr: Annotated[float, Field(gt=0, le=1e6, description="learning rate")] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of SGD")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty, coupled as in torch.optim")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e6, description="L2 penalty, coupled as in torch.optim")] = 0.0
     batch_size: Annotated[int, Field(ge=1, le=100_000, description="samples per step")] = 16
     epochs: Annotated[int, Field(ge=1, le=10_000, description="passes over the client's data per round")] = 5
 
@@ -278,8 +278,8 @@ class NoPrivacy(Plugin):
 class Window(Config):
     """Rounds in which bad clients act: 1-based, both ends included; ``last: null`` = to the end."""
 
-    first: Annotated[int, Field(ge=1)] = 1
-    last: Annotated[int, Field(ge=1)] | None = None
+    first: Annotated[int, Field(ge=1, le=100_000)] = 1
+    last: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
@@ -294,7 +294,7 @@ class Attack(Plugin):
     scope: Annotated[
         float, Field(ge=0, le=1, description="share of the clients that are bad (rounded to a whole number)")
     ] = 0.2
-    clients: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+    clients: tuple[Annotated[int, Field(ge=0, lt=100_000)], ...] | None = Field(
         default=None, description="explicit ids (0-based) of the bad clients; overrides scope"
     )
     window: Window = Window()

@@ -20,8 +20,10 @@ class CenteredClipping(Aggregator):
     """Mean of the updates clipped around the last aggregate (Karimireddy et al. 2021)."""
 
     kind: Literal["centered_clipping"] = "centered_clipping"
-    radius: Annotated[float, Field(gt=0, description="tau, in units of the median distance to the centre")] = 1.0
-    steps: Annotated[int, Field(ge=1, description="iterations in a round")] = 1
+    radius: Annotated[float, Field(gt=0, le=1e6, description="tau, in units of the median distance to the centre")] = (
+        1.0
+    )
+    steps: Annotated[int, Field(ge=1, le=10_000, description="iterations in a round")] = 1
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Tensor:
         """The first centre is zero."""

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import ClientPrivacy, Config, PrivacyView, PrivateSteps
@@ -103,8 +103,18 @@ class AdaptiveClip(Config):
     quantile: Annotated[float, Field(ge=0, le=1, description="share of the updates that are not clipped")] = 0.5
     lr: Annotated[float, Field(gt=0, le=10, description="step of log clip per round")] = 0.2
     noise_multiplier: Annotated[
-        float, Field(gt=0, description="standard deviation of the noise on the count of unclipped updates")
+        float, Field(gt=0, le=1e6, description="standard deviation of the noise on the count of unclipped updates")
     ] = 1.0
+
+
+def _form(value: Any) -> str:
+    return "<none>" if value is None else "<adaptive>" if isinstance(value, dict | AdaptiveClip) else "<number>"
+
+
+AnyClip = Annotated[
+    Annotated[Clip, Tag("<number>")] | Annotated[AdaptiveClip, Tag("<adaptive>")] | Annotated[None, Tag("<none>")],
+    Discriminator(_form),
+]
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class ClientLevel(_Mechanism):
 
     kind: Literal["client_level"] = "client_level"
     unit: ClassVar[Literal["sample", "client"]] = "client"
-    clip: Clip | AdaptiveClip | None = Field(
+    clip: AnyClip = Field(
         default=1.0, description="L2 norm that each update is clipped to: a number, or {start, quantile, lr, …}"
     )
     noise: Literal["central", "distributed"] = Field(

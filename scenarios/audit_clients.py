@@ -72,7 +72,13 @@ class _Canaries(Trainer):
         return Trained(torch.stack([self.rows[job.seed][job.address[1]] for job in jobs]).to(self.device), losses)
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: Schedule,
+        notes: dict[str, bool],
     ) -> tuple[Tensor, Tensor]:
         raise AssertionError("train does all of it")
 

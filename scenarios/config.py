@@ -138,9 +138,9 @@ class Settings(Config):
     model: AnyModel = Field(description="which network")
     clients: Annotated[int, Field(ge=1, le=100_000, description="how many clients there are")] = 20
     cohort: Annotated[int, Field(ge=1, le=100_000, description="how many of them take part in a round")] = 5
-    rounds: Annotated[int, Field(ge=1, le=1_000_000, description="rounds of training")] = 60
+    rounds: Annotated[int, Field(ge=1, le=100_000, description="rounds of training")] = 60
     evaluate_every: Annotated[
-        int, Field(ge=1, le=1_000_000, description="test accuracy is measured every so many rounds")
+        int, Field(ge=1, le=100_000, description="test accuracy is measured every so many rounds")
     ] = 1
     training: Schedule = Schedule()
     exploration: ExplorationConfig = ExplorationConfig()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from scenarios.running import Listener
+from scenarios.sweep import counted
 
 PLAIN_EVERY = 10.0  # seconds
 
@@ -58,7 +59,11 @@ def _bar(cells: int) -> Iterator[Listener]:
                 speed=estimate(done, total, time.monotonic() - began[0]),
             )  # fmt: skip
 
-        yield Listener(progress, lambda text: console.print(f"note: {text}", markup=False, highlight=False))
+        yield Listener(
+            progress,
+            lambda text: console.print(f"note: {text}", markup=False, highlight=False),
+            lambda todo, workers: bar.update(task, speed=_starting(todo, workers)),
+        )
 
 
 @contextlib.contextmanager
@@ -76,3 +81,7 @@ def _plain(cells: int) -> Iterator[Listener]:
             )
 
     yield Listener(progress, lambda text: print(f"note: {text}", file=sys.stderr, flush=True))
+
+
+def _starting(cells: int, workers: int) -> str:
+    return f"starting: {counted(cells)}, {workers} worker{'' if workers == 1 else 's'}, exploration first"

@@ -186,6 +186,8 @@ def _walk(
             places[(*path, index)] = mark(item.start_mark.line + 1)
             _walk(item, (*path, index), mark, places, above)
     if isinstance(node, yaml.MappingNode):
+        if _pairs(node, {}) > _MOST:
+            raise InputError(f"{mark(node.start_mark.line + 1)}: merges (<<) of more than {_MOST} values; write fewer")
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
@@ -200,6 +202,18 @@ def _walk(
             seen[str(name)] = line
             places[(*path, name)] = mark(line)
             _walk(value, (*path, name), mark, places, above)
+
+
+def _pairs(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many pairs a mapping has when its merges are written out; they can double with every line."""
+    if id(node) not in known:
+        known[id(node)] = 0  # for a merge of itself
+        total = 0
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            total += sum(_pairs(one, known) for one in merged) if key.tag == _MERGE else 1
+        known[id(node)] = total
+    return known[id(node)]
 
 
 def _key(key: yaml.Node, path: KeyPath, place: str) -> str | int:

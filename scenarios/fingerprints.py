@@ -36,14 +36,20 @@ def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for settings in cells:
-        data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
-        if data not in found:
-            found[data] = _of_dataset(settings.data.load())
-        if isinstance(settings.model, Custom):
-            model = f"source of model.factory {settings.model.factory} and what it imports"
-            if model not in found:
-                found[model] = _of_source(settings.model.factory)
+        for what in read_by(settings):
+            if what not in found and what.startswith("data "):
+                found[what] = _of_dataset(settings.data.load())
+            elif what not in found and isinstance(settings.model, Custom):
+                found[what] = _of_source(settings.model.factory)
     return found
+
+
+def read_by(settings: Settings) -> list[str]:
+    """What one cell reads, named as :func:`input_digests` does."""
+    data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
+    if not isinstance(settings.model, Custom):
+        return [data]
+    return [data, f"source of model.factory {settings.model.factory} and what it imports"]
 
 
 def run_digest(plan: Plan) -> str:

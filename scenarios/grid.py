@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Annotated, Any, Final
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -87,6 +88,13 @@ class Assignment:
             if path[: len(step.path)] == step.path:
                 return step.source + path[len(step.path) :]
         return next((step.source for step in self.steps if step.path[: len(path)] == path != ()), path)
+
+
+def points(sweep: Axes | list[Axes] | None) -> int:
+    """How many points the grid has, without making them."""
+    grids = sweep if isinstance(sweep, list) else [] if sweep is None else [sweep]
+    sizes = [prod(map(len, g.product.values())) * (len(next(iter(g.zip.values()))) if g.zip else 1) for g in grids]
+    return sum(sizes) if sizes else 1
 
 
 def assignments(sweep: Axes | list[Axes] | None) -> Iterator[Assignment]:

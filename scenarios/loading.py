@@ -15,10 +15,11 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Config
 from scenarios.config import DEFAULTS, Header, Scenario, Settings, content_hash, expand
 from scenarios.documents import Document, KeyPath, dotted, parse_value
-from scenarios.grid import Assignment, assignments
+from scenarios.grid import Assignment, assignments, points
 from scenarios.messages import explain, mistyped, suggest
 
 C = TypeVar("C", bound=Config)
+MOST_CELLS = 100_000
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -75,6 +76,12 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     for number, text in enumerate(overrides):
         _override(document, text, overrides[:number])
     header = _validated(Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document.where)
+    count = points(header.sweep) * len(header.seeds)
+    if count > MOST_CELLS:
+        raise InputError(
+            f"{document.where(('sweep',))}: sweep: comes to {count:,} cells with {len(header.seeds)} seeds; at most "
+            f"{MOST_CELLS:,}: narrow an axis, or give fewer seeds"
+        )
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
     cells: dict[str, CellSpec] = {}
     for assignment in assignments(header.sweep):

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from scenarios.documents import KeyPath, dotted
-from scenarios.grid import ONE, OWN, UNION
+from scenarios.grid import OWN
 
 _SUBJECT = re.compile(r"^(Input|Tuple|List|Dictionary|String|Value) should")
 _SHOWN = 5  # findings shown; the rest is counted
@@ -62,7 +62,7 @@ def trace(
             if tagged_models:
                 models, tagged = tagged_models, True
                 continue
-        if part in (ONE, UNION):
+        if isinstance(part, str) and part.startswith("<"):  # a tag of one of several forms, as in `sweep`
             continue
         path.append(part)
         if isinstance(part, int):
@@ -97,9 +97,20 @@ def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str
             text = f"{key}: is missing{what}; add it"
         case "value_error" if not path:
             text = detail["msg"].removeprefix("Value error, ")
+        case "value_error" if (part := _named_part(detail["msg"], field, owner)) is not None:
+            text = f"{key}.{detail['msg'].removeprefix('Value error, ')}"
+            path = (*path, *part)
         case _:
             text = f"{key} = {_shown(detail['input'])}: {_bound(detail, field)}"
     return path, text
+
+
+def _named_part(message: str, field: FieldInfo | None, owner: type[BaseModel] | None) -> KeyPath | None:
+    """The key that a finding about a whole mapping begins with (``last = 2: …``), if it is one of the mapping's."""
+    found = re.match(r"([\w.]+) = ", message.removeprefix("Value error, "))
+    models = [*(models_in(field.annotation) if field else []), *([owner] if owner else [])]
+    parts = tuple(found[1].split(".")) if found else ()
+    return parts if any(parts and parts[0] in model.model_fields for model in models) else None
 
 
 def _bound(detail: ErrorDetails, field: FieldInfo | None) -> str:
@@ -133,7 +144,9 @@ def explain(
             continue
         path, text = sentence(model, detail, allowed)
         other = str(detail.get("ctx", {}).get("other", ""))  # the second key of a cross-check
-        line = f"{choose_place([where(path), *([where((other,))] if other else [])])}: {text}"
+        kind = where((*path[:-1], "kind")) if len(path) > 1 else ""  # what decides which keys and values fit
+        places = [where(path), *([where((other,))] if other else []), *([kind] if kind.startswith("--set") else [])]
+        line = f"{choose_place(places)}: {text}"
         if line not in lines:
             lines.append(line)
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

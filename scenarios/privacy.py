@@ -19,8 +19,11 @@ from defenses.privacy_ledger import Schedule, account, deltas, releases, schedul
 def with_noise(cell: Cell) -> Cell:
     """``cell`` with the noise multiplier of every client: as given, or the smallest that keeps its target epsilon.
 
+    Where nothing is proven and the scenario allows that, a target gets the noise that would keep it under a proof.
+
     Raises:
-        InputError: delta is not below 1/n, a batch would be more than all samples, or the target cannot be reached.
+        InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached, or
+            no noise keeps it because nothing is proven.
     """
     mechanism = cell.protocol.mechanism
     if mechanism is None:
@@ -32,7 +35,7 @@ def with_noise(cell: Cell) -> Cell:
     if mechanism.target_epsilon is None:
         return replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients)
     refuse_unproven(given)  # no noise reaches a target where nothing is proven
-    calibrated = _calibrated(schedule, mechanism)
+    calibrated = _calibrated(_as_if_proven(schedule), mechanism)
     if isinstance(mechanism, ClientLevel):
         try:
             mechanism.update_multiplier(calibrated[0])
@@ -89,6 +92,17 @@ def _check(schedule: Schedule, mechanism: ClientPrivacy) -> None:
             )
 
 
+def _as_if_proven(schedule: Schedule) -> Schedule:
+    """Without what takes the proof away; a schedule that has one stays as it is."""
+    bare = schedule.unit == "client" and schedule.exploration_noise_multiplier == 0
+    return replace(
+        schedule,
+        early_stopping=False,
+        linear=schedule.linear or (schedule.unit == "client" and schedule.noise == "central"),
+        explorers=() if bare else schedule.explorers,
+    )
+
+
 def _calibrated(schedule: Schedule, mechanism: ClientPrivacy) -> tuple[float, ...]:
     target = mechanism.target_epsilon
     assert target is not None
@@ -130,10 +144,8 @@ def _epsilon(schedule: Schedule, mechanism: ClientPrivacy, noise: float) -> floa
     for observer in ("server", "public"):
         found, reason = releases(trial, observer)
         if reason and (observer == "public" or not mechanism.trusted_server):
-            if not mechanism.allow_unproven:
-                return None
-            continue
-        if reason:
+            return None
+        if reason:  # a trusted server
             continue
         own: list[int | None] = [*sorted({r.client for r in found if r.client is not None})]
         for client in own or [None]:

@@ -20,8 +20,9 @@ from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import Trainer, choose_trainer
-from defenses.differential_privacy import check as check_module
-from defenses.differential_privacy import fit, fixed
+from defenses.differential_privacy import fit
+from defenses.private_modules import check as check_module
+from defenses.private_modules import check_separate, fixed
 from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.ledgers import Attempts, private
@@ -81,12 +82,15 @@ class Builder:
             data = self.dataset(settings)
             module = settings.model.build(data.input_shape, data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
+                per_sample = settings.privacy.unit == "sample"
                 if settings.privacy.fix_modules:
                     module = fixed(module)
-                check_module(module)
+                check_module(module, per_sample=per_sample)
+                if per_sample:
+                    check_separate(module, data.x_train[:3])
             return module
 
-        private = isinstance(settings.privacy, ClientPrivacy)
+        private = getattr(settings.privacy, "unit", "")
         repaired = getattr(settings.privacy, "fix_modules", False)
         module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
@@ -205,7 +209,12 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         own = [key for key in spec.places if key.split(".")[0] in families]
         named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
         named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
-        candidates = [spec.places[key] for key in named] or [spec.places[key] for key in own if key == families[0]]
+        named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
+        named = named or [key for key in own if key == families[0]]
+        kinds = [
+            place for family in families[:1] if (place := spec.places.get(f"{family}.kind", "")).startswith("--set")
+        ]
+        candidates = [spec.places[key] for key in named] + kinds
         place = f"{choose_place(candidates)}: " if candidates else ""
         at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
         raise type(error)(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error

@@ -64,12 +64,20 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         reused = len(records)
         todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
         check(todo)
-        store.claim(plan, _inputs(plan, bool(todo), listener))
+        inputs = _inputs(plan, bool(todo), listener)
+        store.claim(plan, inputs)
         workers = workers if workers is not None else choose_workers(todo)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
-        tried = announce(folder, planned_releases(block for block in todo))
+        with store.explained():
+            tried = announce(folder, planned_releases(todo), inputs or {})
+        for block in todo:  # a block is run whole: cells that are finished release once more
+            for key in records.keys() & set(block.keys):
+                counted = _with_attempts(block, tried, records[key])
+                if counted != records[key]:
+                    store.save(counted)
+                    records[key] = counted
         in_flight: dict[int, float] = {}
         finished, total = 0, sum(len(block.cells) for block in todo)
 

@@ -5,6 +5,7 @@
     runs/<name>/
       scenario.yaml        the scenario as it was run; loads to the same cells
       manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read
+      ledger/<hash>.json   what a private cell is about to release, and every attempt at it
       cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
       log.txt              what happened when
 """
@@ -70,7 +71,7 @@ class Store:
         Raises:
             StoreError: the folder cannot be made or written, or another run holds it.
         """
-        with self._explained():
+        with self.explained():
             self.cells.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire()
@@ -127,7 +128,7 @@ class Store:
                 )
             )
         manifest = {**_manifest(plan), "inputs": {**before, **(inputs or {})}}
-        with self._explained():
+        with self.explained():
             write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
             write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
 
@@ -150,7 +151,7 @@ class Store:
         Raises:
             StoreError: the disk is full or the folder unwritable; what was finished before is kept.
         """
-        with self._explained():
+        with self.explained():
             write_atomically(self.cells / f"{record.cell}.json", record.model_dump_json())
 
     def log(self, text: str) -> None:
@@ -162,7 +163,7 @@ class Store:
         number = 1
         while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
             number += 1
-        with self._explained():
+        with self.explained():
             path.rename(aside)
         self.damaged.append(f"{why}; moved to {aside.name}, the cell is run again")
         self.log(self.damaged[-1])
@@ -179,7 +180,8 @@ class Store:
         return "\n".join([f"{self.folder}: holds the results of another scenario; {way_out}. What changed:", *lines])
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Turn what the system says when a file cannot be written into a :class:`StoreError` with a way out."""
         try:
             yield
         except OSError as error:

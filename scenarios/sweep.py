@@ -16,7 +16,7 @@ from scenarios.messages import kind_of
 BLOCK_CELLS = 12
 
 
-def cells(count: int) -> str:
+def counted(count: int) -> str:
     """``1 cell``, ``2 cells``."""
     return f"{count} cell{'' if count == 1 else 's'}"
 
@@ -37,7 +37,7 @@ class Block:
     def label(self) -> str:
         """For messages: number, data, model."""
         data, model = (kind_of(type(part)) for part in (self.cells[0].settings.data, self.cells[0].settings.model))
-        return f"block {self.index} ({cells(len(self.cells))} of {data}, {model})"
+        return f"block {self.index} ({counted(len(self.cells))} of {data}, {model})"
 
 
 @dataclass(frozen=True)

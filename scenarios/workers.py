@@ -35,7 +35,8 @@ class _WorkerError(Exception):
 
 def _main(pipe: Connection, crews: Crews | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # these go to the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from scenarios.problems import run_block
 
@@ -56,7 +57,7 @@ def _main(pipe: Connection, crews: Crews | None) -> None:
             pipe.send(run_block(block, progress, crews))
         except AutoflipError as error:
             pipe.send(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a model of the user's own may end the program
             pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
 
 

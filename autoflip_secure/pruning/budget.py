@@ -116,9 +116,13 @@ class BudgetMask(Pruner):
     needs_guidance: ClassVar[bool] = True
     needs_explorers: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3
-    compute_exponent: Annotated[float, Field(ge=0)] = Field(default=2.1, description="multiply-adds kept: (1-T_p)^this")
-    size_exponent: Annotated[float, Field(ge=0)] = Field(default=3.1, description="parameters kept: (1-T_p)^this")
-    largest_scale: Annotated[float, Field(ge=1, description="units are scaled up by at most this")] = 5.0
+    compute_exponent: Annotated[float, Field(ge=0, le=1000)] = Field(
+        default=2.1, description="multiply-adds kept: (1-T_p)^this"
+    )
+    size_exponent: Annotated[float, Field(ge=0, le=1000)] = Field(
+        default=3.1, description="parameters kept: (1-T_p)^this"
+    )
+    largest_scale: Annotated[float, Field(ge=1, le=1e6, description="units are scaled up by at most this")] = 5.0
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """The mask in round 0; the same from then on."""

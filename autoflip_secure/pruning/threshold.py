@@ -76,7 +76,7 @@ class ThresholdMask(Pruner):
     kind: Literal["threshold"] = "threshold"
     needs_guidance: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, le=1, description="T_p: guidance below it is pruned")] = 0.3
-    refine_every: Annotated[int, Field(ge=1)] | None = Field(
+    refine_every: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=5, description="rounds between refinements by agreement; null = the initial mask stays (static)"
     )
     refine_until: Annotated[float, Field(ge=0, le=1, description="share of the rounds in which it is refined")] = 0.5

@@ -7,6 +7,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -17,6 +18,9 @@ from autoflip_secure.interfaces import ClientJob, Schedule, Trained
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
 
+Notes = dict[str, bool]
+"""What was found out about a module by trial, so that it is found out once; goes when the module goes."""
+
 
 class Trainer(ABC):
     """Trains clients on their own data. ``reason`` says in a sentence why this trainer was taken."""
@@ -26,6 +30,7 @@ class Trainer(ABC):
     def __init__(self, reason: str = "asked for", device: torch.device | str = "cpu") -> None:
         self.reason = reason
         self.device = torch.device(device)
+        self._notes: WeakKeyDictionary[nn.Module, Notes] = WeakKeyDictionary()
 
     def train(
         self,
@@ -57,18 +62,20 @@ class Trainer(ABC):
         if not jobs:
             return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
         with precise(self.device):
-            ends, losses = self._train(
-                working_copy(module, self.device).train(), layout, x.to(self.device), jobs, schedule
-            )
+            net, notes = working_copy(module, self.device).train(), self._notes.setdefault(module, {})
+            ends, losses = self._train(net, layout, x.to(self.device), jobs, schedule, notes)
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
         return Trained(ends.to(home) - starts, losses.to(home))
 
     @abstractmethod
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
     ) -> tuple[Tensor, Tensor]:
-        """End weights (jobs, params) and losses (jobs, epochs); ``net`` is a private copy in training mode."""
+        """End weights (jobs, params) and losses (jobs, epochs).
+
+        ``net`` is a private copy in training mode; ``notes`` are of the module that it is a copy of.
+        """
 
 
 def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:

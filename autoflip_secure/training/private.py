@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
-from autoflip_secure.training.base import masked_start, named_tensors
+from autoflip_secure.training.analytic import clipped_sums
+from autoflip_secure.training.base import Notes, masked_start, named_tensors
 from autoflip_secure.training.buckets import FEWEST
-from autoflip_secure.training.per_sample import ClippedSums, clipped_sums
+from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
 from autoflip_secure.training.steps import stacked_optimizer
@@ -46,7 +47,13 @@ class _Planned:
 
 
 def train_privately(
-    net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, budget: int
+    net: nn.Module,
+    layout: Layout,
+    x: Tensor,
+    jobs: Sequence[ClientJob],
+    schedule: Schedule,
+    notes: Notes,
+    budget: int,
 ) -> tuple[Tensor, Tensor]:
     """End weights (jobs, params) and losses (jobs, epochs) of jobs that are all private.
 
@@ -56,7 +63,7 @@ def train_privately(
     named = named_tensors(net)
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
     activations = kept_floats(net, x[:1])  # before the layers get hooks
-    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:1])
+    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:2], notes)
     planned = sorted((_plan(place, job, schedule) for place, job in enumerate(jobs)), key=_shape_and_place)
     ends = torch.empty(len(jobs), layout.size, device=device)
     losses = torch.empty(len(jobs), schedule.epochs, device=device)
@@ -109,7 +116,7 @@ def _run(
     labels = torch.stack([one.job.labels.cpu()[one.order] for one in rows], 1).to(device)
     real = torch.stack([one.real for one in rows], 1).to(device)
     optimizer = stacked_optimizer(schedule, leaves)
-    noise = torch.zeros(len(rows), layout.size)
+    noise, drawn = torch.zeros(len(rows), layout.size), int(layout.trainable.sum())  # none for buffers, which come last
     trace = torch.zeros(len(index), len(rows), device=device)
     for step in range(len(index)):
         inputs = x.index_select(0, index[step].reshape(-1)).view(len(rows), -1, *x.shape[1:])
@@ -117,13 +124,13 @@ def _run(
         with torch.no_grad():
             for row, stream in enumerate(streams[: len(taken)]):
                 if stream is not None:
-                    stream.draw(noise[row])
+                    stream.draw(noise[row, :drawn])
             scaled = list(layout.tensors((noise * scale[:, None]).to(device) * live).values())
             grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))
             optimizer.step(leaves, grads)
             trace[step] = (losses * real[step]).sum(1)
     ends = torch.cat([tensor.reshape(len(rows), -1) for tensor in tensors], 1)[: len(taken)]
-    drawn = real.sum(2).reshape(schedule.epochs, -1, len(rows)).sum(1)
-    means = trace.reshape(schedule.epochs, -1, len(rows)).sum(1) / drawn.clamp_min(1)
+    counts = real.sum(2).reshape(schedule.epochs, -1, len(rows)).sum(1)
+    means = trace.reshape(schedule.epochs, -1, len(rows)).sum(1) / counts.clamp_min(1)
     return ends, means.T[: len(taken)]

@@ -17,7 +17,7 @@ from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.training.base import Trainer, batch_order, masked_start, named_tensors
+from autoflip_secure.training.base import Notes, Trainer, batch_order, masked_start, named_tensors
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, Schedule, list[Tensor] | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
@@ -37,7 +37,7 @@ class SequentialTrainer(Trainer):
         self.private = private
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
     ) -> tuple[Tensor, Tensor]:
         named = named_tensors(net)
         tensors = [named[segment.name] for segment in layout]

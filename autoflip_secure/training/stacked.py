@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
-from autoflip_secure.training.base import Trainer, batch_order, masked_start
+from autoflip_secure.training.base import Notes, Trainer, batch_order, masked_start
 from autoflip_secure.training.buckets import FEWEST, Bucket, plan
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
@@ -49,11 +49,11 @@ class StackedTrainer(Trainer):
         self.budget = BUDGET[self.device.type] if budget is None else budget
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
     ) -> tuple[Tensor, Tensor]:
         apart = [place for place, job in enumerate(jobs) if job.private is not None]
         if apart:
-            return self._both(net, layout, x, jobs, schedule, apart)
+            return self._both(net, layout, x, jobs, schedule, notes, apart)
         names, sample = [segment.name for segment in layout], x[:1]
         forward = stacked_forward(net, names)
         orders = gradient_orders(forward, net, names, sample)
@@ -69,16 +69,23 @@ class StackedTrainer(Trainer):
         return ends, losses
 
     def _both(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, apart: list[int]
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: Schedule,
+        notes: Notes,
+        apart: list[int],
     ) -> tuple[Tensor, Tensor]:
         """Private jobs and plain ones, each in stacks of their own."""
         plain = [place for place, job in enumerate(jobs) if job.private is None]
         ends = torch.empty(len(jobs), layout.size, device=self.device)
         losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
         if plain:
-            ends[plain], losses[plain] = self._train(net, layout, x, [jobs[place] for place in plain], schedule)
+            ends[plain], losses[plain] = self._train(net, layout, x, [jobs[place] for place in plain], schedule, notes)
         private = [jobs[place] for place in apart]
-        ends[apart], losses[apart] = train_privately(net, layout, x, private, schedule, self.budget)
+        ends[apart], losses[apart] = train_privately(net, layout, x, private, schedule, notes, self.budget)
         return ends, losses
 
 

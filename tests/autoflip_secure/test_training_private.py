@@ -15,7 +15,8 @@ from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
-from defenses.differential_privacy import check, fit, fixed
+from defenses.differential_privacy import fit
+from defenses.private_modules import check, fixed
 from scenarios.models import Cnn, McMahanCnn, Mlp
 
 IMAGES = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -12,8 +12,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from dp_accounting.pld import PLDAccountant
+from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from dp_accounting.rdp import RdpAccountant
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.privacy_record import Release
@@ -22,6 +23,7 @@ from defenses.accountants import (
     LARGEST,
     ORDERS,
     WHOLE,
+    Count,
     Mechanism,
     compose,
     prv_epsilon,
@@ -40,10 +42,38 @@ def event(noise: float, rate: float, steps: int) -> dp.DpEvent:
     return dp.SelfComposedDpEvent(one if rate == 1 else dp.PoissonSampledDpEvent(rate, one), steps)
 
 
+def at_least(count: Count, delta: float) -> float:
+    """A lower bound on epsilon, at most 0.02 below: privacy losses rounded down on a mesh (optimistic estimate)."""
+    whole, mesh = None, min(1e-3, 0.02 / sum(steps for _, steps in count))
+    for mechanism, steps in count:
+        one = from_gaussian_mechanism(
+            mechanism.noise_multiplier,
+            value_discretization_interval=mesh,
+            pessimistic_estimate=False,
+            use_connect_dots=False,
+            sampling_prob=mechanism.rate,
+        ).self_compose(steps)
+        whole = one if whole is None else whole.compose(one)
+    assert whole is not None
+    return float(whole.get_epsilon_for_delta(delta))
+
+
 def test_values_that_are_known() -> None:
     count = ((Mechanism(1.0, 0.05, "poisson"), 200),)
     assert rdp_epsilon(count, DELTA) == pytest.approx(5.3676, abs=2e-4)
     assert prv_epsilon(count, DELTA) == pytest.approx(4.7762, abs=2e-4)
+    assert RdpAccountant().compose(event(1.0, 0.05, 200)).get_epsilon(DELTA) == pytest.approx(5.3679, abs=2e-4)
+    assert PLDAccountant().compose(event(1.0, 0.05, 200)).get_epsilon(DELTA) == pytest.approx(4.7659, abs=2e-4)
+    assert at_least(count, DELTA) == pytest.approx(4.766, abs=0.02)
+
+
+def test_the_central_limit_would_say_less_than_is_true() -> None:
+    """Why it is not offered."""
+    from opacus.accountants.analysis.gdp import compute_eps_poisson
+
+    central_limit = compute_eps_poisson(steps=200, noise_multiplier=1.0, sample_rate=0.05, delta=DELTA)
+    assert central_limit == pytest.approx(4.0098, abs=2e-4)
+    assert central_limit < at_least(((Mechanism(1.0, 0.05, "poisson"), 200),), DELTA)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +97,68 @@ def test_a_second_library_agrees(noise: float, rate: float, steps: int) -> None:
     else:
         assert prv is not None
         assert exact - 1e-3 <= prv <= exact + 2.5 * EPSILON_ERROR + 0.005 * exact
+
+
+noises, rates = st.floats(0.7, 20), st.one_of(st.floats(0.001, 0.99), st.just(1.0))
+deltas = st.sampled_from([1e-3, 1e-5, 1e-7])
+
+
+def mechanism_of(noise: float, rate: float) -> Mechanism:
+    return Mechanism(noise, rate, "none" if rate == 1 else "poisson")
+
+
+@given(noises, rates, st.integers(1, 400), deltas)
+@settings(max_examples=20, deadline=None)
+def test_anywhere_no_accountant_says_less_than_a_valid_lower_bound(
+    noise: float, rate: float, steps: int, delta: float
+) -> None:
+    count = ((mechanism_of(noise, rate), steps),)
+    ours, prv = rdp_epsilon(count, delta), prv_epsilon(count, delta)
+    assert ours is not None
+    assume(ours < 60)  # its mesh grows with epsilon
+    lower = at_least(count, delta)
+    assert ours >= lower - 1e-6
+    if prv is not None:
+        assert lower - 1e-6 <= prv <= ours + EPSILON_ERROR
+
+
+@given(st.lists(st.tuples(noises, rates, st.integers(1, 200)), min_size=1, max_size=3), deltas)
+@settings(max_examples=25, deadline=None)
+def test_anywhere_the_second_library_agrees(parts: list[tuple[float, float, int]], delta: float) -> None:
+    """Whole orders alone, where neither library needs a series, give the same number."""
+    count = tuple((mechanism_of(noise, rate), steps) for noise, rate, steps in parts)
+    theirs = RdpAccountant(orders=list(WHOLE))
+    for noise, rate, steps in parts:
+        theirs.compose(event(noise, rate, steps))
+    expected, whole, all_orders = theirs.get_epsilon(delta), rdp_epsilon(count, delta, WHOLE), rdp_epsilon(count, delta)
+    assert all_orders is not None
+    assert whole is not None
+    if expected > 0:  # it calls 0 what a bound on the total variation below delta covers; we do not
+        assert whole == pytest.approx(expected, rel=1e-6)
+    assert all_orders <= whole + 1e-9
+
+
+@given(noises, st.floats(0.01, 0.99), st.integers(1, 300), deltas)
+@settings(max_examples=20, deadline=None)
+def test_anywhere_fixed_cohorts_lie_between_the_sharper_bound_and_no_sampling(
+    noise: float, rate: float, steps: int, delta: float
+) -> None:
+    drawn, orders = max(1, round(1000 * rate)), WHOLE[:15]  # the other library is slow at high ones
+    sharper = RdpAccountant(orders=list(orders), neighboring_relation=dp.NeighboringRelation.REPLACE_ONE)
+    one = dp.SampledWithoutReplacementDpEvent(1000, drawn, dp.GaussianDpEvent(noise))
+    sharper.compose(dp.SelfComposedDpEvent(one, steps))
+    ours = rdp_epsilon(((Mechanism(noise, drawn / 1000, "fixed"), steps),), delta, orders)
+    plain = rdp_epsilon(((Mechanism(noise, 1.0, "none"), steps),), delta, orders)
+    assert ours is not None
+    assert plain is not None
+    assert min(sharper.get_epsilon(delta), plain) * (1 - 1e-3) <= ours <= plain * (1 + 1e-9) + 1e-9
+
+
+def test_the_lower_bound_would_notice_an_accountant_that_forgets_a_step_in_ten() -> None:
+    count, fewer = (((Mechanism(1.0, 0.1, "poisson"), steps),) for steps in (200, 180))
+    prv = prv_epsilon(fewer, DELTA)
+    assert prv is not None
+    assert prv < at_least(count, DELTA) - 0.1
 
 
 @pytest.mark.parametrize(("noise", "rate"), list(product((0.6, 1.0, 3.0), (0.01, 0.3, 0.9))))

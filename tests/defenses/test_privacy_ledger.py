@@ -24,6 +24,7 @@ from scenarios.loading import LoadedScenario, resolve
 from scenarios.privacy import ledger
 from scenarios.problems import Builder, check
 from scenarios.running import Listener, run_sweep
+from scenarios.store import read_record
 from scenarios.sweep import plan
 
 
@@ -261,6 +262,34 @@ def test_other_versions_count_again(tmp_path: Path) -> None:
     cell.unlink()
     with pytest.raises(StoreError, match="cannot be counted"):
         run_sweep(loaded, tmp_path, 1, quiet())
+
+
+def test_a_finished_cell_that_is_run_again_with_its_block_counts_again(tmp_path: Path) -> None:
+    private = {"kind": "sample_level", "noise_multiplier": 1.0}
+    loaded = plan(scenario(algorithm="fedavg", rounds=2, seeds=[31, 32], privacy=private))
+    assert len(loaded.blocks) == 1
+    before = run_sweep(loaded, tmp_path, 1, quiet()).records
+    for path in (tmp_path / "ledger").glob("*.json"):
+        document = json.loads(path.read_text())
+        document["attempts"][0]["versions"]["torch"] = "1.0"
+        path.write_text(json.dumps(document))
+    (tmp_path / "cells" / f"{before[1].cell}.json").unlink()
+    run_sweep(loaded, tmp_path, 1, quiet())
+    for old in before:
+        new = read_record(tmp_path / "cells" / f"{old.cell}.json")
+        assert new.rounds == old.rounds
+        assert new.privacy is not None
+        assert old.privacy is not None
+        assert (new.privacy.attempts, old.privacy.attempts) == (2, 1)
+        assert (new.privacy.epsilon() or 0) > (old.privacy.epsilon() or 0)
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
+    loaded = plan(scenario(algorithm="fedavg", rounds=2, privacy={"kind": "sample_level", "noise_multiplier": 1.0}))
+    (tmp_path / "ledger").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        run_sweep(loaded, tmp_path, 1, quiet())
+    assert not list((tmp_path / "cells").glob("*.json"))
 
 
 def test_counting_puts_equal_releases_together() -> None:

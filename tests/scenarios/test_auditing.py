@@ -81,7 +81,13 @@ class Buggy(Trainer):
         return self.inner.train(module, layout, x, wrong, schedule)
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: Schedule,
+        notes: dict[str, bool],
     ) -> tuple[Tensor, Tensor]:
         raise AssertionError
 
