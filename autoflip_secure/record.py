@@ -213,6 +213,7 @@ class RunRecord(_Record):
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …
+    digests: dict[str, str] = {}  # of the guidance before round 1 and of the final mask: equal means equal bit for bit
     timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
 
     def numbers(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import resource
@@ -85,6 +86,10 @@ def uplink(plain: Bytes, passage: Passage | None) -> Bytes:
         return plain
     sent = passage.traffic.from_clients
     return plain.model_copy(update={"uplink_values": sent, "uplink_bitmask": sent})
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -228,6 +233,12 @@ class Logbook:
             compaction=self.costs.compaction_of(mask),
         )
 
+    def _digests(self, mask: Tensor) -> dict[str, str]:
+        found = {"mask": _digest(mask)}
+        if self._initial is not None:
+            found["guidance"] = _digest(self._initial)
+        return found
+
     def close(self, mask: Tensor, guidance: Guidance | None, trainer: Trainer, seconds: float) -> RunRecord:
         """The record of the whole run."""
         cell = self.cell
@@ -255,6 +266,7 @@ class Logbook:
             final_loss=final.test_loss,
             events=self.events,
             secure_sum=self._secret.record(),
+            digests=self._digests(mask),
             timing={
                 "seconds": round(seconds, 4),
                 **self._secret.timing(),

@@ -17,7 +17,7 @@ from typing import Any
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
-from reports import labels, verdict
+from reports import labels, secure_words, verdict
 from reports.audit_words import headline
 from reports.claims import claims
 from reports.comparisons import compare
@@ -120,6 +120,7 @@ def render(
         sections=sections(found, rows, audits),
         audit_headline=headline(audits) if audits else "",
         evidence=EVIDENCE,
+        secure_sentences=secure_words.sentences(secure_words.twins(found)),
         missing=name_missing(missing),
         missing_cells=len(missing),
         folder_notes=[labels.clean_text(note) for note in notes],

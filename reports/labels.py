@@ -128,3 +128,16 @@ def setting(path: str) -> str:
 def is_number(value: object) -> bool:
     """Whether a setting can be an axis: a number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def passage(config: Mapping[str, Any] | None) -> str:
+    """What a setting of secure sums is called.
+
+    >>> passage({"parties": 3, "updates": False}), passage({"parties": 2, "updates": True}), passage(None)
+    ('exploration through 3 parties', 'everything through 2 parties', 'in the open')
+    """
+    if not config or config.get("kind") == "none":
+        return "in the open"
+    parties = config.get("parties")
+    count = parties if isinstance(parties, int) else len(parties or ())
+    return f"{'everything' if config.get('updates') else 'exploration'} through {count} parties"

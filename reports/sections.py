@@ -16,6 +16,7 @@ from reports import (
     figures_privacy,
     figures_pruning,
     figures_rounds,
+    figures_secure,
     figures_sensitivity,
 )
 from reports.comparisons import Row
@@ -93,6 +94,7 @@ def sections(study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = 
             if is_private(study)
             else [],
         ),
+        ("secure", "What the parties hid", [lambda: figures_secure.costs(study)]),
         (
             "audit",
             "What attackers achieved",

@@ -175,15 +175,17 @@ def _variant(record: RunRecord) -> dict[str, Any]:
 
 
 def _facet_labels(facets: list[dict[str, Any]]) -> dict[str, str]:
-    named = ("partition", "privacy")
+    named = ("partition", "privacy", "secure_sum")
     rest = labels.varying({k: v for k, v in f.items() if k not in named} for f in facets)
     private = len({labels.canonical(f.get("privacy")) for f in facets}) > 1
+    secure = len({labels.canonical(f.get("secure_sum")) for f in facets}) > 1
     distinct = {labels.canonical(f): f for f in facets}
 
     def describe(facet: dict[str, Any]) -> str:
         flat = labels.leaves(facet)
         words = [labels.partition_label(facet.get("partition") or {})]
         words += [protection(facet.get("privacy"))] if private else []
+        words += [labels.passage(facet.get("secure_sum"))] if secure else []
         words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
         return " · ".join(words)
 

@@ -27,7 +27,7 @@ from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
 from defenses.privacy_ledger import guarantee, schedule_of
-from scenarios.audit_view import DELTA, Effort, by_one_run, proven_epsilon
+from scenarios.audit_view import DELTA, Effort, by_one_run, in_the_open, proven_epsilon
 
 _LENGTH = 1e3  # of a canary, in clip norms: the clip must act on every one
 _APART = 104_729  # seeds of the runs
@@ -86,8 +86,9 @@ class _Canaries(Trainer):
 class _Attacker(Watcher):
     """Adds up what each canary's direction shows, in clip norms, each release by its claimed signal to noise."""
 
-    def __init__(self, claim: Guarantee, known: Tensor, runs: Sequence[Cell]) -> None:
-        self.server, self.known = claim.observer == "server", known
+    def __init__(self, claim: Guarantee, known: Tensor, runs: Sequence[Cell], *, sees_rows: bool) -> None:
+        """``sees_rows``: what single clients send, else only what is made of it."""
+        self.sees_rows, self.known = sees_rows, known
         self.scores = {run.seed: torch.zeros(len(known), dtype=torch.float64) for run in runs}
         self.noise = {name: min(r.noise_multiplier for r in claim.releases if r.name == name) for name in
                       {release.name for release in claim.releases}}  # fmt: skip
@@ -95,12 +96,12 @@ class _Attacker(Watcher):
     def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
         mechanism = cell.protocol.client_level
         assert mechanism is not None
-        if self.server:
+        if self.sees_rows:
             self._add(cell, clients, sent, mechanism.start().clip, "exploration")
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         clip = before.privacy.clip
-        if self.server:
+        if self.sees_rows:
             self._add(cell, clients, sent, clip, "updates")
         else:
             step = (after.weights - before.weights) * (cell.protocol.cohort / clip)
@@ -136,7 +137,7 @@ def _runs(cell: Cell, claim: Guarantee, effort: Effort, part: int) -> tuple[Tens
     thrown = coins(effort.client_runs * count, generator(cell.seed, Purpose.CANARIES, 3, part)).view(-1, count)
     otherwise = -1.0 if claim.relation == "replace one client" else 0.0
     own = {field.name: getattr(cell, field.name) for field in fields(Cell)}
-    quiet = cell.protocol.model_copy(update={"evaluate_every": cell.protocol.rounds})
+    quiet = in_the_open(cell).protocol.model_copy(update={"evaluate_every": cell.protocol.rounds})
     secret = any(release.sampling != "none" for release in claim.releases)
     runs, rows = [], {}
     for number, present in enumerate(thrown):
@@ -147,6 +148,7 @@ def _runs(cell: Cell, claim: Guarantee, effort: Effort, part: int) -> tuple[Tens
         rows[run.seed] = (
             _LENGTH * mechanism.start().clip * known * torch.where(present, 1.0, otherwise).to(home)[:, None]
         )
-    attacker = _Attacker(claim, known, runs)
+    sees_rows = claim.observer == "server" and not cell.protocol.secret_updates
+    attacker = _Attacker(claim, known, runs, sees_rows=sees_rows)
     run_cells(runs, _Canaries(rows, home), watch=attacker)
     return torch.stack([attacker.scores[run.seed] for run in runs]), thrown

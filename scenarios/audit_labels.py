@@ -33,12 +33,12 @@ def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInf
         return []
     looks: list[tuple[Look, Tensor]] = [("plain", sent)]
     if cell.protocol.mechanism is not None:
-        bare, seen = (
-            replace(cell, protocol=cell.protocol.model_copy(update={"privacy": NoPrivacy(), "rounds": 1})),
-            Views(),
-        )
-        run_cells([bare], trainer, watch=seen)
-        looks = [("plain", seen.explored[cell.key][1]), ("as sent", sent)]
+        open_, seen = in_the_open(cell), Views()
+        bare = open_.protocol.model_copy(update={"privacy": NoPrivacy(), "rounds": 1})
+        run_cells([replace(open_, protocol=bare)], trainer, watch=seen)
+        looks = [("plain", seen.explored[cell.key][1])]
+        if cell.protocol.secure_sum is None:
+            looks.append(("as sent", sent))
     looks.append(("securely summed", sent.sum(0, keepdim=True).expand(len(sent), -1)))
     return [_guessed(cell, look, rows.cpu()[honest], owned) for look, rows in looks]
 

@@ -62,6 +62,11 @@ class Views(Watcher):
         self.final = after
 
 
+def in_the_open(cell: Cell) -> Cell:
+    """The same run without parties: what they would hide, for attacks on what they leave and for comparison."""
+    return replace(cell, protocol=cell.protocol.model_copy(update={"secure_sum": None}))
+
+
 def victim_of(cell: Cell, views: Views) -> int:
     """The honest client that took part last.
 

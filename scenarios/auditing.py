@@ -17,7 +17,7 @@ from scenarios.audit_clients import client_epsilons
 from scenarios.audit_labels import label_inference
 from scenarios.audit_membership import against_model, against_update
 from scenarios.audit_samples import sample_epsilons
-from scenarios.audit_view import Effort, Views, victim_of
+from scenarios.audit_view import Effort, Views, in_the_open, victim_of
 from scenarios.privacy import ledger
 
 
@@ -40,25 +40,32 @@ def audit(
     Raises:
         InputError: there is no honest client worth attacking.
     """
-    effort, views = effort or Effort(), Views()
+    effort, views, found, empirical = effort or Effort(), Views(), [], []
+    bare = in_the_open(cell)
     tell("training the attacked model")
-    (record,) = run_cells([cell], trainer, watch=views)
+    (record,) = run_cells([bare], trainer, watch=views)
     victim = victim_of(cell, views)
-    tell(f"membership inference against client {victim}: {effort.shadows} shadow trainings")
-    found = against_update(cell, trainer, views, victim, effort)
+    notes = [
+        f"attacked: client {victim}, honest, with {len(cell.problem.clients[victim])} samples",
+        "the attacker knows the architecture, the schedule and the global models, and data of the same kind",
+    ]
+    if cell.protocol.secret_updates:
+        notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
+    else:
+        tell(f"membership inference against client {victim}: {effort.shadows} shadow trainings")
+        found += against_update(bare, trainer, views, victim, effort)
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
-    found += against_model(cell, trainer, views, effort)
-    tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
-    empirical = sample_epsilons(cell, trainer, views, victim, effort)
+    found += against_model(bare, trainer, views, effort)
+    if not cell.protocol.secret_updates:
+        tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
+        empirical += sample_epsilons(bare, trainer, views, victim, effort)
     if cell.protocol.client_level is not None:
         tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries")
         empirical += client_epsilons(cell, effort)
     tell("label inference from the exploration")
     labels = label_inference(cell, trainer, views)
-    notes = [
-        f"attacked: client {victim}, honest, with {len(cell.problem.clients[victim])} samples",
-        "the attacker knows the architecture, the schedule and the global models, and data of the same kind",
-    ]
+    if labels and cell.protocol.secure_sum is not None:
+        notes.append("deviations pass through parties: plain is what they hide, securely summed is what the server has")
     if not labels:
         notes.append("label inference: nobody explores, or every explorer owns every class")
     return AuditRecord(
