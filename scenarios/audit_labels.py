@@ -15,7 +15,7 @@ from autoflip_secure.federation import run_cells
 from autoflip_secure.interfaces import NoPrivacy
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer
-from scenarios.audit_view import Views
+from scenarios.audit_view import Views, in_the_open
 from scenarios.judging import auc_with_interval, mean_with_interval
 
 Look = Literal["plain", "as sent", "securely summed"]
