@@ -47,8 +47,11 @@ class Session(SecureSum):
         self._between = [0] * self.parties
         try:
             self._connect()
-        except AutoflipError as error:  # addresses, token and what runs there are the user's
+        except AutoflipError as error:
             self.close()
+            if parties.ours:
+                raise
+            # addresses, token and what runs there are the user's
             raise InputError(str(error).replace(_KEPT, "")) from error
         except BaseException:
             self.close()
@@ -60,7 +63,7 @@ class Session(SecureSum):
         for rank, (host, port) in enumerate(self.where.addresses):
             who = f"party {rank} ({host}:{port})"
             with self._named():
-                channel = dial(host, port, who, self.where.timeout)
+                channel = dial(host, port, who, self.where.timeout, patient=not self.where.ours)
                 self._channels.append(channel)
                 purpose = {
                     "role": "server", "session": session, "rank": rank, "timeout": self.where.timeout,

@@ -90,25 +90,41 @@ def _impossible_updates(settings: Settings, config: SecureSumConfig) -> tuple[st
     return None
 
 
+def _wanted(blocks: Iterable[Block]) -> dict[Where, float]:
+    configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
+    return {config.parties: config.timeout for config in configs if config is not None}
+
+
+def check_parties(blocks: Iterable[Block]) -> None:
+    """What the parties of ``blocks`` need is here: CrypTen for those of this machine, a token for others.
+
+    Raises:
+        InputError: it is not; says how to get it.
+    """
+    wanted = _wanted(blocks)
+    if any(isinstance(where, int) for where in wanted):
+        from defenses.crypten_import import require
+
+        require()
+    if any(not isinstance(where, int) for where in wanted):
+        from defenses.crew import shared_token
+
+        shared_token()
+
+
 @contextlib.contextmanager
 def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
     """The parties that ``blocks`` need: processes of this machine, started once, or the addresses of others.
 
     Raises:
-        InputError: CrypTen is not installed, or the token of parties elsewhere is not set.
         SecureSumError: a party did not start.
     """
-    configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
-    wanted = {config.parties: config.timeout for config in configs if config is not None}
     with contextlib.ExitStack() as stack:
         crews: dict[Where, Parties] = {}
-        if wanted:
+        for where, timeout in _wanted(blocks).items():
             from defenses.crew import Parties, local_parties, shared_token
-            from defenses.crypten_import import require
 
-        for where, timeout in wanted.items():
             if isinstance(where, int):
-                require()
                 crews[where] = stack.enter_context(local_parties(where, timeout))
             else:
                 addresses = tuple((address.host, address.port) for address in where)

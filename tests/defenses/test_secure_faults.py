@@ -49,7 +49,7 @@ def stopped(rank: int) -> Iterator[None]:
 def crew() -> Iterator[Parties]:
     """Three parties that tests may stop for a while."""
     with local_parties(3, timeout=2) as where:
-        yield where
+        yield replace(where, ours=False)  # as if somebody else had started them
 
 
 def test_a_killed_party_is_named_and_nothing_is_left() -> None:
