@@ -25,7 +25,7 @@ Line = list[tuple[float, list[float]]]  # (x, one value per seed)
 
 
 def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line]) -> None:
-    """A line through the means of every algorithm, the first one on top, with its interval bars or its seeds.
+    """A line through the mean shares of every algorithm, the first one on top, with its interval bars or its seeds.
 
     Lines stand a little beside each other (:func:`dodge`). Fewer than ``SEEDS_FOR_BARS`` seeds are drawn one by one:
     their interval would fill the panel and say nothing.
@@ -39,7 +39,7 @@ def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line]) -> None:
     draw_lines(ax, palette, frame, order)
     for name in order:
         colour = palette.colours[name]
-        many = [(x + shift[name], mean_interval(v)) for x, v in lines[name] if len(v) >= SEEDS_FOR_BARS]
+        many = [(x + shift[name], mean_interval(v, share=True)) for x, v in lines[name] if len(v) >= SEEDS_FOR_BARS]
         bars(ax, [x for x, _ in many], [i for _, i in many], colour, vertical=True)
         few = [(x + shift[name], v) for x, line in lines[name] if 1 < len(line) < SEEDS_FOR_BARS for v in line]
         if few:

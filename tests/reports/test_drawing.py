@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from autoflip_secure.record import RunRecord
 from reports import figures_costs
-from reports.drawing import dodge, fitting, spokesmen, spread
+from reports.drawing import dodge, draw_curves, fitting, spokesmen, spread
 from reports.figures_degradation import degradation
 from reports.figures_rounds import convergence
 from reports.figures_sensitivity import sensitivity
+from reports.statistics import mean_interval
 from reports.study import study
 from reports.style import Palette, Picture, drawing
 
@@ -174,3 +176,17 @@ def test_long_panel_titles_go_on_on_a_second_line():
         assert len(lines) == 2
         assert lines[1].endswith("…")
         assert max(map(len, lines)) <= 70
+
+
+def test_bars_of_shares_end_where_shares_end(small: list[RunRecord]):
+    """Three seeds spread widely: the t interval leaves [0, 1], the bar does not; it is the one of the table."""
+    ax = Figure().subplots()
+    values = {"FedAvg": [(0.0, [0.99, 0.5, 0.9]), (1.0, [0.01, 0.3, 0.0])]}
+    draw_curves(ax, Palette(study(small)), values)
+    (drawn,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    for segment, (_, seeds) in zip(drawn.get_segments(), values["FedAvg"], strict=True):
+        wide, shown = mean_interval(seeds), mean_interval(seeds, share=True)
+        assert wide.low is not None
+        assert wide.high is not None
+        assert wide.low < 0 or wide.high > 1
+        assert [y for _, y in segment] == pytest.approx([shown.low, shown.high])
