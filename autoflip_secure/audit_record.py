@@ -74,6 +74,7 @@ class AuditRecord(_Record):
     effort: dict[str, int]  # how hard attackers tried
     attack: dict[str, Any]  # of the bad clients
     protection: dict[str, Any]  # the scenario's privacy settings
+    parties: dict[str, Any] | None = None  # its secure sums
     final_accuracy: float
     privacy: PrivacyRecord | None
     membership: list[MembershipResult]

@@ -50,11 +50,11 @@ def summary(record: AuditRecord) -> str:
         f"best membership AUC {best.auc.value:.2f} [{best.auc.low:.2f}, {best.auc.high:.2f}] "
         f"({best.attack}, {best.view})"
     )
-    sent = next((look for look in record.labels if look.view == "as sent"), None)
-    look = sent or next((look for look in record.labels if look.view == "plain"), None)
+    looks = {look.view: look for look in record.labels}
+    look = looks.get("securely summed") if record.parties else looks.get("as sent", looks.get("plain"))
     if look is not None:
         parts.append(
-            f"{100 * look.accuracy.value:.0f} % of a client's classes guessed from what is sent (chance "
+            f"{100 * look.accuracy.value:.0f} % of a client's classes guessed from what the server gets (chance "
             f"{100 * look.chance:.0f} %)"
         )
     return "; ".join(parts) + "."

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.audit_record import AuditRecord
-from reports.labels import attack_label, is_clean, pretty, shorten
+from reports.labels import attack_label, is_clean, passage, pretty, shorten
 from reports.privacy_words import epsilon_text, protection
 from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
 
@@ -24,7 +24,8 @@ _LOOKS = {"plain": "#7d848d", "as sent": "#0173b2", "securely summed": "#029e73"
 def setting(record: AuditRecord) -> str:
     """What a record is called in figures and tables."""
     attack = "" if is_clean(record.attack) else f", {attack_label(record.attack)}"
-    return f"{pretty(record.algorithm)} · {protection(record.protection)}{attack}"
+    parties = f", {passage(record.parties)}" if record.parties else ""
+    return f"{pretty(record.algorithm)} · {protection(record.protection)}{parties}{attack}"
 
 
 def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:

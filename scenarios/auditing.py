@@ -78,6 +78,7 @@ def audit(
         effort=asdict(effort),
         attack=cell.config["attack"],
         protection=cell.config["privacy"],
+        parties=cell.config["secure_sum"],
         final_accuracy=record.final_accuracy,
         privacy=ledger(cell),
         membership=found,
