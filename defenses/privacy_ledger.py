@@ -111,6 +111,31 @@ def _release(name: str, first: int, last: int, steps: int, common: dict[str, obj
 
 
 def _client_level(schedule: Schedule, observer: Observer) -> list[Release]:
+    """What ``observer`` gets. Noised sums have two proofs for the public, and the one with the smaller epsilon counts.
+
+    Either nobody outside knows who takes part (amplified, neighbours replace a client), or it is as for a server that
+    sees the same sums and knows (every participation counts, neighbours zero out a client).
+    """
+    found = _seen(schedule, observer)
+    if observer == "server" or schedule.noise == "central" or not schedule.linear:
+        return found
+    summed = _seen(replace(schedule, secure_sum=True), "server")
+    other = [release.model_copy(update={"observer": observer}) for release in summed]
+    delta = deltas(schedule)[None]
+    return min((found, other), key=lambda releases: _most(releases, delta))
+
+
+def _most(found: list[Release], delta: float) -> float:
+    """Epsilon of the client that pays most, by RDP."""
+    worst = 0.0
+    for client in {release.client for release in found}:
+        count = counted([r for r in found if r.client in (client, None)])
+        epsilon = None if count is None else rdp_epsilon(count, delta)
+        worst = max(worst, float("inf") if epsilon is None else epsilon)
+    return worst
+
+
+def _seen(schedule: Schedule, observer: Observer) -> list[Release]:
     sees_rows = schedule.noise == "distributed" and (
         (observer == "server" and not schedule.secure_sum) or not schedule.linear
     )
