@@ -159,9 +159,9 @@ class AgreementWeighted(Aggregator):
     )
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of the per-client means")] = 0.5
     memory: Annotated[float, Field(ge=0, lt=1, description="memory of H, the direction of accepted updates")] = 0.8
-    zero_at: Annotated[float, Field(gt=0, le=1e6, description="z-value from which a client is filtered")] = 3.0
-    full_at: Annotated[float, Field(ge=0, le=1e6, description="z-value up to which a client counts fully")] = 1.5
-    clip: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+    zero_at: Annotated[float, Field(gt=0, le=1e12, description="z-value from which a client is filtered")] = 3.0
+    full_at: Annotated[float, Field(ge=0, le=1e12, description="z-value up to which a client counts fully")] = 1.5
+    clip: Annotated[float, Field(gt=0, le=1e12)] | None = Field(
         default=2.0, description="updates are clipped to this many typical norms r; null = not clipped"
     )
 

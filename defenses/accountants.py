@@ -19,12 +19,13 @@ import numpy as np
 from autoflip_secure.privacy_record import Release
 from defenses.subsampled_rdp import fixed_cohort_rdp
 
-ORDERS: tuple[float, ...] = (
-    1.25, 1.5, 1.75, *(2 + x / 10 for x in range(80)),
-    *(float(x) for x in range(10, 64)), *(float(round(64 * 1.5**x)) for x in range(9)),
-)  # fmt: skip
 WHOLE: tuple[float, ...] = (*(float(x) for x in range(2, 64)), 96.0, 128.0, 192.0, 256.0)
 """Orders that are quick to compute; what they give is a bound too, so noise chosen with them is enough."""
+
+ORDERS: tuple[float, ...] = tuple(
+    sorted({1.25, 1.5, 1.75, *(2 + x / 10 for x in range(80)), *(float(round(64 * 1.5**x)) for x in range(9)), *WHOLE})
+)
+"""All of :data:`WHOLE` too, so that what is reported never exceeds a target that noise was chosen for."""
 
 EPSILON_ERROR = 0.01
 DELTA_ERROR = 1e-3  # of delta

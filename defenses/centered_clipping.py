@@ -20,7 +20,7 @@ class CenteredClipping(Aggregator):
     """Mean of the updates clipped around the last aggregate (Karimireddy et al. 2021)."""
 
     kind: Literal["centered_clipping"] = "centered_clipping"
-    radius: Annotated[float, Field(gt=0, le=1e6, description="tau, in units of the median distance to the centre")] = (
+    radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
         1.0
     )
     steps: Annotated[int, Field(ge=1, le=10_000, description="iterations in a round")] = 1

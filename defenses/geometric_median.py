@@ -16,7 +16,7 @@ class GeometricMedian(Aggregator):
     """Point with the smallest summed distance to the updates, by smoothed Weiszfeld steps (Pillutla et al. 2022)."""
 
     kind: Literal["geometric_median"] = "geometric_median"
-    smoothing: Annotated[float, Field(gt=0, le=1e6, description="nu: distances below it count as it")] = 1e-6
+    smoothing: Annotated[float, Field(gt=0, le=1e12, description="nu: distances below it count as it")] = 1e-6
     steps: Annotated[int, Field(ge=1, le=10_000, description="Weiszfeld steps")] = 8
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:

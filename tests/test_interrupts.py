@@ -90,7 +90,8 @@ def test_a_signal_ends_in_order(number: signal.Signals, workers: int, to_all: bo
         (os.killpg if to_all else os.kill)(process.pid, number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert stderr == "\ninterrupted: every finished cell is kept; run the same command again to continue\n"
+    assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")
+    assert re.fullmatch(r"(\d/4 cells.*\n)*", stderr.removesuffix(stderr[stderr.index("\ninterrupted") :]))  # no more
     assert gone(process.pid), "processes are left behind"
     check_what_is_left(tmp_path)
 

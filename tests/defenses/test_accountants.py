@@ -267,6 +267,16 @@ def test_the_central_limit_accountant_is_not_used() -> None:
     assert not [p.name for p in folder.glob("*.py") if re.search(r"import .*gdp|GaussianAccountant", p.read_text())]
 
 
+def test_what_is_reported_looks_at_every_order_that_noise_was_chosen_with() -> None:
+    assert set(WHOLE) <= set(ORDERS)
+    assert list(ORDERS) == sorted(ORDERS)
+    count = ((Mechanism(9.0, 0.25, "poisson"), 1),)
+    reported, chosen = rdp_epsilon(count, 1e-7), rdp_epsilon(count, 1e-7, WHOLE)
+    assert reported is not None
+    assert chosen is not None
+    assert reported <= chosen
+
+
 @given(st.floats(0.2, 20), st.floats(0.01, 1), st.integers(1, 200))
 @settings(max_examples=25, deadline=None)
 def test_calibrated_noise_keeps_the_target_and_wastes_little(target: float, rate: float, steps: int) -> None:
