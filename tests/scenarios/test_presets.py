@@ -25,11 +25,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-<<<<<<< HEAD
-        *PRIVATE,
-=======
         "secure_exploration", *PRIVATE,
->>>>>>> issue4
     }  # fmt: skip
 
 
@@ -46,13 +42,10 @@ def test_preset_is_sound(name: str) -> None:
     if name in PRIVATE:
         assert {"none", "sample_level", "client_level"} & values(scenario, "privacy.kind")
         return
-<<<<<<< HEAD
-=======
     if name == "secure_exploration":
         assert {2, 3} & values(scenario, "secure_sum.parties")
         assert values(scenario, "secure_sum") - {None}
         return
->>>>>>> issue4
     assert "autoflip_plus" in algorithms
     if name != "demo":
         assert values(scenario, "partition.kind") == SPLITS
