@@ -20,7 +20,7 @@ from torch import Tensor
 from autoflip_secure.errors import InputError
 
 RING_BITS = 64
-LEAST_BITS = 20  # resolution 1e-6; fewer would lose what deviations are made of
+LEAST_BITS = 20  # resolution 1e-6, of 1 in sums, of the largest norm in squares; deviations are that small
 MOST_BITS = 52  # of a double
 
 
@@ -39,7 +39,9 @@ class FixedPoint:
             bound: largest absolute value of an entry.
             weight: largest sum of the absolute integer weights; the number of clients when all weights are 1.
         """
-        return cls._fit(bound, RING_BITS - 1 - math.log2(bound * weight), f"a sum of {weight} values up to {bound:g}")
+        return cls._fit(
+            bound, RING_BITS - 1 - math.log2(bound * weight), LEAST_BITS, f"a sum of {weight} values up to {bound:g}"
+        )
 
     @classmethod
     def for_squares(cls, norm: float, params: int, weight: int = 1) -> FixedPoint:
@@ -51,17 +53,18 @@ class FixedPoint:
             weight: largest sum of the absolute integer weights in a sum of rows.
         """
         root = math.sqrt(2.0 ** (RING_BITS - 1)) - math.sqrt(params) / 2
-        squares = math.log2(root / norm) if root > 0 else -math.inf
+        squares = math.log2(root / norm) if root > 0 else -RING_BITS
         bits = min(squares, RING_BITS - 1 - math.log2(norm * weight))
-        return cls._fit(norm, bits, f"squared norms of {params} values with norm up to {norm:g}")
+        least = LEAST_BITS - math.log2(norm)  # of the norm, not of 1
+        return cls._fit(norm, bits, least, f"squared norms of {params} values with norm up to {norm:g}")
 
     @classmethod
-    def _fit(cls, bound: float, most: float, what: str) -> FixedPoint:
+    def _fit(cls, bound: float, most: float, least: float, what: str) -> FixedPoint:
         bits = math.ceil(min(most, MOST_BITS + 1)) - 1  # strictly inside the ring
-        if bits < LEAST_BITS:
+        if bits < least:
             raise InputError(
-                f"fixed point: {what} leave {bits} fractional bits in a ring of {RING_BITS}, but at least {LEAST_BITS} "
-                "are needed; lower the bound (clip the rows) or take fewer clients"
+                f"fixed point: {what} leave {bits} fractional bits in a ring of {RING_BITS}, but at least "
+                f"{math.ceil(least)} are needed; lower the bound (clip the rows) or take fewer clients"
             )
         return cls(bits, bound)
 

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 CHECKS = 4
+BLOCK = 2**15  # entries
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,7 @@ class LocalRows(SecretRows):
 
     def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
         """See :class:`SecretRows`."""
-        if len(vectors) == 0:
-            return self.values.new_zeros(len(self.values), 0)
-        return torch.stack([(self.values * vector).sum(1) for vector in vectors], dim=1)
+        return ring_products(self.values, vectors)
 
     def squared_norms(
         self, sketch: Sketch | None = None, starts: Int[Tensor, " groups"] | None = None
@@ -149,6 +148,19 @@ class LocalRows(SecretRows):
         """See :class:`SecretRows`."""
         rows = self.values if sketch is None else sketch(self.values)
         return group_sums(rows * rows, starts)
+
+
+def ring_products(
+    rows: Int[Tensor, "rows params"], vectors: Int[Tensor, "vectors params"]
+) -> Int[Tensor, "rows vectors"]:
+    """Products of every row (or share of it) with every vector, modulo 2^64; in blocks that stay in the cache."""
+    sums = rows.new_zeros(len(rows), len(vectors))
+    step = max(1, BLOCK // max(1, len(rows)))
+    for start in range(0, rows.shape[1], step):
+        part = rows[:, start : start + step]
+        for column, vector in enumerate(vectors):
+            sums[:, column] += (part * vector[start : start + step]).sum(1)
+    return sums
 
 
 def group_sums(rows: Int[Tensor, "rows width"], starts: Int[Tensor, " groups"] | None) -> Int[Tensor, "rows groups"]:

@@ -58,6 +58,7 @@ def test_an_impossible_value_names_the_client_and_itself(value: float) -> None:
 def test_too_few_bits_are_refused_with_the_reason() -> None:
     with pytest.raises(InputError, match=r"a sum of 1000 values up to 1e\+12 leave 13 fractional bits .*at least 20"):
         FixedPoint.for_sums(1e12, 1000)
-    with pytest.raises(InputError, match=r"squared norms of 10 values with norm up to 1e\+06"):
-        FixedPoint.for_squares(1e6, 10)
+    with pytest.raises(InputError, match=r"squared norms of 100000000000000000000 values with norm up to 2"):
+        FixedPoint.for_squares(2.0, 10**20)
+    assert FixedPoint.for_squares(1e6, 10).bits + math.log2(1e6) >= 29  # relative to the norm nothing is lost
     assert FixedPoint.for_sums(1.0, 1000).unit < 1e-15  # values of 1e-6 and below keep nine digits

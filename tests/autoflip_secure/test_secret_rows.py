@@ -32,6 +32,12 @@ def test_sums_products_and_norms_are_those_of_whole_numbers_modulo_the_ring(n: i
     assert rows.squared_norms(starts=torch.tensor([0, cut])).tolist() == expected
 
 
+def test_products_of_long_rows_are_those_of_all_their_blocks() -> None:
+    x, vectors = integers(3, 40_000, 1), public_signs(40_000, torch.Generator().manual_seed(2))
+    expected = torch.stack([(x * vector).sum(1) for vector in vectors], dim=1)
+    assert torch.equal(LocalRows(x, (0, 1, 2)).products(vectors), expected)
+
+
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 8), st.integers(0, 10**6))
 def test_sketches_are_linear_maps_of_the_ring(params: int, count: int, width: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
