@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError, SecureSumError
 from autoflip_secure.secret_rows import Sketch
+from defenses.hidden_party import HiddenWork
 from defenses.reveal import Links, install, reveal, squared_norm
 from defenses.shelf import Batch
 from defenses.wire import Channel, WireError, raw
@@ -25,10 +26,11 @@ class PartySession:
         self.server, self.links, self.timeout = server, links, timeout
         self.batches: dict[str, Batch] = {}
         self.sketches: dict[int, Sketch] = {}
+        hidden = HiddenWork(self.batches, links.rank, self._take, self._tell, server.send)
         self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
             "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
             "products": self._products, "sketch": self._sketch, "pair": self._pair, "norms": self._norms,
-            "forget": self._forget,
+            "forget": self._forget, **hidden.ops,
         }  # fmt: skip
 
     def run(self) -> None:
@@ -119,7 +121,10 @@ class PartySession:
 
     def _open_up(self, share: Tensor) -> None:
         """Reveal to party 0, which tells the server; the others say that they have done their part."""
-        opened = reveal(share, to=_FIRST)
+        self._tell(reveal(share, to=_FIRST))
+
+    def _tell(self, opened: Tensor | None) -> None:
+        """Answer with what was revealed to this party, or that it has done its part."""
         header = {"done": True, "between": self.links.bytes}
         if opened is None:
             self.server.send(header)
