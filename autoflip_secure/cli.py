@@ -111,7 +111,7 @@ def list_command(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …")] = None,
     as_json: Json = False,
 ) -> None:
-    """What there is: attacks, aggregators, pruners, algorithms, datasets, partitions, models, presets."""
+    """What there is: attacks, aggregators, pruners, algorithms, datasets, partitions, models, secure_sum, presets."""
     with _exit_codes(None):
         _prepare()
         from scenarios.catalogue import catalogue
@@ -173,6 +173,27 @@ def gate(
         if os.environ.get("GITHUB_STEP_SUMMARY"):
             append(Path(os.environ["GITHUB_STEP_SUMMARY"]), summary(result))
         raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def party(
+    host: Annotated[str, typer.Option("--host", help="Address of this machine to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one and says which.")] = 0,
+) -> None:
+    """Hold one share of every secret row, for sweeps with `secure_sum: {parties: [{host, port}, …]}`.
+
+    Start one on each machine, all with the same secret in AUTOFLIP_PARTY_TOKEN, which the sweep needs too. Connections
+    are authenticated, not encrypted: who reads the links of all parties reads the rows, so use a private network.
+    """
+    with _exit_codes(None):
+        _prepare()
+        from scenarios.secure_sums import serve_party
+
+        try:
+            serve_party(host, port, lambda text: print(text, flush=True))
+        except KeyboardInterrupt:
+            print("\nparty: stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
 
 
 @app.command()

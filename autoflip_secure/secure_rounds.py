@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,20 @@ def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed], Passage]]:
     yield lambda clients, revealed: Passage(clients, revealed, sums.traffic - before, time.perf_counter() - began)
 
 
+def encoded(
+    points: FixedPoint,
+    rows: Sequence[Float[Tensor, " params"]],
+    clients: tuple[int, ...],
+    live: Bool[Tensor, " params"],
+) -> Int[Tensor, "clients sent"]:
+    """Every client's live coordinates as ring elements, on the CPU, one client at a time as each would do it."""
+    everything = bool(live.all())
+    found = torch.empty(len(rows), int(live.sum()), dtype=torch.int64)
+    for place, (client, row) in enumerate(zip(clients, rows, strict=True)):
+        found[place] = points.encode((row if everything else row[live])[None], (client,))[0]
+    return found
+
+
 def secret_landscape(
     clients: tuple[int, ...], deviations: Float[Tensor, "explorers params"], samples: Float[Tensor, " explorers"],
     losses: list[list[float]], reveal: str, draws: torch.Generator, sums: SecureSum,
@@ -64,7 +78,8 @@ def secret_landscape(
     shared: SharedBatch | None = None
     kept = clients
     if len(clients) >= FEWEST_CLIENTS:
-        shared = sums.share(points.encode(energy_rows(deviations), clients).cpu(), clients)
+        everywhere = torch.ones(deviations.shape[1], dtype=torch.bool, device=deviations.device)
+        shared = sums.share(encoded(points, list(energy_rows(deviations)), clients, everywhere), clients)
         kept = shared.clients
     events = [f"exploration: {event}" for event in shared.events] if shared is not None else []
     rows = [clients.index(client) for client in kept]
@@ -100,7 +115,7 @@ def secret_mean(
         live: coordinates that are sent; 0 elsewhere.
         sums: the parties.
     """
-    fits = updates.abs().amax(1) <= LARGEST_ENTRY
+    fits = torch.stack([row.abs().max() <= LARGEST_ENTRY for row in updates])  # by row: a cohort is large
     events = [
         f"client {k} sent a value beyond +-{LARGEST_ENTRY:g}: left out of the secure sum"
         for k, ok in zip(clients, fits.tolist(), strict=True)
@@ -111,7 +126,7 @@ def secret_mean(
     if len(able) < FEWEST_CLIENTS:
         return SecretMean(delta, taken, Revealed(), (*events, _TOO_FEW.format(len(able))))
     points = FixedPoint.for_sums(LARGEST_ENTRY, int(samples.sum()))
-    shared = sums.share(points.encode(updates[fits][:, live], able).cpu(), able)
+    shared = sums.share(encoded(points, [row for row, ok in zip(updates, fits, strict=True) if ok], able, live), able)
     events += shared.events
     for client in shared.clients:
         taken[clients.index(client)] = True

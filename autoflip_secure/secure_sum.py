@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
-from pydantic import Field, field_serializer, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, field_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
@@ -28,16 +28,27 @@ class PartyAddress(Config):
     port: Annotated[int, Field(ge=1, le=65535)]
 
 
+def _few(value: Any) -> Any:
+    count = len(value) if isinstance(value, list | tuple) else value
+    if type(count) is not int or not FEWEST_PARTIES <= count <= MOST_PARTIES:
+        raise ValueError(
+            f"should be {FEWEST_PARTIES} to {MOST_PARTIES} processes of this machine, or a list of as many "
+            "{host, port}"
+        )
+    return value
+
+
 class SecureSumConfig(Config):
     """Rows pass through party processes in shares; the server learns sums, and what the method says it needs besides.
 
     Where the parties are and how long they may take changes no number, so it is left out of a cell's identity.
     """
 
-    parties: (
-        Annotated[int, Field(ge=FEWEST_PARTIES, le=MOST_PARTIES)]
-        | Annotated[tuple[PartyAddress, ...], Field(min_length=FEWEST_PARTIES, max_length=MOST_PARTIES)]
-    ) = Field(default=3, description="2 to 5: processes of this machine, or a list of {host, port}")
+    parties: Annotated[
+        Annotated[int, Tag("<one>")] | Annotated[tuple[PartyAddress, ...], Tag("<union>")],
+        Discriminator(lambda value: "<union>" if isinstance(value, list | tuple) else "<one>"),
+        BeforeValidator(_few),
+    ] = Field(default=3, description="2 to 5: processes of this machine, or a list of {host, port}")
     timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=60.0, description="seconds that a party may be silent", exclude=True
     )

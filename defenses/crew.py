@@ -36,6 +36,7 @@ class Parties:
     addresses: tuple[tuple[str, int], ...]
     token: bytes = field(repr=False)
     timeout: float = 60.0  # seconds that any of them may be silent
+    ours: bool = False  # started by this sweep: one that does not answer has died, and is not waited for
 
 
 def shared_token() -> bytes:
@@ -48,7 +49,7 @@ def shared_token() -> bytes:
     if len(token) < _SHORTEST_TOKEN:
         raise InputError(
             f"{TOKEN_VARIABLE} has {len(token)} characters, at least {_SHORTEST_TOKEN} are needed; set the same secret "
-            f"in the environment of every party and of the sweep, for example {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
+            f"in the environment of every party and of the sweep; `openssl rand -hex 32` makes one"
         )
     return token.encode()
 
@@ -73,7 +74,7 @@ def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterat
             crew.append((process, here))
         end = time.monotonic() + START_SECONDS
         ports = [_port(rank, process, pipe, end) for rank, (process, pipe) in enumerate(crew)]
-        yield Parties(tuple((host, port) for port in ports), token, timeout)
+        yield Parties(tuple((host, port) for port in ports), token, timeout, ours=True)
     finally:
         for process, _ in crew:
             process.terminate()

@@ -32,9 +32,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=64)
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (")[0]
         raise InputError(
-            f"party: cannot listen on {host}:{port} ({error.strerror or error}); give an address of this machine and a "
-            "port that is free"
+            f"party: cannot listen on {host}:{port} ({reason}); give an address of this machine and a port that is free"
         ) from error
 
 

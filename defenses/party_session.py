@@ -88,9 +88,9 @@ class PartySession:
         self._open_up(batch.products(vectors))
 
     def _sketch(self, header: dict[str, Any], size: int) -> None:
-        both = self._take(size)
-        buckets, signs = both.view(2, -1)
-        self.sketches[int(header["sketch"])] = Sketch(buckets, signs, int(header["width"]))
+        params = size // (torch.int32.itemsize + torch.int8.itemsize)
+        buckets, signs = self._take(4 * params, torch.int32), self._take(params, torch.int8)
+        self.sketches[int(header["sketch"])] = Sketch(buckets.long(), signs.long(), int(header["width"]))
 
     def _pair(self, header: dict[str, Any], size: int) -> None:
         values, width = self._take(size), int(header["width"])

@@ -13,6 +13,7 @@ from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.radial import RadialAgreement
 from autoflip_secure.secret_rows import LiveRows
+from autoflip_secure.secure_rounds import encoded
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch
 from defenses.secure_scores import (
     LEAST_CROWD,
@@ -35,14 +36,17 @@ def score_secretly(
     live = view.mask & view.layout.trainable.to(view.mask.device)
     bound = norm_bound(state, view.weights * live)
     points = update_points(bound, view.layout.size)
-    rows = torch.where(obeys[:, None], clipped(view.updates, bound, live), view.updates.double())
-    fits = rows.abs().amax(1) <= points.bound
+    rows = [
+        clipped(row[None], bound, live)[0] if fine else row.double()
+        for row, fine in zip(view.updates, obeys.tolist(), strict=True)
+    ]
+    fits = torch.stack([row.abs().max() <= points.bound for row in rows])
     ids = view.clients.tolist()
     events = [
         f"client {ids[k]} sent a value beyond +-{points.bound:.3g}: left out of the secure sum"
         for k in (~fits).nonzero().squeeze(1).tolist()
     ]
-    kinds = [rows, rows.abs()] if needs_magnitudes(aggregator) else [rows]
+    kinds = [rows, [row.abs() for row in rows]] if needs_magnitudes(aggregator) else [rows]
     batches, more = _shared(sums, kinds, points, ids, fits, view.mask)
     events += more
     here = batches[0].clients
@@ -74,14 +78,16 @@ def score_secretly(
 
 
 def _shared(
-    sums: SecureSum, kinds: list[Tensor], points: FixedPoint, ids: list[int], fits: Tensor, mask: Tensor
+    sums: SecureSum, kinds: list[list[Tensor]], points: FixedPoint, ids: list[int], fits: Tensor, mask: Tensor
 ) -> tuple[list[SharedBatch], list[str]]:
     """Every kind of row of the same clients: who drops out between two of them is left out of both."""
     events: list[str] = []
     able = [place for place, ok in enumerate(fits.tolist()) if ok]
     while True:
         clients = tuple(ids[place] for place in able)
-        batches = [sums.share(points.encode(rows[able][:, mask], clients).cpu(), clients) for rows in kinds]
+        batches = [
+            sums.share(encoded(points, [rows[place] for place in able], clients, mask), clients) for rows in kinds
+        ]
         events += [event for batch in batches for event in batch.events]
         common = [place for place in able if all(ids[place] in batch.clients for batch in batches)]
         if all(len(batch.clients) == len(common) for batch in batches):

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from autoflip_secure.errors import SecureSumError
+from autoflip_secure.errors import AutoflipError, InputError, SecureSumError
 from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secret_rows import Sketch
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
@@ -32,6 +32,8 @@ from defenses.scored_updates import score_secretly
 from defenses.shares import split, square_pair
 from defenses.shelf import DTYPE
 from defenses.wire import Channel, WireError, call, dial, raw
+
+_KEPT = "; finished cells are kept, run the same command again to continue"
 
 
 class Session(SecureSum):
@@ -46,6 +48,12 @@ class Session(SecureSum):
         self._between = [0] * self.parties
         try:
             self._connect()
+        except AutoflipError as error:
+            self.close()
+            if parties.ours:
+                raise
+            # addresses, token and what runs there are the user's
+            raise InputError(str(error).replace(_KEPT, "")) from error
         except BaseException:
             self.close()
             raise
@@ -56,7 +64,7 @@ class Session(SecureSum):
         for rank, (host, port) in enumerate(self.where.addresses):
             who = f"party {rank} ({host}:{port})"
             with self._named():
-                channel = dial(host, port, who, self.where.timeout)
+                channel = dial(host, port, who, self.where.timeout, patient=not self.where.ours)
                 self._channels.append(channel)
                 purpose = {
                     "role": "server", "session": session, "rank": rank, "timeout": self.where.timeout,
@@ -158,7 +166,7 @@ class Session(SecureSum):
 
     def _failed(self, text: str) -> SecureSumError:
         self.close()
-        return SecureSumError(f"secure sum: {text}; finished cells are kept, run the same command again to continue")
+        return SecureSumError(f"secure sum: {text}{_KEPT}")
 
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
@@ -223,7 +231,8 @@ class SharedRows(SharedBatch):
         number = None
         if sketch is not None:
             number, self._sketches = self._sketches, self._sketches + 1
-            self._ask("sketch", torch.stack([sketch.buckets, sketch.signs]), sketch=number, width=sketch.width)
+            buckets, signs = sketch.buckets.to(torch.int32), sketch.signs.to(torch.int8)
+            self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
         width = self.params if sketch is None else sketch.width
         for client in self.clients:
             mask, squares = square_pair(width, starts.tolist())
@@ -236,7 +245,7 @@ class SharedRows(SharedBatch):
 
     def forget(self) -> None:
         """Let the parties forget the rows."""
-        self._ask("forget", torch.zeros(0, dtype=torch.int64))
+        self._ask("forget")
 
-    def _ask(self, op: str, values: Tensor, **more: Any) -> None:
-        self.session._tell({"op": op, "batch": self.batch, **more}, raw(values.cpu().contiguous()))
+    def _ask(self, op: str, *values: Tensor, **more: Any) -> None:
+        self.session._tell({"op": op, "batch": self.batch, **more}, *(raw(v.cpu().contiguous()) for v in values))

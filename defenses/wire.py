@@ -114,8 +114,8 @@ def raw(values: Tensor) -> memoryview:
     return values.numpy().data.cast("B") if values.numel() else memoryview(b"")
 
 
-def dial(host: str, port: int, who: str, timeout: float) -> Channel:
-    """Connect; a party that is not there yet is tried again until ``timeout`` seconds are over."""
+def dial(host: str, port: int, who: str, timeout: float, *, patient: bool = True) -> Channel:
+    """Connect within ``timeout`` seconds; ``patient``: a party that is not there yet is tried again until then."""
     end = time.monotonic() + timeout
     while True:
         left = end - time.monotonic()
@@ -124,7 +124,7 @@ def dial(host: str, port: int, who: str, timeout: float) -> Channel:
         except socket.gaierror as error:
             raise WireError(f"{who}: no such host ({error.strerror})") from error
         except OSError as error:
-            if time.monotonic() + 0.1 >= end:
+            if not patient or time.monotonic() + 0.1 >= end:
                 reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
                 raise WireError(f"{who} cannot be reached within {timeout:g} s ({reason})") from error
             time.sleep(0.1)

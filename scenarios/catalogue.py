@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from autoflip_secure.interfaces import Plugin
+from autoflip_secure.secure_sum import SecureSumConfig
 from scenarios.documents import Document
 from scenarios.loading import presets
+from scenarios.secure_sums import needed
 from scenarios.tables import AGGREGATORS, ALGORITHMS, ATTACKS, DATASETS, MODELS, PARTITIONS, PRUNERS
 
 
@@ -23,6 +25,10 @@ def catalogue() -> dict[str, dict[str, str]]:
         for family, table in plugins.items()
     }
     families["algorithms"] = {name: algorithm.description for name, algorithm in ALGORITHMS.items()}
+    families["secure_sum"] = {
+        **{name: field.description or "" for name, field in SecureSumConfig.model_fields.items()},
+        **{f"updates of {kind}": needed(cls) for kind, cls in AGGREGATORS.items()},
+    }
     families["presets"] = {
         name: " ".join(str(Document.read(path).data.get("question", "")).split()) for name, path in presets().items()
     }

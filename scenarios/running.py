@@ -14,7 +14,7 @@ from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import fingerprints
 from scenarios.ledgers import Attempts, announce
 from scenarios.problems import check, planned_releases, recounted
-from scenarios.secure_sums import crews_for
+from scenarios.secure_sums import check_parties, crews_for
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
 
@@ -63,6 +63,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             listener.note(sentence)
         reused = len(records)
         todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
+        check_parties(todo)
         check(todo)
         store.claim(plan, _inputs(plan, bool(todo), listener))
         workers = workers if workers is not None else choose_workers(todo)

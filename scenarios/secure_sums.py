@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.interfaces import Aggregator, ClientPrivacy, Plugin
 from autoflip_secure.secure_sum import Connect, PartyAddress, SecureSum, SecureSumConfig
 from defenses.hidden_scores import refusal as hidden_refusal
 from defenses.secure_scores import refusal
@@ -53,6 +53,16 @@ def impossible(settings: Settings) -> tuple[str, str] | None:
             "shows the server sums only; take the pruner threshold"
         )
     return _impossible_crowd(settings, explores) or _impossible_updates(settings, config)
+
+
+def needed(kind: type[Plugin]) -> str:
+    """What the server has to see of the updates for an aggregator as it is by default: one line of ``list``."""
+    aggregator = kind()
+    assert isinstance(aggregator, Aggregator)
+    reason = refusal(aggregator)
+    if reason is not None:
+        return f"every one of them, so not through parties: {reason}"
+    return "their weighted sum" if aggregator.linear else "a weighted sum, and a few numbers about each"
 
 
 def _impossible_crowd(settings: Settings, explores: bool) -> tuple[str, str] | None:
@@ -101,30 +111,59 @@ def _impossible_updates(settings: Settings, config: SecureSumConfig) -> tuple[st
     return None
 
 
+def _wanted(blocks: Iterable[Block]) -> dict[Where, float]:
+    configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
+    return {config.parties: config.timeout for config in configs if config is not None}
+
+
+def check_parties(blocks: Iterable[Block]) -> None:
+    """What the parties of ``blocks`` need is here: CrypTen for those of this machine, a token for others.
+
+    Raises:
+        InputError: it is not; says how to get it.
+    """
+    wanted = _wanted(blocks)
+    if any(isinstance(where, int) for where in wanted):
+        from defenses.crypten_import import require
+
+        require()
+    if any(not isinstance(where, int) for where in wanted):
+        from defenses.crew import shared_token
+
+        shared_token()
+
+
 @contextlib.contextmanager
 def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
     """The parties that ``blocks`` need: processes of this machine, started once, or the addresses of others.
 
     Raises:
-        InputError: CrypTen is not installed, or the token of parties elsewhere is not set.
         SecureSumError: a party did not start.
     """
-    configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
-    wanted = {config.parties: config.timeout for config in configs if config is not None}
     with contextlib.ExitStack() as stack:
         crews: dict[Where, Parties] = {}
-        if wanted:
+        for where, timeout in _wanted(blocks).items():
             from defenses.crew import Parties, local_parties, shared_token
-            from defenses.crypten_import import require
 
-        for where, timeout in wanted.items():
             if isinstance(where, int):
-                require()
                 crews[where] = stack.enter_context(local_parties(where, timeout))
             else:
                 addresses = tuple((address.host, address.port) for address in where)
                 crews[where] = Parties(addresses, shared_token(), timeout)
         yield crews
+
+
+def serve_party(host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Be a party for sweeps elsewhere until interrupted.
+
+    Raises:
+        InputError: the token is not set, CrypTen is not installed, or the address cannot be listened on.
+    """
+    from defenses.crew import TOKEN_VARIABLE, ready, shared_token
+
+    party, port = ready(host, port, shared_token())
+    tell(f"party: listening on {host}:{port} for whoever knows {TOKEN_VARIABLE}; Ctrl-C stops it")
+    party.serve()
 
 
 @contextlib.contextmanager

@@ -171,16 +171,16 @@ def test_parties_refuse_what_would_tell_a_row(two_parties: Parties) -> None:
 def test_a_client_whose_shares_do_not_reach_every_party_is_left_out_and_named(own: Session) -> None:
     rows, session = ring(4, 6, 2), own
     clients = (3, 5, 8, 9)
-    session._tell({"op": "open", "batch": 0, "clients": list(clients), "params": 6})
+    session._tell({"op": "open", "batch": "0", "clients": list(clients), "params": 6})
     for client, row in zip(clients[:3], rows, strict=False):  # client 9 never starts
         shares = split(row, 2)
         if client == 5:  # drops out after its first share
             session._channels[0].send(
-                {"op": "share", "batch": 0, "client": 5, "dtype": "<i8"}, secure_aggregation.raw(shares[0])
+                {"op": "share", "batch": "0", "client": 5, "dtype": "<i8"}, secure_aggregation.raw(shares[0])
             )
         else:
-            session._deal(0, client, shares)
-    shared = session._sealed(0, clients, 6)
+            session._deal("0", client, shares)
+    shared = session._sealed("0", clients, 6)
     assert shared.clients == (3, 8)
     assert shared.events == (
         "client 9 left out of the secure sum: party 0 has no share of it",
@@ -193,15 +193,15 @@ def test_a_client_whose_shares_do_not_reach_every_party_is_left_out_and_named(ow
 def test_shares_of_wrong_length_type_or_owner_and_duplicates(own: Session) -> None:
     rows, session = ring(5, 6, 2), own
     clients = (0, 1, 2, 3)
-    session._tell({"op": "open", "batch": 0, "clients": list(clients), "params": 6})
+    session._tell({"op": "open", "batch": "0", "clients": list(clients), "params": 6})
     for client in clients:
-        session._deal(0, client, split(rows[client][: 5 if client == 1 else 6], 2))
-    session._deal(0, 3, split(rows[4], 2))  # once more, and another row
-    session._deal(0, 7, split(rows[4], 2))  # nobody asked
+        session._deal("0", client, split(rows[client][: 5 if client == 1 else 6], 2))
+    session._deal("0", 3, split(rows[4], 2))  # once more, and another row
+    session._deal("0", 7, split(rows[4], 2))  # nobody asked
     for channel, share in zip(session._channels, split(rows[2], 2), strict=True):
         floats = share.to(torch.float64)
-        channel.send({"op": "share", "batch": 0, "client": 1, "dtype": "<f8"}, secure_aggregation.raw(floats))
-    shared = session._sealed(0, clients, 6)
+        channel.send({"op": "share", "batch": "0", "client": 1, "dtype": "<f8"}, secure_aggregation.raw(floats))
+    shared = session._sealed("0", clients, 6)
     assert shared.clients == (0, 2, 3)
     assert [event for event in shared.events if event.startswith("party 1")] == [
         "party 1: client 1 sent 40 bytes, not 48: left out",

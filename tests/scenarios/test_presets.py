@@ -6,6 +6,7 @@ from scenarios.loading import LoadedScenario, load, presets
 from scenarios.problems import check
 from scenarios.sweep import plan
 
+PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
 SPLITS = {"iid", "dirichlet", "pathological"}
 
 
@@ -22,6 +23,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
+        "secure_exploration", *PRIVATE,
     }  # fmt: skip
 
 
@@ -32,9 +34,17 @@ def test_preset_is_sound(name: str) -> None:
     assert len(scenario.header.question) > 20
     assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
     algorithms = values(scenario, "algorithm.name")
-    assert {"fedavg", "autoflip", "autoflip_plus"} <= algorithms
+    assert {"fedavg", "autoflip"} <= algorithms
     assert values(scenario, "data.kind") == {"digits"}
     assert values(scenario, "model.kind") == {"mlp"}
+    if name in PRIVATE:
+        assert {"none", "sample_level", "client_level"} & values(scenario, "privacy.kind")
+        return
+    if name == "secure_exploration":
+        assert {2, 3} & values(scenario, "secure_sum.parties")
+        assert values(scenario, "secure_sum") - {None}
+        return
+    assert "autoflip_plus" in algorithms
     if name != "demo":
         assert values(scenario, "partition.kind") == SPLITS
         assert scenario.header.seeds == (10, 11, 12, 13, 14)

@@ -1,0 +1,234 @@
+"""What can go wrong with party processes: each fault ends in an error that names who and what, within the timeout."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from autoflip_secure.errors import InputError, SecureSumError
+from autoflip_secure.secret_rows import LocalRows
+from defenses.crew import Parties, local_parties
+from defenses.secure_aggregation import Session
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a secret of the tests only"
+ROWS = torch.arange(60_000).view(3, 20_000) - 30_000
+IDS = (4, 5, 6)
+
+
+def process(rank: int) -> multiprocessing.process.BaseProcess:
+    """The youngest party process of that rank."""
+    found = [p for p in multiprocessing.active_children() if p.name == f"party-{rank}"]
+    return max(found, key=lambda p: p.pid or 0)
+
+
+@contextlib.contextmanager
+def stopped(rank: int) -> Iterator[None]:
+    """A party that answers nothing, as when its machine swaps or hangs."""
+    pid = process(rank).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Parties]:
+    """Three parties that tests may stop for a while."""
+    with local_parties(3, timeout=2) as where:
+        yield replace(where, ours=False)  # as if somebody else had started them
+
+
+def test_a_killed_party_is_named_and_nothing_is_left() -> None:
+    before = {p.pid for p in multiprocessing.active_children()}
+    with local_parties(2, timeout=20) as where, Session(where) as session:
+        rows = session.share(ROWS, IDS)
+        process(1).kill()
+        process(1).join()
+        began = time.monotonic()
+        with pytest.raises(SecureSumError, match=r"party 1 \(127\.0\.0\.1:\d+\) (is gone|closed the connection)"):
+            rows.total()
+        assert time.monotonic() - began < 10, "a death shows at once, not when the timeout is over"
+    assert {p.pid for p in multiprocessing.active_children()} == before
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_silent_party_is_named_within_the_timeout(crew: Parties, rank: int) -> None:
+    with Session(crew) as session:
+        rows = session.share(ROWS, IDS)
+        began = time.monotonic()
+        with stopped(rank), pytest.raises(SecureSumError, match=rf"party {rank} \(\S+\) did not answer within"):
+            rows.total()
+        assert time.monotonic() - began < 2 * crew.timeout
+    with Session(crew) as session:  # the others went on serving
+        assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
+
+
+def test_a_party_that_takes_no_shares_is_named(crew: Parties) -> None:
+    large = torch.zeros(3, 2_000_000, dtype=torch.int64)  # more than the buffers between two processes hold
+    with (
+        Session(crew) as session,
+        stopped(1),
+        pytest.raises(SecureSumError, match=r"party 1 \(\S+\) did not answer within 2 s"),
+    ):
+        session.share(large, IDS)
+
+
+def test_a_silent_party_at_the_start(crew: Parties) -> None:
+    with stopped(1), pytest.raises(InputError, match=r"party 1 \(\S+\) did not answer within 2 s"):
+        Session(crew)
+
+
+def test_sessions_do_not_disturb_one_another(crew: Parties) -> None:
+    """Four at once, each with rows of its own; one breaks the rules and is put out alone."""
+    crew, found = replace(crew, timeout=20), {}
+
+    def work(number: int) -> None:
+        with Session(crew) as session:
+            for turn in range(5):
+                rows = ROWS * (number + 1) + turn
+                shared, local = session.share(rows, IDS), LocalRows(rows, IDS)
+                if number == 3 and turn == 2:
+                    with pytest.raises(SecureSumError, match="refuses"):
+                        shared.total(torch.tensor([1, 0, 0]))
+                    break
+                same = torch.equal(shared.total(), local.total())
+                same &= torch.equal(shared.squared_norms(), local.squared_norms())
+                found[number, turn] = same
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 17
+    assert all(found.values())
+
+
+# --------------------------------------------------------------------------------------------------------- wrong places
+
+
+def test_another_token(crew: Parties) -> None:
+    with pytest.raises(InputError, match=r"party 0 .*another token; give the same AUTOFLIP_PARTY_TOKEN"):
+        Session(replace(crew, token=b"not it"))
+
+
+def test_one_process_under_two_addresses(crew: Parties) -> None:
+    (host, port), *rest = crew.addresses
+    twice = replace(crew, addresses=((host, port), ("localhost", port), *rest))
+    with pytest.raises(InputError, match=r"party 0 and party 1 are the same process"):
+        Session(twice)
+
+
+def test_nobody_there_and_no_such_host(crew: Parties) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"party 3 \(\S+\) cannot be reached within 1 s \(Connection refused\)"):
+        Session(replace(crew, addresses=(*crew.addresses, address), timeout=1))
+    assert time.monotonic() - began < 5
+    with pytest.raises(InputError, match=r"party 0 \(nowhere\.invalid:1\): no such host"):
+        Session(replace(crew, addresses=(("nowhere.invalid", 1),)))
+
+
+@pytest.mark.parametrize(
+    "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(5000), b"", bytes([0, 0, 0, 4]) + bytes(12)]
+)
+def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            caller, _ = other.accept()
+            with caller:
+                caller.sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = other.getsockname()
+        with pytest.raises(InputError, match=r"party 0 \(\S+\) (does not speak|closed the connection)"):
+            Session(replace(crew, addresses=(address, *crew.addresses)))
+
+
+def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
+    for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000)):
+        with socket.create_connection(crew.addresses[0]) as stranger:
+            stranger.sendall(says)
+    with Session(crew) as session:
+        assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
+
+
+# -------------------------------------------------------------------------------------------------- across addresses
+
+
+@contextlib.contextmanager
+def started(host: str, port: int = 0, token: str = TOKEN) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A party as another machine would start it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTOFLIP_PARTY_TOKEN": token}
+    arguments = ["party", "--host", host, "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "autoflip_secure", *arguments], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as party:  # fmt: skip
+        assert party.stdout is not None
+        try:
+            line = party.stdout.readline()
+            assert f"listening on {host}:" in line, party.stderr.read() if party.stderr else ""
+            yield party, int(line.split(f"{host}:")[1].split()[0])
+        finally:
+            party.send_signal(signal.SIGINT)
+            party.wait(20)
+
+
+@pytest.mark.slow
+def test_parties_on_several_addresses_one_of_them_late() -> None:
+    with socket.create_server(("127.0.0.4", 0)) as free:
+        port = free.getsockname()[1]
+    with started("127.0.0.2") as (_, first), started("127.0.0.3") as (_, second):
+        where = Parties((("127.0.0.2", first), ("127.0.0.3", second), ("127.0.0.4", port)), TOKEN.encode(), 60)
+        found: list[torch.Tensor] = []
+
+        def work() -> None:
+            with Session(where) as session:
+                found.append(session.share(ROWS, IDS).total())
+
+        early = threading.Thread(target=work)
+        early.start()
+        time.sleep(0.5)
+        assert early.is_alive(), "it waits for the third party"
+        with started("127.0.0.4", port) as (last, _):
+            early.join(60)
+        assert torch.equal(found[0], ROWS.sum(0))
+        assert last.returncode == 130
+        assert last.stderr is not None
+
+
+@pytest.mark.slow
+def test_the_party_command_says_what_is_wrong() -> None:
+    def run(*arguments: str, token: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTOFLIP_PARTY_TOKEN": token}
+        return subprocess.run(
+            [sys.executable, "-m", "autoflip_secure", "party", *arguments], env=environment, text=True,
+            capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--port", port, token=TOKEN)
+        assert done.returncode == 2
+        assert f"cannot listen on 127.0.0.1:{port} (Address already in use); give" in done.stderr
+    assert "Cannot assign requested address" in run("--host", "192.0.2.1", token=TOKEN).stderr
+    done = run(token="short")
+    assert done.returncode == 2
+    assert "AUTOFLIP_PARTY_TOKEN has 5 characters, at least 16 are needed" in done.stderr
