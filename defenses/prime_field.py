@@ -18,8 +18,6 @@ from defenses.shares import uniform
 
 P = 2**61 - 1
 _LOW, _MIDDLE = 2**31 - 1, 2**30 - 1
-_LIMB = 21  # bits; 2^10 products of a sign and a limb stay exact in a double
-_COLUMNS = 2**16
 
 
 def fold(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
@@ -60,15 +58,14 @@ def scalar(x: int) -> Int[Tensor, ""]:
     return torch.tensor(element(x), dtype=torch.int64)
 
 
-def mixed(weights: Int[Tensor, " rows"], signs: Int[Tensor, "rows params"]) -> Int[Tensor, " params"]:
-    """Sums of rows of -1, 0, 1, at most 2^10 of them, with elements as weights; exact in double, limb by limb."""
-    limbs = torch.stack([(weights >> shift) & (2**_LIMB - 1) for shift in (0, _LIMB, 2 * _LIMB)]).double()
-    found = torch.empty(signs.shape[1], dtype=torch.int64)
-    for start in range(0, signs.shape[1], _COLUMNS):
-        low, middle, high = (limbs @ signs[:, start : start + _COLUMNS].double()).long()
-        found[start : start + _COLUMNS] = fold(
-            times(fold(high), scalar(1 << 2 * _LIMB)) + times(fold(middle), scalar(1 << _LIMB)) + fold(low)
-        )
+def mixed(weights: Int[Tensor, 64], words: Int[Tensor, " params"]) -> Int[Tensor, " params"]:
+    """For each word the sum of the elements whose bit is set in it; a byte at a time, from tables."""
+    found = torch.zeros_like(words)
+    for place, eight in enumerate(weights.view(8, 8)):
+        table = torch.zeros(1, dtype=torch.int64)
+        for weight in eight:
+            table = torch.cat([table, fold(table + weight)])
+        found = fold(found + table[words >> 8 * place & 255])
     return found
 
 

@@ -27,7 +27,7 @@ from defenses.prime_field import P, element, fold, mixed, scalar, times, total
 NORM_BITS = 23
 LARGEST = 2**NORM_BITS  # of a row, in units
 SCALE = 2**20  # of public unit vectors and cosines
-PROJECTIONS = 64
+PROJECTIONS = 64  # one for each bit of a word
 SPAN = 2**26  # of projections: 8 times LARGEST; an honest one exceeds it with a chance of 1e-27
 
 
@@ -152,10 +152,15 @@ class Passes(Statement):
         return found.hexdigest()
 
     @cached_property
-    def _signs(self) -> Int[Tensor, "projections params"]:
-        shape = PROJECTIONS, len(self.groups)
-        halves = torch.randint(0, 2, (2, *shape), generator=generator(self.signs, 0), dtype=torch.int8)
-        return (halves[0] - halves[1]) * self.live
+    def _words(self) -> Int[Tensor, "2 params"]:
+        """Two random words of 64 bits for each coordinate: s_ij is bit i of the first minus bit i of the second."""
+        words = torch.empty(2, len(self.groups), dtype=torch.int64)
+        return words.random_(-(2**63), None, generator=generator(self.signs, Purpose.SECURE_CHECKS)) * self.live
+
+    def projections(self, row: Int[Tensor, " params"]) -> list[int]:
+        """All <s_i, y>."""
+        plus, minus = self._words
+        return [int((row * ((plus >> i & 1) - (minus >> i & 1))).sum()) for i in range(PROJECTIONS)]
 
     def slacks(self, row: Int[Tensor, " params"], counts: int) -> tuple[list[int], list[int]]:
         """(N and q, slacks of the inequalities but projections); a slack outside its bits is a lie that is found out.
@@ -185,7 +190,7 @@ class Passes(Statement):
     def witness(self, row: Int[Tensor, " params"], counts: int) -> Int[Tensor, " rest"]:
         """What is shared after the row: N, q and the bits."""
         roots, slacks = self.slacks(row, counts)
-        slacks += [int((row * s).sum()) + SPAN for s in self._signs]
+        slacks += [x + SPAN for x in self.projections(row)]
         return torch.cat([torch.tensor(roots, dtype=torch.int64), bits_of(slacks, self.widths)])
 
     def equation(self, seed: int) -> Equation:
@@ -211,7 +216,7 @@ class Passes(Statement):
             row = times(fold(self.heading), scalar(tested))
             norm_linear -= tested * self.direction
         projected = rho[-PROJECTIONS:]
-        row = fold(row + mixed(projected, self._signs))
+        row = fold(row + mixed(projected, self._words[0]) - mixed(projected, self._words[1]))
         powers = torch.cat([2 ** torch.arange(w) for w in self.widths])
         bits = fold(-times(rho.repeat_interleave(torch.tensor(self.widths)), powers) - bit[1:])
         small = torch.tensor([element(x) for x in (norm_linear, *roots)])

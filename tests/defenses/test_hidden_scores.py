@@ -63,13 +63,26 @@ def test_shares_sum_to_the_row_also_when_the_sum_is_taken_modulo_2_64(values: li
     assert summed(shares.sum(0)).tolist() == values
 
 
-@given(st.integers(1, 70), st.integers(0, 99))
-def test_sums_of_signed_rows_with_elements_as_weights(rows: int, seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    weights = torch.randint(0, P, (rows,), generator=draw)
-    signs = torch.randint(-1, 2, (rows, 13), generator=draw).to(torch.int8)
-    by_hand = [sum(w * s for w, s in zip(weights.tolist(), column, strict=True)) % P for column in signs.T.tolist()]
-    assert mixed(weights, signs).tolist() == by_hand
+@given(st.lists(FIELD, min_size=64, max_size=64), st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
+def test_sums_of_elements_whose_bits_are_set(weights: list[int], sets: list[int]) -> None:
+    by_hand = [sum(w for i, w in enumerate(weights) if chosen >> i & 1) % P for chosen in sets]
+    assert mixed(words(weights), words(sets)).tolist() == by_hand
+
+
+def test_projections_are_of_minus_one_zero_and_one_in_the_right_shares() -> None:
+    statement, _ = passing(10)
+    unit = torch.zeros(SENT, dtype=torch.int64)
+    found = []
+    for place in range(SENT):
+        unit.zero_()[place] = 1
+        signs = statement.projections(unit)
+        assert len(signs) == PROJECTIONS
+        if int(statement.groups[place]) < 0:
+            assert set(signs) == {0}
+        else:
+            found += signs
+    counts = np.bincount(np.array(found) + 1, minlength=3)
+    assert stats.chisquare(counts, np.array([1, 2, 1]) / 4 * len(found)).pvalue > 1e-4
 
 
 def test_elements_are_uniform_in_the_field() -> None:
@@ -178,10 +191,10 @@ def test_squares_that_wrap_around_show_in_the_projections(monkeypatch: pytest.Mo
     def witness(projections: list[int]) -> Tensor:
         return torch.cat([row, words([1, 1000]), statements.bits_of(claims + projections, statement.widths)])
 
-    true = [int((row.double() * s).sum()) + statements.SPAN for s in statement._signs]
+    true = [x + statements.SPAN for x in statement.projections(row)]
     assert residue(statement, witness(true)) != 0
     blind = replace(statement)
-    blind.__dict__["_signs"] = torch.zeros(PROJECTIONS, SENT, dtype=torch.int8)
+    blind.__dict__["_words"] = torch.zeros(2, SENT, dtype=torch.int64)
     assert residue(blind, witness([statements.SPAN] * PROJECTIONS)) == 0, "without projections the lie would pass"
 
 

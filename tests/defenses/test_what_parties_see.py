@@ -5,6 +5,7 @@ the test of uniformity to reject sharings that are not uniform.
 """
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from torch import Tensor
 from attacks.label_inference import class_scores
 from autoflip_secure.cell import Cell
 from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.linear_exploration import energy_points, energy_rows
 from autoflip_secure.secret_rows import public_signs
 from autoflip_secure.secure_rounds import secret_landscape
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training import choose_trainer
 from defenses import secure_aggregation
 from defenses.crew import Parties
 from defenses.secure_aggregation import Session
@@ -60,13 +63,18 @@ def explored() -> list[tuple[Cell, Tensor]]:
     return watch.seen
 
 
+def owned(cell: Cell) -> Tensor:
+    """Two classes of each client."""
+    problem = cell.problem
+    found = torch.stack([torch.bincount(problem.y_train[r], minlength=10) > 0 for r in problem.clients])
+    assert found.sum(1).tolist() == [2] * len(found)
+    return found
+
+
 def right(cell: Cell, rows: Tensor) -> Tensor:
     """How many of the two classes guessed for each client it owns."""
-    problem = cell.problem
-    owned = torch.stack([torch.bincount(problem.y_train[r], minlength=10) > 0 for r in problem.clients])
-    assert owned.sum(1).tolist() == [2] * len(owned)
-    guesses = class_scores(rows.float(), problem.layout).argsort(dim=1, descending=True)[:, :2]
-    return owned.gather(1, guesses).sum(1)
+    guesses = class_scores(rows.float(), cell.problem.layout).argsort(dim=1, descending=True)[:, :2]
+    return owned(cell).gather(1, guesses).sum(1)
 
 
 def p_value(hits: list[Tensor]) -> float:
@@ -89,6 +97,16 @@ def test_plain_deviations_and_plain_energies_tell_the_classes(explored: list[tup
         hits = [right(cell, view(sent)) for cell, sent in explored]
         assert rate(hits) > 2.5 * CHANCE
         assert p_value(hits) < SURE
+
+
+def asked(seed: int, encoded: Tensor) -> Tensor:
+    """The public vectors whose products with every row ``reveal: scores`` tells: four of signs, two sets."""
+    signs = public_signs(encoded.shape[1], generator(seed, Purpose.SECURE_CHECKS, 0))
+    order = encoded.sum(0).argsort(descending=True, stable=True)
+    sets = torch.zeros(2, encoded.shape[1])
+    for indicator, share in zip(sets, (0.3, 0.05), strict=True):
+        indicator[order[: round(share * encoded.shape[1])]] = 1
+    return torch.cat([signs, sets]).double()
 
 
 class Seen:
@@ -121,12 +139,7 @@ class Seen:
         rows = self.energy.double().expand(len(self.clients), -1)
         if self.reveal == "sum":
             return rows
-        signs = public_signs(rows.shape[1], generator(self.seed, Purpose.SECURE_CHECKS, 0))
-        order = self.encoded.sum(0).argsort(descending=True, stable=True)
-        sets = torch.zeros(2, rows.shape[1])
-        for indicator, share in zip(sets, (0.3, 0.05), strict=True):
-            indicator[order[: round(share * rows.shape[1])]] = 1
-        vectors = torch.cat([signs, sets]).double()
+        vectors = asked(self.seed, self.encoded)
         missing = (self.points.decode(self.encoded) - rows) @ vectors.T
         return rows + torch.linalg.lstsq(vectors, missing.T).solution.T
 
@@ -135,6 +148,7 @@ class Seen:
 def test_a_coalition_guesses_classes_no_better_than_chance(
     explored: list[tuple[Cell, Tensor]], three_parties: Parties, reveal: str
 ) -> None:
+    """From shares and sums nothing is to be had; from six numbers a client only by who is trained (below)."""
     views = [(cell, Seen(three_parties, cell, sent, reveal)) for cell, sent in explored]
     for cell, seen in views:  # what was tapped is what was shared: all parties together have the rows
         everything = torch.stack([seen.shares((rank,)) for rank in range(3)]).sum(0)
@@ -152,6 +166,39 @@ def test_all_parties_together_would_guess(explored: list[tuple[Cell, Tensor]], t
     """The doubt of the test above: one more party in the coalition, and the attack is back."""
     cell, sent = explored[0]
     hits = [right(cell, Seen(three_parties, cell, sent, "sum").by_shares((0, 1, 2)))]
+    assert p_value(hits) < SURE
+
+
+def test_a_server_with_data_of_its_own_learns_classes_from_the_numbers_of_reveal_scores(
+    explored: list[tuple[Cell, Tensor]],
+) -> None:
+    """The limit of ``reveal: scores``, which the docs state: it trains shadow clients and compares their numbers."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    hits, pairs = [], list(combinations(range(10), 2)) * 4
+    for cell, sent in explored:
+        problem, jobs = cell.problem, []
+        for number, pair in enumerate(pairs):
+            draw = generator(cell.seed, Purpose.AUDIT, number)
+            pools = [(problem.y_test == c).nonzero().squeeze(1) for c in pair]
+            chosen = torch.cat([pool[torch.randint(0, len(pool), (35,), generator=draw)] for pool in pools])
+            jobs.append(ClientJob(problem.initial, chosen, problem.y_test[chosen], cell.seed, (10**6, number)))
+        schedule = cell.protocol.exploration.schedule(cell.protocol.training)
+        trainer = choose_trainer(problem.module, problem.layout, problem.x_train[:1], "stacked")
+        shadows = trainer.train(problem.module, problem.layout, problem.x_test, jobs, schedule).updates
+        vectors = asked(cell.seed, energy_points(len(sent)).encode(energy_rows(sent), range(len(sent))))
+        known, real = ((energy_rows(rows) @ vectors.T).numpy() for rows in (shadows, sent))
+        scale = StandardScaler().fit(known)
+        odds = []
+        for label in range(10):
+            model = LogisticRegression(C=0.3, max_iter=500)
+            has = np.array([label in pair for pair in pairs])
+            odds.append(
+                torch.from_numpy(model.fit(scale.transform(known), has).decision_function(scale.transform(real)))
+            )
+        hits.append(owned(cell).gather(1, torch.stack(odds, 1).argsort(dim=1, descending=True)[:, :2]).sum(1))
+    assert rate(hits) > 2 * CHANCE
     assert p_value(hits) < SURE
 
 
