@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -57,6 +57,10 @@ class SecureSumConfig(Config):
     )
     sketch: Annotated[int, Field(ge=16, le=65_536)] | None = Field(
         default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
+    )
+
+    scores: Literal["revealed", "hidden"] = Field(
+        default="revealed", description="of agreement; hidden: nobody learns who passed, the sum of who did is revealed"
     )
 
     @field_validator("parties")
@@ -151,7 +155,7 @@ class SecureSum(ABC):
     @abstractmethod
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None,
+        draws: torch.Generator, width: int | None, hidden: bool = False,
     ) -> Scored:  # fmt: skip
         """What ``aggregator`` makes of updates that nobody sees.
 
@@ -162,6 +166,7 @@ class SecureSum(ABC):
             obeys: who clips its update as it should.
             draws: source of public checks and sketches.
             width: buckets of a sketch; None: exact norms.
+            hidden: nobody learns a score; ``draws`` and ``width`` do not matter then.
         """
 
     @property

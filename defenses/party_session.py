@@ -10,7 +10,8 @@ from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError, SecureSumError
 from autoflip_secure.secret_rows import Sketch
-from defenses.reveal import Links, install, reveal, squared_norm
+from defenses.hidden_party import HiddenWork
+from defenses.reveal import Links, Pair, coin, install, reveal, squared_norm
 from defenses.shelf import Batch
 from defenses.wire import Channel, WireError, raw
 
@@ -25,10 +26,11 @@ class PartySession:
         self.server, self.links, self.timeout = server, links, timeout
         self.batches: dict[str, Batch] = {}
         self.sketches: dict[int, Sketch] = {}
+        hidden = HiddenWork(self.batches, links.rank, self._take, self._tell, server.send)
         self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
             "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
             "products": self._products, "sketch": self._sketch, "pair": self._pair, "norms": self._norms,
-            "forget": self._forget,
+            "forget": self._forget, **hidden.ops,
         }  # fmt: skip
 
     def run(self) -> None:
@@ -91,21 +93,25 @@ class PartySession:
         self.sketches[int(header["sketch"])] = Sketch(buckets.long(), signs.long(), int(header["width"]))
 
     def _pair(self, header: dict[str, Any], size: int) -> None:
-        values, width = self._take(size), int(header["width"])
-        self.batches[header["batch"]].pairs[int(header["client"])] = (values[:width], values[width:])
+        width = int(header["width"])
+        first, second = self._take(size).view(2, -1)
+        pairs = (Pair(first[:width], first[width:]), Pair(second[:width], second[width:]))
+        self.batches[header["batch"]].pairs[int(header["client"])] = pairs
 
     def _norms(self, header: dict[str, Any], size: int) -> None:
         batch, starts = self.batches[header["batch"]], self._take(size)
         batch.norms(len(starts))
         sketch = self.sketches[header["sketch"]] if header["sketch"] is not None else None
-        found = []
+        found, liars, challenge = [], [], coin()
         for client, row in zip(batch.clients, batch.rows, strict=True):
             share = row if sketch is None else sketch(row[None])[0]
-            mask, squares = batch.pairs.pop(client)
-            if (len(mask), len(squares)) != (len(share), len(starts)):
+            pair, check = batch.pairs.pop(client)
+            if (len(pair.mask), len(pair.squares)) != (len(share), len(starts)):
                 raise SecureSumError(f"got a square pair of wrong length from client {client}")
-            found.append(squared_norm(share, mask, squares, starts, self.links.rank == _FIRST))
-        self._open_up(torch.stack(found))
+            norms, honest = squared_norm(share, pair, check, starts, challenge, self.links.rank == _FIRST)
+            found.append(norms)
+            liars += [] if honest else [client]
+        self._open_up(torch.stack(found), liars=liars)
 
     def _forget(self, header: dict[str, Any], size: int) -> None:
         self.batches.pop(header["batch"], None)
@@ -117,10 +123,13 @@ class PartySession:
         self.server.fill(raw(values))
         return values
 
-    def _open_up(self, share: Tensor) -> None:
+    def _open_up(self, share: Tensor, **more: Any) -> None:
         """Reveal to party 0, which tells the server; the others say that they have done their part."""
-        opened = reveal(share, to=_FIRST)
-        header = {"done": True, "between": self.links.bytes}
+        self._tell(reveal(share, to=_FIRST), **more)
+
+    def _tell(self, opened: Tensor | None, **more: Any) -> None:
+        """Answer with what was revealed to this party, or that it has done its part."""
+        header = {"done": True, "between": self.links.bytes, **more}
         if opened is None:
             self.server.send(header)
         else:

@@ -4,10 +4,17 @@ CrypTen's own communicator is built on torch.distributed, which authenticates no
 fails as a whole when one party does. CrypTen asks little of a communicator, so the parties' links are one: one known
 port per party, a timeout on every wait, and an error that names who is missing.
 
-Squares take one Beaver pair per row, dealt by the row's client (:func:`~defenses.shares.square_pair`):
+Squares take a Beaver pair per row, dealt by the row's client (:func:`~defenses.shares.square_pair`), and a second one
+that is spent on checking the first with a public odd t that nobody knew when they were dealt:
 
 .. math:: \epsilon = y - r \text{ is opened}, \quad \|y_g\|^2 = \|r_g\|^2 + 2 \langle \epsilon_g, r_g \rangle
           + \|\epsilon_g\|^2
+
+    \rho = t r - f \text{ is opened}, \quad
+    t^2 \|r_g\|^2 - \|f_g\|^2 - 2 \langle \rho_g, f_g \rangle - \|\rho_g\|^2 = 0
+
+A lie that is an odd multiple of 2^v passes with a chance of 2^(v - 61), four square roots of each odd square: in the
+fixed point of updates, where a typical squared norm is 2^49, less than 1/1,000 for a lie of a few of these.
 
 CrypTen's default provider lets party 0 draw r in the clear; with the opened :math:`\epsilon` it would know y. So that
 provider is not used.
@@ -15,6 +22,7 @@ provider is not used.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +31,7 @@ from torch import Tensor
 
 from autoflip_secure.secret_rows import group_sums
 from defenses.crypten_import import crypten
+from defenses.shares import uniform
 from defenses.wire import Channel, WireError, raw
 
 
@@ -106,22 +115,47 @@ def reveal(share: Int[Tensor, "*shape"], to: int | None = None) -> Int[Tensor, "
     return opened
 
 
+@dataclass(frozen=True)
+class Pair:
+    """One party's shares of r and of its squared norm per group."""
+
+    mask: Int[Tensor, " width"]
+    squares: Int[Tensor, " groups"]
+
+
+def coin() -> int:
+    """A public odd number that is known to nobody before all parties have spoken."""
+    drawn = reveal(uniform(1))
+    assert drawn is not None
+    return int(drawn) | 1
+
+
 def squared_norm(
-    share: Int[Tensor, " width"], mask: Int[Tensor, " width"], squares: Int[Tensor, " groups"],
-    starts: Int[Tensor, " groups"], first: bool,
-) -> Int[Tensor, " groups"]:  # fmt: skip
-    """This party's share of the squared norm of every group.
+    share: Int[Tensor, " width"], pair: Pair, check: Pair, starts: Int[Tensor, " groups"], challenge: int, first: bool
+) -> tuple[Int[Tensor, " groups"], bool]:
+    """This party's share of the squared norm of every group, and whether the client's pair is one.
 
     Args:
         share: of the row (or of its sketch).
-        mask: share of r.
-        squares: share of the squared norm of r, per group.
+        pair: shares of r.
+        check: shares of f, spent on checking ``pair``.
         starts: first entry of each group.
+        challenge: t.
         first: whether this is party 0, which adds what is public.
     """
-    opened = reveal(share - mask)
+    opened = reveal(torch.cat([share - pair.mask, torch.tensor(challenge) * pair.mask - check.mask]))
     assert opened is not None
-    terms = 2 * opened * mask
+    epsilon, rho = opened.view(2, -1)
+    norm = pair.squares + _products(epsilon, pair.mask, starts, first)
+    t = torch.tensor(challenge)
+    lie = reveal(t * t * pair.squares - check.squares - _products(rho, check.mask, starts, first))
+    assert lie is not None
+    return norm, not bool(lie.any())
+
+
+def _products(public: Tensor, secret: Tensor, starts: Tensor, first: bool) -> Tensor:
+    """2 <e, r> + ||e||^2 per group, in shares."""
+    terms = 2 * public * secret
     if first:
-        terms += opened * opened
-    return squares + group_sums(terms[None], starts)[0]
+        terms += public * public
+    return group_sums(terms[None], starts)[0]

@@ -67,6 +67,7 @@ def score_secretly(
             shrinkage=view.shrinkage[taken],
         )
         found = secure_aggregate(aggregator, state, seen, secret, draws, width)
+    events += [event for batch in batches for event in batch.events if event not in more]
     revealed = Revealed(
         sums=sum(batch.revealed.sums for batch in batches),
         products=sum(batch.revealed.products for batch in batches),

@@ -27,11 +27,14 @@ from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secret_rows import Sketch
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
 from defenses.crew import Parties
+from defenses.hidden_scores import score_hidden
 from defenses.scored_updates import score_secretly
 from defenses.shares import split, square_pair
 from defenses.shelf import DTYPE
 from defenses.wire import Channel, WireError, call, dial, raw
 
+TOO_LARGE = 2**58
+"""Squared norm of a group that stands for a client whose pair was none; sums over groups stay inside the ring."""
 _KEPT = "; finished cells are kept, run the same command again to continue"
 
 
@@ -153,8 +156,11 @@ class Session(SecureSum):
 
     def _revealed(self, *shape: int) -> Tensor:
         """What party 0 tells once all have done their part."""
-        values = self._replies()[0][1]
-        return torch.empty(shape, dtype=torch.int64) if values is None else values.view(shape)
+        return self._answer(*shape)[0]
+
+    def _answer(self, *shape: int) -> tuple[Tensor, dict[str, Any]]:
+        header, values = self._replies()[0]
+        return (torch.empty(shape, dtype=torch.int64) if values is None else values.view(shape)), header
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -169,9 +175,11 @@ class Session(SecureSum):
 
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None,
+        draws: torch.Generator, width: int | None, hidden: bool = False,
     ) -> Scored:  # fmt: skip
         """See :class:`~autoflip_secure.secure_sum.SecureSum`."""
+        if hidden:
+            return score_hidden(self, aggregator, state, view, obeys)
         return score_secretly(self, aggregator, state, view, obeys, draws, width)
 
     @property
@@ -223,7 +231,7 @@ class SharedRows(SharedBatch):
     def squared_norms(
         self, sketch: Sketch | None = None, starts: Int[Tensor, " groups"] | None = None
     ) -> Int[Tensor, "clients groups"]:
-        """See :class:`~autoflip_secure.secret_rows.SecretRows`. Every client deals one square pair for it."""
+        """See :class:`~autoflip_secure.secret_rows.SecretRows`. Every client deals two square pairs for it."""
         starts = torch.zeros(1, dtype=torch.int64) if starts is None else starts
         number = None
         if sketch is not None:
@@ -232,13 +240,17 @@ class SharedRows(SharedBatch):
             self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
         width = self.params if sketch is None else sketch.width
         for client in self.clients:
-            mask, squares = square_pair(width, starts.tolist())
-            shares = split(torch.cat([mask, squares]), self.session.parties)
+            pair, check = (square_pair(width, starts.tolist()) for _ in range(2))
+            shares = split(torch.cat([*pair, *check]), self.session.parties)
             header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
             self.session._from_client(header, shares)
         self._ask("norms", starts, sketch=number)
         self.revealed = replace(self.revealed, norms=self.revealed.norms + len(starts))
-        return self.session._revealed(len(self.clients), len(starts))
+        norms, told = self.session._answer(len(self.clients), len(starts))
+        for liar in told["liars"]:
+            norms[self.clients.index(liar)] = TOO_LARGE
+            self.events += (f"client {liar} dealt a square pair that is none: it counts as far too large",)
+        return norms
 
     def forget(self) -> None:
         """Let the parties forget the rows."""

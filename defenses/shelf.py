@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
+from defenses.reveal import Pair
 from defenses.wire import raw
 
 DTYPE = "<i8"
@@ -27,7 +28,7 @@ class Batch:
         self.rows = torch.empty(len(clients), params, dtype=torch.int64)
         self.place = {client: index for index, client in enumerate(clients)}
         self.held: set[int] = set()
-        self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
+        self.pairs: dict[int, tuple[Pair, Pair]] = {}
         self.complaints: list[str] = []
         self._totals = self._products = self._norms = 0
 

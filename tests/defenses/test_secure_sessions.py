@@ -16,11 +16,14 @@ from autoflip_secure.secret_rows import LocalRows, Sketch
 from defenses import secure_aggregation
 from defenses.crew import Parties, local_parties
 from defenses.secure_aggregation import Session, SharedRows
-from defenses.shares import split
+from defenses.shares import split, square_pair
 
 
 def ring(rows: int, params: int, seed: int, bits: int = 30) -> torch.Tensor:
     return torch.randint(-(2**bits), 2**bits, (rows, params), generator=torch.Generator().manual_seed(seed))
+
+
+IDS = (7, 8, 9)
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +226,29 @@ def test_bytes_are_counted_and_do_not_depend_on_the_noise(two_parties: Parties) 
     assert 2 * 5 * 800 < counts[0].from_clients < 2 * 5 * (800 + 300)
     assert 0 < counts[0].from_server < 2 * 8 * 300
     assert 800 < counts[0].to_server < 800 + 2000
+
+
+def lying(width: int, starts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A square pair that makes the row look smaller by three typical squared norms."""
+    mask, squares = square_pair(width, starts)
+    return mask, squares - 3 * 2**49
+
+
+@pytest.mark.parametrize("in_turn", [(True, False), (False, True), (True, True)])
+def test_a_client_with_a_false_square_pair_is_found_and_named(
+    own: Session, monkeypatch: pytest.MonkeyPatch, in_turn: tuple[bool, bool]
+) -> None:
+    """A lie in the pair, in the one that checks it, or the same in both; chance 1/4,096 of failing."""
+    rows, calls = ring(3, 50, 4), iter([False, False, *in_turn, False, False])
+
+    def dealt(width: int, starts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return lying(width, starts) if next(calls) else square_pair(width, starts)
+
+    monkeypatch.setattr(secure_aggregation, "square_pair", dealt)
+    shared, local = own.share(rows, IDS), LocalRows(rows, IDS)
+    starts = torch.tensor([0, 20])
+    found, expected = shared.squared_norms(None, starts), local.squared_norms(None, starts)
+    assert found[1].tolist() == [secure_aggregation.TOO_LARGE] * 2
+    assert torch.equal(found[[0, 2]], expected[[0, 2]])
+    assert shared.events == ("client 8 dealt a square pair that is none: it counts as far too large",)
+    assert torch.equal(shared.total(), local.total()), "its row is what it was"
