@@ -54,7 +54,8 @@ def summary(record: AuditRecord) -> str:
     look = looks.get("securely summed") if record.parties else looks.get("as sent", looks.get("plain"))
     if look is not None:
         parts.append(
-            f"{100 * look.accuracy.value:.0f} % of a client's classes guessed from what the server gets (chance "
+            f"{100 * look.accuracy.value:.0f} % of a client's classes guessed from "
+            f"{'the sum of the deviations' if record.parties else 'what the server gets'} (chance "
             f"{100 * look.chance:.0f} %)"
         )
     return "; ".join(parts) + "."

@@ -65,7 +65,14 @@ def audit(
     tell("label inference from the exploration")
     labels = label_inference(cell, trainer, views)
     if labels and cell.protocol.secure_sum is not None:
-        notes.append("deviations pass through parties: plain is what they hide, securely summed is what the server has")
+        notes.append(
+            "deviations pass through parties: plain is what they hide, securely summed is what their sum tells"
+        )
+    if _numbers_about_clients(cell):
+        notes.append(
+            "numbers about single clients are revealed beside the sums; a trained attack on them guesses classes too "
+            "(docs/secure_sums.md), which this audit does not run"
+        )
     if not labels:
         notes.append("label inference: nobody explores, or every explorer owns every class")
     return AuditRecord(
@@ -86,3 +93,12 @@ def audit(
         labels=labels,
         notes=notes,
     )
+
+
+def _numbers_about_clients(cell: Cell) -> bool:
+    """Whether parties reveal more than sums: what scores are made of."""
+    config, protocol = cell.protocol.secure_sum, cell.protocol
+    if config is None:
+        return False
+    scored = config.updates and protocol.aggregator.scores_clients and config.scores == "revealed"
+    return scored or (protocol.explores and protocol.exploration.reveal == "scores")
