@@ -15,7 +15,7 @@ from defenses.reveal import Pair
 from defenses.wire import raw
 
 DTYPE = "<i8"
-MOST_PRODUCTS = 256
+MOST_PRODUCTS = 1024
 MOST_NORMS = 1024
 
 
