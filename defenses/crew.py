@@ -74,6 +74,8 @@ def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterat
             crew.append((process, here))
         end = time.monotonic() + START_SECONDS
         ports = [_port(rank, process, pipe, end) for rank, (process, pipe) in enumerate(crew)]
+        for rank, ((process, _), port) in enumerate(zip(crew, ports, strict=True)):
+            process.name = f"party-{rank} at {host}:{port}"
         yield Parties(tuple((host, port) for port in ports), token, timeout, ours=True)
     finally:
         for process, _ in crew:

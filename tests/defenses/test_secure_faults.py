@@ -27,16 +27,17 @@ ROWS = torch.arange(60_000).view(3, 20_000) - 30_000
 IDS = (4, 5, 6)
 
 
-def process(rank: int) -> multiprocessing.process.BaseProcess:
-    """The youngest party process of that rank."""
-    found = [p for p in multiprocessing.active_children() if p.name == f"party-{rank}"]
-    return max(found, key=lambda p: p.pid or 0)
+def process(crew: Parties, rank: int) -> multiprocessing.process.BaseProcess:
+    """One party of a crew; other tests may have crews of their own in this process."""
+    host, port = crew.addresses[rank]
+    (found,) = (p for p in multiprocessing.active_children() if p.name == f"party-{rank} at {host}:{port}")
+    return found
 
 
 @contextlib.contextmanager
-def stopped(rank: int) -> Iterator[None]:
+def stopped(crew: Parties, rank: int) -> Iterator[None]:
     """A party that answers nothing, as when its machine swaps or hangs."""
-    pid = process(rank).pid
+    pid = process(crew, rank).pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -56,8 +57,8 @@ def test_a_killed_party_is_named_and_nothing_is_left() -> None:
     before = {p.pid for p in multiprocessing.active_children()}
     with local_parties(2, timeout=20) as where, Session(where) as session:
         rows = session.share(ROWS, IDS)
-        process(1).kill()
-        process(1).join()
+        process(where, 1).kill()
+        process(where, 1).join()
         began = time.monotonic()
         with pytest.raises(SecureSumError, match=r"party 1 \(127\.0\.0\.1:\d+\) (is gone|closed the connection)"):
             rows.total()
@@ -70,7 +71,7 @@ def test_a_silent_party_is_named_within_the_timeout(crew: Parties, rank: int) ->
     with Session(crew) as session:
         rows = session.share(ROWS, IDS)
         began = time.monotonic()
-        with stopped(rank), pytest.raises(SecureSumError, match=rf"party {rank} \(\S+\) did not answer within"):
+        with stopped(crew, rank), pytest.raises(SecureSumError, match=rf"party {rank} \(\S+\) did not answer within"):
             rows.total()
         assert time.monotonic() - began < 2 * crew.timeout
     with Session(crew) as session:  # the others went on serving
@@ -81,14 +82,14 @@ def test_a_party_that_takes_no_shares_is_named(crew: Parties) -> None:
     large = torch.zeros(3, 2_000_000, dtype=torch.int64)  # more than the buffers between two processes hold
     with (
         Session(crew) as session,
-        stopped(1),
+        stopped(crew, 1),
         pytest.raises(SecureSumError, match=r"party 1 \(\S+\) did not answer within 2 s"),
     ):
         session.share(large, IDS)
 
 
 def test_a_silent_party_at_the_start(crew: Parties) -> None:
-    with stopped(1), pytest.raises(InputError, match=r"party 1 \(\S+\) did not answer within 2 s"):
+    with stopped(crew, 1), pytest.raises(InputError, match=r"party 1 \(\S+\) did not answer within 2 s"):
         Session(crew)
 
 
