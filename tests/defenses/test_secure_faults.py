@@ -146,7 +146,13 @@ def test_nobody_there_and_no_such_host(crew: Parties) -> None:
 
 
 @pytest.mark.parametrize(
-    "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(5000), b"", bytes([0, 0, 0, 4]) + bytes(12)]
+    "says",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(5000),
+        b"",
+        bytes([0, 0, 0, 4]) + bytes(12),
+        (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6,
+    ],
 )
 def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -163,7 +169,10 @@ def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
 
 
 def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
-    for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000)):
+    deep = (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6
+    proof = b'{"proof": "\xc3\xa9", "challenge": "", "role": "server"}'
+    strange = len(proof).to_bytes(4, "big") + bytes(8) + proof
+    for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000), deep, strange):
         with socket.create_connection(crew.addresses[0]) as stranger:
             stranger.sendall(says)
     with Session(crew) as session:
