@@ -95,8 +95,15 @@ def _port(rank: int, process: SpawnProcess, pipe: Connection, end: float) -> int
                 return int(said)
             raise SecureSumError(f"party {rank} did not start: {said}")
     process.join(0.5)
-    how = "it did not say why" if process.exitcode is None else f"exit code {process.exitcode}"
-    raise SecureSumError(f"party {rank} did not start within {START_SECONDS:g} s ({how})")
+    if process.exitcode is not None:
+        raise SecureSumError(
+            f"party {rank} ended while it started (exit code {process.exitcode}; -9: killed, or out of memory); run "
+            "the same command again, with fewer workers or parties where memory is short"
+        )
+    raise SecureSumError(
+        f"party {rank} did not start within {START_SECONDS:g} s; the machine is too busy, run the same command again "
+        "later"
+    )
 
 
 def _main(pipe: Connection, host: str) -> None:

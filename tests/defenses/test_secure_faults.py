@@ -66,6 +66,27 @@ def test_a_killed_party_is_named_and_nothing_is_left() -> None:
     assert {p.pid for p in multiprocessing.active_children()} == before
 
 
+def test_a_party_that_dies_while_it_starts_is_named() -> None:
+    """Somebody kills the second one as soon as it is there."""
+    before = {p.pid for p in multiprocessing.active_children()}
+
+    def kill() -> None:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            for p in multiprocessing.active_children():
+                if p.pid not in before and p.name == "party-1" and p.pid is not None:
+                    os.kill(p.pid, signal.SIGKILL)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(SecureSumError, match=r"party 1 ended while it started \(exit code -9"), local_parties(2, 20):
+        pass
+    killer.join()
+    assert {p.pid for p in multiprocessing.active_children()} == before
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_silent_party_is_named_within_the_timeout(crew: Parties, rank: int) -> None:
     with Session(crew) as session:
