@@ -117,7 +117,7 @@ class Seen:
         with watched(where) as (through, taps), Session(through) as session:
             samples, losses = torch.ones(len(sent)), [[0.0]] * len(sent)
             draws = generator(cell.seed, Purpose.SECURE_CHECKS, 0)
-            found, _, events = secret_landscape(self.clients, sent, samples, losses, reveal, draws, session)
+            found, _, events, _ = secret_landscape(self.clients, sent, samples, losses, reveal, draws, session)
         assert events == []
         self.energy, self.reveal, self.seed = found.energy, reveal, cell.seed
         self.parties: list[Received] = [received(tap) for tap in taps]

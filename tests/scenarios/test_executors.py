@@ -44,8 +44,19 @@ def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Processes of other tests, such as crews of parties that live as long as the session."""
+    OTHERS.clear()
+    OTHERS.update(p.pid for p in children())
+
+
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+    found = (p for p in psutil.Process().children(recursive=True) if p.pid not in OTHERS)
+    return [p for p in found if "resource_tracker" not in " ".join(p.cmdline())]
 
 
 def test_one_and_two_workers_give_the_same_records() -> None:
