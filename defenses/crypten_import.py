@@ -16,18 +16,19 @@ from typing import Any
 from autoflip_secure.errors import InputError
 
 _CONVERTER = "crypten.nn.onnx_converter"
-INSTALL = "SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True pip install 'crypten>=0.4.1'"
+INSTALL = "SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True pip install 'crypten>=0.4.1' 'cryptography>=42'"
 """CrypTen asks for the retired name of scikit-learn, whose installer refuses without that variable."""
 
 
 def require() -> None:
-    """Say how to install CrypTen when it is not there; does not import it.
+    """Say how to install CrypTen, and the ciphers of shares, when they are not there; imports neither.
 
     Raises:
-        InputError: it is not installed.
+        InputError: one of them is not installed.
     """
-    if sys.modules.get("crypten") is None and ("crypten" in sys.modules or find_spec("crypten") is None):
-        raise InputError(f"secure_sum: CrypTen is not installed; install it with: {INSTALL}")
+    for module, name in (("crypten", "CrypTen"), ("cryptography", "cryptography")):
+        if sys.modules.get(module) is None and (module in sys.modules or find_spec(module) is None):
+            raise InputError(f"secure_sum: {name} is not installed; install it with: {INSTALL}")
 
 
 def crypten() -> Any:

@@ -12,6 +12,7 @@ from autoflip_secure.errors import AutoflipError, SecureSumError
 from autoflip_secure.secret_rows import Sketch
 from defenses.hidden_party import HiddenWork
 from defenses.reveal import Links, Pair, coin, install, reveal, squared_norm
+from defenses.shares import KEY_BYTES, Seed
 from defenses.shelf import Batch
 from defenses.wire import Channel, WireError, raw
 
@@ -65,12 +66,16 @@ class PartySession:
 
     def _share(self, header: dict[str, Any], size: int) -> None:
         batch, client = self.batches[header["batch"]], int(header["client"])
-        space = batch.space(client, str(header.get("dtype")), size)
+        count = header.get("seed")
+        space = batch.space(client, str(header.get("dtype")), size if count is None else 8 * int(count))
         if space is None:
             self.server.skip(size)
-            return
-        self.server.fill(space)
-        batch.held.add(client)
+        elif count is None:
+            self.server.fill(space)
+            batch.held.add(client)
+        else:
+            space[:] = raw(self._seed(header, size))
+            batch.held.add(client)
 
     def _seal(self, header: dict[str, Any], size: int) -> None:
         batch = self.batches[header["batch"]]
@@ -94,7 +99,8 @@ class PartySession:
 
     def _pair(self, header: dict[str, Any], size: int) -> None:
         width = int(header["width"])
-        first, second = self._take(size).view(2, -1)
+        words = self._take(size) if header.get("seed") is None else self._seed(header, size)
+        first, second = words.view(2, -1)
         pairs = (Pair(first[:width], first[width:]), Pair(second[:width], second[width:]))
         self.batches[header["batch"]].pairs[int(header["client"])] = pairs
 
@@ -122,6 +128,14 @@ class PartySession:
         values = torch.empty(size // dtype.itemsize, dtype=dtype)
         self.server.fill(raw(values))
         return values
+
+    def _seed(self, header: dict[str, Any], size: int) -> Tensor:
+        """A body that is the key of the integers that are meant."""
+        if size != KEY_BYTES:
+            raise SecureSumError(f"got a key of {size} bytes from client {header['client']}, not {KEY_BYTES}")
+        key = bytearray(size)
+        self.server.fill(memoryview(key))
+        return Seed(bytes(key), int(header["seed"])).words()
 
     def _open_up(self, share: Tensor, **more: Any) -> None:
         """Reveal to party 0, which tells the server; the others say that they have done their part."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import selectors
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch,
 from defenses.crew import Parties
 from defenses.hidden_scores import score_hidden
 from defenses.scored_updates import score_secretly
-from defenses.shares import split, square_pair
+from defenses.shares import Seed, Share, split, square_pair
 from defenses.shelf import DTYPE
 from defenses.wire import Channel, WireError, call, dial, raw
 
@@ -96,15 +96,18 @@ class Session(SecureSum):
             self._deal(batch, client, split(row, self.parties))
         return self._sealed(batch, clients, rows.shape[1])
 
-    def _deal(self, batch: str, client: int, shares: list[Tensor]) -> None:
+    def _deal(self, batch: str, client: int, shares: Sequence[Share]) -> None:
         """What a client sends: its i-th share to party i."""
         self._from_client({"op": "share", "batch": batch, "client": client, "dtype": DTYPE}, shares)
 
-    def _from_client(self, header: dict[str, Any], shares: list[Tensor]) -> None:
+    def _from_client(self, header: dict[str, Any], shares: Sequence[Share]) -> None:
         before = self._sent
         for channel, share in zip(self._channels, shares, strict=True):
             with self._named():
-                channel.send(header, raw(share))
+                if isinstance(share, Seed):
+                    channel.send({**header, "seed": share.count}, memoryview(share.key))
+                else:
+                    channel.send(header, raw(share))
         self._dealt += self._sent - before
 
     @property

@@ -15,6 +15,7 @@ from party_crews import Tap
 from torch import Tensor
 
 from defenses.crew import Parties
+from defenses.shares import Seed
 
 PREFIX = ">IQ"
 
@@ -86,6 +87,8 @@ def received(tap: StreamTap) -> Received:
             place += calcsize(PREFIX)
             header = loads(data[place : place + length])
             body = data[place + length : place + length + size]
+            if "seed" in header:
+                body = Seed(body, header["seed"]).words().numpy().astype("<i8").tobytes()
             place += length + size
             if "client" in header:
                 found.bodies[str(header["op"])].append((int(header["client"]), body))

@@ -1,10 +1,11 @@
 """Shares sum to the row, and any of them but all are noise: by counting, on many rows that are far from noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 from party_crews import byte_counts
@@ -12,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from defenses import shares
-from defenses.shares import split, square_pair, uniform
+from defenses.shares import KEY_BYTES, Seed, Share, opened, split, square_pair, uniform
 
 RING = st.integers(-(2**63), 2**63 - 1)
 
@@ -20,7 +21,7 @@ RING = st.integers(-(2**63), 2**63 - 1)
 @given(st.lists(RING, max_size=9), st.integers(2, 5))
 def test_shares_sum_to_the_row(values: list[int], parties: int) -> None:
     row = torch.tensor(values, dtype=torch.int64)
-    found = split(row, parties)
+    found = [opened(share) for share in split(row, parties)]
     assert len(found) == parties
     for j, value in enumerate(values):  # by hand, in whole numbers
         assert (sum(int(share[j]) for share in found) - value) % 2**64 == 0
@@ -31,10 +32,10 @@ def looks_uniform(data: bytes) -> bool:
     return bool(stats.chisquare(byte_counts(data)).pvalue > 1e-6)
 
 
-def coalition_views(split_: Callable[[Tensor, int], list[Tensor]], parties: int) -> list[bytes]:
+def coalition_views(split_: Callable[[Tensor, int], Sequence[Share]], parties: int) -> list[bytes]:
     """For every party that is left out: what all others hold of 200 equal rows, and their sum."""
     row = torch.arange(500) % 7
-    rows = [split_(row, parties) for _ in range(200)]
+    rows = [[opened(share) for share in split_(row, parties)] for _ in range(200)]
     views = []
     for left_out in range(parties):
         others = [torch.stack([s[i] for s in rows]) for i in range(parties) if i != left_out]
@@ -71,7 +72,7 @@ def test_no_seed_decides_the_shares() -> None:
     for _ in range(2):
         torch.manual_seed(7)
         np.random.seed(7)
-        draws.append(split(row, 2)[0])
+        draws.append(opened(split(row, 2)[0]))
     assert not torch.equal(*draws)
 
 
@@ -88,6 +89,27 @@ def test_randomness_is_the_operating_systems(monkeypatch: pytest.MonkeyPatch) ->
     asked = []
     monkeypatch.setattr(shares.os, "urandom", lambda n: asked.append(n) or bytes(n))
     first, last = split(torch.arange(5), 2)
-    assert asked == [40]
-    assert first.tolist() == [0] * 5
-    assert last.tolist() == [0, 1, 2, 3, 4]
+    assert asked == [KEY_BYTES]
+    assert first == Seed(bytes(KEY_BYTES), 5)
+    assert (opened(first) + opened(last)).tolist() == [0, 1, 2, 3, 4]
+    asked.clear()
+    split(torch.arange(5), 4)
+    square_pair(5, [0])
+    assert asked == [KEY_BYTES] * 4, "a key of its own for every share"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 131_071, 131_072, 131_073, 300_000])
+def test_keys_expand_to_the_keystream_of_aes(count: int) -> None:
+    """Against block encryption of a counter: the definition of counter mode (NIST SP 800-38A)."""
+    key = bytes(range(32))
+    found = Seed(key, count).words().numpy().astype("<i8").tobytes()
+    assert len(found) == 8 * count
+    blocks = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    for number in {0, 1, count // 2, 65_535, 65_536, max(0, (8 * count - 1) // 16)}:
+        expected = blocks.update(number.to_bytes(16, "big"))
+        assert expected.startswith(found[16 * number : 16 * number + 16])
+
+
+def test_a_key_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="a key of 31 bytes, not 32"):
+        Seed(bytes(31), 4).words()

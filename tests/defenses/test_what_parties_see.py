@@ -27,7 +27,7 @@ from autoflip_secure.training import choose_trainer
 from defenses import secure_aggregation
 from defenses.crew import Parties
 from defenses.secure_aggregation import Session
-from defenses.shares import split, uniform
+from defenses.shares import opened, split, uniform
 from scenarios.documents import Document
 from scenarios.loading import resolve
 from scenarios.problems import Builder
@@ -245,7 +245,7 @@ def from_48_bits(row: Tensor, parties: int) -> list[Tensor]:
 
 def nearly_uniform(row: Tensor, parties: int) -> list[Tensor]:
     """Every hundredth word keeps the lowest byte of the row."""
-    shares = split(row, parties)
+    shares = [opened(share) for share in split(row, parties)]
     shares[0][::100] = (shares[0][::100] & ~0xFF) | (row[::100] & 0xFF)
     return [*shares[:-1], row - torch.stack(shares[:-1]).sum(0)]
 
