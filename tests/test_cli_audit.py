@@ -204,6 +204,22 @@ def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) ->
     assert 'id="ledger"' not in page
 
 
+def test_report_says_what_privacy_does_to_pruning(swept: tuple[Path, list[RunRecord]]) -> None:
+    """By hand: 100 weights of which 25 live without privacy, 90 and 95 with it."""
+
+    def keeping(record: RunRecord) -> RunRecord:
+        kind = (record.config.get("privacy") or {}).get("kind")
+        live = {"sample_level": 90, "client_level": 95}.get(str(kind), 25)
+        layer = record.layers[0].model_copy(update={"weights": 100, "live_weights": live})
+        return record.model_copy(update={"layers": [layer]})
+
+    page = render([keeping(record) for record in swept[1]], {"name": "kept"}).replace("\xa0", " ")
+    assert "single samples, no attack: 25 % of the weights are alive at the end without privacy, 90 % with it." in page
+    assert "adds noise, no attack: 25 % of the weights are alive at the end without privacy, 95 % with it." in page
+    unpruned = [r.model_copy(update={"layers": []}) for r in swept[1]]
+    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"})
+
+
 def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:
     """Guarantees taken away: no number may stay anywhere."""
     voided = []
