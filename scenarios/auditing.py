@@ -13,11 +13,11 @@ from autoflip_secure.cell import Cell
 from autoflip_secure.federation import run_cells
 from autoflip_secure.recording import versions
 from autoflip_secure.training import Trainer
-from scenarios.audit_clients import client_epsilons
+from scenarios.audit_clients import claims_of, client_epsilons
 from scenarios.audit_labels import label_inference
 from scenarios.audit_membership import against_model, against_update
 from scenarios.audit_samples import sample_epsilons
-from scenarios.audit_view import Effort, Views, in_the_open, victim_of
+from scenarios.audit_view import Effort, Views, each, in_the_open, victim_of
 from scenarios.privacy import ledger
 
 
@@ -52,16 +52,19 @@ def audit(
     if cell.protocol.secret_updates:
         notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
     else:
-        tell(f"membership inference against client {victim}: {effort.shadows} shadow trainings")
+        tell(
+            f"membership inference against client {victim}: {effort.targets} targets, {effort.shadows} shadow trainings"
+        )
         found += against_update(bare, trainer, views, victim, effort)
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
-    found += against_model(bare, trainer, views, effort)
+    found += against_model(bare, trainer, effort)
+    confidence = each((0 if cell.protocol.secret_updates else 2) + len(claims_of(cell)))
     if not cell.protocol.secret_updates:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
-        empirical += sample_epsilons(bare, trainer, views, victim, effort)
+        empirical += sample_epsilons(bare, trainer, views, victim, effort, confidence)
     if cell.protocol.client_level is not None:
         tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries")
-        empirical += client_epsilons(cell, effort)
+        empirical += client_epsilons(cell, effort, confidence)
     tell("label inference from the exploration")
     labels = label_inference(cell, trainer, views)
     if labels and cell.protocol.secure_sum is not None:
