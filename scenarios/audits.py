@@ -80,7 +80,7 @@ def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -164,8 +164,20 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     )
     assert headline([bare]).startswith("Nothing is proven")
     assert "nothing is proven" in sentences([bare])[1]
+    assert "too few samples to attack" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
     assert "(2)" in twice, "settings of one name stay apart"
+
+
+def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
+    """Markup, text that runs from right to left, and 600 characters, wherever a user chooses words."""
+    hostile = "<script>alert(1)</script>\u202eevil\u0000" + "x" * 600
+    record = records[0].model_copy(
+        update={"algorithm": hostile, "protection": {"kind": hostile}, "notes": [hostile], "axes": {hostile: hostile}}
+    )
+    page = render_audit([record, record], {"name": hostile, "question": hostile}, command=hostile)
+    assert "<script>alert" not in page
+    assert "\u202e" not in page.split("<details", 1)[0]
 
 
 @pytest.fixture(scope="module")
