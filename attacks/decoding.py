@@ -43,8 +43,11 @@ def sample_gradients(
     """Gradient of each sample's loss, in evaluation mode: clipped, in units of ``clip``; without one of length 1."""
     net = working_copy(module, x.device).eval().requires_grad_(False)
 
+    buffers = {segment.name for segment in layout if segment.kind == "buffer"}  # running statistics: as they are
+
     def loss(vector: Tensor, one: Tensor, label: Tensor) -> Tensor:
-        scores: Tensor = functional_call(net, layout.tensors(vector), (one[None],))
+        tensors = {n: t.detach() if n in buffers else t for n, t in layout.tensors(vector).items()}
+        scores: Tensor = functional_call(net, tensors, (one[None],))
         return nn.functional.cross_entropy(scores, label[None])
 
     single: Gradient = torch.func.grad(loss)

@@ -15,7 +15,8 @@ from reports.labels import attack_label, is_clean, passage, pretty, shorten
 from reports.privacy_words import epsilon_text, protection
 from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
 
-_WIDE = 46  # characters of a setting's name beside an axis
+_LONGEST = 160  # characters of a setting's name anywhere
+_WIDE = 56  # characters of a setting's name beside an axis
 _SHOWN = 10  # settings in one figure; more are in its table
 _PREFERRED = ("LiRA on gradients", "LiRA", "loss threshold")  # by how much they use; never by what they found
 _RED = "#c1272d"
@@ -34,7 +35,7 @@ def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:
     """(name, record), with a number where names repeat."""
     found: list[tuple[str, AuditRecord]] = []
     for record in records:
-        name = setting(record)
+        name = shorten(setting(record), _LONGEST)
         same = sum(other == name or other.startswith(f"{name} (") for other, _ in found)
         found.append((f"{name} ({same + 1})" if same else name, record))
     return found

@@ -87,6 +87,8 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
         assert not record.violated
     assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
     assert "1/2 autoflip" in done.stderr, "progress"
+    assert done.stderr.startswith("2 settings, 2 to attack")
+    assert re.search(r"1/2 .*: finished; about \d+ s left", done.stderr)
     page = (folder / "runs/tiny/audit.html").read_text()
     assert "No attacker showed more than is proven" in page
     assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
@@ -97,6 +99,7 @@ def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folde
     again = command("audit", "short.yaml", "--json", folder=folder)
     assert again.returncode == 0
     assert again.stderr.count("from before") == 2
+    assert "0 to attack" in again.stderr
     assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
 
 

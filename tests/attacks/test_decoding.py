@@ -62,6 +62,17 @@ def test_a_model_that_cannot_be_stacked_is_decoded_one_by_one() -> None:
     assert torch.allclose(rows.norm(dim=1), torch.ones(9), atol=1e-5)
 
 
+def test_running_statistics_are_as_they_are() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    layout = Layout.of(net)
+    weights = torch.cat([net.state_dict()[segment.name].float().flatten() for segment in layout])
+    rows = sample_gradients(
+        net, layout, weights, torch.ones(layout.size, dtype=torch.bool), torch.randn(5, 4), torch.arange(5) % 3
+    )
+    assert torch.allclose(rows.norm(dim=1), torch.ones(5), atol=1e-5)
+    assert not rows[:, ~layout.trainable].any()
+
+
 def test_one_step_is_taken_apart_exactly_and_noise_hides_it() -> None:
     net, layout, weights, x, y = small()
     gradients = sample_gradients(net, layout, weights, torch.ones(layout.size, dtype=torch.bool), x, y)

@@ -1,8 +1,10 @@
 """Audits on real runs: the check holds for what is built, and fails loudly when a known bug is planted."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from scenarios import audit_clients
 from scenarios.audit_clients import _Canaries, _Rerun, _runs, claims_of, client_epsilons
 from scenarios.audit_samples import sample_epsilons
 from scenarios.audit_view import Effort, Views, proven_epsilon, victim_of
-from scenarios.auditing import audit
+from scenarios.auditing import audit, span
 from scenarios.judging import auc_with_interval, mean_with_interval, membership, rate_at
 from scenarios.loading import load
 from scenarios.problems import Builder
@@ -239,6 +241,31 @@ def test_noise_protects_labels_at_client_level(tmp_path: Path) -> None:
     looks = {look.view: look for look in audit(cell, trainer, "audited", SMALL).labels}
     assert looks["plain"].accuracy.value > 0.9
     assert looks["as sent"].accuracy.value < 0.6
+
+
+def with_batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+def test_attacks_that_the_model_refuses_are_left_out_and_named(tmp_path: Path) -> None:
+    """BatchNorm takes no batch of one sample, which the coins of some attacks leave."""
+    base = BASE.replace("model: {kind: mlp, hidden: [16]}", f"model: {{kind: custom, factory: '{__name__}:bn'}}")
+    base = base.replace("partition: {kind: pathological, classes_per_client: 2}", "partition: iid")
+    module = ModuleType("audited_models")
+    module.bn = with_batch_norm  # type: ignore[attr-defined]
+    sys.modules["audited_models"] = module
+    cell, trainer = built(tmp_path, "algorithm: fedavg\n", base.replace(__name__, "audited_models"))
+    found = audit(cell, trainer, "audited", SMALL)
+    notes = [note for note in found.notes if "was not run: BatchNorm" in note]
+    assert notes
+    assert [look.attack for look in found.membership][:3] == ["loss threshold", "LiRA", "LiRA on gradients"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def test_no_honest_client_is_a_clear_error(tmp_path: Path) -> None:
