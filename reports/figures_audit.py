@@ -41,6 +41,12 @@ def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:
     return found
 
 
+def _fitted(name: str) -> str:
+    """A name beside an axis: cut in the middle, as both ends tell settings apart."""
+    half = _WIDE // 2
+    return name if len(name) <= _WIDE else f"{name[: half - 1]}…{name[-half:]}"
+
+
 def _left_out(count: int) -> list[str]:
     return [f"{count - _SHOWN} settings more are in the table."] if count > _SHOWN else []
 
@@ -68,7 +74,7 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
-    ticks_of = [f"{shorten(name, _WIDE)}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
+    ticks_of = [f"{_fitted(name)}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
     ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, top)
@@ -141,7 +147,7 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
         ax.set_title(view)
         ax.set_xlabel("others taken for members")
     axes[0, 0].set_ylabel("members found")
-    handles = [Line2D([], [], color=colours[name], lw=2, label=shorten(name, 60)) for name in names]
+    handles = [Line2D([], [], color=colours[name], lw=2, label=_fitted(name)) for name in names]
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(names) > 1 else 1, columnspacing=1.6)
     columns = ["setting", "view", "attack", "members", "others", "AUC", "AUC low", "AUC high"]
     columns += ["TPR at 1 % FPR", "low", "high", "TPR at 0.1 % FPR", "low ", "high "]
@@ -179,7 +185,7 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
             ax.plot([look.accuracy.low, look.accuracy.high], [place, place], color=INK, lw=1)
             ax.plot([look.chance] * 2, [place - 0.45, place + 0.45], color=_RED, lw=1.6)
             place += 1
-        ticks.append(((start + place - 1) / 2, shorten(name, _WIDE)))
+        ticks.append(((start + place - 1) / 2, _fitted(name)))
         place += 0.6
     ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks])
     ax.set_ylim(place - 0.9, -0.7)

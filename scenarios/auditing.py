@@ -52,7 +52,7 @@ def audit(
     (record,) = run_cells([bare], trainer, watch=views)
     expected = (monotonic() - begun) * _times_as_long(cell, effort)
     if expected > _LONG:
-        tell(f"attacks on it: about {span(expected)}")
+        tell(f"attacks on it: at most about {span(expected)}")
     victim = victim_of(cell, views)
     notes = [
         f"attacked: client {victim}, honest, with {len(cell.problem.clients[victim])} samples",
@@ -120,7 +120,7 @@ def span(seconds: float) -> str:
 
 
 def _times_as_long(cell: Cell, effort: Effort) -> float:
-    """How much longer than the attacked run its attacks train: federations as it, and local trainings of one client."""
+    """How much longer than the attacked run its attacks train, without what training many at once saves."""
     protocol = cell.protocol
     own = float(protocol.rounds * protocol.cohort)  # local trainings
     if protocol.explores:

@@ -16,6 +16,7 @@ from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports.audit_page import render_audit
 from reports.audit_words import headline, sentences
+from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
@@ -170,6 +171,10 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     assert "too few samples to attack" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
     assert "(2)" in twice, "settings of one name stay apart"
+    long = [r.model_copy(update={"algorithm": "a" * 300}) for r in (bare, bare, bare)]
+    cut = [_fitted(name) for name, _ in named(long)]
+    assert len(set(cut)) == 3
+    assert max(map(len, cut)) <= 56
 
 
 def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
