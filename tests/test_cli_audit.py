@@ -16,6 +16,7 @@ from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports.audit_page import render_audit
 from reports.audit_words import headline, sentences
+from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
@@ -87,6 +88,8 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
         assert not record.violated
     assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
     assert "1/2 autoflip" in done.stderr, "progress"
+    assert done.stderr.startswith("2 settings, 2 to attack")
+    assert re.search(r"1/2 .*: finished; about \d+ s left", done.stderr)
     page = (folder / "runs/tiny/audit.html").read_text()
     assert "No attacker showed more than is proven" in page
     assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
@@ -97,6 +100,7 @@ def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folde
     again = command("audit", "short.yaml", "--json", folder=folder)
     assert again.returncode == 0
     assert again.stderr.count("from before") == 2
+    assert "0 to attack" in again.stderr
     assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
 
 
@@ -164,8 +168,24 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     )
     assert headline([bare]).startswith("Nothing is proven")
     assert "nothing is proven" in sentences([bare])[1]
+    assert "too few samples to attack" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
     assert "(2)" in twice, "settings of one name stay apart"
+    long = [r.model_copy(update={"algorithm": "a" * 300}) for r in (bare, bare, bare)]
+    cut = [_fitted(name) for name, _ in named(long)]
+    assert len(set(cut)) == 3
+    assert max(map(len, cut)) <= 56
+
+
+def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
+    """Markup, text that runs from right to left, and 600 characters, wherever a user chooses words."""
+    hostile = "<script>alert(1)</script>\u202eevil\u0000" + "x" * 600
+    record = records[0].model_copy(
+        update={"algorithm": hostile, "protection": {"kind": hostile}, "notes": [hostile], "axes": {hostile: hostile}}
+    )
+    page = render_audit([record, record], {"name": hostile, "question": hostile}, command=hostile)
+    assert "<script>alert" not in page
+    assert "\u202e" not in page.split("<details", 1)[0]
 
 
 @pytest.fixture(scope="module")
