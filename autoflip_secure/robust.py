@@ -10,7 +10,7 @@ from torch import Tensor
 TINY = 1e-12
 
 
-def ascending(x: Float[Tensor, "rows *params"]) -> Float[Tensor, "rows *params"]:
+def ascending(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """``x`` sorted along its first dimension, NaN last. On the CPU by numpy, whose sort is several times as fast."""
     if x.device.type != "cpu":
         return x.sort(dim=0).values
