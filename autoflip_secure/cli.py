@@ -239,9 +239,9 @@ def party(
 
         try:
             serve_party(host, port, lambda text: print(text, flush=True))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             print("\nparty: stopped", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + error.number if isinstance(error, Interrupted) else 130) from None
 
 
 @app.command()

@@ -145,10 +145,12 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
         return replace(landscape, rejected=tuple(left_out)), events, None
     draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
     with timed(sums) as through:
-        landscape, revealed, more = secret_landscape(owners, sent[usable], samples, losses, config.reveal, draws, sums)
+        landscape, revealed, more, watched = secret_landscape(
+            owners, sent[usable], samples, losses, config.reveal, draws, sums
+        )
     dropped = [k for k in owners if k not in landscape.clients.tolist()]
     landscape = replace(landscape, rejected=tuple(sorted([*left_out, *dropped])))
-    return landscape, events + more, through(len(landscape.clients), revealed)
+    return landscape, events + more, through(len(landscape.clients), revealed, watched)
 
 
 def _train(

@@ -21,7 +21,7 @@ from autoflip_secure.errors import InputError
 
 RING_BITS = 64
 LEAST_BITS = 20  # resolution 1e-6, of 1 in sums, of the largest norm in squares; deviations are that small
-MOST_BITS = 52  # of a double
+MOST_BITS = 52  # of a double; as many below the bound where that is less than 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class FixedPoint:
 
     @classmethod
     def _fit(cls, bound: float, most: float, least: float, what: str) -> FixedPoint:
-        bits = math.ceil(min(most, MOST_BITS + 1)) - 1  # strictly inside the ring
+        finest = MOST_BITS + max(0, math.floor(-math.log2(bound)))
+        bits = math.ceil(min(most, finest + 1)) - 1  # strictly inside the ring
         if bits < least:
             raise InputError(
                 f"fixed point: {what} leave {bits} fractional bits in a ring of {RING_BITS}, but at least "

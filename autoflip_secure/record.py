@@ -177,6 +177,7 @@ class SecretPhase(_Record):
     server_bytes: int  # requests and public vectors, from the server to the parties
     revealed_bytes: int  # from the parties to the server
     party_bytes: int  # among the parties
+    largest_error: float | None = None  # of a sum against the same in double, per its largest entry; None: not known
 
 
 class SecureSumRecord(_Record):

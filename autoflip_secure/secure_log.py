@@ -64,4 +64,5 @@ def _phase(phase: Phase, passed: list[Passage]) -> SecretPhase:
         server_bytes=sum(p.traffic.from_server for p in passed),
         revealed_bytes=sum(p.traffic.to_server for p in passed),
         party_bytes=sum(p.traffic.between_parties for p in passed),
+        largest_error=max((p.error for p in passed if p.error is not None), default=None),
     )

@@ -21,6 +21,7 @@ from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.secure_sum import Passage, Revealed, SecureSum, SharedBatch
+from autoflip_secure.sum_error import WatchedRows
 
 LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
@@ -36,13 +37,19 @@ class SecretMean:
     taken: Bool[Tensor, " clients"]  # whose rows are in it; nobody's: no step
     revealed: Revealed
     events: tuple[str, ...]
+    watched: WatchedRows | None = None  # how exact the sum is
 
 
 @contextlib.contextmanager
-def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed], Passage]]:
-    """What passes within becomes a :class:`Passage`, given the number of rows and what was revealed."""
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], Passage]]:
+    """What passes within becomes a :class:`Passage`, given the number of rows, what was revealed, and how exact."""
     began, before = time.perf_counter(), sums.traffic
-    yield lambda clients, revealed: Passage(clients, revealed, sums.traffic - before, time.perf_counter() - began)
+
+    def passage(clients: int, revealed: Revealed, watched: WatchedRows | None) -> Passage:
+        seconds = time.perf_counter() - began
+        return Passage(clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error())
+
+    yield passage
 
 
 def encoded(
@@ -62,7 +69,7 @@ def encoded(
 def secret_landscape(
     clients: tuple[int, ...], deviations: Float[Tensor, "explorers params"], samples: Float[Tensor, " explorers"],
     losses: list[list[float]], reveal: str, draws: torch.Generator, sums: SecureSum,
-) -> tuple[Exploration, Revealed, list[str]]:  # fmt: skip
+) -> tuple[Exploration, Revealed, list[str], WatchedRows | None]:  # fmt: skip
     """The landscape of explorers whose deviations nobody sees; the same, to the bit, as ``method: linear`` in the open.
 
     Args:
@@ -77,9 +84,10 @@ def secret_landscape(
     points = energy_points(max(1, len(clients)))
     shared: SharedBatch | None = None
     kept = clients
+    energies = list(energy_rows(deviations))
     if len(clients) >= FEWEST_CLIENTS:
         everywhere = torch.ones(deviations.shape[1], dtype=torch.bool, device=deviations.device)
-        shared = sums.share(encoded(points, list(energy_rows(deviations)), clients, everywhere), clients)
+        shared = sums.share(encoded(points, energies, clients, everywhere), clients)
         kept = shared.clients
     events = [f"exploration: {event}" for event in shared.events] if shared is not None else []
     rows = [clients.index(client) for client in kept]
@@ -92,14 +100,15 @@ def secret_landscape(
         )
         flat = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1])
         nobody = samples[rows]
-        return Exploration(ids, nobody, nothing, flat, nobody, nobody.bool(), history), Revealed(), events
-    seen = linear_landscape(shared, points, reveal, draws)
+        return Exploration(ids, nobody, nothing, flat, nobody, nobody.bool(), history), Revealed(), events, None
+    watched = WatchedRows(shared, points, [energies[row] for row in rows])
+    seen = linear_landscape(watched, points, reveal, draws)
     revealed = shared.revealed
     shared.forget()
     events += [f"exploration: client {k} sent shares of what is no energy: left out" for k in seen.invalid]
     energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
     explored = Exploration(ids, samples[rows], nothing, energy, agreement, seen.kept.to(ids.device), history)
-    return explored, revealed, events
+    return explored, revealed, events, watched
 
 
 def secret_mean(
@@ -134,11 +143,12 @@ def secret_mean(
         shared.forget()
         return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
     weights = samples[taken].cpu()
-    total = points.decode(shared.total(weights)) / int(weights.sum())
+    watched = WatchedRows(shared, points, [row for row, ok in zip(updates, taken, strict=True) if ok], live)
+    total = points.decode(watched.total(weights)) / int(weights.sum())
     revealed = shared.revealed
     shared.forget()
     delta[live] = total.to(delta)
-    return SecretMean(delta, taken, revealed, tuple(events))
+    return SecretMean(delta, taken, revealed, tuple(events), watched)
 
 
 _TOO_FEW = "no step: {} clients reached the parties, and their sum would hide nothing"

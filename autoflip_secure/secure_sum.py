@@ -17,6 +17,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
 from autoflip_secure.secret_rows import SecretRows
+from autoflip_secure.sum_error import WatchedRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
 
@@ -120,6 +121,7 @@ class Passage:
     revealed: Revealed
     traffic: Traffic
     seconds: float
+    error: float | None = None  # of its sums, as a share of their largest entry; None: not known
 
 
 class SharedBatch(SecretRows, ABC):
@@ -141,6 +143,7 @@ class Scored:
     taken: Bool[Tensor, " clients"]
     revealed: Revealed
     events: tuple[str, ...]
+    watched: WatchedRows | None = None  # for the record: how exact the sum is
 
 
 class SecureSum(ABC):

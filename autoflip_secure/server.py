@@ -186,7 +186,7 @@ def _decide_secretly(
         found = secret_mean(here, sent[usable], samples, state.mask, sums)
     taken = usable.clone()
     taken[usable] = found.taken
-    passage = through(int(taken.sum()), found.revealed)
+    passage = through(int(taken.sum()), found.revealed, found.watched)
     if not bool(taken.any()):
         return None, taken, list(found.events), passage
     weights = samples[found.taken].to(sent.dtype)
@@ -208,7 +208,7 @@ def _score_secretly(
         found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch, hidden)
     taken = usable.clone()
     taken[usable] = found.taken
-    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed)
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.watched)
 
 
 def _evolve(

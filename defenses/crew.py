@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from defenses.party import Party
 
 START_SECONDS: Final = 120.0  # importing torch and CrypTen takes seconds, on a busy machine many
-_LINGER: Final = 5.0
 TOKEN_VARIABLE: Final = "AUTOFLIP_PARTY_TOKEN"
 _SHORTEST_TOKEN: Final = 16
 
@@ -79,12 +78,9 @@ def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterat
         yield Parties(tuple((host, port) for port in ports), token, timeout, ours=True)
     finally:
         for process, _ in crew:
-            process.terminate()
+            process.kill()  # nothing of theirs is worth saving, and one that hangs hears nothing else
         for process, pipe in crew:
-            process.join(_LINGER)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.join()
             pipe.close()
             process.close()
 
@@ -99,8 +95,15 @@ def _port(rank: int, process: SpawnProcess, pipe: Connection, end: float) -> int
                 return int(said)
             raise SecureSumError(f"party {rank} did not start: {said}")
     process.join(0.5)
-    how = "it did not say why" if process.exitcode is None else f"exit code {process.exitcode}"
-    raise SecureSumError(f"party {rank} did not start within {START_SECONDS:g} s ({how})")
+    if process.exitcode is not None:
+        raise SecureSumError(
+            f"party {rank} ended while it started (exit code {process.exitcode}; -9: killed, or out of memory); run "
+            "the same command again, with fewer workers or parties where memory is short"
+        )
+    raise SecureSumError(
+        f"party {rank} did not start within {START_SECONDS:g} s; the machine is too busy, run the same command again "
+        "later"
+    )
 
 
 def _main(pipe: Connection, host: str) -> None:

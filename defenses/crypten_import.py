@@ -16,7 +16,7 @@ from typing import Any
 from autoflip_secure.errors import InputError
 
 _CONVERTER = "crypten.nn.onnx_converter"
-INSTALL = "SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True pip install 'autoflip-secure[secure]'"
+INSTALL = "SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True pip install 'crypten>=0.4.1'"
 """CrypTen asks for the retired name of scikit-learn, whose installer refuses without that variable."""
 
 

@@ -15,6 +15,7 @@ from autoflip_secure.radial import RadialAgreement
 from autoflip_secure.secret_rows import LiveRows
 from autoflip_secure.secure_rounds import encoded
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch
+from autoflip_secure.sum_error import WatchedRows
 from defenses.secure_scores import (
     LEAST_CROWD,
     SecretUpdates,
@@ -53,9 +54,10 @@ def score_secretly(
     taken = torch.tensor([k in here for k in ids], dtype=torch.bool, device=fits.device)
     if len(here) < LEAST_CROWD:
         events.append(f"no step: {len(here)} clients reached the parties, and their sum would hide nothing")
-        found = None
+        found, watched = None, None
     else:
-        through = [LiveRows(batch, view.mask) for batch in batches]
+        watched = WatchedRows(batches[0], points, [rows[ids.index(k)] for k in here], view.mask)
+        through = [LiveRows(batch, view.mask) for batch in (watched, *batches[1:])]
         secret = SecretUpdates(through[0], points, bound, through[1] if len(through) > 1 else None)
         seen = SecureView(
             clients=view.clients[taken],
@@ -75,7 +77,7 @@ def score_secretly(
     )
     for batch in batches:
         batch.forget()
-    return Scored(found, taken if found is not None else torch.zeros_like(taken), revealed, tuple(events))
+    return Scored(found, taken if found is not None else torch.zeros_like(taken), revealed, tuple(events), watched)
 
 
 def _shared(

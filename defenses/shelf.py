@@ -1,10 +1,16 @@
 """What one party holds for one session: shares of rows, by batch, and the rules of what it helps to reveal of them.
 
-The rules bind the server, not the clients: linear combinations of a batch are fewer than its clients and each is of at
-least two of them, and products and norms are few, so that no number of well-formed requests gives a row away exactly.
+The rules bind the server, not the clients. Of a batch there are at most two sums, with weights in [0, 2^32], and no
+combination of the two is a multiple of one row; products and norms are few, fewer than a row has entries.
+
+They do not bind everything: where weights are very uneven, the digits of one row stand below those of another. A server
+that chooses such weights breaks the protocol, and every party sees them.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from math import gcd
 
 import torch
 from jaxtyping import Int
@@ -15,6 +21,8 @@ from defenses.reveal import Pair
 from defenses.wire import raw
 
 DTYPE = "<i8"
+MOST_SUMS = 2
+LARGEST_WEIGHT = 2**32
 MOST_PRODUCTS = 1024
 MOST_NORMS = 1024
 
@@ -30,7 +38,8 @@ class Batch:
         self.held: set[int] = set()
         self.pairs: dict[int, tuple[Pair, Pair]] = {}
         self.complaints: list[str] = []
-        self._totals = self._products = self._norms = 0
+        self._products = self._norms = 0
+        self._sums: list[list[int]] = []  # weights of those that were asked for
 
     def space(self, client: int, dtype: str, size: int) -> memoryview | None:
         """Where the share of ``client`` goes; None, and a complaint, when it is not to be taken."""
@@ -58,13 +67,17 @@ class Batch:
 
     def total(self, weights: Int[Tensor, " clients"]) -> Int[Tensor, " params"]:
         """Share of a weighted sum."""
-        self._totals += 1
-        counted = int((weights != 0).sum())
-        if counted < 2 or self._totals >= max(2, len(self.clients)):
+        asked = weights.tolist()
+        self._sums.append(asked)
+        if not all(0 <= weight <= LARGEST_WEIGHT for weight in asked):
+            raise SecureSumError(f"refuses a sum with weights outside [0, {LARGEST_WEIGHT}], of which digits tell rows")
+        if tells_one(self._sums) or len(self._sums) >= max(2, len(self.clients)):
             raise SecureSumError(
-                f"refuses sum {self._totals} of {len(self.clients)} clients, {counted} of them with a weight: it would "
-                "tell a single client's row; take at least two clients, and three for two sums"
+                f"refuses sum {len(self._sums)} of {len(self.clients)} clients, {sum(w != 0 for w in asked)} of them "
+                "with a weight: it would tell a single client's row; take at least two clients, and three for two sums"
             )
+        if len(self._sums) > MOST_SUMS:
+            raise SecureSumError(f"refuses sum {len(self._sums)}; at most {MOST_SUMS} may be revealed of a batch")
         result = torch.zeros(self.params, dtype=torch.int64)
         for row, weight in zip(self.rows, weights.tolist(), strict=True):
             result.add_(row, alpha=weight)
@@ -90,3 +103,17 @@ class Batch:
                 f"refuses {self._norms} squared norms of parts of rows of {self.params} values; at most {MOST_NORMS}, "
                 "and fewer than there are values, may be revealed of a batch"
             )
+
+
+def tells_one(sums: list[list[int]]) -> bool:
+    """Whether the last sum alone, or a combination of it with the one before, is a multiple of a single row.
+
+    A combination with coefficients a, b weighs client k with a w_k + b v_k. It leaves out a client for each direction
+    (w_k : v_k) it is orthogonal to, so it is of one row alone where there are two directions and one has one client.
+
+    >>> tells_one([[1, 1, 1, 0], [0, 1, 1, 0]]), tells_one([[1, 1, 1, 1], [0, 0, 1, 1]])
+    (True, False)
+    """
+    pairs = [column for column in zip(*sums[-2:], strict=True) if any(column)]
+    directions = Counter(tuple(weight // gcd(*column) for weight in column) for column in pairs)
+    return len(directions) < 3 and min(directions.values(), default=0) < 2

@@ -41,12 +41,12 @@ def costs(study: Study) -> Picture | None:
         line.append(max(p.numbers_per_client for r in secure if r.secure_sum for p in r.secure_sum.phases))
         table.append(line)
     shown = rows[:_SHOWN]
-    figure, axes = panels(1, 2, height=0.5 * len(shown) + 0.9, share_x=False, share_y=True)
+    figure, axes = panels(1, 2, height=0.56 * len(shown) + 0.9, share_x=False, share_y=True)
     for ax, part, label in zip(
         axes.flat, (1, 2), ("MiB from clients, whole run", "seconds spent at the parties, whole run"), strict=True
     ):
         _bars(ax, [row[part] for row in shown], label)  # type: ignore[misc]
-    axes[0, 0].set_yticks(range(len(shown)), [shorten(row[0], 54) for row in shown])
+    axes[0, 0].set_yticks(range(len(shown)), [_in_lines(row[0]) for row in shown])
     axes[0, 0].set_ylim(len(shown) - 0.45, -0.55)
     handles = [Line2D([], [], color=c, lw=6, label=name, solid_capstyle="butt") for name, c in _COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
@@ -62,6 +62,12 @@ def costs(study: Study) -> Picture | None:
     alt = f"Bars for {len(shown)} settings: bytes from clients and seconds, in the open and through parties."
     notes = [f"{len(rows) - _SHOWN} settings more are in the table."] if len(rows) > _SHOWN else []
     return finish(figure, "secure-costs", "Cost of secure sums", caption, alt, Table(columns, table), notes)
+
+
+def _in_lines(name: str) -> str:
+    """A setting in two lines, the last part, which tells settings apart, in its own."""
+    first, _, last = name.rpartition(" · ")
+    return f"{shorten(first, 40)}\n{shorten(last, 40)}"
 
 
 def _bars(ax: Axes, values: list[tuple[float | None, float | None]], label: str) -> None:

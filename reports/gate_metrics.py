@@ -27,12 +27,22 @@ class Metric:
     computed: bool = False  # proven from the settings: compared seed by seed without a test, and None is a loss
 
 
+EXACT = 1e-9
+"""Of the largest entry: what a secure sum may be off by; smaller errors are all alike."""
+
+
 def _clean(record: RunRecord) -> bool:
     return is_clean(record.config.get("attack"))
 
 
 def _epsilon(record: RunRecord, observer: Observer) -> float | None:
     return record.privacy.epsilon(observer) if record.privacy is not None else None
+
+
+def _secure_sum_error(record: RunRecord) -> float | None:
+    phases = record.secure_sum.phases if record.secure_sum is not None else []
+    errors = [phase.largest_error for phase in phases if phase.largest_error is not None]
+    return max(*errors, EXACT) if errors else None
 
 
 METRICS: dict[str, Metric] = {
@@ -50,6 +60,7 @@ METRICS: dict[str, Metric] = {
         Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r: r.costs.flops.compacted),
         Metric("epsilon", "epsilon, models seen by all", 0.0, False, False, lambda r: _epsilon(r, "public"), True),
         Metric("epsilon_server", "epsilon, the server", 0.0, False, False, lambda r: _epsilon(r, "server"), True),
+        Metric("secure_sum_error", "error of secure sums", 0.5, False, True, _secure_sum_error),
     )
 }  # fmt: skip
 

@@ -89,7 +89,9 @@ def value_text(metric: Metric, value: float | None) -> str:
     """A value as a reader writes it."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if metric.relative else f"{value:.4f}"
+    if metric.relative:
+        return f"{value:,.0f}" if value >= 1 else f"{value:.1e}"
+    return f"{value:.4f}"
 
 
 def margin_text(metric: Metric, margin: float) -> str:

@@ -120,7 +120,7 @@ def render(
         sections=sections(found, rows, audits),
         audit_headline=headline(audits) if audits else "",
         evidence=EVIDENCE,
-        secure_sentences=secure_words.sentences(secure_words.twins(found)),
+        secure_lines=secure_words.lines(secure_words.twins(found), audits),
         missing=name_missing(missing),
         missing_cells=len(missing),
         folder_notes=[labels.clean_text(note) for note in notes],

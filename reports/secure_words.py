@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports.labels import canonical, clean_text
 from reports.study import Study
+
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,71 @@ def _without(record: RunRecord) -> str:
     return canonical({k: v for k, v in record.config.items() if k not in ("secure_sum", "name")})
 
 
-def sentences(found: list[Twins]) -> list[str]:
-    """What the server saw of each setting, and whether the numbers are those of the run in the open."""
+@dataclass(frozen=True)
+class Line:
+    """One setting for the reader: what was hidden, what stayed the same, what it cost, what an attacker made of it."""
+
+    algorithm: str
+    facet: str
+    sees: list[str]  # what the server saw, one sentence for each thing that clients send
+    accuracy: str
+    equal: list[str]  # what is the same bit for bit, in how many pairs
+    bytes: str
+    seconds: str
+    guessed: list[str]  # what label inference made of each view; empty: nobody tried
+
+
+def lines(found: list[Twins], audits: Sequence[AuditRecord]) -> list[Line]:
+    """Every secure setting beside its twin in the open.
+
+    Args:
+        found: from :func:`twins`.
+        audits: of the cells, as far as there are any.
+    """
+    return [_line(entry, audits) for entry in found]
+
+
+def _line(entry: Twins, audits: Sequence[AuditRecord]) -> Line:
+    secure, plain = [record for _, record in entry.pairs], [record for record, _ in entry.both]
+    seen = secure[0].secure_sum
+    assert seen is not None
+    equal = [
+        f"{words} equal: {same} of {of}"
+        for digest, words in (("guidance", "guidance"), ("mask", "masks"))
+        for same, of in [entry.equal(digest)]
+        if of
+    ]
+    return Line(
+        algorithm=entry.algorithm,
+        facet=entry.facet,
+        sees=[clean_text(line) for line in seen.server_sees],
+        accuracy=_beside(plain, secure, lambda r: 100 * r.final_accuracy, ".1f", " %"),
+        equal=equal if plain else ["no twin in the open"],
+        bytes=_beside(plain, secure, lambda r: r.costs.bytes.uplink_values / _MIB, ".3g", " MiB"),
+        seconds=f"{fmean(r.timing.get('secure_seconds', 0.0) for r in secure):.2g} s",
+        guessed=(
+            _guessed([a for a in audits if a.labels and a.cell in {r.cell for r in secure}])
+            if secure[0].exploration is not None
+            else ["does not explore"]
+        ),
+    )
+
+
+def _beside(
+    plain: list[RunRecord], secure: list[RunRecord], value: Callable[[RunRecord], float], form: str, unit: str
+) -> str:
+    """The mean in the open, an arrow, and the mean through the parties."""
+    after = f"{format(fmean(map(value, secure)), form)}{unit}"
+    return f"{format(fmean(map(value, plain)), form)} → {after}" if plain else after
+
+
+def _guessed(audits: list[AuditRecord]) -> list[str]:
+    """Which share of a client's classes label inference guessed, for each view that was attacked."""
+    views = {"plain": "single deviations", "as sent": "as sent", "securely summed": "their sum"}
     told = []
-    for entry in found:
-        secure = entry.pairs[0][1].secure_sum
-        assert secure is not None
-        saw = "; ".join(clean_text(line) for line in secure.server_sees)
-        same = []
-        for digest, words in (("guidance", "guidance matrices"), ("mask", "final masks")):
-            equal, of = entry.equal(digest)
-            if of:
-                same.append(f"{words} equal bit for bit in {equal} of {of} pairs")
-        apart = max((abs(a.final_accuracy - b.final_accuracy) for a, b in entry.both), default=None)
-        if apart is not None:
-            same.append(f"accuracies at most {100 * apart:.2f} points apart")
-        against = f" Against its twin in the open: {', '.join(same)}." if same else " It has no twin in the open here."
-        told.append(f"{entry.algorithm}, {entry.facet}: the server saw, of {saw}.{against}")
-    return told
+    for view, words in views.items():
+        right = [look.accuracy.value for audit in audits for look in audit.labels if look.view == view]
+        if right:
+            told.append(f"{words}: {100 * fmean(right):.0f} %")
+    chance = [look.chance for audit in audits for look in audit.labels]
+    return [*told, f"chance: {100 * fmean(chance):.0f} %"] if told else []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,38 @@ def test_no_other_module_imports_crypten() -> None:
 
 def test_without_crypten_the_error_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "crypten", None)
-    with pytest.raises(InputError, match=r"SKLEARN_ALLOW\S+=True pip install 'autoflip-secure\[secure\]'"):
+    with pytest.raises(InputError, match=r"SKLEARN_ALLOW\S+=True pip install 'crypten>=0\.4\.1'"):
         crypten_import.crypten()
+
+
+def test_the_command_asks_for_what_the_package_asks_for() -> None:
+    (wanted,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["secure"]
+    assert crypten_import.INSTALL.endswith(f"pip install '{wanted}'")
+    assert crypten_import.INSTALL in (ROOT / "docs" / "secure_sums.md").read_text()
+
+
+def test_a_machine_without_crypten_ends_with_the_command_and_starts_nothing(tmp_path: Path) -> None:
+    """A finder that knows no crypten, in a process of its own, as where it was never installed."""
+    code = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'crypten': raise ModuleNotFoundError(name)\n"
+        "import importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, package=None: None if name == 'crypten' else real(name, package)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "from autoflip_secure.__main__ import main\n"
+        "sys.argv = ['autoflip-secure', *sys.argv[1:]]; main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sweep", "secure_exploration", "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert (
+        done.stderr.strip() == f"error: secure_sum: CrypTen is not installed; install it with: {crypten_import.INSTALL}"
+    )
+    assert not list((tmp_path / "out").glob("cells/*"))
 
 
 def test_a_crypten_that_cannot_be_imported_is_not_left_half_there() -> None:

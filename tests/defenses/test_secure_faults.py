@@ -66,6 +66,27 @@ def test_a_killed_party_is_named_and_nothing_is_left() -> None:
     assert {p.pid for p in multiprocessing.active_children()} == before
 
 
+def test_a_party_that_dies_while_it_starts_is_named() -> None:
+    """Somebody kills the second one as soon as it is there."""
+    before = {p.pid for p in multiprocessing.active_children()}
+
+    def kill() -> None:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            for p in multiprocessing.active_children():
+                if p.pid not in before and p.name == "party-1" and p.pid is not None:
+                    os.kill(p.pid, signal.SIGKILL)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(SecureSumError, match=r"party 1 ended while it started \(exit code -9"), local_parties(2, 20):
+        pass
+    killer.join()
+    assert {p.pid for p in multiprocessing.active_children()} == before
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_silent_party_is_named_within_the_timeout(crew: Parties, rank: int) -> None:
     with Session(crew) as session:
@@ -146,7 +167,13 @@ def test_nobody_there_and_no_such_host(crew: Parties) -> None:
 
 
 @pytest.mark.parametrize(
-    "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(5000), b"", bytes([0, 0, 0, 4]) + bytes(12)]
+    "says",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(5000),
+        b"",
+        bytes([0, 0, 0, 4]) + bytes(12),
+        (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6,
+    ],
 )
 def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -163,7 +190,10 @@ def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
 
 
 def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
-    for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000)):
+    deep = (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6
+    proof = b'{"proof": "\xc3\xa9", "challenge": "", "role": "server"}'
+    strange = len(proof).to_bytes(4, "big") + bytes(8) + proof
+    for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000), deep, strange):
         with socket.create_connection(crew.addresses[0]) as stranger:
             stranger.sendall(says)
     with Session(crew) as session:

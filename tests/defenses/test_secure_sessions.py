@@ -47,7 +47,7 @@ def test_everything_revealed_is_what_one_process_computes(
     shared, local = session.share(rows, ids), LocalRows(rows, ids)
     assert shared.events == ()
     assert torch.equal(shared.total(), local.total())
-    weights = torch.tensor(data.draw(st.lists(st.integers(1, 1000), min_size=clients, max_size=clients)))
+    weights = torch.tensor(data.draw(st.lists(st.integers(1, 1000), min_size=clients, max_size=clients, unique=True)))
     assert torch.equal(shared.total(weights), local.total(weights))
     vectors = ring(2, params, seed + 1)
     assert torch.equal(shared.products(vectors), local.products(vectors))
@@ -164,6 +164,17 @@ def test_parties_refuse_what_would_tell_a_row(two_parties: Parties) -> None:
         two_parties, r"refuses sum 3 of 3 clients", rows, lambda s: s.total(), lambda s: s.total(weights),
         lambda s: s.total(weights.flip(0)),
     )  # fmt: skip
+    four, r4 = ring(4, 10, 2), r"refuses sum 2 of 4 clients, 2 of them with a weight: it would tell a single"
+    first, second = torch.tensor([1, 1, 1, 0]), torch.tensor([0, 1, 1, 0])  # their difference is row 0
+    refused(two_parties, r4, four, lambda s: s.total(first), lambda s: s.total(second))
+    refused(two_parties, r"refuses sum 1 of 4", four, lambda s: s.total(torch.zeros(4, dtype=torch.int64)))
+    for digits in ([1, 2**60, 0, 0], [1, -1, 0, 0]):  # a + 2^60 b tells a to 60 digits
+        uneven = torch.tensor(digits)
+        refused(
+            two_parties, r"refuses a sum with weights outside \[0, 4294967296\]", four, lambda s, w=uneven: s.total(w)
+        )
+    steps = [torch.tensor(w) for w in ([1, 1, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])]
+    refused(two_parties, r"refuses sum 3; at most 2", four, *(lambda s, w=w: s.total(w) for w in steps))
     refused(two_parties, r"refuses 10 products", rows, lambda s: s.products(torch.eye(10, dtype=torch.int64)))
     refused(two_parties, r"refuses 10 squared norms", rows, lambda s: s.squared_norms(None, torch.arange(10)))
 

@@ -101,6 +101,8 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
         "deviations of the explorers: sums of them, and a few numbers about each",
         "updates: every one of them",
     ]
+    assert phase.largest_error is not None
+    assert 0 < phase.largest_error < 1e-9
     assert record.timing["secure_seconds"] > 0
     assert "seconds" not in str(record.numbers()["secure_sum"])
 
@@ -129,6 +131,8 @@ def test_updates_in_shares_give_the_same_mean(crews: Crews) -> None:
         updates = secret.secure_sum.phases[-1]
         assert (updates.phase, updates.batches, updates.rows, updates.sums) == ("updates", 3, 9, 3)
         assert (updates.numbers_per_client == 0) == (algorithm == "fedavg")
+        assert updates.largest_error is not None
+        assert updates.largest_error < (1e-9 if algorithm == "fedavg" else 1e-5)  # squares leave 25 bits below the norm
         assert any("secure sum" in step for step in secret.pipeline)
 
 
