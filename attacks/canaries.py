@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log, log1p
+
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -34,13 +36,32 @@ def noise_images(
 
 
 def directions(count: int, params: int, norm: float, generator: torch.Generator) -> Float[Tensor, "count params"]:
-    """Random updates of one length, nearly at right angles to each other (Andrew et al. 2023)."""
+    """Random updates of one length, at right angles; nearly so (Andrew et al. 2023) where they are too many."""
     rows = torch.randn(count, params, generator=generator)
+    if count <= params:
+        rows = torch.linalg.qr(rows.T.double()).Q.T.to(rows.dtype)
     scaled: Tensor = norm * rows / rows.norm(dim=1, keepdim=True)
     return scaled
 
 
-def along(step: Float[Tensor, " params"], canaries: Float[Tensor, "count params"]) -> Float[Tensor, " count"]:
-    """How much of each canary is in the published step."""
-    score: Tensor = canaries @ step
-    return score
+def evidence(
+    seen: Float[Tensor, " canaries"], noise: float, otherwise: float, rate: float = 1.0
+) -> Float[Tensor, " canaries"]:
+    r"""Log-likelihood ratio of a canary being in, from what a noised sum shows of its direction.
+
+    .. math::
+        \log\frac{1 - q + q\, e^{(2x - 1) / 2\sigma^2}}{1 - q + q\, e^{(2ox - o^2) / 2\sigma^2}}
+
+    Args:
+        seen: x, in clip norms: about 1 if in and drawn.
+        noise: sigma, in clip norms.
+        otherwise: o, what x is about when the canary is out: 0 or -1.
+        rate: q, the chance that a client is drawn.
+    """
+    x, scale = seen.double(), 2 * noise**2
+
+    def of(mean: float) -> Tensor:
+        power = (2 * mean * x - mean**2) / scale
+        return power if rate >= 1 else torch.logaddexp(power + log(rate), torch.full_like(x, log1p(-rate)))
+
+    return of(1.0) - of(otherwise)

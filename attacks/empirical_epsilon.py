@@ -16,6 +16,7 @@ and the bound is the largest epsilon that this rejects.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, log
 
 import numpy as np
@@ -29,20 +30,22 @@ def clopper_pearson(
     true_positives: int, positives: int, false_positives: int, negatives: int, delta: float, confidence: float = 0.95
 ) -> float:
     """Lower bound on epsilon (0 if nothing is shown), from runs with (positives) and without the canary."""
-    from scipy.stats import binomtest
-
-    level = confidence  # two bounds, each one-sided at half of 1 - confidence: a two-sided interval at `confidence`
-
-    def bounds(successes: int, trials: int) -> tuple[float, float]:
-        interval = binomtest(successes, trials).proportion_ci(confidence_level=level, method="exact")
-        return float(interval.low), float(interval.high)
-
-    tpr, fpr = bounds(true_positives, positives), bounds(false_positives, negatives)
+    # two bounds, each one-sided at half of 1 - confidence: a two-sided interval at `confidence`
+    tpr = _interval(true_positives, positives, confidence)
+    fpr = _interval(false_positives, negatives, confidence)
     found = 0.0
     for more, less in ((tpr[0], fpr[1]), (1 - fpr[1], 1 - tpr[0])):
         if more > delta and less > 0:
             found = max(found, log((more - delta) / less))
     return found
+
+
+@lru_cache(maxsize=10_000)
+def _interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def one_run_p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:

@@ -24,7 +24,7 @@ def logit_confidence(scores: Float[Tensor, "*models samples classes"], labels: I
     return own - others.logsumexp(-1)
 
 
-def loss_threshold(phi: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+def loss_threshold(phi: Float[Tensor, "*models samples"]) -> Float[Tensor, "*models samples"]:
     """Minus the cross-entropy, which is log sigmoid of phi."""
     return torch.nn.functional.logsigmoid(phi)
 

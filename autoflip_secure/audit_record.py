@@ -26,8 +26,8 @@ class Estimate(_Record):
 class MembershipResult(_Record):
     """One membership attack on one view. Chance: AUC 0.5, true positives = false positives."""
 
-    attack: str  # "loss threshold", "LiRA"
-    view: str  # "final global model", "update of client 3"
+    attack: Literal["loss threshold", "LiRA", "LiRA on gradients"]
+    view: str  # "final global model", "updates of client 3"
     members: int
     others: int
     auc: Estimate
@@ -45,7 +45,7 @@ class EmpiricalEpsilon(_Record):
     what: str  # what was attacked, in words
     trials: int  # canaries, or runs
     delta: float
-    confidence: float
+    confidence: float  # of this bound; all of one record hold together with 95 %
     lower: float
     proven: float | None  # None: nothing is proven
     violated: bool  # lower > proven: the mechanism, the noise or the accounting is wrong

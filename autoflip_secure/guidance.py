@@ -20,7 +20,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Config, Exploration, Guidance
 from autoflip_secure.parameters import Layout
-from autoflip_secure.robust import TINY, quantile
+from autoflip_secure.robust import TINY, ascending, quantile
 
 Normalisation = Literal["sqrt_q99", "minmax", "robust_scaler", "log", "rank", "relative"]
 
@@ -55,7 +55,7 @@ def _log(d: Tensor) -> Tensor:
 
 
 def _rank(d: Tensor) -> Tensor:
-    return torch.searchsorted(d.sort().values, d).to(d.dtype) / max(len(d) - 1, 1)
+    return torch.searchsorted(ascending(d), d).to(d.dtype) / max(len(d) - 1, 1)
 
 
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {

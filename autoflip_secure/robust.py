@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 TINY = 1e-12
+
+
+def ascending(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x`` sorted along its first dimension, NaN last. On the CPU by numpy, whose sort is several times as fast."""
+    if x.device.type != "cpu":
+        return x.sort(dim=0).values
+    return torch.from_numpy(np.sort(x.detach().numpy(), axis=0))
 
 
 def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
@@ -15,7 +23,7 @@ def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
     >>> float(quantile(torch.tensor([0.0, 1.0, float("nan"), 3.0]), 0.5))
     1.0
     """
-    x = x[~x.isnan()].sort().values
+    x = ascending(x[~x.isnan()])
     if len(x) == 0:
         return torch.tensor(torch.nan, device=x.device)
     position = q * (len(x) - 1)
@@ -33,7 +41,7 @@ def median_rows(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " params"]:
     step = max(1, 2**20 // n)
     blocks = []
     for start in range(0, width, step):
-        ordered = rows[:, start : start + step].sort(dim=0).values
+        ordered = ascending(rows[:, start : start + step])
         blocks.append((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
     return torch.cat(blocks)
 

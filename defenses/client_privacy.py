@@ -215,7 +215,9 @@ class ClientLevel(_Mechanism):
     def _follow(self, state: ClipState, updates: Tensor, view: PrivacyView) -> ClipState:
         if not isinstance(self.clip, AdaptiveClip):
             return state
-        short = (updates.norm(dim=1) <= state.clip).float() - 0.5  # centred, so that one client changes it by 1/2
+        norms = updates.norm(dim=1)
+        short = (norms <= state.clip).float() - 0.5  # centred, so that one client changes it by 1/2 …
+        short = torch.where(norms > 0, short, 0.0)  # … and zeros, as those of the ledger's neighbour, are no vote
         noise = float(torch.randn((), generator=view.server, dtype=torch.float64))
         if view.noise_multiplier == 0:
             noise = 0.0

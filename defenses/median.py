@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
-from autoflip_secure.robust import median_rows
+from autoflip_secure.robust import ascending, median_rows
 
 
 class Median(Aggregator):
@@ -31,5 +31,5 @@ class TrimmedMean(Aggregator):
         """One round; at least one value is left in each coordinate."""
         n = len(view.updates)
         cut = min(round(self.bad_share * n), (n - 1) // 2)
-        ordered = view.updates.sort(dim=0).values
+        ordered = ascending(view.updates)
         return Aggregate(ordered[cut : n - cut].mean(0), view.samples.new_full((n,), 1 / n), None, state)

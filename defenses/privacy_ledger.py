@@ -53,6 +53,7 @@ class Schedule:
     exploration_noise_multiplier: float
     linear: bool  # the aggregate is a plain sum of rows
     post_processing: tuple[str, ...]  # what is computed from releases
+    crowd: int  # clients that never act badly: among them a participant hides
     secure_sum: bool = False  # the server sees sums of updates only
     repeats: int = 1  # how often the run may have released something else: attempts under other versions
 
@@ -139,11 +140,8 @@ def _seen(schedule: Schedule, observer: Observer) -> list[Release]:
     sees_rows = schedule.noise == "distributed" and (
         (observer == "server" and not schedule.secure_sum) or not schedule.linear
     )
-    relation: Relation = "zero out one client"
-    doubled = 1.0  # sensitivity / clip norm under the relation
-    if observer == "public" and not sees_rows:
-        relation = "add or remove one client" if schedule.sampling == "poisson" else "replace one client"
-        doubled = 1.0 if schedule.sampling == "poisson" else 2.0
+    hidden = observer == "public" and not sees_rows  # who takes part
+    relation, doubled = _neighbours(schedule) if hidden else ("zero out one client", 1.0)
     common: dict[str, object] = {
         "observer": observer, "mechanism": "gaussian", "relation": relation, "sampling": "none", "rate": 1.0,
         "population": len(schedule.samples), "reason": "", "post_processing": list(schedule.post_processing),
@@ -167,13 +165,42 @@ def _seen(schedule: Schedule, observer: Observer) -> list[Release]:
                 own = {**common, "client": client, "noise_multiplier": noise}
                 found.append(_release("updates", numbers[0], numbers[-1], len(numbers), own))
         return found
-    own = {**common, "client": None, "sampling": schedule.sampling, "rate": schedule.cohort / len(schedule.samples)}
-    groups: dict[float, list[int]] = {}
+    groups: dict[tuple[float, float], list[int]] = {}
     for number in range(1, last + 1):
-        groups.setdefault(_effective(schedule, sigma, number, rows=False) / doubled, []).append(number)
-    for noise, numbers in groups.items():
-        found.append(_release("updates", numbers[0], numbers[-1], len(numbers), {**own, "noise_multiplier": noise}))
+        key = (_effective(schedule, sigma, number, rows=False) / doubled, _rate(schedule, number))
+        groups.setdefault(key, []).append(number)
+    own = {**common, "client": None, "sampling": schedule.sampling}
+    if schedule.noise == "distributed":
+        own["population"] = schedule.crowd
+    for (noise, rate), numbers in groups.items():
+        if rate > 0:  # else nobody who is protected sent anything
+            drawn = {**own, "rate": rate, "noise_multiplier": noise}
+            found.append(_release("updates", numbers[0], numbers[-1], len(numbers), drawn))
     return found
+
+
+def _neighbours(schedule: Schedule) -> tuple[Relation, float]:
+    """Neighbours of who does not know the cohorts, and sensitivity / clip norm under that relation.
+
+    Explorers bring noise of their own, and how strong noise is shows in many dimensions at once: one that is away would
+    be missed. So with explorers a client is not removed but sends zeros, which to a sum that the server noises is the
+    same.
+    """
+    if schedule.sampling == "fixed":
+        return "replace one client", 2.0
+    return ("zero out one client" if schedule.explorers else "add or remove one client"), 1.0
+
+
+def _rate(schedule: Schedule, number: int) -> float:
+    """How likely an honest client is to be in round ``number``, for who does not know the cohort.
+
+    Where participants bring the noise, its strength tells how many honest ones came, and the ledger counts the noise of
+    that many. Given their number they are a sample without replacement of all that obey in this round, who are at least
+    the ``crowd``. The cohort's own rate would be too small for rounds to which many of them came.
+    """
+    if schedule.noise == "central":
+        return schedule.cohort / len(schedule.samples)
+    return min(1.0, schedule.obeying[number - 1] / max(1, schedule.crowd))
 
 
 def _effective(schedule: Schedule, sigma: float, number: int, *, rows: bool) -> float:
@@ -321,5 +348,6 @@ def schedule_of(cell: Cell) -> Schedule:
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
+        crowd=len(problem.clients) - len(ever),
         secure_sum=protocol.secret_updates,
     )

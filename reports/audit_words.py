@@ -45,9 +45,11 @@ def summary(record: AuditRecord) -> str:
         own = [b.lower for b in record.empirical if b.unit == unit]
         if own:
             parts.append(f"shown for {unit}s: ε ≥ {max(own):.2f}")
-    best = max(record.membership, key=lambda m: m.auc.value)
+    best = max(record.membership, key=lambda m: m.auc.value, default=None)
     parts.append(
-        f"best membership AUC {best.auc.value:.2f} [{best.auc.low:.2f}, {best.auc.high:.2f}] "
+        "membership: too few samples to attack"
+        if best is None
+        else f"best membership AUC {best.auc.value:.2f} [{best.auc.low:.2f}, {best.auc.high:.2f}] "
         f"({best.attack}, {best.view})"
     )
     looks = {look.view: look for look in record.labels}

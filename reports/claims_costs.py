@@ -2,7 +2,7 @@ r"""Claims about cost: compute -52 % and communication -65 %, by everything that
 
 .. math:: \text{saving}_s = 1 - \text{cost}_s(\text{AutoFLIP}) / \text{cost}_s(\text{FedAvg})
 
-over a whole run, exploration included, at the same seed; of several partitions the mean per seed.
+over a whole run, exploration included, at the same seed; of several settings the mean per seed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _saving(
         values = {s: sum(savings[f][s] for f in facets) / len(facets) for s in seeds}
         bound = Bound(target - TOLERANCE, target - TOLERANCE, counted=True)
         found = weigh(name, values, bound, len(readings))
-        over = f", mean over {len(facets)} partitions" if len(facets) > 1 else ""
+        over = f", mean over {len(facets)} settings" if len(facets) > 1 else ""
         evidence.append(found.saying(f"{_percent(found.interval.mean)} saved {_bracket(found.interval)}{over}"))
     needs = "" if evidence else _ADD
     if not evidence and own and slug == "compute-compacted":

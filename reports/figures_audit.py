@@ -15,7 +15,10 @@ from reports.labels import attack_label, is_clean, passage, pretty, shorten
 from reports.privacy_words import epsilon_text, protection
 from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
 
+_LONGEST = 160  # characters of a setting's name anywhere
+_WIDE = 56  # characters of a setting's name beside an axis
 _SHOWN = 10  # settings in one figure; more are in its table
+_PREFERRED = ("LiRA on gradients", "LiRA", "loss threshold")  # by how much they use; never by what they found
 _RED = "#c1272d"
 _FEWEST = 1e-3  # false positive rate at the left end of a ROC
 _LOOKS = {"plain": "#7d848d", "as sent": "#0173b2", "securely summed": "#029e73"}
@@ -32,10 +35,16 @@ def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:
     """(name, record), with a number where names repeat."""
     found: list[tuple[str, AuditRecord]] = []
     for record in records:
-        name = setting(record)
+        name = shorten(setting(record), _LONGEST)
         same = sum(other == name or other.startswith(f"{name} (") for other, _ in found)
         found.append((f"{name} ({same + 1})" if same else name, record))
     return found
+
+
+def _fitted(name: str) -> str:
+    """A name beside an axis: cut in the middle, as both ends tell settings apart."""
+    half = _WIDE // 2
+    return name if len(name) <= _WIDE else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _left_out(count: int) -> list[str]:
@@ -50,7 +59,7 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     if not rows:
         return None
     shown = [(name, bound) for name, bound in rows if name in {n for n, _ in named(records)[:_SHOWN]}]
-    figure, axes = panels(1, 1, height=0.34 * len(shown) + 0.9)
+    figure, axes = panels(1, 1, height=0.46 * len(shown) + 0.9)
     ax: Axes = axes[0, 0]
     ax.set_xscale("symlog", linthresh=1.0)
     top = max(2.0, *(b.lower for _, b in shown), *(b.proven or 0.0 for _, b in shown)) * 2.2
@@ -65,9 +74,8 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
-    ax.set_yticks(
-        range(len(shown)), [shorten(f"{name}: one {b.unit}, the {b.observer}, {b.method}", 84) for name, b in shown]
-    )
+    ticks_of = [f"{_fitted(name)}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
+    ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, top)
     ticks = [t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= top]
@@ -95,7 +103,8 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     ]
     caption = (
         "Bars end at the epsilon that is proven; dots stand at the lower bound that an attack showed at the same delta "
-        "with 95 % confidence. A dot beyond the end of its bar means that noise, sensitivity or accounting is wrong."
+        "(all of one setting together with 95 % confidence). A dot beyond the end of its bar means that noise, "
+        "sensitivity or accounting is wrong."
     )
     worst = max(shown, key=lambda row: row[1].lower)
     alt = f"{len(shown)} audited mechanisms; the largest lower bound is {worst[1].lower:.2f} ({worst[0]})."
@@ -105,16 +114,15 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
 
 
 def membership(records: Sequence[AuditRecord]) -> Picture | None:
-    """ROC of LiRA (else of the loss threshold) on logarithmic axes: a panel for the update, one for the model."""
+    """ROC of the first of :data:`_PREFERRED` on logarithmic axes: a panel for updates, one for the model."""
     pairs = named(records)
-    views = ["update of one client", "final global model"]
+    views = ["updates of one client", "final global model"]
     lines: list[tuple[str, str, Any]] = []
     for name, record in pairs[:_SHOWN]:
         for view in views:
             found = [m for m in record.membership if (m.view == view) == (view == views[1])]
-            best = next((m for m in found if m.attack == "LiRA"), found[0] if found else None)
-            if best is not None:
-                lines.append((view, name, best))
+            if found:
+                lines.append((view, name, min(found, key=lambda m: _PREFERRED.index(m.attack))))
     if not lines:
         return None
     names = list(dict.fromkeys(name for _, name, _ in lines))
@@ -139,7 +147,7 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
         ax.set_title(view)
         ax.set_xlabel("others taken for members")
     axes[0, 0].set_ylabel("members found")
-    handles = [Line2D([], [], color=colours[name], lw=2, label=shorten(name, 60)) for name in names]
+    handles = [Line2D([], [], color=colours[name], lw=2, label=_fitted(name)) for name in names]
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(names) > 1 else 1, columnspacing=1.6)
     columns = ["setting", "view", "attack", "members", "others", "AUC", "AUC low", "AUC high"]
     columns += ["TPR at 1 % FPR", "low", "high", "TPR at 0.1 % FPR", "low ", "high "]
@@ -150,8 +158,9 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
             table.append([name, m.view, m.attack, m.members, m.others, *ends])
     caption = (
         "Membership inference: the share of members found against the share of others taken for members, on "
-        "logarithmic axes, because a few sure finds matter more than many vague ones. LiRA where shadow models could "
-        "be trained, else the loss threshold; the table has both. The grey diagonal is guessing."
+        "logarithmic axes, because a few sure finds matter more than many vague ones. Updates are decoded into "
+        "gradients of samples (LiRA on gradients) where the model is not too large, else, as the final model, judged "
+        "by their confidence (LiRA); the table has every attack. The grey diagonal is guessing."
     )
     top = max(lines, key=lambda line: line[2].auc.value)
     alt = f"ROC curves of {len(lines)} attacks; the largest area is {top[2].auc.value:.2f} ({top[1]}, {top[0]})."
@@ -176,7 +185,7 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
             ax.plot([look.accuracy.low, look.accuracy.high], [place, place], color=INK, lw=1)
             ax.plot([look.chance] * 2, [place - 0.45, place + 0.45], color=_RED, lw=1.6)
             place += 1
-        ticks.append(((start + place - 1) / 2, shorten(name, 60)))
+        ticks.append(((start + place - 1) / 2, _fitted(name)))
         place += 0.6
     ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks])
     ax.set_ylim(place - 0.9, -0.7)

@@ -31,7 +31,7 @@ def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
         [[*key, *(None if v is None else 100 * v for v in (i.mean, i.low, i.high)), i.n] for key, i in own.items()],
     )
     alt = f"Forest plot of the change of accuracy from B to A: {len(own)} comparisons, each with its 95 % interval."
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "settings")
     return finish(figure, "accuracy-changes", "Change of accuracy", caption, alt, table, notes)
 
 
@@ -68,5 +68,5 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
     table = Table(["facet", "attack", "algorithm", "seed", "accuracy A", "accuracy B"], rows)
     better = sum(float(str(r[4])) > float(str(r[5])) for r in rows)
     alt = f"Scatter plot of accuracy in A against accuracy in B: {better} of {len(rows)} cells are better in A."
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "settings")
     return finish(figure, "cell-by-cell", "Cell by cell", caption, alt, table, notes)

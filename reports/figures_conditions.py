@@ -39,7 +39,7 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     own = {(r.condition.facet, r.condition.attack, r.algorithm): _interval(r, difference) for r in rows}
     label = f"points of accuracy against {base}" if difference else "test accuracy"
     figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=difference)
-    notes = left_out(len({r.condition.facet for r in rows}), len(facets), "partitions")
+    notes = left_out(len({r.condition.facet for r in rows}), len(facets), "settings")
     unit = "difference (points)" if difference else "accuracy (%)"
     table = Table(
         ["facet", "attack", "algorithm", unit, "low", "high", "seeds"],
@@ -62,7 +62,7 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     caption = (
         f"Final test accuracy{'' if every else ' where no curve is drawn'}: mean and 95 % t interval over seeds.{cut}"
     )
-    alt = f"Dot plot of accuracy: {len(attacks)} conditions, {len(names)} algorithms, {len(facets)} partitions."
+    alt = f"Dot plot of accuracy: {len(attacks)} conditions, {len(names)} algorithms, {len(facets)} settings."
     return finish(figure, "accuracy-by-condition", title, caption, alt, table, notes)
 
 

@@ -74,7 +74,7 @@ def _costs(
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
     columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
     columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions") + spoken_for(study)
+    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
 
 

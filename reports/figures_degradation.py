@@ -98,7 +98,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     lone = [a for a in names if a not in shown and any(r[2] == a for r in rows)]
     notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
     notes += spoken_for(study)
-    notes += left_out(len(group), len(drawn), "settings") + left_out(len(study.facets), len(facets), "partitions")
+    notes += left_out(len(group), len(drawn), "variants") + left_out(len(study.facets), len(facets), "settings")
     columns = ["facet", "fixed", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
     alt = f"Line charts: accuracy of {len(study.algorithms)} algorithms against the {words}. " + _extremes(
         study, drawn, facets

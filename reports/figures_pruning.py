@@ -161,11 +161,11 @@ def layers(study: Study, palette: Palette) -> Picture | None:
     palette.legend(figure, names, colour=True)
     caption = (
         "What is left of every layer at the end of the run, mean over seeds, under the first condition of each "
-        "partition. The output layer loses only weights of dead units; only dead units make a dense model smaller."
+        "setting. The output layer loses only weights of dead units; only dead units make a dense model smaller."
     )
     alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions") + spoken_for(study)
+    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
 
 

@@ -106,7 +106,7 @@ def _by_round(
     caption = f"{caption} {hardest}" if len(grid) == 2 else caption
     unit = " (%)" if accuracy else ""
     columns = ["facet", "attack", "algorithm", "round", f"{label}{unit}", f"low{unit}", f"high{unit}", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "partitions")
+    notes = left_out(len(study.facets), len(facets), "settings")
     notes += spoken_for(study)
     alt = f"Line charts of {label} by round for {len(algorithms)} algorithms in {sum(map(len, grid))} conditions."
     return finish(figure, slug, title, caption, alt, Table(columns, rows), notes)

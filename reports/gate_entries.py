@@ -10,7 +10,8 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from reports.gate_curves import curve_configs, curve_entry
 from reports.gate_metrics import METRICS, Entry, Metric, config_hash, digest, seedless
-from reports.labels import attack_label, canonical, label_all, partition_label, pretty
+from reports.labels import OPEN, attack_label, canonical, label_all, partition_label, passage, pretty
+from reports.privacy_words import NO_PRIVACY, protection
 
 
 def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[str, Entry]:
@@ -74,4 +75,9 @@ def _conditions(records: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _describe(config: Any) -> str:
-    return f"{partition_label(config.get('partition') or {})}, {attack_label(config.get('attack') or {})}"
+    """Split and attack; privacy and secure sums where there are any."""
+    words = [partition_label(config.get("partition") or {}), attack_label(config.get("attack") or {})]
+    private, parties = protection(config.get("privacy")), passage(config.get("secure_sum"))
+    words += [private] if private != NO_PRIVACY else []
+    words += [parties] if parties != OPEN else []
+    return ", ".join(words)

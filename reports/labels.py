@@ -10,6 +10,7 @@ Json = Mapping[str, Any]
 PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 NO_ATTACK = "no attack"
+OPEN = "in the open"
 
 
 def canonical(config: Any) -> str:
@@ -137,7 +138,7 @@ def passage(config: Mapping[str, Any] | None) -> str:
     ('exploration through 3 parties', 'everything through 2 parties', 'in the open')
     """
     if not config or config.get("kind") == "none":
-        return "in the open"
+        return OPEN
     parties = config.get("parties")
     count = parties if isinstance(parties, int) else len(parties or ())
     return f"{'everything' if config.get('updates') else 'exploration'} through {count} parties"

@@ -113,5 +113,31 @@ def sentences(study: Study) -> list[str]:
     if not told:
         return []
     return [
-        f"What privacy costs (mean accuracy at the epsilon that is proven for everything released): {' '.join(told)}"
+        f"What privacy costs (mean accuracy at the epsilon that is proven for everything released): {' '.join(told)}",
+        *_pruning(study, attack),
     ]
+
+
+def _pruning(study: Study, attack: str) -> list[str]:
+    """What privacy does to pruning, in words, where something was pruned without it."""
+    told = []
+    for group in groups(study)[:_TOLD]:
+        for algorithm in study.headline[:1]:
+            kept = {f: _kept(study.runs(Condition(f, attack), algorithm)) for f in group.facets}
+            shares = {f: v for f, v in kept.items() if v is not None}
+            bare = next((v for f, v in shares.items() if tick(study, f) == "∞"), None)
+            private = [v for f, v in shares.items() if tick(study, f) != "∞"]
+            if bare is not None and bare < 0.995 and private:
+                low, high = (f"{100 * v:.0f}" for v in (min(private), max(private)))
+                span = f"{low} %" if low == high else f"{low} to {high} %"
+                told.append(
+                    f"{algorithm}, {group.title}, {attack}: {100 * bare:.0f} % of the weights are alive at the end "
+                    f"without privacy, {span} with it."
+                )
+    return [f"What privacy does to pruning: {' '.join(told)}"] if told else []
+
+
+def _kept(runs: list[RunRecord]) -> float | None:
+    """Living share of all weights at the end, mean over seeds."""
+    shares = [sum(x.live_weights for x in r.layers) / sum(x.weights for x in r.layers) for r in runs if r.layers]
+    return float(np.mean(shares)) if shares else None

@@ -21,7 +21,8 @@ MEANING = (
 )
 
 EVIDENCE = (
-    "A lower bound is what these attacks showed on this run, at 95 % confidence: it refutes any smaller epsilon. That "
+    "A lower bound is what these attacks showed on this run: it refutes any smaller epsilon, with 95 % confidence for "
+    "all bounds of one setting together. That "
     "it stays below the proven bound is what a correct implementation must show; it is no proof of correctness, and a "
     "stronger attack may show more. A small lower bound is not a guarantee. An AUC near 0.5 says that this attack "
     "failed on these data, not that every attack would."

@@ -1,6 +1,8 @@
-"""Membership inference against one client's update, and against the final global model.
+"""Membership inference against one client's updates, and against the final global model.
 
-Non-members are test samples: same source, never trained on, of the classes that members have.
+A coin decides who is in: a pool holds members and as many others, from the test set; every attacked model is trained on
+a random half of the pool, and the attack has to say which half. So whatever tells members from others apart beforehand
+(another writer, an easier sample) tells nothing. Shadow models are trained on other halves.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from attacks.decoding import CLEAR, LARGEST, NOISY, decode, sample_gradients
 from attacks.membership import lira, loss_threshold
 from autoflip_secure.audit_record import MembershipResult
 from autoflip_secure.cell import Cell
 from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
@@ -24,31 +28,72 @@ _APART = 7919  # seeds of shadow federations
 
 
 def against_update(cell: Cell, trainer: Trainer, views: Views, victim: int, effort: Effort) -> list[MembershipResult]:
-    """Membership in one client's data, from its update in the last round it took part in.
+    """Membership in one client's data, from what it sends in the last rounds that it takes part in.
 
-    Shadow models are local trainings from the same global weights, each on a random half of members and others.
+    All models are local trainings from the global weights of those rounds. What LiRA finds in several rounds adds up.
+    Samples of the client that are not in the pool are known to the attacker and in every training. Empty where the test
+    set has no sample of the client's classes.
     """
-    problem, (before, update) = cell.problem, views.sent[victim][-1]
-    job = job_of(cell, before, victim)
+    problem = cell.problem
+    own = problem.clients[victim].cpu()
     source = generator(cell.seed, Purpose.AUDIT, 0)
     x, y = _everything(cell)
-    outside = _like(job.labels.cpu(), problem.y_test.cpu(), problem.num_classes, source)
-    inside = job.samples.cpu()[torch.randperm(len(job.samples), generator=source)[: len(outside)]]
-    pool = torch.cat([inside, outside + len(problem.y_train)]).to(x.device)
-    truth = torch.arange(len(pool)) < len(inside)
+    outside = _like(problem.y_train.cpu()[own], problem.y_test.cpu(), problem.num_classes, source)[: effort.most // 2]
+    if len(outside) == 0:
+        return []
+    mixed = own[torch.randperm(len(own), generator=source)]
+    pool = torch.cat([mixed[: len(outside)], outside + len(problem.y_train)]).to(x.device)
+    rest = mixed[len(outside) :].to(x.device)
+    targets = _coin_halves(effort.targets, len(pool), source)
     included = halves(effort.shadows, len(pool), source)
-    jobs = [
-        replace(job, samples=pool[half], labels=y[pool[half]], address=(*job.address, 1 + number))
-        for number, half in enumerate(included)
-    ]
-    trained = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training)
-    shadows = confidences(cell, before.weights + as_sent(cell, before, trained.updates, 5), x[pool], y[pool]).cpu()
-    phi = confidences(cell, (before.weights + update)[None], x[pool], y[pool])[0].cpu()
-    rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 1), f"update of client {victim}"
-    return [
-        membership("loss threshold", view, truth, loss_threshold(phi), rng),
-        membership("LiRA", view, truth, lira(phi, shadows, included), rng),
-    ]
+    losses, ratios, decoded = [], [], []
+    for before, _ in views.sent[victim][-effort.rounds :]:
+        job = job_of(cell, before, victim)
+        jobs = []
+        for number, half in enumerate(torch.cat([targets, included])):
+            rows = torch.cat([pool[half.to(pool.device)], rest])
+            jobs.append(replace(job, samples=rows, labels=y[rows], address=(*job.address, 1 + number)))
+        trained = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training).updates
+        sent = as_sent(cell, before, trained, 5)
+        phi = confidences(cell, before.weights + sent, x[pool], y[pool]).cpu()
+        losses.append(loss_threshold(phi[: effort.targets]))
+        ratios.append(_ratios(phi, included, effort))
+        gradients = gradients_of(cell, before, job, x[pool], y[pool])
+        if gradients is not None:
+            found = decode(sent, gradients, ridge_of(cell, job)).cpu()
+            decoded.append(_ratios(found, included, effort))
+    rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 1), f"updates of client {victim}"
+    scores = {"loss threshold": losses[-1], "LiRA": sum(ratios, torch.zeros(()))}
+    if decoded:
+        scores["LiRA on gradients"] = sum(decoded, torch.zeros(()))
+    return [membership(name, view, targets.flatten(), score.flatten(), rng) for name, score in scores.items()]
+
+
+def gradients_of(cell: Cell, before: ServerState, job: ClientJob, x: Tensor, y: Tensor) -> Tensor | None:
+    """Of each sample at the weights before the round, as DP-SGD would clip them; None where they are too many."""
+    if len(x) * cell.problem.layout.size > LARGEST:
+        return None
+    clip = None if job.private is None else job.private.clip
+    return sample_gradients(cell.problem.module, cell.problem.layout, before.weights, before.mask, x, y, clip)
+
+
+def ridge_of(cell: Cell, job: ClientJob) -> float:
+    """By whether what the server sees has noise in it."""
+    mechanism = cell.protocol.client_level
+    noisy = job.private is not None or (mechanism is not None and not mechanism.trusted_server)
+    return NOISY if noisy else CLEAR
+
+
+def _coin_halves(count: int, samples: int, source: torch.Generator) -> Tensor:
+    """Random halves, each on its own: complements among them would tell about each other."""
+    ranks = torch.rand(count, samples, generator=source).argsort(1).argsort(1)
+    return ranks < samples // 2
+
+
+def _ratios(values: Tensor, included: Tensor, effort: Effort) -> Tensor:
+    """LiRA of each attacked model (they come first), from the shadow models."""
+    shadows = values[effort.targets :]
+    return torch.stack([lira(row, shadows, included) for row in values[: effort.targets]])
 
 
 def _everything(cell: Cell) -> tuple[Tensor, Tensor]:
@@ -62,23 +107,28 @@ def _like(labels: Tensor, others: Tensor, classes: int, source: torch.Generator)
     share = torch.bincount(labels, minlength=classes).double()
     weight = share[others] / torch.bincount(others, minlength=classes).clamp_min(1)[others]
     count = min(len(labels), int((weight > 0).sum()))
+    if count == 0:
+        return torch.zeros(0, dtype=torch.long)
     return torch.multinomial(weight, count, generator=source)
 
 
 class _Finals(Watcher):
-    """Keeps the last global weights of every cell, in order."""
+    """Keeps the last global weights of every cell."""
 
     def __init__(self) -> None:
-        self.weights: list[Tensor] = []
+        self.weights: dict[str, Tensor] = {}
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         """Keep them."""
         if after.round == cell.protocol.rounds:
-            self.weights.append(after.weights)
+            self.weights[cell.key] = after.weights
 
 
-def against_model(cell: Cell, trainer: Trainer, views: Views, effort: Effort) -> list[MembershipResult]:
-    """Membership in anybody's data, from the final global model; shadow federations deal a pool anew."""
+def against_model(cell: Cell, trainer: Trainer, effort: Effort) -> list[MembershipResult]:
+    """Membership in anybody's data, from the final global model; every federation deals a pool anew.
+
+    Empty where a client would have too few samples to train as the real ones do.
+    """
     problem, source = cell.problem, generator(cell.seed, Purpose.AUDIT, 2)
     own = torch.cat([rows.cpu() for rows in problem.clients])
     count = min(len(own), len(problem.y_test), effort.most)
@@ -86,32 +136,36 @@ def against_model(cell: Cell, trainer: Trainer, views: Views, effort: Effort) ->
     outside = torch.randperm(len(problem.y_test), generator=source)[:count] + len(problem.y_train)
     x, y = _everything(cell)
     pool = torch.cat([inside, outside])
-    truth = torch.arange(2 * count) < count
-    phi = confidences(cell, views.final.weights[None], x[pool.to(x.device)], y[pool.to(x.device)])[0].cpu()
-    rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 3), "final global model"
-    found = [membership("loss threshold", view, truth, loss_threshold(phi), rng)]
+    targets = _coin_halves(effort.models, 2 * count, source)
     included = halves(effort.federations, 2 * count, source)
-    cells = _shadow_federations(cell, x, y, own, pool, included, source)
-    if cells:
-        finals = _Finals()
-        run_cells(cells, trainer, watch=finals)
-        at = pool.to(x.device)
-        shadows = confidences(cell, torch.stack(finals.weights), x[at], y[at]).cpu()
-        found.append(membership("LiRA", view, truth, lira(phi, shadows, included), rng))
-    return found
+    cells = _federations(cell, x, y, own, pool, torch.cat([targets, included]), source)
+    if not cells:
+        return []
+    finals, at = _Finals(), pool.to(x.device)
+    run_cells(cells, trainer, watch=finals)
+    phi = confidences(cell, torch.stack([finals.weights[one.key] for one in cells]), x[at], y[at]).cpu()
+    attacked, shadows = phi[: effort.models], phi[effort.models :]
+    rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 3), "final global model"
+    ratios = torch.stack([lira(row, shadows, included) for row in attacked])
+    return [
+        membership("loss threshold", view, targets.flatten(), loss_threshold(attacked).flatten(), rng),
+        membership("LiRA", view, targets.flatten(), ratios.flatten(), rng),
+    ]
 
 
-def _shadow_federations(
+def _federations(
     cell: Cell, x: Tensor, y: Tensor, own: Tensor, pool: Tensor, included: Tensor, source: torch.Generator
 ) -> list[Cell]:
-    """One federation per half of the pool; members stay with their client, others get a random one.
-
-    Empty where a shadow client would have too few samples to train as the real ones do.
-    """
+    """One federation per half of the pool; members stay with their client, others go where their class is."""
     problem = cell.problem
     home = torch.randint(0, len(problem.clients), (len(y),), generator=source)
     for client, rows in enumerate(problem.clients):
         home[rows.cpu()] = client
+    labels, theirs = y.cpu(), y.cpu()[own]
+    for label in range(problem.num_classes):  # others go where their class is at home
+        guests, hosts = (labels == label) & (torch.arange(len(y)) >= len(problem.y_train)), own[theirs == label]
+        if len(hosts):
+            home[guests] = home[hosts[torch.randint(0, len(hosts), (int(guests.sum()),), generator=source)]]
     kept = torch.zeros(len(y), dtype=torch.bool)
     kept[own] = True
     kept[pool] = False
@@ -122,6 +176,7 @@ def _shadow_federations(
         clients = [(used & (home == k)).nonzero().squeeze(1).to(x.device) for k in range(len(problem.clients))]
         shadow = with_clients(cell, clients, x, y)
         cells.append(replace(shadow, key=f"{cell.key}-{number}", seed=cell.seed + _APART * (number + 1)))
-    fewest = cell.protocol.training.batch_size if cell.protocol.mechanism is not None else 1
+    mechanism = cell.protocol.mechanism
+    fewest = cell.protocol.training.batch_size if mechanism is not None and mechanism.unit == "sample" else 1
     weakest = min(len(rows) for one in cells for rows in one.problem.clients)
     return cells if weakest >= fewest else []

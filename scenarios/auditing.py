@@ -5,20 +5,25 @@ Attacks live in ``attacks/`` and know nothing of the truth; here they get what a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from time import monotonic
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.cell import Cell
+from autoflip_secure.errors import InputError
 from autoflip_secure.federation import run_cells
 from autoflip_secure.recording import versions
 from autoflip_secure.training import Trainer
-from scenarios.audit_clients import client_epsilons
+from scenarios.audit_clients import claims_of, client_epsilons
 from scenarios.audit_labels import label_inference
 from scenarios.audit_membership import against_model, against_update
 from scenarios.audit_samples import sample_epsilons
-from scenarios.audit_view import Effort, Views, in_the_open, victim_of
+from scenarios.audit_view import Effort, Views, each, in_the_open, victim_of
 from scenarios.privacy import ledger
+
+_LONG = 60.0  # seconds that are worth telling beforehand
 
 
 def audit(
@@ -43,7 +48,11 @@ def audit(
     effort, views, found, empirical = effort or Effort(), Views(), [], []
     bare = in_the_open(cell)
     tell("training the attacked model")
+    begun = monotonic()
     (record,) = run_cells([bare], trainer, watch=views)
+    expected = (monotonic() - begun) * _times_as_long(cell, effort)
+    if expected > _LONG:
+        tell(f"attacks on it: at most about {span(expected)}")
     victim = victim_of(cell, views)
     notes = [
         f"attacked: client {victim}, honest, with {len(cell.problem.clients[victim])} samples",
@@ -52,16 +61,24 @@ def audit(
     if cell.protocol.secret_updates:
         notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
     else:
-        tell(f"membership inference against client {victim}: {effort.shadows} shadow trainings")
-        found += against_update(bare, trainer, views, victim, effort)
+        tell(
+            f"membership inference against client {victim}: {effort.targets} targets, {effort.shadows} shadow trainings"
+        )
+        with _else_noted(notes, "membership inference against updates"):
+            found += against_update(bare, trainer, views, victim, effort)
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
-    found += against_model(bare, trainer, views, effort)
+    with _else_noted(notes, "membership inference against the global model"):
+        found += against_model(bare, trainer, effort)
+    confidence = each((0 if cell.protocol.secret_updates else 2) + len(claims_of(cell)))
     if not cell.protocol.secret_updates:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
-        empirical += sample_epsilons(bare, trainer, views, victim, effort)
+        mechanism = cell.protocol.mechanism
+        claimed = mechanism is not None and mechanism.unit == "sample"
+        with nullcontext() if claimed else _else_noted(notes, "empirical epsilon of samples"):
+            empirical += sample_epsilons(bare, trainer, views, victim, effort, confidence)
     if cell.protocol.client_level is not None:
         tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries")
-        empirical += client_epsilons(cell, effort)
+        empirical += client_epsilons(cell, effort, confidence)
     tell("label inference from the exploration")
     labels = label_inference(cell, trainer, views)
     if labels and cell.protocol.secure_sum is not None:
@@ -93,6 +110,33 @@ def audit(
         labels=labels,
         notes=notes,
     )
+
+
+def span(seconds: float) -> str:
+    """A time in words: ``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _times_as_long(cell: Cell, effort: Effort) -> float:
+    """How much longer than the attacked run its attacks train, without what training many at once saves."""
+    protocol = cell.protocol
+    own = float(protocol.rounds * protocol.cohort)  # local trainings
+    if protocol.explores:
+        explorers = protocol.exploration.explorers or len(cell.problem.clients)
+        own += explorers * protocol.exploration.epochs / protocol.training.epochs
+    alone = 0 if protocol.secret_updates else effort.rounds * (effort.targets + effort.shadows) + effort.runs
+    return 1 + effort.models + effort.federations + alone / own
+
+
+@contextmanager
+def _else_noted(notes: list[str], what: str) -> Iterator[None]:
+    """Attacks train on other samples than the scenario; where the model refuses those, the attack is left out."""
+    try:
+        yield
+    except InputError as error:
+        notes.append(f"{what} was not run: {error}")
 
 
 def _numbers_about_clients(cell: Cell) -> bool:

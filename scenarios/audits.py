@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 
 import torch
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.errors import StoreError
 from autoflip_secure.recording import versions
 from scenarios.audit_view import Effort
-from scenarios.auditing import audit
+from scenarios.auditing import audit, span
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
 from scenarios.store import write_atomically
@@ -57,6 +58,9 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder with --out") from error
     torch.set_num_threads(1)
     builder, found = Builder(), []
+    missing = sum(_finished(kept / f"{spec.key}.json", effort) is None for _, spec in chosen)
+    tell(f"{len(chosen)} setting{'' if len(chosen) == 1 else 's'}, {missing} to attack; every finished one is kept")
+    begun, made = monotonic(), 0
     for number, (block, spec) in enumerate(chosen, start=1):
         place = f"{number}/{len(chosen)} {spec.settings.algorithm.name}"
         place += "".join(f", {path} = {_short(value)}" for path, value in spec.axes.items() if path != "algorithm")
@@ -67,6 +71,9 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
             cell = builder.cell(spec, block.cells[0], torch.device(trainer.device))
             record = audit(cell, trainer, work.name, effort, lambda text, at=place: tell(f"{at}: {text}"))  # type: ignore[misc]
             write_atomically(path, record.model_dump_json(indent=1))
+            made += 1
+            if missing > made:
+                tell(f"{place}: finished; about {span((monotonic() - begun) / made * (missing - made))} left")
         else:
             tell(f"{place}: from before")
         found.append(record)
@@ -80,7 +87,7 @@ def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -1,6 +1,7 @@
 """Every public tensor signature is checked while the tests run: shapes by jaxtyping, types by beartype."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from jaxtyping import install_import_hook
 sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py and oracles.py
 install_import_hook(["autoflip_secure", "attacks", "defenses"], "typecheck.check")
 torch.set_num_threads(1)
+
+# Shells start background jobs with these ignored, and children would inherit that: tests interrupt their children.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # No deadlines: how long an example takes says something about the machine. In CI the same examples every time.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)

@@ -16,6 +16,7 @@ from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports.audit_page import render_audit
 from reports.audit_words import headline, sentences
+from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
@@ -87,6 +88,8 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
         assert not record.violated
     assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
     assert "1/2 autoflip" in done.stderr, "progress"
+    assert done.stderr.startswith("2 settings, 2 to attack")
+    assert re.search(r"1/2 .*: finished; about \d+ s left", done.stderr)
     page = (folder / "runs/tiny/audit.html").read_text()
     assert "No attacker showed more than is proven" in page
     assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
@@ -97,6 +100,7 @@ def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folde
     again = command("audit", "short.yaml", "--json", folder=folder)
     assert again.returncode == 0
     assert again.stderr.count("from before") == 2
+    assert "0 to attack" in again.stderr
     assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
 
 
@@ -164,8 +168,24 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     )
     assert headline([bare]).startswith("Nothing is proven")
     assert "nothing is proven" in sentences([bare])[1]
+    assert "too few samples to attack" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
     assert "(2)" in twice, "settings of one name stay apart"
+    long = [r.model_copy(update={"algorithm": "a" * 300}) for r in (bare, bare, bare)]
+    cut = [_fitted(name) for name, _ in named(long)]
+    assert len(set(cut)) == 3
+    assert max(map(len, cut)) <= 56
+
+
+def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
+    """Markup, text that runs from right to left, and 600 characters, wherever a user chooses words."""
+    hostile = "<script>alert(1)</script>\u202eevil\u0000" + "x" * 600
+    record = records[0].model_copy(
+        update={"algorithm": hostile, "protection": {"kind": hostile}, "notes": [hostile], "axes": {hostile: hostile}}
+    )
+    page = render_audit([record, record], {"name": hostile, "question": hostile}, command=hostile)
+    assert "<script>alert" not in page
+    assert "\u202e" not in page.split("<details", 1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +222,22 @@ def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) ->
     page = render(bare, {"name": "bare"})
     assert 'id="privacy-utility"' not in page
     assert 'id="ledger"' not in page
+
+
+def test_report_says_what_privacy_does_to_pruning(swept: tuple[Path, list[RunRecord]]) -> None:
+    """By hand: 100 weights of which 25 live without privacy, 90 and 95 with it."""
+
+    def keeping(record: RunRecord) -> RunRecord:
+        kind = (record.config.get("privacy") or {}).get("kind")
+        live = {"sample_level": 90, "client_level": 95}.get(str(kind), 25)
+        layer = record.layers[0].model_copy(update={"weights": 100, "live_weights": live})
+        return record.model_copy(update={"layers": [layer]})
+
+    page = render([keeping(record) for record in swept[1]], {"name": "kept"}).replace("\xa0", " ")
+    assert "single samples, no attack: 25 % of the weights are alive at the end without privacy, 90 % with it." in page
+    assert "adds noise, no attack: 25 % of the weights are alive at the end without privacy, 95 % with it." in page
+    unpruned = [r.model_copy(update={"layers": []}) for r in swept[1]]
+    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"})
 
 
 def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:

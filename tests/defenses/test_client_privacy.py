@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,18 @@ def test_both_releases_of_adaptive_clipping_cost_what_the_multiplier_says(z: flo
     assert updates >= z
     # two Gaussian releases of one cohort are one with 1/z² = sum of the (sensitivity / deviation)²
     assert 1 / z**2 == pytest.approx(1 / updates**2 + (0.5 / bits) ** 2)
+
+
+@pytest.mark.parametrize("length", [0.1, 30.0])
+def test_zeros_are_no_vote_on_the_clip_norm(length: float) -> None:
+    """The ledger's neighbour zeroes a client out: the count of unclipped updates may change by 1/2 and not by 1."""
+    mechanism = ClientLevel(clip=AdaptiveClip(start=1.0, lr=1.0, noise_multiplier=1e-3), noise_multiplier=1e-4)
+    rows = torch.stack([torch.full((4,), length), torch.full((4,), 0.01)])
+    clips = []
+    for first in (rows[0], torch.zeros(4)):
+        updates = torch.stack([first, rows[1]])
+        clips.append(mechanism.publish(mechanism.start(), torch.zeros(4), updates, view(2, 4, multiplier=1e-4))[1].clip)
+    assert abs(log(clips[0] / clips[1])) * 2 == pytest.approx(0.5, rel=0.02)  # lr 1, expected cohort 2
 
 
 def test_the_clip_norm_finds_its_quantile() -> None:

@@ -101,6 +101,24 @@ def test_values_are_those_of_the_records(pool: dict[int, list[RunRecord]]) -> No
     assert entry.metrics["detection_auc"][1] == cells[0.5].detection.auc
 
 
+def test_private_configurations_have_short_words(pool: dict[int, list[RunRecord]]) -> None:
+    base = take(pool, range(1))[0]
+    whole = {"kind": "client_level", "clip": 1.0, "noise": "distributed", "noise_multiplier": 2.0, "delta": None}
+    sample = {"kind": "sample_level", "clip": 1.0, "target_epsilon": 4.0, "delta": None}
+    through = {"parties": 3, "updates": True}
+    settings = [(None, None), (sample, None), (whole, None), (whole, through), ({**whole, "clip": 2.0}, None)]
+    records = [
+        base.model_copy(update={"config": {**base.config, "privacy": private, "secure_sum": parties}})
+        for private, parties in settings
+    ]
+    words = [entry.condition for entry in entries(records).values()]
+    bare, *private = words
+    assert private[0] == f"{bare}, single samples, ε ≤ 4"
+    assert private[1] == f"{bare}, whole clients, each adds noise, σ 2 · clip 1"
+    assert private[2] == f"{bare}, whole clients, each adds noise, σ 2, everything through 3 parties"
+    assert private[3] == f"{bare}, whole clients, each adds noise, σ 2 · clip 2"
+
+
 def test_other_seeds_raise_an_alarm_in_at_most_5_percent_of_runs(pool: dict[int, list[RunRecord]]) -> None:
     """All metrics of both algorithms at once, unpaired."""
     draws, alarms, runs = np.random.default_rng(11), 0, 200

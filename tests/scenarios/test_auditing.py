@@ -1,8 +1,10 @@
 """Audits on real runs: the check holds for what is built, and fails loudly when a known bug is planted."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,17 @@ from torch import Tensor, nn
 from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation import run_cells
+from autoflip_secure.federation import Watcher, run_cells
 from autoflip_secure.interfaces import ClientJob, PrivacyView, Schedule, Trained
 from autoflip_secure.parameters import Layout
+from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
 from defenses.client_privacy import ClientLevel, ClipState
 from scenarios import audit_clients
-from scenarios.audit_clients import client_epsilons
+from scenarios.audit_clients import _Canaries, _Rerun, _runs, claims_of, client_epsilons
 from scenarios.audit_samples import sample_epsilons
 from scenarios.audit_view import Effort, Views, proven_epsilon, victim_of
-from scenarios.auditing import audit
+from scenarios.auditing import audit, span
 from scenarios.judging import auc_with_interval, mean_with_interval, membership, rate_at
 from scenarios.loading import load
 from scenarios.problems import Builder
@@ -39,12 +42,12 @@ training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 2}
 exploration: {epochs: 1}
 seeds: [21]
 """
-SMALL = Effort(shadows=8, federations=4, runs=240, samples=60, client_runs=40, most=100)
+SMALL = Effort(targets=3, shadows=8, rounds=2, models=2, federations=4, runs=240, samples=60, client_runs=40, most=100)
 
 
-def built(folder: Path, more: str) -> tuple[Cell, Trainer]:
+def built(folder: Path, more: str, base: str = BASE) -> tuple[Cell, Trainer]:
     path = folder / "audited.yaml"
-    path.write_text(BASE + more + ("" if "rounds:" in more else "rounds: 4\n"))
+    path.write_text(base + more + ("" if "rounds:" in more else "rounds: 4\n"))
     block = plan(load(str(path))).blocks[0]
     builder = Builder()
     trainer = builder.trainer(block.cells[0])
@@ -54,7 +57,7 @@ def built(folder: Path, more: str) -> tuple[Cell, Trainer]:
 def attacked_samples(cell: Cell, trainer: Trainer) -> list[EmpiricalEpsilon]:
     views = Views()
     run_cells([cell], trainer, watch=views)
-    return sample_epsilons(cell, trainer, views, victim_of(cell, views), SMALL)
+    return sample_epsilons(cell, trainer, views, victim_of(cell, views), SMALL, 0.95)
 
 
 class Buggy(Trainer):
@@ -118,11 +121,48 @@ ADAPTIVE = "algorithm: fedavg\nprivacy: {kind: client_level, clip: {start: 0.5},
 @pytest.mark.parametrize("mode", [CENTRAL, FIXED, DISTRIBUTED, ADAPTIVE])
 def test_client_level_holds(tmp_path: Path, mode: str) -> None:
     cell, _ = built(tmp_path, mode)
-    found = client_epsilons(cell, SMALL)
+    found = client_epsilons(cell, SMALL, 0.95)
     assert found, "something is proven, so something is audited"
     for bound in found:
         assert bound.proven is not None
         assert 0 <= bound.lower <= bound.proven
+
+
+def test_the_observer_of_secret_cohorts_does_not_know_who_came(tmp_path: Path) -> None:
+    """Where all come who are there, the cohort itself would tell who is not: attackers must look at everybody alike."""
+    cell, _ = built(tmp_path, CENTRAL, BASE.replace("cohort: 5", "cohort: 10"))
+    ((part, claim),) = claims_of(cell)
+    scores, thrown = _runs(cell, claim, SMALL, part)
+    assert 0 < thrown.float().mean() < 1
+    assert (scores != 0).all()
+
+
+def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
+    """Where clients bring the noise, the proof is given how many came."""
+    crowd = BASE.replace("clients: 10", "clients: 60").replace("cohort: 5", "cohort: 4")
+    attack = "attack: {kind: gaussian_noise, scope: 0.4}\n"
+    cell, _ = built(tmp_path, DISTRIBUTED.replace("autoflip", "fedavg") + attack, crowd)
+    (claim,) = [claim for part, claim in claims_of(cell) if claim.observer == "public"]
+    assert claim.relation == "replace one client"
+    seen: list[set[int]] = []
+
+    class Cohorts(Watcher):
+        def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+            came = set(clients[~cell.bad_clients[clients]].tolist())
+            assert len(came) == int((~cell.bad_clients[original.cohort(after.round)]).sum())
+            seen.append(came)
+
+    original = cell
+    runs = [
+        _Rerun(
+            **{f.name: getattr(cell, f.name) for f in fields(Cell)} | {"seed": 500 + i, "key": f"{i}"},
+            original=cell, secret_cohorts=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    canaries = _Canaries(torch.randn(60, cell.problem.layout.size), {run.seed: torch.ones(60) for run in runs})
+    run_cells(runs, canaries, watch=Cohorts())
+    assert len({tuple(sorted(came)) for came in seen}) > len(seen) // 2, "drawn anew"
 
 
 class LongRows(ClientLevel):
@@ -154,14 +194,14 @@ def test_planted_bugs_of_client_level_are_found(tmp_path: Path, mode: str, bug: 
     right = cell.protocol.client_level
     assert isinstance(right, ClientLevel)
     wrong = cell.protocol.model_copy(update={"privacy": bug.model_validate(right.model_dump())})
-    found = client_epsilons(replace(cell, protocol=wrong), SMALL)
+    found = client_epsilons(replace(cell, protocol=wrong), SMALL, 0.95)
     assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
 
 
 def test_a_release_that_nobody_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger forgets the exploration and all rounds but the first."""
     cell, _ = built(tmp_path, DISTRIBUTED.replace("noise_multiplier: 4", "noise_multiplier: 2.5"))
-    assert not any(bound.violated for bound in client_epsilons(cell, SMALL))
+    assert not any(bound.violated for bound in client_epsilons(cell, SMALL, 0.95))
     counted = audit_clients.schedule_of
 
     def forgetful(cell: Cell) -> Any:
@@ -172,7 +212,7 @@ def test_a_release_that_nobody_counted_is_found(tmp_path: Path, monkeypatch: pyt
         )
 
     monkeypatch.setattr("scenarios.audit_view.schedule_of", forgetful)
-    assert any(bound.violated for bound in client_epsilons(cell, SMALL))
+    assert any(bound.violated for bound in client_epsilons(cell, SMALL, 0.95))
 
 
 def test_whole_audit_without_privacy(tmp_path: Path) -> None:
@@ -185,7 +225,11 @@ def test_whole_audit_without_privacy(tmp_path: Path) -> None:
     views = {look.view: look for look in found.labels}
     assert views["plain"].accuracy.low > 0.9 > views["plain"].chance, "the leak is there when nothing protects"
     assert views["securely summed"].accuracy.low < views["securely summed"].chance + 0.05
-    assert len(found.membership) == 4
+    against = [(look.view.split()[0], look.attack) for look in found.membership]
+    attacks = ["loss threshold", "LiRA", "LiRA on gradients"]
+    assert against == [("updates", name) for name in attacks] + [("final", name) for name in attacks[:2]]
+    assert found.membership[2].auc.low > 0.5, "updates without noise tell who is in"
+    assert {bound.confidence for bound in found.empirical} == {0.975}, "two bounds share one error of 5 %"
     assert len(told) >= 4
     assert AuditRecord.model_validate_json(found.model_dump_json()) == found
     again = audit(cell, trainer, "audited", SMALL)
@@ -197,6 +241,31 @@ def test_noise_protects_labels_at_client_level(tmp_path: Path) -> None:
     looks = {look.view: look for look in audit(cell, trainer, "audited", SMALL).labels}
     assert looks["plain"].accuracy.value > 0.9
     assert looks["as sent"].accuracy.value < 0.6
+
+
+def with_batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+def test_attacks_that_the_model_refuses_are_left_out_and_named(tmp_path: Path) -> None:
+    """BatchNorm takes no batch of one sample, which the coins of some attacks leave."""
+    base = BASE.replace("model: {kind: mlp, hidden: [16]}", f"model: {{kind: custom, factory: '{__name__}:bn'}}")
+    base = base.replace("partition: {kind: pathological, classes_per_client: 2}", "partition: iid")
+    module = ModuleType("audited_models")
+    module.bn = with_batch_norm  # type: ignore[attr-defined]
+    sys.modules["audited_models"] = module
+    cell, trainer = built(tmp_path, "algorithm: fedavg\n", base.replace(__name__, "audited_models"))
+    found = audit(cell, trainer, "audited", SMALL)
+    notes = [note for note in found.notes if "was not run: BatchNorm" in note]
+    assert notes
+    assert [look.attack for look in found.membership][:3] == ["loss threshold", "LiRA", "LiRA on gradients"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def test_no_honest_client_is_a_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""How often a sound mechanism would be called broken: bounds of a whole audit, on mechanisms of known epsilon."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from defenses.accountants import Mechanism, prv_epsilon
+from scenarios.audit_samples import _over_runs
+from scenarios.audit_view import DELTA, by_one_run, each, halves
+from scenarios.judging import auc_with_interval
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shares_of_the_error_add_up() -> None:
+    for bounds in (1, 2, 4, 7):
+        assert bounds * (1 - each(bounds)) == pytest.approx(0.05)
+    assert each(0) == 0.95
+
+
+@pytest.mark.parametrize("noise", [0.4, 3.0])
+def test_four_bounds_of_a_sound_audit_are_rarely_called_a_violation(noise: float) -> None:
+    """The Gaussian mechanism, attacked as well as can be, its epsilon by PRV: at most 5 % of audits may fail.
+
+    The second case is the hardest: nothing leaks and epsilon is 0, so no slack of the attack protects from alarms.
+    """
+    rng, audits, alarms = source(17), 60, 0
+    proven = prv_epsilon(((Mechanism(noise, 1.0, "none"), 1),), DELTA)
+    assert proven is not None
+    worth = 1.0 if noise < 1 else 0.0  # no signal: truth is epsilon = 0
+    for _ in range(audits):
+        failed = False
+        for part in range(4):
+            bound = proven if worth else 0.0
+            if part % 2:
+                runs = 200
+                inside = worth + noise * torch.randn(2, runs, generator=rng)
+                failed |= _over_runs(inside, noise * torch.randn(2, runs, generator=rng), each(4)) > bound
+            else:  # twenty runs of thirty canaries each, their coins and guesses pooled
+                coins = torch.rand(600, generator=rng) < 0.5
+                scores = worth * coins + noise * torch.randn(600, generator=rng)
+                failed |= by_one_run("client", "public", "x", scores, coins, bound, each(4)).violated
+        alarms += failed
+    assert alarms / audits <= 0.05 + 2 * (0.05 * 0.95 / audits) ** 0.5
+    assert worth or alarms >= 1, "at epsilon = 0 the share of error is used"
+
+
+def test_areas_over_several_models_cover_chance_when_nothing_leaks() -> None:
+    """The same samples, hard and easy ones, in many attacked models: pairs of model and sample are as good as apart."""
+    rng, covered, trials = source(8), 0, 80
+    for trial in range(trials):
+        hardness = torch.randn(100, generator=rng)
+        truth = halves(8, 100, rng)
+        scores = hardness + 0.3 * torch.randn(8, 100, generator=rng)
+        found = auc_with_interval(truth.flatten(), scores.flatten(), np.random.default_rng(trial))
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= 0.88 * trials
