@@ -85,14 +85,14 @@ class FixedPoint:
             InputError: an entry is not finite or exceeds ``bound``.
         """
         rows = rows.double()
-        wrong = ~(rows.abs() <= self.bound * (1 + 1e-12))
-        if bool(wrong.any()):
-            row, column = (int(i) for i in wrong.nonzero()[0])
+        most = self.bound * (1 + 1e-12)
+        if not within(rows, most):
+            row, column = (int(i) for i in (~(rows.abs() <= most)).nonzero()[0])
             raise InputError(
                 f"client {clients[row]}: value {float(rows[row, column]):g} at coordinate {column} is not within "
                 f"+-{self.bound:g}, so {self.bits} bits cannot carry it; clip the row, or leave the client out"
             )
-        return (rows * 2.0**self.bits).round().to(torch.int64)
+        return (rows * 2.0**self.bits).round_().to(torch.int64)
 
     def decode(
         self, integers: Int[Tensor, "*shape"], times: FixedPoint | None = None, power: int = 1
@@ -100,3 +100,11 @@ class FixedPoint:
         """Ring elements (signed) as doubles: of sums (``power`` 1), of squares (2), of products with ``times``."""
         bits = power * self.bits + (times.bits if times is not None else 0)
         return integers.double() * 2.0**-bits
+
+
+def within(x: Float[Tensor, "*shape"], most: float) -> bool:
+    """Whether all entries are finite and in [-most, most]."""
+    if x.numel() == 0:
+        return True
+    low, high = x.aminmax()
+    return bool((low >= -most) & (high <= most))

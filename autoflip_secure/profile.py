@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autoflip_secure.robust import TINY
+from autoflip_secure.robust import TINY, ascending
 
 GROUPS = 16
 
@@ -26,10 +26,22 @@ def landscape_groups(
 ) -> Int[Tensor, " params"]:
     """Group of each coordinate: 0 holds the largest energies; -1 where not ``live``."""
     places = live.nonzero().squeeze(1)
-    order = places[energy[places].argsort(descending=True, stable=True)]
     groups = torch.full(live.shape, -1, dtype=torch.int64, device=live.device)
-    groups[order] = torch.arange(len(order), device=live.device) * count // max(len(order), 1)
+    groups[places] = _ranked(energy[places], count)
     return groups
+
+
+def _ranked(values: Float[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
+    """Group of each value: rank (largest first, equal ones in order) times ``count`` over n, rounded down."""
+    n = len(values)
+    firsts = -(torch.arange(1, count, device=values.device) * -n // count)  # the rank with which each group starts
+    ordered = ascending(values).flip(0)
+    if n >= count and bool((ordered[firsts - 1] > ordered[firsts]).all()):  # no equal values in two groups, no NaN
+        edges = ordered[firsts - 1].flip(0)
+        return count - 1 - torch.bucketize(values, edges, right=True)
+    ranks = torch.empty(n, dtype=torch.int64, device=values.device)
+    ranks[values.argsort(descending=True, stable=True)] = torch.arange(n, device=values.device)
+    return ranks * count // max(n, 1)
 
 
 def grouped(squares: Float[Tensor, "rows params"], groups: Int[Tensor, " params"], count: int) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Int
@@ -63,7 +64,15 @@ class Sketch:
 
     def __call__(self, rows: Int[Tensor, "rows params"]) -> Int[Tensor, "rows width"]:
         """The sketch of each row (or of each share of it: the map is linear), modulo 2^64."""
-        return rows.new_zeros(len(rows), self.width).index_add_(1, self.buckets, rows * self.signs)
+        sums = rows.new_zeros(len(rows), 3 * self.width)
+        for row, found in zip(rows, sums, strict=True):
+            found.scatter_add_(0, self._places, row)
+        return sums[:, : self.width] - sums[:, 2 * self.width :]
+
+    @cached_property
+    def _places(self) -> Int[Tensor, " params"]:
+        """Where a coordinate is added up: its bucket among those of sign 1, of those left out, or of sign -1."""
+        return self.buckets + self.width * (1 - self.signs)
 
 
 def public_signs(params: int, draws: torch.Generator, count: int = CHECKS) -> Int[Tensor, "count params"]:
@@ -108,6 +117,7 @@ class LiveRows(SecretRows):
     def __init__(self, rows: SecretRows, live: Bool[Tensor, " params"]) -> None:
         self.rows, self.clients, self.params = rows, rows.clients, len(live)
         self.live = live.cpu()
+        self._all = bool(self.live.all())
 
     def total(self, weights: Int[Tensor, " clients"] | None = None) -> Int[Tensor, " params"]:
         """See :class:`SecretRows`."""
@@ -116,14 +126,14 @@ class LiveRows(SecretRows):
 
     def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
         """See :class:`SecretRows`."""
-        return self.rows.products(vectors.cpu()[:, self.live])
+        return self.rows.products(vectors.cpu() if self._all else vectors.cpu()[:, self.live])
 
     def squared_norms(
         self, sketch: Sketch | None = None, starts: Int[Tensor, " groups"] | None = None
     ) -> Int[Tensor, "clients groups"]:
         """See :class:`SecretRows`; groups need a sketch, which says where a coordinate goes."""
         assert sketch is not None or starts is None
-        if sketch is not None:
+        if sketch is not None and not self._all:
             sketch = Sketch(sketch.buckets.cpu()[self.live], sketch.signs.cpu()[self.live], sketch.width)
         return self.rows.squared_norms(sketch, starts)
 

@@ -66,7 +66,7 @@ class PartySession:
 
     def _share(self, header: dict[str, Any], size: int) -> None:
         batch, client = self.batches[header["batch"]], int(header["client"])
-        count = header.get("seed")
+        count = header.get("expand")
         space = batch.space(client, str(header.get("dtype")), size if count is None else 8 * int(count))
         if space is None:
             self.server.skip(size)
@@ -99,7 +99,7 @@ class PartySession:
 
     def _pair(self, header: dict[str, Any], size: int) -> None:
         width = int(header["width"])
-        words = self._take(size) if header.get("seed") is None else self._seed(header, size)
+        words = self._take(size) if header.get("expand") is None else self._seed(header, size)
         first, second = words.view(2, -1)
         pairs = (Pair(first[:width], first[width:]), Pair(second[:width], second[width:]))
         self.batches[header["batch"]].pairs[int(header["client"])] = pairs
@@ -135,7 +135,7 @@ class PartySession:
             raise SecureSumError(f"got a key of {size} bytes from client {header['client']}, not {KEY_BYTES}")
         key = bytearray(size)
         self.server.fill(memoryview(key))
-        return Seed(bytes(key), int(header["seed"])).words()
+        return Seed(bytes(key), int(header["expand"])).words()
 
     def _open_up(self, share: Tensor, **more: Any) -> None:
         """Reveal to party 0, which tells the server; the others say that they have done their part."""

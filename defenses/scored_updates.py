@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.fixed_point import FixedPoint
+from autoflip_secure.fixed_point import FixedPoint, within
 from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.radial import RadialAgreement
 from autoflip_secure.secret_rows import LiveRows
@@ -41,7 +41,7 @@ def score_secretly(
         clipped(row[None], bound, live)[0] if fine else row.double()
         for row, fine in zip(view.updates, obeys.tolist(), strict=True)
     ]
-    fits = torch.stack([row.abs().max() <= points.bound for row in rows])
+    fits = torch.tensor([within(row, points.bound) for row in rows])
     ids = view.clients.tolist()
     events = [
         f"client {ids[k]} sent a value beyond +-{points.bound:.3g}: left out of the secure sum"

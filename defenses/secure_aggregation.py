@@ -105,7 +105,7 @@ class Session(SecureSum):
         for channel, share in zip(self._channels, shares, strict=True):
             with self._named():
                 if isinstance(share, Seed):
-                    channel.send({**header, "seed": share.count}, memoryview(share.key))
+                    channel.send({**header, "expand": share.count}, memoryview(share.key))
                 else:
                     channel.send(header, raw(share))
         self._dealt += self._sent - before

@@ -106,10 +106,13 @@ def update_points(bound: float, params: int) -> FixedPoint:
 def clipped(
     updates: Float[Tensor, "clients params"], bound: float, live: Bool[Tensor, " params"]
 ) -> Float[Tensor, "clients params"]:
-    """What each honest client does before it shares: its update in double, its live part scaled down to norm B."""
-    rows = updates.double()
-    norms = (rows * live).norm(dim=1, keepdim=True)
-    return torch.where(live, rows * (bound / norms.clamp_min(TINY)).clamp(max=1), rows)
+    """What each honest client does before it shares: if its live part is longer than B, scaled down, in double."""
+    own = updates if bool(live.all()) else updates * live
+    norms = torch.linalg.vector_norm(own, dim=1, keepdim=True, dtype=torch.float64)
+    factors = (bound / norms.clamp_min(TINY)).clamp(max=1)
+    if bool((factors == 1).all()):
+        return updates
+    return torch.where(live, updates.double() * factors, updates.double())
 
 
 @dataclass(frozen=True)

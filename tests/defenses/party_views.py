@@ -87,8 +87,8 @@ def received(tap: StreamTap) -> Received:
             place += calcsize(PREFIX)
             header = loads(data[place : place + length])
             body = data[place + length : place + length + size]
-            if "seed" in header:
-                body = Seed(body, header["seed"]).words().numpy().astype("<i8").tobytes()
+            if "expand" in header:
+                body = Seed(body, header["expand"]).words().numpy().astype("<i8").tobytes()
             place += length + size
             if "client" in header:
                 found.bodies[str(header["op"])].append((int(header["client"]), body))

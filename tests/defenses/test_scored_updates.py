@@ -28,6 +28,7 @@ from defenses.secure_scores import (
     secure_aggregate,
     update_points,
 )
+from defenses.shares import Share, opened
 
 LAYOUT = Layout.of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)))
 AGGREGATORS: list[Aggregator] = [
@@ -124,10 +125,10 @@ def test_who_drops_out_between_two_rows_is_left_out_of_both(session: Session, mo
     """The landscape takes |u_k| too; client 3 sends u_k and is gone before |u_k|, after one of two shares."""
     view, deal, calls = round_of(), session._from_client, []
 
-    def gone(header: dict[str, Any], shares: list[torch.Tensor]) -> None:
+    def gone(header: dict[str, Any], shares: list[Share]) -> None:
         calls.append(header)
         if header["op"] == "share" and header["batch"].endswith("1") and header["client"] == 3:
-            session._channels[0].send(header, secure_aggregation.raw(shares[0]))
+            session._channels[0].send(header, secure_aggregation.raw(opened(shares[0])))
         else:
             deal(header, shares)
 

@@ -93,7 +93,7 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
     assert (record.secure_sum.parties, phase.phase, phase.batches, phase.rows) == (3, "exploration", 1, 6)
     assert 1 <= phase.sums <= 2
     assert phase.numbers_per_client == 7  # two scores, five checks
-    shares = 6 * 3 * 8 * record.parameters
+    shares = 6 * (8 * record.parameters + 2 * 32)  # in full to one party, as keys to the others
     assert shares < phase.client_bytes < shares + 6 * 3 * 300
     assert record.exploration is not None
     assert record.exploration.bytes.uplink_values == phase.client_bytes
