@@ -114,7 +114,7 @@ def report_command(
 @app.command()
 def audit(
     scenario: Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Results folder.", show_default="runs/NAME-audit")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder.", show_default="runs/NAME")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario; repeatable.")
     ] = None,

@@ -185,16 +185,21 @@ class ClientLevel(_Mechanism):
         clip = self.start().clip
         multiplier = self.exploration_noise_multiplier
         own = view.noise_multiplier if multiplier is None else multiplier
-        scaled = deviations * (clip / deviations.norm(dim=1, keepdim=True).clamp_min(TINY))
+        finite = _or_zeros(deviations)
+        scaled = finite * (clip / finite.norm(dim=1, keepdim=True).clamp_min(TINY))
         return _noised(scaled, deviations, view, own * clip)
 
     def send(
         self, state: ClipState, updates: Float[Tensor, "clients params"], view: PrivacyView
     ) -> Float[Tensor, "clients params"]:
-        """Central: every row clipped. Distributed: honest rows clipped, each with its share of the noise."""
-        clipped = clip_to(updates, state.clip)
+        """Central: every row clipped. Distributed: honest rows clipped, each with its share of the noise.
+
+        Who is honest and has a row that is not finite sends noise alone where clients noise, so that neither the row
+        nor its share of the noise is missed; the trusted server leaves such rows out, which is the same as zeros.
+        """
         if self.noise == "central":
-            return torch.where(updates.isfinite().all(1, keepdim=True), clipped, updates)
+            return torch.where(updates.isfinite().all(1, keepdim=True), clip_to(updates, state.clip), updates)
+        clipped = clip_to(_or_zeros(updates), state.clip)
         share = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected**0.5
         return _noised(clipped, updates, view, share)
 
@@ -225,6 +230,11 @@ class ClientLevel(_Mechanism):
         share = min(max(count / view.expected + 0.5, 0.0), 1.0)
         clip = state.clip * exp(-self.clip.lr * (share - self.clip.quantile))
         return replace(state, clip=min(max(clip, 1e-6), 1e6))
+
+
+def _or_zeros(rows: Float[Tensor, "clients params"]) -> Float[Tensor, "clients params"]:
+    """Zeros instead of rows that are not finite."""
+    return torch.where(rows.isfinite().all(1, keepdim=True), rows, 0.0)
 
 
 def clip_to(rows: Float[Tensor, "clients params"], clip: float) -> Float[Tensor, "clients params"]:

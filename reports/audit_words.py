@@ -47,7 +47,7 @@ def summary(record: AuditRecord) -> str:
             parts.append(f"shown for {unit}s: ε ≥ {max(own):.2f}")
     best = max(record.membership, key=lambda m: m.auc.value, default=None)
     parts.append(
-        "membership: too few samples to attack"
+        "membership: not attacked, the notes say why"
         if best is None
         else f"best membership AUC {best.auc.value:.2f} [{best.auc.low:.2f}, {best.auc.high:.2f}] "
         f"({best.attack}, {best.view})"

@@ -47,6 +47,15 @@ def _fitted(name: str) -> str:
     return name if len(name) <= _WIDE else f"{name[: half - 1]}…{name[-half:]}"
 
 
+def _shared_end(names: Sequence[str]) -> str:
+    """The last parts that all names share: beside an axis they would take the place of what tells settings apart."""
+    parts = [name.split(", ") for name in names]
+    shared = 0
+    while len(parts) > 1 and all(len(p) > shared + 1 for p in parts) and len({p[-1 - shared] for p in parts}) == 1:
+        shared += 1
+    return "".join(f", {part}" for part in parts[0][len(parts[0]) - shared :]) if shared else ""
+
+
 def _left_out(count: int) -> list[str]:
     return [f"{count - _SHOWN} settings more are in the table."] if count > _SHOWN else []
 
@@ -74,7 +83,8 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
-    ticks_of = [f"{_fitted(name)}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
+    end = _shared_end(list(dict.fromkeys(name for name, _ in shown)))
+    ticks_of = [f"{_fitted(name.removesuffix(end))}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
     ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, top)
@@ -120,7 +130,7 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
     lines: list[tuple[str, str, Any]] = []
     for name, record in pairs[:_SHOWN]:
         for view in views:
-            found = [m for m in record.membership if (m.view == view) == (view == views[1])]
+            found = [m for m in record.membership if (m.view == views[1]) == (view == views[1])]
             if found:
                 lines.append((view, name, min(found, key=lambda m: _PREFERRED.index(m.attack))))
     if not lines:
@@ -147,7 +157,8 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
         ax.set_title(view)
         ax.set_xlabel("others taken for members")
     axes[0, 0].set_ylabel("members found")
-    handles = [Line2D([], [], color=colours[name], lw=2, label=_fitted(name)) for name in names]
+    end = _shared_end(names)
+    handles = [Line2D([], [], color=colours[name], lw=2, label=_fitted(name.removesuffix(end))) for name in names]
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(names) > 1 else 1, columnspacing=1.6)
     columns = ["setting", "view", "attack", "members", "others", "AUC", "AUC low", "AUC high"]
     columns += ["TPR at 1 % FPR", "low", "high", "TPR at 0.1 % FPR", "low ", "high "]
@@ -163,7 +174,8 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
         "by their confidence (LiRA); the table has every attack. The grey diagonal is guessing."
     )
     top = max(lines, key=lambda line: line[2].auc.value)
-    alt = f"ROC curves of {len(lines)} attacks; the largest area is {top[2].auc.value:.2f} ({top[1]}, {top[0]})."
+    attacks = f"{len(lines)} attack{'' if len(lines) == 1 else 's'}"
+    alt = f"ROC curves of {attacks}; the largest area is {top[2].auc.value:.2f} ({top[1]}, {top[0]})."
     return finish(
         figure, "membership", "Membership inference", caption, alt, Table(columns, table), _left_out(len(pairs))
     )
@@ -185,7 +197,7 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
             ax.plot([look.accuracy.low, look.accuracy.high], [place, place], color=INK, lw=1)
             ax.plot([look.chance] * 2, [place - 0.45, place + 0.45], color=_RED, lw=1.6)
             place += 1
-        ticks.append(((start + place - 1) / 2, _fitted(name)))
+        ticks.append(((start + place - 1) / 2, _fitted(name.removesuffix(_shared_end([n for n, _ in pairs])))))
         place += 0.6
     ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks])
     ax.set_ylim(place - 0.9, -0.7)

@@ -97,11 +97,13 @@ def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
         header += [f"Accuracy {title}"] + ([f"Difference to {study.baseline}"] if study.baseline else [])
     header += ["Bytes sent", "FLOPs, compacted"] if study.baseline else []
     rows = []
+    full = {kind: max(s.conditions for x in standings if (s := getattr(x, kind))) for kind, _ in kinds}
     for standing in standings:
         row = [standing.algorithm]
         for kind, _ in kinds:
             found: Summary | None = getattr(standing, kind)
-            row.append(f"{percent(found.accuracy.mean)} {_ends(found, False)}" if found else "–")
+            over = f", {found.conditions} of {full[kind]} conditions" if found and found.conditions < full[kind] else ""
+            row.append(f"{percent(found.accuracy.mean)} {_ends(found, False)}{over}" if found else "–")
             if study.baseline:
                 row.append(_difference(found, standing.algorithm == study.baseline))
         if study.baseline:

@@ -82,7 +82,7 @@ class Study:
         """The attacked condition of a facet (of one attack kind) that hurts the baseline, or everybody, the most."""
         rows = self.cells[(self.cells["facet"] == facet) & ~self.cells["clean"]]
         if kind is not None:
-            rows = rows[[self.attacks[a]["kind"] == kind for a in rows["attack"]]]
+            rows = rows[rows["attack"].isin([a for a in self.attacks if self.attacks[a]["kind"] == kind])]
         if self.baseline is not None and (rows["algorithm"] == self.baseline).any():
             rows = rows[rows["algorithm"] == self.baseline]
         if rows.empty:

@@ -227,12 +227,24 @@ def _short(verdict: Verdict) -> str:
     return "equal" if verdict is Verdict.EQUAL else verdict.value
 
 
+def _why(study: Study) -> str:
+    """Why updates were rejected, by what the runs that rejected some can find fault with."""
+    reasons = {"not finite": None}
+    for record in study.records:
+        parties = record.config.get("secure_sum") or {}
+        if parties.get("updates") and any(e.rejected for e in record.rounds):
+            reasons |= {"not accepted by the parties": None}
+            if parties.get("scores") == "hidden":
+                reasons |= {"with a proof that does not hold": None}
+    return " or ".join(reasons)
+
+
 def _events(study: Study) -> list[str]:
     runs = [r for r in study.records if r.events]
     rejected = sum(len(e.rejected) for r in study.records for e in r.rounds)
     found = []
     if rejected:
-        found.append(f"Left out because not finite: {_count(rejected, 'update')}; the clients counted as filtered.")
+        found.append(f"Left out because {_why(study)}: {_count(rejected, 'update')}; the clients counted as filtered.")
     if runs:
         example = labels.shorten(labels.clean_text(runs[0].events[0]), 160)
         found.append(

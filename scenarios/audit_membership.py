@@ -56,7 +56,7 @@ def against_update(cell: Cell, trainer: Trainer, views: Views, victim: int, effo
         trained = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training).updates
         sent = as_sent(cell, before, trained, 5)
         phi = confidences(cell, before.weights + sent, x[pool], y[pool]).cpu()
-        losses.append(loss_threshold(phi[: effort.targets]))
+        losses.append(_known(loss_threshold(phi[: effort.targets])))
         ratios.append(_ratios(phi, included, effort))
         gradients = gradients_of(cell, before, job, x[pool], y[pool])
         if gradients is not None:
@@ -93,7 +93,19 @@ def _coin_halves(count: int, samples: int, source: torch.Generator) -> Tensor:
 def _ratios(values: Tensor, included: Tensor, effort: Effort) -> Tensor:
     """LiRA of each attacked model (they come first), from the shadow models."""
     shadows = values[effort.targets :]
-    return torch.stack([lira(row, shadows, included) for row in values[: effort.targets]])
+    return _lira_of_each(values[: effort.targets], shadows, included)
+
+
+def _lira_of_each(attacked: Tensor, shadows: Tensor, included: Tensor) -> Tensor:
+    """LiRA of each attacked model; shadow models whose training diverged are left out, attacked ones tell nothing."""
+    usable = shadows.isfinite().all(1)
+    return torch.stack([_known(lira(row, shadows[usable], included[usable])) for row in attacked])
+
+
+def _known(scores: Tensor) -> Tensor:
+    """Scores; those that are not finite, because a training diverged, say neither "in" nor "out"."""
+    usable = scores.isfinite()
+    return torch.where(usable, scores, scores[usable].median() if bool(usable.any()) else 0.0)
 
 
 def _everything(cell: Cell) -> tuple[Tensor, Tensor]:
@@ -146,9 +158,9 @@ def against_model(cell: Cell, trainer: Trainer, effort: Effort) -> list[Membersh
     phi = confidences(cell, torch.stack([finals.weights[one.key] for one in cells]), x[at], y[at]).cpu()
     attacked, shadows = phi[: effort.models], phi[effort.models :]
     rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 3), "final global model"
-    ratios = torch.stack([lira(row, shadows, included) for row in attacked])
+    ratios = _lira_of_each(attacked, shadows, included)
     return [
-        membership("loss threshold", view, targets.flatten(), loss_threshold(attacked).flatten(), rng),
+        membership("loss threshold", view, targets.flatten(), _known(loss_threshold(attacked)).flatten(), rng),
         membership("LiRA", view, targets.flatten(), ratios.flatten(), rng),
     ]
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from time import monotonic
 
-from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.audit_record import AuditRecord, MembershipResult
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation import run_cells
@@ -65,10 +65,10 @@ def audit(
             f"membership inference against client {victim}: {effort.targets} targets, {effort.shadows} shadow trainings"
         )
         with _else_noted(notes, "membership inference against updates"):
-            found += against_update(bare, trainer, views, victim, effort)
+            found += _or_noted(notes, "updates", against_update(bare, trainer, views, victim, effort))
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
     with _else_noted(notes, "membership inference against the global model"):
-        found += against_model(bare, trainer, effort)
+        found += _or_noted(notes, "the global model", against_model(bare, trainer, effort))
     confidence = each((0 if cell.protocol.secret_updates else 2) + len(claims_of(cell)))
     if not cell.protocol.secret_updates:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
@@ -137,6 +137,13 @@ def _else_noted(notes: list[str], what: str) -> Iterator[None]:
         yield
     except InputError as error:
         notes.append(f"{what} was not run: {error}")
+
+
+def _or_noted(notes: list[str], against: str, found: list[MembershipResult]) -> list[MembershipResult]:
+    """What was found; where nothing could be tried, the notes say so."""
+    if not found:
+        notes.append(f"membership inference against {against} was not run: too few samples")
+    return found
 
 
 def _numbers_about_clients(cell: Cell) -> bool:

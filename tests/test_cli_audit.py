@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
+from reports import figures_audit
 from reports.audit_page import render_audit
 from reports.audit_words import headline, sentences
 from reports.figures_audit import _fitted, named
@@ -168,7 +169,7 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     )
     assert headline([bare]).startswith("Nothing is proven")
     assert "nothing is proven" in sentences([bare])[1]
-    assert "too few samples to attack" in sentences([bare.model_copy(update={"membership": []})])[1]
+    assert "membership: not attacked" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
     assert "(2)" in twice, "settings of one name stay apart"
     long = [r.model_copy(update={"algorithm": "a" * 300}) for r in (bare, bare, bare)]
@@ -276,3 +277,26 @@ def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, 
                 assert not errors
                 page.close()
         browser.close()
+
+
+def test_final_models_are_not_drawn_among_updates(records: list[AuditRecord]) -> None:
+    """Where updates pass through parties only the final model is attacked: one curve, not two."""
+    one = records[0]
+    finals = [m for m in one.membership if m.view == "final global model"]
+    assert 0 < len(finals) < len(one.membership)
+    both, last = (
+        figures_audit.membership([one.model_copy(update={"membership": m})]) for m in (one.membership, finals)
+    )
+    assert both is not None
+    assert last is not None
+    assert "ROC curves of 2 attacks" in both.alt
+    assert "ROC curves of 1 attack" in last.alt
+
+
+def test_names_beside_an_axis_leave_out_what_all_share() -> None:
+    names = ["A · none, σ 1, flips", "A · none, σ 1, through 2 parties, flips"]
+    assert figures_audit._shared_end(names) == ", flips"
+    assert figures_audit._shared_end(names[:1]) == ""
+    assert figures_audit._shared_end(["A, x", "B, x"]) == ", x"
+    assert figures_audit._shared_end(["A, x", "A, y"]) == ""
+    assert figures_audit._shared_end(["x", "x, x"]) == ""

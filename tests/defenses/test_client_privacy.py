@@ -71,6 +71,22 @@ def test_distributed_noise_is_a_share_and_bad_clients_neither_clip_nor_noise() -
     assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.03  # every client its own
 
 
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+def test_an_honest_client_whose_training_diverged_sends_its_noise_alone(strange: float) -> None:
+    """A row that is left out takes its share of the noise with it, and tells the server that it diverged."""
+    updates, clip = torch.full((3, 2_000), 0.1), 2.0
+    updates[0, 5] = updates[2, 5] = strange
+    mechanism = ClientLevel(noise="distributed", clip=clip, noise_multiplier=1.5)
+    zeros = updates.clone()
+    zeros[0] = 0.0
+    for way in (lambda rows: mechanism.send(ClipState(clip), rows, view(3, 2_000, bad=(2,))),
+                lambda rows: mechanism.explore(rows, view(3, 2_000, bad=(2,)))):  # fmt: skip
+        sent = way(updates)
+        assert sent[:2].isfinite().all()
+        assert torch.equal(sent[0], way(zeros)[0])
+        assert not sent[2].isfinite().all(), "a bad client's row is as it was"
+
+
 def test_noise_stays_off_what_is_not_sent() -> None:
     half = replace(view(3, 10), active=torch.arange(10) < 5)
     sent = ClientLevel(noise="distributed", noise_multiplier=1).send(ClipState(1.0), torch.zeros(3, 10), half)

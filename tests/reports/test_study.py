@@ -112,3 +112,15 @@ def test_clean_text_is_one_printable_line(text: str):
     cleaned = labels.clean_text(text)
     assert cleaned.isprintable()
     assert cleaned.encode("utf-8").decode("utf-8") == cleaned
+
+
+def test_hardest_where_a_facet_was_never_attacked(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [
+        record("fedavg", partition["iid"], attack["clean"](), 0),
+        record("fedavg", partition["dirichlet"], attack["clean"](), 0),
+        record("fedavg", partition["dirichlet"], attack["noise"](0.5), 0),
+    ]
+    found = study(cells)
+    assert found.hardest("IID", "gaussian_noise") is None
+    assert found.hardest("Dirichlet 0.3", "gaussian_noise") == Condition("Dirichlet 0.3", "noise σ 0.5 on 20 %")
+    assert found.hardest("Dirichlet 0.3", "label_flip") is None

@@ -9,6 +9,7 @@ from scipy import stats
 
 from autoflip_secure.record import RunRecord
 from reports.comparisons import compare, standings
+from reports.markdown import summary
 from reports.statistics import Verdict, holm
 from reports.study import study
 from reports.verdict import opening
@@ -105,6 +106,43 @@ def test_means_use_only_shared_conditions_and_seeds(record: Make, partition: dic
     assert line.attacked.accuracy.n == 3
     assert line.attacked.accuracy.mean == pytest.approx(BASE[:3].mean() + 0.1)
     assert line.attacked.reference.mean == pytest.approx(BASE[:3].mean())
+
+
+def test_markdown_says_over_how_many_conditions_a_mean_is(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
+    cells = planted(record, partition, attack, {("fedavg", True): BASE, ("autoflip", True): BASE})
+    more = [
+        record("fedavg", partition["two_classes"], attack["noise"](0.5), seed, rounds=2) for seed in range(len(BASE))
+    ]
+    found = study([*cells, *more])
+    rows = compare(found)
+    text = summary(found, opening(found, rows, {}, 0), [], name="x")
+    assert text.count("1 of 2 conditions") == 1
+    assert "2 of 2" not in text
+
+
+@pytest.mark.parametrize(
+    ("parties", "reason"),
+    [
+        (None, "not finite:"),
+        ({"parties": 2, "updates": False}, "not finite:"),
+        ({"parties": 2, "updates": True}, "not finite or not accepted by the parties:"),
+        (
+            {"parties": 2, "updates": True, "scores": "hidden"},
+            "not finite or not accepted by the parties or with a proof that does not hold:",
+        ),
+    ],
+)
+def test_why_updates_were_left_out(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any], parties: dict[str, Any] | None, reason: str
+):
+    one = record("fedavg", partition["iid"], attack["clean"](), 0)
+    quiet = [entry.model_copy(update={"rejected": []}) for entry in one.rounds]
+    quiet[0] = quiet[0].model_copy(update={"rejected": quiet[0].participants[:1]})
+    one = one.model_copy(update={"config": one.config | {"secure_sum": parties}, "rounds": quiet})
+    found = study([one])
+    assert any(f"Left out because {reason} 1 update;" in c for c in opening(found, compare(found), {}, 0).caveats)
 
 
 def test_missing_cells_and_events_are_caveats(small: list[RunRecord]):

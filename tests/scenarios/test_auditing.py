@@ -23,9 +23,10 @@ from autoflip_secure.training import Trainer
 from defenses.client_privacy import ClientLevel, ClipState
 from scenarios import audit_clients
 from scenarios.audit_clients import _Canaries, _Rerun, _runs, claims_of, client_epsilons
+from scenarios.audit_membership import _known, _lira_of_each
 from scenarios.audit_samples import sample_epsilons
 from scenarios.audit_view import Effort, Views, proven_epsilon, victim_of
-from scenarios.auditing import audit, span
+from scenarios.auditing import _or_noted, audit, span
 from scenarios.judging import auc_with_interval, mean_with_interval, membership, rate_at
 from scenarios.loading import load
 from scenarios.problems import Builder
@@ -259,6 +260,28 @@ def test_attacks_that_the_model_refuses_are_left_out_and_named(tmp_path: Path) -
     notes = [note for note in found.notes if "was not run: BatchNorm" in note]
     assert notes
     assert [look.attack for look in found.membership][:3] == ["loss threshold", "LiRA", "LiRA on gradients"]
+
+
+def test_a_training_that_diverged_tells_nothing_and_stops_nothing() -> None:
+    source = torch.Generator().manual_seed(1)
+    included = torch.rand(12, 40, generator=source) < 0.5
+    phi = 3.0 * included + torch.randn(12, 40, generator=source)
+    whole = _lira_of_each(phi[:2], phi[2:], included[2:])
+    broken = phi.clone()
+    broken[1], broken[5] = torch.nan, torch.inf
+    found = _lira_of_each(broken[:2], broken[2:], included[2:])
+    kept = [2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert found.isfinite().all()
+    assert torch.equal(found[0], _lira_of_each(phi[:1], phi[kept], included[kept])[0])
+    assert not torch.equal(found[0], whole[0])
+    assert len(set(found[1].tolist())) == 1
+    assert _known(torch.full((2, 3), torch.nan)).tolist() == [[0.0] * 3] * 2
+
+
+def test_an_attack_without_samples_is_named() -> None:
+    notes: list[str] = []
+    assert _or_noted(notes, "updates", []) == []
+    assert notes == ["membership inference against updates was not run: too few samples"]
 
 
 @pytest.mark.parametrize(
