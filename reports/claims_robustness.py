@@ -2,7 +2,7 @@ r"""Claims about bad clients: graceful degradation under noise (Fig. 9), and lab
 
 .. math:: \text{saved}_s = (y_{clean} - y_{noise})_{FedAvg, s} - (y_{clean} - y_{noise})_{AutoFLIP, s}
 
-averaged over the noise conditions of a partition: positive when AutoFLIP loses less from its own clean accuracy.
+averaged over the noise conditions of a setting: positive when AutoFLIP loses less from its own clean accuracy.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def graceful(study: Study) -> Claim:
     """AutoFLIP's loss from clean under noise beside FedAvg's."""
     says = "Graceful degradation: under noisy clients AutoFLIP loses less from its clean accuracy than FedAvg (Fig. 9)."
     measured = (
-        "Accuracy lost from clean, mean over all noise conditions of a partition, FedAvg's minus AutoFLIP's at the "
-        "same seed. Holds when it is above zero in every partition; does not hold when it is certainly under "
+        "Accuracy lost from clean, mean over all noise conditions of a setting, FedAvg's minus AutoFLIP's at the "
+        "same seed. Holds when it is above zero in every setting; does not hold when it is certainly under "
         f"{100 * MARGIN:g} points in one."
     )
     own, places = subject(study), []
@@ -44,13 +44,22 @@ def graceful(study: Study) -> Claim:
         one = weigh(facet, saved, above(MARGIN), len(places))
         lost = [sum(kept[c][s][i] for c in kept for s in seeds) / len(kept) / len(seeds) for i in (0, 1)]
         text = (
-            f"FedAvg loses {100 * lost[0]:.1f}, AutoFLIP {100 * lost[1]:.1f} points over {len(kept)} noise "
+            f"FedAvg {_change(lost[0])}, AutoFLIP {_change(lost[1])} points over {len(kept)} noise "
             f"condition{'' if len(kept) == 1 else 's'}: {points(one.interval.mean)} kept "
             f"{bracket(one.interval, signed=True)}"
         )
         evidence.append(one.saying(text + _reversed(kept, seeds)))
     needs = "" if evidence else "Add gaussian_noise at one sigma or more, and no attack, for fedavg and autoflip."
     return Claim("graceful", says, measured, conclude(evidence), tuple(evidence), needs)
+
+
+def _change(loss: float) -> str:
+    """A loss of accuracy in words.
+
+    >>> _change(0.084), _change(-0.362)
+    ('loses 8.4', 'gains 36.2')
+    """
+    return f"{'loses' if loss >= 0 else 'gains'} {100 * abs(loss):.1f}"
 
 
 def _saved(study: Study, facet: str, noisy: Condition, own: str) -> dict[int, tuple[float, float]]:
