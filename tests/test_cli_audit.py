@@ -20,6 +20,7 @@ from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
+from scenarios.store import read_record
 from scenarios.sweep import plan
 
 ROOT = Path(__file__).parents[1]
@@ -192,7 +193,7 @@ def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> 
 def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
     done = command("sweep", "tiny.yaml", "--out", "swept", folder=folder)
     assert done.returncode == 0, done.stderr
-    found = [RunRecord.model_validate_json(p.read_text()) for p in sorted((folder / "swept/cells").glob("*.json"))]
+    found = [read_record(p) for p in sorted((folder / "swept/cells").glob("*.json"))]
     return folder / "swept", found
 
 
