@@ -138,7 +138,9 @@ class Store:
         records = {}
         for key in keys:
             path = self.cells / f"{key}.json"
-            if not path.exists():
+            with self.explained():  # also of a folder that may not be looked into
+                there = path.exists()
+            if not there:
                 continue
             try:
                 records[key] = read_record(path)

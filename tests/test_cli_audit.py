@@ -218,6 +218,26 @@ def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Pa
     assert (folder / "runs/tiny/audit.html").exists()
 
 
+def test_a_damaged_audit_is_named(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "audits").mkdir()
+    (folder / "audits" / "0123.json").write_text("{")
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 0
+    assert "note: Left out: audits/0123.json is damaged" in told.stderr
+    assert "audits/0123.json is damaged" in (folder / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_keeps_the_cells(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 2
+    assert "All cells are kept: `autoflip-secure report swept`" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:
     bare = [record for record in swept[1] if record.privacy is None]
     page = render(bare, {"name": "bare"})
