@@ -346,19 +346,21 @@ def _report(
     command: str = "",
 ) -> Path:
     from reports.html import write_report
-    from scenarios.audits import finished_audits
+    from scenarios.audits import finished_audits, unreadable_audits
 
     command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
+    left_out = unreadable_audits(folder)
+    for note in left_out:
+        _note(note)
+    notes = [*notes, *left_out]
     try:
         return write_report(
             records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
             audits=finished_audits(folder, [record.cell for record in records]),
         )  # fmt: skip
-    except OSError as error:
-        raise StoreError(
-            f"{folder / 'report.html'}: cannot be written ({error.strerror or error}); all cells are kept, "
-            f"run `autoflip-secure report {folder}` when it can"
-        ) from error
+    except StoreError as error:
+        again = shlex.join(["autoflip-secure", "report", str(folder)])
+        raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error
 
 
 def _prepare() -> None:

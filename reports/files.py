@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -34,6 +35,6 @@ def write(path: Path, content: str | bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); free some space or give another folder"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        way_out = "free some space" if full else "give a folder you may write to"
+        raise StoreError(f"{path}: cannot be written ({error.strerror}); {way_out}") from error

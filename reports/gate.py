@@ -5,6 +5,7 @@ Exit codes: 0 all pass; 1 at least one regression; 2 no regression is shown, but
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -79,6 +80,8 @@ def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[
     if not shared:
         raise InputError(_nothing_shared(found, baseline.entries))
     identical = {key: _identical(baseline.entries[key], found[key]) for key in shared}
+    for key in shared:
+        _check_same_numbers(baseline.entries[key], found[key], identical[key])
     pairs = [(key, METRICS[name]) for key in shared for name in METRICS if name in baseline.entries[key].metrics]
     sampled = [pair for pair in pairs if not pair[1].computed]
     tested = judge(
@@ -123,6 +126,23 @@ def _every(entry: Entry, metric: Metric) -> dict[int, float | None]:
 
 def _identical(old: Entry, new: Entry) -> list[int]:
     return [seed for seed, digest in old.digests.items() if new.digests.get(seed) == digest]
+
+
+def _check_same_numbers(old: Entry, new: Entry, seeds: Iterable[int]) -> None:
+    """A record that is the same in every number has the metrics that the baseline says, if nobody changed those.
+
+    Raises:
+        InputError: it has others.
+    """
+    for seed in seeds:
+        for name, values in old.metrics.items():
+            before, now = values.get(seed), new.metrics.get(name, {}).get(seed)
+            if before is not None and now is not None and not math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-12):
+                raise InputError(
+                    f"baseline: {old.label}, seed {seed}: {name} = {number(before)}, but the record, which is the same "
+                    f"in every number, has {number(now)}: the baseline was changed by hand, or another version "
+                    "computed it; restore it, or make it anew with --update --reason"
+                )
 
 
 def _nothing_shared(found: Mapping[str, Entry], known: Mapping[str, Entry]) -> str:

@@ -86,6 +86,15 @@ def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:
     return [record for record in found if record is not None]
 
 
+def unreadable_audits(folder: Path) -> list[str]:
+    """One sentence for each audit in a results folder that is there and cannot be read."""
+    return [
+        f"Left out: audits/{path.name} is damaged or of another version; the next audit in this folder makes it again."
+        for path in sorted((folder / "audits").glob("*.json"))
+        if _read(path) is None
+    ]
+
+
 def _short(value: object) -> str:
     text = ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -96,9 +96,11 @@ def _files(folder: Path) -> dict[str, Path]:
             raise StoreError(f"{folder}: no such folder; give a folder that a sweep has made")
         if not any(folder.iterdir()):
             raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
-        return {path.stem: path for path in sorted((folder / "cells").glob("*.json"))}
+        cells = folder / "cells"
+        found = sorted(cells.iterdir()) if cells.exists() else []  # glob would keep quiet about what it may not read
+        return {path.stem: path for path in found if path.suffix == ".json"}
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be read ({error.strerror})") from error
+        raise StoreError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
 
 def _manifest(folder: Path, files: dict[str, Path]) -> tuple[dict[str, Any] | None, list[str]]:

@@ -6,7 +6,7 @@
       scenario.yaml        the scenario as it was run; loads to the same cells
       manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
-      cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
+      cells/<hash>.json    one RunRecord each, with a checksum: temporary file, fsync, rename, fsync of the folder
       log.txt              what happened when
 """
 
@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
+from scenarios.checksums import sealed, unsealed
 from scenarios.config import content_hash
 from scenarios.loading import to_yaml
 from scenarios.sweep import Plan
@@ -137,7 +138,9 @@ class Store:
         records = {}
         for key in keys:
             path = self.cells / f"{key}.json"
-            if not path.exists():
+            with self.explained():  # also of a folder that may not be looked into
+                there = path.exists()
+            if not there:
                 continue
             try:
                 records[key] = read_record(path)
@@ -152,7 +155,7 @@ class Store:
             StoreError: the disk is full or the folder unwritable; what was finished before is kept.
         """
         with self.explained():
-            write_atomically(self.cells / f"{record.cell}.json", record.model_dump_json())
+            write_atomically(self.cells / f"{record.cell}.json", sealed(record.model_dump_json()))
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``; a log that cannot be written stops nothing."""
@@ -185,7 +188,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            kept = sum(1 for _ in self.cells.glob("*.json")) if self.cells.is_dir() else 0
+            kept = sum(1 for _ in self.cells.glob("*.json")) if os.path.isdir(self.cells) else 0
             after = f"; {kept} finished cells are kept, run the same command again to continue"
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreError(
@@ -205,16 +208,21 @@ def read_record(path: Path) -> RunRecord:
     """One cell's file.
 
     Raises:
-        StoreError: unreadable, not JSON, not a record, of another schema version, or another cell than its name says.
+        StoreError: unreadable, not JSON, not a record, changed after it was written, of another schema version, or
+            another cell than its name says.
     """
     try:
-        record = RunRecord.model_validate_json(path.read_bytes())
+        record = RunRecord.model_validate_json(unsealed(path.read_bytes()))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except StoreError as error:
+        raise StoreError(f"{path}: is damaged ({error})") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: is damaged (not JSON: {error})") from error
     if record.schema_version != SCHEMA_VERSION:
         raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
     if record.cell != path.stem or content_hash(record.config) != record.cell:

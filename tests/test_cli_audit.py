@@ -21,6 +21,7 @@ from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
 from scenarios.loading import load
+from scenarios.store import read_record
 from scenarios.sweep import plan
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +194,7 @@ def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> 
 def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
     done = command("sweep", "tiny.yaml", "--out", "swept", folder=folder)
     assert done.returncode == 0, done.stderr
-    found = [RunRecord.model_validate_json(p.read_text()) for p in sorted((folder / "swept/cells").glob("*.json"))]
+    found = [read_record(p) for p in sorted((folder / "swept/cells").glob("*.json"))]
     return folder / "swept", found
 
 
@@ -216,6 +217,26 @@ def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Pa
     assert "No attacker showed more than is proven." in page
     assert 'id="bounds"' in page
     assert (folder / "runs/tiny/audit.html").exists()
+
+
+def test_a_damaged_audit_is_named(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "audits").mkdir()
+    (folder / "audits" / "0123.json").write_text("{")
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 0
+    assert "note: Left out: audits/0123.json is damaged" in told.stderr
+    assert "audits/0123.json is damaged" in (folder / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_keeps_the_cells(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 2
+    assert "All cells are kept: `autoflip-secure report swept`" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:

@@ -21,6 +21,8 @@ from autoflip_secure.record import RunRecord
 from reports.gate import run_gate
 from reports.gate_baseline import effective_margins, make_baseline
 from reports.gate_decision import LEVEL
+from scenarios.checksums import sealed, unsealed
+from scenarios.store import read_record
 
 ROOT = Path(__file__).parents[1]
 SCENARIO = """
@@ -95,11 +97,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def edited(finished: Path, folder: Path, change: Callable[[dict[str, Any], dict[tuple[Any, ...], Any]], None]) -> Path:
     """A copy of the sweep with its cells changed; ``change`` gets one record and all of them by what they are."""
     copy = Path(shutil.copytree(finished / "run", folder / "edited"))
-    records = {path: json.loads(path.read_text()) for path in sorted((copy / "cells").glob("*.json"))}
+    records = {path: json.loads(unsealed(path.read_bytes())) for path in sorted((copy / "cells").glob("*.json"))}
     known = {(r["algorithm"], r["config"]["attack"]["kind"], r["seed"]): dict(r) for r in records.values()}
     for path, record in records.items():
         change(record, known)
-        path.write_text(json.dumps(record))
+        path.write_text(sealed(json.dumps(record)))
     return copy
 
 
@@ -257,7 +259,7 @@ def test_real_runs_on_other_seeds_raise_an_alarm_in_at_most_5_percent(
     assert here("sweep", finished / "small.yaml", "--out", tmp_path / "many", *settings).exit_code == 0
     by_seed: dict[int, list[RunRecord]] = {seed: [] for seed in seeds}
     for path in (tmp_path / "many" / "cells").glob("*.json"):
-        record = RunRecord.model_validate_json(path.read_bytes())
+        record = read_record(path)
         by_seed[record.seed].append(record)
     draws, alarms, runs = np.random.default_rng(8), 0, 150
     margins = effective_margins({}, [])

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
 from autoflip_secure.record import RunRecord
+from scenarios.store import read_record
 
 ROOT = Path(__file__).parents[1]
 BASE = """\
@@ -63,7 +64,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 def record(folder: Path) -> RunRecord:
     (path,) = (folder / "out" / "cells").glob("*.json")
-    return RunRecord.model_validate_json(path.read_text())
+    return read_record(path)
 
 
 REFUSED: list[tuple[dict[str, str], int, str]] = [

@@ -277,6 +277,19 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         assert "\n" not in str(error.value)
 
 
+def test_a_baseline_whose_numbers_were_changed_is_not_compared(pool: dict[int, list[RunRecord]]) -> None:
+    """The digest says that the record is the same, the number that it is not."""
+    records = take(pool, range(3))
+    document = json.loads(baseline(records).text())
+    for entry in document["entries"].values():
+        if "attacked_accuracy" in entry["metrics"]:
+            entry["metrics"]["attacked_accuracy"]["1"] += 0.01
+            break
+    with pytest.raises(InputError, match=r"seed 1: attacked_accuracy = .* changed by hand"):
+        gate(records, Baseline.model_validate(document))
+    assert gate(take(pool, range(5, 8)), Baseline.model_validate(document)).lines  # other seeds: nothing contradicts it
+
+
 def test_margins() -> None:
     assert effective_margins({}, []) == DEFAULTS
     mixed = effective_margins({"bytes": 0.1, "detection_auc": 0.2}, ["bytes=0.3", " clean_accuracy = 1 %"])

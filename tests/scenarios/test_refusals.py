@@ -17,7 +17,6 @@ from autoflip_secure.cell import Protocol
 from autoflip_secure.cli import app
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientPrivacy
-from autoflip_secure.record import RunRecord
 from scenarios import tables
 from scenarios.catalogue import catalogue, options, plugins
 from scenarios.config import Settings
@@ -26,6 +25,7 @@ from scenarios.grid import assignments, points
 from scenarios.loading import LoadedScenario, load, resolve
 from scenarios.messages import models_in
 from scenarios.problems import check
+from scenarios.store import read_record
 from scenarios.sweep import plan
 
 ROOT = Path(__file__).parents[2]
@@ -216,7 +216,7 @@ def test_device_auto_runs_on_what_there_is(sweep: Callable[..., Result], tmp_pat
         done = sweep("--out", device, "--set", f"device={device}")
         assert done.exit_code == 0, done.output
         (path,) = (tmp_path / device / "cells").glob("*.json")
-        found.append(RunRecord.model_validate_json(path.read_text()))
+        found.append(read_record(path))
     losses = [[round_.train_loss for round_ in record.rounds] for record in found]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # on a GPU within rounding, here equal
 

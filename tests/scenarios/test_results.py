@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoflip_secure.errors import StoreError
+from scenarios.checksums import sealed, unsealed
 from scenarios.loading import load
 from scenarios.results import read_results
 from scenarios.running import Listener, run_sweep
@@ -138,8 +139,8 @@ def test_cells_of_another_schema_version_are_left_out_and_said(folder: Path):
 
 def test_a_version_is_refused_even_when_the_fields_fit(folder: Path):
     path = cells(folder)[0]
-    document = json.loads(path.read_text()) | {"schema_version": 2}
-    path.write_text(json.dumps(document))
+    document = json.loads(unsealed(path.read_bytes())) | {"schema_version": 2}
+    path.write_text(sealed(json.dumps(document)))
     with pytest.raises(StoreError, match="schema version 2; this program reads 1"):
         read_record(path)
 
