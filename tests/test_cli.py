@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from processes import gone
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
@@ -221,17 +222,6 @@ def test_foreign_folder_of_our_name_is_refused(tiny: Path, tmp_path: Path) -> No
     done = command("sweep", tiny, folder=tmp_path)
     assert done.returncode == 2
     assert "the import name 'reports' leads to" in done.stderr
-
-
-def gone(group: int) -> bool:
-    """Whether no process of the group is left, in a few seconds at most."""
-    for _ in range(100):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.mark.parametrize("workers", [1, 2])

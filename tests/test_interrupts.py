@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import gone
 
 from scenarios.store import read_record
 
@@ -49,17 +50,6 @@ def wait_for_the_first_block(folder: Path) -> None:
     while len(finished(folder)) < FIRST and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
-
-
-def gone(group: int) -> bool:
-    """Whether no process of the group is left, in a few seconds at most."""
-    for _ in range(150):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def check_what_is_left(folder: Path) -> None:

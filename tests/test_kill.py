@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import gone
 
 from scenarios.store import read_record
 
@@ -47,16 +48,6 @@ def finish(folder: Path, workers: int) -> dict[str, dict[str, object]]:
     return {path.stem: read_record(path).numbers() for path in (folder / "out" / "cells").glob("*.json")}
 
 
-def group_is_gone(group: int) -> bool:
-    for _ in range(150):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_again_and_again_a_sweep_ends_with_the_same_records(workers: int, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -76,7 +67,7 @@ def test_killed_again_and_again_a_sweep_ends_with_the_same_records(workers: int,
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
-        assert group_is_gone(process.pid), "processes are left behind"
+        assert gone(process.pid), "processes are left behind"
         cells = list((broken / "out" / "cells").glob("*.json")) if (broken / "out").exists() else []
         assert len(cells) >= kept, "a finished cell is lost"
         for path in cells:
