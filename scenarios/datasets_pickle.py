@@ -2,12 +2,15 @@
 
 CIFAR is distributed as Python pickles, and a pickle is a program: it may name any function and call it. The reader
 below answers only the few names that an array of integers is made of, and even for these it puts its own small
-stand-ins in numpy's place, so that no foreign state reaches numpy or any other library.
+stand-ins in numpy's place, so that no foreign state reaches numpy or any other library. Before it runs at all, the
+program is read through once: a few wrong bytes can ask for gigabytes or for tuples so deep that the interpreter dies.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -19,6 +22,8 @@ from numpy.typing import NDArray
 from autoflip_secure.errors import DataError
 
 _DTYPES = ("u1", "i4", "i8")
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_MAX_TUPLES = 1000  # an array needs four; hashing tuples nested a million deep overflows the C stack
 _WAY_OUT = "replace the file, or remove its folder and fetch it again with `download: true`"
 
 
@@ -32,20 +37,55 @@ def read_pickle(path: Path) -> dict[str, Any]:
         DataError: unreadable, truncated, holding anything but plain values and integer arrays, or not a dictionary.
     """
     try:
-        with open(path, "rb") as file:
-            content = _PlainUnpickler(file, encoding="latin1").load()
+        raw = path.read_bytes()
+        _check_demands(raw)
+        content = _PlainUnpickler(io.BytesIO(raw), encoding="latin1").load()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); {_WAY_OUT}") from error
     except _ForbiddenError as error:
         raise DataError(f"{path}: refused: the pickle asks for {error}, which data never needs; {_WAY_OUT}") from error
     except Exception as error:  # a damaged pickle is a damaged program: it can fail in any way
         raise DataError(
-            f"{path}: found {path.stat().st_size} bytes that are not a whole pickle "
+            f"{path}: found {len(raw)} bytes that are not a whole pickle "
             f"({type(error).__name__}: {error!s:.200}); {_WAY_OUT}"
         ) from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, expected a dictionary; {_WAY_OUT}")
     return {str(key): value.array if isinstance(value, _Array) else value for key, value in content.items()}
+
+
+def _check_demands(raw: bytes) -> None:
+    """Refuses a pickle whose reader would need far more memory or stack than the file has bytes.
+
+    The C reader allocates what a length says before it looks for the bytes, and a memo as long as its largest index.
+
+    Raises:
+        ValueError: an unknown or cut opcode, a length beyond the end, a frame that ends inside a value, a memo index
+            beyond the size of the file, or too many tuples.
+    """
+    stream, tuples, frame_end = io.BytesIO(raw), 0, 0
+    for code in iter(lambda: stream.read(1), b""):
+        start = stream.tell() - 1
+        opcode = _OPCODES.get(code.decode("latin1"))
+        if opcode is None:
+            raise ValueError(f"unknown opcode {code!r}")
+        if opcode.name == "STOP":
+            return
+        argument: Any = None
+        if opcode.name == "STRING":
+            stream.readline()  # may hold any bytes, where the standard reader expects ASCII
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(stream)
+        if start < frame_end < stream.tell():
+            raise ValueError(f"the frame ends at byte {frame_end}, inside a value")
+        if opcode.name == "FRAME":
+            frame_end = stream.tell() + argument
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument >= len(raw):
+            raise ValueError(f"memo index {argument}")
+        tuples += opcode.name.startswith("TUPLE")
+        if tuples > _MAX_TUPLES:
+            raise ValueError(f"more than {_MAX_TUPLES} tuples")
+    raise ValueError("no end")
 
 
 class _ForbiddenError(pickle.UnpicklingError):

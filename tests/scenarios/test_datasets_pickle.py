@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import resource
 import struct
 from pathlib import Path
 
@@ -121,6 +122,26 @@ def test_a_damaged_pickle_is_refused_or_read_as_plain_data(tmp_path_factory, dat
     except DataError as error:
         content = str(error)
     assert isinstance(content, dict) or str(path) in str(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"\x80\x02}r\xff\xff\xff\x7f.", id="a memo of 34 GB"),
+        pytest.param(b"}p2147483647\n.", id="a memo of 34 GB, as text"),
+        pytest.param(b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.", id="a bytearray of 64 GB"),
+        pytest.param(b"\x80\x04\x8e" + struct.pack("<Q", 2**36) + b"x.", id="bytes of 64 GB"),
+        pytest.param(b"\x80\x02})" + b"\x85" * 3_000_000 + b"K\x01s.", id="a key of tuples three million deep"),
+    ],
+)
+def test_a_few_bytes_do_not_take_the_process_down(tmp_path, content):
+    """Each of these kills the interpreter, or fills the memory, when the ordinary reader gets it."""
+    path = tmp_path / "batch"
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=f"batch: found {len(content)} bytes that are not a whole pickle"):
+        read_pickle(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 @pytest.mark.parametrize(
