@@ -86,17 +86,6 @@ class _Canaries(Trainer):
         lengths = [self.lengths[job.seed][job.address[1]] for job in jobs]
         return Trained(self.known[clients] * torch.tensor(lengths, device=self.device)[:, None], losses)
 
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: Schedule,
-        notes: dict[str, bool],
-    ) -> tuple[Tensor, Tensor]:
-        raise AssertionError("train does all of it")
-
 
 class _Attacker(Watcher):
     """Adds up the evidence for every canary, release by release, in clip norms."""
@@ -117,12 +106,14 @@ class _Attacker(Watcher):
             self.rate[release.name] = max(drawn, self.rate.get(release.name, 0.0))
 
     def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
+        """The rows, where the observer sees them; the sum alone is not used as evidence."""
         mechanism = cell.protocol.client_level
         assert mechanism is not None
         if self.sees_rows:
             self._add(cell, clients, (self.known[clients] * sent).sum(1) / mechanism.start().clip, "exploration")
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+        """Rows as they were sent, or the step that the model took, whichever the observer sees."""
         clip, live = before.privacy.clip, before.mask if self.sees_rows else before.mask & after.mask
         looks = self.known * live  # clients send what is left of their canary, at full length
         looks = looks / looks.norm(dim=1, keepdim=True).clamp_min(1e-12)

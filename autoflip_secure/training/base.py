@@ -23,15 +23,15 @@ Notes = dict[str, bool]
 
 
 class Trainer(ABC):
-    """Trains clients on their own data. ``reason`` says in a sentence why this trainer was taken."""
+    """What clients send at the end of a round. ``reason`` says in a sentence why this trainer was taken."""
 
     kind: ClassVar[Literal["stacked", "sequential"]]
 
     def __init__(self, reason: str = "asked for", device: torch.device | str = "cpu") -> None:
         self.reason = reason
         self.device = torch.device(device)
-        self._notes: WeakKeyDictionary[nn.Module, Notes] = WeakKeyDictionary()
 
+    @abstractmethod
     def train(
         self,
         module: nn.Module,
@@ -57,6 +57,24 @@ class Trainer(ABC):
         Raises:
             InputError: a job has no samples, or a start that does not fit the layout.
         """
+
+
+class LocalTrainer(Trainer):
+    """Trains on the clients' own data: checks and copies here, the steps themselves in :meth:`_train`."""
+
+    def __init__(self, reason: str = "asked for", device: torch.device | str = "cpu") -> None:
+        super().__init__(reason, device)
+        self._notes: WeakKeyDictionary[nn.Module, Notes] = WeakKeyDictionary()
+
+    def train(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        x: Shaped[Tensor, "rows ..."],
+        jobs: Sequence[ClientJob],
+        schedule: Schedule,
+    ) -> Trained:
+        """See :meth:`Trainer.train`."""
         for job in jobs:
             _check(job, layout)
         if not jobs:

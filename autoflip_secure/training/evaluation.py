@@ -43,12 +43,8 @@ def evaluate(
     """
     if len(vectors) == 0:
         return vectors.new_zeros(0, dtype=torch.float64), vectors.new_zeros(0, dtype=torch.float64)
-    net = working_copy(module, x.device).eval().requires_grad_(False)
     with torch.no_grad(), precise(x.device):
-        forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
-        height = _height(module, layout, x)
-        if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
-            forward, height = single, 1
+        forward, height = _fitting(module, layout, x)
         parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
     accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
     return accuracy, loss
@@ -61,12 +57,8 @@ def class_outputs(
     x: Shaped[Tensor, "samples ..."],
 ) -> Float[Tensor, "models samples classes"]:
     """What each model answers to each sample, in evaluation mode; arguments as in :func:`evaluate`."""
-    net = working_copy(module, x.device).eval().requires_grad_(False)
     with torch.no_grad(), precise(x.device):
-        forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
-        height = _height(module, layout, x)
-        if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
-            forward, height = single, 1
+        forward, height = _fitting(module, layout, x)
         parts = []
         for rows in torch.split(vectors, height):
             here = rows.to(x.device)
@@ -82,6 +74,16 @@ def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
         right += (scores.argmax(-1) == targets).sum(1)
         loss += cross_entropy(scores, targets.expand(len(rows), -1)).double().sum(1)
     return torch.stack([right, loss]) / len(y)
+
+
+def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
+    """A forward that is right for this module, and how many models it takes at once."""
+    net = working_copy(module, x.device).eval().requires_grad_(False)
+    forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
+    height = _height(module, layout, x)
+    if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
+        return single, 1
+    return forward, height
 
 
 def _height(module: nn.Module, layout: Layout, x: Tensor) -> int:

@@ -17,14 +17,14 @@ from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.training.base import Notes, Trainer, batch_order, masked_start, named_tensors
+from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start, named_tensors
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, Schedule, list[Tensor] | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
 masks of the trained parameters, as float) -> mean loss per epoch (epochs,)."""
 
 
-class SequentialTrainer(Trainer):
+class SequentialTrainer(LocalTrainer):
     """Clients one after the other on one reused module, with torch's own optimisers."""
 
     kind = "sequential"

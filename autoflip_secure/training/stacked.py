@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
-from autoflip_secure.training.base import Notes, Trainer, batch_order, masked_start
+from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start
 from autoflip_secure.training.buckets import FEWEST, Bucket, plan
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
@@ -36,7 +36,7 @@ BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
 """Floats that one step of a stack may touch; on the CPU about what its caches hold, on a GPU what keeps it busy."""
 
 
-class StackedTrainer(Trainer):
+class StackedTrainer(LocalTrainer):
     """Clients (and cells) on a leading dimension, in stacks of a size that suits the processor."""
 
     kind = "stacked"

@@ -84,17 +84,6 @@ class Buggy(Trainer):
             wrong.append(replace(job, private=steps))
         return self.inner.train(module, layout, x, wrong, schedule)
 
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: Schedule,
-        notes: dict[str, bool],
-    ) -> tuple[Tensor, Tensor]:
-        raise AssertionError
-
 
 PRIVATE = "algorithm: autoflip\nprivacy: {kind: sample_level, clip: 1.0, target_epsilon: 1}\n"
 

@@ -1,0 +1,49 @@
+"""``audit``: attack the privacy of a scenario."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
+
+
+def audit(
+    scenario: Scenario,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder.", show_default="runs/NAME")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Attack a scenario's privacy: what was released, what is proven, what attackers achieved. Exit code 1: violated.
+
+    Every setting is audited at the scenario's first seed, about ten seconds each on digits. The same command again
+    continues where it stopped. Audits in the folder of a sweep are part of its report.
+    """
+    log: list[Path] = []
+    with exit_codes(log):
+        prepare()
+        from scenarios.audits import audit_scenario
+        from scenarios.loading import load
+        from scenarios.sweep import plan
+
+        work = plan(load(scenario, overrides or []))
+        folder = out if out is not None else Path("runs") / work.name
+        log.append(folder)
+        records = audit_scenario(work, folder, lambda text: print(text, file=sys.stderr, flush=True))
+        from reports.audit_page import write_audit
+        from reports.audit_words import sentences
+
+        command = shlex.join(["autoflip-secure", *sys.argv[1:]])
+        path = write_audit(records, work.written, folder / "audit.html", command=command)
+        violated = sum(record.violated for record in records)
+        data = {
+            "folder": str(folder), "page": str(path), "violated": violated,
+            "audits": [record.model_dump(mode="json") for record in records],
+        }  # fmt: skip
+        tell(data, as_json, [*sentences(records), f"Audit: {path.resolve().as_uri()}"])
+        if violated:
+            raise typer.Exit(1)

@@ -1,0 +1,46 @@
+"""``list`` and ``schema``: what a scenario file may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
+from autoflip_secure.errors import InputError
+
+
+def list_entries(
+    family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …")] = None,
+    as_json: Json = False,
+) -> None:
+    """What there is, with every option and its default: attacks, aggregators, pruners, datasets, models, presets, …"""
+    with exit_codes(None):
+        prepare()
+        from scenarios.catalogue import catalogue, options
+        from scenarios.messages import suggest
+
+        families = catalogue()
+        if family is not None:
+            if family not in families:
+                raise InputError(f"list: unknown family '{family}'; {suggest(family, families)}")
+            families = {family: families[family]}
+        width = max(len(name) for entries in families.values() for name in entries)
+        lines = []
+        for title, entries in families.items():
+            lines += [title] if family is None else []
+            margin = "  " if family is None else ""
+            for name, text in entries.items():
+                lines.append(f"{margin}{name:<{width}}  {text}")
+                lines += [f"{margin}    {key}: {default}" for key, default in options(title, name).items()]
+        tell(families, as_json, lines)
+
+
+def schema() -> None:
+    """JSON schema of a scenario file, for editors."""
+    with exit_codes(None):
+        prepare()
+        from scenarios.config import json_schema
+
+        print(json.dumps(json_schema(), indent=2))

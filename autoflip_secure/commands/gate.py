@@ -1,0 +1,95 @@
+"""``gate``: hold a sweep against a baseline."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoflip_secure.commands.session import Json, exit_codes, prepare, remark, tell
+from autoflip_secure.errors import InputError, StoreError
+
+
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The results folder of a finished sweep.")],
+    baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What the sweep is held against.")],
+    update: Annotated[bool, typer.Option("--update", help="Write FILE from DIR instead; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why the baseline changes.")] = None,
+    margins: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="NAME=VALUE", help="How much worse a metric may be; repeatable."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown (also to $GITHUB_STEP_SUMMARY).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Is this sweep worse than the baseline? Exit code 0 no, 1 yes, 2 cannot tell."""
+    with exit_codes(None):
+        if update == (reason is None):
+            raise InputError("gate: --update and --reason TEXT go together: a new baseline says why it is there")
+        if update and (junit or markdown):
+            raise InputError("gate: --update compares nothing: leave --junit and --markdown away")
+        prepare()
+        records = _whole_sweep(folder)
+        if reason is not None:
+            _new_baseline(records, baseline, reason, margins or [], as_json)
+            return
+        from reports.files import write
+        from reports.gate import run_gate
+        from reports.gate_baseline import effective_margins, read_baseline
+        from reports.gate_files import append, junit_xml, summary
+        from reports.gate_output import as_data, lines
+
+        held = read_baseline(baseline)
+        result = run_gate(records, held, effective_margins(held.margins, margins or []))
+        tell(as_data(result), as_json, lines(result))
+        if junit:
+            write(junit, junit_xml(result))
+        if markdown:
+            write(markdown, summary(result))
+        if os.environ.get("GITHUB_STEP_SUMMARY"):
+            append(Path(os.environ["GITHUB_STEP_SUMMARY"]), summary(result))
+        raise typer.Exit(result.exit_code)
+
+
+def _whole_sweep(folder: Path) -> list[Any]:
+    """Every cell of a finished sweep: a gate says nothing about a part of one."""
+    from reports.gaps import name_missing
+    from scenarios.results import read_results
+    from scenarios.store import read_manifest
+
+    expected = len(read_manifest(folder)["cells"])
+    results = read_results(folder)
+    for note in results.notes:
+        remark(note)
+    if results.missing:
+        named = name_missing(results.missing)
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        raise StoreError(
+            f"{folder}: the sweep is not whole: {len(results.missing)} of {expected} cells are missing or unusable "
+            f"({'; '.join(named[:3])}{more}); finish it with "
+            f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
+        )
+    return results.records
+
+
+def _new_baseline(records: list[Any], path: Path, reason: str, overrides: list[str], as_json: bool) -> None:
+    """Write the baseline; margins that the one before it held stay, unless given anew."""
+    from datetime import UTC, datetime
+
+    from reports.files import write
+    from reports.gate_baseline import effective_margins, make_baseline, read_baseline
+
+    old = read_baseline(path) if path.exists() else None
+    margins = effective_margins(old.margins if old else {}, overrides)
+    new = make_baseline(records, reason, datetime.now(UTC).isoformat(timespec="seconds"), margins)
+    write(path, new.text())
+    dropped = [entry.label for key, entry in old.entries.items() if key not in new.entries] if old else []
+    summary = {"baseline": str(path), "entries": len(new.entries), "margins": margins, "dropped": dropped}
+    told = [f"{path}: {len(new.entries)} configurations and curves of {len(records)} cells. Commit it with your code."]
+    tell(summary, as_json, told + [f"no longer in it: {label}" for label in dropped])

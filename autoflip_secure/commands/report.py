@@ -1,0 +1,85 @@
+"""``report``: pages and tables from the results that are there."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoflip_secure.commands.session import Json, exit_codes, link, prepare, remark, tell
+from autoflip_secure.errors import StoreError
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder, finished or not.")],
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="DIR", help="Another one: writes comparison.html, what changed against it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
+    with exit_codes(folder):
+        prepare()
+        from scenarios.results import read_results
+
+        results = read_results(folder)
+        other = read_results(compare) if compare is not None else None
+        for read in (results, other):
+            where = f"{compare}: " if read is other else ""
+            for note in read.notes if read else []:
+                remark(f"{where}{note}")
+            if read and read.missing:
+                remark(f"{where}{len(read.missing)} of {len(read.records) + len(read.missing)} cells are missing")
+        again = shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
+        path = write_page(folder, results.records, results.scenario, results.missing, results.notes, command=again)
+        summary: dict[str, Any] = {
+            "report": str(path), "cells": len(results.records), "missing": len(results.missing), "notes": results.notes,
+        }  # fmt: skip
+        lines = [link(path)]
+        if other is not None:
+            from reports.side_by_side import Side, write_comparison
+
+            first, second = (
+                Side(letter, str(read.scenario["name"]), str(read.folder), read.records, read.missing, read.notes)
+                for letter, read in (("A", results), ("B", other))
+            )
+            against = write_comparison(first, second, folder / "comparison.html")
+            summary["comparison"] = str(against)
+            lines.append(f"Comparison: {against.resolve().as_uri()}")
+        tell(summary, as_json, lines)
+
+
+def write_page(
+    folder: Path,
+    records: list[Any],
+    scenario: dict[str, Any],
+    missing: Sequence[Any] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+) -> Path:
+    """Write ``report.html`` and the files beside it; audits in the folder become part of it.
+
+    Raises:
+        StoreError: the folder cannot be written; the cells are kept.
+    """
+    from reports.html import write_report
+    from scenarios.audits import finished_audits, unreadable_audits
+
+    command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
+    left_out = unreadable_audits(folder)
+    for note in left_out:
+        remark(note)
+    notes = [*notes, *left_out]
+    try:
+        return write_report(
+            records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
+            audits=finished_audits(folder, [record.cell for record in records]),
+        )  # fmt: skip
+    except StoreError as error:
+        again = shlex.join(["autoflip-secure", "report", str(folder)])
+        raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error

@@ -1,0 +1,100 @@
+"""Around every command: where imports come from, what is printed where, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoflip_secure.errors import AutoflipError, InputError, StoreError
+from autoflip_secure.interrupts import Interrupted, interruptible
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Scenario = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario; repeatable.")
+]
+
+
+def prepare() -> None:
+    """A model of the user's own is found from the current folder; our package names lead to our packages."""
+    from autoflip_secure.ownership import check_sole_owner
+
+    check_sole_owner()
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def link(path: Path) -> str:
+    """Where the report is, as an address that terminals open."""
+    return f"Report: {path.resolve().as_uri()}"
+
+
+def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """The answer, for scripts or for people, on standard output."""
+    print(json.dumps(data, indent=2) if as_json else "\n".join(lines))
+
+
+def remark(text: str) -> None:
+    """What a person should know beside the answer, on standard error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
+    """Errors -> one clear message and an exit code. ``place``: where a log may be written, known by then or not."""
+    try:
+        with interruptible() as signals:
+            yield
+    except (InputError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        raise _interrupted(error) from error
+    except BrokenPipeError as error:  # `autoflip-secure list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except (Exception, SystemExit) as error:  # a model of the user's own may end the program
+        if signals:  # what was closed because of a signal cannot be shown: the terminal is gone
+            raise _interrupted(signals[0]) from error
+        folder = place[0] if isinstance(place, list) and place else place if isinstance(place, Path) else None
+        text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit):
+            text = f"something that was called, the model perhaps, ended the program ({text})"
+        print(f"error: {text}\nDetails: {_write_log(folder)}", file=sys.stderr)
+        raise typer.Exit(3) from error
+
+
+def _interrupted(error: KeyboardInterrupt) -> typer.Exit:
+    with contextlib.suppress(OSError):  # after SIGHUP there may be nobody to tell
+        print("\ninterrupted: every finished cell is kept; run the same command again to continue", file=sys.stderr)
+    return typer.Exit(128 + error.number if isinstance(error, Interrupted) else 130)
+
+
+def _write_log(folder: Path | None) -> str:
+    """The traceback in flight, into the results folder when there is one, else into the system's temporary folder."""
+    import tempfile
+    import traceback
+
+    text = traceback.format_exc()
+    if folder is not None and folder.is_dir():
+        with contextlib.suppress(OSError), (folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(text)
+            return str(folder / "log.txt")
+    with (
+        contextlib.suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix="autoflip-secure-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file,
+    ):
+        file.write(text)
+        return file.name
+    return text
