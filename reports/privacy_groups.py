@@ -12,7 +12,7 @@ import numpy as np
 
 from autoflip_secure.privacy_record import OBSERVERS, Guarantee
 from autoflip_secure.record import RunRecord
-from reports.labels import NO_ATTACK, canonical, leaves, number, partition_label, setting, varying
+from reports.labels import NO_ATTACK, canonical, leaves, number, partition_label, passage, setting, varying
 from reports.privacy_words import protection
 from reports.study import Condition, Study
 
@@ -56,9 +56,9 @@ def groups(study: Study) -> list[Group]:
             bare.setdefault(rest, []).append(facet)
         else:
             found.setdefault((rest, f"{privacy['kind']} {privacy.get('noise', '')}"), []).append(facet)
-    named = (*_OF_PRIVACY, "partition", "cohort")
+    named = (*_OF_PRIVACY, "partition", "cohort", "secure_sum")
     paths = varying({k: v for k, v in c.items() if k not in named} for c in study.facets.values())
-    partitions = {canonical(c.get("partition")) for c in study.facets.values()}
+    partitions, sums = ({canonical(c.get(key)) for c in study.facets.values()} for key in ("partition", "secure_sum"))
     made = []
     for (rest, _), facets in found.items():
         config = study.facets[facets[0]]
@@ -66,6 +66,8 @@ def groups(study: Study) -> list[Group]:
         words = [f"{setting(path)} {number(flat[path])}" for path in paths if path in flat]
         if len(partitions) > 1:
             words.append(partition_label(config.get("partition") or {}))
+        if len(sums) > 1:
+            words.append(passage(config.get("secure_sum")))
         words.append(protection({k: v for k, v in config["privacy"].items() if k in ("kind", "noise")}))
         order = sorted(facets, key=lambda f: _strength(study, f))
         made.append(Group(" · ".join(words), (*order, *bare.get(rest, []))))

@@ -212,6 +212,7 @@ def _facet_order(facet: dict[str, Any]) -> tuple[Any, ...]:
         -float(partition.get("alpha") or 0),
         _natural(partition),
         protection(facet.get("privacy")) != NO_PRIVACY,
+        labels.passage(facet.get("secure_sum")) != labels.OPEN,
         _natural({k: v for k, v in facet.items() if k != "partition"}),
     )
 

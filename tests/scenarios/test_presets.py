@@ -25,7 +25,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", *PRIVATE,
+        "secure_exploration", "interplay", *PRIVATE,
     }  # fmt: skip
 
 
@@ -41,6 +41,11 @@ def test_preset_is_sound(name: str) -> None:
     assert values(scenario, "model.kind") == {"mlp"}
     if name in PRIVATE:
         assert {"none", "sample_level", "client_level"} & values(scenario, "privacy.kind")
+        return
+    if name == "interplay":
+        assert values(scenario, "privacy.kind") == {"none", "sample_level"}
+        assert values(scenario, "secure_sum.parties") == {None, 2}
+        assert algorithms == {"fedavg", "guidance_only", "agreement_only", "autoflip"}  # neither, one, the other, both
         return
     if name == "secure_exploration":
         assert values(scenario, "secure_sum.parties") == {None, 3}  # plain beside secure
