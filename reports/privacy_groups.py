@@ -68,7 +68,8 @@ def groups(study: Study) -> list[Group]:
             words.append(partition_label(config.get("partition") or {}))
         if len(sums) > 1:
             words.append(passage(config.get("secure_sum")))
-        words.append(protection({k: v for k, v in config["privacy"].items() if k in ("kind", "noise")}))
+        if len({kind for _, kind in found}) > 1 or not words:
+            words.append(protection({k: v for k, v in config["privacy"].items() if k in ("kind", "noise")}))
         order = sorted(facets, key=lambda f: _strength(study, f))
         made.append(Group(" · ".join(words), (*order, *bare.get(rest, []))))
     return made

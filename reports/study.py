@@ -175,19 +175,20 @@ def _variant(record: RunRecord) -> dict[str, Any]:
 
 
 def _facet_labels(facets: list[dict[str, Any]]) -> dict[str, str]:
+    """What tells facets apart, in words; a single one is called by its split."""
     named = ("partition", "privacy", "secure_sum")
     rest = labels.varying({k: v for k, v in f.items() if k not in named} for f in facets)
-    private = len({labels.canonical(f.get("privacy")) for f in facets}) > 1
-    secure = len({labels.canonical(f.get("secure_sum")) for f in facets}) > 1
+    split, private, secure = (len({labels.canonical(f.get(key)) for f in facets}) > 1 for key in named)
     distinct = {labels.canonical(f): f for f in facets}
 
     def describe(facet: dict[str, Any]) -> str:
         flat = labels.leaves(facet)
-        words = [labels.partition_label(facet.get("partition") or {})]
+        partition = labels.partition_label(facet.get("partition") or {})
+        words = [partition] if split else []
         words += [protection(facet.get("privacy"))] if private else []
         words += [labels.passage(facet.get("secure_sum"))] if secure else []
         words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
-        return " · ".join(words)
+        return " · ".join(words or [partition])
 
     for follower in ("sampling", "cohort"):  # often they follow from what else varies; then nothing is said of them
         if follower in rest and len({describe(f) for f in distinct.values()}) == len(distinct):

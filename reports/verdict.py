@@ -103,7 +103,10 @@ def _asked(study: Study) -> str:
     seeds = sorted(set(study.cells["seed"]))
     what = f"{_list(study.algorithms, 8)} were run" if len(study.algorithms) > 1 else f"{study.algorithms[0]} was run"
     data = sorted({str((f.get("data") or {}).get("kind", "data")) for f in study.facets.values()})
-    where = f"on {labels.clean_text(', '.join(data))} ({_list(list(study.facets))})"
+    split = {labels.partition_label(f.get("partition") or {}) for f in study.facets.values()}
+    among = [", ".join(split)] if len(split) == 1 else []
+    settings = [] if list(study.facets) == among else [f"({_list(list(study.facets))})"]
+    where = f"on {', '.join([labels.clean_text(', '.join(data)), *among])} {' '.join(settings)}".rstrip()
     under = f"without attack and under {_list(attacks)}" if attacks else "without any attack"
     if attacks and labels.NO_ATTACK not in study.attacks:
         under = f"under {_list(attacks)}"

@@ -81,7 +81,7 @@ def test_other_differences_name_the_facets(record: Make, partition: dict[str, An
         for kind in ("cnn", "mlp")
         for cohort in (5, 10)
     ]
-    assert set(study(cells).facets) == {f"IID · model {m} · cohort {c}" for m in ("cnn", "mlp") for c in (5, 10)}
+    assert set(study(cells).facets) == {f"model {m} · cohort {c}" for m in ("cnn", "mlp") for c in (5, 10)}
 
 
 def test_no_record_is_an_input_error():
