@@ -74,11 +74,11 @@ def _whole_run(cell: Cell, trainer: Trainer, victim: int, effort: Effort, confid
     # a guarantee for whole clients is about another relation: it is not held against single samples
     mechanism = cell.protocol.mechanism
     claimed = mechanism is not None and mechanism.unit == "sample"
-    proven = _weakest(trial, victim, effort.samples, len(problem.clients[victim])) if claimed else None
+    proven = weakest(trial, victim, effort.samples, len(problem.clients[victim])) if claimed else None
     return by_one_run("sample", "server", what, scores, included, proven, confidence)
 
 
-def _weakest(trial: Cell, victim: int, canaries: int, own: int) -> float | None:
+def weakest(trial: Cell, victim: int, canaries: int, own: int) -> float | None:
     """The largest epsilon that is proven for the client, over the numbers of canaries that coins may have let in.
 
     Rate and steps follow from the number of samples. With as many steps, fewer samples are weaker: so only the fewest

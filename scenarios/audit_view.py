@@ -45,6 +45,7 @@ class Effort:
     federations: int = 16  # shadow federations
     runs: int = 400  # trainings with and without one canary
     samples: int = 200  # canaries beside one client's samples
+    gradients: int = 20_000  # samples whose gradients are canaries
     client_runs: int = 100  # federations in which every honest client is a canary
     most: int = 400  # members, and others, that the global model is asked about
 
@@ -174,10 +175,11 @@ def by_one_run(
     included: Tensor,
     proven: float | None,
     confidence: float,
+    share: float = GUESSED,
 ) -> EmpiricalEpsilon:
     """Bound from many coins of one mechanism (Steinke, Nasr and Jagielski 2023): the extreme scores are guessed."""
     count = len(scores)
-    guesses, right = guess(scores, included, max(1, round(GUESSED * count / 2)))
+    guesses, right = guess(scores, included, max(1, round(share * count / 2)))
     lower = one_run(count, guesses, right, DELTA, confidence)
     told = f"{what} ({right} of {guesses} guesses right)"
     return bound("one run", unit, observer, told, count, lower, proven, confidence)

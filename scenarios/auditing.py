@@ -17,6 +17,7 @@ from autoflip_secure.federation import run_cells
 from autoflip_secure.recording import versions
 from autoflip_secure.training import Trainer
 from scenarios.audit_clients import claims_of, client_epsilons
+from scenarios.audit_gradients import gradient_epsilon
 from scenarios.audit_labels import label_inference
 from scenarios.audit_membership import against_model, against_update
 from scenarios.audit_samples import sample_epsilons
@@ -69,13 +70,18 @@ def audit(
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
     with _else_noted(notes, "membership inference against the global model"):
         found += _or_noted(notes, "the global model", against_model(bare, trainer, effort))
-    confidence = each((0 if cell.protocol.secret_updates else 2) + len(claims_of(cell)))
+    mechanism = cell.protocol.mechanism
+    claimed = mechanism is not None and mechanism.unit == "sample"
+    confidence = each((0 if cell.protocol.secret_updates else 2 + claimed) + len(claims_of(cell)))
     if not cell.protocol.secret_updates:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
-        mechanism = cell.protocol.mechanism
-        claimed = mechanism is not None and mechanism.unit == "sample"
         with nullcontext() if claimed else _else_noted(notes, "empirical epsilon of samples"):
             empirical += sample_epsilons(bare, trainer, views, victim, effort, confidence)
+    if claimed and not cell.protocol.secret_updates:
+        tell(f"empirical epsilon of samples: {effort.gradients} canary gradients")
+        sharpest = gradient_epsilon(cell, trainer, effort, confidence)
+        empirical += [sharpest] if sharpest is not None else []
+        notes += [] if sharpest is not None else ["canary gradients: no honest client has samples beside a batch"]
     if cell.protocol.client_level is not None:
         tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries")
         empirical += client_epsilons(cell, effort, confidence)

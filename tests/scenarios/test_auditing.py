@@ -43,7 +43,10 @@ training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 2}
 exploration: {epochs: 1}
 seeds: [21]
 """
-SMALL = Effort(targets=3, shadows=8, rounds=2, models=2, federations=4, runs=240, samples=60, client_runs=40, most=100)
+SMALL = Effort(
+    targets=3, shadows=8, rounds=2, models=2, federations=4, runs=240, samples=60, gradients=2000, client_runs=40,
+    most=100,
+)  # fmt: skip
 
 
 def built(folder: Path, more: str, base: str = BASE) -> tuple[Cell, Trainer]:
