@@ -96,7 +96,9 @@ def unreadable_audits(folder: Path) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+    """A setting on one line: a dictionary by its kind, then its other settings by name."""
+    named = value if isinstance(value, dict) else {"kind": value}
+    text = ", ".join(str(one) if key == "kind" else f"{key} {one}" for key, one in named.items())
     return text if len(text) <= 60 else text[:59] + "…"
 
 
