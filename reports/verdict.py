@@ -254,5 +254,9 @@ def _events(study: Study) -> list[str]:
     reasons = Counter(r.costs.compaction for r in study.records if r.costs.compaction != "ok")
     if reasons:
         reason, count = reasons.most_common(1)[0]
-        found.append(f"{_count(count, 'run')} could not be compacted: {labels.clean_text(reason)}.")
+        more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
+        found.append(
+            f"{_count(reasons.total(), 'run')} could not be compacted to a smaller dense model, so their costs are "
+            f"counted for sparse kernels alone: {labels.clean_text(reason)}{more}."
+        )
     return found
