@@ -85,17 +85,22 @@ def _headline(study: Study, heads: list[Standing]) -> str:
     parts = []
     for summary, where in ((head.attacked, "under attack"), (head.clean, "without attack")):
         if summary is not None and summary.against is not None:
-            parts.append(f"{_word(summary.against)} {where}")
+            parts.append(f"{_word(summary)} {where}")
     if not parts:
         return f"{head.algorithm}: nothing to compare with {study.baseline} yet"
     if len(parts) == 2 and head.attacked and head.clean and head.attacked.against and head.clean.against:
         same = head.attacked.against.verdict is head.clean.against.verdict
-        parts = [f"{_word(head.clean.against)} with and without attack"] if same else parts
+        wider = max(head.attacked, head.clean, key=lambda summary: summary.conditions)
+        parts = [f"{_word(wider)} with and without attack"] if same else parts
     return f"{head.algorithm} against {study.baseline}: {', '.join(parts)}"
 
 
-def _word(pair: Paired) -> str:
-    return "equal" if pair.verdict is Verdict.EQUAL else pair.verdict.value
+def _word(summary: Summary) -> str:
+    """A mean over conditions is no statement about each of them."""
+    assert summary.against is not None
+    verdict = summary.against.verdict
+    mean = " on average" if summary.conditions > 1 and verdict is not Verdict.CANNOT_TELL else ""
+    return f"{_short(verdict)}{mean}"
 
 
 def _asked(study: Study) -> str:
