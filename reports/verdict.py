@@ -14,8 +14,9 @@ from typing import Any
 from reports import labels, privacy_groups
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
-from reports.study import Study
+from reports.study import Condition, Study
 
+LEARNED = 0.1  # of the way from guessing to perfect; a reference below it is not worth comparing with
 OUR_READING = (
     "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
     "not public. What the paper leaves open is a named choice in the configuration below."
@@ -180,6 +181,7 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
+    found += _untrained(study)
     found += _weak_points(study, table)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
@@ -210,6 +212,24 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(OUR_READING)
     found += _events(study)
     return found
+
+
+def _untrained(study: Study) -> list[str]:
+    """Settings whose reference has not learned: what is equal there is equally bad."""
+    places = []
+    for facet in study.facets if study.baseline else ():
+        runs = study.runs(Condition(facet, labels.NO_ATTACK), study.baseline or "")
+        if not runs or not runs[0].layers:
+            continue
+        mean, chance = sum(r.final_accuracy for r in runs) / len(runs), 1 / runs[0].layers[-1].shape[0]
+        if mean < chance + LEARNED * (1 - chance):
+            places.append(f"{facet} ({percent(mean)}, chance is {percent(chance)})")
+    if not places:
+        return []
+    return [
+        f"{study.baseline} has hardly learned anything without attack in {'; '.join(places)}: there, differences and "
+        "claims are about models that are little better than guessing. More rounds would help."
+    ]
 
 
 def _weak_points(study: Study, table: list[Standing]) -> list[str]:
