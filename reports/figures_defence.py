@@ -44,12 +44,12 @@ def score_map(study: Study) -> Picture | None:
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
-    bar.set_label("agreement score (1 counts in full, 0 is filtered)")
+    bar.set_label("agreement score")
     bar.outline.set_visible(False)
     caption = (
         f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
         "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
-        "Grey: not sampled in that round."
+        "A score of 1 counts in full, 0 is filtered; grey: not sampled in that round."
     )
     columns_ = ["condition", "algorithm", "seed", "round", "client", "bad", "score"]
     alt = (

@@ -29,12 +29,13 @@ from reports.drawing import (
 from reports.labels import NO_ATTACK, shorten
 from reports.privacy_groups import Group, against, groups, proven_epsilon, tick
 from reports.privacy_words import OBSERVED, epsilon_text
-from reports.statistics import mean_interval
+from reports.statistics import Interval, mean_interval
 from reports.study import Condition, Study
 from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
 
 _OF_PRIVACY = ("privacy", "sampling")
 ACROSS = 3  # panels beside each other where only the kind of privacy varies
+LEAST_SPAN = 0.1  # of a share's axis
 _BARS = 12  # settings in one picture of costs
 Value = Callable[[RunRecord], float | None]
 
@@ -134,7 +135,7 @@ def _curves(
         ax = axes[i, j]
         ax.set_visible(True)
         own = lines[group.title, attack]
-        draw_curves(ax, palette, own)
+        draw_curves(ax, palette, own, share=share)
         everything += own.values()
         ax.set_xticks(range(len(group.facets)), [tick(study, f) for f in group.facets])
         ax.set_xlim(-0.4, len(group.facets) - 0.6)
@@ -144,13 +145,9 @@ def _curves(
         ax.set_xlabel("epsilon")
         if j == 0:
             ax.set_ylabel(axis)
-    values, intervals = values_and_intervals(everything)
-    if values:
-        ends = [e for v in intervals for e in (v.low, v.high) if e is not None] if not share else []
-        low, high = min([*values, *ends]), max([*values, *ends])
-        pad = 0.05 * (high - low) + 0.005
-        for ax in axes.flat:
-            ax.set_ylim(low - pad, min(1.0, high) + pad if share else high + pad)
+    values, intervals = values_and_intervals(everything, share=share)
+    for ax in axes.flat:
+        ax.set_ylim(*_limits(values, [] if share else intervals, share=share))
     palette.legend(
         figure, [a for a in names if any(line for own in lines.values() for n, line in own.items() if n == a)]
     )
@@ -171,6 +168,15 @@ def _curves(
         f"{title}: {len(rows) * len(columns)} panels, {len(table)} points from {min(values):.2f} to {max(values):.2f}."
     )
     return finish(figure, slug, title, caption + seeds_note(everything), alt, data, notes + spoken_for(study))
+
+
+def _limits(values: Sequence[float], intervals: Sequence[Interval], *, share: bool) -> tuple[float, float]:
+    """Of the y axis: all single seeds and these bars; shares that are all alike still span ``LEAST_SPAN``."""
+    ends = [e for v in intervals for e in (v.low, v.high) if e is not None]
+    low, high = min([*values, *ends]), max([*values, *ends])
+    low = max(0.0, min(low, high - LEAST_SPAN)) if share else low
+    pad = 0.05 * (high - low) + 0.005
+    return low - pad, min(1.02, high + pad) if share else high + pad
 
 
 def _lines(study: Study, group: Group, attack: str, names: Sequence[str], value: Value) -> dict[str, Line]:

@@ -14,6 +14,7 @@ from autoflip_secure.record import RunRecord
 from reports import figures_costs
 from reports.drawing import dodge, draw_curves, fitting, spokesmen, spread
 from reports.figures_degradation import degradation
+from reports.figures_privacy import _limits
 from reports.figures_rounds import convergence
 from reports.figures_sensitivity import sensitivity
 from reports.statistics import mean_interval
@@ -190,3 +191,25 @@ def test_bars_of_shares_end_where_shares_end(small: list[RunRecord]):
         assert wide.high is not None
         assert wide.low < 0 or wide.high > 1
         assert [y for _, y in segment] == pytest.approx([shown.low, shown.high])
+
+
+def test_bars_of_differences_go_below_zero(small: list[RunRecord]):
+    """An attack that may as well have helped: the bar of what it costs ends below zero, and the axis shows that end."""
+    ax, seeds = Figure().subplots(), [0.03, -0.04, 0.02]
+    draw_curves(ax, Palette(study(small)), {"FedAvg": [(0.0, seeds), (1.0, seeds)]}, share=False)
+    (drawn,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    interval = mean_interval(seeds)
+    assert interval.low is not None
+    assert interval.low < 0
+    for segment in drawn.get_segments():
+        assert [y for _, y in segment] == pytest.approx([interval.low, interval.high])
+    low, high = _limits(seeds, [interval], share=False)
+    assert low < interval.low
+    assert interval.high is not None
+    assert high > interval.high
+
+
+def test_the_axis_of_perfect_shares_ends_at_a_hundred_per_cent():
+    low, high = _limits([1.0, 1.0], [], share=True)
+    assert low < 0.9
+    assert 1.0 < high <= 1.02
