@@ -161,6 +161,7 @@ def fit_shares(ax: Axes, values: Iterable[float], intervals: Iterable[Interval] 
     ends = [(i.low, i.high) for i in intervals if i.low is not None and i.high is not None and i.n >= SEEDS_FOR_BARS]
     bottom, top = min([low, *(a for a, _ in ends)]), max([high, *(b for _, b in ends)])
     bottom, top = max(0.0, bottom, low - room), min(1.0, top, high + room)
+    bottom = max(0.0, min(bottom, top - 0.02))  # shares that are all alike
     pad = 0.04 * (top - bottom) + 0.004
     ax.set_ylim(bottom - pad, top + pad)
     cut = any(a < bottom - pad or b > top + pad for a, b in ends)

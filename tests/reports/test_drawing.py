@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from autoflip_secure.record import RunRecord
 from reports import figures_costs
-from reports.drawing import dodge, draw_curves, fitting, spokesmen, spread
+from reports.drawing import dodge, draw_curves, fit_shares, fitting, spokesmen, spread
 from reports.figures_degradation import degradation
-from reports.figures_privacy import _limits
+from reports.figures_privacy import _fit_points
 from reports.figures_rounds import convergence
 from reports.figures_sensitivity import sensitivity
 from reports.statistics import mean_interval
@@ -203,13 +203,16 @@ def test_bars_of_differences_go_below_zero(small: list[RunRecord]):
     assert interval.low < 0
     for segment in drawn.get_segments():
         assert [y for _, y in segment] == pytest.approx([interval.low, interval.high])
-    low, high = _limits(seeds, [interval], share=False)
+    _fit_points(ax, seeds, [interval])
+    low, high = ax.get_ylim()
     assert low < interval.low
     assert interval.high is not None
     assert high > interval.high
 
 
 def test_the_axis_of_perfect_shares_ends_at_a_hundred_per_cent():
-    low, high = _limits([1.0, 1.0], [], share=True)
-    assert low < 0.9
-    assert 1.0 < high <= 1.02
+    ax = Figure().subplots()
+    fit_shares(ax, [1.0, 1.0])
+    low, high = ax.get_ylim()
+    assert low < 0.98
+    assert 1.0 < high <= 1.01
