@@ -94,8 +94,8 @@ def decode(
     if int(live.sum()) != count:
         raise InputError(f"message has {count} values for {int(live.sum())} live coordinates; sender's mask is another")
     vector = torch.zeros(layout.size)
-    values = np.frombuffer(payload, "<f4", count, _HEADER.size + packed).astype(np.float32)
-    vector[live] = torch.from_numpy(values)
+    values = np.frombuffer(payload, "<i4", count, _HEADER.size + packed).astype(np.int32)
+    vector.view(torch.int32)[live] = torch.from_numpy(values)  # as bits: torch writes a lone value through a double
     return vector, live
 
 

@@ -242,10 +242,16 @@ def _read(module: nn.Module, sample: Tensor) -> tuple[UnitLayer, ...]:
         elif step.name in _RESHAPES and step.after == (2, prod(step.before[1:])):
             spread *= prod(step.before[2:])
         elif not _acts_per_unit(step):
-            barrier = barrier or f"{step} may mix units: {list(step.before[1:])} -> {list(step.after[1:])} per sample"
+            barrier = barrier or _mixes(step)
     if not layers:
         raise UnsupportedModelError(f"{type(module).__name__} has no nn.Linear, nn.Conv1d or nn.Conv2d")
     return tuple(layers)
+
+
+def _mixes(step: _Step) -> str:
+    what = str(step) if step.module is None else f"layer '{step.node.target}' ({type(step.module).__name__})"
+    shapes = f"{list(step.before[1:])} -> {list(step.after[1:])} per sample"
+    return f"{what} may mix units ({shapes}), so taking a dead unit out could change what the living ones give"
 
 
 def _acts_per_unit(step: _Step) -> bool:

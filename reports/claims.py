@@ -7,7 +7,8 @@ evidence only, and one that the sweep cannot answer says what to add.
 from __future__ import annotations
 
 from reports.claims_costs import communication, compute
-from reports.claims_robustness import flips_found, graceful
+from reports.claims_flips import flips_found
+from reports.claims_noise import graceful
 from reports.claims_training import convergence, variance
 from reports.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
 from reports.intervals import MARGIN

@@ -69,14 +69,14 @@ def variance(study: Study) -> Claim:
         if not falls:
             continue
         one = weigh(facet, falls, above(-math.log(1 - LEAST_RATIO)), len(places))
-        text = f"{math.exp(-one.interval.mean):.2f} times FedAvg's {_ratios(one.interval)}"
+        text = f"{_times(-one.interval.mean)} times FedAvg's {_ratios(one.interval)}"
         between = _falls(own, base, _client_variance)
         if between:
-            text += f"; between clients {math.exp(-sum(between.values()) / len(between)):.2f} times"
+            text += f"; between clients {_times(-sum(between.values()) / len(between))} times"
         evidence.append(one.saying(text))
     notes = ["A pruned weight does not move, and the weights that are left are scaled up: both change this variance."]
     noisy = [
-        f"{math.exp(-interval.mean):.2f} times at {place} {_ratios(interval)}"
+        f"{_times(-interval.mean)} times at {place} {_ratios(interval)}"
         for place, own, base in _runs(study, noisy=True)
         if (falls := _falls(own, base, _step_variance))
         for interval in [mean_interval(list(falls.values()))]
@@ -147,4 +147,14 @@ def _plain(interval: Interval) -> str:
 def _ratios(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return f"[no interval: {interval.reason}]"
-    return f"[{math.exp(-interval.high):.2f}, {math.exp(-interval.low):.2f}]"
+    return f"[{_times(-interval.high)}, {_times(-interval.low)}]"
+
+
+def _times(log_ratio: float) -> str:
+    """A ratio with two digits after the point, or two that count where those would be lost.
+
+    >>> _times(math.log(3.427)), _times(math.log(0.00712)), _times(math.log(0.1))
+    ('3.43', '0.0071', '0.10')
+    """
+    ratio = math.exp(log_ratio)
+    return f"{ratio:.2f}" if ratio >= 0.0995 else f"{ratio:.2g}"

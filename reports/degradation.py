@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reports.curves import area, breakdown
-from reports.labels import NO_ATTACK, STRENGTHS, clean_text, setting
+from reports.labels import NO_ATTACK, STRENGTHS
 from reports.power import unanimous
 from reports.statistics import MARGIN, Interval, Paired, Verdict, complete, holm, mean_interval, paired
 from reports.study import Condition, Study
-from reports.sweep_curves import Curve, curves
+from reports.sweep_curves import Curve, axis_words, curves
 
-_KINDS = {"gaussian_noise": "noise"}
 LEAST_POINTS = 3  # on a curve, its clean end included; fewer make no curve
 
 
@@ -100,7 +99,7 @@ def _along(study: Study, facet: str, curve: Curve, algorithm: str) -> Line | Non
     return Line(
         facet,
         curve,
-        f"{_kind(curve)}: {setting(curve.parameter)} ({curve.fixed})",
+        f"{axis_words(curve.kind, curve.parameter)} ({curve.fixed})",
         algorithm,
         grid,
         _measure(areas, paired_with),
@@ -160,10 +159,6 @@ def _corrected(lines: list[Line]) -> list[Line]:
         else:
             lines[i] = replace(lines[i], worst=measure)
     return lines
-
-
-def _kind(curve: Curve) -> str:
-    return _KINDS.get(curve.kind) or clean_text(curve.kind).replace("_", " ")
 
 
 def _numbers(values: Sequence[float]) -> str:

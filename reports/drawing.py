@@ -24,8 +24,8 @@ SEEDS_FOR_BARS = 3
 Line = list[tuple[float, list[float]]]  # (x, one value per seed)
 
 
-def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line]) -> None:
-    """A line through the mean shares of every algorithm, the first one on top, with its interval bars or its seeds.
+def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line], *, share: bool = True) -> None:
+    """A line through the means of every algorithm, the first one on top, with its interval bars or its seeds.
 
     Lines stand a little beside each other (:func:`dodge`). Fewer than ``SEEDS_FOR_BARS`` seeds are drawn one by one:
     their interval would fill the panel and say nothing.
@@ -39,7 +39,7 @@ def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line]) -> None:
     draw_lines(ax, palette, frame, order)
     for name in order:
         colour = palette.colours[name]
-        many = [(x + shift[name], mean_interval(v, share=True)) for x, v in lines[name] if len(v) >= SEEDS_FOR_BARS]
+        many = [(x + shift[name], mean_interval(v, share=share)) for x, v in lines[name] if len(v) >= SEEDS_FOR_BARS]
         bars(ax, [x for x, _ in many], [i for _, i in many], colour, vertical=True)
         few = [(x + shift[name], v) for x, line in lines[name] if 1 < len(line) < SEEDS_FOR_BARS for v in line]
         if few:
@@ -161,6 +161,7 @@ def fit_shares(ax: Axes, values: Iterable[float], intervals: Iterable[Interval] 
     ends = [(i.low, i.high) for i in intervals if i.low is not None and i.high is not None and i.n >= SEEDS_FOR_BARS]
     bottom, top = min([low, *(a for a, _ in ends)]), max([high, *(b for _, b in ends)])
     bottom, top = max(0.0, bottom, low - room), min(1.0, top, high + room)
+    bottom = max(0.0, min(bottom, top - 0.02))  # shares that are all alike
     pad = 0.04 * (top - bottom) + 0.004
     ax.set_ylim(bottom - pad, top + pad)
     cut = any(a < bottom - pad or b > top + pad for a, b in ends)
@@ -194,10 +195,10 @@ def bars(ax: Axes, at: Sequence[float], intervals: Sequence[Interval], colour: A
         (ax.vlines if vertical else ax.hlines)(place, low, high, color=colour, lw=1.3, alpha=0.75)
 
 
-def values_and_intervals(lines: Iterable[Line]) -> tuple[list[float], list[Interval]]:
-    """Every single value, and the interval of every point."""
+def values_and_intervals(lines: Iterable[Line], *, share: bool = True) -> tuple[list[float], list[Interval]]:
+    """Every single value, and the interval of every point; of a ``share``, the part that lies in [0, 1]."""
     points = [values for line in lines for _, values in line]
-    return [v for values in points for v in values], [mean_interval(values, share=True) for values in points]
+    return [v for values in points for v in values], [mean_interval(values, share=share) for values in points]
 
 
 def percents(interval: Interval) -> list[float | None]:

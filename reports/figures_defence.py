@@ -44,12 +44,12 @@ def score_map(study: Study) -> Picture | None:
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
-    bar.set_label("agreement score (1 counts in full, 0 is filtered)")
+    bar.set_label("agreement score")
     bar.outline.set_visible(False)
     caption = (
         f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
         "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
-        "Grey: not sampled in that round."
+        "A score of 1 counts in full, 0 is filtered; grey: not sampled in that round."
     )
     columns_ = ["condition", "algorithm", "seed", "round", "client", "bad", "score"]
     alt = (
@@ -148,7 +148,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
                 x=x, y=y, ax=ax, color=colour, lw=palette.widths[algorithm], errorbar=None, estimator=None, sort=False
             )
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
-            label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {area:.2f}"
+            label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {_two_digits(area)}"
             ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
         ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
         ax.set_xlim(-0.02, 1.02)
@@ -162,8 +162,9 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     palette.legend(figure, names)
     caption = (
         "How well the score separates bad participants from the others: every (round, participant) pair of all seeds "
-        "and strengths of an attack. The diagonal is guessing. The table gives, per condition, the mean over seeds of "
-        "the area (AUC, with its 95 % interval) and the rates at the threshold 0.5, below which a client is flagged."
+        "and strengths of an attack, with the area under that curve beside the name. The diagonal is guessing. The "
+        "table gives, per condition, the mean over seeds of the area (AUC, with its 95 % interval) and the rates at "
+        "the threshold 0.5, below which a client is flagged."
     )
     columns_ = [
         "facet",
@@ -179,9 +180,19 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     ]
     best = max((area, a) for lines in found.values() for a, (_, area) in lines.items())
     worst = min((area, a) for lines in found.values() for a, (_, area) in lines.items())
-    alt = f"ROC curves in {len(shown)} panels. Areas from {worst[0]:.2f} ({worst[1]}) to {best[0]:.2f} ({best[1]})."
+    ends = " to ".join(f"{_two_digits(area)} ({a})" for area, a in (worst, best))
+    alt = f"ROC curves in {len(shown)} panels. Areas from {ends}."
     notes = left_out(len(found), len(shown), "panels") + spoken_for(study)
     return finish(figure, "detection", "Detection of bad clients", caption, alt, Table(columns_, table), notes)
+
+
+def _two_digits(area: float) -> str:
+    """An area as text; only a perfect one is called 1.00.
+
+    >>> _two_digits(1.0), _two_digits(0.9962), _two_digits(0.5)
+    ('1.00', '> 0.99', '0.50')
+    """
+    return "> 0.99" if 0.995 <= area < 1 else f"{area:.2f}"
 
 
 def _pooled(runs: list[RunRecord]) -> tuple[list[tuple[float, float]], float | None]:

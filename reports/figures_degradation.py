@@ -25,18 +25,12 @@ from reports.drawing import (
     spokesmen,
     values_and_intervals,
 )
-from reports.labels import NO_ATTACK, STRENGTHS, setting
+from reports.labels import NO_ATTACK, STRENGTHS
 from reports.statistics import mean_interval
 from reports.study import Condition, Study
 from reports.style import Palette, Picture, Table, finish, panels, percent
-from reports.sweep_curves import Curve, curves
+from reports.sweep_curves import Curve, axis_words, curves
 
-_AXIS_WORDS = {
-    ("gaussian_noise", "sigma"): "noise σ",
-    ("gaussian_noise", "scope"): "share of noisy clients",
-    ("label_flip", "share"): "share of labels flipped",
-    ("label_flip", "scope"): "share of label-flipping clients",
-}
 _SHARES = ("scope", "share")
 
 
@@ -57,7 +51,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     everything: list[Line] = []
     ends: dict[Axes, dict[str, tuple[float, float]]] = {}
     names = spokesmen(study)
-    words = _AXIS_WORDS.get((kind, parameter), setting(parameter))
+    words = axis_words(kind, parameter)
     for i, curve in enumerate(drawn):
         clean = [(0.0, NO_ATTACK)] if parameter in STRENGTHS and NO_ATTACK in study.attacks else []
         for j, facet in enumerate(facets):
@@ -95,6 +89,10 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     caption = f"Final test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
     if clean:
         caption += " At zero nobody attacks."
+    if words == "noise σ":
+        relative = study.attacks[drawn[0].levels[0][1]].get("relative")
+        unit = "norm of the noise, as a share of the update's own" if relative else "standard deviation on each weight"
+        caption += f" σ: {unit}, in what a bad client sends."
     lone = [a for a in names if a not in shown and any(r[2] == a for r in rows)]
     notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
     notes += spoken_for(study)

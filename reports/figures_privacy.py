@@ -1,4 +1,4 @@
-"""What privacy costs: accuracy, detection and robustness against epsilon; what each release costs; epsilon over rounds.
+"""What privacy costs: accuracy, detection and robustness against epsilon.
 
 Epsilon is what the ledger proves for everything released and for the client that pays most: against the server where
 that is proven, else against the public. Where nothing is proven there is no number to draw against.
@@ -6,12 +6,10 @@ that is proven, else against the public. Where nothing is proven there is no num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from autoflip_secure.record import RunRecord
 from reports.drawing import (
@@ -20,6 +18,7 @@ from reports.drawing import (
     ROWS,
     Line,
     draw_curves,
+    fit_shares,
     left_out,
     seeds_note,
     spoken_for,
@@ -27,15 +26,12 @@ from reports.drawing import (
     values_and_intervals,
 )
 from reports.labels import NO_ATTACK, shorten
-from reports.privacy_groups import Group, against, groups, proven_epsilon, tick
-from reports.privacy_words import OBSERVED, epsilon_text
-from reports.statistics import mean_interval
+from reports.privacy_groups import Group, groups, tick
+from reports.statistics import Interval, mean_interval
 from reports.study import Condition, Study
-from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
+from reports.style import Palette, Picture, Table, finish, panels, percent
 
-_OF_PRIVACY = ("privacy", "sampling")
 ACROSS = 3  # panels beside each other where only the kind of privacy varies
-_BARS = 12  # settings in one picture of costs
 Value = Callable[[RunRecord], float | None]
 
 
@@ -134,7 +130,7 @@ def _curves(
         ax = axes[i, j]
         ax.set_visible(True)
         own = lines[group.title, attack]
-        draw_curves(ax, palette, own)
+        draw_curves(ax, palette, own, share=share)
         everything += own.values()
         ax.set_xticks(range(len(group.facets)), [tick(study, f) for f in group.facets])
         ax.set_xlim(-0.4, len(group.facets) - 0.6)
@@ -144,13 +140,9 @@ def _curves(
         ax.set_xlabel("epsilon")
         if j == 0:
             ax.set_ylabel(axis)
-    values, intervals = values_and_intervals(everything)
-    if values:
-        ends = [e for v in intervals for e in (v.low, v.high) if e is not None] if not share else []
-        low, high = min([*values, *ends]), max([*values, *ends])
-        pad = 0.05 * (high - low) + 0.005
-        for ax in axes.flat:
-            ax.set_ylim(low - pad, min(1.0, high) + pad if share else high + pad)
+    values, intervals = values_and_intervals(everything, share=share)
+    fit = fit_shares if share else _fit_points
+    cut = fit(axes[0, 0], values, intervals)  # panels share their y axis
     palette.legend(
         figure, [a for a in names if any(line for own in lines.values() for n, line in own.items() if n == a)]
     )
@@ -170,7 +162,15 @@ def _curves(
     alt = (
         f"{title}: {len(rows) * len(columns)} panels, {len(table)} points from {min(values):.2f} to {max(values):.2f}."
     )
-    return finish(figure, slug, title, caption + seeds_note(everything), alt, data, notes + spoken_for(study))
+    return finish(figure, slug, title, caption + seeds_note(everything) + cut, alt, data, notes + spoken_for(study))
+
+
+def _fit_points(ax: Axes, values: Iterable[float], intervals: Iterable[Interval]) -> str:
+    """Limits of an axis of differences: all single seeds and all bars, so that none is cut."""
+    found = [*values, *(e for v in intervals for e in (v.low, v.high) if e is not None)]
+    pad = 0.05 * (max(found) - min(found)) + 0.005
+    ax.set_ylim(min(found) - pad, max(found) + pad)
+    return ""
 
 
 def _lines(study: Study, group: Group, attack: str, names: Sequence[str], value: Value) -> dict[str, Line]:
@@ -183,112 +183,3 @@ def _lines(study: Study, group: Group, attack: str, names: Sequence[str], value:
                 line.append((float(place), seeds))
         lines[algorithm] = line
     return lines
-
-
-def _settings(study: Study) -> list[tuple[str, RunRecord]]:
-    """One run of every (algorithm, setting) with a proof: attacks change nothing that honest clients release."""
-    found: dict[tuple[str, str], RunRecord] = {}
-    for i, row in zip(study.cells.index, study.cells.itertuples(), strict=True):
-        record = study.records[i]
-        if proven_epsilon(record) is not None:
-            key = (str(row.algorithm), str(row.facet))
-            if key not in found or record.seed < found[key].seed:
-                found[key] = record
-    return [(f"{algorithm} · {facet}", record) for (algorithm, facet), record in found.items()]
-
-
-def costs(study: Study) -> Picture | None:
-    """A bar per setting: epsilon of the updates alone, and what the other releases add to it."""
-    rows: list[tuple[str, str, str, float, float, float]] = []
-    for name, record in _settings(study):
-        guarantee = against(record)
-        assert guarantee is not None
-        worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
-        total = worst.epsilon or 0.0
-        alone = min(worst.training if worst.training is not None else total, total)
-        others = ", ".join(sorted({r.name for r in guarantee.releases} - {"updates"})) or "nothing else"
-        rows.append((name, OBSERVED[guarantee.observer], others, alone, total - alone, worst.delta))
-    if not rows:
-        return None
-    shown = sorted(rows, key=lambda row: row[3] + row[4])[:_BARS]
-    figure, axes = panels(1, 1, height=0.36 * len(shown) + 0.9)
-    ax: Axes = axes[0, 0]
-    colours = sns.color_palette("colorblind", 2).as_hex()
-    for place, (_, _, _, alone, extra, _) in enumerate(shown):
-        ax.barh(place, alone, color=colours[0], height=0.6, linewidth=0)
-        ax.barh(place, extra, left=alone, color=colours[1], height=0.6, linewidth=0)
-        ax.text(alone + extra, place, f"  {epsilon_text(alone + extra)}", va="center", fontsize=8.5, color=INK)
-    ax.set_yticks(range(len(shown)), [shorten(f"{row[0]}, against {row[1]}", 84) for row in shown])
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(0, 1.12 * max(alone + extra for _, _, _, alone, extra, _ in shown))
-    ax.grid(axis="x")
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel("epsilon")
-    handles = [Line2D([], [], color=c, lw=6, label=text, solid_capstyle="butt") for c, text in
-               zip(colours, ("updates alone", "what the other releases add"), strict=True)]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper left", ncols=2)
-    columns = ["setting", "seen by", "other releases", "updates alone", "others add", "everything", "delta"]
-    table = [[n, who, o, alone, extra, alone + extra, delta] for n, who, o, alone, extra, delta in rows]
-    caption = (
-        "Epsilon composed over every release, for the client that pays most: the updates of all rounds alone, and what "
-        "the exploration (and an adaptive clip norm) add. Counting training alone would claim too little."
-    )
-    most = max(rows, key=lambda row: row[4])
-    alt = f"{len(shown)} bars; other releases add at most {most[4]:.2f} to epsilon ({most[0]})."
-    notes = left_out(len(rows), len(shown), "settings")
-    return finish(figure, "privacy-ledger", "What each release costs", caption, alt, Table(columns, table), notes)
-
-
-def over_rounds(study: Study) -> Picture | None:
-    """Epsilon so far, round by round."""
-    found = _settings(study)
-    if not found:
-        return None
-    shown = sorted(found, key=lambda pair: proven_epsilon(pair[1]) or 0.0)[:_BARS]
-    figure, axes = panels(1, 1, height=3.2)
-    ax: Axes = axes[0, 0]
-    colours = sns.color_palette("viridis", len(shown)).as_hex()
-    table: list[list[Any]] = []
-    for name, record in found:
-        guarantee = against(record)
-        assert guarantee is not None
-        table += [[name, OBSERVED[guarantee.observer], round_, epsilon] for round_, epsilon in guarantee.over_rounds]
-    for colour, (_, record) in zip(colours, shown, strict=True):
-        guarantee = against(record)
-        assert guarantee is not None
-        at = [round_ for round_, _ in guarantee.over_rounds]
-        spent = [epsilon or float("nan") for _, epsilon in guarantee.over_rounds]
-        ax.step(at, spent, where="post", color=colour, lw=1.7)
-    ends = [proven_epsilon(record) or 0.0 for _, record in shown]
-    if max(ends) > 30 * max(min(ends), 1e-3):
-        ax.set_yscale("log")
-        powers(ax)
-    ax.set_xlabel("round (0: exploration)")
-    ax.set_ylabel("epsilon so far")
-    handles = [Line2D([], [], color=c, lw=2, label=shorten(n, 70)) for c, (n, _) in zip(colours, shown, strict=True)]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(shown) > 1 else 1, columnspacing=1.6)
-    caption = (
-        "The epsilon that is proven for what was released up to each round, for the client that has paid most by then."
-    )
-    alt = f"{len(shown)} curves of epsilon over rounds, ending between {min(ends):.2f} and {max(ends):.2f}."
-    data = Table(["setting", "seen by", "round", "epsilon"], table)
-    return finish(
-        figure,
-        "privacy-rounds",
-        "Epsilon over rounds",
-        caption,
-        alt,
-        data,
-        left_out(len(found), len(shown), "settings"),
-    )
-
-
-def ledgers(study: Study, most: int = 8) -> tuple[list[tuple[str, RunRecord]], int]:
-    """One run of every private setting for the table of the ledger, and how many more there are."""
-    found: dict[tuple[str, str], RunRecord] = {}
-    for i, row in zip(study.cells.index, study.cells.itertuples(), strict=True):
-        record, key = study.records[i], (str(row.algorithm), str(row.facet))
-        if record.privacy is not None and (key not in found or record.seed < found[key].seed):
-            found[key] = record
-    named = [(f"{algorithm} · {facet}, seed {r.seed}", r) for (algorithm, facet), r in found.items()]
-    return named[:most], max(0, len(named) - most)

@@ -57,16 +57,18 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
         ax.set_yscale("log")
         powers(ax)
         ax.set_title(shorten(algorithm))
-        ax.set_xlabel(f"guidance G ({guides[0].normalisation})")
+        ax.set_xlabel("guidance G")
         ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92))
         for k in range(len(edges) - 1):
             rows.append(
                 [algorithm, str(condition), edges[k], edges[k + 1], float(initial[k]), float(final[k]), len(guides)]
             )
     axes[0, 0].set_ylabel("hidden weights")
+    scaled = dict.fromkeys(_same_bins(runs)[0].normalisation for _, _, runs in shown)
     caption = (
         f"Histogram of the guidance G of the hidden weights, counts on a logarithmic axis, mean over seeds "
-        f"({shown[0][1]}). Weights below T_p are the ones the landscape calls idle."
+        f"({shown[0][1]}). Weights below T_p are the ones the landscape calls idle. G is the energy of the explorers' "
+        f"deviations, scaled to [0, 1] within each weight tensor (guidance.normalisation: {', '.join(scaled)})."
     )
     alt = f"Histograms of guidance values on a logarithmic axis for {', '.join(a for a, _, _ in shown)}."
     columns = ["algorithm", "condition", "from", "to", "weights at the start", "weights at the end", "seeds"]

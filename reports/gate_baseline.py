@@ -67,13 +67,15 @@ def read_baseline(path: Path) -> Baseline:
         InputError: it is missing, unreadable, damaged or of another format; the message says what to do.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no baseline; make one from a finished sweep that you trust with --update --reason"
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline wants a baseline file") from error
+    except InputError as error:
+        raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged (not JSON: {error}); {_REMAKE}") from error
     schema = data.get("baseline_schema") if isinstance(data, dict) else None
@@ -135,6 +137,16 @@ def versions(records: Iterable[RunRecord]) -> dict[str, str]:
         for name, version in record.versions.items():
             found.setdefault(name, {})[version] = None
     return {name: " and ".join(sorted(values)) for name, values in found.items()}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two, nobody can say which one was meant (two merged branches?)."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"the key '{twice}' stands twice in one object")
+    return found
 
 
 def _check(path: Path, key: str, name: str, values: Mapping[Any, float]) -> None:

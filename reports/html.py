@@ -23,7 +23,7 @@ from reports.claims import claims
 from reports.comparisons import compare
 from reports.curves import BREAKDOWN_MARGIN
 from reports.degradation import degradations
-from reports.figures_privacy import ledgers
+from reports.figures_releases import ledgers
 from reports.files import write
 from reports.frames import parquet, tidy
 from reports.gaps import name_missing

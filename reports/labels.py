@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -35,9 +36,20 @@ def pretty(algorithm: str) -> str:
 
 
 def number(value: object) -> str:
-    """A setting as a reader writes it: 0.3, 5, yes, cnn."""
+    """A setting as a reader writes it: 0.3, 5, yes, cnn; a list (as text, from :func:`leaves`) without its brackets.
+
+    >>> number(0.30), number(True), number('["size", "direction"]'), number("[128, 64]"), number(None), number("[]")
+    ('0.3', 'yes', 'size + direction', '128-64', 'none', 'none')
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):  # else it is no list, but a name that looks like one
+            value = json.loads(value)
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ("-" if all(map(is_number, value)) else " + ").join(map(number, value))
     return f"{value:g}" if isinstance(value, int | float) else clean_text(value)
 
 

@@ -15,6 +15,7 @@ from reports import (
     figures_degradation,
     figures_privacy,
     figures_pruning,
+    figures_releases,
     figures_rounds,
     figures_secure,
     figures_sensitivity,
@@ -88,8 +89,8 @@ def sections(study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = 
                 lambda: figures_privacy.utility(study, palette),
                 lambda: figures_privacy.detection(study, palette),
                 lambda: figures_privacy.robustness(study, palette),
-                lambda: figures_privacy.costs(study),
-                lambda: figures_privacy.over_rounds(study),
+                lambda: figures_releases.costs(study),
+                lambda: figures_releases.over_rounds(study),
             ]
             if is_private(study)
             else [],

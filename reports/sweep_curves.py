@@ -5,8 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reports.labels import canonical, is_number, number
+from reports.labels import canonical, clean_text, is_number, number, setting
 from reports.study import Study
+
+_WORDS = {
+    ("gaussian_noise", "sigma"): "noise σ",
+    ("gaussian_noise", "scope"): "share of noisy clients",
+    ("label_flip", "share"): "share of labels flipped",
+    ("label_flip", "scope"): "share of label-flipping clients",
+}
+
+
+def axis_words(kind: str, parameter: str) -> str:
+    """What varies along a curve.
+
+    >>> axis_words("label_flip", "share"), axis_words("my_attack", "strength")
+    ('share of labels flipped', 'strength of my attack')
+    """
+    return _WORDS.get((kind, parameter), f"{setting(parameter)} of {clean_text(kind).replace('_', ' ')}")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import Any
 from reports import labels, privacy_groups
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
-from reports.study import Study
+from reports.study import Condition, Study
 
+LEARNED = 0.1  # of the way from guessing to perfect; a reference below it is not worth comparing with
 OUR_READING = (
     "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
     "not public. What the paper leaves open is a named choice in the configuration below."
@@ -85,17 +86,22 @@ def _headline(study: Study, heads: list[Standing]) -> str:
     parts = []
     for summary, where in ((head.attacked, "under attack"), (head.clean, "without attack")):
         if summary is not None and summary.against is not None:
-            parts.append(f"{_word(summary.against)} {where}")
+            parts.append(f"{_word(summary)} {where}")
     if not parts:
         return f"{head.algorithm}: nothing to compare with {study.baseline} yet"
     if len(parts) == 2 and head.attacked and head.clean and head.attacked.against and head.clean.against:
         same = head.attacked.against.verdict is head.clean.against.verdict
-        parts = [f"{_word(head.clean.against)} with and without attack"] if same else parts
+        wider = max(head.attacked, head.clean, key=lambda summary: summary.conditions)
+        parts = [f"{_word(wider)} with and without attack"] if same else parts
     return f"{head.algorithm} against {study.baseline}: {', '.join(parts)}"
 
 
-def _word(pair: Paired) -> str:
-    return "equal" if pair.verdict is Verdict.EQUAL else pair.verdict.value
+def _word(summary: Summary) -> str:
+    """A mean over conditions is no statement about each of them."""
+    assert summary.against is not None
+    verdict = summary.against.verdict
+    mean = " on average" if summary.conditions > 1 and verdict is not Verdict.CANNOT_TELL else ""
+    return f"{_short(verdict)}{mean}"
 
 
 def _asked(study: Study) -> str:
@@ -178,6 +184,7 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
+    found += _untrained(study)
     found += _weak_points(study, table)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
@@ -208,6 +215,24 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(OUR_READING)
     found += _events(study)
     return found
+
+
+def _untrained(study: Study) -> list[str]:
+    """Settings whose reference has not learned: what is equal there is equally bad."""
+    places = []
+    for facet in study.facets if study.baseline else ():
+        runs = study.runs(Condition(facet, labels.NO_ATTACK), study.baseline or "")
+        if not runs or not runs[0].layers:
+            continue
+        mean, chance = sum(r.final_accuracy for r in runs) / len(runs), 1 / runs[0].layers[-1].shape[0]
+        if mean < chance + LEARNED * (1 - chance):
+            places.append(f"{facet} ({percent(mean)}, chance is {percent(chance)})")
+    if not places:
+        return []
+    return [
+        f"{study.baseline} has hardly learned anything without attack in {'; '.join(places)}: there, differences and "
+        "claims are about models that are little better than guessing. More rounds would help."
+    ]
 
 
 def _weak_points(study: Study, table: list[Standing]) -> list[str]:
@@ -257,5 +282,9 @@ def _events(study: Study) -> list[str]:
     reasons = Counter(r.costs.compaction for r in study.records if r.costs.compaction != "ok")
     if reasons:
         reason, count = reasons.most_common(1)[0]
-        found.append(f"{_count(count, 'run')} could not be compacted: {labels.clean_text(reason)}.")
+        more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
+        found.append(
+            f"{_count(reasons.total(), 'run')} could not be compacted to a smaller dense model, so their costs are "
+            f"counted for sparse kernels alone: {labels.clean_text(reason)}{more}."
+        )
     return found

@@ -24,6 +24,7 @@ from scenarios.audit_view import Effort
 from scenarios.auditing import audit, span
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
+from scenarios.regular import read_regular
 from scenarios.store import write_atomically
 from scenarios.sweep import Block, Plan
 
@@ -104,7 +105,7 @@ def _short(value: object) -> str:
 
 def _read(path: Path) -> AuditRecord | None:
     try:
-        return AuditRecord.model_validate_json(path.read_text("utf-8"))
+        return AuditRecord.model_validate_json(read_regular(path))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
 

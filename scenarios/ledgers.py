@@ -24,6 +24,7 @@ from autoflip_secure.privacy_record import Release
 from autoflip_secure.recording import versions
 from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
+from scenarios.regular import read_regular
 from scenarios.store import write_atomically
 
 
@@ -51,7 +52,7 @@ def announce(
         inputs: fingerprints of what cells read.
 
     Raises:
-        StoreError: an earlier ledger is damaged, so that what was released before cannot be counted.
+        StoreError: an earlier ledger is damaged or cannot be read, so that what was released before cannot be counted.
         OSError: the ledger cannot be written.
     """
     found = {}
@@ -82,12 +83,17 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path))
         attempts = document["attempts"]
         assert isinstance(attempts, list)
         for attempt in attempts:
             assert isinstance(attempt["versions"], dict)
             assert isinstance(attempt.get("inputs", {}), dict)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}), so what was released before cannot be counted; make it "
+            "readable, or use a new results folder and count what this one released beside it"
+        ) from error
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise StoreError(
             f"{path} is damaged, so what was released before cannot be counted; restore it, or use a new results "

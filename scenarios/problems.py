@@ -27,6 +27,7 @@ from scenarios.config import Settings, content_hash
 from scenarios.datasets import Dataset
 from scenarios.ledgers import Attempts, private
 from scenarios.loading import CellSpec
+from scenarios.lone_samples import needs_company, refuse_lone_samples
 from scenarios.messages import choose_place
 from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
 from scenarios.secure_sums import Crews, connecting
@@ -94,6 +95,14 @@ class Builder:
         repaired = getattr(settings.privacy, "fix_modules", False)
         module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
+
+    def needs_company(self, settings: Settings, seed: int) -> bool:
+        """Whether the model refuses batches of one sample (BatchNorm)."""
+        sample, module = self.dataset(settings).x_train[:1], self.module(settings, seed)
+        found: bool = self._once(
+            "company", lambda: needs_company(module, sample), settings, ("data", "model", "privacy")
+        )
+        return found
 
     def trainer(self, cell: CellSpec) -> Trainer:
         """The trainer of a block, chosen by its first cell."""
@@ -194,7 +203,10 @@ def check(blocks: Iterable[Block]) -> None:
             with _placed(spec, "attack"):
                 _check_classes(spec.settings, data.num_classes)
             with _placed(spec, "privacy", "training", "clients"):
-                refuse_unproven(builder.cell(spec, block.cells[0], torch.device("cpu")))
+                refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
+            with _placed(spec, "training", "partition", "clients", "model"):
+                if builder.needs_company(spec.settings, spec.seed):
+                    refuse_lone_samples(cell)
         with _placed(block.cells[0], "device", "trainer", "model"):
             builder.trainer(block.cells[0])
 

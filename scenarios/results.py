@@ -19,6 +19,7 @@ from autoflip_secure.errors import AutoflipError, StoreError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from scenarios.config import content_hash
 from scenarios.loading import LoadedScenario, load
+from scenarios.regular import read_regular
 from scenarios.store import read_manifest, read_record
 
 NAMED = 4  # names in one sentence
@@ -54,11 +55,7 @@ def read_results(folder: Path) -> Results:
             "they were copied from another sweep: report on that sweep's folder, or run this one again elsewhere"
         )
     if foreign:
-        text = "cell is" if len(foreign) == 1 else "cells are"
-        notes.append(
-            f"{len(foreign)} {text} not of this sweep (made by another scenario, or copied here) "
-            f"and left out: {_some(foreign)}."
-        )
+        notes.append(f"{name_foreign(foreign)}.")
     records: list[RunRecord] = []
     missing: list[dict[str, Any]] = []
     other: dict[Any, list[str]] = {}  # schema version -> cells
@@ -87,6 +84,12 @@ def read_results(folder: Path) -> Results:
         why = " ".join(notes[:NAMED]) or "none of its cells is finished."
         raise StoreError(f"{folder}: nothing to report on: {why}{'' if other else ' Run the sweep first.'}")
     return Results(folder, scenario, records, missing, notes)
+
+
+def name_foreign(cells: Sequence[str]) -> str:
+    """What is said of cells that lie in a folder without being of its sweep."""
+    text = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
+    return f"{text} not of this sweep (made by another scenario, or copied here) and left out: {_some(cells)}"
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -129,7 +132,7 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
     path = folder / "scenario.yaml"
     name = {"name": str(manifest["name"]) if manifest else folder.name}
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = yaml.safe_load(read_regular(path).decode("utf-8"))
         if not isinstance(written, dict):
             raise ValueError("it is no mapping")
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -151,7 +154,7 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
 def _version(path: Path) -> Any:
     """The schema version that a cell's file says it has; None when it says none."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
     return document.get("schema_version") if isinstance(document, dict) else None

@@ -14,6 +14,7 @@ from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import input_digests
 from scenarios.ledgers import Attempts, announce
 from scenarios.problems import check, planned_releases, recounted
+from scenarios.results import name_foreign
 from scenarios.secure_sums import check_parties, crews_for
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
@@ -61,6 +62,8 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         records = store.load(plan.keys)
         for sentence in store.damaged:
             listener.note(sentence)
+        if foreign := store.foreign(plan.keys):
+            listener.note(name_foreign(foreign))
         reused = len(records)
         todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
         check_parties(todo)

@@ -31,6 +31,7 @@ from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from scenarios.checksums import sealed, unsealed
 from scenarios.config import content_hash
 from scenarios.loading import to_yaml
+from scenarios.regular import read_regular
 from scenarios.sweep import Plan
 
 STORE_SCHEMA = 1
@@ -139,7 +140,7 @@ class Store:
         for key in keys:
             path = self.cells / f"{key}.json"
             with self.explained():  # also of a folder that may not be looked into
-                there = path.exists()
+                there = os.path.lexists(path)  # a link to nothing is no result, and is not replaced silently either
             if not there:
                 continue
             try:
@@ -147,6 +148,10 @@ class Store:
             except StoreError as error:
                 self._set_aside(path, str(error))
         return records
+
+    def foreign(self, keys: list[str]) -> list[str]:
+        """Cells that lie in the folder and are not of ``keys``: made by another scenario, or copied here."""
+        return sorted({path.stem for path in self.cells.glob("*.json")} - set(keys))
 
     def save(self, record: RunRecord) -> None:
         """Write one cell.
@@ -173,7 +178,7 @@ class Store:
 
     def _difference(self, plan: Plan) -> str:
         try:
-            old = yaml.safe_load((self.folder / "scenario.yaml").read_text(encoding="utf-8"))
+            old = yaml.safe_load(read_regular(self.folder / "scenario.yaml").decode("utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             old = {}
         lines = [f"  {key}: {before} -> {after}" for key, before, after in difference(old, plan.written)]
@@ -212,7 +217,7 @@ def read_record(path: Path) -> RunRecord:
             another cell than its name says.
     """
     try:
-        record = RunRecord.model_validate_json(unsealed(path.read_bytes()))
+        record = RunRecord.model_validate_json(unsealed(read_regular(path)))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     except StoreError as error:
@@ -238,7 +243,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(read_regular(path))
     except FileNotFoundError:
         raise StoreError(
             f"{folder}: is not a results folder (no manifest.json); give a folder that a sweep has made"

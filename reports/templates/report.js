@@ -44,7 +44,7 @@
   }
 
   // Printing shows what is folded away: the data and the configuration belong to the record.
-  const folded = () => document.querySelectorAll("#reproducibility details");
+  const folded = () => document.querySelectorAll("#reproducibility details, .claims details");
   addEventListener("beforeprint", () => folded().forEach((d) => d.setAttribute("open", "")));
 
   // The contents list follows the reader.

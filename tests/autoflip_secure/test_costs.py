@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -83,6 +83,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     others=st.booleans(),
     bitmask=st.booleans(),
 )
+@example(layout=MLP, seed=52, density=0.125, others=True, bitmask=False)  # one live value, a signalling NaN
 def test_round_trip(layout: Layout, seed: int, density: float, others: bool, bitmask: bool) -> None:
     vector, mask = random_case(layout, seed, density, others)
     payload = encode(vector, mask, layout, bitmask=bitmask)

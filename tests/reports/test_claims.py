@@ -197,6 +197,51 @@ def test_graceful_degradation_is_about_the_loss_from_clean(cell: Callable[..., R
     assert answers(accuracies(cell, fedavg=0.9, autoflip=0.9))["graceful"].answer is Answer.NOT_TESTED
 
 
+@pytest.mark.parametrize(
+    ("base", "own", "answer"),
+    [
+        (0.95, 0.97, Answer.NOT_TESTED),  # both gain, AutoFLIP more: nothing has degraded
+        (0.95, 0.80, Answer.DOES_NOT_HOLD),  # only AutoFLIP is hurt
+        (0.70, 0.95, Answer.HOLDS),  # only FedAvg is hurt
+        (0.70, 0.80, Answer.HOLDS),
+    ],
+)
+def test_where_noise_hurts_nobody_nothing_degrades(
+    cell: Callable[..., RunRecord], attack: dict[str, Any], base: float, own: float, answer: Answer
+):
+    cells = accuracies(cell, fedavg=0.9, autoflip=0.9)
+    for name, mean, step in (("fedavg", base, 1), ("autoflip", own, -1)):
+        for s, wobble in enumerate(WOBBLE[::step]):
+            cells.append(cell(name, s, attack["noise"](0.5), final_accuracy=mean + 0.02 * s + wobble))
+    claim = answers(cells)["graceful"]
+    assert claim.answer is answer
+    if answer is Answer.NOT_TESTED:
+        assert "2 classes per client (FedAvg gains 5.0, AutoFLIP gains 7.0 points)" in claim.notes[0]
+        assert "noise that hurts" in claim.needs
+    harmed = [cell(n, s, None, "iid", final_accuracy=0.9 + WOBBLE[s]) for n in ("fedavg", "autoflip") for s in range(5)]
+    for name, mean, sign in (("fedavg", 0.5, 1), ("autoflip", 0.8, -1)):
+        noisy = [cell(name, s, attack["noise"](0.5), "iid") for s in range(5)]
+        harmed += [c.model_copy(update={"final_accuracy": mean + sign * WOBBLE[-1 - c.seed]}) for c in noisy]
+    both = answers(cells + harmed)["graceful"]  # with a second setting, which is harmed, only the harmless one is aside
+    assert both.answer is (Answer.HOLDS if answer is Answer.NOT_TESTED else answer)
+    assert len(both.evidence) == (1 if answer is Answer.NOT_TESTED else 2)
+
+
+def test_whether_noise_hurts_can_be_open(cell: Callable[..., RunRecord], attack: dict[str, Any]):
+    cells = accuracies(cell, fedavg=0.9, autoflip=0.9)
+    for name, shift in (("fedavg", 0.0), ("autoflip", 0.02)):  # AutoFLIP loses 2 points less at every seed
+        for s, wild in enumerate((0.1, -0.1, 0.05, -0.1, 0.0)):
+            calm = next(c.final_accuracy for c in cells if c.algorithm == name and c.seed == s)
+            cells.append(cell(name, s, attack["noise"](0.5), final_accuracy=calm + wild + shift + WOBBLE[s]))
+    (evidence,) = (claim := answers(cells)["graceful"]).evidence
+    assert evidence.interval.low is not None
+    assert evidence.interval.low > 0
+    assert claim.answer is evidence.answer is Answer.CANNOT_TELL
+    assert "whether the noise costs any accuracy here is open" in evidence.text
+    assert evidence.seeds_needed is not None
+    assert evidence.seeds_needed > 5
+
+
 def test_graceful_says_where_it_is_the_other_way_round(cell: Callable[..., RunRecord], attack: dict[str, Any]):
     cells = accuracies(cell, fedavg=0.9, autoflip=0.9)
     for sigma, own, base in ((0.1, 0.80, 0.89), (0.5, 0.80, 0.3)):

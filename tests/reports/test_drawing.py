@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from autoflip_secure.record import RunRecord
 from reports import figures_costs
-from reports.drawing import dodge, draw_curves, fitting, spokesmen, spread
+from reports.drawing import dodge, draw_curves, fit_shares, fitting, spokesmen, spread
 from reports.figures_degradation import degradation
+from reports.figures_privacy import _fit_points
 from reports.figures_rounds import convergence
 from reports.figures_sensitivity import sensitivity
 from reports.statistics import mean_interval
@@ -190,3 +191,28 @@ def test_bars_of_shares_end_where_shares_end(small: list[RunRecord]):
         assert wide.high is not None
         assert wide.low < 0 or wide.high > 1
         assert [y for _, y in segment] == pytest.approx([shown.low, shown.high])
+
+
+def test_bars_of_differences_go_below_zero(small: list[RunRecord]):
+    """An attack that may as well have helped: the bar of what it costs ends below zero, and the axis shows that end."""
+    ax, seeds = Figure().subplots(), [0.03, -0.04, 0.02]
+    draw_curves(ax, Palette(study(small)), {"FedAvg": [(0.0, seeds), (1.0, seeds)]}, share=False)
+    (drawn,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    interval = mean_interval(seeds)
+    assert interval.low is not None
+    assert interval.low < 0
+    for segment in drawn.get_segments():
+        assert [y for _, y in segment] == pytest.approx([interval.low, interval.high])
+    _fit_points(ax, seeds, [interval])
+    low, high = ax.get_ylim()
+    assert low < interval.low
+    assert interval.high is not None
+    assert high > interval.high
+
+
+def test_the_axis_of_perfect_shares_ends_at_a_hundred_per_cent():
+    ax = Figure().subplots()
+    fit_shares(ax, [1.0, 1.0])
+    low, high = ax.get_ylim()
+    assert low < 0.98
+    assert 1.0 < high <= 1.01

@@ -246,6 +246,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
     good = json.loads(baseline(take(pool, range(2))).text())
     path = tmp_path / "b.json"
     key = next(k for k, e in good["entries"].items() if not e["curve"])
+    good_text = json.dumps(good)
 
     def with_(change: Callable[[dict[str, Any]], object]) -> str:
         data = json.loads(json.dumps(good))
@@ -257,6 +258,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         ("", "is damaged"),
         (json.dumps(good)[:-200], "is damaged"),
         ("[" * 100_000, "is damaged"),
+        (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' stands twice"),
         ("[1]", "is not a baseline"),
         ("{}", "is not a baseline"),
         (with_(lambda d: d.update(baseline_schema=2)), "is a baseline of format 2"),

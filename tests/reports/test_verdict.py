@@ -75,6 +75,29 @@ def test_the_opening_says_better_and_worse(record: Make, partition: dict[str, An
     assert any("our reading" in c for c in text.caveats)
 
 
+def test_a_mean_over_conditions_is_called_one(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    wobble = np.array([0.001, -0.001, 0.002, -0.002, 0.0])
+    base = {("fedavg", False): BASE + 0.1, ("autoflip", False): BASE + 0.08 + wobble}
+    cells = planted(
+        record, partition, attack, {**base, ("fedavg", True): BASE - 0.3, ("autoflip", True): BASE + wobble}
+    )
+    for name, level in (("fedavg", BASE), ("autoflip", BASE + 0.01 + wobble)):
+        milder = (record(name, partition["two_classes"], attack["noise"](0.1), s, rounds=2) for s in range(5))
+        cells += [m.model_copy(update={"final_accuracy": float(x)}) for m, x in zip(milder, level, strict=True)]
+    text = opening(found := study(cells), compare(found), {}, 0)
+    assert text.headline == "AutoFLIP against FedAvg: better on average under attack, worse without attack"
+
+
+@pytest.mark.parametrize(("accuracy", "said"), [(0.12, True), (0.18, True), (0.2, False), (0.9, False)])
+def test_a_reference_that_has_not_learned_is_named(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any], accuracy: float, said: bool
+):
+    flat = np.full(5, accuracy)
+    cells = planted(record, partition, attack, {("fedavg", False): flat, ("autoflip", False): flat})
+    text = opening(found := study(cells), compare(found), {}, 0)
+    assert any("has hardly learned anything" in c and "chance is 10.0" in c for c in text.caveats) is said
+
+
 def test_cannot_tell_when_the_interval_holds_zero(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     noisy = BASE + np.array([0.05, -0.04, 0.03, -0.05, 0.04])
     cells = planted(record, partition, attack, {("fedavg", True): BASE, ("autoflip", True): noisy})

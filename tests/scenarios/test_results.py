@@ -1,6 +1,7 @@
 """What a reader finds in a folder: all that can be shown, and one clear sentence for everything else."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_only_other_versions_is_an_error_that_says_what_to_do(folder: Path):
         read_results(folder)
     assert "Report with the version that wrote them" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_named_and_not_waited_for(folder: Path, make: Callable[[Path], None]):
+    victim = cells(folder)[0]
+    victim.unlink()
+    make(victim)
+    (folder / "scenario.yaml").unlink()
+    make(folder / "scenario.yaml")
+    found = read_results(folder)
+    assert len(found.records) == 3
+    scenario, cell = found.notes
+    assert scenario.startswith("scenario.yaml cannot be read (it is a pipe, a socket or a device, not a file)")
+    assert f"{victim.name}: cannot be read (it is a pipe, a socket or a device, not a file)" in cell
+    (folder / "manifest.json").unlink()
+    make(folder / "manifest.json")
+    assert "manifest.json: cannot be read (it is a pipe" in read_results(folder).notes[0]
 
 
 def test_cells_of_another_sweep_are_left_out_and_counted(folder: Path):

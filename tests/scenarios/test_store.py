@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -146,6 +146,42 @@ def test_damaged_cell_is_moved_aside_run_again_and_said(
     assert result.reused == 11
     assert [aside.name in note and "is damaged" in note for note in ear.notes] == [True]
     assert numbers(result.records) == numbers(finished[1])
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("gone"))
+
+
+@pytest.mark.parametrize("place", [pipe, device, nowhere])
+def test_what_is_no_file_is_neither_waited_for_nor_replaced_silently(place: Callable[[Path], None], folder: Path):
+    victim = sorted((folder / "cells").glob("*.json"))[0]
+    victim.unlink()
+    place(victim)
+    ear = Ear()
+    run(tiny(), folder, ear)
+    (note,) = ear.notes
+    assert note.startswith(f"{victim}: cannot be read (")
+    assert note.endswith("the cell is run again")
+    assert read_record(victim).cell == victim.stem
+
+
+def test_a_sweep_says_which_cells_are_not_its_own(folder: Path) -> None:
+    stranger = folder / "cells" / "0123456789abcdef.json"
+    shutil.copy(sorted((folder / "cells").glob("*.json"))[0], stranger)
+    ear = Ear()
+    run(tiny(), folder, ear)
+    assert ear.notes == [
+        "1 cell is not of this sweep (made by another scenario, or copied here) and left out: 0123456789abcdef"
+    ]
+    assert stranger.exists()
 
 
 def test_second_damage_does_not_overwrite_the_first(folder: Path) -> None:

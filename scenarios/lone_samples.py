@@ -1,0 +1,66 @@
+r"""Mini-batches of one sample, on which BatchNorm cannot train: found before anything is trained.
+
+Client :math:`k` with :math:`n_k` samples is left with one when :math:`n_k \equiv 1 \pmod B`. Who takes part is drawn by
+address, so the clients that will train are known, and nobody is refused for a client that never does.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from autoflip_secure.cell import Cell
+from autoflip_secure.errors import InputError
+from autoflip_secure.seeds import Purpose
+
+
+def needs_company(module: nn.Module, sample: Tensor) -> bool:
+    """Whether ``module`` refuses to train on one sample; found out by trial.
+
+    Args:
+        module: left as it is.
+        sample: one row, with the batch dimension.
+    """
+    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+        return False
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            copy.deepcopy(module).cpu().train()(sample.cpu())
+        except ValueError as error:
+            return "more than 1 value per channel" in str(error)
+    return False
+
+
+def refuse_lone_samples(cell: Cell) -> None:
+    """Refuse a cell in which somebody who trains gets a batch of one sample; for models that need company.
+
+    Raises:
+        InputError: names the client, its samples, and a batch size at which nobody is left alone, if there is one.
+    """
+    sizes = {k: len(cell.problem.clients[k]) for k in sorted(_trained(cell))}
+    batch = cell.protocol.training.batch_size
+    lone = next((k for k, size in sizes.items() if size % batch == 1 or size == 1), None)
+    if lone is None:
+        return
+    fits = next((b for b in range(batch + 1, max(sizes.values()) + 1) if all(n % b != 1 for n in sizes.values())), None)
+    way_out = f"training.batch_size = {fits} leaves nobody alone here" if fits else "no batch size helps here"
+    raise InputError(
+        f"BatchNorm cannot train on one sample, and client {lone} with {_samples(sizes[lone])} gets such a batch at "
+        f"batch_size = {batch}; {way_out}; or choose another partition, or a model with GroupNorm"
+    )
+
+
+def _trained(cell: Cell) -> set[int]:
+    found: set[int] = set()
+    for round_ in range(1, cell.protocol.rounds + 1):
+        found.update(cell.cohort(round_).tolist())
+    if cell.protocol.explores:
+        count = cell.protocol.exploration.explorers or len(cell.problem.clients)
+        found.update(cell.draw(Purpose.EXPLORERS, count).tolist())
+    return found
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample{'' if count == 1 else 's'}"
