@@ -242,18 +242,40 @@ class SharedRows(SharedBatch):
             buckets, signs = sketch.buckets.to(torch.int32), sketch.signs.to(torch.int8)
             self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
         width = self.params if sketch is None else sketch.width
+        self._ask("deal", starts, sketch=number)
+        self.session._replies()
         for client in self.clients:
             pair, check = (square_pair(width, starts.tolist()) for _ in range(2))
             shares = split(torch.cat([*pair, *check]), self.session.parties)
-            header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
-            self.session._from_client(header, shares)
-        self._ask("norms", starts, sketch=number)
+            self.session._from_client({"op": "pair", "batch": self.batch, "client": client}, shares)
+        dealt = self._dealt()
+        norms = torch.full((len(self.clients), len(starts)), TOO_LARGE)
         self.revealed = replace(self.revealed, norms=self.revealed.norms + len(starts))
-        norms, told = self.session._answer(len(self.clients), len(starts))
-        for liar in told["liars"]:
-            norms[self.clients.index(liar)] = TOO_LARGE
-            self.events += (f"client {liar} dealt a square pair that is none: it counts as far too large",)
+        if dealt:
+            self._ask("norms", sketch=number, clients=dealt)
+            found, told = self.session._answer(len(dealt), len(starts))
+            for client, norm in zip(dealt, found, strict=True):
+                if client in told["liars"]:
+                    self.events += (f"client {client} dealt a square pair that is none: it counts as far too large",)
+                else:
+                    norms[self.clients.index(client)] = norm
         return norms
+
+    def _dealt(self) -> list[int]:
+        """Whose square pairs have reached every party."""
+        self._ask("dealt")
+        replies = [header for header, _ in self.session._replies()]
+        self.events += tuple(
+            f"party {rank}: {text}" for rank, header in enumerate(replies) for text in header["complaints"]
+        )
+        dealt = [client for client in self.clients if all(client in header["held"] for header in replies)]
+        missing = set(self.clients) - set(dealt)
+        self.events += tuple(
+            f"client {client} dealt no square pair to every party: it counts as far too large"
+            for client in self.clients
+            if client in missing
+        )
+        return dealt
 
     def forget(self) -> None:
         """Let the parties forget the rows."""
