@@ -76,6 +76,8 @@ def test_rounds_follow_the_equations(session: Session, seed: int) -> None:
         weights = view.samples * counts / (view.samples[found.taken].mean() * counts.sum())
         by_hand = weights @ (view.updates * (2 * r / norms).clamp(max=1)[:, None])
         torch.testing.assert_close(found.aggregate.delta, by_hand, rtol=0, atol=1e-4 * float(by_hand.abs().max()))
+        assert found.watched is not None
+        assert 0 < found.watched.error() < 1e-6  # entries are rounded to units of 2^-23 of the largest norm
         named = [k for k in clients if f"client {k} gave a proof that does not hold: left out" in found.events]
         assert named == [k for k, taken in zip(clients, found.taken.tolist(), strict=True) if not taken]
         if bool(state.memory.any()) and 3 in clients:

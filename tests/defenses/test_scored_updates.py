@@ -1,5 +1,6 @@
 """A round of scored updates through real parties: the same as on rows that one process holds, whoever drops out."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoflip_secure.agreement import AgreementWeighted
+from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.interfaces import Aggregator, Guidance, RoundView
 from autoflip_secure.parameters import Layout
 from autoflip_secure.radial import RadialAgreement
@@ -22,11 +24,8 @@ from defenses.secure_aggregation import Session
 from defenses.secure_scores import (
     SecretUpdates,
     SecureView,
-    clipped,
     needs_magnitudes,
-    norm_bound,
     secure_aggregate,
-    update_points,
 )
 from defenses.shares import Share, opened
 
@@ -69,11 +68,12 @@ def start(aggregator: Aggregator, view: RoundView) -> Any:
 
 
 def in_the_open(aggregator: Any, state: Any, view: RoundView, width: int | None) -> Any:
-    """The same functions on rows that this process holds, masked coordinates and all."""
-    live = view.mask & LAYOUT.trainable
-    bound = norm_bound(state, view.weights * live)
-    points, ids = update_points(bound, LAYOUT.size), tuple(view.clients.tolist())
-    rows = clipped(view.updates, bound, live)
+    """Scores of rows that this process holds, masked coordinates and all; the bound and the bits by their equations."""
+    bound = 4 * float((view.weights * view.mask).norm())  # round 1: four norms of the weights
+    assert float(view.updates.norm(dim=1).max()) < bound, "nobody has to clip"
+    bits = math.floor(math.log2((2**31.5 - LAYOUT.size**0.5 / 2) / (16 * bound)))  # norms up to 16 B, squared, fit
+    points, ids = FixedPoint(bits, 16 * bound), tuple(view.clients.tolist())
+    rows = view.updates
     kinds = [LocalRows(points.encode(kind, ids), ids) for kind in (rows, rows.abs())]
     secret = SecretUpdates(kinds[0], points, bound, kinds[1] if needs_magnitudes(aggregator) else None)
     seen = SecureView(view.clients, view.samples, view.weights, view.mask, view.guidance, LAYOUT, view.shrinkage)

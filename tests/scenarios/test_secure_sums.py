@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secure_scenarios import SMALL, blocks_of, run
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
@@ -14,7 +15,6 @@ from autoflip_secure.secure_sum import SecureSumConfig
 from scenarios.catalogue import catalogue
 from scenarios.config import content_hash
 from scenarios.documents import Document
-from scenarios.executors import running
 from scenarios.loading import resolve
 from scenarios.problems import Builder, run_block
 from scenarios.running import Listener, run_sweep
@@ -26,17 +26,13 @@ BASE = """
 clients: 6
 cohort: 3
 rounds: 3
-training: {epochs: 1, batch_size: 32}
-exploration: {epochs: 2, method: linear}
-data: {kind: digits, train_samples: 300, test_samples: 100}
-model: {kind: mlp, hidden: [10]}
 partition: {kind: pathological, classes_per_client: 2}
 seeds: [1, 2]
 """
 
 
 def blocks(text: str = "", *overrides: str) -> tuple[Block, ...]:
-    return plan(resolve(Document.parse(BASE + text, "s.yaml"), overrides), block_cells=4).blocks
+    return blocks_of(BASE + text, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +40,6 @@ def crews() -> Iterator[Crews]:
     """Two parties and three, as a sweep over both starts them."""
     with crews_for(blocks("sweep: {product: {secure_sum: [none, {parties: 2}, {parties: 3}]}}")) as crews:
         yield crews
-
-
-def run(work: tuple[Block, ...], crews: Crews, workers: int = 1) -> dict[str, RunRecord]:
-    with running(work, workers, lambda block, share: None, crews) as stream:
-        return {record.cell: record for _, records in stream for record in records}
 
 
 def by_sum(records: dict[str, RunRecord]) -> dict[tuple[str, int], dict[int, RunRecord]]:
@@ -109,7 +100,7 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
 
 def test_workers_and_blocks_do_not_change_numbers(explored: dict[str, RunRecord], crews: Crews) -> None:
     axes = "sweep: {product: {algorithm: [guidance_only, autoflip], secure_sum: [{parties: 2}]}}"
-    work = plan(resolve(Document.parse(BASE + axes, "s.yaml")), block_cells=1).blocks
+    work = blocks_of(BASE + axes, block_cells=1)
     again = run(work, crews, workers=2)
     assert len(again) == 4
     for key, record in again.items():
@@ -262,7 +253,7 @@ def test_every_aggregator_says_what_it_needs() -> None:
 
 def test_without_crypten_or_a_token_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(text: str) -> None:
-        work = plan(resolve(Document.parse(f"{BASE}secure_sum: {text}", "s.yaml")))
+        work = plan(resolve(Document.parse(f"{SMALL}{BASE}secure_sum: {text}", "s.yaml")))
         run_sweep(work, tmp_path / "out", 1, Listener(lambda done, total: None, print))
 
     monkeypatch.delenv("AUTOFLIP_PARTY_TOKEN", raising=False)
