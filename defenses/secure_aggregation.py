@@ -46,7 +46,7 @@ class Session(SecureSum):
         self.parties = len(parties.addresses)
         self._channels: list[Channel] = []
         self._batches = 0
-        self._dealt = 0  # bytes
+        self._dealt = self._told = 0  # bytes
         self._between = [0] * self.parties
         try:
             self._connect()
@@ -109,6 +109,10 @@ class Session(SecureSum):
                 else:
                     channel.send(header, raw(share))
         self._dealt += self._sent - before
+
+    def tell(self, numbers: int) -> None:
+        """Count numbers that clients tell the server themselves, past the parties."""
+        self._told += 8 * numbers
 
     @property
     def _sent(self) -> int:
@@ -189,7 +193,7 @@ class Session(SecureSum):
     def traffic(self) -> Traffic:
         """Bytes so far, everything included."""
         return Traffic(
-            from_clients=self._dealt,
+            from_clients=self._dealt + self._told,
             from_server=self._sent - self._dealt,
             to_server=sum(channel.received for channel in self._channels),
             between_parties=sum(self._between),
