@@ -67,7 +67,7 @@ def score_secretly(
         claims = None
         if needs_claims(aggregator):
             assert view.guidance is not None
-            claims = torch.cat([own_agreement(row[None], view.guidance.energy, live) for row in own])
+            claims = torch.tensor([own_agreement(row, view.guidance.energy, live) for row in own], dtype=torch.float64)
             sums.tell(len(claims))
         secret = SecretUpdates(LiveRows(watched, view.mask), points, bound, claims)
         seen = SecureView(

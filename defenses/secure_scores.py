@@ -26,7 +26,7 @@ from autoflip_secure.interfaces import Aggregate, Aggregator, Guidance
 from autoflip_secure.parameters import Layout
 from autoflip_secure.profile import GROUPS, affinity, grouped, landscape_groups
 from autoflip_secure.radial import RadialAgreement, RadialNumbers, RadialState
-from autoflip_secure.robust import TINY, cosine, quantile
+from autoflip_secure.robust import TINY, quantile
 from autoflip_secure.secret_rows import SecretRows, Sketch, public_signs
 
 LINEAR_STATISTICS = ("landscape", "profile", "size", "direction")  # what products and norms are enough for
@@ -116,14 +116,16 @@ def clipped(
 
 
 def own_agreement(
-    updates: Float[Tensor, "clients params"], energy: Float[Tensor, " params"], live: Bool[Tensor, " params"]
-) -> Float[Tensor, " clients"]:
-    r"""What each honest client says of itself, :math:`\cos(|u_k|, \sqrt D)` over live coordinates.
+    update: Float[Tensor, " params"], energy: Float[Tensor, " params"], live: Bool[Tensor, " params"]
+) -> float:
+    r"""What an honest client says of itself, :math:`\cos(|u_k|, \sqrt D)` over live coordinates.
 
     Absolute values are not linear, so nothing that is learned of u_k gives it, and shares of |u_k| would be as free to
     lie in as the one number that is wanted of them. What binds a liar is the profile of u_k, which no truth exceeds.
     """
-    return cosine(updates.abs().double() * live, (energy * live).sqrt().double())
+    own = (update if bool(live.all()) else update * live).abs()
+    root = (energy * live).sqrt().to(own)
+    return float(own @ root) / max(float(own.norm()) * float(root.norm()), TINY)
 
 
 @dataclass(frozen=True)

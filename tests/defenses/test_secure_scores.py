@@ -46,7 +46,7 @@ def secret(
     points = update_points(bound, P)
     rows = clipped(updates, bound, live)
     owners = tuple(clients)
-    claims = None if energy is None else own_agreement(rows, energy, live)
+    claims = None if energy is None else torch.tensor([own_agreement(row, energy, live) for row in rows])
     return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, claims)
 
 
