@@ -35,3 +35,4 @@ def test_parties_in_networks_of_their_own() -> None:
     assert done.returncode == 0, done.stderr
     assert "the same over 3 networks" in done.stdout
     assert "listening on 10.77.0.3:7000" in done.stdout
+    assert done.stdout.count("note: links to it are not encrypted") == 2

@@ -18,7 +18,7 @@ from scenarios.documents import Document
 from scenarios.loading import resolve
 from scenarios.problems import Builder, run_block
 from scenarios.running import Listener, run_sweep
-from scenarios.secure_sums import Crews, crews_for
+from scenarios.secure_sums import Crews, crews_for, exposed
 from scenarios.sweep import Block, plan
 from scenarios.tables import AGGREGATORS
 
@@ -216,6 +216,18 @@ def test_where_the_parties_are_is_no_part_of_a_cell() -> None:
     assert key("{parties: [{host: a, port: 1}, {host: b, port: 1}]}") == here
     assert key("{parties: 3}") != here
     assert key("{parties: 2, updates: true}") != here
+
+
+def test_links_that_others_can_read_are_named() -> None:
+    def said(hosts: str) -> str | None:
+        parties = ", ".join(f"{{host: {host}, port: {n}}}" for n, host in enumerate(hosts.split(), 1))
+        return exposed(blocks(f"secure_sum: {{parties: [{parties}]}}"))
+
+    assert said("127.0.0.1 127.0.0.9") is said("localhost 127.0.0.1") is None
+    assert exposed(blocks("secure_sum: {parties: 2}")) is None
+    found = said("127.0.0.1 10.0.0.5 party.example")
+    assert found is not None
+    assert "10.0.0.5:2, party.example:3 are not encrypted" in found
 
 
 def test_none_is_the_default_and_can_be_said() -> None:
