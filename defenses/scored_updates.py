@@ -67,7 +67,8 @@ def score_secretly(
         claims = None
         if needs_claims(aggregator):
             assert view.guidance is not None
-            claims = torch.tensor([own_agreement(row, view.guidance.energy, live) for row in own], dtype=torch.float64)
+            root = (view.guidance.energy * live).sqrt()
+            claims = torch.tensor([own_agreement(row, root, live) for row in own], dtype=torch.float64)
             sums.tell(len(claims))
         secret = SecretUpdates(LiveRows(watched, view.mask), points, bound, claims)
         seen = SecureView(

@@ -116,16 +116,20 @@ def clipped(
 
 
 def own_agreement(
-    update: Float[Tensor, " params"], energy: Float[Tensor, " params"], live: Bool[Tensor, " params"]
+    update: Float[Tensor, " params"], root: Float[Tensor, " params"], live: Bool[Tensor, " params"]
 ) -> float:
     r"""What an honest client says of itself, :math:`\cos(|u_k|, \sqrt D)` over live coordinates.
 
     Absolute values are not linear, so nothing that is learned of u_k gives it, and shares of |u_k| would be as free to
     lie in as the one number that is wanted of them. What binds a liar is the profile of u_k, which no truth exceeds.
+
+    Args:
+        update: u_k.
+        root: :math:`\sqrt D`, 0 where not live.
+        live: coordinates that are scored.
     """
     own = (update if bool(live.all()) else update * live).abs()
-    root = (energy * live).sqrt().to(own)
-    return float(own @ root) / max(float(own.norm()) * float(root.norm()), TINY)
+    return float(own @ root.to(own)) / max(float(own.norm()) * float(root.norm()), TINY)
 
 
 @dataclass(frozen=True)

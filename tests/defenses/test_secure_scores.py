@@ -46,7 +46,8 @@ def secret(
     points = update_points(bound, P)
     rows = clipped(updates, bound, live)
     owners = tuple(clients)
-    claims = None if energy is None else torch.tensor([own_agreement(row, energy, live) for row in rows])
+    root = None if energy is None else (energy * live).sqrt()
+    claims = None if root is None else torch.tensor([own_agreement(row, root, live) for row in rows])
     return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, claims)
 
 
