@@ -103,11 +103,10 @@ class Session(SecureSum):
     def _from_client(self, header: dict[str, Any], shares: Sequence[Share]) -> None:
         before = self._sent
         for channel, share in zip(self._channels, shares, strict=True):
-            with self._named():
-                if isinstance(share, Seed):
-                    channel.send({**header, "expand": share.count}, memoryview(share.key))
-                else:
-                    channel.send(header, raw(share))
+            if isinstance(share, Seed):
+                self._send(channel, {**header, "expand": share.count}, memoryview(share.key))
+            else:
+                self._send(channel, header, raw(share))
         self._dealt += self._sent - before
 
     def tell(self, numbers: int) -> None:
@@ -134,8 +133,13 @@ class Session(SecureSum):
     def _tell(self, header: dict[str, Any], *bodies: memoryview) -> None:
         """The same message to every party."""
         for channel in self._channels:
-            with self._named():
-                channel.send(header, *bodies)
+            self._send(channel, header, *bodies)
+
+    def _send(self, channel: Channel, header: dict[str, Any], *bodies: memoryview) -> None:
+        try:
+            channel.send(header, *bodies)
+        except WireError as error:
+            raise self._failed(_last_words(channel) or str(error)) from error
 
     def _replies(self) -> list[tuple[dict[str, Any], Tensor | None]]:
         """One reply of each party, in order of rank; the first that fails, whoever it is, ends the session."""
@@ -209,6 +213,18 @@ class Session(SecureSum):
         """Hang up; the parties forget everything of this session."""
         for channel in self._channels:
             channel.close()
+
+
+def _last_words(channel: Channel) -> str | None:
+    """Why a party hung up, where it said so before."""
+    channel.patience(0.1)
+    with contextlib.suppress(WireError):
+        while True:
+            header, size = channel.receive()
+            if "error" in header:
+                return f"{channel.who}: {header['error']}"
+            channel.skip(size)
+    return None
 
 
 class SharedRows(SharedBatch):

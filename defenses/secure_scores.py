@@ -6,6 +6,8 @@ Clients clip u_k to the public norm B, round it to integers and share it. What i
     \langle u_k, v \rangle \text{ for public } v, \qquad \|u_k\|_g^2 \text{ for public groups } g \text{ of coordinates}
     \text{ (exact, or of a count-sketch)}, \qquad \text{and } \textstyle\sum_k w_k u_k \text{ once}
 
+and, for the landscape agreement alone, one number that a client says (:func:`own_agreement`).
+
 From these numbers the scores follow in the open, by the same code that judges plain updates. Nothing is truncated or
 divided on shares. B leaves room for a liar's norm of 16 B inside the ring; larger norms, which could wrap around to a
 small one, show in products with public random signs (4 a client).
@@ -29,7 +31,7 @@ from autoflip_secure.radial import RadialAgreement, RadialNumbers, RadialState
 from autoflip_secure.robust import TINY, quantile
 from autoflip_secure.secret_rows import SecretRows, Sketch, public_signs
 
-LINEAR_STATISTICS = ("landscape", "profile", "size", "direction")  # what products and norms are enough for
+LINEAR_STATISTICS = ("landscape", "profile", "size", "direction")  # products, norms and what clients say are enough
 ROOM = 16  # norms up to this many B stay inside the ring
 DEVIATIONS = 6  # honest products with random signs exceed so many B with a chance of 1e-8
 WEIGHT_BITS = 24  # of the public weights in the one sum
