@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
 from autoflip_secure.secret_rows import SecretRows
-from autoflip_secure.sum_error import WatchedRows
+from autoflip_secure.sum_error import WatchedRows, WatchedSum
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
 
@@ -143,7 +143,7 @@ class Scored:
     taken: Bool[Tensor, " clients"]
     revealed: Revealed
     events: tuple[str, ...]
-    watched: WatchedRows | None = None  # for the record: how exact the sum is
+    watched: WatchedRows | WatchedSum | None = None  # for the record: how exact the sum is
 
 
 class SecureSum(ABC):

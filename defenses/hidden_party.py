@@ -22,7 +22,7 @@ from torch import Tensor
 from autoflip_secure.errors import SecureSumError
 from defenses.prime_field import element, fold, scalar, summed, times, total
 from defenses.reveal import reveal
-from defenses.shelf import Batch
+from defenses.shelf import LARGEST_WEIGHT, Batch
 from defenses.statements import Ballot, Passes, Statement
 
 FEWEST = 2  # clients in a sum
@@ -75,7 +75,7 @@ class HiddenBatch(Batch):
         """Refused."""
         raise SecureSumError("refuses products with hidden rows")
 
-    def norms(self, groups: int) -> None:
+    def deal(self, width: int, starts: Int[Tensor, " groups"]) -> None:
         """Refused."""
         raise SecureSumError("refuses norms of hidden rows")
 
@@ -85,7 +85,8 @@ class HiddenBatch(Batch):
             self.complaints.append(f"client {client} proves another statement: not taken")
             return
         rest = self.statement.length - self.statement.shared
-        if len(words) != rest + self.statement.length or client not in self.place or client in self.witness:
+        known = client in self.witness or client in self.checked  # a second mask would be known to who sends it
+        if len(words) != rest + self.statement.length or client not in self.place or known:
             self.complaints.append(f"client {client} sent a witness of wrong length, twice or unasked: not taken")
             return
         words = fold(words)
@@ -106,12 +107,14 @@ class HiddenBatch(Batch):
         """Shares of what is to be summed of clients whose proofs were checked.
 
         Raises:
-            SecureSumError: there are fewer than two, or one that did not prove anything.
+            SecureSumError: there are fewer than two, one stands twice, or one did not prove anything.
         """
+        if len(set(clients)) != len(clients):
+            raise SecureSumError("refuses to take a hidden row twice: two would be one")
         wrong = sorted((set(clients) - self.checked) | (set(clients) & self.failed))
-        if len(set(clients)) < FEWEST or wrong:
+        if len(clients) < FEWEST or wrong:
             raise SecureSumError(
-                f"refuses to sum {len(set(clients))} hidden rows, {len(wrong)} of them without a proof; take at least "
+                f"refuses to sum {len(clients)} hidden rows, {len(wrong)} of them without a proof; take at least "
                 f"{FEWEST} that passed"
             )
         return fold(self.rows[[self.place[client] for client in clients]])
@@ -125,8 +128,10 @@ class HiddenBatch(Batch):
             )
         if self.counted is not None and self.counted[0] != clients:
             raise SecureSumError("refuses a sum of other hidden rows than those that were counted")
-        if len(weights) != len(clients) or int(weights.min()) < 1:
-            raise SecureSumError("refuses to leave a hidden row out of a sum by its weight; each has to be 1 or more")
+        if len(weights) != len(clients) or int(weights.min()) < 1 or int(weights.max()) > LARGEST_WEIGHT:
+            raise SecureSumError(
+                f"refuses to tell hidden rows apart by their weights; each has to be within [1, {LARGEST_WEIGHT}]"
+            )
         self._done = True
         result = torch.zeros(self.params, dtype=torch.int64)
         for row, weight in zip(rows, weights, strict=True):
@@ -173,7 +178,8 @@ class HiddenWork:
     def _ready(self, header: dict[str, Any], size: int) -> None:
         """Say whose proofs are complete, before any challenge."""
         batch = self._batch(header)
-        held = [client for client in batch.clients if client in batch.witness and client in batch.ends]
+        here = batch.held & set(batch.witness) & set(batch.ends)
+        held = [client for client in batch.clients if client in here]
         self.answer({"held": held, "complaints": batch.complaints})
         batch.complaints = []
 
@@ -184,7 +190,8 @@ class HiddenWork:
             raise SecureSumError("refuses to check without a statement, or with the challenge 0")
         equation, square = batch.statement.equation(int(header["seed"])), scalar(e * e)
         clients = [int(client) for client in header["clients"]]
-        if not clients or not set(clients) <= set(batch.witness) & set(batch.ends):
+        here = batch.held & set(batch.witness) & set(batch.ends)
+        if not clients or len(set(clients)) != len(clients) or not set(clients) <= here:
             raise SecureSumError(f"was asked to check proofs of clients {clients}, and does not hold all of them")
         vectors = [batch.vector(client) for client in clients]
         masks = [batch.witness.pop(client)[1] for client in clients]

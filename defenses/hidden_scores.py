@@ -29,6 +29,7 @@ from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 from autoflip_secure.profile import GROUPS, affinity, grouped, landscape_groups
 from autoflip_secure.robust import TINY, cosine
 from autoflip_secure.secure_sum import Revealed, Scored
+from autoflip_secure.sum_error import WatchedSum
 from defenses.anonymous_votes import BINS, MEMORY, centre, threshold, vote
 from defenses.hidden_rows import HiddenRows, draw
 from defenses.statements import LARGEST, SCALE, Ballot, Passes
@@ -104,11 +105,11 @@ class _Round:
         )
 
     def units(self, unit: float) -> Float[Tensor, "clients sent"]:
-        """Rows in units, whole numbers, the live part clipped so that its norm stays within LARGEST."""
+        """Rows in units, the live part clipped so that its norm stays within LARGEST when it is rounded."""
         rows = self.rows / unit
         norms = (rows * self.live).norm(dim=1, keepdim=True).clamp_min(TINY)
         room = LARGEST - math.sqrt(rows.shape[1]) / 2 - 1
-        return torch.where(self.live, rows * (room / norms).clamp(max=1), rows).round()
+        return torch.where(self.live, rows * (room / norms).clamp(max=1), rows)
 
 
 def score_hidden(
@@ -122,38 +123,42 @@ def score_hidden(
     this = _Round.of(aggregator, state, view)
     votes, here, events = _vote(session, state, this)
     taken, scores, trust = (torch.zeros(len(this.clients)) for _ in range(3))
-    delta = torch.zeros_like(view.weights)
+    delta, watched = torch.zeros_like(view.weights), None
     if here:
         cut = (aggregator.full_at + aggregator.zero_at) / 2
         limits = {name: threshold(name, votes[name], cut) for name in this.values}
         assert aggregator.clip is not None
         unit = aggregator.clip * math.exp(-centre("size", votes["size"])) / LARGEST
-        claims = _claims(aggregator, this, limits, unit, obeys)
-        passed, sums, found = _sum(session, this.statement(limits), claims, this.clients, here, view.samples)
+        rows = this.units(unit)
+        claims = _claims(aggregator, this, limits, rows, obeys)
+        passed, total, count, found = _sum(session, this.statement(limits), claims, this.clients, here, view.samples)
         events += found
         inside = [this.clients.index(k) for k in passed]
         taken[inside], scores[inside] = 1.0, claims[inside, -1].float()
-        if sums is not None:
-            delta[view.mask] = (sums.double() * unit).to(delta)
+        if total is not None:
+            weights = _weights(view.samples)[inside]
+            watched = WatchedSum(total, (weights * claims[inside, -1]).tolist(), list(rows[inside]))
+            mean = total / (count * float(weights.double().mean()))
+            delta[view.mask] = (mean * unit).to(delta)
             share = scores * view.samples.cpu()
             trust = share / share.sum()
     step = delta * view.layout.trainable.to(delta.device)
     memory = aggregator.memory * state.memory + (1 - aggregator.memory) * step
     after = HiddenState(memory, state.means, state.log_norms, votes)
     chosen = taken.bool()
-    result = Aggregate(delta, trust[chosen].to(delta), scores[chosen].to(delta), after)
+    aggregate = Aggregate(delta, trust[chosen].to(delta), scores[chosen].to(delta), after)
     revealed = Revealed(sums=2 if bool(delta.any()) else 1)
-    return Scored(result if bool(chosen.any()) else None, chosen.to(obeys.device), revealed, tuple(events))
+    result = aggregate if bool(chosen.any()) else None
+    return Scored(result, chosen.to(obeys.device), revealed, tuple(events), watched)
 
 
 def _claims(
-    aggregator: AgreementWeighted, this: _Round, limits: dict[str, float], unit: float, obeys: Tensor
+    aggregator: AgreementWeighted, this: _Round, limits: dict[str, float], rows: Tensor, obeys: Tensor
 ) -> Tensor:
     """What each client shares, (y, b): who does not pass sends zeros if it obeys."""
-    rows = this.units(unit)
     if float(rows.abs().max()) >= _ENTRY:
         rows = rows.clamp(-_ENTRY, _ENTRY)  # of entries that are not scored; only of who has diverged
-    whole, statement = rows.long(), this.statement(limits)
+    whole, statement = rows.round().long(), this.statement(limits)
     passes = torch.tensor([statement.holds(row) for row in whole])
     if "size" in aggregator.statistics:
         passes &= this.values["size"] >= limits["size"]
@@ -193,8 +198,8 @@ def _sum(
     clients: tuple[int, ...],
     here: tuple[int, ...],
     samples: Tensor,
-) -> tuple[tuple[int, ...], Tensor | None, list[str]]:
-    """Whose proofs held, the mean of the rows that count in units (None: not revealed), and events."""
+) -> tuple[tuple[int, ...], Tensor | None, int, list[str]]:
+    """Whose proofs held, the weighted sum of their rows in units (None: not revealed), how many count, and events."""
     hidden = HiddenRows.share(session, claims[[clients.index(k) for k in here]], here)
     events, count = list[str](), 0
     if len(hidden.clients) >= FEWEST:
@@ -205,12 +210,16 @@ def _sum(
         count = hidden.count()
     found = None
     if count >= FEWEST:
-        weights = samples.cpu()[[clients.index(k) for k in hidden.clients]].round().long()
-        found = hidden.total(weights)[:-1].double() / (count * float(weights.double().mean()))
+        found = hidden.total(_weights(samples)[[clients.index(k) for k in hidden.clients]])[:-1].double()
     else:
         events.append(_TOO_FEW.format(count))
     hidden.forget()
-    return hidden.clients, found, [*hidden.events, *events]
+    return hidden.clients, found, count, [*hidden.events, *events]
+
+
+def _weights(samples: Tensor) -> Tensor:
+    """Public numbers of samples, as weights of the sum."""
+    return samples.cpu().round().long()
 
 
 def _whole(unit: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from autoflip_secure.errors import AutoflipError, SecureSumError
 from autoflip_secure.secret_rows import Sketch
 from defenses.hidden_party import HiddenWork
-from defenses.reveal import Links, Pair, coin, install, reveal, squared_norm
+from defenses.reveal import Links, coin, install, reveal, squared_norm
 from defenses.shares import KEY_BYTES, Seed
 from defenses.shelf import Batch
 from defenses.wire import Channel, WireError, raw
@@ -30,8 +30,8 @@ class PartySession:
         hidden = HiddenWork(self.batches, links.rank, self._take, self._tell, server.send)
         self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
             "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
-            "products": self._products, "sketch": self._sketch, "pair": self._pair, "norms": self._norms,
-            "forget": self._forget, **hidden.ops,
+            "products": self._products, "sketch": self._sketch, "deal": self._deal, "pair": self._pair,
+            "dealt": self._dealt, "norms": self._norms, "forget": self._forget, **hidden.ops,
         }  # fmt: skip
 
     def run(self) -> None:
@@ -68,18 +68,34 @@ class PartySession:
         batch, client = self.batches[header["batch"]], int(header["client"])
         count = header.get("expand")
         space = batch.space(client, str(header.get("dtype")), size if count is None else 8 * int(count))
+        if self._arrived(batch, header, size, space):
+            batch.held.add(client)
+
+    def _arrived(self, batch: Batch, header: dict[str, Any], size: int, space: memoryview | None) -> bool:
+        """Read what a client sent, or expand the key of it, into ``space``; None: read it and forget."""
+        count = header.get("expand")
+        if count is not None and size != KEY_BYTES and space is not None:
+            batch.complaints.append(f"client {header['client']} sent a key of {size} bytes, not {KEY_BYTES}: left out")
+            space = None
         if space is None:
             self.server.skip(size)
-        elif count is None:
+            return False
+        if count is None:
             self.server.fill(space)
-            batch.held.add(client)
         else:
-            space[:] = raw(self._seed(header, size))
-            batch.held.add(client)
+            key = bytearray(size)
+            self.server.fill(memoryview(key))
+            space[:] = raw(Seed(bytes(key), int(count)).words())
+        return True
 
     def _seal(self, header: dict[str, Any], size: int) -> None:
         batch = self.batches[header["batch"]]
-        self.server.send({"held": [k for k in batch.clients if k in batch.held], "complaints": batch.complaints})
+        self._hold(batch, batch.held)
+
+    def _hold(self, batch: Batch, held: Container[int]) -> None:
+        """Say whose words are here, and what was not taken."""
+        self.server.send({"held": [k for k in batch.clients if k in held], "complaints": batch.complaints})
+        batch.complaints = []
 
     def _keep(self, header: dict[str, Any], size: int) -> None:
         self.batches[header["batch"]].keep([int(client) for client in header["clients"]])
@@ -97,26 +113,36 @@ class PartySession:
         buckets, signs = self._take(4 * params, torch.int32), self._take(params, torch.int8)
         self.sketches[int(header["sketch"])] = Sketch(buckets.long(), signs.long(), int(header["width"]))
 
+    def _deal(self, header: dict[str, Any], size: int) -> None:
+        batch, number = self.batches[header["batch"]], header["sketch"]
+        batch.deal(batch.params if number is None else self.sketches[number].width, self._take(size))
+        self.server.send({"ready": True})
+
     def _pair(self, header: dict[str, Any], size: int) -> None:
-        width = int(header["width"])
-        words = self._take(size) if header.get("expand") is None else self._seed(header, size)
-        first, second = words.view(2, -1)
-        pairs = (Pair(first[:width], first[width:]), Pair(second[:width], second[width:]))
-        self.batches[header["batch"]].pairs[int(header["client"])] = pairs
+        batch, client, count = self.batches[header["batch"]], int(header["client"]), header.get("expand")
+        words = batch.pair_space(client, size if count is None else 8 * int(count))
+        if self._arrived(batch, header, size, None if words is None else raw(words)):
+            assert words is not None
+            batch.take_pair(client, words)
+
+    def _dealt(self, header: dict[str, Any], size: int) -> None:
+        batch = self.batches[header["batch"]]
+        self._hold(batch, batch.pairs)
 
     def _norms(self, header: dict[str, Any], size: int) -> None:
-        batch, starts = self.batches[header["batch"]], self._take(size)
-        batch.norms(len(starts))
+        batch, clients = self.batches[header["batch"]], [int(client) for client in header["clients"]]
+        if not clients or len(set(clients)) != len(clients) or not set(clients) <= set(batch.pairs):
+            raise SecureSumError(f"was asked for norms of clients {clients}, and does not hold pairs of all of them")
         sketch = self.sketches[header["sketch"]] if header["sketch"] is not None else None
-        found, liars, challenge = [], [], coin()
-        for client, row in zip(batch.clients, batch.rows, strict=True):
+        found, liars, starts, challenge = [], [], batch.starts, coin()
+        for client in clients:
+            row = batch.rows[batch.place[client]]
             share = row if sketch is None else sketch(row[None])[0]
             pair, check = batch.pairs.pop(client)
-            if (len(pair.mask), len(pair.squares)) != (len(share), len(starts)):
-                raise SecureSumError(f"got a square pair of wrong length from client {client}")
             norms, honest = squared_norm(share, pair, check, starts, challenge, self.links.rank == _FIRST)
             found.append(norms)
             liars += [] if honest else [client]
+        batch.pairs = {}
         self._open_up(torch.stack(found), liars=liars)
 
     def _forget(self, header: dict[str, Any], size: int) -> None:
@@ -128,14 +154,6 @@ class PartySession:
         values = torch.empty(size // dtype.itemsize, dtype=dtype)
         self.server.fill(raw(values))
         return values
-
-    def _seed(self, header: dict[str, Any], size: int) -> Tensor:
-        """A body that is the key of the integers that are meant."""
-        if size != KEY_BYTES:
-            raise SecureSumError(f"got a key of {size} bytes from client {header['client']}, not {KEY_BYTES}")
-        key = bytearray(size)
-        self.server.fill(memoryview(key))
-        return Seed(bytes(key), int(header["expand"])).words()
 
     def _open_up(self, share: Tensor, **more: Any) -> None:
         """Reveal to party 0, which tells the server; the others say that they have done their part."""

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.fixed_point import FixedPoint, within
+from autoflip_secure.fixed_point import within
 from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.radial import RadialAgreement
 from autoflip_secure.secret_rows import LiveRows
 from autoflip_secure.secure_rounds import encoded
-from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch
+from autoflip_secure.secure_sum import Scored
 from autoflip_secure.sum_error import WatchedRows
 from defenses.secure_scores import (
     LEAST_CROWD,
     SecretUpdates,
     SecureView,
     clipped,
-    needs_magnitudes,
+    needs_claims,
     norm_bound,
+    own_agreement,
     secure_aggregate,
     update_points,
 )
 
+if TYPE_CHECKING:
+    from defenses.secure_aggregation import Session
+
 
 def score_secretly(
-    sums: SecureSum, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+    sums: Session, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
     draws: torch.Generator, width: int | None,
 ) -> Scored:  # fmt: skip
     """See :meth:`autoflip_secure.secure_sum.SecureSum.score`."""
@@ -47,18 +52,25 @@ def score_secretly(
         f"client {ids[k]} sent a value beyond +-{points.bound:.3g}: left out of the secure sum"
         for k in (~fits).nonzero().squeeze(1).tolist()
     ]
-    kinds = [rows, [row.abs() for row in rows]] if needs_magnitudes(aggregator) else [rows]
-    batches, more = _shared(sums, kinds, points, ids, fits, view.mask)
-    events += more
-    here = batches[0].clients
+    able = [place for place, ok in enumerate(fits.tolist()) if ok]
+    clients = tuple(ids[place] for place in able)
+    shared = sums.share(encoded(points, [rows[place] for place in able], clients, view.mask), clients)
+    events += shared.events
+    told = len(shared.events)
+    here, own = shared.clients, [rows[ids.index(k)] for k in shared.clients]
     taken = torch.tensor([k in here for k in ids], dtype=torch.bool, device=fits.device)
     if len(here) < LEAST_CROWD:
         events.append(f"no step: {len(here)} clients reached the parties, and their sum would hide nothing")
         found, watched = None, None
     else:
-        watched = WatchedRows(batches[0], points, [rows[ids.index(k)] for k in here], view.mask)
-        through = [LiveRows(batch, view.mask) for batch in (watched, *batches[1:])]
-        secret = SecretUpdates(through[0], points, bound, through[1] if len(through) > 1 else None)
+        watched = WatchedRows(shared, points, own, view.mask)
+        claims = None
+        if needs_claims(aggregator):
+            assert view.guidance is not None
+            root = (view.guidance.energy * live).sqrt()
+            claims = torch.tensor([own_agreement(row, root, live) for row in own], dtype=torch.float64)
+            sums.tell(len(claims))
+        secret = SecretUpdates(LiveRows(watched, view.mask), points, bound, claims)
         seen = SecureView(
             clients=view.clients[taken],
             samples=view.samples[taken],
@@ -69,32 +81,9 @@ def score_secretly(
             shrinkage=view.shrinkage[taken],
         )
         found = secure_aggregate(aggregator, state, seen, secret, draws, width)
-    events += [event for batch in batches for event in batch.events if event not in more]
-    revealed = Revealed(
-        sums=sum(batch.revealed.sums for batch in batches),
-        products=sum(batch.revealed.products for batch in batches),
-        norms=sum(batch.revealed.norms for batch in batches),
-    )
-    for batch in batches:
-        batch.forget()
+    events += shared.events[told:]  # about square pairs
+    revealed = shared.revealed
+    if found is not None and needs_claims(aggregator):
+        revealed = replace(revealed, products=revealed.products + 1)
+    shared.forget()
     return Scored(found, taken if found is not None else torch.zeros_like(taken), revealed, tuple(events), watched)
-
-
-def _shared(
-    sums: SecureSum, kinds: list[list[Tensor]], points: FixedPoint, ids: list[int], fits: Tensor, mask: Tensor
-) -> tuple[list[SharedBatch], list[str]]:
-    """Every kind of row of the same clients: who drops out between two of them is left out of both."""
-    events: list[str] = []
-    able = [place for place, ok in enumerate(fits.tolist()) if ok]
-    while True:
-        clients = tuple(ids[place] for place in able)
-        batches = [
-            sums.share(encoded(points, [rows[place] for place in able], clients, mask), clients) for rows in kinds
-        ]
-        events += [event for batch in batches for event in batch.events]
-        common = [place for place in able if all(ids[place] in batch.clients for batch in batches)]
-        if all(len(batch.clients) == len(common) for batch in batches):
-            return batches, events
-        for batch in batches:
-            batch.forget()
-        able = common

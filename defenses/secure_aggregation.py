@@ -46,7 +46,7 @@ class Session(SecureSum):
         self.parties = len(parties.addresses)
         self._channels: list[Channel] = []
         self._batches = 0
-        self._dealt = 0  # bytes
+        self._dealt = self._told = 0  # bytes
         self._between = [0] * self.parties
         try:
             self._connect()
@@ -103,12 +103,15 @@ class Session(SecureSum):
     def _from_client(self, header: dict[str, Any], shares: Sequence[Share]) -> None:
         before = self._sent
         for channel, share in zip(self._channels, shares, strict=True):
-            with self._named():
-                if isinstance(share, Seed):
-                    channel.send({**header, "expand": share.count}, memoryview(share.key))
-                else:
-                    channel.send(header, raw(share))
+            if isinstance(share, Seed):
+                self._send(channel, {**header, "expand": share.count}, memoryview(share.key))
+            else:
+                self._send(channel, header, raw(share))
         self._dealt += self._sent - before
+
+    def tell(self, numbers: int) -> None:
+        """Count numbers that clients tell the server themselves, past the parties."""
+        self._told += 8 * numbers
 
     @property
     def _sent(self) -> int:
@@ -130,8 +133,13 @@ class Session(SecureSum):
     def _tell(self, header: dict[str, Any], *bodies: memoryview) -> None:
         """The same message to every party."""
         for channel in self._channels:
-            with self._named():
-                channel.send(header, *bodies)
+            self._send(channel, header, *bodies)
+
+    def _send(self, channel: Channel, header: dict[str, Any], *bodies: memoryview) -> None:
+        try:
+            channel.send(header, *bodies)
+        except WireError as error:
+            raise self._failed(_last_words(channel) or str(error)) from error
 
     def _replies(self) -> list[tuple[dict[str, Any], Tensor | None]]:
         """One reply of each party, in order of rank; the first that fails, whoever it is, ends the session."""
@@ -189,7 +197,7 @@ class Session(SecureSum):
     def traffic(self) -> Traffic:
         """Bytes so far, everything included."""
         return Traffic(
-            from_clients=self._dealt,
+            from_clients=self._dealt + self._told,
             from_server=self._sent - self._dealt,
             to_server=sum(channel.received for channel in self._channels),
             between_parties=sum(self._between),
@@ -205,6 +213,18 @@ class Session(SecureSum):
         """Hang up; the parties forget everything of this session."""
         for channel in self._channels:
             channel.close()
+
+
+def _last_words(channel: Channel) -> str | None:
+    """Why a party hung up, where it said so before."""
+    channel.patience(0.1)
+    with contextlib.suppress(WireError):
+        while True:
+            header, size = channel.receive()
+            if "error" in header:
+                return f"{channel.who}: {header['error']}"
+            channel.skip(size)
+    return None
 
 
 class SharedRows(SharedBatch):
@@ -242,18 +262,40 @@ class SharedRows(SharedBatch):
             buckets, signs = sketch.buckets.to(torch.int32), sketch.signs.to(torch.int8)
             self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
         width = self.params if sketch is None else sketch.width
+        self._ask("deal", starts, sketch=number)
+        self.session._replies()
         for client in self.clients:
             pair, check = (square_pair(width, starts.tolist()) for _ in range(2))
             shares = split(torch.cat([*pair, *check]), self.session.parties)
-            header = {"op": "pair", "batch": self.batch, "client": client, "width": width}
-            self.session._from_client(header, shares)
-        self._ask("norms", starts, sketch=number)
+            self.session._from_client({"op": "pair", "batch": self.batch, "client": client}, shares)
+        dealt = self._dealt()
+        norms = torch.full((len(self.clients), len(starts)), TOO_LARGE)
         self.revealed = replace(self.revealed, norms=self.revealed.norms + len(starts))
-        norms, told = self.session._answer(len(self.clients), len(starts))
-        for liar in told["liars"]:
-            norms[self.clients.index(liar)] = TOO_LARGE
-            self.events += (f"client {liar} dealt a square pair that is none: it counts as far too large",)
+        if dealt:
+            self._ask("norms", sketch=number, clients=dealt)
+            found, told = self.session._answer(len(dealt), len(starts))
+            for client, norm in zip(dealt, found, strict=True):
+                if client in told["liars"]:
+                    self.events += (f"client {client} dealt a square pair that is none: it counts as far too large",)
+                else:
+                    norms[self.clients.index(client)] = norm
         return norms
+
+    def _dealt(self) -> list[int]:
+        """Whose square pairs have reached every party."""
+        self._ask("dealt")
+        replies = [header for header, _ in self.session._replies()]
+        self.events += tuple(
+            f"party {rank}: {text}" for rank, header in enumerate(replies) for text in header["complaints"]
+        )
+        dealt = [client for client in self.clients if all(client in header["held"] for header in replies)]
+        missing = set(self.clients) - set(dealt)
+        self.events += tuple(
+            f"client {client} dealt no square pair to every party: it counts as far too large"
+            for client in self.clients
+            if client in missing
+        )
+        return dealt
 
     def forget(self) -> None:
         """Let the parties forget the rows."""

@@ -6,6 +6,8 @@ Clients clip u_k to the public norm B, round it to integers and share it. What i
     \langle u_k, v \rangle \text{ for public } v, \qquad \|u_k\|_g^2 \text{ for public groups } g \text{ of coordinates}
     \text{ (exact, or of a count-sketch)}, \qquad \text{and } \textstyle\sum_k w_k u_k \text{ once}
 
+and, for the landscape agreement alone, one number that a client says (:func:`own_agreement`).
+
 From these numbers the scores follow in the open, by the same code that judges plain updates. Nothing is truncated or
 divided on shares. B leaves room for a liar's norm of 16 B inside the ring; larger norms, which could wrap around to a
 small one, show in products with public random signs (4 a client).
@@ -29,7 +31,7 @@ from autoflip_secure.radial import RadialAgreement, RadialNumbers, RadialState
 from autoflip_secure.robust import TINY, quantile
 from autoflip_secure.secret_rows import SecretRows, Sketch, public_signs
 
-LINEAR_STATISTICS = ("landscape", "profile", "size", "direction")  # what products and norms are enough for
+LINEAR_STATISTICS = ("landscape", "profile", "size", "direction")  # products, norms and what clients say are enough
 ROOM = 16  # norms up to this many B stay inside the ring
 DEVIATIONS = 6  # honest products with random signs exceed so many B with a chance of 1e-8
 WEIGHT_BITS = 24  # of the public weights in the one sum
@@ -62,7 +64,7 @@ class SecretUpdates:
     rows: SecretRows  # u_k
     points: FixedPoint
     bound: float  # B
-    magnitudes: SecretRows | None = None  # |u_k|, if the landscape agreement is to be scored
+    claims: Float[Tensor, " clients"] | None = None  # landscape agreements, as clients say; see :func:`own_agreement`
 
 
 def refusal(aggregator: Aggregator) -> str | None:
@@ -85,8 +87,8 @@ def refusal(aggregator: Aggregator) -> str | None:
     return f"{kind!r} needs every client's update, which a secure sum hides; use 'mean', 'agreement' or 'radial'"
 
 
-def needs_magnitudes(aggregator: Aggregator) -> bool:
-    """Whether each client has to share |u_k| beside u_k, which doubles what it sends."""
+def needs_claims(aggregator: Aggregator) -> bool:
+    """Whether each client has to say its landscape agreement, which no product or norm of its row gives."""
     return isinstance(aggregator, AgreementWeighted) and "landscape" in aggregator.statistics
 
 
@@ -113,6 +115,23 @@ def clipped(
     if bool((factors == 1).all()):
         return updates
     return torch.where(live, updates.double() * factors, updates.double())
+
+
+def own_agreement(
+    update: Float[Tensor, " params"], root: Float[Tensor, " params"], live: Bool[Tensor, " params"]
+) -> float:
+    r"""What an honest client says of itself, :math:`\cos(|u_k|, \sqrt D)` over live coordinates.
+
+    Absolute values are not linear, so nothing that is learned of u_k gives it, and shares of |u_k| would be as free to
+    lie in as the one number that is wanted of them. What binds a liar is the profile of u_k, which no truth exceeds.
+
+    Args:
+        update: u_k.
+        root: :math:`\sqrt D`, 0 where not live.
+        live: coordinates that are scored.
+    """
+    own = (update if bool(live.all()) else update * live).abs()
+    return float(own @ root.to(own)) / max(float(own.norm()) * float(root.norm()), TINY)
 
 
 @dataclass(frozen=True)
@@ -181,15 +200,13 @@ def secure_aggregate(
     reason = refusal(aggregator)
     if reason is not None:
         raise InputError(f"secure sum: {reason}")
-    if needs_magnitudes(aggregator) and updates.magnitudes is None:
+    if needs_claims(aggregator) and updates.claims is None:
         raise InputError(
-            "secure sum: the landscape agreement needs shares of |u_k|, and there are none; share them too, or use the "
-            "statistic 'profile', which needs none"
+            "secure sum: the landscape agreement needs a number that clients say, and there is none; give claims, or "
+            "use the statistic 'profile', which needs none"
         )
     reader = _Reader(updates.points, draws, width)
     valid = reader.within(updates.rows, view.live, updates.bound)
-    if updates.magnitudes is not None:
-        valid &= reader.within(updates.magnitudes, view.live, updates.bound)
     if isinstance(aggregator, RadialAgreement):
         assert isinstance(state, RadialState)
         return _radial(aggregator, state, view, updates, reader, valid)
@@ -217,11 +234,8 @@ def _agreement(
         if bool(state.memory.any()):
             product = reader.products(rows, (state.memory * live)[None])[:, 0]
             statistics["direction"] = product / (norms * float((state.memory * live).norm())).clamp_min(TINY)
-    if updates.magnitudes is not None and "landscape" in aggregator.statistics:
-        root = (view.guidance.energy * live).sqrt()
-        own = reader.squares(updates.magnitudes, groups, GROUPS).sum(1).clamp_min(0).sqrt()
-        product = reader.products(updates.magnitudes, root[None])[:, 0]
-        claimed = product / (own * float(root.norm())).clamp_min(TINY)
+    if updates.claims is not None and "landscape" in aggregator.statistics:
+        claimed = updates.claims.cpu().nan_to_num(nan=0.0).clamp(0, 1)
         # no true |u_k| can exceed the profile of u_k itself, so no claim may
         statistics["landscape"] = torch.minimum(claimed, statistics["profile"])
     fresh: dict[str, Tensor] = {name: statistics[name].to(view.weights) for name in aggregator.statistics}

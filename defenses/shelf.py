@@ -1,10 +1,13 @@
 """What one party holds for one session: shares of rows, by batch, and the rules of what it helps to reveal of them.
 
 The rules bind the server, not the clients. Of a batch there are at most two sums, with weights in [0, 2^32], and no
-combination of the two is a multiple of one row; products and norms are few, fewer than a row has entries.
+combination of the two is a multiple of one row; products and norms are few, fewer than a row has entries. Nothing is
+revealed before the share of every client is there, and none stands twice.
 
-They do not bind everything: where weights are very uneven, the digits of one row stand below those of another. A server
-that chooses such weights breaks the protocol, and every party sees them.
+They do not bind everything: where weights are very uneven, the digits of one row stand below those of another, and a
+party cannot tell a client from a server that speaks in its name. A server that does so breaks the protocol.
+
+What a client sends wrongly costs this client alone: it is a complaint, never the end of a session.
 """
 
 from __future__ import annotations
@@ -33,12 +36,15 @@ class Batch:
     """Shares of the rows of several clients."""
 
     def __init__(self, clients: list[int], params: int) -> None:
+        if len(set(clients)) != len(clients):
+            raise SecureSumError("refuses a batch in which a client stands twice: two rows would be one")
         self.params = params
         self.clients = clients
-        self.rows = torch.empty(len(clients), params, dtype=torch.int64)
+        self.rows = torch.zeros(len(clients), params, dtype=torch.int64)  # not what this memory held before
         self.place = {client: index for index, client in enumerate(clients)}
         self.held: set[int] = set()
         self.pairs: dict[int, tuple[Pair, Pair]] = {}
+        self.width, self.starts = 0, torch.zeros(0, dtype=torch.int64)  # of the pairs that are waited for
         self.complaints: list[str] = []
         self._products = self._norms = 0
         self._sums: list[list[int]] = []  # weights of those that were asked for
@@ -62,13 +68,22 @@ class Batch:
         if not set(clients) <= self.held:
             missing = sorted(set(clients) - self.held)
             raise SecureSumError(f"was asked to use clients {missing}, whose shares it does not hold")
+        if len(set(clients)) != len(clients):
+            raise SecureSumError("refuses to keep a client twice: two rows would be one")
         if clients != self.clients:
             self.rows = self.rows[[self.place[client] for client in clients]]
         self.clients, self.place = clients, {client: index for index, client in enumerate(clients)}
         self.held = set(clients)
 
+    def complete(self) -> None:
+        """Refuse to answer while shares are missing."""
+        missing = sorted(set(self.clients) - self.held)
+        if missing:
+            raise SecureSumError(f"refuses to reveal anything before the shares of clients {missing} are here")
+
     def total(self, weights: Int[Tensor, " clients"]) -> Int[Tensor, " params"]:
         """Share of a weighted sum."""
+        self.complete()
         asked = weights.tolist()
         self._sums.append(asked)
         if not all(0 <= weight <= LARGEST_WEIGHT for weight in asked):
@@ -87,6 +102,7 @@ class Batch:
 
     def products(self, vectors: Int[Tensor, "vectors params"]) -> Int[Tensor, "clients vectors"]:
         """Shares of the products with public vectors."""
+        self.complete()
         self._products += len(vectors)
         if self._products > MOST_PRODUCTS or self._products >= self.params:
             raise SecureSumError(
@@ -101,14 +117,33 @@ class Batch:
             found += np.einsum("kp,vp->kv", self.rows[:, part].numpy(), vectors[:, part].to(torch.int64).numpy())
         return torch.from_numpy(found)
 
-    def norms(self, groups: int) -> None:
-        """Count squared norms that are about to be revealed."""
-        self._norms += groups
+    def deal(self, width: int, starts: Int[Tensor, " groups"]) -> None:
+        """Wait for two square pairs of every client, of ``width`` entries in groups that begin at ``starts``."""
+        self.complete()
+        self._norms += len(starts)
         if self._norms > MOST_NORMS or self._norms >= self.params:
             raise SecureSumError(
                 f"refuses {self._norms} squared norms of parts of rows of {self.params} values; at most {MOST_NORMS}, "
                 "and fewer than there are values, may be revealed of a batch"
             )
+        self.width, self.starts = width, starts
+        self.pairs = {}
+
+    def pair_space(self, client: int, size: int) -> Int[Tensor, " words"] | None:
+        """Where the pairs of ``client`` go; None, and a complaint, when they are not to be taken."""
+        words = 2 * (self.width + len(self.starts))
+        if client not in self.place or client in self.pairs or len(self.starts) == 0:
+            self.complaints.append(f"client {client} sent square pairs twice or unasked: not taken")
+        elif size != 8 * words:
+            self.complaints.append(f"client {client} sent square pairs of {size} bytes, not {8 * words}: not taken")
+        else:
+            return torch.empty(words, dtype=torch.int64)
+        return None
+
+    def take_pair(self, client: int, words: Int[Tensor, " words"]) -> None:
+        """Keep the pairs of ``client``: one to use, one to check it with."""
+        first, second = (Pair(part[: self.width], part[self.width :]) for part in words.view(2, -1))
+        self.pairs[client] = first, second
 
 
 def tells_one(sums: list[list[int]]) -> bool:

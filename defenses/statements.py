@@ -148,7 +148,7 @@ class Passes(Statement):
         """See :class:`Statement`."""
         found = hashlib.sha256(f"{self.profile} {self.direction} {self.signs}".encode())
         for part in (self.groups, self.affinity, self.heading):
-            found.update(b"-" if part is None else part.numpy().tobytes())
+            found.update(b"-" if part is None else f"{len(part)}:".encode() + part.numpy().tobytes())
         return found.hexdigest()
 
     @cached_property

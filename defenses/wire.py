@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 _PREFIX: Final = struct.Struct(">IQ")
 _PAD: Final = 256
 _LONGEST_HEADER: Final = 1 << 24

@@ -57,7 +57,7 @@ def costs(study: Study) -> Picture | None:
     caption = (
         "Means over seeds and attacks of the same runs in the open and through parties. A client sends its row to one "
         "party, 64 bits a number instead of 32, and keys of 32 bytes to the others; where updates are scored, square "
-        "pairs and sometimes magnitudes too. Seconds are those that the parties add, where they and the clients share "
+        "pairs too. Seconds are those that the parties add, where they and the clients share "
         "one machine; starting them, once per sweep, is not in them."
     )
     alt = f"Bars for {len(shown)} settings: bytes from clients and seconds, in the open and through parties."

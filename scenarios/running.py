@@ -15,7 +15,7 @@ from scenarios.fingerprints import input_digests
 from scenarios.ledgers import Attempts, announce
 from scenarios.problems import check, planned_releases, recounted
 from scenarios.results import name_foreign
-from scenarios.secure_sums import check_parties, crews_for
+from scenarios.secure_sums import check_parties, crews_for, exposed
 from scenarios.store import Store
 from scenarios.sweep import Block, Plan
 
@@ -67,6 +67,8 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         reused = len(records)
         todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
         check_parties(todo)
+        if (warning := exposed(todo)) is not None:
+            listener.note(warning)
         check(todo)
         inputs = _inputs(plan, bool(todo), listener)
         store.claim(plan, inputs)

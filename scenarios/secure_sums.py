@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -133,6 +134,29 @@ def check_parties(blocks: Iterable[Block]) -> None:
         shared_token()
 
 
+def exposed(blocks: Iterable[Block]) -> str | None:
+    """What the user has to know of parties on other machines; None: there are none."""
+    wanted = [address for where in _wanted(blocks) if not isinstance(where, int) for address in where]
+    far = [f"{address.host}:{address.port}" for address in wanted if not _here(address.host)]
+    if not far:
+        return None
+    return f"secure sum: links to {', '.join(dict.fromkeys(far))} {_OPEN}"
+
+
+def _here(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_OPEN = (
+    "are not encrypted: who reads the links of all parties reads every row; use a private network or a tunnel "
+    "(WireGuard, TLS)"
+)
+
+
 @contextlib.contextmanager
 def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
     """The parties that ``blocks`` need: processes of this machine, started once, or the addresses of others.
@@ -163,6 +187,8 @@ def serve_party(host: str, port: int, tell: Callable[[str], None]) -> None:
 
     party, port = ready(host, port, shared_token())
     tell(f"party: listening on {host}:{port} for whoever knows {TOKEN_VARIABLE}; Ctrl-C stops it")
+    if not _here(host):
+        tell(f"party: note: links to it {_OPEN}")
     party.serve()
 
 

@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for party_crews.py
 
 from defenses.crew import Parties, local_parties
+from defenses.secure_aggregation import Session
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,10 @@ def two_parties() -> Iterator[Parties]:
 def three_parties() -> Iterator[Parties]:
     with local_parties(3, timeout=20) as where:
         yield where
+
+
+@pytest.fixture(scope="module")
+def session(two_parties: Parties) -> Iterator[Session]:
+    """A conversation of one file's tests with two parties."""
+    with Session(two_parties) as session:
+        yield session

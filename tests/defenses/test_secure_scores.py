@@ -25,8 +25,9 @@ from defenses.secure_scores import (
     SecretUpdates,
     SecureView,
     clipped,
-    needs_magnitudes,
+    needs_claims,
     norm_bound,
+    own_agreement,
     refusal,
     secure_aggregate,
     update_points,
@@ -35,16 +36,19 @@ from defenses.secure_scores import (
 LAYOUT = Layout.of(nn.Sequential(nn.Linear(16, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 12), nn.Linear(12, 5)))
 P, CLIENTS, COHORT = LAYOUT.size, 12, 6
 AGREEMENT = AgreementWeighted(statistics=("profile", "size", "direction"))
-WITH_MAGNITUDES = AgreementWeighted()
+CLAIMED = AgreementWeighted()
 RADIAL = RadialAgreement(noise="norm")
 
 
-def secret(updates: Tensor, bound: float, live: Tensor, clients: list[int], magnitudes: bool) -> SecretUpdates:
+def secret(
+    updates: Tensor, bound: float, live: Tensor, clients: list[int], energy: Tensor | None = None
+) -> SecretUpdates:
     points = update_points(bound, P)
     rows = clipped(updates, bound, live)
     owners = tuple(clients)
-    own = LocalRows(points.encode(rows.abs(), owners), owners) if magnitudes else None
-    return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, own)
+    root = None if energy is None else (energy * live).sqrt()
+    claims = None if root is None else torch.tensor([own_agreement(row, root, live) for row in rows])
+    return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, claims)
 
 
 class Federation:
@@ -91,7 +95,7 @@ class Federation:
         bound = norm_bound(self.secure, self.weights)
         rows = clipped(rows, bound, view.live)
         plain = self.aggregator.aggregate(self.plain, replace(open_view, updates=rows.float()))
-        updates = secret(rows, bound, view.live, clients, needs_magnitudes(self.aggregator))
+        updates = secret(rows, bound, view.live, clients, self.energy if needs_claims(self.aggregator) else None)
         secure = secure_aggregate(self.aggregator, self.secure, view, updates, self.draw, self.width)
         self.plain, self.secure = plain.state, secure.state
         return plain, secure
@@ -101,7 +105,7 @@ def flat(state: Any) -> dict[str, Any]:
     return {k: v for k, x in vars(state).items() for k, v in (x.items() if isinstance(x, dict) else [(k, x)])}
 
 
-@pytest.mark.parametrize("aggregator", [AGREEMENT, WITH_MAGNITUDES, RADIAL], ids=["profile", "magnitudes", "radial"])
+@pytest.mark.parametrize("aggregator", [AGREEMENT, CLAIMED, RADIAL], ids=["profile", "landscape", "radial"])
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_exact_scores_steps_and_memories_equal_the_plain_ones(aggregator: Any, seed: int) -> None:
     federation = Federation(aggregator, seed)
@@ -154,7 +158,7 @@ def test_a_sketch_without_signs_is_noticed() -> None:
     federation = Federation(AGREEMENT, 10)
     rows, clients = federation.rows()
     rows, live = rows.abs(), federation.mask & LAYOUT.trainable
-    updates = secret(rows, norm_bound(federation.secure, federation.weights), live, clients, False)
+    updates = secret(rows, norm_bound(federation.secure, federation.weights), live, clients)
     assert isinstance(updates.rows, LocalRows)
     true = -(rows * live).norm(dim=1).log()
     right = score(updates.rows, federation, clients, updates, 64).statistics["size"]
@@ -170,7 +174,7 @@ def test_truncation_or_a_lost_bit_is_noticed() -> None:
     rows = rows * 1e-4  # as small as late updates are
     view = federation.views(rows, clients)[1]
     bound = float(rows.norm(dim=1).max())
-    updates = secret(rows, bound, view.live, clients, False)
+    updates = secret(rows, bound, view.live, clients)
     assert isinstance(updates.rows, LocalRows)
     draws = torch.Generator().manual_seed(2)
     right = secure_aggregate(AGREEMENT, federation.secure, view, updates, draws, None).statistics["size"]
@@ -189,7 +193,7 @@ def test_a_row_that_would_wrap_around_is_filtered_and_leaves_no_memory(aggregato
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
     bound = norm_bound(federation.secure, federation.weights)
-    updates = secret(rows, bound, view.live, clients, False)
+    updates = secret(rows, bound, view.live, clients)
     assert isinstance(updates.rows, LocalRows)
     liar = updates.rows.values[3]
     if lie == "multiples of 2^32":
@@ -211,19 +215,23 @@ def test_a_row_that_would_wrap_around_is_filtered_and_leaves_no_memory(aggregato
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_claimed_magnitudes_count_for_no_more_than_the_profile(seed: int) -> None:
-    """A liar that claims |u_k| = sqrt(D) gets the profile of its real update, not 1."""
-    federation = Federation(WITH_MAGNITUDES, seed)
+def test_claims_count_for_no_more_than_the_profile(seed: int) -> None:
+    """A liar that claims an agreement of 1 gets the profile of its real update; one that claims nonsense gets 0."""
+    federation = Federation(CLAIMED, seed)
     rows, clients = federation.rows()
     rows[0] = torch.randn(P, generator=federation.draw) * federation.mask
     view = federation.views(rows, clients)[1]
     bound = norm_bound(federation.secure, federation.weights)
-    updates = secret(rows, bound, view.live, clients, True)
-    assert isinstance(updates.magnitudes, LocalRows)
-    honest = secure_aggregate(WITH_MAGNITUDES, federation.secure, view, updates, federation.draw, None)
-    claim = nn.functional.normalize((federation.energy * view.live).sqrt(), dim=0)
-    updates.magnitudes.values[0] = updates.points.encode(claim[None], [0])[0]
-    lying = secure_aggregate(WITH_MAGNITUDES, federation.secure, view, updates, federation.draw, None)
+    updates = secret(rows, bound, view.live, clients, federation.energy)
+    assert updates.claims is not None
+    honest = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
+    for nonsense in (torch.nan, -torch.inf, -5.0):
+        updates.claims[0] = nonsense
+        result = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
+        assert float(result.statistics["landscape"][0]) == 0
+        assert bool(result.delta.isfinite().all())
+    updates.claims[0] = torch.inf if seed % 2 else 1.0
+    lying = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
     start = Federation(AGREEMENT, seed).secure
     only = secure_aggregate(AGREEMENT, start, view, updates, federation.draw, None)
     assert float(lying.statistics["landscape"][0]) == pytest.approx(float(only.statistics["profile"][0]), abs=1e-4)
@@ -236,7 +244,7 @@ def test_a_sum_is_never_of_one_client() -> None:
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
     bound = norm_bound(federation.secure, federation.weights)
-    updates = secret(rows, bound, view.live, clients, False)
+    updates = secret(rows, bound, view.live, clients)
     alone = replace(view, samples=torch.tensor([7.0] + [0.0] * (COHORT - 1)))
     result = secure_aggregate(AGREEMENT, federation.secure, alone, updates, federation.draw)
     assert float(result.delta.abs().max()) == 0
@@ -253,9 +261,9 @@ def test_the_bound_follows_what_is_public() -> None:
 
 
 def test_capabilities() -> None:
-    assert [refusal(a) for a in (Mean(), AGREEMENT, WITH_MAGNITUDES, RADIAL)] == [None] * 4
-    assert needs_magnitudes(WITH_MAGNITUDES)
-    assert not needs_magnitudes(AGREEMENT)
+    assert [refusal(a) for a in (Mean(), AGREEMENT, CLAIMED, RADIAL)] == [None] * 4
+    assert needs_claims(CLAIMED)
+    assert not needs_claims(AGREEMENT)
     for aggregator in (Median(), Krum()):
         assert f"'{aggregator.kind}' needs every client's update" in str(refusal(aggregator))
     assert "noise: norm" in str(refusal(RadialAgreement()))
@@ -267,8 +275,8 @@ def test_what_is_impossible_is_refused_with_the_reason() -> None:
     federation = Federation(AGREEMENT, 10)
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
-    updates = secret(rows, 50.0, view.live, clients, False)
-    with pytest.raises(InputError, match=r"needs shares of .u_k., and there are none"):
-        secure_aggregate(WITH_MAGNITUDES, federation.secure, view, updates, federation.draw)
+    updates = secret(rows, 50.0, view.live, clients)
+    with pytest.raises(InputError, match=r"needs a number that clients say, and there is none"):
+        secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw)
     with pytest.raises(InputError, match="statistic 'sign' compares single updates"):
         secure_aggregate(AgreementWeighted(statistics=("sign",)), federation.secure, view, updates, federation.draw)

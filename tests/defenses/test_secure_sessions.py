@@ -26,12 +26,6 @@ def ring(rows: int, params: int, seed: int, bits: int = 30) -> torch.Tensor:
 IDS = (7, 8, 9)
 
 
-@pytest.fixture(scope="module")
-def session(two_parties: Parties) -> Iterator[Session]:
-    with Session(two_parties) as session:
-        yield session
-
-
 @pytest.fixture
 def own(two_parties: Parties) -> Iterator[Session]:
     """A session of one test alone, so that its batches count from 0."""

@@ -3,23 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+from secure_scenarios import blocks_of, run
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.record import RunRecord
-from scenarios.documents import Document
-from scenarios.executors import running
-from scenarios.loading import resolve
 from scenarios.secure_sums import Crews, crews_for
-from scenarios.sweep import Block, plan
+from scenarios.sweep import Block
 
 BASE = """
 clients: 8
 cohort: 4
 rounds: 4
-training: {epochs: 1, batch_size: 32}
-exploration: {epochs: 2, method: linear}
-data: {kind: digits, train_samples: 300, test_samples: 100}
-model: {kind: mlp, hidden: [10]}
 attack: {kind: gaussian_noise, sigma: 0.5}
 seeds: [1]
 secure_sum: {parties: 2, updates: true, scores: hidden}
@@ -28,7 +21,7 @@ algorithm: {name: own, pruner: threshold, aggregator: {kind: agreement, statisti
 
 
 def blocks(*overrides: str) -> tuple[Block, ...]:
-    return plan(resolve(Document.parse(BASE, "s.yaml"), overrides)).blocks
+    return blocks_of(BASE, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +30,16 @@ def crews() -> Iterator[Crews]:
         yield crews
 
 
-def run(crews: Crews) -> RunRecord:
-    with running(blocks(), 1, lambda block, share: None, crews) as stream:
-        return next(record for _, records in stream for record in records)
-
-
 def test_a_run_repeats_itself_and_filters_without_telling(crews: Crews) -> None:
-    record = run(crews)
-    assert record.numbers() == run(crews).numbers()  # masks and challenges are drawn anew, and change nothing
+    (record,) = run(blocks(), crews).values()
+    (again,) = run(blocks(), crews).values()
+    assert record.numbers() == again.numbers()  # masks and challenges are drawn anew, and change nothing
     assert record.secure_sum is not None
     phase = record.secure_sum.phases[-1]
     assert (phase.phase, phase.batches, phase.numbers_per_client) == ("updates", 4, 0)
     assert phase.sums <= 2 * 4
+    assert phase.largest_error is not None
+    assert 0 < phase.largest_error < 1e-5
     assert "no score" in record.secure_sum.server_sees[-1]
     bad = [
         score for entry in record.rounds for score, is_bad in zip(entry.scores or [], entry.bad, strict=True) if is_bad

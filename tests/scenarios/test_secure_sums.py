@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secure_scenarios import SMALL, blocks_of, run
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
@@ -14,11 +15,10 @@ from autoflip_secure.secure_sum import SecureSumConfig
 from scenarios.catalogue import catalogue
 from scenarios.config import content_hash
 from scenarios.documents import Document
-from scenarios.executors import running
 from scenarios.loading import resolve
 from scenarios.problems import Builder, run_block
 from scenarios.running import Listener, run_sweep
-from scenarios.secure_sums import Crews, crews_for
+from scenarios.secure_sums import Crews, crews_for, exposed
 from scenarios.sweep import Block, plan
 from scenarios.tables import AGGREGATORS
 
@@ -26,17 +26,13 @@ BASE = """
 clients: 6
 cohort: 3
 rounds: 3
-training: {epochs: 1, batch_size: 32}
-exploration: {epochs: 2, method: linear}
-data: {kind: digits, train_samples: 300, test_samples: 100}
-model: {kind: mlp, hidden: [10]}
 partition: {kind: pathological, classes_per_client: 2}
 seeds: [1, 2]
 """
 
 
 def blocks(text: str = "", *overrides: str) -> tuple[Block, ...]:
-    return plan(resolve(Document.parse(BASE + text, "s.yaml"), overrides), block_cells=4).blocks
+    return blocks_of(BASE + text, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +40,6 @@ def crews() -> Iterator[Crews]:
     """Two parties and three, as a sweep over both starts them."""
     with crews_for(blocks("sweep: {product: {secure_sum: [none, {parties: 2}, {parties: 3}]}}")) as crews:
         yield crews
-
-
-def run(work: tuple[Block, ...], crews: Crews, workers: int = 1) -> dict[str, RunRecord]:
-    with running(work, workers, lambda block, share: None, crews) as stream:
-        return {record.cell: record for _, records in stream for record in records}
 
 
 def by_sum(records: dict[str, RunRecord]) -> dict[tuple[str, int], dict[int, RunRecord]]:
@@ -109,7 +100,7 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
 
 def test_workers_and_blocks_do_not_change_numbers(explored: dict[str, RunRecord], crews: Crews) -> None:
     axes = "sweep: {product: {algorithm: [guidance_only, autoflip], secure_sum: [{parties: 2}]}}"
-    work = plan(resolve(Document.parse(BASE + axes, "s.yaml")), block_cells=1).blocks
+    work = blocks_of(BASE + axes, block_cells=1)
     again = run(work, crews, workers=2)
     assert len(again) == 4
     for key, record in again.items():
@@ -227,6 +218,18 @@ def test_where_the_parties_are_is_no_part_of_a_cell() -> None:
     assert key("{parties: 2, updates: true}") != here
 
 
+def test_links_that_others_can_read_are_named() -> None:
+    def said(hosts: str) -> str | None:
+        parties = ", ".join(f"{{host: {host}, port: {n}}}" for n, host in enumerate(hosts.split(), 1))
+        return exposed(blocks(f"secure_sum: {{parties: [{parties}]}}"))
+
+    assert said("127.0.0.1 127.0.0.9") is said("localhost 127.0.0.1") is None
+    assert exposed(blocks("secure_sum: {parties: 2}")) is None
+    found = said("127.0.0.1 10.0.0.5 party.example")
+    assert found is not None
+    assert "10.0.0.5:2, party.example:3 are not encrypted" in found
+
+
 def test_none_is_the_default_and_can_be_said() -> None:
     said, unsaid = (blocks(text, "seeds=[1]")[0].cells[0] for text in ("secure_sum: none", ""))
     assert said.key == unsaid.key
@@ -262,7 +265,7 @@ def test_every_aggregator_says_what_it_needs() -> None:
 
 def test_without_crypten_or_a_token_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(text: str) -> None:
-        work = plan(resolve(Document.parse(f"{BASE}secure_sum: {text}", "s.yaml")))
+        work = plan(resolve(Document.parse(f"{SMALL}{BASE}secure_sum: {text}", "s.yaml")))
         run_sweep(work, tmp_path / "out", 1, Listener(lambda done, total: None, print))
 
     monkeypatch.delenv("AUTOFLIP_PARTY_TOKEN", raising=False)

@@ -1,0 +1,26 @@
+"""Helpers of the tests of secure sums in scenarios: a small scenario, its blocks, and records of a run with parties."""
+
+from autoflip_secure.record import RunRecord
+from scenarios.documents import Document
+from scenarios.executors import running
+from scenarios.loading import resolve
+from scenarios.secure_sums import Crews
+from scenarios.sweep import Block, plan
+
+SMALL = """
+training: {epochs: 1, batch_size: 32}
+exploration: {epochs: 2, method: linear}
+data: {kind: digits, train_samples: 300, test_samples: 100}
+model: {kind: mlp, hidden: [10]}
+"""
+
+
+def blocks_of(text: str, *overrides: str, block_cells: int = 4) -> tuple[Block, ...]:
+    """The work of ``SMALL`` and ``text``."""
+    return plan(resolve(Document.parse(SMALL + text, "s.yaml"), overrides), block_cells=block_cells).blocks
+
+
+def run(work: tuple[Block, ...], crews: Crews, workers: int = 1) -> dict[str, RunRecord]:
+    """Records by cell."""
+    with running(work, workers, lambda block, share: None, crews) as stream:
+        return {record.cell: record for _, records in stream for record in records}
