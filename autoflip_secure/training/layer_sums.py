@@ -38,6 +38,7 @@ class Products(LayerSums):
 
     def __init__(self, a: Tensor, g: Tensor, bias: bool, masks: tuple[Tensor | None, Tensor | None]) -> None:
         self.a, self.g, self.bias, self.masks = a, g, bias, masks
+        self.outer = g  # beside the inputs; the bias has g
         weight, offset = masks
         g2, a2 = g.square(), a.square()
         inputs = a2.sum(-1)
@@ -45,16 +46,20 @@ class Products(LayerSums):
         odd = ~self.squared.isfinite() | (inputs > LARGE)
         if odd.any():
             self.squared = torch.where(odd, _products(a, g, weight), self.squared)
+            self.a, self.outer = _balanced(a, g, odd)
         if bias:
             self.squared = self.squared + (g2 if offset is None else g2 * offset[:, None]).sum(-1)
 
     def drop(self, squared: Tensor) -> None:  # noqa: D102 - as in the base class
-        self.a, self.g = zeroed(self.a, squared), zeroed(self.g, squared)
+        self.a, self.g, self.outer = (zeroed(rows, squared) for rows in (self.a, self.g, self.outer))
 
     def total(self, factors: Tensor) -> tuple[Tensor, Tensor | None]:  # noqa: D102 - as in the base class
-        scaled = self.g * factors[..., None]
-        weight = torch.bmm(scaled.transpose(1, 2), self.a)
-        return _masked(weight, self.masks[0]), _masked(scaled.sum(1), self.masks[1]) if self.bias else None
+        scaled = self.outer * factors[..., None]
+        weight = _masked(torch.bmm(scaled.transpose(1, 2), self.a), self.masks[0])
+        if not self.bias:
+            return weight, None
+        scaled = scaled if self.outer is self.g else self.g * factors[..., None]
+        return weight, _masked(scaled.sum(1), self.masks[1])
 
 
 class Whole(LayerSums):
@@ -104,7 +109,7 @@ def layer_sums(layer: nn.Module, a: Tensor, g: Tensor, masks: tuple[Tensor | Non
 def _products(a: Tensor, g: Tensor, weight: Tensor | None) -> Tensor:
     """Squared norms (models, batch) of products whose factors alone leave the range of squares in float32.
 
-    Not finite where the gradients, made, would not be.
+    Not finite where the gradients, made and summed over a batch, might not be.
     """
     wide, outer = a.double(), g.double()
     if weight is None:
@@ -112,7 +117,17 @@ def _products(a: Tensor, g: Tensor, weight: Tensor | None) -> Tensor:
     else:
         squared = (torch.bmm(outer.square(), weight.double()) * wide.square()).sum(-1)
     largest = outer.abs().amax(-1) * wide.abs().amax(-1)
-    return torch.where(largest <= torch.finfo(a.dtype).max, squared, torch.inf).to(a.dtype)
+    return torch.where(largest <= torch.finfo(a.dtype).max / a.shape[1], squared, torch.inf).to(a.dtype)
+
+
+def _balanced(a: Tensor, g: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+    """Odd samples' inputs divided, and outer gradients multiplied, by a power of 2 that brings the inputs below 2.
+
+    A small outer gradient times a small clip factor would lose its digits. The others stay as they are to the last bit.
+    """
+    _, exponents = torch.frexp(a.abs().amax(-1))
+    powers = torch.where(odd, torch.ldexp(torch.ones_like(a[..., 0]), exponents - 1), 1.0)[..., None]
+    return a / powers, g * powers
 
 
 def _masked(value: Tensor, mask: Tensor | None) -> Tensor:

@@ -130,6 +130,7 @@ EXTREMES = given(st.floats(0, 38).map(lambda e: 10**e), st.floats(-38, 38).map(l
 @EXTREMES
 @example(1e18, 1e-22, False)  # squares of outer gradients vanish in float32, those of gradients do not
 @example(1e25, 1e-25, False)  # squares of inputs overflow, those of gradients do not
+@example(1e36, 1e-18, False)  # the clip factor times the outer gradient is below what float32 holds
 @example(1e25, 1e13, True)
 def test_no_sample_adds_more_than_the_clip_norm(size: float, weight: float, masked: bool) -> None:
     quick, plain = (sums_of(way, size, weight, masked) for way in (Analytic, Plain))
