@@ -97,6 +97,12 @@ def sampling(release: Release) -> str:
     return f"fixed number, {drawn} of {release.population}"
 
 
+def derived(record: PrivacyRecord) -> str:
+    """What is computed from the releases, in words; "" if nothing is proven or nothing was released."""
+    made = {what: None for g in record.guarantees if g.proven for r in g.releases for what in r.post_processing}
+    return ", ".join(map(clean_text, made))
+
+
 def ledger_rows(record: PrivacyRecord, most: int = 6) -> tuple[list[dict[str, str]], int]:
     """Rows of the ledger for a table, and how many are left out.
 
@@ -126,7 +132,6 @@ def ledger_rows(record: PrivacyRecord, most: int = 6) -> tuple[list[dict[str, st
                     "steps": str(release.steps),
                     "noise multiplier": f"{release.noise_multiplier:.4g}",
                     "guarantee": f"none: {clean_text(release.reason)}" if release.reason else "counted",
-                    "post-processing": ", ".join(map(clean_text, release.post_processing)) or "–",
                 }
             )
     return rows, left_out
