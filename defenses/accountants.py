@@ -2,7 +2,8 @@
 
 RDP sums over releases at each order and is converted by Balle et al. (2020). PRV composes privacy loss distributions
 numerically (Gopi et al. 2021) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`, at ``delta`` minus
-:data:`DELTA_ERROR` of it. Cohorts of a fixed size have no PRV here; their RDP is :mod:`defenses.subsampled_rdp`'s.
+:data:`DELTA_ERROR` of it, where rounding does not matter (:data:`ROUNDING`). Cohorts of a fixed size have no PRV here;
+their RDP is :mod:`defenses.subsampled_rdp`'s.
 Accounting by the central limit theorem (GDP) is not offered: it under-estimates.
 """
 
@@ -29,6 +30,9 @@ ORDERS: tuple[float, ...] = tuple(
 
 EPSILON_ERROR = 0.01
 DELTA_ERROR = 1e-3  # of delta
+ROUNDING = 1e4 * float(np.finfo(float).eps)
+"""Times the number of steps: below such a delta PRV is not asked. Opacus composes by Fourier transforms in double;
+their rounding, about 2e-16 a step in the sums that delta is read from, would make epsilon too small there."""
 LARGEST = 50.0
 """Where RDP says more than this, PRV is not asked: its mesh grows with epsilon, and the number means nothing."""
 
@@ -105,12 +109,17 @@ def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) 
 
 @lru_cache(maxsize=10_000)
 def prv_epsilon(count: Count, delta: float) -> float | None:
-    """Upper bound of epsilon by PRV; 0 when nothing was released, None where PRV has no proof or does not converge."""
+    """Upper bound of epsilon by PRV; 0 when nothing was released.
+
+    None where PRV has no proof, does not converge, or rounds too coarsely for so small a delta.
+    """
     from opacus.accountants import PRVAccountant
 
     if not count:
         return 0.0
     if any(mechanism.sampling == "fixed" for mechanism, _ in count):
+        return None
+    if delta < ROUNDING * sum(steps for _, steps in count):
         return None
     renyi = rdp_epsilon(count, delta)
     if renyi is None or renyi > LARGEST:

@@ -1,7 +1,8 @@
 """DP-SGD by Opacus: the reference for the stacked trainer, and what runs for models that cannot be stacked.
 
 Batches and noise come from the job's addresses, as in the stacked trainer, so that both give the same numbers within
-float rounding; Opacus makes the per-sample gradients, clips, adds and divides.
+float rounding; Opacus makes the per-sample gradients, clips, adds and divides. Before it clips, a sample whose gradient
+or its squared norm is not finite is given a gradient of zeros.
 
 Opacus's per-sample gradients come from hooks on layers, and miss what a forward does with weights outside the layers'
 own calls. They are tried on two samples against ordinary gradients; where they differ, or Opacus cannot take the
@@ -20,6 +21,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.training.per_sample import zeroed
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.sequential import torch_optimizer
 from defenses.private_modules import check, check_separate, quiet
@@ -81,11 +83,14 @@ def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: Schedule, masks: li
                 optimizer.zero_grad(set_to_none=True)
                 if len(rows):
                     totals[step] = backward(x[samples[rows]], labels[rows])
+                found = []
                 for number, parameter in enumerate(trained):
                     made = getattr(parameter, "grad_sample", None)
                     if made is None:  # an empty batch, or a parameter that the forward does not use
                         made = torch.zeros(len(rows), *parameter.shape, device=x.device)
-                    parameter.grad_sample = made if masks is None else made * masks[number]  # type: ignore[attr-defined]
+                    found.append(made if masks is None else made * masks[number])
+                for parameter, gradients in zip(trained, _finite(found), strict=True):
+                    parameter.grad_sample = gradients  # type: ignore[attr-defined]
                 optimizer.step()
         finally:
             if module is not None:
@@ -155,6 +160,14 @@ def _one_by_one(net: nn.Module, trained: list[nn.Parameter]) -> _Backward:
         return total
 
     return backward
+
+
+def _finite(gradients: list[Tensor]) -> list[Tensor]:
+    """Zeros for samples whose gradient or its squared norm is not finite; Opacus's factors would not remove them."""
+    squared = torch.stack([rows.square().reshape(len(rows), rows.shape[1:].numel()).sum(1) for rows in gradients]).sum(
+        0
+    )
+    return gradients if squared.isfinite().all() else [zeroed(rows, squared) for rows in gradients]
 
 
 def _offsets(net: nn.Module) -> list[slice]:

@@ -243,16 +243,26 @@ def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
         keys: list[int | None] = [*sorted(k for k in own if k is not None)]
         keys = keys or ([None] if found else [])
         known: dict[tuple[Count | None, float], ClientEpsilon] = {}
+        counts: dict[int | None, Count | None] = {}
         for key in keys:
             mine = [r for r in found if r.client in (key, None)]
             delta = per_client[key] if key in per_client else per_client[None]
-            count = counted(mine)
+            counts[key] = count = counted(mine)
             if (count, delta) not in known:
                 known[count, delta] = _epsilon(mine, delta)
             clients.append(known[count, delta].model_copy(update={"client": key}))
         if clients:
             worst = max(clients, key=lambda c: c.rdp if c.rdp is not None else float("inf"))
-            clients = [c if c.rdp != worst.rdp else _with_prv(c, found) for c in clients]
+            sharp = _with_prv(worst, found)
+            most = counts[worst.client]
+            clients = [
+                _with_prv(c, found)
+                if c.rdp == worst.rdp
+                else _no_more_than(sharp, c)
+                if c.delta >= worst.delta and _within(counts[c.client], most)
+                else c
+                for c in clients
+            ]
             curve = _over_rounds(schedule, observer, worst)
     relation: Relation = found[0].relation if found else "zero out one client"
     return Guarantee(
@@ -285,6 +295,21 @@ def _with_prv(client: ClientEpsilon, found: list[Release]) -> ClientEpsilon:
     own = None if training is None else prv_epsilon(training, client.delta)
     best = min((e for e in (client.training, own) if e is not None), default=None)
     return client.model_copy(update={"prv": prv, "training": best})
+
+
+def _within(count: Count | None, other: Count | None) -> bool:
+    """Whether everything in ``count`` is in ``other`` too."""
+    if count is None or other is None:
+        return False
+    steps = dict(other)
+    return all(number <= steps.get(mechanism, 0) for mechanism, number in count)
+
+
+def _no_more_than(worst: ClientEpsilon, client: ClientEpsilon) -> ClientEpsilon:
+    """PRV of the client that pays most is a bound for one that takes part in less of the same, and for its updates."""
+    alone = [epsilon for epsilon in (client.training, worst.prv) if epsilon is not None]
+    training = None if client.training is None else min(alone)
+    return client.model_copy(update={"prv": worst.prv, "training": training})
 
 
 def _over_rounds(schedule: Schedule, observer: Observer, worst: ClientEpsilon) -> list[tuple[int, float]]:

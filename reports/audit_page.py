@@ -12,7 +12,7 @@ from reports.audit_words import headline, summary
 from reports.figures_audit import named
 from reports.files import write
 from reports.page import as_yaml, page
-from reports.privacy_words import EVIDENCE, MEANING, ledger_rows, proven
+from reports.privacy_words import EVIDENCE, MEANING, derived, ledger_rows, proven
 from reports.sections import draw
 
 FEW_CELLS = 40  # ledgers shown on one page
@@ -45,6 +45,7 @@ def render_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], *,
                 "proven": [proven(g) for g in record.privacy.guarantees] if record.privacy else [],
                 "rows": rows,
                 "left_out": left_out,
+                "derived": derived(record.privacy) if record.privacy else "",
                 "notes": [labels.clean_text(note) for note in record.notes],
             }
         )

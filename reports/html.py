@@ -29,7 +29,7 @@ from reports.frames import parquet, tidy
 from reports.gaps import name_missing
 from reports.markdown import summary
 from reports.page import as_yaml, page
-from reports.privacy_words import EVIDENCE, MEANING, ledger_rows, proven
+from reports.privacy_words import EVIDENCE, MEANING, derived, ledger_rows, proven
 from reports.sections import Section, sections
 from reports.statistics_table import statistics_table, without_interval
 from reports.study import Study, study
@@ -152,6 +152,7 @@ def _privacy(found: Study) -> dict[str, Any]:
                 "proven": [proven(guarantee) for guarantee in record.privacy.guarantees],
                 "rows": rows,
                 "left_out": left_out,
+                "derived": derived(record.privacy),
                 "notes": [labels.clean_text(note) for note in record.privacy.notes],
             }
         )

@@ -17,7 +17,7 @@ MEANING = (
     "large values promise next to nothing. The bound holds against every attacker, with whatever knowledge, as long as "
     "the protocol is followed as the threat model says. It is about the mechanism: it does not cover the "
     "experimenter's view (records and reports hold figures that no party sees), a leaked random seed, or secrets that "
-    "many samples share."
+    "many samples share, such as the classes that a client owns where single samples are protected."
 )
 
 EVIDENCE = (
@@ -78,7 +78,7 @@ def proven(guarantee: Guarantee) -> str:
     values = [entry.epsilon for entry in guarantee.clients]
     if any(value is None for value in values):
         return f"Against {who}: no finite bound."
-    worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
+    worst = max(guarantee.clients, key=lambda entry: (entry.epsilon or 0.0, entry.rdp or 0.0))
     alone = f", of which {epsilon_text(worst.training)} for the updates alone" if worst.training is not None else ""
     owner = "every honest client" if worst.client is None else f"the client that pays most (client {worst.client})"
     return (
@@ -97,13 +97,25 @@ def sampling(release: Release) -> str:
     return f"fixed number, {drawn} of {release.population}"
 
 
+def derived(record: PrivacyRecord) -> str:
+    """What is computed from the releases, in words; "" if nothing is proven or nothing was released."""
+    made = {what: None for g in record.guarantees if g.proven for r in g.releases for what in r.post_processing}
+    return ", ".join(map(clean_text, made))
+
+
 def ledger_rows(record: PrivacyRecord, most: int = 6) -> tuple[list[dict[str, str]], int]:
-    """Rows of the ledger for a table, for each observer the clients that pay most first, and how many are left out."""
+    """Rows of the ledger for a table, and how many are left out.
+
+    For each observer what every honest client pays, then the clients that pay most first.
+    """
     rows: list[dict[str, str]] = []
     left_out = 0
     for guarantee in record.guarantees:
-        cost = {entry.client: entry.epsilon or 0.0 for entry in guarantee.clients}
-        releases = sorted(guarantee.releases, key=lambda r: (-cost.get(r.client, 0.0), r.client or 0, r.first_round))
+        cost = {entry.client: (-(entry.epsilon or 0.0), -(entry.rdp or 0.0)) for entry in guarantee.clients}
+        releases = sorted(
+            guarantee.releases,
+            key=lambda r: (r.client is not None, cost.get(r.client, (0.0, 0.0)), r.client or 0, r.first_round),
+        )
         left_out += max(0, len(releases) - most)
         for release in releases[:most]:
             last = f" to {release.last_round}" if release.last_round != release.first_round else ""
@@ -120,7 +132,6 @@ def ledger_rows(record: PrivacyRecord, most: int = 6) -> tuple[list[dict[str, st
                     "steps": str(release.steps),
                     "noise multiplier": f"{release.noise_multiplier:.4g}",
                     "guarantee": f"none: {clean_text(release.reason)}" if release.reason else "counted",
-                    "post-processing": ", ".join(map(clean_text, release.post_processing)) or "–",
                 }
             )
     return rows, left_out

@@ -3,6 +3,8 @@
 ``ledger/<hash>.json`` holds the planned releases and one entry per attempt. An attempt under the same conditions
 (software, processor, data, source of the model) repeats the same releases bit for bit, so it counts once; under other
 conditions it may release something else, and counts again.
+
+That a ledger is gone shows where its cell is there, or where the manifest says that the cell was begun.
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
 from scenarios.regular import read_regular
 from scenarios.store import write_atomically
+
+_UNCOUNTED = (
+    "so what was released before cannot be counted; restore it, or use a new results folder and count what this one "
+    "released beside it"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def announce(
     """
     found = {}
     for spec, releases in planned:
-        path = folder / "ledger" / f"{spec.key}.json"
+        path = ledger_file(folder, spec.key)
         own = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
         now = {"versions": conditions(), "inputs": own, "began": datetime.now(UTC).isoformat(timespec="seconds")}
         tried = [*_attempts(path), now]
@@ -66,6 +73,35 @@ def announce(
         write_atomically(path, json.dumps(document, indent=1) + "\n")
         found[spec.key] = Attempts(len(tried), len({_what_counts(attempt) for attempt in tried}))
     return found
+
+
+def ledger_file(folder: Path, key: str) -> Path:
+    """Where the ledger of a cell is."""
+    return folder / "ledger" / f"{key}.json"
+
+
+def refuse_without_ledger(folder: Path, begun: Iterable[str]) -> None:
+    """Cells that were begun before are not begun again without their ledger.
+
+    Raises:
+        StoreError: a ledger is gone, so that what was released before cannot be counted.
+    """
+    for path in (ledger_file(folder, key) for key in sorted(begun)):
+        if not path.exists():
+            raise StoreError(f"{path} is gone, and its cell was begun before, {_UNCOUNTED}")
+
+
+def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
+    """One sentence if ledgers of cells that were begun are gone, else nothing."""
+    gone = sorted(key for key in set(begun) if not ledger_file(folder, key).exists())
+    if not gone:
+        return []
+    named = ", ".join(gone[:2]) + (f" and {len(gone) - 2} more" if len(gone) > 2 else "")
+    cells = "1 private cell has" if len(gone) == 1 else f"{len(gone)} private cells have"
+    return [
+        f"{cells} no ledger file any more ({named}): a record counts what had been released when it was "
+        "written, and whether more was released after that cannot be said."
+    ]
 
 
 def conditions() -> dict[str, str]:
@@ -95,8 +131,5 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
             "readable, or use a new results folder and count what this one released beside it"
         ) from error
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise StoreError(
-            f"{path} is damaged, so what was released before cannot be counted; restore it, or use a new results "
-            "folder and count what this one released beside it"
-        ) from error
+        raise StoreError(f"{path} is damaged, {_UNCOUNTED}") from error
     return attempts

@@ -18,9 +18,10 @@ import yaml
 from autoflip_secure.errors import AutoflipError, StoreError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from scenarios.config import content_hash
+from scenarios.ledgers import without_ledger
 from scenarios.loading import LoadedScenario, load
 from scenarios.regular import read_regular
-from scenarios.store import read_manifest, read_record
+from scenarios.store import begun_cells, read_manifest, read_record
 
 NAMED = 4  # names in one sentence
 
@@ -83,6 +84,8 @@ def read_results(folder: Path) -> Results:
     if not records:
         why = " ".join(notes[:NAMED]) or "none of its cells is finished."
         raise StoreError(f"{folder}: nothing to report on: {why}{'' if other else ' Run the sweep first.'}")
+    begun = begun_cells(manifest or {}) | {record.cell for record in records if record.privacy is not None}
+    notes += without_ledger(folder, begun)
     return Results(folder, scenario, records, missing, notes)
 
 

@@ -12,7 +12,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
 from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import input_digests
-from scenarios.ledgers import Attempts, announce
+from scenarios.ledgers import Attempts, announce, refuse_without_ledger, without_ledger
 from scenarios.problems import check, planned_releases, recounted
 from scenarios.results import name_foreign
 from scenarios.secure_sums import check_parties, crews_for, exposed
@@ -76,8 +76,14 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
+        begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
+        refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
         with store.explained():
             tried = announce(folder, planned_releases(todo), inputs or {})
+        for sentence in without_ledger(folder, begun):
+            listener.note(sentence)
+        if tried:
+            store.note_begun(tried)
         for block in todo:  # a block is run whole: cells that are finished release once more
             for key in records.keys() & set(block.keys):
                 counted = _with_attempts(block, tried, records[key])

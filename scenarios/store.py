@@ -4,7 +4,8 @@
 
     runs/<name>/
       scenario.yaml        the scenario as it was run; loads to the same cells
-      manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read
+      manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read, private
+                           cells that were begun
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
       cells/<hash>.json    one RunRecord each, with a checksum: temporary file, fsync, rename, fsync of the folder
       log.txt              what happened when
@@ -17,7 +18,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -129,9 +130,23 @@ class Store:
                     [f"{self.folder}: its results were made from something else; {way_out}. What changed:", *lines]
                 )
             )
-        manifest = {**_manifest(plan), "inputs": {**before, **(inputs or {})}}
+        manifest = {**_manifest(plan), "inputs": {**before, **(inputs or {})}, "begun": sorted(self.begun())}
         with self.explained():
             write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
+            write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
+
+    def begun(self) -> set[str]:
+        """Private cells that were ever begun here, as far as the manifest says."""
+        try:
+            return begun_cells(read_manifest(self.folder))
+        except StoreError:  # none yet, or a damaged one of a folder without finished cells
+            return set()
+
+    def note_begun(self, keys: Iterable[str]) -> None:
+        """Private cells are about to run, and their ledgers are written: from now on a missing ledger shows."""
+        manifest = read_manifest(self.folder)
+        manifest["begun"] = sorted(begun_cells(manifest) | set(keys))
+        with self.explained():
             write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
 
     def load(self, keys: list[str]) -> dict[str, RunRecord]:
@@ -260,6 +275,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: not a manifest of format {STORE_SCHEMA}; use the version that wrote it, or another folder"
         )
     return manifest
+
+
+def begun_cells(manifest: dict[str, Any]) -> set[str]:
+    """Private cells that were begun, as the manifest says."""
+    begun = manifest.get("begun", [])
+    return {key for key in begun if isinstance(key, str)} if isinstance(begun, list) else set()
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:

@@ -12,15 +12,14 @@ the first dimension. A layer's type does not say so: a forward may use a weight 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils.hooks import RemovableHandle
 
+from autoflip_secure.training.layer_sums import layer_sums
 from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors
 from autoflip_secure.training.program import cross_entropy, single_forward
 
@@ -194,11 +193,14 @@ class Analytic(ClippedSums):
             outer = torch.autograd.grad(losses, added, torch.ones_like(losses))
         with torch.no_grad():
             parts = [
-                _part(layer, given.detach(), out, self._masks(name, masks))
+                layer_sums(layer, given.detach(), out, self._masks(name, masks))
                 for (name, layer), given, out in zip(self._layers, seen, outer, strict=True)
             ]
             squared = torch.stack([part.squared for part in parts]).sum(0)
             factors = clip_factors(squared, real, clip)
+            if not squared.isfinite().all():
+                for part in parts:
+                    part.drop(squared)
             sums: list[Tensor | None] = [None] * len(self._place)
             for (name, _), part in zip(self._layers, parts, strict=True):
                 weight, bias = part.total(factors)
@@ -212,72 +214,3 @@ class Analytic(ClippedSums):
             return None, None
         bias = self._place.get(_name(name, "bias"))
         return masks[self._place[_name(name, "weight")]], None if bias is None else masks[bias]
-
-
-class _Part(ABC):
-    """One layer's share: squared norms (models, batch), and the clipped sums of weight and bias."""
-
-    squared: Tensor
-
-    @abstractmethod
-    def total(self, factors: Tensor) -> tuple[Tensor, Tensor | None]: ...
-
-
-class _Outer(_Part):
-    """Fully connected, one vector per sample."""
-
-    def __init__(self, a: Tensor, g: Tensor, bias: bool, masks: tuple[Tensor | None, Tensor | None]) -> None:
-        self.a, self.g, self.bias, self.masks = a, g, bias, masks
-        weight, offset = masks
-        g2, a2 = g.square(), a.square()
-        self.squared = g2.sum(-1) * a2.sum(-1) if weight is None else (torch.bmm(g2, weight) * a2).sum(-1)
-        if bias:
-            self.squared = self.squared + (g2 if offset is None else g2 * offset[:, None]).sum(-1)
-
-    def total(self, factors: Tensor) -> tuple[Tensor, Tensor | None]:
-        scaled = self.g * factors[..., None]
-        weight = torch.bmm(scaled.transpose(1, 2), self.a)
-        return _masked(weight, self.masks[0]), _masked(scaled.sum(1), self.masks[1]) if self.bias else None
-
-
-class _Whole(_Part):
-    """The gradients of every sample, made: (models, batch, out, in) from (models, batch, places, out) and (…, in)."""
-
-    def __init__(
-        self, a: Tensor, g: Tensor, shape: torch.Size, bias: bool, masks: tuple[Tensor | None, Tensor | None]
-    ) -> None:
-        weight, offset = masks
-        self.shape, self.offset = shape, offset
-        self.weights = torch.matmul(g.transpose(-1, -2), a)
-        if weight is not None:
-            self.weights = self.weights * weight.reshape(len(weight), 1, *self.weights.shape[2:])
-        self.squared = self.weights.square().sum((-1, -2))
-        self.biases = _masked(g.sum(-2), None if offset is None else offset[:, None]) if bias else None
-        if self.biases is not None:
-            self.squared = self.squared + self.biases.square().sum(-1)
-
-    def total(self, factors: Tensor) -> tuple[Tensor, Tensor | None]:
-        models, batch = factors.shape
-        flat = torch.bmm(factors[:, None], self.weights.reshape(models, batch, -1))
-        bias = None if self.biases is None else torch.bmm(factors[:, None], self.biases).squeeze(1)
-        return flat.reshape(models, *self.shape), bias
-
-
-def _masked(value: Tensor, mask: Tensor | None) -> Tensor:
-    return value if mask is None else value * mask
-
-
-def _part(layer: nn.Module, a: Tensor, g: Tensor, masks: tuple[Tensor | None, Tensor | None]) -> _Part:
-    models, batch = a.shape[:2]
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
-    bias = layer.bias is not None
-    if isinstance(layer, nn.Linear):
-        if a.dim() == 3:
-            return _Outer(a, g, bias, masks)
-        a, g = a.reshape(models, batch, -1, a.shape[-1]), g.reshape(models, batch, -1, g.shape[-1])
-        return _Whole(a, g, layer.weight.shape, bias, masks)
-    assert not isinstance(layer.padding, str)
-    images = a.reshape(models * batch, *a.shape[2:])
-    patches = F.unfold(images, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    places = patches.reshape(models, batch, *patches.shape[1:]).transpose(-1, -2)
-    return _Whole(places, g.flatten(3).transpose(-1, -2), layer.weight.shape, bias, masks)

@@ -3,8 +3,10 @@ r"""Clipped sums of per-sample gradients of many models at once, in the plain wa
 .. math:: s_m = \sum_i c_{mi} g_{mi}, \qquad c_{mi} = \min(1, C_m / \|g_{mi}\|)
 
 with :math:`g_{mi}` the gradient of model m's loss on its sample i over all trained, unmasked coordinates (Abadi et al.
-2016). ``vmap`` over models and samples of the gradient of one sample: right for whatever a forward does with its
-weights (shared, used twice, behind a hook). :mod:`~autoflip_secure.training.analytic` is quicker where it is right.
+2016). A gradient with an entry that is not finite, or whose squared norm is not finite in float32, counts as zero, so
+that a sample that overflows adds no more than any other. ``vmap`` over models and samples of one gradient:
+right for whatever a forward does with its weights (shared, used twice, behind a hook).
+:mod:`~autoflip_secure.training.analytic` is quicker where it is right.
 """
 
 from __future__ import annotations
@@ -49,8 +51,18 @@ class ClippedSums(ABC):
 
 
 def clip_factors(squared_norms: Tensor, real: Tensor, clip: Tensor) -> Tensor:
-    """min(1, C / norm) of every sample, 0 for padding: all (models, batch) but ``clip`` (models,)."""
-    return (clip[:, None] / (squared_norms.sqrt() + STABLE)).clamp(max=1) * real
+    """min(1, C / norm) of every sample, 0 for padding and where there is no norm: all (models, batch), clip (models,).
+
+    A factor of 0 does not remove a gradient that is not finite: zero it too (:func:`zeroed`).
+    """
+    factors = (clip[:, None] / (squared_norms.sqrt() + STABLE)).clamp(max=1) * real
+    return torch.where(squared_norms.isfinite(), factors, 0.0)
+
+
+def zeroed(rows: Tensor, squared_norms: Tensor) -> Tensor:
+    """``rows`` (*leading, …) with zeros where the squared norm (*leading,) of a sample is not finite."""
+    finite = squared_norms.isfinite()
+    return torch.where(finite.reshape(*finite.shape, *[1] * (rows.dim() - finite.dim())), rows, 0.0)
 
 
 class Plain(ClippedSums):
@@ -82,5 +94,7 @@ class Plain(ClippedSums):
         flat = [g.reshape(*g.shape[:2], g.shape[2:].numel()) for g in gradients]  # a scalar parameter has one number
         squared = torch.stack([rows.square().sum(-1) for rows in flat]).sum(0)
         factors = clip_factors(squared, real, clip)
+        if not squared.isfinite().all():
+            flat = [zeroed(rows, squared) for rows in flat]
         sums = [torch.bmm(factors[:, None], rows) for rows in flat]
         return [total.reshape(len(g), *g.shape[2:]) for total, g in zip(sums, gradients, strict=True)], losses

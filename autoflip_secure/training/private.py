@@ -129,7 +129,7 @@ def _run(
             grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))
             optimizer.step(leaves, grads)
-            trace[step] = (losses * real[step]).sum(1)
+            trace[step] = torch.where(real[step] > 0, losses, 0.0).sum(1)  # padding may repeat what overflows
     ends = torch.cat([tensor.reshape(len(rows), -1) for tensor in tensors], 1)[: len(taken)]
     counts = real.sum(2).reshape(schedule.epochs, -1, len(rows)).sum(1)
     means = trace.reshape(schedule.epochs, -1, len(rows)).sum(1) / counts.clamp_min(1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from private_jobs import IMAGES, LABELS, SCHEDULE, WORDS, built
 from scipy import stats
 from torch import Tensor, nn
 
@@ -18,11 +19,6 @@ from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from defenses.differential_privacy import fit
 from defenses.private_modules import check, fixed
 from scenarios.models import Cnn, McMahanCnn, Mlp
-
-IMAGES = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-WORDS = torch.randint(0, 20, (120, 7), generator=torch.Generator().manual_seed(0))
-LABELS = torch.randint(0, 10, (120,), generator=torch.Generator().manual_seed(1))
-SCHEDULE = Schedule(lr=0.2, batch_size=8, epochs=2)
 
 
 class Words(nn.Module):
@@ -86,9 +82,7 @@ MODELS: dict[str, tuple[Any, Tensor]] = {
 
 def make(name: str) -> tuple[nn.Module, Tensor]:
     build, x = MODELS[name]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build(), x
+    return built(build), x
 
 
 def jobs_of(module: nn.Module, noise: float, *, masked: bool = False, count: int = 4) -> list[ClientJob]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from math import comb, exp, log
+from math import comb, exp, log, sqrt
 from pathlib import Path
 
 import dp_accounting as dp
@@ -15,6 +15,8 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import assume, given, settings
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.privacy_record import Release
@@ -170,6 +172,45 @@ def test_the_curve_is_a_renyi_divergence(noise: float, rate: float) -> None:
     assert (np.diff(curve) >= -1e-9 * curve[1:]).all()
     slopes = np.diff((orders - 1) * curve) / np.diff(orders)
     assert (np.diff(slopes) >= -1e-6 * (1 + np.abs(slopes[1:]))).all()
+
+
+def exact_gaussian(noise: float, steps: int, delta: float) -> float:
+    """Epsilon of Gaussian mechanisms that nothing samples (Balle and Wang 2018, Theorem 8)."""
+    mu = sqrt(steps) / noise
+
+    def excess(epsilon: float) -> float:
+        return float(norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu))) - delta
+
+    return float(brentq(excess, 0, 1e3)) if excess(0) > 0 else 0.0
+
+
+SMALL_DELTAS = list(
+    product([(1.0, 1), (5.0, 100), (10.0, 1000), (100.0, 10_000)], [1e-3, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14])
+)
+
+
+@pytest.mark.parametrize(("gaussians", "delta"), SMALL_DELTAS)
+def test_down_to_the_smallest_delta_no_accountant_says_less_than_is_true(
+    gaussians: tuple[float, int], delta: float
+) -> None:
+    noise, steps = gaussians
+    exact, count = exact_gaussian(noise, steps, delta), ((Mechanism(noise, 1.0, "none"), steps),)
+    renyi, prv = rdp_epsilon(count, delta), prv_epsilon(count, delta)
+    assert renyi is not None
+    assert renyi >= exact
+    assert prv is None or exact <= prv <= exact + 2.5 * EPSILON_ERROR
+    assert prv is not None or delta < 1e-11 * steps
+
+
+def test_where_rounding_would_make_it_too_small_prv_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = ((Mechanism(100.0, 1.0, "none"), 10_000),)
+    assert prv_epsilon(count, 1e-12) is None
+    monkeypatch.setattr("defenses.accountants.ROUNDING", 0.0)
+    prv_epsilon.cache_clear()
+    unguarded = prv_epsilon(count, 1e-12)
+    prv_epsilon.cache_clear()
+    assert unguarded is not None
+    assert unguarded < exact_gaussian(100.0, 10_000, 1e-12) - 0.01
 
 
 def test_different_mechanisms_compose() -> None:

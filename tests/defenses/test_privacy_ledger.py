@@ -17,8 +17,9 @@ from dp_accounting.rdp import RdpAccountant
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.privacy_record import Guarantee, PrivacyRecord, Release
-from defenses.accountants import counted, rdp_epsilon
+from defenses.accountants import compose, counted, rdp_epsilon
 from defenses.privacy_ledger import account, guarantee, releases, schedule_of
+from reports.privacy_words import ledger_rows, proven
 from scenarios.documents import Document
 from scenarios.loading import LoadedScenario, resolve
 from scenarios.privacy import ledger
@@ -125,6 +126,41 @@ def test_distributed_noise_is_a_share_for_the_server_and_whole_for_the_public() 
     scoring = by_observer(ledger(cell_of(algorithm="agreement_only", privacy=privacy)))
     assert scoring["public"].clients == scoring["server"].clients  # what is made of rows is post-processing
     assert scoring["public"].releases[0].name == "exploration"
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "autoflip"])
+def test_who_takes_part_in_more_of_the_same_pays_no_less(algorithm: str) -> None:
+    """By the same accountant: PRV is asked for the client that pays most, and holds for those that pay less."""
+    privacy = {"kind": "client_level", "noise": "distributed", "noise_multiplier": 6.0}
+    server = by_observer(ledger(cell_of(algorithm=algorithm, rounds=12, privacy=privacy)))["server"]
+    steps = {r.client: r.steps for r in server.releases if r.client is not None}
+    most = max(steps.values())
+    assert len(set(steps.values())) > 2
+    worst = max(c.epsilon for c in server.clients if c.epsilon is not None)
+    for client in server.clients:
+        mine = [r for r in server.releases if r.client in (client.client, None)]
+        rdp, prv = compose(mine, client.delta)
+        assert client.epsilon is not None
+        assert prv is not None
+        assert client.rdp == rdp
+        assert prv <= client.epsilon <= worst
+        assert (client.epsilon == worst) >= (steps[client.client] == most)
+        updates = compose([r for r in mine if r.name == "updates"], client.delta)
+        assert client.training is not None
+        assert updates[1] is not None
+        assert client.training >= updates[1]
+    assert f"pays most (client {min(k for k in steps if steps[k] == most)})" in proven(server)
+
+
+def test_the_table_shows_what_every_client_pays_before_who_pays_most() -> None:
+    privacy = {"kind": "client_level", "noise": "distributed", "noise_multiplier": 6.0}
+    record = ledger(cell_of(algorithm="autoflip", rounds=12, privacy=privacy))
+    assert record is not None
+    rows, left_out = ledger_rows(record, most=3)
+    server = [row for row in rows if row["seen by"] == "the server"]
+    assert [row["release"] for row in server] == ["exploration", "updates", "updates"]
+    assert int(server[1]["steps"]) >= int(server[2]["steps"])
+    assert left_out == 2 * (1 + 10 - 3)
 
 
 def test_of_two_proofs_for_the_public_the_smaller_epsilon_counts() -> None:
