@@ -1,4 +1,4 @@
-"""The ledger: every release of a run, written before it happens, and what is proven for all of them together.
+"""The ledger: every release of a run, known before it happens; :mod:`~defenses.guarantees` says what is proven for all.
 
 The schedule of a run does not depend on data: who explores, who takes part in which round, how many steps a client
 takes. So the ledger of a run is known before it begins. It holds for the clients that never act badly.
@@ -12,23 +12,10 @@ from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Literal
 
-import numpy as np
-
 from autoflip_secure.cell import Cell
-from autoflip_secure.privacy_record import (
-    OBSERVERS,
-    ClientEpsilon,
-    Guarantee,
-    Observer,
-    PrivacyRecord,
-    Relation,
-    Release,
-)
+from autoflip_secure.privacy_record import Observer, Relation, Release
 from autoflip_secure.seeds import Purpose
-from defenses.accountants import Count, counted, prv_epsilon, rdp_epsilon
-
-CURVE_POINTS = 40
-"""Points of the curve of epsilon over rounds, at most."""
+from defenses.accountants import counted, rdp_epsilon
 
 
 @dataclass(frozen=True)
@@ -217,123 +204,6 @@ def deltas(schedule: Schedule) -> dict[int | None, float]:
     if schedule.unit == "client":
         return {None: schedule.delta or 0.1 / len(schedule.samples)}
     return {k: schedule.delta or 0.1 / schedule.samples[k] for k in schedule.honest}
-
-
-def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) -> PrivacyRecord:
-    """The ledger of a run: for the server and for the public, every release and the epsilon of all of them."""
-    return PrivacyRecord(
-        unit=schedule.unit,
-        noise_multipliers=list(
-            schedule.noise_multipliers if schedule.unit == "sample" else schedule.noise_multipliers[:1]
-        ),
-        guarantees=[guarantee(schedule, observer) for observer in OBSERVERS],
-        attempts=attempts,
-        notes=list(notes),
-    )
-
-
-def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
-    """What ``observer`` learns at most."""
-    found, reason = releases(schedule, observer)
-    clients: list[ClientEpsilon] = []
-    curve: list[tuple[int, float]] = []
-    if not reason:
-        per_client = deltas(schedule)
-        own = {r.client for r in found} - {None}
-        keys: list[int | None] = [*sorted(k for k in own if k is not None)]
-        keys = keys or ([None] if found else [])
-        known: dict[tuple[Count | None, float], ClientEpsilon] = {}
-        counts: dict[int | None, Count | None] = {}
-        for key in keys:
-            mine = [r for r in found if r.client in (key, None)]
-            delta = per_client[key] if key in per_client else per_client[None]
-            counts[key] = count = counted(mine)
-            if (count, delta) not in known:
-                known[count, delta] = _epsilon(mine, delta)
-            clients.append(known[count, delta].model_copy(update={"client": key}))
-        if clients:
-            worst = max(clients, key=lambda c: c.rdp if c.rdp is not None else float("inf"))
-            sharp = _with_prv(worst, found)
-            most = counts[worst.client]
-            clients = [
-                _with_prv(c, found)
-                if c.rdp == worst.rdp
-                else _no_more_than(sharp, c)
-                if c.delta >= worst.delta and _within(counts[c.client], most)
-                else c
-                for c in clients
-            ]
-            curve = _over_rounds(schedule, observer, worst)
-    relation: Relation = found[0].relation if found else "zero out one client"
-    return Guarantee(
-        observer=observer,
-        relation=relation,
-        proven=not reason,
-        reason=reason or _rests_on(schedule, observer),
-        releases=found,
-        clients=clients,
-        over_rounds=curve,
-    )
-
-
-def _epsilon(found: list[Release], delta: float) -> ClientEpsilon:
-    count, training = counted(found), counted(r for r in found if r.name != "exploration")
-    return ClientEpsilon(
-        client=None,
-        delta=delta,
-        rdp=None if count is None else rdp_epsilon(count, delta),
-        prv=None,
-        training=None if training is None else rdp_epsilon(training, delta),
-    )
-
-
-def _with_prv(client: ClientEpsilon, found: list[Release]) -> ClientEpsilon:
-    """PRV too, which is tighter and slower: for the client that pays most."""
-    mine = [r for r in found if r.client in (client.client, None)]
-    count, training = counted(mine), counted(r for r in mine if r.name != "exploration")
-    prv = None if count is None else prv_epsilon(count, client.delta)
-    own = None if training is None else prv_epsilon(training, client.delta)
-    best = min((e for e in (client.training, own) if e is not None), default=None)
-    return client.model_copy(update={"prv": prv, "training": best})
-
-
-def _within(count: Count | None, other: Count | None) -> bool:
-    """Whether everything in ``count`` is in ``other`` too."""
-    if count is None or other is None:
-        return False
-    steps = dict(other)
-    return all(number <= steps.get(mechanism, 0) for mechanism, number in count)
-
-
-def _no_more_than(worst: ClientEpsilon, client: ClientEpsilon) -> ClientEpsilon:
-    """PRV of the client that pays most is a bound for one that takes part in less of the same, and for its updates."""
-    alone = [epsilon for epsilon in (client.training, worst.prv) if epsilon is not None]
-    training = None if client.training is None else min(alone)
-    return client.model_copy(update={"prv": worst.prv, "training": training})
-
-
-def _over_rounds(schedule: Schedule, observer: Observer, worst: ClientEpsilon) -> list[tuple[int, float]]:
-    """(round, epsilon so far) of the client that pays most, by RDP; round 0 is the exploration."""
-    one = schedule if worst.client is None else replace(schedule, honest=(worst.client,))
-    rounds = len(schedule.rounds)
-    curve = []
-    for number in sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)}):
-        so_far = replace(one, rounds=schedule.rounds[:number], obeying=schedule.obeying[:number])
-        count = counted(releases(so_far, observer)[0])
-        epsilon = None if count is None else rdp_epsilon(count, worst.delta)
-        if epsilon is not None:
-            curve.append((number, ceil(1000 * epsilon) / 1000))
-    return curve
-
-
-def _rests_on(schedule: Schedule, observer: Observer) -> str:
-    if schedule.unit == "sample":
-        return "per-sample clipping and noise inside every honest client; Poisson batches"
-    if schedule.noise == "central":
-        return "a trusted server that clips, adds the noise and publishes the noised step alone"
-    if observer == "server" and schedule.secure_sum:
-        return "a secure sum of noised updates; the noise of the honest participants of each round alone is counted"
-    return "each honest client's own share of the noise"
 
 
 def schedule_of(cell: Cell) -> Schedule:

@@ -27,7 +27,8 @@ from autoflip_secure.privacy_record import OBSERVERS, Guarantee
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from defenses.privacy_ledger import guarantee, schedule_of
+from defenses.guarantees import guarantee
+from defenses.privacy_ledger import schedule_of
 from scenarios.audit_view import DELTA, Effort, by_one_run, in_the_open, proven_epsilon
 
 _LENGTH = 1e3  # of a canary, in clip norms: the clip must act on every one

@@ -21,7 +21,8 @@ from autoflip_secure.privacy_record import Observer
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training.evaluation import class_outputs
-from defenses.privacy_ledger import guarantee, schedule_of
+from defenses.guarantees import guarantee
+from defenses.privacy_ledger import schedule_of
 
 CONFIDENCE = 0.95
 """That all lower bounds of one audit hold together; see :func:`each`."""

@@ -13,7 +13,8 @@ from autoflip_secure.privacy_record import OBSERVERS, PrivacyRecord, Release
 from defenses.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
 from defenses.calibration import noise_multiplier_for
 from defenses.client_privacy import ClientLevel
-from defenses.privacy_ledger import Schedule, account, deltas, releases, schedule_of
+from defenses.guarantees import account
+from defenses.privacy_ledger import Schedule, deltas, releases, schedule_of
 
 
 def with_noise(cell: Cell) -> Cell:

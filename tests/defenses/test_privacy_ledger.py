@@ -18,7 +18,8 @@ from dp_accounting.rdp import RdpAccountant
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.privacy_record import Guarantee, PrivacyRecord, Release
 from defenses.accountants import compose, counted, rdp_epsilon
-from defenses.privacy_ledger import account, guarantee, releases, schedule_of
+from defenses.guarantees import account, guarantee
+from defenses.privacy_ledger import releases, schedule_of
 from reports.privacy_words import ledger_rows, proven
 from scenarios.documents import Document
 from scenarios.loading import LoadedScenario, resolve
@@ -85,6 +86,21 @@ def test_a_target_is_kept_by_every_client() -> None:
         assert client.rdp is not None
         if client.rdp > 0:
             assert 2.9 < client.rdp <= 3.0
+
+
+@pytest.mark.parametrize("noise", [{"noise_multiplier": 2.0}, {"target_epsilon": 3.0}])
+def test_the_largest_epsilon_is_that_of_the_tighter_accountant(noise: dict[str, float]) -> None:
+    """Clients of 143 and 144 samples: none of them takes part in less of the same than another."""
+    server = by_observer(ledger(cell_of(privacy={"kind": "sample_level", **noise})))["server"]
+    tighter = []
+    for client in server.clients:
+        rdp, prv = compose([r for r in server.releases if r.client == client.client], client.delta)
+        assert rdp is not None
+        assert prv is not None
+        tighter.append(min(rdp, prv))
+        assert client.epsilon is not None
+        assert client.epsilon >= tighter[-1]
+    assert max(c.epsilon or 0 for c in server.clients) == max(tighter)
 
 
 CENTRAL = {"kind": "client_level", "noise_multiplier": 2.0}

@@ -14,7 +14,8 @@ from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer
 from autoflip_secure.training.poisson import poisson_batches
 from defenses.differential_privacy import fit
-from defenses.privacy_ledger import guarantee, schedule_of
+from defenses.guarantees import guarantee
+from defenses.privacy_ledger import schedule_of
 from scenarios.audit_gradients import _APART, _evidence, _seen, _Target, _targets, gradient_epsilon
 from scenarios.audit_view import Effort
 from scenarios.loading import load
