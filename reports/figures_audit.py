@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,15 @@ def _left_out(count: int) -> list[str]:
     return [f"{count - _SHOWN} settings more are in the table."] if count > _SHOWN else []
 
 
+def _planted(what: str) -> str:
+    """What an attack planted: the beginning of its description.
+
+    >>> _planted("noise images among the samples of client 3, everything that it sent")
+    'noise images'
+    """
+    return re.split(r" among | at |,", what)[0]
+
+
 def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     """For each audited mechanism the proven epsilon as a bar, what attackers showed as a dot in it."""
     rows: list[tuple[str, Any]] = []
@@ -84,7 +94,9 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
     end = _shared_end(list(dict.fromkeys(name for name, _ in shown)))
-    ticks_of = [f"{_fitted(name.removesuffix(end))}\none {b.unit}, the {b.observer}, {b.method}" for name, b in shown]
+    ticks_of = [
+        f"{_fitted(name.removesuffix(end))}\n{_planted(b.what)}, the {b.observer}, {b.method}" for name, b in shown
+    ]
     ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, top)
