@@ -105,7 +105,7 @@ def _seen(
 ) -> tuple[Tensor, Tensor]:
     """How often every canary of every run seems to be in a batch (runs, canaries), and steps (runs, 1).
 
-    All trainings go to the trainer together.
+    The trainings of one round go to the trainer together: those of all rounds would not fit where samples are many.
 
     Args:
         cell: what is audited.
@@ -119,19 +119,18 @@ def _seen(
     layout, clip = Layout.of(board), target.steps.clip
     start = torch.zeros(layout.size, device=home)
     x = _LONG * clip * torch.cat([torch.eye(width), torch.zeros(1, width)]).to(home)
-    jobs: dict[bool, list[tuple[int, ClientJob]]] = {True: [], False: []}  # exploration, and rounds
+    jobs: dict[int, list[ClientJob]] = {number: [] for number in target.rounds}
     for run, included in enumerate(thrown):
         rows = torch.cat([included.nonzero().squeeze(1), torch.full((others,), width)]).to(home)
-        seed = cell.seed + _APART * (1 + run)
-        for number in target.rounds:
-            job = ClientJob(start, rows, torch.zeros_like(rows), seed, (number, target.client), None, target.steps)
-            jobs[number == 0].append((run, job))
+        labels, seed = torch.zeros_like(rows), cell.seed + _APART * (1 + run)
+        for number, some in jobs.items():
+            some.append(ClientJob(start, rows, labels, seed, (number, target.client), None, target.steps))
     seen, steps = torch.zeros(len(thrown), width, dtype=torch.float64), torch.zeros(len(thrown), 1)
-    for explores, some in jobs.items():
-        schedule = _quiet(protocol.training, (protocol.exploration if explores else protocol.training).epochs, clip)
-        updates = trainer.train(board, layout, x, [job for _, job in some], schedule).updates.cpu().double()
+    for number, some in jobs.items():
+        schedule = _quiet(protocol.training, (protocol.training if number else protocol.exploration).epochs, clip)
+        updates = trainer.train(board, layout, x, some, schedule).updates.cpu().double()
         once = 2**0.5 * schedule.lr * clip / schedule.batch_size  # what one canary adds in one batch
-        for (run, job), row in zip(some, updates.view(-1, 2, width), strict=True):
+        for run, (job, row) in enumerate(zip(some, updates.view(-1, 2, width), strict=True)):
             seen[run] += (row[0] - row[1]) / once
             steps[run] += schedule.epochs * ceil(len(job.samples) / schedule.batch_size)
     return seen, steps
@@ -140,7 +139,7 @@ def _seen(
 def _quiet(training: Schedule, epochs: int, clip: float) -> Schedule:
     """As many steps, of plain SGD, since what an optimiser makes of noised gradients is post-processing; so small that
     no gradient changes."""
-    return Schedule(lr=1e-4 / (_LONG * clip**2), batch_size=training.batch_size, epochs=epochs)
+    return Schedule(lr=min(1e6, 1e-4 / (_LONG * clip**2)), batch_size=training.batch_size, epochs=epochs)
 
 
 def _evidence(seen: Tensor, steps: Tensor, rate: float, noise_multiplier: float) -> Tensor:

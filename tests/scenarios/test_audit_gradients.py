@@ -94,6 +94,16 @@ def test_a_sound_mechanism_holds_and_the_bound_is_not_empty(tmp_path: Path, epsi
     assert not found.violated
 
 
+def test_a_tiny_clip_norm_is_audited_too(tmp_path: Path) -> None:
+    cell = built(tmp_path, "noise_multiplier: 1")
+    privacy = cell.protocol.privacy.model_copy(update={"clip": 1e-7})
+    tiny = replace(cell, protocol=cell.protocol.model_copy(update={"privacy": privacy}))
+    found = gradient_epsilon(tiny, StackedTrainer(), Effort(gradients=2000), 0.95)
+    assert found is not None
+    assert found.proven is not None
+    assert 0 < found.lower < found.proven
+
+
 class Quieter(StackedTrainer):
     """A planted bug: less noise than the ledger was told."""
 
