@@ -42,7 +42,8 @@ class _Cifar(FileSource):
         parts = [self._part(paths[name]) for name in self.train_files]
         x_test, y_test = self._part(paths[self.test_file])
         names = read_pickle(paths[self.meta_file]).get(self.names_key)
-        if not isinstance(names, list) or len(names) != self.classes:
+        texts = isinstance(names, list) and all(isinstance(name, str | bytes) for name in names)
+        if not isinstance(names, list) or not texts or len(names) != self.classes:
             raise DataError(
                 f"{paths[self.meta_file]}: expected {self.classes} names in `{self.names_key}`; replace the file"
             )

@@ -24,6 +24,17 @@ from autoflip_secure.errors import DataError
 _DTYPES = ("u1", "i4", "i8")
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MAX_TUPLES = 1000  # an array needs four; hashing tuples nested a million deep overflows the C stack
+_TEXT = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_GET, _PUT = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_SHARED = {
+    *_TEXT, "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "GLOBAL", "STACK_GLOBAL", "REDUCE", "EMPTY_LIST", "LIST",
+    "EMPTY_DICT", "DICT", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT",
+}  # fmt: skip
+"""Opcodes whose values may be used twice: no tuples or sets, whose hash takes 2^n steps where n of them hold the one
+before twice."""
+_REFUSED = {"DUP", "EMPTY_SET", "ADDITEMS", "FROZENSET"}
+_COPIES = 4
+"""How many bytes arrays may be made of, per byte of the file."""
 _WAY_OUT = "replace the file, or remove its folder and fetch it again with `download: true`"
 
 
@@ -39,7 +50,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
         _check_demands(raw)
-        content = _PlainUnpickler(io.BytesIO(raw), encoding="latin1").load()
+        content = _PlainUnpickler(raw).load()
+        if isinstance(content, dict) and any(type(key) not in (str, bytes) for key in content):
+            raise ValueError("a key that is not text")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); {_WAY_OUT}") from error
     except _ForbiddenError as error:
@@ -61,9 +74,12 @@ def _check_demands(raw: bytes) -> None:
 
     Raises:
         ValueError: an unknown or cut opcode, a length beyond the end, a frame that ends inside a value, a memo index
-            beyond the size of the file, or too many tuples.
+            beyond the size of the file, sets, tuples used twice, or too many tuples of anything but texts (which is how
+            Python 3 writes bytes up to protocol 2).
     """
     stream, tuples, frame_end = io.BytesIO(raw), 0, 0
+    memo: dict[int, bool] = {}  # whether what lies there may be used again
+    last = ("", "", "")
     for code in iter(lambda: stream.read(1), b""):
         start = stream.tell() - 1
         opcode = _OPCODES.get(code.decode("latin1"))
@@ -82,7 +98,15 @@ def _check_demands(raw: bytes) -> None:
             frame_end = stream.tell() + argument
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument >= len(raw):
             raise ValueError(f"memo index {argument}")
-        tuples += opcode.name.startswith("TUPLE")
+        if opcode.name in _REFUSED or (opcode.name in _GET and not memo.get(argument)):
+            raise ValueError(f"{opcode.name} of what data needs once")
+        if opcode.name in _PUT:
+            memo[len(memo) if argument is None else argument] = last[2] in _SHARED
+        elif opcode.name not in ("PROTO", "FRAME"):
+            texts = last[1] in _TEXT and last[2] in _TEXT | _GET
+            pair = opcode.name == "TUPLE2" or (opcode.name == "TUPLE" and last[0] == "MARK")
+            tuples += opcode.name.startswith("TUPLE") and not (texts and pair)
+            last = (last[1], last[2], "GET" if opcode.name in _GET else opcode.name)
         if tuples > _MAX_TUPLES:
             raise ValueError(f"more than {_MAX_TUPLES} tuples")
     raise ValueError("no end")
@@ -95,16 +119,20 @@ class _ForbiddenError(pickle.UnpicklingError):
 class _Array:
     """Stands in for ``numpy.ndarray``: takes the state that an array leaves in a pickle."""
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "spend")
 
-    def __init__(self) -> None:
+    def __init__(self, spend: Callable[[int], None]) -> None:
         self.array: NDArray[Any] = np.zeros(0, dtype=np.uint8)
+        self.spend = spend
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes | str]) -> None:
         _, shape, dtype, fortran, raw = state
+        self.spend(len(raw))
         self.fill(raw.encode("latin1") if isinstance(raw, str) else raw, dtype, shape, "F" if fortran else "C")
 
     def fill(self, raw: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> None:
+        if any(type(length) is not int or length < 0 for length in shape):
+            raise ValueError("a shape that is not made of numbers")
         kind = np.dtype(dtype.name)
         if len(raw) != prod(shape) * kind.itemsize:
             raise ValueError(f"array of shape {shape} needs {prod(shape) * kind.itemsize} bytes, {len(raw)} are there")
@@ -129,6 +157,16 @@ class _Dtype:
 class _PlainUnpickler(pickle.Unpickler):
     """Answers the names below, with stand-ins; every other name is refused before it is imported."""
 
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(io.BytesIO(raw), encoding="latin1")
+        self.left = _COPIES * len(raw)
+
+    def spend(self, count: int) -> None:
+        """One long text can be used many times, and each array would copy it."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError(f"arrays of more than {_COPIES} times the bytes of the file")
+
     def find_class(self, module: str, name: str, /) -> Any:
         allowed: dict[tuple[str, str], str | Callable[..., Any]] = {
             ("numpy", "ndarray"): "ndarray",
@@ -148,12 +186,14 @@ class _PlainUnpickler(pickle.Unpickler):
     def _encode(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding != "latin1":
             raise _ForbiddenError(f"text encoded as {encoding!r}")
+        self.spend(len(text))
         return text.encode("latin1")
 
     def _reconstruct(self, *_: object) -> _Array:
-        return _Array()
+        return _Array(self.spend)
 
     def _frombuffer(self, raw: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
-        array = _Array()
+        self.spend(len(raw))
+        array = _Array(self.spend)
         array.fill(raw, dtype, shape, order)
         return array

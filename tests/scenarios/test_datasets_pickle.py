@@ -124,9 +124,41 @@ def test_a_damaged_pickle_is_refused_or_read_as_plain_data(tmp_path_factory, dat
     assert isinstance(content, dict) or str(path) in str(content)
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_names_may_be_bytes(tmp_path, protocol):
+    """Python 3 writes each of them as a call with a tuple of texts, up to protocol 2."""
+    content = {"filenames": [b"%d.png" % number for number in range(5000)], "data": np.arange(9, dtype=np.int64)}
+    (tmp_path / "batch").write_bytes(pickle.dumps(content, protocol))
+    read = read_pickle(tmp_path / "batch")
+    assert read["filenames"] == content["filenames"]
+    assert np.array_equal(read["data"], content["data"])
+
+
+_TWICE = b"".join(b"h%ch%c\x86q%c" % (number, number, number + 1) for number in range(40))
+_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+_BYTE = b"cnumpy\ndtype\nU\x02u1\x85R"
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        pytest.param(b"\x80\x02}K\x01K\x01\x86q\x00" + _TWICE + b"K\x01s.", id="a key that takes 2^40 steps"),
+        pytest.param(
+            b"\x80\x02}\x8b" + struct.pack("<i", 3000) + b"\x7f" * 3000 + b"K\x01s.", id="a key of 24,000 bits"
+        ),
+        pytest.param(
+            b"\x80\x02}U\x01a" + _ARRAY + b"(K\x01U\x01aJ\xff\xff\xff\x0f\x86" + _BYTE + b"\x89U\x01atbs.",
+            id="a shape of a text times 268 million",
+        ),
+        pytest.param(
+            b"\x80\x02}U\x01a(c_codecs\nencode\nq\x00X"
+            + struct.pack("<I", 1_000_000)
+            + b"a" * 1_000_000
+            + b"q\x01\x85R"
+            + b"h\x00h\x01\x85R" * 900
+            + b"ls.",
+            id="a text encoded 900 times",
+        ),
         pytest.param(b"\x80\x02}r\xff\xff\xff\x7f.", id="a memo of 34 GB"),
         pytest.param(b"}p2147483647\n.", id="a memo of 34 GB, as text"),
         pytest.param(b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.", id="a bytearray of 64 GB"),
@@ -159,4 +191,15 @@ def test_cifar_batches_that_do_not_fit_are_refused(tmp_path, content, message):
     write_cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match=message):
+        Cifar10(root=tmp_path).load()
+
+
+def test_class_names_are_texts(tmp_path):
+    """A few lists, each holding the one before twice, are words beyond number when printed."""
+    names: list[object] = ["a"]
+    for _ in range(20):
+        names = [names, names]
+    write_cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps({"label_names": [names] * 10}))
+    with pytest.raises(DataError, match="expected 10 names in `label_names`"):
         Cifar10(root=tmp_path).load()
