@@ -48,7 +48,7 @@ class ClientEpsilon(_Record):
     delta: float
     rdp: float | None  # epsilon of everything released, by Renyi accounting
     prv: float | None  # the same by PRV accounting; None where PRV has no proof for the sampling scheme
-    training: float | None  # epsilon of the updates alone, by the tighter of the two: shown beside, never instead
+    training: float | None  # epsilon of the updates alone, the tighter of what was asked: shown beside, never instead
 
     @property
     def epsilon(self) -> float | None:
