@@ -8,11 +8,12 @@ A step of the Gaussian mechanism with noise :math:`\sigma`, joined with probabil
 :math:`X`. In exact arithmetic :math:`\delta(\epsilon + \epsilon_{err}) \le \tilde\delta(\epsilon) + \delta_{err}` with
 :math:`h = \epsilon_{err} / \sqrt{T/2 \log(12 / \delta_{err})}` (Theorem 5.5 of that paper).
 
-Rounding, in IEEE double with unit roundoff :math:`u = 2^{-53}`, on any machine:
+Rounding, on any machine with IEEE double (unit roundoff :math:`u = 2^{-53}`) whose exp and log are right to
+:math:`2u` and whose normal distribution function to :math:`4u`, absolutely:
 
-1. **Losses.** Edges of cells are off by less than :math:`10u(1 + L)`, as are grid points; a mean by
-   :math:`2nu\,E(|Y| + h)`, a sum over the grid, by :math:`2aL` because of 2., and by what is clamped. All of it, times
-   the number of steps, is added to epsilon.
+1. **Losses.** Edges of cells and grid points are off by less than :math:`10u(1 + L)`, which also widens the cells in
+   Hoeffding's inequality: :math:`100u(1 + L)` a step in all. The mean is off by :math:`2nu\,E(|Y| + h)`, a sum over the
+   grid, by :math:`2a(1 + L)` because of 2., and by what is clamped. All of it is added to epsilon.
 2. **Distribution functions** at the cells' edges are off by :math:`a = (16 + 4/\sigma) u`. Exchanging one step's
    distribution for the computed one changes the expectation of a function of it that grows from 0 to 1 and falls back
    once, where the sum wraps around: at most :math:`2a` a step (summation by parts).
@@ -25,10 +26,10 @@ Rounding, in IEEE double with unit roundoff :math:`u = 2^{-53}`, on any machine:
    each frequency, the product of all steps is off by at most
    :math:`E_k = \prod_j r_j^{T_j} \sum_j T_j (\rho + \sqrt 5 u) / r_j`.
 5. **Back.** Weights in [0, 1] times what is wrong in the masses: at most :math:`\|E\|_2` from 4. (Parseval and
-   Cauchy-Schwarz), and :math:`\rho \sqrt n \|\hat p\|_2` from the inverse transform, by Theorem 24.2 itself.
+   Cauchy-Schwarz), and :math:`\rho \sqrt{2n} \|\hat p\|_2` from the inverse transform, by Theorem 24.2 itself.
    Negative masses become 0, which only brings them nearer to the true ones.
 
-Delta is off by at most :math:`B = 2 \sum_j T_j a_j + \|E\|_2 + \rho \sqrt n \|\hat p\|_2`: about
+Delta is off by at most :math:`B = 2 \sum_j T_j a_j + \|E\|_2 + \rho \sqrt{2n} \|\hat p\|_2`: about
 :math:`5 u T \log_2 n` times the square root of the grid's length over the width of the summed losses.
 What epsilon is read from is delta less :math:`B`.
 """
@@ -184,7 +185,7 @@ def compose(mechanisms: Sequence[Gaussian], grid: Grid) -> Composition:
             delta_error += mechanism.steps * 2 * one.cdf_error
         masses = np.roll(irfft(product, grid.size), middle)
         delta_error += sqrt(2 * float(((grown * slope) ** 2).sum()))  # half of the spectrum is stored
-        delta_error += rho * sqrt(grid.size * float((masses**2).sum()))
+        delta_error += rho * sqrt(2 * grid.size * float((masses**2).sum()))
     return Composition(
         grid.points + shift, np.maximum(masses, 0.0), SECOND_ORDER * epsilon_error, SECOND_ORDER * delta_error
     )

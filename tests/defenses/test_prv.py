@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, log2, sqrt
+from math import ceil, log2
 
 import hypothesis.strategies as st
 import mpmath as mp
@@ -72,7 +72,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch, grid: Grid, seed: int) -> None:
 
     def back(x: np.ndarray, n: int) -> np.ndarray:
         honest, way = irfft(x, n), rng.choice([-1, 1], n)
-        return np.asarray(honest + rho * np.sqrt((honest**2).sum()) * way / sqrt(n))
+        return np.asarray(honest + rho * np.sqrt(2 * (honest**2).sum() / n) * way)
 
     monkeypatch.setattr(prv, "rfft", forward)
     monkeypatch.setattr(prv, "irfft", back)
