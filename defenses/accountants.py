@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autoflip_secure.privacy_record import Release
+from autoflip_secure.threads import one_thread
 from defenses import prv
 from defenses.subsampled_rdp import fixed_cohort_rdp
 
@@ -99,6 +100,7 @@ def epsilon_of(curve: np.ndarray, delta: float, orders: tuple[float, ...] = ORDE
 
 
 @lru_cache(maxsize=100_000)
+@one_thread()
 def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
     """Epsilon by RDP; 0 when nothing was released, None when no order has a finite bound."""
     if not count:
@@ -108,6 +110,7 @@ def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) 
 
 
 @lru_cache(maxsize=10_000)
+@one_thread()
 def prv_epsilon(count: Count, delta: float) -> float | None:
     """Upper bound of epsilon by PRV; 0 when nothing was released.
 
