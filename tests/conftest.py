@@ -22,6 +22,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 
+
 # No deadlines: how long an example takes says something about the machine. In CI the same examples every time.
 def pytest_configure(config: pytest.Config) -> None:
     sizes.follow(config)
