@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 from torch import nn
 
 from autoflip_secure.interfaces import Schedule
@@ -17,7 +18,7 @@ from autoflip_secure.training.program import gradient_orders, kept_floats, lay, 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sized(33, 100), deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 64), epochs=st.integers(1, 5), budget=st.integers(1, 10**7))
 def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
     sizes: list[int], batch: int, epochs: int, budget: int
@@ -34,7 +35,7 @@ def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
             assert sizes[job] >= batch or steps == epochs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sized(33, 100), deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 64))
 def test_a_job_is_active_for_exactly_its_own_steps(sizes: list[int], batch: int) -> None:
     for bucket in plan(sizes, Schedule(batch_size=batch, epochs=2), 5000, 128, 2_000_000):
