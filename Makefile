@@ -6,8 +6,12 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
-# CrypTen asks for the retired name of scikit-learn, whose installer refuses without this.
-INSTALL := SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# What installs, and a file of pins: INSTALLER="uv pip install --torch-backend=cpu" CONSTRAINTS=.ci/oldest.txt
+INSTALLER   ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
+CONSTRAINTS ?=
+# uv installs into VIRTUAL_ENV. CrypTen asks for the retired name of scikit-learn, whose installer refuses without the other.
+INSTALL := VIRTUAL_ENV=$(CURDIR)/.venv SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True \
+           $(INSTALLER) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # One thread per process: cells run side by side, and numbers do not depend on the machine.
 export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
@@ -18,8 +22,10 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: demo test test-all check bench bench-compare format clean
+.PHONY: install demo test test-all check bench bench-compare format clean
 .DEFAULT_GOAL := demo
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/python -m autoflip_secure demo

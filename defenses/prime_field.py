@@ -58,7 +58,7 @@ def scalar(x: int) -> Int[Tensor, ""]:
     return torch.tensor(element(x), dtype=torch.int64)
 
 
-def mixed(weights: Int[Tensor, 64], words: Int[Tensor, " params"]) -> Int[Tensor, " params"]:
+def mixed(weights: Int[Tensor, " 64"], words: Int[Tensor, " params"]) -> Int[Tensor, " params"]:
     """For each word the sum of the elements whose bit is set in it; a byte at a time, from tables."""
     found = torch.zeros_like(words)
     for place, eight in enumerate(weights.view(8, 8)):

@@ -159,6 +159,29 @@ def test_own_workflow_tests_what_is_promised() -> None:
     assert "runs/demo/report.html" in OWN[0].read_text(encoding="utf-8")
 
 
+def test_own_workflow_tests_both_ends_of_the_bounds() -> None:
+    jobs = yaml.safe_load(OWN[0].read_text(encoding="utf-8"))["jobs"]
+    pinned = {name: re.findall(r"make install(?: CONSTRAINTS=(\S+))?$", str(job["steps"][2]["run"]), re.MULTILINE)
+              for name, job in jobs.items()}  # fmt: skip
+    assert pinned["test"] == [".ci/tested.txt"]
+    assert pinned["oldest"] == [".ci/oldest.txt"]
+    assert pinned["newest"] == [""], "whatever there is today"
+    versions = jobs["test"]["strategy"]["matrix"]["python-version"]
+    assert jobs["oldest"]["steps"][1]["with"]["python-version"] == versions[0]
+    assert jobs["newest"]["steps"][1]["with"]["python-version"] == versions[-1]
+
+
+def test_no_package_index_is_named() -> None:
+    """Where packages come from is the business of whoever installs."""
+    places = [ROOT / name for name in ("Makefile", "pyproject.toml", "README.md", "CONTRIBUTING.md")]
+    for folder, pattern in ((".ci", "*"), (".github", "**/*.yml"), ("docs", "*.md")):
+        places += (ROOT / folder).glob(pattern)
+    for path in places:
+        found = re.findall(r"(?i)index[-_]url|find[-_]links|download\.pytorch|pypi\.org|pythonhosted|/simple\b",
+                           path.read_text(encoding="utf-8"))  # fmt: skip
+        assert not found, f"{path}: {found}"
+
+
 # ------------------------------------------------------------------------------------------------ carried out
 
 
