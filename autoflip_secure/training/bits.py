@@ -65,7 +65,7 @@ _tried: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Bits]] = WeakKeyDi
 
 def _tallest(trainer: Trainer, module: nn.Module, layout: Layout, x: Tensor, schedule: Schedule) -> int:
     """Models of the tallest stack."""
-    activations = kept_floats(working_copy(module, x.device), x[:1])
+    activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
     budget = trainer.budget if isinstance(trainer, StackedTrainer) else BUDGET[x.device.type]
     return budget // (layout.size + schedule.batch_size * activations)
 
