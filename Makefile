@@ -12,7 +12,7 @@ CONSTRAINTS ?=
 # uv installs into VIRTUAL_ENV. CrypTen asks for the retired name of scikit-learn, whose installer refuses without the other.
 INSTALL := VIRTUAL_ENV=$(CURDIR)/.venv SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True \
            $(INSTALLER) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
-# One thread per process: cells run side by side, and numbers do not depend on the machine.
+# Tests run side by side, one thread each. (The program itself makes numbers in one thread, whatever is set here.)
 export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
 ARGS ?=

@@ -5,8 +5,10 @@ Leaf :math:`b` of the stack has shape (models, \*shape of tensor b). The loss of
 model m's batch and 0 for padding, so its gradient with respect to a model's leaf is that model's mini-batch gradient.
 
 On the CPU a job's numbers are equal to the last bit whatever else is in the stack and wherever it stands in it: the
-width of its batches is its own, every reduction is inside one model, and stacks of one model do not occur
-(:mod:`buckets`). Tested for fully connected and convolutional models; on a GPU equality is within float tolerance.
+width of its batches is its own, every reduction is inside one model, nothing is left over at the end of a tensor
+(:mod:`buckets`), calls of convolutions have one shape (:mod:`convolutions`), and products come from kernels that give
+the same bits again (:mod:`autoflip_secure.kernels`). :mod:`bits` tries it on the model and the machine at hand. On a
+GPU equality is within float tolerance.
 """
 
 from __future__ import annotations
