@@ -17,6 +17,7 @@ export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
 ARGS ?=
 JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 # make bench-compare: the slow-down that fails, and the run to compare with
 RATIO ?= 1.5
 BASE ?=
@@ -30,17 +31,16 @@ demo: $(STAMP)
 	@$(BIN)/python -m autoflip_secure demo
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --doctest-modules autoflip_secure attacks defenses scenarios reports -q
 
 # Saved under .benchmarks, in processor seconds and in units of a reference workload that runs beside each benchmark.
 bench: $(STAMP)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
+    from autoflip_secure.threads import one_thread_from_the_start
+
+    one_thread_from_the_start()
     from autoflip_secure.cli import app
 
     app(prog_name="autoflip-secure")

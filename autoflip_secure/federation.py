@@ -21,13 +21,14 @@ from autoflip_secure.costs import CostModel
 from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import explore
 from autoflip_secure.interfaces import ClientJob, Exploration
-from autoflip_secure.record import RunRecord
+from autoflip_secure.record import RunRecord, TrainerChoice
 from autoflip_secure.recording import Logbook, Outcome
 from autoflip_secure.secure_rounds import secret_landscape, timed
 from autoflip_secure.secure_sum import Connect, Passage, SecureSum
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState, begin, finish_round, plan_round
-from autoflip_secure.training import Trainer, evaluate
+from autoflip_secure.threads import one_thread
+from autoflip_secure.training import Trainer, evaluate, promised_bits
 
 _Explored = tuple[Exploration, list[str], Passage | None]
 Sums = Callable[[Cell], SecureSum | None]
@@ -185,6 +186,7 @@ def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[tuple[fl
     return [next(measured) if is_due else None for is_due in due]
 
 
+@one_thread()
 def run_cells(
     cells: Sequence[Cell],
     trainer: Trainer,
@@ -222,7 +224,7 @@ def run_cells(
     exploring = [cell for cell in cells if cell.protocol.explores]
     watch = watch or Watcher()
     landscapes = _explore(exploring, trainer, watch, sums)
-    states = []
+    states, how = [], _how(cells, trainer)
     for cell, book in zip(cells, books, strict=True):
         landscape, events, passage = next(landscapes) if cell.protocol.explores else (None, [], None)
         states.append(begin(cell, landscape))
@@ -240,4 +242,27 @@ def run_cells(
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)
-    return [book.close(state.mask, state.guidance, trainer, seconds) for book, state in zip(books, states, strict=True)]
+    return [book.close(state.mask, state.guidance, how, seconds) for book, state in zip(books, states, strict=True)]
+
+
+def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
+    """The trainer, and whether what it computes depends on what else is in the block."""
+    problem, schedule = cells[0].problem, cells[0].protocol.training
+    models = sum(len(cell.problem.clients) for cell in cells)
+    kinds = {
+        steps is None: steps
+        for cell in cells
+        for steps in (cell.private_steps(client, 1) for client in range(len(cell.problem.clients)))
+    }
+    found = {
+        promised_bits(
+            trainer, problem.module, problem.layout, problem.x_train, problem.initial, schedule, models, private
+        )
+        for private in kinds.values()
+    }
+    return TrainerChoice(
+        kind=trainer.kind,
+        reason=trainer.reason,
+        device=str(trainer.device),
+        bits="stack" if found == {"stack"} else "block",
+    )

@@ -47,7 +47,7 @@ class ClientEpsilon(_Record):
     client: int | None
     delta: float
     rdp: float | None  # epsilon of everything released, by Renyi accounting
-    prv: float | None  # the same by PRV accounting; None where PRV has no proof for the sampling scheme
+    prv: float | None  # the same by PRV accounting; None where PRV has no proof
     training: float | None  # epsilon of the updates alone, the tighter of what was asked: shown beside, never instead
 
     @property

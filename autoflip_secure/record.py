@@ -163,6 +163,7 @@ class TrainerChoice(_Record):
     kind: Literal["stacked", "sequential"]
     reason: str
     device: str
+    bits: Literal["stack", "block"] | None = None  # the numbers repeat: whatever runs beside it | when its block runs
 
 
 class SecretPhase(_Record):

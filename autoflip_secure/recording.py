@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoflip_secure import __version__
+from autoflip_secure import __version__, kernels
 from autoflip_secure.costs import CostModel, exploration_bytes, round_bytes
 from autoflip_secure.detection import detection
 from autoflip_secure.guidance import normalise
@@ -35,7 +35,6 @@ from autoflip_secure.secure_sum import Passage
 
 if TYPE_CHECKING:
     from autoflip_secure.cell import Cell
-    from autoflip_secure.training import Trainer
 
 _BINS = 50
 _SAMPLE = 600
@@ -99,6 +98,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "kernels": kernels.description(),
     }
 
 
@@ -109,6 +109,12 @@ def _pipeline(cell: Cell) -> list[str]:
     if mechanism.unit == "sample":
         return pipeline(sample_level=True, secret=secret)
     return pipeline(noise="central" if mechanism.trusted_server else "distributed", secret=secret)
+
+
+_BLOCK = (
+    "numbers: on this machine the last bits of this model depend on the cells that run beside it; the same sweep gives "
+    "the same numbers again, another sweep with the same cell may not"
+)
 
 
 class Logbook:
@@ -239,7 +245,7 @@ class Logbook:
             found["guidance"] = _digest(self._initial)
         return found
 
-    def close(self, mask: Tensor, guidance: Guidance | None, trainer: Trainer, seconds: float) -> RunRecord:
+    def close(self, mask: Tensor, guidance: Guidance | None, trainer: TrainerChoice, seconds: float) -> RunRecord:
         """The record of the whole run."""
         cell = self.cell
         final = self.rounds[-1]
@@ -255,7 +261,7 @@ class Logbook:
             parameters=cell.problem.layout.size,
             bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],
-            trainer=TrainerChoice(kind=trainer.kind, reason=trainer.reason, device=str(trainer.device)),
+            trainer=trainer,
             exploration=self._exploration,
             guidance=self._guidance(guidance, mask),
             rounds=self.rounds,
@@ -264,7 +270,7 @@ class Logbook:
             detection=detection(self.rounds, cell.bad_clients.nonzero().squeeze(1).tolist()),
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,
-            events=self.events,
+            events=[*self.events, *([_BLOCK] if trainer.bits == "block" else [])],
             secure_sum=self._secret.record(),
             digests=self._digests(mask),
             timing={

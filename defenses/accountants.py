@@ -1,9 +1,9 @@
-"""What several releases together reveal: Rényi (RDP) and numerical (PRV) accounting, both from Opacus.
+"""What several releases together reveal: Rényi (RDP, from Opacus) and numerical (PRV) accounting.
 
 RDP sums over releases at each order and is converted by Balle et al. (2020). PRV composes privacy loss distributions
-numerically (Gopi et al. 2021) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`, at ``delta`` minus
-:data:`DELTA_ERROR` of it, where rounding does not matter (:data:`ROUNDING`). Cohorts of a fixed size have no PRV here;
-their RDP is :mod:`defenses.subsampled_rdp`'s.
+numerically (Gopi et al. 2021; :mod:`defenses.prv`) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`,
+at ``delta`` minus :data:`DELTA_ERROR` of it and minus all that rounding may add up to on any machine, where that is
+little (:data:`ROUNDING_ERROR`). Cohorts of a fixed size have no PRV here; :mod:`defenses.subsampled_rdp` has their RDP.
 Accounting by the central limit theorem (GDP) is not offered: it under-estimates.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 
 from autoflip_secure.privacy_record import Release
+from autoflip_secure.threads import one_thread
+from defenses import prv
 from defenses.subsampled_rdp import fixed_cohort_rdp
 
 WHOLE: tuple[float, ...] = (*(float(x) for x in range(2, 64)), 96.0, 128.0, 192.0, 256.0)
@@ -30,9 +31,9 @@ ORDERS: tuple[float, ...] = tuple(
 
 EPSILON_ERROR = 0.01
 DELTA_ERROR = 1e-3  # of delta
-ROUNDING = 1e4 * float(np.finfo(float).eps)
-"""Times the number of steps: below such a delta PRV is not asked. Opacus composes by Fourier transforms in double;
-their rounding, about 2e-16 a step in the sums that delta is read from, would make epsilon too small there."""
+ROUNDING_ERROR = 0.1
+"""Of delta. Where the bound on rounding (:mod:`defenses.prv`) is larger, PRV gives nothing: its number would still be
+an upper bound, since delta is lessened by as much, but not a tight one."""
 LARGEST = 50.0
 """Where RDP says more than this, PRV is not asked: its mesh grows with epsilon, and the number means nothing."""
 
@@ -99,6 +100,7 @@ def epsilon_of(curve: np.ndarray, delta: float, orders: tuple[float, ...] = ORDE
 
 
 @lru_cache(maxsize=100_000)
+@one_thread()
 def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
     """Epsilon by RDP; 0 when nothing was released, None when no order has a finite bound."""
     if not count:
@@ -108,28 +110,37 @@ def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) 
 
 
 @lru_cache(maxsize=10_000)
+@one_thread()
 def prv_epsilon(count: Count, delta: float) -> float | None:
     """Upper bound of epsilon by PRV; 0 when nothing was released.
 
-    None where PRV has no proof, does not converge, or rounds too coarsely for so small a delta.
+    None where PRV has no proof, or where rounding may be too large a part of so small a delta.
     """
-    from opacus.accountants import PRVAccountant
-
     if not count:
         return 0.0
-    if any(mechanism.sampling == "fixed" for mechanism, _ in count):
-        return None
-    if delta < ROUNDING * sum(steps for _, steps in count):
-        return None
     renyi = rdp_epsilon(count, delta)
-    if renyi is None or renyi > LARGEST:
+    if renyi is None or renyi > LARGEST or any(mechanism.sampling == "fixed" for mechanism, _ in count):
         return None
-    accountant = PRVAccountant()
-    accountant.history = [(mechanism.noise_multiplier, mechanism.rate, steps) for mechanism, steps in count]
+    delta_error = DELTA_ERROR * delta
+    grid = _grid(count, delta_error)
+    if grid is None:
+        return None
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # logarithms of 0 at rate 1, and scipy's integration notes
-            epsilon = float(accountant.get_epsilon(delta, eps_error=EPSILON_ERROR, delta_error=DELTA_ERROR * delta))
-    except (RuntimeError, ValueError, MemoryError):  # its mesh does not hold so large an epsilon, or so small a delta
+        composition = prv.compose([prv.Gaussian(m.noise_multiplier, m.rate, n) for m, n in count if m.rate > 0], grid)
+    except MemoryError:
         return None
-    return max(epsilon, 0.0) if isfinite(epsilon) else None
+    if composition.delta_error > ROUNDING_ERROR * delta:
+        return None
+    epsilon = prv.epsilon_at(composition, delta - delta_error - composition.delta_error)
+    return max(epsilon + EPSILON_ERROR + composition.epsilon_error, 0.0)
+
+
+def _grid(count: Count, delta_error: float) -> prv.Grid | None:
+    """As long as Remark 5.6 of Gopi et al. asks, by RDP."""
+    total = sum(steps for _, steps in count)
+    tails = [rdp_epsilon(count, delta_error / 4)]
+    tails += [rdp_epsilon(((mechanism, 1),), delta_error / (8 * total)) for mechanism, _ in count]
+    known = [tail for tail in tails if tail is not None]
+    if len(known) < len(tails):
+        return None
+    return prv.grid_for(max(EPSILON_ERROR, *known) + 3, total, EPSILON_ERROR, delta_error)

@@ -1,24 +1,22 @@
 """Party processes on this machine: started once per sweep, gone when the process that started them is gone.
 
-Spawned, never forked (torch has threads by then). Their token is drawn anew and goes to them over a pipe.
+Their token is drawn anew and goes to them over a pipe.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Final
 
 from autoflip_secure.errors import InputError, SecureSumError
+from autoflip_secure.processes import start
 
 if TYPE_CHECKING:
     from defenses.party import Party
@@ -60,14 +58,12 @@ def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterat
     Raises:
         SecureSumError: one did not start.
     """
-    context = multiprocessing.get_context("spawn")
     token = secrets.token_bytes(32)
-    crew: list[tuple[SpawnProcess, Connection]] = []
+    crew: list[tuple[BaseProcess, Connection]] = []
     try:
         for rank in range(count):
-            here, there = context.Pipe()
-            process = context.Process(target=_main, args=(there, host), daemon=True, name=f"party-{rank}")
-            process.start()
+            here, there = Pipe()
+            process = start(_main, there, host, name=f"party-{rank}", imports=["defenses.party"])
             there.close()
             here.send_bytes(token)
             crew.append((process, here))
@@ -85,7 +81,7 @@ def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterat
             process.close()
 
 
-def _port(rank: int, process: SpawnProcess, pipe: Connection, end: float) -> int:
+def _port(rank: int, process: BaseProcess, pipe: Connection, end: float) -> int:
     """The port on which a party listens, once it does."""
     wait([pipe, process.sentinel], timeout=max(end - time.monotonic(), 0))
     with contextlib.suppress(EOFError, OSError):
@@ -108,8 +104,6 @@ def _port(rank: int, process: SpawnProcess, pipe: Connection, end: float) -> int
 
 def _main(pipe: Connection, host: str) -> None:
     """What a party process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     from autoflip_secure.errors import AutoflipError
 
     try:
@@ -133,10 +127,3 @@ def ready(host: str, port: int, token: bytes) -> tuple[Party, int]:
     crypten()
     listener = listen(host, port)
     return Party(listener, token), int(listener.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.threads import one_thread
 from reports import figures_audit, labels
 from reports.audit_words import headline, summary
 from reports.figures_audit import named
@@ -18,6 +19,7 @@ from reports.sections import draw
 FEW_CELLS = 40  # ledgers shown on one page
 
 
+@one_thread()
 def write_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], path: Path, *, command: str = "") -> Path:
     """Write the page to ``path``.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
+from autoflip_secure.threads import one_thread
 from reports.gate_baseline import Baseline, versions
 from reports.gate_comparison import compare
 from reports.gate_decision import Decision, Judgement, judge
@@ -68,6 +69,7 @@ class GateResult:
         return {Decision.PASS: 0, Decision.REGRESSION: 1, Decision.CANNOT_TELL: 2}[self.decision]
 
 
+@one_thread()
 def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[str, float]) -> GateResult:
     """Hold ``records``, every cell of a finished sweep, against ``baseline``.
 

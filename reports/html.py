@@ -17,6 +17,7 @@ from typing import Any
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
+from autoflip_secure.threads import one_thread
 from reports import labels, secure_words, verdict
 from reports.audit_words import headline
 from reports.claims import claims
@@ -39,6 +40,7 @@ HASHES_SHOWN = 600  # more are in results.csv
 __all__ = ["Section", "render", "sections", "write_report"]
 
 
+@one_thread()
 def write_report(
     records: Sequence[RunRecord],
     scenario: Mapping[str, Any],

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.errors import StoreError
 from autoflip_secure.recording import versions
+from autoflip_secure.threads import one_thread
 from scenarios.audit_view import Effort
 from scenarios.auditing import audit, span
 from scenarios.loading import CellSpec
@@ -37,6 +38,7 @@ def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
     return [(block, spec) for block in work.blocks for spec in block.cells if spec.seed == seeds[0]]
 
 
+@one_thread()
 def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None = None) -> list[AuditRecord]:
     """Audit every setting of a scenario; what an earlier call finished is read, not attacked again.
 
@@ -57,7 +59,6 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder with --out") from error
-    torch.set_num_threads(1)
     builder, found = Builder(), []
     missing = sum(_finished(kept / f"{spec.key}.json", effort) is None for _, spec in chosen)
     tell(f"{len(chosen)} setting{'' if len(chosen) == 1 else 's'}, {missing} to attack; every finished one is kept")

@@ -19,6 +19,7 @@ from autoflip_secure.privacy_record import PrivacyRecord, Release
 from autoflip_secure.record import RunRecord
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.structure import Chain
+from autoflip_secure.threads import one_thread
 from autoflip_secure.training import Trainer, choose_trainer
 from defenses.differential_privacy import fit
 from defenses.private_modules import check as check_module
@@ -151,17 +152,17 @@ class Builder:
         return self._made[key]
 
 
+@one_thread()
 def run_block(
     block: Block, progress: Callable[[int, int], None] | None = None, crews: Crews | None = None
 ) -> list[RunRecord]:
-    """Build and run one block. One thread per process, so that numbers do not depend on the number of workers.
+    """Build and run one block, in one thread.
 
     Args:
         block: what to run.
         progress: called after every round with (rounds done, rounds in all).
         crews: the parties of the cells that ask for secure sums.
     """
-    torch.set_num_threads(1)
     builder = Builder()
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 
 from autoflip_secure.errors import InputError
@@ -133,8 +132,7 @@ class Robustness:
 
     @contextlib.contextmanager
     def _at_root(self) -> Iterator[None]:
-        """In ``root``, which modules can be imported from; threads, folder and import path are put back."""
-        threads = torch.get_num_threads()
+        """In ``root``, which modules can be imported from; folder and import path are put back."""
         added = str(self.root) not in sys.path
         if added:
             sys.path.append(str(self.root))
@@ -142,7 +140,6 @@ class Robustness:
             with contextlib.chdir(self.root):
                 yield
         finally:
-            torch.set_num_threads(threads)
             if added and str(self.root) in sys.path:
                 sys.path.remove(str(self.root))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
+from autoflip_secure.threads import one_thread
 from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import input_digests
 from scenarios.ledgers import Attempts, announce, refuse_without_ledger, without_ledger
@@ -41,6 +42,7 @@ class Listener:
     start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
 
 
+@one_thread()
 def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``.
 

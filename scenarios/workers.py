@@ -6,19 +6,17 @@ dies it cannot say which block it was on or what killed it.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.process import BaseProcess
 
 from autoflip_secure.errors import AutoflipError
+from autoflip_secure.processes import start
 from autoflip_secure.record import RunRecord
 from scenarios.secure_sums import Crews
 from scenarios.sweep import Block
@@ -26,6 +24,7 @@ from scenarios.sweep import Block
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
 Finished = Generator[tuple[Block, list[RunRecord]], None, None]  # blocks with their records, as they finish
 _REPORT_EVERY = 0.25  # seconds
+_IMPORTS = ("scenarios.problems", "torch._dynamo", "sklearn.metrics")  # the others are imported in every block
 _LINGER = 5.0  # seconds a stopped worker may take to go
 
 
@@ -35,9 +34,6 @@ class _WorkerError(Exception):
 
 def _main(pipe: Connection, crews: Crews | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # these go to the whole group; the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     from scenarios.problems import run_block
 
     while True:
@@ -61,16 +57,9 @@ def _main(pipe: Connection, crews: Crews | None) -> None:
             pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     block: Block | None = None
 
@@ -81,14 +70,12 @@ def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress, cr
     Raises:
         AutoflipError: a worker died or failed; names the block. Whatever was yielded before is whole.
     """
-    context = multiprocessing.get_context("spawn")
     waiting = deque(blocks)
     team: list[_Worker] = []
     try:
         for _ in range(min(workers, len(blocks))):
-            here, there = context.Pipe()
-            process = context.Process(target=_main, args=(there, crews), daemon=True)
-            process.start()
+            here, there = Pipe()
+            process = start(_main, there, crews, imports=_IMPORTS)
             there.close()
             team.append(_Worker(process, here))
         for worker in team:

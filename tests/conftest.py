@@ -10,7 +10,10 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py and oracles.py
+sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py, sizes.py, forked.py
+
+import sizes
+
 install_import_hook(["autoflip_secure", "attacks", "defenses"], "typecheck.check")
 torch.set_num_threads(1)
 
@@ -19,9 +22,14 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 
+
 # No deadlines: how long an example takes says something about the machine. In CI the same examples every time.
-settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("project")
+def pytest_configure(config: pytest.Config) -> None:
+    sizes.follow(config)
+    settings.register_profile(
+        "project", deadline=None, derandomize="CI" in os.environ, max_examples=sizes.sized(30, 100)
+    )
+    settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,25 @@
 import os
 import time
 
+import psutil
+
 
 def gone(group: int) -> bool:
-    """Whether no process of the group is left, in 15 seconds at most."""
-    for _ in range(150):
+    """Whether no process of the group is left, in 30 seconds at most: what is importing hears of it after that."""
+    for _ in range(300):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
             return True
         time.sleep(0.1)
     return False
+
+
+def helpers(of: int | None = None) -> list[psutil.Process]:
+    """The processes that work for one, oldest first, without those that only start or tidy up after others."""
+    process = psutil.Process(of)
+    return [
+        p for p in sorted(process.children(recursive=True), key=lambda p: p.create_time())
+        if not any(word in " ".join(p.cmdline()) for word in ("resource_tracker", "fork_server.py"))
+        and not (p.ppid() == process.pid and "multiprocessing.forkserver" in " ".join(p.cmdline()))
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 from click.testing import Result
 from processes import gone
@@ -35,14 +36,11 @@ sweep: {product: {algorithm: [fedavg, autoflip]}}
 """
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "autoflip_secure", *map(str, arguments)],
-        cwd=folder or ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False,
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=240, check=False,
     )  # fmt: skip
 
 
@@ -76,7 +74,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_path: Path) -> None:
     """Run, continue (nothing to do), change (refused), report: what a person does in the first five minutes."""
     out = tmp_path / "out"
-    first = command("sweep", tiny, "--out", out, folder=tmp_path)
+    first = forked.run("sweep", tiny, "--out", out, cwd=tmp_path)
     assert (first.returncode, first.stderr) == (0, "")
     assert "4 cells: 4 run" in first.stdout
     assert f"Report: {(out / 'report.html').as_uri()}" in first.stdout
@@ -151,9 +149,9 @@ def test_model_of_the_current_folder_also_in_workers(tiny: Path, tmp_path: Path)
         "from torch import nn\n\ndef net(num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, num_classes))\n"
     )
-    done = command(
+    done = forked.run(
         "sweep", tiny, "--set", "model=mynet:net", "--set", "sweep={product: {rounds: [2, 3]}}", "--workers", 2,
-        "--no-report", "--json", folder=tmp_path,
+        "--no-report", "--json", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["workers"] == 2
@@ -227,11 +225,7 @@ def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path)
     """SIGINT to the whole process group, as a terminal sends it."""
     grid = "sweep={product: {rounds: [2, 4000], algorithm: [fedavg, autoflip]}}"
     arguments = ["sweep", str(tiny), "--out", "out", "--workers", str(workers), "--set", grid]
-    with subprocess.Popen(
-        [sys.executable, "-m", "autoflip_secure", *arguments],
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
+    with forked.start(*arguments, cwd=tmp_path, session=True) as process:
         cells = tmp_path / "out" / "cells"
         deadline = time.monotonic() + 90
         while not (cells.is_dir() and len(list(cells.glob("*.json"))) == 4) and time.monotonic() < deadline:

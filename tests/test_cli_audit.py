@@ -1,14 +1,13 @@
 """``autoflip-secure audit`` and the privacy part of a report, from scenario files to pages in a browser."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -24,7 +23,6 @@ from scenarios.loading import load
 from scenarios.store import read_record
 from scenarios.sweep import plan
 
-ROOT = Path(__file__).parents[1]
 TINY = """
 name: tiny
 question: What <b>leaks</b>?
@@ -48,11 +46,7 @@ sweep:
 
 
 def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "autoflip_secure", *map(str, arguments)], cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+    return forked.run(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")

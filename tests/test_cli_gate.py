@@ -1,7 +1,6 @@
 """The gate as a user's CI meets it: a real sweep of digits, real processes, exit codes 0, 1 and 2."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import forked
 import numpy as np
 import pytest
 from click.testing import Result
@@ -56,17 +56,7 @@ seeds: [10, 11]
 
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "GITHUB_STEP_SUMMARY": "",
-        **environment,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "autoflip_secure", *map(str, arguments)],
-        cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+    return forked.run(*arguments, cwd=ROOT, env={"GITHUB_STEP_SUMMARY": "", **environment})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from processes import gone
 
@@ -33,12 +34,7 @@ FIRST = 2  # cells of the short block
 
 
 def command(workers: int) -> list[str]:
-    arguments = ["sweep", "long.yaml", "--out", "out", "--no-report", "--workers", str(workers)]
-    return [sys.executable, "-m", "autoflip_secure", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm"}
+    return ["sweep", "long.yaml", "--out", "out", "--no-report", "--workers", str(workers)]
 
 
 def finished(folder: Path) -> list[Path]:
@@ -72,10 +68,7 @@ CASES = [
 @pytest.mark.parametrize(("number", "workers", "to_all", "code"), CASES)
 def test_a_signal_ends_in_order(number: signal.Signals, workers: int, to_all: bool, code: int, tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(SWEEP)
-    with subprocess.Popen(
-        command(workers), cwd=tmp_path, env=environment(), start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+    with forked.start(*command(workers), cwd=tmp_path, session=True) as process:
         wait_for_the_first_block(tmp_path)
         (os.killpg if to_all else os.kill)(process.pid, number)
         _, stderr = process.communicate(timeout=60)
@@ -86,17 +79,12 @@ def test_a_signal_ends_in_order(number: signal.Signals, workers: int, to_all: bo
     check_what_is_left(tmp_path)
 
 
-TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.executable, sys.argv[1:])"
-)
-
-
-def in_a_terminal(folder: Path, until: str) -> tuple[subprocess.Popen[bytes], int, str]:
+def in_a_terminal(folder: Path, until: str) -> tuple[forked.Process, int, str]:
     """Start the sweep in a terminal of its own and read until it shows ``until``: process, terminal, what it showed."""
     terminal, inner = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, *command(1)], cwd=folder, env=environment(), start_new_session=True,
-        stdin=inner, stdout=inner, stderr=inner,
+    process = forked.start(
+        *command(1), cwd=folder, env={"TERM": "xterm"}, stdin=inner, stdout=inner, stderr=inner, session=True,
+        terminal=True,
     )  # fmt: skip
     os.close(inner)
     shown, deadline = "", time.monotonic() + 60
@@ -125,8 +113,10 @@ def test_a_terminal_shows_that_it_starts_and_may_be_closed(tmp_path: Path) -> No
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """``nohup`` ignores SIGHUP for its command."""
     (tmp_path / "long.yaml").write_text(SWEEP)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        ["nohup", *command(2)], cwd=tmp_path, env=environment(), start_new_session=True,
+        ["nohup", sys.executable, "-m", "autoflip_secure", *command(2)],
+        cwd=tmp_path, env=environment, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         wait_for_the_first_block(tmp_path)

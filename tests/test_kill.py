@@ -1,19 +1,17 @@
 """kill -9 at random moments of a real sweep: nothing finished is lost, nothing is wrong, nobody is left behind."""
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from processes import gone
 
 from scenarios.store import read_record
 
-ROOT = Path(__file__).parents[1]
 SWEEP = """
 name: killed
 clients: 10
@@ -23,7 +21,7 @@ training: {epochs: 2}
 exploration: {epochs: 2}
 data: {kind: digits, train_samples: 600, test_samples: 100}
 model: {kind: mlp, hidden: [24]}
-seeds: {first: 0, count: 12}
+seeds: {first: 0, count: SEEDS}
 sweep:
   product:
     partition: [iid, dirichlet]
@@ -32,43 +30,55 @@ sweep:
 """
 
 
-def start(folder: Path, workers: int) -> subprocess.Popen[bytes]:
-    arguments = ["sweep", "killed.yaml", "--out", "out", "--workers", str(workers), "--no-report"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "autoflip_secure", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+def start(folder: Path, workers: int) -> forked.Process:
+    arguments = ["sweep", "killed.yaml", "--out", "out", "--workers", workers, "--no-report"]
+    return forked.start(*arguments, cwd=folder, stdout=subprocess.DEVNULL, session=True)
 
 
 def finish(folder: Path, workers: int) -> dict[str, dict[str, object]]:
     with start(folder, workers) as process:
         _, stderr = process.communicate(timeout=280)
-    assert process.returncode == 0, stderr.decode()
-    return {path.stem: read_record(path).numbers() for path in (folder / "out" / "cells").glob("*.json")}
+    assert process.returncode == 0, stderr
+    return {path.stem: read_record(path).numbers() for path in saved(folder)}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_again_and_again_a_sweep_ends_with_the_same_records(workers: int, tmp_path: Path) -> None:
+def saved(folder: Path) -> list[Path]:
+    return list((folder / "out" / "cells").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "seeds", "kills"),
+    [
+        pytest.param(2, 3, 2, id="short"),
+        pytest.param(1, 12, 4, id="1", marks=pytest.mark.slow),
+        pytest.param(2, 12, 4, id="2", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_again_and_again_a_sweep_ends_with_the_same_records(
+    workers: int, seeds: int, kills: int, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-        (folder / "killed.yaml").write_text(SWEEP)
+        (folder / "killed.yaml").write_text(SWEEP.replace("SEEDS", str(seeds)))
     began = time.monotonic()
     expected = finish(whole, 1)
     duration = time.monotonic() - began
-    assert len(expected) == 144
+    assert len(expected) == 12 * seeds
 
     moments, kept = random.Random(workers), 0
-    for _ in range(4):
+    for _ in range(kills):
         process = start(broken, workers)
-        time.sleep(moments.uniform(0.2, 0.8) * duration)
+        if kills < 4:  # the short form: never before there is something to lose
+            while process.poll() is None and len(saved(broken)) <= kept:
+                time.sleep(0.02)
+        time.sleep(moments.uniform(0.2, 0.8) * duration if kills == 4 else moments.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)  # the main process alone: its workers have to notice
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
         assert gone(process.pid), "processes are left behind"
-        cells = list((broken / "out" / "cells").glob("*.json")) if (broken / "out").exists() else []
+        cells = saved(broken)
         assert len(cells) >= kept, "a finished cell is lost"
         for path in cells:
             assert read_record(path).numbers() == expected[path.stem]

@@ -6,17 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from autoflip_secure.record import RunRecord
 from scenarios.store import read_record
 
-ROOT = Path(__file__).parents[1]
 SWEEP = """
 name: private
 clients: 6
@@ -44,20 +43,16 @@ main()
 """
 
 
-def start(folder: Path, *python: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, code: str | None = None) -> forked.Process:
     arguments = ["sweep", "private.yaml", "--out", "out", "--workers", "1", "--no-report"]
-    return subprocess.Popen(
-        [sys.executable, *(python or ("-m", "autoflip_secure")), *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    return forked.start(*arguments, cwd=folder, code=code, stdout=subprocess.DEVNULL, session=True)
 
 
-def finish(folder: Path, *python: str) -> dict[int, RunRecord]:
+def finish(folder: Path, code: str | None = None) -> dict[int, RunRecord]:
     """Run to the end; rounds -> record."""
-    with start(folder, *python) as process:
+    with start(folder, code) as process:
         _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr.decode()
+    assert process.returncode == 0, stderr
     return records(folder)
 
 
@@ -125,7 +120,7 @@ def test_everything_is_announced_before_it_is_released_and_counted_once(
 def test_resumed_by_other_software_it_counts_again(whole: dict[int, RunRecord], tmp_path: Path) -> None:
     folder = prepared(tmp_path / "f")
     killed_in_the_long_cell(folder)
-    resumed = finish(folder, "-c", OTHER_VERSION)
+    resumed = finish(folder, OTHER_VERSION)
     assert server_steps(resumed[250]) == 2 * server_steps(whole[250])
     assert resumed[250].privacy is not None
     assert whole[250].privacy is not None

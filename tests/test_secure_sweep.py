@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import helpers
 
 from scenarios.store import read_record
 
@@ -69,12 +70,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 def parties_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The spawned processes, oldest first; parties are started before workers."""
-    found = [
-        p for p in psutil.Process(process.pid).children(recursive=True)
-        if "spawn_main" in " ".join(p.cmdline()) and "resource_tracker" not in " ".join(p.cmdline())
-    ]  # fmt: skip
-    return sorted(found, key=lambda p: p.create_time())
+    """Parties are started before workers."""
+    return helpers(process.pid)
 
 
 def wait_for_cells(folder: Path, process: subprocess.Popen[str]) -> None:

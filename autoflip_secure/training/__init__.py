@@ -4,7 +4,9 @@ Both trainers take the same jobs and draw mini-batches from the same addresses, 
 rounding; which of them runs is a question of speed and of what the model allows (:func:`choose_trainer`).
 """
 
+from autoflip_secure import kernels
 from autoflip_secure.training.base import Trainer
+from autoflip_secure.training.bits import Bits, promised_bits
 from autoflip_secure.training.choice import WORTHWHILE, choose_trainer, stackable
 from autoflip_secure.training.evaluation import evaluate
 from autoflip_secure.training.sequential import SequentialTrainer
@@ -12,10 +14,14 @@ from autoflip_secure.training.stacked import StackedTrainer
 
 __all__ = [
     "WORTHWHILE",
+    "Bits",
     "SequentialTrainer",
     "StackedTrainer",
     "Trainer",
     "choose_trainer",
     "evaluate",
+    "promised_bits",
     "stackable",
 ]
+
+kernels.ask_for_reproducible()  # before anything here computes

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils.hooks import RemovableHandle
 
+from autoflip_secure.training.convolutions import Convolving, same_calls
 from autoflip_secure.training.layer_sums import layer_sums
-from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors
+from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors, summed
 from autoflip_secure.training.program import cross_entropy, single_forward
 
 TOLERANCE = 1e-9
@@ -143,7 +144,7 @@ class Analytic(ClippedSums):
         self._seen: list[Tensor] = []
         self._handles: list[RemovableHandle] = [layer.register_forward_hook(self._hook) for _, layer in self._layers]
         self._forward = vmap(self._one)
-        self._plain = single_forward(net, names)
+        self._plain = single_forward(net, names, Convolving(same_calls, (1, 2, 3)))
 
     def close(self) -> None:
         """Take the hooks away."""
@@ -196,7 +197,7 @@ class Analytic(ClippedSums):
                 layer_sums(layer, given.detach(), out, self._masks(name, masks))
                 for (name, layer), given, out in zip(self._layers, seen, outer, strict=True)
             ]
-            squared = torch.stack([part.squared for part in parts]).sum(0)
+            squared = summed(part.squared for part in parts)
             factors = clip_factors(squared, real, clip)
             if not squared.isfinite().all():
                 for part in parts:

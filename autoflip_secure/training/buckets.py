@@ -2,23 +2,29 @@ r"""Which jobs are stacked together, and how much of the stack is waste.
 
 A job with :math:`n` samples, batch size :math:`B`, :math:`E` epochs takes :math:`E \lceil n / W \rceil` steps of width
 
-.. math:: W = B \text{ if } n \ge B, \text{ else } \min(B, 2^{\lceil \log_2 n \rceil})
+.. math:: W = B \text{ if } n \ge B, \text{ else } \min(B, \max(16, 2^{\lceil \log_2 n \rceil}))
 
 The width depends on the job alone, never on its neighbours, so the numbers of a job do not depend on them either. Jobs
 of one width are sorted by their number of steps; a bucket is a run of them. A job that is done leaves the stack, so the
-only waste is the padding of partial batches, and the second row of a stack in which a single job is left
-(:data:`FEWEST`).
+only waste is the padding of partial batches, and a few ghosts (:func:`height`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from autoflip_secure.interfaces import Schedule
 
 FEWEST = 2
-"""Rows of a stack at least: convolution libraries round differently for a stack of one (measured), so there is none."""
+"""Rows of a stack at least: a product of one pair of matrices may go to another kernel than a batch of them."""
+
+LANES = 32
+"""Numbers that elementwise kernels take at a time: twice the widest register of float32 (AVX-512)."""
+
+NARROWEST = 16
+"""Width of the batches of very small clients, where the batch size allows it: saves ghosts, and buckets."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Bucket:
     @property
     def rows(self) -> int:
         """Rows of the stack at its start."""
-        return max(len(self.jobs), FEWEST)
+        return height(len(self.jobs), self.width)
 
     def stretches(self) -> Iterator[tuple[int, int, int, int]]:
         """(first step, stop step, active jobs in it, active jobs after it), in order of time."""
@@ -48,16 +54,39 @@ class Bucket:
     @property
     def slots(self) -> int:
         """Samples that are computed, padding included."""
-        return sum((stop - first) * max(active, FEWEST) * self.width for first, stop, active, _ in self.stretches())
+        return sum(
+            (stop - first) * height(active, self.width) * self.width for first, stop, active, _ in self.stretches()
+        )
 
 
 def width(size: int, batch_size: int) -> int:
     """Width of the batches of a job with ``size`` samples.
 
-    >>> [width(n, 16) for n in (1, 3, 4, 9, 16, 40)]
-    [1, 4, 4, 16, 16, 16]
+    >>> [width(n, 64) for n in (1, 9, 16, 17, 40, 64, 100)]
+    [16, 16, 16, 32, 64, 64, 64]
+    >>> [width(n, 10) for n in (1, 9, 40)]
+    [10, 10, 10]
     """
-    return batch_size if size >= batch_size else min(batch_size, 1 << (size - 1).bit_length())
+    return batch_size if size >= batch_size else min(batch_size, max(NARROWEST, 1 << (size - 1).bit_length()))
+
+
+def height(jobs: int, width: int) -> int:
+    """Rows of a stack of ``jobs`` models with ``width`` samples each: ghosts fill it up where they have to.
+
+    An elementwise kernel computes what is left over at the end of a tensor, fewer numbers than :data:`LANES`, one by
+    one, and by other instructions: the sigmoid of the last model would differ from that of the others. So nothing is
+    left over, or the ghosts at the end are all of it, even of a tensor with one number a sample.
+
+    >>> [height(jobs, 16) for jobs in (1, 2, 3, 20, 21)]
+    [2, 2, 4, 20, 22]
+    >>> [height(jobs, 10) for jobs in (1, 13, 16, 20)], height(4, 32), height(1, 350)
+    ([5, 16, 16, 24], 4, 2)
+    """
+    rows = max(jobs, FEWEST)
+    if rows * width % LANES == 0:
+        return rows
+    whole = LANES // gcd(width, LANES)
+    return min(-(-rows // whole) * whole, jobs + -(-LANES // width))
 
 
 def plan(sizes: Sequence[int], schedule: Schedule, parameters: int, activations: int, budget: int) -> list[Bucket]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import precise, working_copy
-from autoflip_secure.training.buckets import FEWEST
+from autoflip_secure.training.buckets import FEWEST, LANES, height
 from autoflip_secure.training.program import cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.stacked import BUDGET
 
@@ -18,7 +19,7 @@ SAMPLES = 128
 """Samples per forward; fixed, so that a model's numbers do not depend on how many models are evaluated."""
 
 Forward = Callable[[Tensor, Tensor], Tensor]
-"""Rows (models, params), inputs (batch, *features) -> scores (models, batch, classes)."""
+"""Rows (models, params), inputs (batch, *features) -> scores (models, batch, classes), maybe ghosts behind both."""
 
 
 def evaluate(
@@ -62,7 +63,8 @@ def class_outputs(
         parts = []
         for rows in torch.split(vectors, height):
             here = rows.to(x.device)
-            parts.append(torch.cat([forward(here, inputs) for inputs in torch.split(x, SAMPLES)], 1))
+            scores = [forward(here, inputs)[: len(rows), : len(inputs)] for inputs in torch.split(x, SAMPLES)]
+            parts.append(torch.cat(scores, 1))
         return torch.cat(parts).to(vectors.device)
 
 
@@ -71,8 +73,10 @@ def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     loss = torch.zeros_like(right)
     for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
         scores = forward(rows, inputs)
-        right += (scores.argmax(-1) == targets).sum(1)
-        loss += cross_entropy(scores, targets.expand(len(rows), -1)).double().sum(1)
+        wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
+        real = (slice(len(rows)), slice(len(inputs)))
+        right += (scores.argmax(-1) == wanted)[real].sum(1)
+        loss += cross_entropy(scores, wanted)[real].double().contiguous().sum(1)
     return torch.stack([right, loss]) / len(y)
 
 
@@ -96,10 +100,13 @@ def _stacked(net: nn.Module, layout: Layout) -> Forward:
     run = stacked_forward(net, [segment.name for segment in layout])
 
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
-        models = len(rows)
-        stack = rows if models >= FEWEST else rows.expand(FEWEST, -1)
-        scores = run(list(layout.tensors(stack).values()), inputs.expand(len(stack), *inputs.shape))
-        return scores[:models]
+        missing = height(len(rows), LANES) - len(rows)
+        stack = torch.cat([rows, rows[:1].expand(missing, -1)]) if missing else rows
+        filled = torch.cat(
+            [inputs, inputs[:1].expand(-len(inputs) % LANES, *inputs.shape[1:])]
+        )  # as in training: no rest
+        scores = run(list(layout.tensors(stack).values()), filled.expand(len(stack), *filled.shape))
+        return scores
 
     return forward
 

@@ -12,11 +12,14 @@ right for whatever a forward does with its weights (shared, used twice, behind a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from autoflip_secure.training.convolutions import Convolving, unfolded
 from autoflip_secure.training.program import cross_entropy, single_forward
 
 STABLE = 1e-6  # added to norms before the division, as Opacus does
@@ -59,6 +62,11 @@ def clip_factors(squared_norms: Tensor, real: Tensor, clip: Tensor) -> Tensor:
     return torch.where(squared_norms.isfinite(), factors, 0.0)
 
 
+def summed(terms: Iterable[Tensor]) -> Tensor:
+    """Their sum, term by term; a reduction over stacked terms adds up its last entries in another order."""
+    return reduce(torch.add, terms)
+
+
 def zeroed(rows: Tensor, squared_norms: Tensor) -> Tensor:
     """``rows`` (*leading, …) with zeros where the squared norm (*leading,) of a sample is not finite."""
     finite = squared_norms.isfinite()
@@ -69,7 +77,7 @@ class Plain(ClippedSums):
     """Every sample's gradient, by ``vmap`` over models and samples."""
 
     def __init__(self, net: nn.Module, names: list[str], trained: list[int]) -> None:
-        self._run, self._trained = single_forward(net, names), trained
+        self._run, self._trained = single_forward(net, names, Convolving(unfolded, (1, 2))), trained
         self._grads = vmap(vmap(grad(self._loss, has_aux=True), in_dims=(None, None, 0, 0)))
 
     def _loss(self, leaves: list[Tensor], tensors: list[Tensor], one: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,8 +99,10 @@ class Plain(ClippedSums):
         gradients, losses = self._grads([tensors[n] for n in self._trained], tensors, inputs, labels)
         if masks is not None:
             gradients = [g * mask[:, None] for g, mask in zip(gradients, masks, strict=True)]
-        flat = [g.reshape(*g.shape[:2], g.shape[2:].numel()) for g in gradients]  # a scalar parameter has one number
-        squared = torch.stack([rows.square().sum(-1) for rows in flat]).sum(0)
+        flat = [
+            g.reshape(*g.shape[:2], g.shape[2:].numel()).contiguous() for g in gradients
+        ]  # a scalar parameter has one number
+        squared = summed(rows.square().sum(-1) for rows in flat)
         factors = clip_factors(squared, real, clip)
         if not squared.isfinite().all():
             flat = [zeroed(rows, squared) for rows in flat]

@@ -21,7 +21,7 @@ from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.analytic import clipped_sums
 from autoflip_secure.training.base import Notes, masked_start, named_tensors
-from autoflip_secure.training.buckets import FEWEST
+from autoflip_secure.training.buckets import FEWEST, height
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
@@ -100,7 +100,7 @@ def _run(
 ) -> tuple[Tensor, Tensor]:
     """Train one stack; all jobs in it take the same number of steps."""
     device = x.device
-    rows = taken + [taken[0]] * (FEWEST - len(taken))  # a ghost only keeps the stack from being one model high
+    rows = taken + [taken[0]] * (height(len(taken), taken[0].shape[0]) - len(taken))  # ghosts
     tensors = list(layout.tensors(torch.stack([masked_start(one.job) for one in rows]).to(device)).values())
     tensors = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
     leaves = [tensors[number] for number in trained]
@@ -131,6 +131,7 @@ def _run(
             optimizer.step(leaves, grads)
             trace[step] = torch.where(real[step] > 0, losses, 0.0).sum(1)  # padding may repeat what overflows
     ends = torch.cat([tensor.reshape(len(rows), -1) for tensor in tensors], 1)[: len(taken)]
-    counts = real.sum(2).reshape(schedule.epochs, -1, len(rows)).sum(1)
-    means = trace.reshape(schedule.epochs, -1, len(rows)).sum(1) / counts.clamp_min(1)
-    return ends, means.T[: len(taken)]
+    counts, losses = (  # (rows, epochs): of each row by itself, whatever stands beside it
+        each.T.contiguous().reshape(len(rows), schedule.epochs, -1).sum(2) for each in (real.sum(2), trace)
+    )
+    return ends, (losses / counts.clamp_min(1))[: len(taken)]

@@ -6,6 +6,7 @@ Nothing here knows a layer type; what is needed is found out by running the modu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,17 +14,20 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from autoflip_secure.training.base import named_tensors
+from autoflip_secure.training.convolutions import Convolving, same_calls
 
 StackedForward = Callable[[list[Tensor], Tensor], Tensor]
 
 
 def stacked_forward(net: nn.Module, names: list[str]) -> StackedForward:
     """``net`` for many models: (leaves (models, *shape) in the order of ``names``, x (models, batch, *features))."""
-    return vmap(single_forward(net, names))
+    return vmap(single_forward(net, names, Convolving(same_calls, (1, 2, 3))))
 
 
-def single_forward(net: nn.Module, names: list[str]) -> StackedForward:
+def single_forward(net: nn.Module, names: list[str], convolving: Convolving) -> StackedForward:
     """``net`` with tensors given in the order of ``names``: (leaves, x (batch, *features)).
+
+    ``convolving`` does the convolutions; where the first forward has none it is not asked again.
 
     The tensors are put in place by hand, for all owners of a shared one, and taken out again: half the overhead of
     ``torch.func.functional_call``, which matters for small stacks. ``net`` must not be used by anybody else meanwhile.
@@ -43,10 +47,15 @@ def single_forward(net: nn.Module, names: list[str]) -> StackedForward:
             for slots, key in owners:
                 slots[key] = tensor
 
+    tried = False
+
     def forward(tensors: list[Tensor], inputs: Tensor) -> Tensor:
+        nonlocal tried
         put(tensors)
         try:
-            scores: Tensor = net(inputs)
+            with convolving if convolving.found or not tried else nullcontext():
+                scores: Tensor = net(inputs)
+            tried = True
         finally:
             put(originals)
         return scores

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start
-from autoflip_secure.training.buckets import FEWEST, Bucket, plan
+from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
     StackedForward,
@@ -103,7 +103,7 @@ class _Stack:
     ) -> None:
         self.bucket, self.schedule = bucket, schedule
         self.sizes = [len(job.samples) for job in jobs]
-        padded = jobs + [jobs[0]] * (bucket.rows - len(jobs))  # a ghost only keeps the stack from being one model high
+        padded = jobs + [jobs[0]] * (bucket.rows - len(jobs))  # ghosts: see height
         starts = layout.tensors(torch.stack([masked_start(job) for job in padded]).to(device))
         self.tensors = [lay(starts[s.name], order) for s, order in zip(layout, orders, strict=True)]
         self.trained = [number for number, order in enumerate(orders) if order is not None]
@@ -121,7 +121,7 @@ class _Stack:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
         optimizer = stacked_optimizer(self.schedule, [self.tensors[i] for i in self.trained])
         for first, stop, active, after in self.bucket.stretches():
-            rows = max(active, FEWEST)
+            rows = height(active, self.bucket.width)
             tensors = [tensor[:rows].detach() for tensor in self.tensors]
             leaves = [tensors[i].requires_grad_() for i in self.trained]
             masks = [mask[:rows] for mask in self.masks]

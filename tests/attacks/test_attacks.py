@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from pydantic import ValidationError
+from sizes import sized
 
 from attacks.gaussian_noise import GaussianNoise
 from attacks.label_flip import LabelFlip
@@ -19,7 +20,7 @@ def draw(seed: int = 0) -> torch.Generator:
 
 
 @given(st.integers(1, 60), st.floats(0, 1), st.integers(2, 10), st.integers(0, 999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sized(13, 40), deadline=None)
 def test_label_flip_changes_the_stated_share_to_another_class(n: int, share: float, classes: int, seed: int) -> None:
     labels = torch.randint(0, classes, (n,), generator=draw(seed))
     flipped = LabelFlip(share=share).labels(labels, classes, draw(seed))

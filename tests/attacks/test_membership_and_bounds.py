@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
+from sizes import sized
 from torch import nn
 
 from attacks.canaries import coins, directions, noise_images
@@ -74,7 +75,7 @@ def test_one_run_without_delta_is_the_binomial_tail() -> None:
     assert one_run(100, 0, 0, 1e-5) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=sized(20, 60))
 @given(st.integers(1, 30), st.integers(0, 30), st.floats(0, 5), st.floats(0, 0.01))
 def test_one_run_p_value_is_the_theorem(guesses: int, missed: int, epsilon: float, delta: float) -> None:
     """Theorem 5.2 summed term by term."""
@@ -90,7 +91,7 @@ def test_both_bounds_hold_for_randomised_response(epsilon: float) -> None:
     """Randomised response is exactly epsilon-DP: the bounds may exceed it in one case of twenty, and come near."""
     rng, keep = np.random.default_rng(11), exp(epsilon) / (1 + exp(epsilon))
     over, found = np.zeros(2), np.zeros(2)
-    trials = 300
+    trials = sized(100, 300)
     for _ in range(trials):
         truth = rng.random(400) < 0.5
         answer = np.where(rng.random(400) < keep, truth, ~truth)

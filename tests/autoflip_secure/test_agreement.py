@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from sizes import sized
 from torch import nn
 
 from autoflip_secure.agreement import STATISTICS, AgreementWeighted
@@ -124,7 +125,7 @@ def test_order_of_the_rows_does_not_matter(order: list[int]) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([1e-20, 1e-3, 1.0, 1e6]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sized(13, 40), deadline=None)
 def test_scores_are_in_the_unit_interval_and_trust_sums_to_one_or_zero(seed: int, clients: int, scale: float) -> None:
     draw = torch.Generator().manual_seed(seed)
     aggregator = AgreementWeighted(statistics=tuple(STATISTICS))
@@ -195,7 +196,7 @@ def test_single_statistics_equal_numpy(name: str) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sized(10, 25), deadline=None)
 def test_profile_is_never_below_landscape(seed: int) -> None:
     """What a client can claim of its absolute values is therefore bounded by norms that it cannot choose freely."""
     draw = torch.Generator().manual_seed(seed)

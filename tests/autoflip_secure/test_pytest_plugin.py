@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -75,17 +76,23 @@ def repository(tmp_path: Path) -> Path:
     return home
 
 
-def session(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A pytest session in ``home``'s tests folder, with the plugin found by its entry point."""
+def session(home: Path, *arguments: str, anew: bool = False) -> subprocess.CompletedProcess[str]:
+    """A pytest session in ``home``'s tests folder, with the plugin found by its entry point.
+
+    ``anew``: in an interpreter that has imported nothing.
+    """
     site = home.parent / "site" / "autoflip_secure-0.1.0.dist-info"
     site.mkdir(parents=True, exist_ok=True)
     (site / "METADATA").write_text("Metadata-Version: 2.1\nName: autoflip-secure\nVersion: 0.1.0\n")
     (site / "entry_points.txt").write_text(ENTRY_POINTS)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    environment |= {"PYTHONPATH": f"{site.parent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    options, path = ["-q", "-p", "no:randomly", "-rP", *arguments], f"{site.parent}{os.pathsep}{ROOT}"
+    if not anew:
+        options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+        return forked.run(*options, cwd=home / "tests", env={"PYTHONPATH": path}, module="pytest")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PYTHONPATH": path}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-rP", *arguments],
-        cwd=home / "tests", env=environment, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", "pytest", *options], cwd=home / "tests", env=environment, capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -128,7 +135,7 @@ def test_session_without_the_fixture_imports_nothing_heavy(repository: Path) -> 
         "    assert not heavy\n"
         "    assert request.config.pluginmanager.has_plugin('autoflip_secure')\n"
     )
-    done = session(repository)
+    done = session(repository, anew=True)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
@@ -190,7 +191,7 @@ def test_stacked_equals_sequential_on_the_larger_built_in_models(
     torch.testing.assert_close(stacked.updates, sequential.updates, atol=TOLERANCE, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sized(10, 25), deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=7),
     batch_size=st.integers(1, 24),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training import StackedTrainer, evaluate
 
@@ -29,15 +29,37 @@ def cnn() -> nn.Module:
     )
 
 
-MODELS = {"mlp": mlp, "deep": deep, "cnn": cnn}
+class Residual(nn.Module):
+    """Everything at once: groups, a skip connection, normalisation, an activation with another scalar twin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped = nn.Conv2d(1, 6, 3, padding="same"), nn.Conv2d(6, 6, 3, groups=3, padding="same")
+        self.norm, self.last = nn.GroupNorm(2, 6), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).sigmoid()
+        return self.last((x + nn.functional.mish(self.norm(self.grouped(x)))).mean((2, 3)))
+
+
+def sequence() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Flatten(2), nn.Conv1d(1, 5, 5, stride=2, dilation=2), nn.CELU(), nn.Flatten()),
+        *(nn.Linear(140, 10), nn.Softplus()),
+    )
+
+
+MODELS = {"mlp": mlp, "deep": deep, "cnn": cnn, "residual": Residual, "sequence": sequence}
 SCHEDULES = {
-    "sgd": Schedule(epochs=2),
+    "sgd": Schedule(epochs=1),
     "momentum, decay": Schedule(momentum=0.9, weight_decay=0.01, lr=0.02, epochs=2),
-    "adam": Schedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=2),
+    "adam": Schedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=1),
 }
 
 
-def problem(make: Callable[[], nn.Module], sizes: list[int]) -> tuple[nn.Module, Layout, Tensor, list[ClientJob]]:
+def problem(
+    make: Callable[[], nn.Module], sizes: list[int], private: PrivateSteps | None = None
+) -> tuple[nn.Module, Layout, Tensor, list[ClientJob]]:
     source = torch.Generator().manual_seed(5)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -49,7 +71,7 @@ def problem(make: Callable[[], nn.Module], sizes: list[int]) -> tuple[nn.Module,
         rows = torch.randperm(200, generator=source)[:size]
         start = layout.vector(module) + 0.02 * torch.randn(layout.size, generator=source)
         mask = torch.rand(layout.size, generator=source) < 0.7 if client % 3 == 0 else None
-        jobs.append(ClientJob(start, rows, y[rows], seed=11, address=(1, client), mask=mask))
+        jobs.append(ClientJob(start, rows, y[rows], 11, (1, client), mask, private))
     return module, layout, x, jobs
 
 
@@ -68,6 +90,16 @@ def test_alone_in_a_stack_of_forty_and_in_another_order(make: Callable[[], nn.Mo
         alone = trainer.train(module, layout, x, [jobs[job]], schedule)
         assert torch.equal(alone.updates[0], together.updates[job])
         assert torch.equal(alone.losses[0], together.losses[job])
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_private_jobs_too(make: Callable[[], nn.Module]) -> None:
+    module, layout, x, jobs = problem(make, [16, 21, 30, 17, 19, 40, 18], PrivateSteps(0.5, 1.0))
+    schedule = Schedule(batch_size=12, epochs=1)
+    together = StackedTrainer().train(module, layout, x, jobs, schedule)
+    backwards = StackedTrainer(budget=1).train(module, layout, x, jobs[::-1], schedule)
+    assert torch.equal(backwards.updates.flip(0), together.updates)
+    assert torch.equal(backwards.losses.flip(0), together.losses)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -95,8 +127,8 @@ def test_evaluation_alone_and_in_a_stack(make: Callable[[], nn.Module]) -> None:
     module, layout, x, jobs = problem(make, [4] * 40)
     y = torch.arange(200) % 10
     vectors = torch.stack([job.start for job in jobs])
-    accuracy, loss = evaluate(module, layout, vectors, x, y)
-    for model in (0, 7, 39):
-        one = evaluate(module, layout, vectors[model : model + 1], x, y)
-        assert one[0].item() == accuracy[model].item()
-        assert one[1].item() == loss[model].item()
+    accuracy, loss = evaluate(module, layout, vectors, x[:181], y[:181])
+    for models in ([0], [7], [39], [39, 2, 0]):
+        some = evaluate(module, layout, vectors[models], x[:181], y[:181])
+        assert torch.equal(some[0], accuracy[models])
+        assert torch.equal(some[1], loss[models])

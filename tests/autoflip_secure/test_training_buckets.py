@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 from torch import nn
 
 from autoflip_secure.interfaces import Schedule
-from autoflip_secure.training.buckets import FEWEST, padding_waste, plan, width
+from autoflip_secure.training.buckets import FEWEST, LANES, height, padding_waste, plan, width
 from autoflip_secure.training.program import gradient_orders, kept_floats, lay, stacked_forward
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sized(33, 100), deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 64), epochs=st.integers(1, 5), budget=st.integers(1, 10**7))
 def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
     sizes: list[int], batch: int, epochs: int, budget: int
@@ -34,7 +35,7 @@ def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
             assert sizes[job] >= batch or steps == epochs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=sized(33, 100), deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 64))
 def test_a_job_is_active_for_exactly_its_own_steps(sizes: list[int], batch: int) -> None:
     for bucket in plan(sizes, Schedule(batch_size=batch, epochs=2), 5000, 128, 2_000_000):
@@ -45,19 +46,29 @@ def test_a_job_is_active_for_exactly_its_own_steps(sizes: list[int], batch: int)
             assert 0 <= after < active
             for row in range(active):
                 served[row] += stop - first
-            slots += (stop - first) * max(active, FEWEST) * bucket.width
+            slots += (stop - first) * height(active, bucket.width) * bucket.width
             clock = stop
         assert served == list(bucket.steps)
         assert bucket.slots == slots
 
 
 def test_waste_by_hand() -> None:
-    schedule = Schedule(batch_size=16, epochs=3)
-    sizes = [32, 32, 17, 5]
+    schedule = Schedule(batch_size=32, epochs=3)
+    sizes = [64, 64, 33, 5]
     buckets = plan(sizes, schedule, 5000, 128, 2_000_000)
     assert [bucket.jobs for bucket in buckets] == [(0, 1, 2), (3,)]
-    computed = 3 * 2 * 3 * 16 + 3 * FEWEST * 8  # three jobs of two steps an epoch; one job of one step, and its ghost
+    computed = 3 * 2 * 3 * 32 + 3 * 2 * 16  # three jobs of two steps an epoch; one job of one step, and its ghost
     assert padding_waste(sizes, schedule, buckets) == computed / (3 * sum(sizes))
+
+
+@given(jobs=st.integers(1, 400), width=st.integers(1, 400))
+def test_ghosts_take_what_is_left_over(jobs: int, width: int) -> None:
+    """The numbers at the end of a tensor that do not fill a register are the ghosts', even with one number a sample."""
+    rows = height(jobs, width)
+    assert rows >= max(jobs, FEWEST)
+    assert (rows * width) % LANES <= (rows - jobs) * width
+    assert (rows - jobs) * width < 2 * max(LANES, width)
+    assert height(jobs + 1, width) >= rows, "a stack never grows when a job leaves it"
 
 
 def test_little_is_wasted_under_skew() -> None:

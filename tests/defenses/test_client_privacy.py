@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from pydantic import ValidationError
 from scipy import stats
+from sizes import sized
 from torch import Tensor
 
 from attacks.gaussian_noise import GaussianNoise
@@ -43,7 +44,7 @@ def view(rows: int, params: int, *, multiplier: float = 1.0, bad: tuple[int, ...
 
 
 @given(st.integers(1, 6), st.integers(1, 50), st.floats(1e-3, 1e3), st.floats(1e-4, 1e4), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sized(20, 60), deadline=None)
 def test_no_row_is_longer_than_the_clip_norm_and_short_ones_stay(
     rows: int, params: int, clip: float, scale: float, seed: int
 ) -> None:

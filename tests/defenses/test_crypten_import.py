@@ -5,6 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import pytest
 
 from autoflip_secure.errors import InputError
@@ -14,9 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120
-    )
+    done = forked.run(code=f"import warnings; warnings.simplefilter('error')\n{code}", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

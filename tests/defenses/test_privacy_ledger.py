@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import dp_accounting as dp
+import forked
 import pytest
 import torch
 from dp_accounting.rdp import RdpAccountant
@@ -346,17 +346,7 @@ def test_the_ledger_is_written_before_the_run_and_counts_attempts(tmp_path: Path
         "privacy: {kind: sample_level, noise_multiplier: 1.0}\n",
         encoding="utf-8",
     )
-    command = [
-        sys.executable,
-        "-m",
-        "autoflip_secure",
-        "sweep",
-        str(path),
-        "--out",
-        str(tmp_path / "out"),
-        "--no-report",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = forked.start("sweep", path, "--out", "out", "--no-report", cwd=tmp_path)
     files: list[Path] = []
     for _ in range(600):
         files = list((tmp_path / "out" / "ledger").glob("*.json"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sizes import sized
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
@@ -121,7 +122,7 @@ def test_private_configurations_have_short_words(pool: dict[int, list[RunRecord]
 
 def test_other_seeds_raise_an_alarm_in_at_most_5_percent_of_runs(pool: dict[int, list[RunRecord]]) -> None:
     """All metrics of both algorithms at once, unpaired."""
-    draws, alarms, runs = np.random.default_rng(11), 0, 200
+    draws, alarms, runs = np.random.default_rng(11), 0, sized(60, 200)
     for _ in range(runs):
         seeds = draws.permutation(len(pool))[:10]
         result = gate(take(pool, seeds[:5]), baseline(take(pool, seeds[5:])))

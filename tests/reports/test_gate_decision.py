@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sizes import sized
 
 from reports.gate_comparison import compare
 from reports.gate_decision import LEVEL, Decision, Judgement, hochberg, judge, seeds_needed
@@ -48,16 +49,16 @@ def rate(events: list[bool]) -> tuple[float, float]:
     return sum(events) / len(events), float(stats.binom.ppf(0.999, len(events), LEVEL)) / len(events)
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("n", [3, pytest.param(5, marks=pytest.mark.slow), 10])
 @pytest.mark.parametrize("spread", [0.005, 0.05])
 def test_unchanged_code_on_other_seeds_is_called_a_regression_in_at_most_5_percent(n: int, spread: float) -> None:
     """Family-wise: 15 metrics, any one of them. The margin is four spreads of a seed, and less than half of one."""
-    alarms, bound = rate([Decision.REGRESSION in other_seeds(n, [0.0] * 15, spread) for _ in range(300)])
+    alarms, bound = rate([Decision.REGRESSION in other_seeds(n, [0.0] * 15, spread) for _ in range(sized(100, 300))])
     assert alarms <= bound
 
 
 def test_changed_code_without_a_loss_on_the_same_seeds_too() -> None:
-    alarms, bound = rate([Decision.REGRESSION in same_seeds(5, [0.0] * 15, 0.02) for _ in range(300)])
+    alarms, bound = rate([Decision.REGRESSION in same_seeds(5, [0.0] * 15, 0.02) for _ in range(sized(100, 300))])
     assert alarms <= bound
 
 
@@ -75,7 +76,9 @@ def test_the_check_of_the_alarms_can_fail() -> None:
 @pytest.mark.parametrize("run", [same_seeds, other_seeds])
 def test_a_regression_of_the_size_of_the_margin_passes_in_at_most_5_percent(run, others: int) -> None:  # type: ignore[no-untyped-def]
     """Wherever the other metrics stand: the gate as a whole passes only if this one does."""
-    passed, bound = rate([set(run(6, [MARGIN] + [0.0] * others, 0.01)) == {Decision.PASS} for _ in range(500)])
+    passed, bound = rate(
+        [set(run(6, [MARGIN] + [0.0] * others, 0.01)) == {Decision.PASS} for _ in range(sized(200, 500))]
+    )
     assert passed <= bound
 
 
@@ -99,7 +102,7 @@ def test_the_stated_number_of_seeds_settles_it_four_times_out_of_five() -> None:
         needed = seeds_needed(gain, 0.02, margin, (LEVEL, LEVEL), paired=True)
         assert needed is not None
         settled = []
-        for _ in range(400):
+        for _ in range(sized(150, 400)):
             old = {s: float(x) for s, x in enumerate(WORLD.uniform(0.4, 0.9, needed))}
             new = {s: x + float(WORLD.normal(gain, 0.02)) for s, x in old.items()}
             settled.append(one(old, new, margin).decision is not Decision.CANNOT_TELL)

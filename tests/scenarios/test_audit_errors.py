@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sizes import sized
 
 from defenses.accountants import Mechanism, prv_epsilon
 from scenarios.audit_samples import _over_runs
@@ -28,7 +29,7 @@ def test_four_bounds_of_a_sound_audit_are_rarely_called_a_violation(noise: float
 
     The second case is the hardest: nothing leaks and epsilon is 0, so no slack of the attack protects from alarms.
     """
-    rng, audits, alarms = source(17), 60, 0
+    rng, audits, alarms = source(17), sized(30, 60), 0
     proven = prv_epsilon(((Mechanism(noise, 1.0, "none"), 1),), DELTA)
     assert proven is not None
     worth = 1.0 if noise < 1 else 0.0  # no signal: truth is epsilon = 0
@@ -51,7 +52,7 @@ def test_four_bounds_of_a_sound_audit_are_rarely_called_a_violation(noise: float
 
 def test_areas_over_several_models_cover_chance_when_nothing_leaks() -> None:
     """The same samples, hard and easy ones, in many attacked models: pairs of model and sample are as good as apart."""
-    rng, covered, trials = source(8), 0, 80
+    rng, covered, trials = source(8), 0, sized(40, 80)
     for trial in range(trials):
         hardness = torch.randn(100, generator=rng)
         truth = halves(8, 100, rng)

@@ -85,7 +85,9 @@ def test_evidence_is_the_likelihood_ratio() -> None:
     assert _evidence(seen, steps, rate, sigma).numpy() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 2, 8])
+@pytest.mark.parametrize(
+    "epsilon", [pytest.param(0.5, marks=pytest.mark.slow), 2, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_a_sound_mechanism_holds_and_the_bound_is_not_empty(tmp_path: Path, epsilon: float) -> None:
     found = gradient_epsilon(built(tmp_path, f"target_epsilon: {epsilon}"), StackedTrainer(), Effort(), 0.95)
     assert found is not None
@@ -119,7 +121,7 @@ class Quieter(StackedTrainer):
         return super().train(module, layout, x, wrong, schedule)
 
 
-@pytest.mark.parametrize("factor", [0.3, 0.0])
+@pytest.mark.parametrize("factor", [0.3, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_too_little_noise_is_found(tmp_path: Path, factor: float) -> None:
     found = gradient_epsilon(built(tmp_path, "target_epsilon: 1"), Quieter(factor), Effort(), 0.95)
     assert found is not None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 from small_datasets import idx, write_idx_folder
 
 from autoflip_secure.errors import DataError
@@ -68,7 +69,7 @@ def test_damaged_idx_says_file_bytes_found_and_expected(tmp_path, packed, damage
     assert "download: true" in str(caught.value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sized(13, 40), deadline=None)
 @given(st.integers(0, SIZE - 1))
 def test_an_idx_file_cut_anywhere_is_refused(tmp_path_factory, length):
     folder = tmp_path_factory.mktemp("cut")

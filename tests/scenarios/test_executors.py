@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import helpers
 
 from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.record import RunRecord
@@ -55,8 +56,7 @@ def others() -> None:
 
 
 def children() -> list[psutil.Process]:
-    found = (p for p in psutil.Process().children(recursive=True) if p.pid not in OTHERS)
-    return [p for p in found if "resource_tracker" not in " ".join(p.cmdline())]
+    return [p for p in helpers() if p.pid not in OTHERS]
 
 
 def test_one_and_two_workers_give_the_same_records() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sizes import sized
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.seeds import Purpose, numpy_generator
@@ -49,7 +50,7 @@ def test_every_partition_has_a_case():
 
 
 @pytest.mark.parametrize("cls", PARTITIONS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=sized(40, 120), deadline=None)
 @given(data=st.data())
 def test_every_sample_lands_once_and_nobody_is_empty_or_there_is_an_error(cls, data):
     partition = data.draw(CASES[cls])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
 SMALL = """
 name: small
 clients: 4
@@ -23,11 +21,7 @@ model: {kind: mlp, hidden: [8]}
 
 def sweep(folder: Path, text: str, *more: str, scenario: str = SMALL) -> subprocess.CompletedProcess[str]:
     (folder / "s.yaml").write_text(scenario + text)
-    command = [sys.executable, "-m", "autoflip_secure", "sweep", "s.yaml", "--out", "out", "--no-report", *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    return forked.run("sweep", "s.yaml", "--out", "out", "--no-report", *more, cwd=folder)
 
 
 def test_a_mistake_found_before_training_does_not_claim_the_folder(tmp_path: Path) -> None:

@@ -6,15 +6,14 @@ import resource
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked
 import pytest
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
-from scenarios import store as store_module
 from scenarios.documents import Document
 from scenarios.loading import load, resolve
 from scenarios.running import Listener, SweepResult, run_sweep
@@ -245,15 +244,15 @@ def test_second_run_is_refused_while_the_first_holds_the_folder(folder: Path) ->
         "import sys; from pathlib import Path; from scenarios.store import Store\n"
         "with Store(Path(sys.argv[1])):\n    print('locked', flush=True); sys.stdin.read()"
     )
-    root = Path(store_module.__file__).parents[1]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
+    reads, writes = os.pipe()
+    with forked.start(folder, code=code, cwd=folder.parent, stdin=reads) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         with pytest.raises(StoreError, match="another run is writing to this folder"):
             run(tiny(), folder)
-        other.communicate("")
+        os.close(writes)
+        other.wait()
+    os.close(reads)
     assert run(tiny(), folder).reused == 12
 
 

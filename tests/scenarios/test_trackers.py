@@ -1,13 +1,12 @@
 """What TensorBoard and MLflow are told, read back with their own readers."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -248,10 +247,7 @@ def test_a_missing_library_is_said_before_anything_runs(tmp_path: Path) -> None:
         "    sys.argv[1:] = ['sweep', 'tracked.yaml', f'--{name}', 'x']\n"
         "    try:\n        main()\n    except SystemExit as end:\n        assert end.code == 2\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = forked.run(code=code, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     for line, name in zip(done.stderr.splitlines(), ("tensorboard", "mlflow"), strict=True):
         assert line.startswith(f"error: --{name}: needs a library that is not installed (")
@@ -264,10 +260,7 @@ def test_a_sweep_without_trackers_imports_none() -> None:
         "import sys\nimport scenarios.trackers, scenarios.running\n"
         "assert not {'tensorboard', 'mlflow', 'torch.utils.tensorboard'} & set(sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = forked.run(code=code, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
 
 

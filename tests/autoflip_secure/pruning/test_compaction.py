@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
@@ -70,7 +71,7 @@ def draw_mask(chain: Chain, layout: Layout, g: torch.Generator, units: float, we
     return chain.close(mask, layout)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sized(10, 25), deadline=None)
 @given(module=nets, seed=st.integers(0, 2**32), units=st.floats(0.3, 1), weights=st.floats(0.3, 1))
 def test_equal_outputs_gradients_and_statistics(module: nn.Sequential, seed: int, units: float, weights: float) -> None:
     """In double precision, where rounding cannot hide a mistake."""

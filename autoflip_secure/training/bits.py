@@ -1,0 +1,116 @@
+"""Whether a model's last bits depend on the other models of its stack: tried before a block runs, and written down.
+
+The trainers are made so that they do not (:mod:`~autoflip_secure.training.stacked`), as far as the operations are known
+whose results for one model cannot depend on its neighbours. A model of somebody's own may use others, and another
+processor has other kernels. A trial cannot prove equality, but it finds what was ever seen to break it: the height of
+the stack, and the place in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.parameters import Layout
+from autoflip_secure.training.base import Trainer, working_copy
+from autoflip_secure.training.evaluation import SAMPLES, evaluate
+from autoflip_secure.training.program import kept_floats
+from autoflip_secure.training.stacked import BUDGET, StackedTrainer
+
+Bits = Literal["stack", "block"]
+"""``stack``: a job's numbers are the same in any stack. ``block``: they repeat when the same jobs run together."""
+
+MOST = 256
+"""Models in the trial at most."""
+
+
+def promised_bits(
+    trainer: Trainer,
+    module: nn.Module,
+    layout: Layout,
+    x: Shaped[Tensor, "rows ..."],
+    start: Float[Tensor, " params"],
+    schedule: Schedule,
+    models: int,
+    private: PrivateSteps | None = None,
+) -> Bits:
+    """What can be promised for a model on this machine.
+
+    Args:
+        trainer: what the block is trained with.
+        module: the architecture; left as it is.
+        layout: its layout.
+        x: the training set.
+        start: weights around which the trial's models lie.
+        schedule: of the local training; one epoch of it is tried.
+        models: how many stand side by side in the block.
+        private: DP-SGD, if the block trains with it.
+    """
+    count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
+    tried = _tried.setdefault(module, {})
+    key = (type(trainer), str(trainer.device), x.shape, schedule.batch_size, count, private is None)
+    if key not in tried:
+        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private)
+    return tried[key]
+
+
+_tried: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Bits]] = WeakKeyDictionary()
+
+
+def _tallest(trainer: Trainer, module: nn.Module, layout: Layout, x: Tensor, schedule: Schedule) -> int:
+    """Models of the tallest stack."""
+    activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
+    budget = trainer.budget if isinstance(trainer, StackedTrainer) else BUDGET[x.device.type]
+    return budget // (layout.size + schedule.batch_size * activations)
+
+
+def _try(
+    trainer: Trainer,
+    module: nn.Module,
+    layout: Layout,
+    x: Tensor,
+    start: Tensor,
+    schedule: Schedule,
+    count: int,
+    private: PrivateSteps | None,
+) -> Bits:
+    source = torch.Generator().manual_seed(0)
+    home = start.cpu()
+    moved = torch.where(layout.trainable.cpu(), 1 + 0.1 * torch.randn(count, layout.size, generator=source), 1.0)
+    starts = home * moved
+    everybody = list(range(count))
+    others = ([count // 2], [count - 1, 1, 0], everybody[::-1])  # alone, a few, in another order
+
+    def same(run: Callable[[list[int]], Tensor]) -> bool:
+        together = run(everybody)
+        return all(_equal(run(some), together[some]) for some in others)
+
+    def measure(some: list[int]) -> Tensor:
+        rows = x[: SAMPLES + 2]
+        return torch.stack(evaluate(module, layout, starts[some].to(start.device), rows, labels[: len(rows)]), 1)
+
+    labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    if isinstance(trainer, StackedTrainer):
+        step = schedule.model_copy(update={"epochs": 1})
+        full = step.batch_size  # private batches are drawn at the rate full / size, at most 1
+        wanted = (full, 5, full + 3, 1) if private is None else (full, full + 3, full + 5, 2 * full)
+        sizes = [min(len(x), size) for size in wanted]
+        jobs = [
+            ClientJob(row, torch.arange(sizes[k % 4]), labels[: sizes[k % 4]], 0, (k,), None, private)
+            for k, row in enumerate(starts.to(start.device))
+        ]
+        if not same(lambda some: trainer.train(module, layout, x, [jobs[k] for k in some], step).updates):
+            return "block"
+    return "stack" if same(measure) else "block"
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit, NaN included."""
+    whole = {torch.float32: torch.int32, torch.float64: torch.int64}[one.dtype]
+    return torch.equal(one.contiguous().view(whole), other.contiguous().view(whole))

@@ -1,0 +1,16 @@
+"""How much of a test `make test` runs: enough to notice a mistake; `make test-all` runs all of it."""
+
+import pytest
+
+_short = False
+
+
+def follow(config: pytest.Config) -> None:
+    """Sizes are short where tests marked slow are left out."""
+    global _short  # noqa: PLW0603 - read while modules are imported, before there is a fixture
+    _short = "not slow" in config.getoption("markexpr")
+
+
+def sized(short: int, full: int) -> int:
+    """How many examples or repetitions."""
+    return short if _short else full
