@@ -42,7 +42,8 @@ def trial(aten: str, onednn: str, mkl: str) -> dict[str, str]:
     )  # fmt: skip
     told = json.loads(done.stdout)
     assert all(f"{name}={asked[name]}" in told["kernels"] for name in ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR"))
-    assert ATEN[aten] in told["kernels"].split(",")[0]
+    told_by_torch = told["kernels"].split(",")[0].replace("NO AVX", "DEFAULT")  # its name in old versions
+    assert ATEN[aten] in told_by_torch
     assert len(told["bits"]) == 2 * len(MODELS)
     return told["bits"]  # type: ignore[no-any-return]
 
