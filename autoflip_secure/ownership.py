@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 from autoflip_secure.errors import InputError
 
@@ -39,7 +40,7 @@ def check_sole_owner(packages: tuple[str, ...] = PACKAGES) -> None:
             )
 
 
-def _brings(distribution: importlib.metadata.Distribution, packages: tuple[str, ...]) -> set[str]:
+def _brings(distribution: Any, packages: tuple[str, ...]) -> set[str]:  # Any: importlib_metadata has its own class
     """Which of ``packages``; as ``importlib.metadata.packages_distributions``, which takes half a second for all."""
     if declared := (distribution.read_text("top_level.txt") or "").split():
         return {*declared}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+_SLOW = ("opacus", "sklearn.metrics", "torch._dynamo")  # to import; where this process has, others will
 _FORKS = sys.platform == "linux" and "forkserver" in multiprocessing.get_all_start_methods()
 
 
@@ -34,7 +36,8 @@ def start(target: Callable[..., None], *args: Any, name: str | None = None, impo
     """
     context: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
     if _FORKS:
-        context.set_forkserver_preload(["torch", *imports])
+        context.set_forkserver_preload(["torch", *imports, *(name for name in _SLOW if name in sys.modules)])
+        multiprocessing.resource_tracker.ensure_running()  # by itself: when it starts, it unblocks signals
         with _like_here():
             multiprocessing.forkserver.ensure_running()
     process: BaseProcess = context.Process(target=_main, args=(dict(os.environ), target, args), name=name, daemon=True)

@@ -83,6 +83,8 @@ class Process:
         for reader in readers:
             reader.join(None if end is None else max(0.0, end - time.monotonic()))
         self.wait(None if end is None else max(0.0, end - time.monotonic()))
+        for stream in said:
+            stream.close()
         return tuple(said.get(stream, "") if stream is not None else "" for stream in (self.stdout, self.stderr))  # type: ignore[return-value]
 
     def send_signal(self, number: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import typer
 import yaml
+from sizes import sized
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -193,7 +194,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "robustness.npz", x_train=x[:600], y_train=y[:600], x_test=x[600:900], y_test=y[600:900])
     (tmp_path / "my_models").mkdir()
     (tmp_path / "my_models" / "small.py").write_text(NET)
-    (tmp_path / "robustness.yaml").write_text(fenced("yaml")[0])
+    scenario = fenced("yaml")[0]
+    assert "seeds: {first: 100, count: 10}" in scenario
+    (tmp_path / "robustness.yaml").write_text(scenario.replace("count: 10", f"count: {sized(3, 10)}"))
     (tmp_path / "test_robustness.py").write_text(fenced("python")[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path, str(tmp_path)])
@@ -210,7 +213,10 @@ def run() -> Callable[[list[str]], Any]:
 def test_the_page_carried_out(
     repository: Path, run: Callable[[list[str]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Baseline; the workflow on unchanged code passes; the page's own assertions hold on the results."""
+    """Baseline; the workflow on unchanged code passes; the page's own assertions hold on the results.
+
+    In short with three seeds, which are too few for the assertions.
+    """
     assert len(resolve(Document.parse(fenced("yaml")[0], "page")).cells) == 60
     for words in calls(fenced("sh")[0]):
         done = run(words)
@@ -237,5 +243,5 @@ def test_the_page_carried_out(
     exec(compile(fenced("python")[0], str(repository / "test_robustness.py"), "exec"), module)
     tests = [function for name, function in module.items() if name.startswith("test_")]
     assert len(tests) == 3
-    for test in tests:
+    for test in tests[: sized(0, 3)]:
         test(ask)

@@ -280,7 +280,7 @@ def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], sma
         assert mean == pytest.approx(100 * sum(own) / 3)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", ["\n".join(HOSTILE), *(pytest.param(t, marks=pytest.mark.slow) for t in HOSTILE)])
 def test_hostile_strings_stay_text(text: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     odd = {"kind": text, "scope": 0.2, "strength": 1, "clients": None}
     cells = [

@@ -84,6 +84,13 @@ def test_what_github_adds_is_broken_up():
     assert "www." not in text
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page with its figures takes seconds, and is not looked at."""
+    monkeypatch.setattr("reports.html.render", lambda *args, **options: "")
+
+
+@pytest.mark.usefixtures("no_page")
 def test_the_summary_says_what_the_report_says(
     small: list[RunRecord], scenario: dict[str, Any], tmp_path: Path, record: Callable[..., RunRecord]
 ):
@@ -114,6 +121,7 @@ def test_the_summary_says_what_the_report_says(
     assert len(text) < 12000
 
 
+@pytest.mark.usefixtures("no_page")
 def test_hostile_names_do_not_get_out(
     record: Callable[..., RunRecord], partition: dict[str, Any], attack: dict[str, Any], tmp_path: Path
 ):
