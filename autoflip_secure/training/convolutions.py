@@ -205,8 +205,10 @@ class _Calls:
 
     def __init__(self, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
         out = x.shape[1] * weight.shape[1] * prod(geometry.size(x, weight))
-        self.together = TOGETHER if x[0].numel() + out < LARGE else 1
         self.models = len(weight)
+        self.together = TOGETHER if x[0].numel() + out < LARGE else 1
+        if x.device.type != "cpu":  # a GPU wants few calls, and promises no bits
+            self.together = self.models
         self.geometry = replace(geometry, groups=geometry.groups * self.together)
 
     def _calls(self, tensor: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""Convolutions of a stack against torch's own, one model at a time: values, gradients, every way to ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.func import vmap
+
+from autoflip_secure.training.convolutions import LARGE, Convolving, same_calls, unfolded
+
+CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[int, dict[str, Any], tuple[int, ...]]:
+    """Dimensions; how it is asked for; (models, batch, channels and filters of a group, kernel)."""
+    dimensions = draw(st.integers(1, 3))
+    word = draw(st.sampled_from(["same", "valid", None]))
+    side = st.integers(1, 2)
+    options: dict[str, Any] = {"dilation": draw(st.one_of(side, st.tuples(*[side] * dimensions)))}
+    if word != "same":
+        options["stride"] = draw(st.one_of(side, st.tuples(*[side] * dimensions)))
+    options["padding"] = draw(st.integers(0, 2)) if word is None else word
+    options["groups"] = draw(st.integers(1, 3))
+    sizes = (draw(st.integers(1, 6)), draw(st.integers(1, 3)), draw(side), draw(side), draw(st.integers(1, 3)))
+    return dimensions, options, sizes
+
+
+def tensors(dimensions: int, options: dict[str, Any], sizes: tuple[int, ...], side: int) -> tuple[Tensor, ...]:
+    models, batch, channels, filters, kernel = sizes
+    groups = options["groups"]
+    source = torch.Generator().manual_seed(sum(sizes))
+    x = torch.randn(models, batch, channels * groups, *[side] * dimensions, generator=source, dtype=torch.float64)
+    weight = torch.randn(models, filters * groups, channels, *[kernel] * dimensions, generator=source).double()
+    bias = torch.randn(models, filters * groups, generator=source, dtype=torch.float64)
+    return tuple(tensor.requires_grad_() for tensor in (x, weight, bias))
+
+
+def compare(dimensions: int, options: dict[str, Any], given_: tuple[Tensor, ...], mode: Convolving) -> None:
+    convolve = CONV[dimensions]
+    expected = torch.stack([convolve(*one, **options) for one in zip(*given_, strict=True)])
+    with mode:
+        found = vmap(lambda x, weight, bias: convolve(x, weight, bias, **options))(*given_)
+    assert mode.found
+    assert found.is_contiguous() or mode._convolve is unfolded
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
+    direction = torch.cos(torch.arange(found.numel(), dtype=torch.float64)).view_as(found)
+    for ours, theirs in zip(*(torch.autograd.grad(out, given_, direction) for out in (found, expected)), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@given(asked())
+def test_calls_of_one_shape_are_torchs_convolutions(asked: tuple[int, dict[str, Any], tuple[int, ...]]) -> None:
+    dimensions, options, _ = asked
+    compare(dimensions, options, tensors(*asked, side=7), Convolving(same_calls, (1, 2, 3)))
+    if dimensions < 3:
+        compare(dimensions, options, tensors(*asked, side=7), Convolving(unfolded, (1, 2)))
+
+
+def test_large_images_go_one_by_one_and_are_the_same() -> None:
+    options, sizes = {"padding": 1, "groups": 1}, (5, 2, 2, 8, 3)
+    given_ = tensors(2, options, sizes, side=56)
+    assert given_[0][0].numel() * 5 > LARGE
+    compare(2, options, given_, Convolving(same_calls, (2,)))
+
+
+def test_one_sample_without_a_batch_frozen_weights_and_what_is_left_to_torch() -> None:
+    x, weight, bias = tensors(2, {"groups": 1}, (3, 1, 2, 2, 3), side=6)
+    with Convolving(same_calls, (2,)):
+        found = vmap(lambda x, w: torch.conv2d(x[0], w))(x, weight.detach())
+        alone = torch.conv2d(x[0], weight[0], bias[0])
+    assert torch.allclose(found[1], torch.conv2d(x[1], weight[1])[0])
+    assert torch.allclose(alone, torch.conv2d(x[0], weight[0], bias[0]))
+    assert torch.autograd.grad(found.sum(), x)[0].shape == x.shape
+    with Convolving(same_calls, (2,)) as mode:
+        torch.conv1d(x[0, :, :, 0], weight[0, :, :, 0])
+    assert not mode.found
