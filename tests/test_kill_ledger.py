@@ -37,7 +37,8 @@ def make(num_classes):
 """
 OTHER_VERSION = """
 import autoflip_secure
-autoflip_secure.__version__ = "99.0"
+from autoflip_secure import recording  # where it is written down
+autoflip_secure.__version__ = recording.__version__ = "99.0"
 from autoflip_secure.__main__ import main
 main()
 """
