@@ -34,7 +34,8 @@ def test_every_number_is_the_records(small: list[RunRecord]):
 
 def test_survives_a_round_trip_through_csv(small: list[RunRecord]):
     frame = tidy(small[:8])
-    again = pd.read_csv(io.StringIO(frame.to_csv(index=False, float_precision="round_trip")), dtype={"cell": str})
+    text = io.StringIO(frame.to_csv(index=False))
+    again = pd.read_csv(text, dtype={"cell": str}, float_precision="round_trip")
     assert again["cell"].tolist() == frame["cell"].tolist()
     np.testing.assert_array_equal(again["step_norm"], frame["step_norm"])  # every digit
 
