@@ -35,7 +35,7 @@ def test_every_number_is_the_records(small: list[RunRecord]):
 def test_survives_a_round_trip_through_csv(small: list[RunRecord]):
     frame = tidy(small[:8])
     text = io.StringIO(frame.to_csv(index=False))
-    again = pd.read_csv(text, dtype={"cell": str, "step_norm": str})  # old versions read a float to all but its last bit
+    again = pd.read_csv(text, dtype={"cell": str, "step_norm": str})
     assert again["cell"].tolist() == frame["cell"].tolist()
     np.testing.assert_array_equal([float(digits) for digits in again["step_norm"]], frame["step_norm"])  # every digit
 
