@@ -2,8 +2,9 @@
 
 MKL promises equal bits from equal inputs in different places of memory only when it is asked to (Intel, oneMKL
 developer guide, "Obtaining numerically reproducible results"). Without it the last bits of a model depend on where in a
-stack the model stands: seen on AVX2, for matrices whose size is not a multiple of 64 bytes. The mode ``AUTO`` is as
-quick as none; ``COMPATIBLE``, which would give the same bits on every x86 processor, takes 1.2 to 3 times as long.
+stack the model stands: seen on AVX2, for matrices whose size is not a multiple of 64 bytes. The mode ``AUTO`` costs
+a few per cent; ``COMPATIBLE``, which would give the same bits on every x86 processor, takes up to 3 times as long
+(``benchmarks/kernels.py``).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.record import RunRecord
+from autoflip_secure.threads import one_thread
 from reports.changes import Change, change_table, compare_pairs, headline, sentences, word
 from reports.figures_comparison import cell_by_cell, changes
 from reports.files import write
@@ -44,6 +45,7 @@ class Side:
         return f"{self.letter}: {clean_text(self.name)} ({clean_text(self.folder)})"
 
 
+@one_thread()
 def write_comparison(first: Side, second: Side, path: Path) -> Path:
     """Write ``path`` (HTML) and the same in short as Markdown beside it.
 

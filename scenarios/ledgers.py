@@ -10,7 +10,6 @@ That a ledger is gone shows where its cell is there, or where the manifest says 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,8 +106,7 @@ def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
 def conditions() -> dict[str, str]:
     """Versions, and what else the last bits of a release may depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {**versions(), "opacus": version("opacus"), "cpu": cpu, "gpu": gpu}
+    return {**versions(), "opacus": version("opacus"), "gpu": gpu}
 
 
 def _what_counts(attempt: dict[str, Any]) -> str:

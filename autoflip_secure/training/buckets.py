@@ -15,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 
+import torch
+from torch import Tensor
+
 from autoflip_secure.interfaces import Schedule
 
 FEWEST = 2
@@ -87,6 +90,12 @@ def height(jobs: int, width: int) -> int:
         return rows
     whole = LANES // gcd(width, LANES)
     return min(-(-rows // whole) * whole, jobs + -(-LANES // width))
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """``rows`` with copies of the first behind them, ``count`` in all; as they are when they are as many."""
+    missing = count - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 def plan(sizes: Sequence[int], schedule: Schedule, parameters: int, activations: int, budget: int) -> list[Bucket]:

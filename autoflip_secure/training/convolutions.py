@@ -22,12 +22,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from autoflip_secure.training.buckets import filled
+
 TOGETHER = 4
-"""Models in one call: measured, calls of 8 are hardly quicker, and a lone model costs twice as much in them."""
+"""Models in one call: fewer cost more calls, more cost more copies beside a lone model (``benchmarks/kernels.py``)."""
 
 LARGE = 50_000
-"""Numbers that go in and come out of one model's convolution, from which on a call has one model. Measured: there
-grouped convolutions are as slow as, or slower than, one call a model."""
+"""Numbers that go in and come out of one model's convolution, from which on a call has one model: there one
+call a model is as quick as a grouped one (``benchmarks/kernels.py``)."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +214,8 @@ class _Calls:
         self.geometry = replace(geometry, groups=geometry.groups * self.together)
 
     def _calls(self, tensor: Tensor) -> Tensor:
-        """(models, …) -> (calls, models of a call, …), the last call filled up with copies of the last model."""
-        missing = -len(tensor) % self.together
-        if missing:
-            tensor = torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+        """(models, …) -> (calls, models of a call, …), the last call filled up with copies."""
+        tensor = filled(tensor, -(-self.models // self.together) * self.together)
         return tensor.reshape(-1, self.together, *tensor.shape[1:])
 
     def side_by_side(self, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.parameters import Layout
 from autoflip_secure.training.base import precise, working_copy
-from autoflip_secure.training.buckets import FEWEST, LANES, height
+from autoflip_secure.training.buckets import FEWEST, LANES, filled, height
 from autoflip_secure.training.program import cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.stacked import BUDGET
 
@@ -100,13 +100,9 @@ def _stacked(net: nn.Module, layout: Layout) -> Forward:
     run = stacked_forward(net, [segment.name for segment in layout])
 
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
-        missing = height(len(rows), LANES) - len(rows)
-        stack = torch.cat([rows, rows[:1].expand(missing, -1)]) if missing else rows
-        filled = torch.cat(
-            [inputs, inputs[:1].expand(-len(inputs) % LANES, *inputs.shape[1:])]
-        )  # as in training: no rest
-        scores = run(list(layout.tensors(stack).values()), filled.expand(len(stack), *filled.shape))
-        return scores
+        stack = filled(rows, height(len(rows), LANES))
+        batch = filled(inputs, -(-len(inputs) // LANES) * LANES)  # as in training: nothing is left over
+        return run(list(layout.tensors(stack).values()), batch.expand(len(stack), *batch.shape))
 
     return forward
 

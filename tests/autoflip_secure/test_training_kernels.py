@@ -48,17 +48,17 @@ def trial(aten: str, onednn: str, mkl: str) -> dict[str, str]:
     return told["bits"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("asked", EXTREMES, ids="-".join)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(mix, id="-".join(mix), marks=[] if mix in EXTREMES else pytest.mark.slow)
+        for mix in itertools.product(ATEN, ONEDNN, MKL)
+    ],
+)
 def test_a_job_does_not_depend_on_its_stack(asked: tuple[str, str, str]) -> None:
     if not had(*asked[:2]):
         pytest.skip("this processor has no such instructions")
     assert set(trial(*asked).values()) == {"stack"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("asked", sorted(set(itertools.product(ATEN, ONEDNN, MKL)) - set(EXTREMES)), ids="-".join)
-def test_under_every_mix_of_kernels_neither(asked: tuple[str, str, str]) -> None:
-    test_a_job_does_not_depend_on_its_stack(asked)
 
 
 class LeansOnNeighbours(StackedTrainer):
