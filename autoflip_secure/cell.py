@@ -26,7 +26,7 @@ from autoflip_secure.interfaces import (
 )
 from autoflip_secure.parameters import Layout
 from autoflip_secure.secure_sum import SecureSumConfig
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import PrivateDraws, Purpose, generator
 
 
 class Protocol(Config):
@@ -105,6 +105,14 @@ class Cell:
     problem: Problem
     protocol: Protocol
     noise_multipliers: tuple[float, ...] = ()  # per client; () without privacy
+    conditions: str = ""  # that it runs under (software, processor, data): other conditions, other private draws
+
+    @cached_property
+    def draws(self) -> PrivateDraws:
+        """Its private draws: independent of those of every other cell, and of this one under other conditions."""
+        mechanism = self.protocol.mechanism
+        system = mechanism is not None and mechanism.noise_source == "system"
+        return PrivateDraws.of(self.seed, self.key, self.conditions, system=system)
 
     @cached_property
     def bad_clients(self) -> Bool[Tensor, " clients"]:
@@ -126,8 +134,17 @@ class Cell:
         return self.bad_clients & active
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
-        """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance."""
+        """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.
+
+        At client level the public's guarantee rests on nobody knowing, so the cohorts are private draws; everywhere
+        else they are public, and the same for all cells of a seed.
+        """
         protocol, clients = self.protocol, len(self.problem.clients)
+        if protocol.client_level is not None:
+            source = self.draws.agreed(Purpose.COHORT, round_)
+            if protocol.sampling == "fixed":
+                return torch.from_numpy(source.permutation(clients)[: protocol.cohort]).sort().values
+            return torch.from_numpy(source.random(clients) < protocol.cohort / clients).nonzero().squeeze(1)
         if protocol.sampling == "fixed":
             return self.draw(Purpose.COHORT, protocol.cohort, round_)
         chances = torch.rand(clients, generator=generator(self.seed, Purpose.COHORT, round_), dtype=torch.float64)

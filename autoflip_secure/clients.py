@@ -33,7 +33,8 @@ def client_jobs(
             seed=cell.seed,
             address=(round_, k, *address),
             mask=pruned,
-            private=cell.private_steps(k, round_),
+            private=(private := cell.private_steps(k, round_)),
+            draws=cell.draws if private is not None else None,
         )
         for k in clients.tolist()
     ]
@@ -52,15 +53,15 @@ def attack_updates(
 
 
 def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:
-    """What the client-level mechanism works on; draws at (DP_NOISE, round, client) and (SERVER_NOISE, round)."""
+    """What the client-level mechanism works on; private draws at (DP_NOISE, round, client), (SERVER_NOISE, round)."""
     return PrivacyView(
         round=round_,
         honest=~cell.bad_in(round_)[clients].to(active.device),
         active=active,
         expected=float(cell.protocol.cohort),
         noise_multiplier=cell.noise_multipliers[0],
-        generators=[generator(cell.seed, Purpose.DP_NOISE, round_, k) for k in clients.tolist()],
-        server=generator(cell.seed, Purpose.SERVER_NOISE, round_),
+        generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k) for k in clients.tolist()],
+        server=cell.draws.generator(Purpose.SERVER_NOISE, round_),
     )
 
 

@@ -84,9 +84,9 @@ class _Explorer:
 
 
 def _identity(job: ClientJob) -> tuple[object, ...]:
-    """Equal for two jobs that compute the same: cells that differ in algorithm only share their exploration."""
-    tensors = (job.start, job.samples, job.labels)
-    return (job.seed, job.address, job.private, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
+    """Equal for two jobs that compute the same: cells that differ in algorithm share an exploration without noise."""
+    tensors, named = (job.start, job.samples, job.labels), (job.seed, job.address, job.private, job.draws)
+    return (*named, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
 def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[_Explored]:

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.parameters import Layout
+from autoflip_secure.seeds import PrivateDraws
 
 
 class Config(BaseModel):
@@ -63,7 +65,7 @@ class PrivateSteps:
 class ClientJob:
     """One client's local training. Mini-batch order is drawn at ``(BATCHES, *address)`` of ``seed``.
 
-    With ``private``, batches are drawn at ``(POISSON, *address)`` and noise at ``(DP_NOISE, *address)``.
+    With ``private``, batches are drawn at ``(POISSON, *address)`` and noise at ``(DP_NOISE, *address)`` of ``draws``.
     """
 
     start: Float[Tensor, " params"]
@@ -73,6 +75,12 @@ class ClientJob:
     address: tuple[int, ...]  # (round, client, ...)
     mask: Bool[Tensor, " params"] | None = None  # False: weight is zero and stays zero
     private: PrivateSteps | None = None  # None: plain SGD
+    draws: PrivateDraws | None = None  # None: of ``seed`` alone, for jobs that belong to no cell
+
+    @property
+    def private_draws(self) -> PrivateDraws:
+        """Where private batches and noise come from."""
+        return PrivateDraws.of(self.seed) if self.draws is None else self.draws
 
 
 @dataclass(frozen=True)
@@ -204,8 +212,8 @@ class PrivacyView:
     active: Bool[Tensor, " params"]  # coordinates that are sent
     expected: float  # clients that take part, on average: the denominator, never the number that really came
     noise_multiplier: float
-    generators: list[torch.Generator]  # one per row, by address
-    server: torch.Generator  # for what the server draws
+    generators: list[np.random.Generator]  # one per row, by address
+    server: np.random.Generator  # for what the server draws
 
 
 class ClientPrivacy(Plugin, ABC):
@@ -221,6 +229,7 @@ class ClientPrivacy(Plugin, ABC):
     accountant: Literal["rdp", "prv"]
     fix_modules: bool
     allow_unproven: bool
+    noise_source: Literal["seed", "system"]
 
     @property
     def trusted_server(self) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from math import exp
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -50,6 +51,10 @@ class _Mechanism(ClientPrivacy):
         default=False, description="replace layers that mix samples (BatchNorm) by ones that do not (GroupNorm)"
     )
     allow_unproven: bool = Field(default=False, description="run combinations without proof, marked as such")
+    noise_source: Literal["seed", "system"] = Field(
+        default="seed",
+        description="seed: repeatable bit for bit, by who knows the seed too; system: from the operating system, once",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -213,7 +218,7 @@ class ClientLevel(_Mechanism):
         """Central: noise on the step. Then the clip norm follows its quantile."""
         if self.noise == "central":
             scale = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected
-            noise = torch.randn(len(delta), generator=view.server).to(delta.device)
+            noise = _normal(view.server, len(delta), delta)
             delta = delta + scale * noise * view.active
         return delta, self._follow(state, updates, view)
 
@@ -223,7 +228,7 @@ class ClientLevel(_Mechanism):
         norms = updates.norm(dim=1)
         short = (norms <= state.clip).float() - 0.5  # centred, so that one client changes it by 1/2 …
         short = torch.where(norms > 0, short, 0.0)  # … and zeros, as those of the ledger's neighbour, are no vote
-        noise = float(torch.randn((), generator=view.server, dtype=torch.float64))
+        noise = float(view.server.standard_normal())
         if view.noise_multiplier == 0:
             noise = 0.0
         count = float(short.sum()) + self.clip.noise_multiplier * noise
@@ -251,6 +256,11 @@ def _noised(
     rows = sent.clone()
     obeys: Bool[Tensor, " clients"] = view.honest
     for row in obeys.nonzero().squeeze(1).tolist():
-        noise = torch.randn(sent.shape[1], generator=view.generators[row]).to(sent.device)
+        noise = _normal(view.generators[row], sent.shape[1], sent)
         rows[row] = honest[row] + scale * noise * view.active
     return rows
+
+
+def _normal(source: np.random.Generator, count: int, like: Tensor) -> Float[Tensor, " params"]:
+    """Standard normal numbers, drawn in double, on the device and in the type of ``like``."""
+    return torch.from_numpy(source.standard_normal(count)).to(like)

@@ -8,6 +8,7 @@ Where no proof exists the ledger says so and why. What is computed from what has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Literal
@@ -42,16 +43,24 @@ class Schedule:
     post_processing: tuple[str, ...]  # what is computed from releases
     crowd: int  # clients that never act badly: among them a participant hides
     secure_sum: bool = False  # the server sees sums of updates only
-    repeats: int = 1  # how often the run may have released something else: attempts under other versions
+    earlier: tuple[Schedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
 
 def releases(schedule: Schedule, observer: Observer) -> tuple[list[Release], str]:
     """Everything that ``observer`` gets, and why nothing is proven ("" when something is)."""
     reason = _void(schedule, observer)
     found = _sample_level(schedule, observer) if schedule.unit == "sample" else _client_level(schedule, observer)
-    if reason:
-        found = [r.model_copy(update={"reason": reason}) for r in found]
-    return [r.model_copy(update={"steps": r.steps * schedule.repeats}) for r in found], reason
+    return [r.model_copy(update={"reason": reason}) for r in found] if reason else found, reason
+
+
+def _attempts(schedule: Schedule, seen: Callable[[Schedule], list[Release]]) -> list[Release]:
+    """What all attempts released; rows that differ in nothing but their number of steps are put together."""
+    found: dict[str, Release] = {}
+    for release in (release for one in (schedule, *schedule.earlier) for release in seen(one)):
+        alike = release.model_dump_json(exclude={"steps"})
+        before = found[alike].steps if alike in found else 0
+        found[alike] = release.model_copy(update={"steps": before + release.steps})
+    return list(found.values())
 
 
 def _void(schedule: Schedule, observer: Observer) -> str:
@@ -75,6 +84,10 @@ def _void(schedule: Schedule, observer: Observer) -> str:
 
 
 def _sample_level(schedule: Schedule, observer: Observer) -> list[Release]:
+    return _attempts(schedule, lambda one: _of_samples(one, observer))
+
+
+def _of_samples(schedule: Schedule, observer: Observer) -> list[Release]:
     found = []
     for client in schedule.honest:
         n = schedule.samples[client]
@@ -104,10 +117,10 @@ def _client_level(schedule: Schedule, observer: Observer) -> list[Release]:
     Either nobody outside knows who takes part (amplified, neighbours replace a client), or it is as for a server that
     sees the same sums and knows (every participation counts, neighbours zero out a client).
     """
-    found = _seen(schedule, observer)
+    found = _attempts(schedule, lambda one: _seen(one, observer))
     if observer == "server" or schedule.noise == "central" or not schedule.linear:
         return found
-    summed = _seen(replace(schedule, secure_sum=True), "server")
+    summed = _attempts(schedule, lambda one: _seen(replace(one, secure_sum=True), "server"))
     other = [release.model_copy(update={"observer": observer}) for release in summed]
     delta = deltas(schedule)[None]
     return min((found, other), key=lambda releases: _most(releases, delta))

@@ -18,7 +18,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.federation import Watcher
 from autoflip_secure.interfaces import ClientJob, PrivacyView
 from autoflip_secure.privacy_record import Observer
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training.evaluation import class_outputs
 from defenses.guarantees import guarantee
@@ -106,8 +106,8 @@ def as_sent(cell: Cell, before: ServerState, updates: Tensor, *address: int) -> 
         active=before.mask & cell.problem.layout.trainable.to(before.mask.device),
         expected=float(cell.protocol.cohort),
         noise_multiplier=cell.noise_multipliers[0],
-        generators=[generator(cell.seed, Purpose.AUDIT, *address, row) for row in range(count)],
-        server=generator(cell.seed, Purpose.AUDIT, *address, count),
+        generators=[numpy_generator(cell.seed, Purpose.AUDIT, *address, row) for row in range(count)],
+        server=numpy_generator(cell.seed, Purpose.AUDIT, *address, count),
     )
     return mechanism.send(before.privacy, updates, view)
 

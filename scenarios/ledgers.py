@@ -1,8 +1,10 @@
 """The ledger on disk: what a cell is about to release, written before it begins, and every attempt to run it.
 
 ``ledger/<hash>.json`` holds the planned releases and one entry per attempt. An attempt under the same conditions
-(software, processor, data, source of the model) repeats the same releases bit for bit, so it counts once; under other
-conditions it may release something else, and counts again.
+(software, processor, data, source of the model) repeats the same releases bit for bit, so it counts once. Under other
+conditions its noise, batches and secret cohorts are drawn anew (:class:`~autoflip_secure.seeds.PrivateDraws`), so it is
+another, independent release and counts again. With ``privacy.noise_source: system`` no attempt can be repeated, so each
+has a word of its own among its conditions.
 
 That a ledger is gone shows where its cell is there, or where the manifest says that the cell was begun.
 """
@@ -10,8 +12,9 @@ That a ledger is gone shows where its cell is there, or where the manifest says 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,19 +30,23 @@ from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
 from scenarios.regular import read_regular
 from scenarios.store import write_atomically
+from scenarios.sweep import Block
 
 _UNCOUNTED = (
     "so what was released before cannot be counted; restore it, or use a new results folder and count what this one "
     "released beside it"
 )
 
+_DRAWS = "Philox, SHA-512, by cell and conditions"  # change it when private draws change: an attempt is another then
+_COUNTED = ("versions", "inputs", "once")
+
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often a cell was begun, and under how many different conditions."""
+    """How often a cell was begun, and under which conditions."""
 
     attempts: int
-    distinct: int
+    conditions: tuple[str, ...]  # each once, in the order in which they first were; those of now are among them
 
 
 def private(spec: CellSpec) -> bool:
@@ -47,15 +54,33 @@ def private(spec: CellSpec) -> bool:
     return isinstance(spec.settings.privacy, ClientPrivacy)
 
 
-def announce(
-    folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]], inputs: Mapping[str, str]
-) -> dict[str, Attempts]:
+def under_conditions(blocks: Iterable[Block], inputs: Mapping[str, str]) -> list[Block]:
+    """The blocks with the conditions of now in every private cell, from which its private draws follow.
+
+    Args:
+        blocks: about to run.
+        inputs: fingerprints of what cells read.
+    """
+    now = conditions()
+    return [replace(block, cells=tuple(_under(spec, now, inputs) for spec in block.cells)) for block in blocks]
+
+
+def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) -> CellSpec:
+    if not private(spec):
+        return spec
+    own: dict[str, Any] = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
+    attempt: dict[str, Any] = {"versions": now, "inputs": own}
+    if getattr(spec.settings.privacy, "noise_source", "seed") == "system":
+        attempt["once"] = secrets.token_hex(16)
+    return replace(spec, conditions=_what_counts(attempt))
+
+
+def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) -> dict[str, Attempts]:
     """Note, for every cell that is about to run, what it will release and that it is tried.
 
     Args:
         folder: results folder.
-        planned: cells and what they will release.
-        inputs: fingerprints of what cells read.
+        planned: cells :func:`under_conditions`, and what they will release.
 
     Raises:
         StoreError: an earlier ledger is damaged or cannot be read, so that what was released before cannot be counted.
@@ -64,13 +89,12 @@ def announce(
     found = {}
     for spec, releases in planned:
         path = ledger_file(folder, spec.key)
-        own = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
-        now = {"versions": conditions(), "inputs": own, "began": datetime.now(UTC).isoformat(timespec="seconds")}
-        tried = [*_attempts(path), now]
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        tried = [*_attempts(path), {**json.loads(spec.conditions), "began": began}]
         path.parent.mkdir(exist_ok=True)
         document = {"cell": spec.key, "planned": [r.model_dump(mode="json") for r in releases], "attempts": tried}
         write_atomically(path, json.dumps(document, indent=1) + "\n")
-        found[spec.key] = Attempts(len(tried), len({_what_counts(attempt) for attempt in tried}))
+        found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
     return found
 
 
@@ -106,11 +130,11 @@ def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
 def conditions() -> dict[str, str]:
     """Versions, and what else the last bits of a release may depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {**versions(), "opacus": version("opacus"), "gpu": gpu}
+    return {**versions(), "opacus": version("opacus"), "gpu": gpu, "private draws": _DRAWS}
 
 
-def _what_counts(attempt: dict[str, Any]) -> str:
-    return json.dumps([attempt["versions"], attempt.get("inputs")], sort_keys=True)
+def _what_counts(attempt: Mapping[str, Any]) -> str:
+    return json.dumps({name: attempt[name] for name in _COUNTED if name in attempt}, sort_keys=True)
 
 
 def _attempts(path: Path) -> list[dict[str, Any]]:

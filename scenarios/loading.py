@@ -32,6 +32,7 @@ class CellSpec:
     seed: int
     axes: dict[str, Any]  # config path -> value as written
     places: dict[str, str] = field(default_factory=dict, compare=False)  # config path -> file:line, or the --set
+    conditions: str = field(default="", compare=False)  # that it runs under, for private draws; see scenarios.ledgers
 
     @property
     def config(self) -> dict[str, Any]:

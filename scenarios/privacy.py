@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Literal
@@ -15,6 +16,11 @@ from defenses.calibration import noise_multiplier_for
 from defenses.client_privacy import ClientLevel
 from defenses.guarantees import account
 from defenses.privacy_ledger import Schedule, deltas, releases, schedule_of
+
+_SYSTEM = (
+    "noise and batches of this cell came from the operating system's generator: it cannot be repeated bit for bit, and "
+    "every attempt to run it counts"
+)
 
 
 def with_noise(cell: Cell) -> Cell:
@@ -45,11 +51,20 @@ def with_noise(cell: Cell) -> Cell:
     return replace(cell, noise_multipliers=calibrated)
 
 
-def ledger(cell: Cell, attempts: int = 1, repeats: int = 1) -> PrivacyRecord | None:
-    """The ledger of a cell, known before it runs; None without privacy."""
-    if cell.protocol.mechanism is None:
+def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> PrivacyRecord | None:
+    """The ledger of a cell, known before it runs; None without privacy.
+
+    Args:
+        cell: what runs.
+        attempts: how often it was begun.
+        earlier: the same cell under the other conditions that it was begun under, whose releases are others.
+    """
+    mechanism = cell.protocol.mechanism
+    if mechanism is None:
         return None
-    return account(replace(schedule_of(cell), repeats=repeats), attempts)
+    notes = (_SYSTEM,) if mechanism.noise_source == "system" else ()
+    before = tuple(schedule_of(one) for one in earlier)
+    return account(replace(schedule_of(cell), earlier=before), attempts, notes)
 
 
 def planned(cell: Cell) -> list[Release]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -119,8 +120,8 @@ class Builder:
             clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
             initial=Layout.of(module := self.module(settings, spec.seed)).vector(module).to(device),
         )
-        cell = Cell(spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed, problem, protocol(settings))
-        return with_noise(cell)
+        names = (spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed)
+        return with_noise(Cell(*names, problem, protocol(settings), conditions=spec.conditions))
 
     def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
         def make() -> dict[str, Any]:
@@ -181,9 +182,13 @@ def planned_releases(blocks: Iterable[Block]) -> Iterator[tuple[CellSpec, list[R
 
 
 def recounted(block: Block, key: str, tried: Attempts) -> PrivacyRecord | None:
-    """The ledger of a cell that was begun more than once."""
-    spec = next(spec for spec in block.cells if spec.key == key)
-    return ledger(Builder().cell(spec, block.cells[0], torch.device("cpu")), tried.attempts, tried.distinct)
+    """The ledger of a cell that was begun more than once: of all that it released under different conditions."""
+    spec, builder = next(spec for spec in block.cells if spec.key == key), Builder()
+    *earlier, last = [
+        builder.cell(replace(spec, conditions=conditions), block.cells[0], torch.device("cpu"))
+        for conditions in tried.conditions
+    ]
+    return ledger(last, tried.attempts, earlier)
 
 
 def check(blocks: Iterable[Block]) -> None:

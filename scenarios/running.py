@@ -13,7 +13,7 @@ from autoflip_secure.record import RunRecord
 from autoflip_secure.threads import one_thread
 from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import input_digests
-from scenarios.ledgers import Attempts, announce, refuse_without_ledger, without_ledger
+from scenarios.ledgers import Attempts, announce, refuse_without_ledger, under_conditions, without_ledger
 from scenarios.problems import check, planned_releases, recounted
 from scenarios.results import name_foreign
 from scenarios.secure_sums import check_parties, crews_for, exposed
@@ -74,6 +74,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         check(todo)
         inputs = _inputs(plan, bool(todo), listener)
         store.claim(plan, inputs)
+        todo = under_conditions(todo, inputs or {})
         workers = workers if workers is not None else choose_workers(todo)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
@@ -81,7 +82,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
         refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
         with store.explained():
-            tried = announce(folder, planned_releases(todo), inputs or {})
+            tried = announce(folder, planned_releases(todo))
         for sentence in without_ledger(folder, begun):
             listener.note(sentence)
         if tried:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, Schedule
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import Purpose
 
 
 def private_steps(job: ClientJob, schedule: Schedule) -> int:
@@ -31,18 +31,21 @@ def private_steps(job: ClientJob, schedule: Schedule) -> int:
 
 
 def poisson_batches(job: ClientJob, schedule: Schedule) -> Bool[Tensor, "steps n"]:
-    """Who is in which batch, drawn at (POISSON, *address)."""
+    """Who is in which batch, drawn at (POISSON, *address) of the job's private draws."""
     n, steps = len(job.samples), private_steps(job, schedule)
-    source = generator(job.seed, Purpose.POISSON, *job.address)
-    return torch.rand(steps, n, generator=source, dtype=torch.float64) < schedule.batch_size / n
+    chances = job.private_draws.generator(Purpose.POISSON, *job.address).random((steps, n))
+    return torch.from_numpy(chances < schedule.batch_size / n)
 
 
 class NoiseStream:
-    """Standard normal noise of one job, a vector per step, from one generator at (DP_NOISE, *address)."""
+    """Standard normal noise of one job, a vector per step, from one generator at (DP_NOISE, *address).
+
+    Drawn in double: single-precision normals end at 5.8 standard deviations.
+    """
 
     def __init__(self, job: ClientJob) -> None:
-        self._source = generator(job.seed, Purpose.DP_NOISE, *job.address)
+        self._source = job.private_draws.generator(Purpose.DP_NOISE, *job.address)
 
     def draw(self, out: Float[Tensor, " params"]) -> Float[Tensor, " params"]:
         """The next vector, written into ``out`` (on the CPU)."""
-        return torch.randn(out.shape, generator=self._source, out=out)
+        return out.copy_(torch.from_numpy(self._source.standard_normal(tuple(out.shape))))

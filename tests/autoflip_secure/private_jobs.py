@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
 from autoflip_secure.parameters import Layout
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import Purpose
 
 IMAGES = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 WORDS = torch.randint(0, 20, (120, 7), generator=torch.Generator().manual_seed(0))
@@ -39,10 +39,11 @@ def by_hand(module: nn.Module, x: Tensor, job: ClientJob) -> Tensor:
     assert private is not None
     parameters = list(net.parameters())
     trained = [p for p in parameters if p.requires_grad]
-    draws, noise = (generator(job.seed, purpose, *job.address) for purpose in (Purpose.POISSON, Purpose.DP_NOISE))
+    source = job.private_draws
+    draws, noise = (source.generator(purpose, *job.address) for purpose in (Purpose.POISSON, Purpose.DP_NOISE))
     n = len(job.samples)
     steps = SCHEDULE.epochs * -(-n // SCHEDULE.batch_size)
-    for batch in torch.rand(steps, n, generator=draws, dtype=torch.float64) < SCHEDULE.batch_size / n:
+    for batch in torch.from_numpy(draws.random((steps, n)) < SCHEDULE.batch_size / n):
         total = [torch.zeros_like(p) for p in trained]
         for i in batch.nonzero().squeeze(1).tolist():
             loss = F.cross_entropy(net(x[job.samples[i]][None]), job.labels[i][None])
@@ -53,7 +54,7 @@ def by_hand(module: nn.Module, x: Tensor, job: ClientJob) -> Tensor:
             total = [t + g * min(1.0, private.clip / max(norm, 1e-30)) for t, g in zip(total, found, strict=True)]
         z = torch.zeros(sum(p.numel() for p in parameters))
         if private.noise_multiplier:
-            z = torch.randn(len(z), generator=noise)
+            z = torch.from_numpy(noise.standard_normal(len(z))).float()
         own = iter(total)
         with torch.no_grad():
             for parameter, part in zip(parameters, z.split([p.numel() for p in parameters]), strict=True):
