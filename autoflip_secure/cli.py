@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from autoflip_secure.commands.audit import audit
+from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
 from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.party import party
@@ -25,6 +26,7 @@ app.command()(demo)
 app.command()(sweep)
 app.command()(report)
 app.command()(audit)
+app.command()(budget)
 app.command("list")(list_entries)
 app.command()(gate)
 app.command()(party)

@@ -66,7 +66,8 @@ class PrivateDraws:
     releases bit for bit, and whatever else is released, by another cell of the sweep or another attempt, has noise of
     its own. Each address gets a Philox generator (Salmon et al. 2011) whose key and counter, 384 bits, are SHA-512 of
     key and address; normal numbers are drawn in double precision, so that their tails end beyond 13 standard
-    deviations. Who knows the seed can repeat all of it: seeds of 128 random bits cannot be searched, small ones can.
+    deviations. Who knows the seed can repeat all of it, and small seeds can be searched; 63 random bits cannot, in
+    practice.
 
     With ``system`` noise and batches come from keys of the operating system that are used once and kept nowhere.
     """

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.budget_record import Budget
 from autoflip_secure.record import RunRecord
 from autoflip_secure.threads import one_thread
-from reports import labels, secure_words, verdict
+from reports import budget_words, labels, secure_words, verdict
 from reports.audit_words import headline
 from reports.claims import claims
 from reports.comparisons import compare
@@ -50,6 +51,7 @@ def write_report(
     notes: Sequence[str] = (),
     command: str = "",
     audits: Sequence[AuditRecord] = (),
+    budgets: Sequence[Budget] = (),
 ) -> Path:
     """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
 
@@ -61,6 +63,7 @@ def write_report(
         notes: what the reader must know of the folder: what was left out, and why.
         command: what to type to run the sweep again.
         audits: of its cells; they get a section of their own.
+        budgets: what all private cells of the folder cost together.
 
     Returns:
         ``path``.
@@ -69,7 +72,7 @@ def write_report(
         InputError: no record.
         StoreError: the folder cannot be written.
     """
-    text = render(records, scenario, missing=missing, notes=notes, command=command, audits=audits)
+    text = render(records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets)
     found = study(records)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
@@ -100,6 +103,7 @@ def render(
     notes: Sequence[str] = (),
     command: str = "",
     audits: Sequence[AuditRecord] = (),
+    budgets: Sequence[Budget] = (),
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`."""
     found = study(records)
@@ -121,6 +125,8 @@ def render(
         **_privacy(found),
         sections=sections(found, rows, audits),
         audit_headline=headline(audits) if audits else "",
+        budget_why=budget_words.WHY,
+        budgets=[(budget_words.rows(one), budget_words.remarks(one)) for one in budgets],
         evidence=EVIDENCE,
         secure_lines=secure_words.lines(secure_words.twins(found), audits),
         missing=name_missing(missing),

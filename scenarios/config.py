@@ -254,9 +254,9 @@ def _seed_list(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"first", "count"}:
         first, count = value["first"], value["count"]
         if type(first) is int and type(count) is int and count >= 1:
-            if count > _MOST_SEEDS or not 0 <= first <= 2**32 - count:
+            if count > _MOST_SEEDS or not 0 <= first <= 2**63 - count:
                 raise PydanticCustomError(
-                    OWN, "should have first >= 0, first + count <= 2^32 and count <= {most}", {"most": _MOST_SEEDS}
+                    OWN, "should have first >= 0, first + count <= 2^63 and count <= {most}", {"most": _MOST_SEEDS}
                 )
             return list(range(first, first + count))
     if not isinstance(value, list | tuple):
@@ -274,7 +274,7 @@ class Header(Config):
     )
     question: str = Field(default="", description="what the scenario asks; stands at the top of the report")
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seed_list), Field(min_length=1)
+        tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_seed_list), Field(min_length=1)
     ] = Field(default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}")
     sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
 

@@ -1,10 +1,10 @@
 """The ledger on disk: what a cell is about to release, written before it begins, and every attempt to run it.
 
-``ledger/<hash>.json`` holds the planned releases and one entry per attempt. An attempt under the same conditions
-(software, processor, data, source of the model) repeats the same releases bit for bit, so it counts once. Under other
-conditions its noise, batches and secret cohorts are drawn anew (:class:`~autoflip_secure.seeds.PrivateDraws`), so it is
-another, independent release and counts again. With ``privacy.noise_source: system`` no attempt can be repeated, so each
-has a word of its own among its conditions.
+``ledger/<hash>.json`` holds one entry per attempt, with its planned releases where its conditions are new. An attempt
+under the same conditions (software, processor, data, source of the model) repeats the same releases bit for bit, so it
+counts once. Under other conditions its noise, batches and secret cohorts are drawn anew
+(:class:`~autoflip_secure.seeds.PrivateDraws`), so it is another, independent release and counts again. With
+``privacy.noise_source: system`` no attempt can be repeated, so each has a word of its own among its conditions.
 
 That a ledger is gone shows where its cell is there, or where the manifest says that the cell was begun.
 """
@@ -90,12 +90,23 @@ def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) ->
     for spec, releases in planned:
         path = ledger_file(folder, spec.key)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        tried = [*_attempts(path), {**json.loads(spec.conditions), "began": began}]
+        before, now = _attempts(path), {**json.loads(spec.conditions), "began": began}
+        if spec.conditions not in map(_what_counts, before):
+            now["planned"] = [release.model_dump(mode="json") for release in releases]
+        tried = [*before, now]
         path.parent.mkdir(exist_ok=True)
-        document = {"cell": spec.key, "planned": [r.model_dump(mode="json") for r in releases], "attempts": tried}
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+        write_atomically(path, json.dumps({"cell": spec.key, "attempts": tried}, indent=1) + "\n")
         found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
     return found
+
+
+def released(path: Path) -> dict[str, list[Any]]:
+    """A ledger file as conditions -> the releases that were planned under them.
+
+    Raises:
+        StoreError: it is damaged or cannot be read.
+    """
+    return {_what_counts(attempt): attempt["planned"] for attempt in _attempts(path) if "planned" in attempt}
 
 
 def ledger_file(folder: Path, key: str) -> Path:
@@ -144,6 +155,10 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
         document = json.loads(read_regular(path))
         attempts = document["attempts"]
         assert isinstance(attempts, list)
+        if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
+            first: dict[str, Any] = {}
+            for attempt in attempts:
+                first.setdefault(_what_counts(attempt), attempt).setdefault("planned", document["planned"])
         for attempt in attempts:
             assert isinstance(attempt["versions"], dict)
             assert isinstance(attempt.get("inputs", {}), dict)

@@ -16,9 +16,11 @@ from autoflip_secure.record import RunRecord
 from reports import figures_audit
 from reports.audit_page import render_audit
 from reports.audit_words import headline, sentences
+from reports.budget_words import rows
 from reports.figures_audit import _fitted, named
 from reports.html import render
 from scenarios.audits import audited_cells
+from scenarios.budgets import budgets
 from scenarios.loading import load
 from scenarios.store import read_record
 from scenarios.sweep import plan
@@ -194,6 +196,9 @@ def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
 
 def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
     page = (swept[0] / "report.html").read_text()
+    (spent,) = budgets([swept[0]])
+    assert 'id="budget"' in page
+    assert all(row["everything together"] in page for row in rows(spent))
     for slug in ("privacy-utility", "privacy-ledger", "privacy-rounds", "ledger"):
         assert f'id="{slug}"' in page, slug
     assert "What privacy costs (mean accuracy" in page

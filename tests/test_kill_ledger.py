@@ -105,7 +105,7 @@ def test_everything_is_announced_before_it_is_released_and_counted_once(
     killed_in_the_long_cell(folder)
     announced = ledgers(folder)
     for record in whole.values():
-        planned = announced[record.cell]["planned"]
+        planned = announced[record.cell]["attempts"][0]["planned"]
         assert sum(r["steps"] for r in planned if r["observer"] == "server") == server_steps(record)
         assert len(announced[record.cell]["attempts"]) == 1
     resumed = finish(folder)

@@ -78,8 +78,21 @@ def write_page(
     try:
         return write_report(
             records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
-            audits=finished_audits(folder, [record.cell for record in records]),
+            audits=finished_audits(folder, [record.cell for record in records]), budgets=_budgets(folder, records),
         )  # fmt: skip
     except StoreError as error:
         again = shlex.join(["autoflip-secure", "report", str(folder)])
         raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error
+
+
+def _budgets(folder: Path, records: list[Any]) -> list[Any]:
+    """What the private cells of the folder cost together; a remark where their ledgers cannot be added up."""
+    if all(record.privacy is None for record in records):
+        return []
+    from scenarios.budgets import budgets
+
+    try:
+        return list(budgets([folder]))
+    except StoreError as error:
+        remark(f"no privacy budget in the report: {error}")
+        return []

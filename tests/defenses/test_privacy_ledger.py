@@ -362,7 +362,7 @@ def test_the_ledger_is_written_before_the_run_and_counts_attempts(tmp_path: Path
     assert not list((tmp_path / "out" / "cells").glob("*.json"))
     document = json.loads(file.read_text())
     assert len(document["attempts"]) == 1
-    steps = sum(r["steps"] for r in document["planned"] if r["observer"] == "server")
+    steps = sum(r["steps"] for r in document["attempts"][0]["planned"] if r["observer"] == "server")
     assert steps > 4000
 
 
