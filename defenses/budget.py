@@ -55,7 +55,8 @@ def _line(
     observer: Observer, unit: Unit, relation: Relation, cells: list[tuple[Spent, list[Release]]], delta: float
 ) -> BudgetLine:
     reasons = {seen[0].reason: None for _, seen in cells if seen[0].reason}
-    reason, epsilon, clients = "; ".join(reasons), None, []
+    reason, epsilon = "; ".join(reasons), None
+    clients: list[tuple[int, float]] = []
     if not reason:
         divisions: dict[str, list[Release]] = defaultdict(list)
         for cell, seen in cells:
@@ -73,8 +74,8 @@ def _line(
 def _by_client(seen: Iterable[Release]) -> dict[int | None, Count | None]:
     """Everything that each client released; one entry with None where all are alike."""
     found = list(seen)
-    own: list[int | None] = sorted({release.client for release in found if release.client is not None})
-    return {client: counted(r for r in found if r.client in (client, None)) for client in own or [None]}
+    own = sorted({release.client for release in found if release.client is not None})
+    return {client: counted(r for r in found if r.client in (client, None)) for client in own or (None,)}
 
 
 def _together(
@@ -100,7 +101,10 @@ def _together(
 
 
 def _curve(count: Count) -> np.ndarray:
-    return np.sum([steps * rdp_curve(mechanism) for mechanism, steps in count], axis=0) + np.zeros(len(ORDERS))
+    curve = np.zeros(len(ORDERS))
+    for mechanism, steps in count:
+        curve += steps * rdp_curve(mechanism)
+    return curve
 
 
 def _best(count: Count, delta: float) -> float | None:

@@ -156,9 +156,8 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
         attempts = document["attempts"]
         assert isinstance(attempts, list)
         if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
-            first: dict[str, Any] = {}
             for attempt in attempts:
-                first.setdefault(_what_counts(attempt), attempt).setdefault("planned", document["planned"])
+                attempt["planned"] = document["planned"]
         for attempt in attempts:
             assert isinstance(attempt["versions"], dict)
             assert isinstance(attempt.get("inputs", {}), dict)
