@@ -45,10 +45,6 @@ class SecureLog:
             what = "their sum" if protocol.exploration.reveal == "sum" else "sums of them, and a few numbers about each"
             lines.append(f"deviations of the explorers: {what}")
         mean = "their weighted sum" if protocol.aggregator.linear else "a weighted sum, and a few numbers about each"
-        if protocol.secure_sum is not None and protocol.secure_sum.scores == "hidden":
-            mean = (
-                "the sum of those that passed, their number, histograms of votes; no score (the record's are the truth)"
-            )
         lines.append(f"updates: {mean if protocol.secret_updates else 'every one of them'}")
         return lines
 

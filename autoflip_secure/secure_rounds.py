@@ -21,7 +21,7 @@ from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.secure_sum import Passage, Revealed, SecureSum, SharedBatch
-from autoflip_secure.sum_error import WatchedRows, WatchedSum
+from autoflip_secure.sum_error import WatchedRows
 
 LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
@@ -41,11 +41,11 @@ class SecretMean:
 
 
 @contextlib.contextmanager
-def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | WatchedSum | None], Passage]]:
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], Passage]]:
     """What passes within becomes a :class:`Passage`, given the number of rows, what was revealed, and how exact."""
     began, before = time.perf_counter(), sums.traffic
 
-    def passage(clients: int, revealed: Revealed, watched: WatchedRows | WatchedSum | None) -> Passage:
+    def passage(clients: int, revealed: Revealed, watched: WatchedRows | None) -> Passage:
         seconds = time.perf_counter() - began
         return Passage(clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error())
 

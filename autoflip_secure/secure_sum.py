@@ -8,16 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Int
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
 from autoflip_secure.secret_rows import SecretRows
-from autoflip_secure.sum_error import WatchedRows, WatchedSum
+from autoflip_secure.sum_error import WatchedRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
 
@@ -27,6 +28,12 @@ class PartyAddress(Config):
 
     host: Annotated[str, Field(min_length=1, description="name or address of the machine")]
     port: Annotated[int, Field(ge=1, le=65535)]
+
+
+_NO_HIDDEN_SCORES = (
+    "the key is gone, because the proofs behind `hidden`, scores that nobody learns, were never reviewed; leave it "
+    "out, so that the server learns the scores, or take the aggregator mean, which makes none"
+)
 
 
 def _few(value: Any) -> Any:
@@ -60,9 +67,16 @@ class SecureSumConfig(Config):
         default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
     )
 
-    scores: Literal["revealed", "hidden"] = Field(
-        default="revealed", description="of agreement; hidden: nobody learns who passed, the sum of who did is revealed"
-    )
+    @model_validator(mode="before")
+    @classmethod
+    def _without_hidden_scores(cls, value: Any) -> Any:
+        """Say what became of a key that scenarios of earlier versions may name."""
+        if isinstance(value, dict) and "scores" in value:
+            raise PydanticCustomError(
+                "removed", "secure_sum.scores = {given}: {what}",
+                {"given": str(value["scores"]), "what": _NO_HIDDEN_SCORES, "path": "secure_sum.scores"},
+            )  # fmt: skip
+        return value
 
     @field_validator("parties")
     @classmethod
@@ -143,7 +157,7 @@ class Scored:
     taken: Bool[Tensor, " clients"]
     revealed: Revealed
     events: tuple[str, ...]
-    watched: WatchedRows | WatchedSum | None = None  # for the record: how exact the sum is
+    watched: WatchedRows | None = None  # for the record: how exact the sum is
 
 
 class SecureSum(ABC):
@@ -158,7 +172,7 @@ class SecureSum(ABC):
     @abstractmethod
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None, hidden: bool = False,
+        draws: torch.Generator, width: int | None,
     ) -> Scored:  # fmt: skip
         """What ``aggregator`` makes of updates that nobody sees.
 
@@ -169,7 +183,6 @@ class SecureSum(ABC):
             obeys: who clips its update as it should.
             draws: source of public checks and sketches.
             width: buckets of a sketch; None: exact norms.
-            hidden: nobody learns a score; ``draws`` and ``width`` do not matter then.
         """
 
     @property

@@ -204,8 +204,7 @@ def _score_secretly(
     obeys = ~cell.bad_in(round_)[clients].to(sent.device)[usable]
     draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
     with timed(sums) as through:
-        hidden = config.scores == "hidden"
-        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch, hidden)
+        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch)
     taken = usable.clone()
     taken[usable] = found.taken
     return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.watched)

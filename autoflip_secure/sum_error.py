@@ -9,7 +9,6 @@ machine. For the record alone; nothing of it goes back into the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,26 +16,6 @@ from torch import Tensor
 
 from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.secret_rows import SecretRows, Sketch
-
-
-@dataclass(frozen=True)
-class WatchedSum:
-    """One sum beside the rows that should be in it; :meth:`error` when all is done, for it takes time of its own."""
-
-    found: Float[Tensor, " sent"]  # decoded
-    weights: Sequence[int]
-    own: Sequence[Float[Tensor, " all"]]
-    live: Bool[Tensor, " all"] | None = None  # coordinates of ``own`` that were sent; None: all
-
-    def error(self) -> float:
-        """As a share of the largest entry."""
-        exact = torch.zeros(len(self.found), dtype=torch.float64)
-        for weight, row in zip(self.weights, self.own, strict=True):
-            if weight:
-                sent = row if self.live is None else row[self.live]
-                exact += sent.double().cpu() * weight
-        largest, apart = float(exact.abs().max()), float((self.found.cpu() - exact).abs().max())
-        return apart / largest if largest > 0 else apart
 
 
 class WatchedRows(SecretRows):
@@ -76,5 +55,13 @@ class WatchedRows(SecretRows):
 
     def error(self) -> float | None:
         """Of the worst sum so far, as a share of its largest entry; None: there was no sum."""
-        sums = (WatchedSum(self._points.decode(found), w, self._own, self._live) for w, found in self._seen)
-        return max((one.error() for one in sums), default=None)
+        return max((self._apart(weights, self._points.decode(found)) for weights, found in self._seen), default=None)
+
+    def _apart(self, weights: list[int], found: Float[Tensor, " sent"]) -> float:
+        exact = torch.zeros(len(found), dtype=torch.float64)
+        for weight, row in zip(weights, self._own, strict=True):
+            if weight:
+                sent = row if self._live is None else row[self._live]
+                exact += sent.double().cpu() * weight
+        largest, apart = float(exact.abs().max()), float((found.cpu() - exact).abs().max())
+        return apart / largest if largest > 0 else apart

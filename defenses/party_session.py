@@ -10,7 +10,6 @@ from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError, SecureSumError
 from autoflip_secure.secret_rows import Sketch
-from defenses.hidden_party import HiddenWork
 from defenses.reveal import Links, coin, install, reveal, squared_norm
 from defenses.shares import KEY_BYTES, Seed
 from defenses.shelf import Batch
@@ -27,11 +26,10 @@ class PartySession:
         self.server, self.links, self.timeout = server, links, timeout
         self.batches: dict[str, Batch] = {}
         self.sketches: dict[int, Sketch] = {}
-        hidden = HiddenWork(self.batches, links.rank, self._take, self._tell, server.send)
         self._ops: dict[str, Callable[[dict[str, Any], int], None]] = {
             "open": self._open, "share": self._share, "seal": self._seal, "keep": self._keep, "total": self._total,
             "products": self._products, "sketch": self._sketch, "deal": self._deal, "pair": self._pair,
-            "dealt": self._dealt, "norms": self._norms, "forget": self._forget, **hidden.ops,
+            "dealt": self._dealt, "norms": self._norms, "forget": self._forget,
         }  # fmt: skip
 
     def run(self) -> None:

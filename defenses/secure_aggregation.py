@@ -27,7 +27,6 @@ from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secret_rows import Sketch
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
 from defenses.crew import Parties
-from defenses.hidden_scores import score_hidden
 from defenses.scored_updates import score_secretly
 from defenses.shares import Seed, Share, split, square_pair
 from defenses.shelf import DTYPE
@@ -186,11 +185,9 @@ class Session(SecureSum):
 
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None, hidden: bool = False,
+        draws: torch.Generator, width: int | None,
     ) -> Scored:  # fmt: skip
         """See :class:`~autoflip_secure.secure_sum.SecureSum`."""
-        if hidden:
-            return score_hidden(self, aggregator, state, view, obeys)
         return score_secretly(self, aggregator, state, view, obeys, draws, width)
 
     @property

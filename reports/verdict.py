@@ -262,8 +262,6 @@ def _why(study: Study) -> str:
         parties = record.config.get("secure_sum") or {}
         if parties.get("updates") and any(e.rejected for e in record.rounds):
             reasons |= {"not accepted by the parties": None}
-            if parties.get("scores") == "hidden":
-                reasons |= {"with a proof that does not hold": None}
     return " or ".join(reasons)
 
 

@@ -157,5 +157,5 @@ def _numbers_about_clients(cell: Cell) -> bool:
     config, protocol = cell.protocol.secure_sum, cell.protocol
     if config is None:
         return False
-    scored = config.updates and protocol.aggregator.scores_clients and config.scores == "revealed"
+    scored = config.updates and protocol.aggregator.scores_clients
     return scored or (protocol.explores and protocol.exploration.reveal == "scores")

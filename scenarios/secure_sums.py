@@ -4,7 +4,6 @@
 |---|---|
 | their weighted sum (mean) | yes |
 | that and a few numbers about each (agreement, radial) | yes |
-| that, of who proved to agree (agreement, `scores: hidden`) | yes |
 | every one of them (median, Krum, …) | no: refused, with the reason |
 """
 
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from autoflip_secure.interfaces import Aggregator, ClientPrivacy, Plugin
 from autoflip_secure.secure_sum import Connect, PartyAddress, SecureSum, SecureSumConfig
-from defenses.hidden_scores import refusal as hidden_refusal
 from defenses.secure_scores import refusal
 from scenarios.messages import kind_of
 
@@ -75,27 +73,8 @@ def _impossible_crowd(settings: Settings, explores: bool) -> tuple[str, str] | N
     return None
 
 
-def _impossible_hidden(settings: Settings, config: SecureSumConfig) -> str | None:
-    aggregator, privacy = settings.algorithm.aggregator, settings.privacy
-    if not config.updates:
-        return "the updates are seen anyway; set secure_sum.updates: true"
-    reason = hidden_refusal(aggregator)
-    if reason is not None:
-        return f"cannot be had with the aggregator {kind_of(type(aggregator))}: {reason}"
-    if isinstance(privacy, ClientPrivacy) and privacy.unit == "client":
-        return (
-            "who does not pass sends no noise, and votes are releases that the ledger does not know; set "
-            "secure_sum.scores: revealed"
-        )
-    return None
-
-
 def _impossible_updates(settings: Settings, config: SecureSumConfig) -> tuple[str, str] | None:
     aggregator, privacy = settings.algorithm.aggregator, settings.privacy
-    if config.scores == "hidden":
-        hidden = _impossible_hidden(settings, config)
-        if hidden is not None:
-            return "secure_sum.scores", f"hidden: {hidden}"
     if not config.updates:
         return None
     reason = refusal(aggregator)

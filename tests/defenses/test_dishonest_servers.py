@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from hidden_statements import passing, words
 from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
 from defenses.crew import Parties
-from defenses.hidden_party import to_wire
-from defenses.hidden_rows import HiddenRows
-from defenses.prime_field import elements, fold
 from defenses.secure_aggregation import TOO_LARGE, Session, SharedRows
 from defenses.shares import Share, opened, split
-from defenses.statements import Passes
 from defenses.wire import raw
 
 ROWS = torch.arange(120).view(4, 30) * 1_000_003 + 77
@@ -28,9 +23,9 @@ def refused(where: Parties, message: str, act: Callable[[Session], object]) -> N
         act(session)
 
 
-def empty(session: Session, *, hidden: bool = False) -> str:
+def empty(session: Session) -> str:
     """A batch of whose rows no share has been sent."""
-    session._tell({"op": "hide" if hidden else "open", "batch": "b", "clients": list(IDS), "params": 30})
+    session._tell({"op": "open", "batch": "b", "clients": list(IDS), "params": 30})
     return "b"
 
 
@@ -63,71 +58,6 @@ def test_a_row_that_stands_twice_would_be_alone_in_a_sum(two_parties: Parties) -
 
 def replace_clients(shared: SharedRows, clients: tuple[int, ...]) -> SharedRows:
     return SharedRows(shared.session, shared.batch, clients, shared.params)
-
-
-def proved(session: Session, counts: list[int]) -> HiddenRows:
-    statement, row = passing(10)
-    rows = torch.stack([torch.cat([row * b, words([b])]) for b in counts])
-    hidden = HiddenRows.share(session, rows, tuple(range(len(counts))))
-    assert hidden.prove(statement, lambda own: statement.witness(own[:-1], int(own[-1]))) == ()
-    return hidden
-
-
-def test_one_that_counts_twice_does_not_hide_that_it_counts_alone(two_parties: Parties) -> None:
-    def twice(session: Session) -> None:
-        replace(proved(session, [1, 0]), clients=(0, 0, 1)).count()
-
-    refused(two_parties, "refuses to take a hidden row twice", twice)
-
-
-def test_digits_of_hidden_rows_do_not_stand_side_by_side(two_parties: Parties) -> None:
-    """y_0 + 2^33 y_1, with entries below 2^23, would be both rows."""
-
-    def uneven(session: Session) -> None:
-        hidden = proved(session, [1, 1])
-        hidden.count()
-        hidden.total(words([1, 2**33]))
-
-    refused(two_parties, r"refuses to tell hidden rows apart by their weights; .* within \[1, 4294967296\]", uneven)
-
-
-def test_a_second_mask_that_the_server_knows_is_not_taken(two_parties: Parties) -> None:
-    """w = m + ev is opened: who sends m itself, in a client's name, has v."""
-    statement, _ = passing(10)
-
-    def second(session: Session) -> None:
-        hidden = proved(session, [1, 1])
-        known = elements(2 * statement.length - statement.shared)
-        hidden._send("witness", 0, known, digest=statement.digest)
-        assert 0 not in hidden._ready()
-        assert any("client 0 sent a witness of wrong length, twice or unasked" in event for event in hidden.events)
-        hidden._checked(5, [0])
-
-    refused(two_parties, r"proofs of clients \[0\], and does not hold all of them", second)
-
-
-def test_a_proof_about_shares_that_are_not_there_is_not_checked(two_parties: Parties) -> None:
-    statement, _ = passing(10)
-
-    def nothing(session: Session) -> None:
-        session._tell({"op": "hide", "batch": "b", "clients": [0, 1], "params": statement.shared})
-        hidden = HiddenRows(session, "b", {}, (0, 1), ())
-        header, body = to_wire(statement)
-        session._tell({"op": "claim", "batch": "b", **header}, raw(body))
-        for client in (0, 1):
-            hidden._send("witness", client, elements(2 * statement.length - statement.shared), digest=statement.digest)
-            hidden._send("ends", client, elements(2))
-        assert hidden._ready() == []
-        hidden._checked(5, [0, 1])
-
-    refused(two_parties, r"proofs of clients \[0, 1\], and does not hold all of them", nothing)
-
-
-def test_statements_with_the_same_bytes_in_other_places_have_other_names() -> None:
-    """Else clients and parties could mean different ones by the same digest."""
-    dashes = words([int.from_bytes(b"-" * 8, "little")])
-    one = Passes(groups=words([0]), affinity=dashes, profile=0, heading=None, direction=0, signs=1)
-    assert one.digest != replace(one, affinity=None, heading=dashes).digest
 
 
 # ------------------------------------------------------------------------------------------------------- lying clients
@@ -179,7 +109,7 @@ def test_a_client_without_square_pairs_counts_as_too_large_and_stops_nobody(
 def test_the_first_square_pair_counts(two_parties: Parties) -> None:
     with Session(two_parties) as session:
         shared = session.share(ROWS, IDS)
-        deals(session, lambda header, shares: [shares, [fold(opened(share)) for share in shares]])
+        deals(session, lambda header, shares: [shares, [-opened(share) for share in shares]])
         assert torch.equal(shared.squared_norms()[:, 0], ROWS.square().sum(1))
         assert "party 0: client 8 sent square pairs twice or unasked: not taken" in shared.events
 

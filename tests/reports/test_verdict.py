@@ -151,10 +151,6 @@ def test_markdown_says_over_how_many_conditions_a_mean_is(
         (None, "not finite:"),
         ({"parties": 2, "updates": False}, "not finite:"),
         ({"parties": 2, "updates": True}, "not finite or not accepted by the parties:"),
-        (
-            {"parties": 2, "updates": True, "scores": "hidden"},
-            "not finite or not accepted by the parties or with a proof that does not hold:",
-        ),
     ],
 )
 def test_why_updates_were_left_out(

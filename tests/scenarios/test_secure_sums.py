@@ -196,6 +196,11 @@ CENTRAL = "privacy={kind: client_level, noise: central}"
         (["secure_sum.parties=[{host: a, port: 1}, {host: a, port: 1}]"], r"a:1 stands twice"),
         (["secure_sum.parties=[{host: a, port: 1}, {host: b, port: 70000}]"], r"70000.*less than or equal to 65535"),
         (["secure_sum.timeout=0"], r"secure_sum\.timeout = 0: should be greater than 0"),
+        (
+            ["secure_sum.scores=hidden"],
+            r"^--set \S+=hidden: secure_sum\.scores = hidden: the key is gone, .*; leave it out",
+        ),
+        (["secure_sum={scores: revealed}"], r"secure_sum\.scores = revealed: the key is gone"),
         (["secure_sum.party=3"], r"unknown key 'party' in secure_sum"),
         (["secure_sum=3"], r"secure_sum = 3: should be a mapping"),
     ],
