@@ -12,7 +12,7 @@ from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
 from autoflip_secure.commands.gate import gate
-from autoflip_secure.commands.party import party
+from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
 
@@ -30,4 +30,5 @@ app.command()(budget)
 app.command("list")(list_entries)
 app.command()(gate)
 app.command()(party)
+app.command()(certificates)
 app.command()(schema)

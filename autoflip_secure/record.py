@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from autoflip_secure.privacy_record import PrivacyRecord
+from autoflip_secure.secure_sum import Links
 
 SCHEMA_VERSION = 1
 
@@ -187,6 +188,10 @@ class SecureSumRecord(_Record):
     parties: int
     phases: list[SecretPhase]
     server_sees: list[str]  # one sentence for each thing that clients send
+    links: Links | None = None  # what protected them; None: a record of an earlier version, which did not say
+
+
+_HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "secure_sum": {"links"}}
 
 
 class RunRecord(_Record):
@@ -219,5 +224,5 @@ class RunRecord(_Record):
     timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
 
     def numbers(self) -> dict[str, Any]:
-        """Everything that determinism promises: the record without its timing and the versions it ran on."""
-        return self.model_dump(mode="json", exclude={"timing": True, "versions": True, "privacy": {"attempts"}})
+        """Everything that determinism promises: the record without its timing, the versions and the links it ran on."""
+        return self.model_dump(mode="json", exclude=_HOW_IT_RAN)

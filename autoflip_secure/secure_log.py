@@ -31,7 +31,7 @@ class SecureLog:
         if config is None:
             return None
         phases = [_phase(phase, passed) for phase, passed in self._passed.items()]
-        return SecureSumRecord(parties=config.count, phases=phases, server_sees=self._server_sees())
+        return SecureSumRecord(parties=config.count, phases=phases, server_sees=self._server_sees(), links=config.links)
 
     def timing(self) -> dict[str, float]:
         """Seconds that the parties took."""

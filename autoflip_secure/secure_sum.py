@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -21,6 +21,7 @@ from autoflip_secure.secret_rows import SecretRows
 from autoflip_secure.sum_error import WatchedRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
+Links = Literal["private sockets", "mutual TLS", "plaintext"]
 
 
 class PartyAddress(Config):
@@ -33,6 +34,11 @@ class PartyAddress(Config):
 _NO_HIDDEN_SCORES = (
     "the key is gone, because the proofs behind `hidden`, scores that nobody learns, were never reviewed; leave it "
     "out, so that the server learns the scores, or take the aggregator mean, which makes none"
+)
+
+_NO_CERTIFICATES = (
+    "parties by address need certificates, or who reads the links reads every row; set certificates to the folder that "
+    "`autoflip-secure certificates` makes, or allow_plaintext: true where nobody else can reach the network"
 )
 
 
@@ -63,6 +69,12 @@ class SecureSumConfig(Config):
     updates: bool = Field(
         default=False, description="each round's updates go through the parties too, not only the exploration"
     )
+    certificates: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="folder of this machine's certificates, for parties by address", exclude=True
+    )
+    allow_plaintext: bool = Field(
+        default=False, description="parties by address without certificates: links that anybody may read", exclude=True
+    )
     sketch: Annotated[int, Field(ge=16, le=65_536)] | None = Field(
         default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
     )
@@ -90,9 +102,28 @@ class SecureSumConfig(Config):
                 )
         return value
 
+    @model_validator(mode="after")
+    def _links_are_settled(self) -> SecureSumConfig:
+        by_address, sealed = not isinstance(self.parties, int), self.certificates is not None
+        if by_address and not sealed and not self.allow_plaintext:
+            raise ValueError(_NO_CERTIFICATES)
+        if sealed and (self.allow_plaintext or not by_address):
+            other = "allow_plaintext" if self.allow_plaintext else "processes of this machine, which use no network"
+            raise ValueError(f"certificates do not go with {other}; leave one of the two out")
+        if self.allow_plaintext and not by_address:
+            raise ValueError("allow_plaintext is for parties by address; leave it out")
+        return self
+
     @field_serializer("parties")
     def _only_how_many(self, value: int | tuple[PartyAddress, ...]) -> int:
         return self.count
+
+    @property
+    def links(self) -> Links:
+        """What protects the links to the parties, and among them."""
+        if isinstance(self.parties, int):
+            return "private sockets"
+        return "mutual TLS" if self.certificates is not None else "plaintext"
 
     @property
     def count(self) -> int:

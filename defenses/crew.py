@@ -1,94 +1,91 @@
 """Party processes on this machine: started once per sweep, gone when the process that started them is gone.
 
-Their token is drawn anew and goes to them over a pipe.
+They listen on sockets in a folder of their own that nobody but this user can enter, so no network is involved.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from autoflip_secure.errors import InputError, SecureSumError
+from autoflip_secure.errors import SecureSumError
 from autoflip_secure.processes import start
+from defenses.wire import Address
 
 if TYPE_CHECKING:
     from defenses.party import Party
 
 START_SECONDS: Final = 120.0  # importing torch and CrypTen takes seconds, on a busy machine many
-TOKEN_VARIABLE: Final = "AUTOFLIP_PARTY_TOKEN"
-_SHORTEST_TOKEN: Final = 16
+_LONGEST_PATH: Final = 80  # of the folder; the path of a socket has at most 103 bytes on every system
 
 
 @dataclass(frozen=True)
 class Parties:
-    """Where the parties are and what proves that one may talk to them; goes from a sweep to its workers by pipe."""
+    """Where the parties are and how one talks to them; goes from a sweep to its workers by pipe."""
 
-    addresses: tuple[tuple[str, int], ...]
-    token: bytes = field(repr=False)
+    addresses: tuple[Address, ...]
     timeout: float = 60.0  # seconds that any of them may be silent
     ours: bool = False  # started by this sweep: one that does not answer has died, and is not waited for
-
-
-def shared_token() -> bytes:
-    """The token of parties on other machines, from the environment: it must not stand in a scenario or a command.
-
-    Raises:
-        InputError: it is not set, or too short to be a secret.
-    """
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if len(token) < _SHORTEST_TOKEN:
-        raise InputError(
-            f"{TOKEN_VARIABLE} has {len(token)} characters, at least {_SHORTEST_TOKEN} are needed; set the same secret "
-            f"in the environment of every party and of the sweep; `openssl rand -hex 32` makes one"
-        )
-    return token.encode()
+    certificates: Path | None = None  # folder of this machine's; None: without TLS
 
 
 @contextlib.contextmanager
-def local_parties(count: int, timeout: float, host: str = "127.0.0.1") -> Iterator[Parties]:
+def _private_folder() -> Iterator[Path]:
+    """A folder that this user alone can enter, gone when the context is left."""
+    where = None if len(os.fsencode(tempfile.gettempdir())) < _LONGEST_PATH // 2 else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="autoflip-", dir=where))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def local_parties(count: int, timeout: float) -> Iterator[Parties]:
     """``count`` parties as processes of this machine, stopped when the context is left.
 
     Raises:
         SecureSumError: one did not start.
     """
-    token = secrets.token_bytes(32)
     crew: list[tuple[BaseProcess, Connection]] = []
-    try:
-        for rank in range(count):
-            here, there = Pipe()
-            process = start(_main, there, host, name=f"party-{rank}", imports=["defenses.party"])
-            there.close()
-            here.send_bytes(token)
-            crew.append((process, here))
-        end = time.monotonic() + START_SECONDS
-        ports = [_port(rank, process, pipe, end) for rank, (process, pipe) in enumerate(crew)]
-        for rank, ((process, _), port) in enumerate(zip(crew, ports, strict=True)):
-            process.name = f"party-{rank} at {host}:{port}"
-        yield Parties(tuple((host, port) for port in ports), token, timeout, ours=True)
-    finally:
-        for process, _ in crew:
-            process.kill()  # nothing of theirs is worth saving, and one that hangs hears nothing else
-        for process, pipe in crew:
-            process.join()
-            pipe.close()
-            process.close()
+    with _private_folder() as folder:
+        addresses = tuple(Address(str(folder / f"party-{rank}"), None) for rank in range(count))
+        try:
+            for rank, address in enumerate(addresses):
+                here, there = Pipe()
+                process = start(be_party, there, address, name=f"party-{rank} at {address}", imports=["defenses.party"])
+                there.close()
+                crew.append((process, here))
+            end = time.monotonic() + START_SECONDS
+            for rank, (process, pipe) in enumerate(crew):
+                _wait_for(rank, process, pipe, end)
+            yield Parties(addresses, timeout, ours=True)
+        finally:
+            for process, _ in crew:
+                process.kill()  # nothing of theirs is worth saving, and one that hangs hears nothing else
+            for process, pipe in crew:
+                process.join()
+                pipe.close()
+                process.close()
 
 
-def _port(rank: int, process: BaseProcess, pipe: Connection, end: float) -> int:
-    """The port on which a party listens, once it does."""
+def _wait_for(rank: int, process: BaseProcess, pipe: Connection, end: float) -> None:
+    """Until a party listens."""
     wait([pipe, process.sentinel], timeout=max(end - time.monotonic(), 0))
     with contextlib.suppress(EOFError, OSError):
         if pipe.poll():
             said = pipe.recv_bytes().decode()
-            if said.isdigit():
-                return int(said)
+            if said.startswith(LISTENS):
+                return
             raise SecureSumError(f"party {rank} did not start: {said}")
     process.join(0.5)
     if process.exitcode is not None:
@@ -102,22 +99,32 @@ def _port(rank: int, process: BaseProcess, pipe: Connection, end: float) -> int:
     )
 
 
-def _main(pipe: Connection, host: str) -> None:
-    """What a party process does."""
+LISTENS: Final = "listens at "
+
+
+def be_party(pipe: Connection, address: Address, certificates: Path | None = None) -> None:
+    """What a party process does, once it has said into ``pipe`` where it listens, or why not."""
     from autoflip_secure.errors import AutoflipError
 
     try:
-        token = pipe.recv_bytes()
-        party, port = ready(host, 0, token)
+        party, address = ready(address, certificates)
     except AutoflipError as error:
         pipe.send_bytes(str(error).encode())
         return
-    pipe.send_bytes(str(port).encode())
+    pipe.send_bytes(f"{LISTENS}{address}".encode())
     party.serve()
 
 
-def ready(host: str, port: int, token: bytes) -> tuple[Party, int]:
-    """A party that listens, with everything imported that it will need, and its port."""
+def ready(address: Address, certificates: Path | None = None) -> tuple[Party, Address]:
+    """A party that listens, with everything imported that it will need, and where it does.
+
+    Args:
+        address: of this machine; port 0 takes a free one.
+        certificates: folder of this machine's; None: without TLS.
+
+    Raises:
+        InputError: the certificates, CrypTen or the address cannot be used.
+    """
     import torch
 
     from defenses.crypten_import import crypten
@@ -125,5 +132,6 @@ def ready(host: str, port: int, token: bytes) -> tuple[Party, int]:
 
     torch.set_num_threads(1)
     crypten()
-    listener = listen(host, port)
-    return Party(listener, token), int(listener.getsockname()[1])
+    listener = listen(address)
+    port = None if address.port is None else int(listener.getsockname()[1])
+    return Party(listener, certificates), Address(address.host, port)

@@ -20,13 +20,21 @@ INSTALL = "SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True pip install 'cr
 """CrypTen asks for the retired name of scikit-learn, whose installer refuses without that variable."""
 
 
-def require() -> None:
-    """Say how to install CrypTen, and the ciphers of shares, when they are not there; imports neither.
+_NEEDED = {"crypten": "CrypTen", "cryptography": "cryptography"}
+
+
+def require(*modules: str) -> None:
+    """Say how to install CrypTen, and what ciphers and certificates are made with, when they are not there.
+
+    Args:
+        modules: those that are needed; none: all of them. They are not imported.
 
     Raises:
         InputError: one of them is not installed.
     """
-    for module, name in (("crypten", "CrypTen"), ("cryptography", "cryptography")):
+    for module, name in _NEEDED.items():
+        if modules and module not in modules:
+            continue
         if sys.modules.get(module) is None and (module in sys.modules or find_spec(module) is None):
             raise InputError(f"secure_sum: {name} is not installed; install it with: {INSTALL}")
 

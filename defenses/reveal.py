@@ -109,9 +109,14 @@ def install(links: Links) -> None:
     communicator._init(use_threads=True)
 
 
+def secret(share: Int[Tensor, "*shape"]) -> Any:
+    """This party's share as a secret of CrypTen's: an integer of the ring, no fixed point of its own."""
+    return crypten().mpc.MPCTensor.from_shares(share, precision=0)
+
+
 def reveal(share: Int[Tensor, "*shape"], to: int | None = None) -> Int[Tensor, "*shape"] | None:
     """Open a sharing: to all parties, or to one (None at the others)."""
-    opened: Tensor | None = crypten().mpc.MPCTensor.from_shares(share, precision=0).reveal(dst=to)
+    opened: Tensor | None = secret(share).reveal(dst=to)
     return opened
 
 
@@ -131,7 +136,7 @@ def coin() -> int:
 
 
 def squared_norm(
-    share: Int[Tensor, " width"], pair: Pair, check: Pair, starts: Int[Tensor, " groups"], challenge: int, first: bool
+    share: Int[Tensor, " width"], pair: Pair, check: Pair, starts: Int[Tensor, " groups"], challenge: int
 ) -> tuple[Int[Tensor, " groups"], bool]:
     """This party's share of the squared norm of every group, and whether the client's pair is one.
 
@@ -141,21 +146,16 @@ def squared_norm(
         check: shares of f, spent on checking ``pair``.
         starts: first entry of each group.
         challenge: t.
-        first: whether this is party 0, which adds what is public.
     """
     opened = reveal(torch.cat([share - pair.mask, torch.tensor(challenge) * pair.mask - check.mask]))
     assert opened is not None
     epsilon, rho = opened.view(2, -1)
-    norm = pair.squares + _products(epsilon, pair.mask, starts, first)
-    t = torch.tensor(challenge)
-    lie = reveal(t * t * pair.squares - check.squares - _products(rho, check.mask, starts, first))
-    assert lie is not None
-    return norm, not bool(lie.any())
+    norm = secret(pair.squares) + _products(epsilon, pair.mask, starts)
+    lie = secret(pair.squares) * challenge * challenge - secret(check.squares) - _products(rho, check.mask, starts)
+    return norm.share, not bool(lie.reveal().any())
 
 
-def _products(public: Tensor, secret: Tensor, starts: Tensor, first: bool) -> Tensor:
-    """2 <e, r> + ||e||^2 per group, in shares."""
-    terms = 2 * public * secret
-    if first:
-        terms += public * public
-    return group_sums(terms[None], starts)[0]
+def _products(public: Int[Tensor, " width"], mask: Int[Tensor, " width"], starts: Int[Tensor, " groups"]) -> Any:
+    """2 <e, r> + ||e||^2 per group, a secret of CrypTen's, which adds what is public at one party alone."""
+    own, known = group_sums(torch.stack([2 * public * mask, public * public]), starts)
+    return secret(own) + known

@@ -16,6 +16,7 @@ import secrets
 import selectors
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -27,10 +28,13 @@ from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secret_rows import Sketch
 from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SharedBatch, Traffic
 from defenses.crew import Parties
+from defenses.greeting import Calls, greet
+from defenses.messages import Done, Held, M, Ready, printable, understood
 from defenses.scored_updates import score_secretly
 from defenses.shares import Seed, Share, split, square_pair
 from defenses.shelf import DTYPE
-from defenses.wire import Channel, WireError, call, dial, raw
+from defenses.tls import context
+from defenses.wire import Channel, WireError, dial, raw
 
 TOO_LARGE = 2**58
 """Squared norm of a group that stands for a client whose pair was none; sums over groups stay inside the ring."""
@@ -53,7 +57,7 @@ class Session(SecureSum):
             self.close()
             if parties.ours:
                 raise
-            # addresses, token and what runs there are the user's
+            # addresses, certificates and what runs there are the user's
             raise InputError(str(error).replace(_KEPT, "")) from error
         except BaseException:
             self.close()
@@ -61,26 +65,24 @@ class Session(SecureSum):
 
     def _connect(self) -> None:
         session = secrets.token_hex(16)
-        identities: dict[Any, int] = {}
-        for rank, (host, port) in enumerate(self.where.addresses):
-            who = f"party {rank} ({host}:{port})"
+        identities: dict[str, int] = {}
+        certificates = self.where.certificates
+        tls = None if certificates is None else context(certificates, "calls")
+        for rank, address in enumerate(self.where.addresses):
+            who = f"party {rank} ({address})"
             with self._named():
-                channel = dial(host, port, who, self.where.timeout, patient=not self.where.ours)
+                channel = dial(address, who, self.where.timeout, tls, patient=not self.where.ours)
                 self._channels.append(channel)
-                purpose = {
-                    "role": "server", "session": session, "rank": rank, "timeout": self.where.timeout,
-                    "parties": self.where.addresses,
-                }  # fmt: skip
-                about = call(channel, self.where.token, purpose)
-            twin = identities.setdefault(about.get("party"), rank)
+                about = greet(channel, Calls(
+                    session=session, rank=rank, timeout=self.where.timeout, parties=list(self.where.addresses),
+                ))  # fmt: skip
+            twin = identities.setdefault(about.party, rank)
             if twin != rank:
                 raise SecureSumError(
                     f"secure_sum.parties: party {twin} and party {rank} are the same process, which would hold two "
                     "shares of every row; start one process for each"
                 )
-        for header, _ in self._replies():
-            if not header.get("ready"):
-                raise SecureSumError(f"secure sum: a party began with {header}")
+        self._replies(Ready)
 
     def share(self, rows: Int[Tensor, "clients params"], clients: tuple[int, ...]) -> SharedRows:
         """Split every row over the parties. Clients whose shares do not reach all of them are left out.
@@ -120,10 +122,11 @@ class Session(SecureSum):
         """Ask who reached every party, and go on with those."""
         self._tell({"op": "seal", "batch": batch})
         events, held = [], set(clients)
-        for rank, (header, _) in enumerate(self._replies()):
-            missing = [k for k in clients if k not in header["held"]]
+        for rank, (reply, _) in enumerate(self._replies(Held)):
+            reached = set(reply.held)
+            missing = [k for k in clients if k not in reached]
             events += [f"client {k} left out of the secure sum: party {rank} has no share of it" for k in missing]
-            events += [f"party {rank}: {complaint}" for complaint in header["complaints"]]
+            events += [f"party {rank}: {complaint}" for complaint in reply.complaints]
             held -= set(missing)
         kept = tuple(k for k in clients if k in held)
         self._tell({"op": "keep", "batch": batch, "clients": list(kept)})
@@ -140,37 +143,57 @@ class Session(SecureSum):
         except WireError as error:
             raise self._failed(_last_words(channel) or str(error)) from error
 
-    def _replies(self) -> list[tuple[dict[str, Any], Tensor | None]]:
-        """One reply of each party, in order of rank; the first that fails, whoever it is, ends the session."""
-        found: dict[int, tuple[dict[str, Any], Tensor | None]] = {}
+    def _replies(self, kind: type[M], *shape: int) -> list[tuple[M, Tensor | None]]:
+        """One reply of each party, in order of rank; the first that fails, whoever it is, ends the session.
+
+        Args:
+            kind: of the replies.
+            shape: of the integers that party 0 sends along; none: it sends none either.
+        """
+        found: dict[int, tuple[M, Tensor | None]] = {}
         with selectors.DefaultSelector() as waiting:
             for rank, channel in enumerate(self._channels):
                 waiting.register(channel.socket, selectors.EVENT_READ, rank)
             while len(found) < self.parties:
-                ready = waiting.select(self.where.timeout)
+                keys = list(waiting.get_map().values())
+                ready = [k for k in keys if self._channels[k.data].pending] or [
+                    k for k, _ in waiting.select(self.where.timeout)
+                ]
                 if not ready:
                     silent = [c.who for rank, c in enumerate(self._channels) if rank not in found]
                     raise self._failed(f"{' and '.join(silent)} did not answer within {self.where.timeout:g} s")
-                for key, _ in ready:
+                for key in ready:
                     channel = self._channels[key.data]
                     with self._named():
-                        header, size = channel.receive()
-                        values = torch.empty(size // 8, dtype=torch.int64)
-                        channel.fill(raw(values))
-                    if "error" in header:
-                        raise self._failed(f"{channel.who}: {header['error']}")
-                    self._between[key.data] = header.get("between", self._between[key.data])
-                    found[key.data] = (header, values if size else None)
+                        found[key.data] = self._reply(channel, kind, shape if key.data == 0 else ())
                     waiting.unregister(channel.socket)
         return [found[rank] for rank in range(self.parties)]
+
+    def _reply(self, channel: Channel, kind: type[M], shape: tuple[int, ...]) -> tuple[M, Tensor | None]:
+        """What one party says, with as many integers as were asked for, whatever it says of their number."""
+        header, size = channel.receive()
+        if "error" in header:
+            raise WireError(f"{channel.who}: {printable(str(header['error']))}")
+        reply = understood(kind, header, channel.who)
+        wanted = 8 * prod(shape) if shape else 0
+        if size != wanted:
+            raise WireError(f"{channel.who} sent {size} bytes where {wanted} were asked for")
+        if not shape:
+            return reply, None
+        values = torch.empty(shape, dtype=torch.int64)
+        channel.fill(raw(values))
+        return reply, values
 
     def _revealed(self, *shape: int) -> Tensor:
         """What party 0 tells once all have done their part."""
         return self._answer(*shape)[0]
 
-    def _answer(self, *shape: int) -> tuple[Tensor, dict[str, Any]]:
-        header, values = self._replies()[0]
-        return (torch.empty(shape, dtype=torch.int64) if values is None else values.view(shape)), header
+    def _answer(self, *shape: int) -> tuple[Tensor, Done]:
+        replies = self._replies(Done, *shape)
+        self._between = [reply.between for reply, _ in replies]
+        reply, values = replies[0]
+        assert values is not None
+        return values, reply
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -213,14 +236,15 @@ class Session(SecureSum):
 
 
 def _last_words(channel: Channel) -> str | None:
-    """Why a party hung up, where it said so before."""
+    """Why a party hung up, where it said so before: at most one reply stands before its last words."""
     channel.patience(0.1)
     with contextlib.suppress(WireError):
-        while True:
+        for _ in range(2):
             header, size = channel.receive()
             if "error" in header:
-                return f"{channel.who}: {header['error']}"
-            channel.skip(size)
+                return f"{channel.who}: {printable(str(header['error']))}"
+            if size:
+                return None
     return None
 
 
@@ -259,8 +283,8 @@ class SharedRows(SharedBatch):
             buckets, signs = sketch.buckets.to(torch.int32), sketch.signs.to(torch.int8)
             self._ask("sketch", buckets, signs, sketch=number, width=sketch.width)
         width = self.params if sketch is None else sketch.width
-        self._ask("deal", starts, sketch=number)
-        self.session._replies()
+        self._ask("deal", starts, sketch=number, groups=len(starts))
+        self.session._replies(Ready)
         for client in self.clients:
             pair, check = (square_pair(width, starts.tolist()) for _ in range(2))
             shares = split(torch.cat([*pair, *check]), self.session.parties)
@@ -272,7 +296,7 @@ class SharedRows(SharedBatch):
             self._ask("norms", sketch=number, clients=dealt)
             found, told = self.session._answer(len(dealt), len(starts))
             for client, norm in zip(dealt, found, strict=True):
-                if client in told["liars"]:
+                if client in told.liars:
                     self.events += (f"client {client} dealt a square pair that is none: it counts as far too large",)
                 else:
                     norms[self.clients.index(client)] = norm
@@ -281,11 +305,9 @@ class SharedRows(SharedBatch):
     def _dealt(self) -> list[int]:
         """Whose square pairs have reached every party."""
         self._ask("dealt")
-        replies = [header for header, _ in self.session._replies()]
-        self.events += tuple(
-            f"party {rank}: {text}" for rank, header in enumerate(replies) for text in header["complaints"]
-        )
-        dealt = [client for client in self.clients if all(client in header["held"] for header in replies)]
+        replies = [reply for reply, _ in self.session._replies(Held)]
+        self.events += tuple(f"party {rank}: {text}" for rank, reply in enumerate(replies) for text in reply.complaints)
+        dealt = [client for client in self.clients if all(client in reply.held for reply in replies)]
         missing = set(self.clients) - set(dealt)
         self.events += tuple(
             f"client {client} dealt no square pair to every party: it counts as far too large"

@@ -21,6 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
+from defenses.messages import MOST_COMPLAINTS
 from defenses.reveal import Pair
 from defenses.wire import raw
 
@@ -49,16 +50,23 @@ class Batch:
         self._products = self._norms = 0
         self._sums: list[list[int]] = []  # weights of those that were asked for
 
+    def complain(self, text: str) -> None:
+        """Note what is not taken; of very many the last words say that there were more."""
+        if len(self.complaints) < MOST_COMPLAINTS:
+            self.complaints.append(text)
+        elif len(self.complaints) == MOST_COMPLAINTS:
+            self.complaints.append("more was not taken than is told here")
+
     def space(self, client: int, dtype: str, size: int) -> memoryview | None:
         """Where the share of ``client`` goes; None, and a complaint, when it is not to be taken."""
         if client not in self.place:
-            self.complaints.append(f"client {client} sent a share that nobody asked for: not taken")
+            self.complain(f"client {client} sent a share that nobody asked for: not taken")
         elif client in self.held:
-            self.complaints.append(f"client {client} sent its share twice: the first counts")
+            self.complain(f"client {client} sent its share twice: the first counts")
         elif dtype != DTYPE:
-            self.complaints.append(f"client {client} sent a share of type {dtype}, not {DTYPE}: left out")
+            self.complain(f"client {client} sent a share of type {dtype}, not {DTYPE}: left out")
         elif size != 8 * self.params:
-            self.complaints.append(f"client {client} sent {size} bytes, not {8 * self.params}: left out")
+            self.complain(f"client {client} sent {size} bytes, not {8 * self.params}: left out")
         else:
             return raw(self.rows[self.place[client]])
         return None
@@ -126,6 +134,9 @@ class Batch:
                 f"refuses {self._norms} squared norms of parts of rows of {self.params} values; at most {MOST_NORMS}, "
                 "and fewer than there are values, may be revealed of a batch"
             )
+        ends = [*starts.tolist(), width]
+        if ends[0] != 0 or sorted(ends) != ends:
+            raise SecureSumError(f"refuses groups that begin at {ends[:-1]} of {width}: they should ascend from 0")
         self.width, self.starts = width, starts
         self.pairs = {}
 
@@ -133,9 +144,9 @@ class Batch:
         """Where the pairs of ``client`` go; None, and a complaint, when they are not to be taken."""
         words = 2 * (self.width + len(self.starts))
         if client not in self.place or client in self.pairs or len(self.starts) == 0:
-            self.complaints.append(f"client {client} sent square pairs twice or unasked: not taken")
+            self.complain(f"client {client} sent square pairs twice or unasked: not taken")
         elif size != 8 * words:
-            self.complaints.append(f"client {client} sent square pairs of {size} bytes, not {8 * words}: not taken")
+            self.complain(f"client {client} sent square pairs of {size} bytes, not {8 * words}: not taken")
         else:
             return torch.empty(words, dtype=torch.int64)
         return None

@@ -5,49 +5,97 @@
     4 bytes  length of the header     8 bytes  length of the body     header (UTF-8 JSON, spaces up to a multiple
     of 256, so that counts of bytes do not depend on how long a number is when written)     body
 
-Both sides prove that they know the token, each by an HMAC of the other's fresh challenge; it never travels itself.
+Who is at the other end is not for this file to know: a private socket of this machine, mutual TLS
+(:mod:`defenses.tls`), or, where a scenario allows it, nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import contextlib
 import json
-import secrets
 import socket
+import ssl
 import struct
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError
 
-PROTOCOL: Final = 2
 _PREFIX: Final = struct.Struct(">IQ")
 _PAD: Final = 256
 _LONGEST_HEADER: Final = 1 << 24
 _CHUNK: Final = 1 << 20
+_LINGER: Final = 1.0  # seconds for which a refused caller may still read why
 
 
 class WireError(AutoflipError):
     """The other side is gone, silent, or does not speak the protocol."""
 
 
+class Address(NamedTuple):
+    """Where a party listens."""
+
+    host: str
+    port: int | None  # None: ``host`` is the path of a socket of this machine
+
+    def __str__(self) -> str:
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+
 class Channel:
     """One connection. ``who`` is how messages name the other side."""
 
     def __init__(self, connection: socket.socket, who: str, timeout: float | None) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.socket, self.who = connection, who
         self.sent = self.received = 0
+        self._end: float | None = None
         self.patience(timeout)
 
     def patience(self, timeout: float | None) -> None:
         """Seconds that the other side may be silent; None: for ever."""
-        self.timeout = timeout
+        self.timeout, self._end = timeout, None
         self.socket.settimeout(timeout)
+
+    def hurry(self, seconds: float) -> None:
+        """All that is read from now on has to be there within ``seconds``, until :meth:`patience` says otherwise."""
+        self.patience(seconds)
+        self._end = time.monotonic() + seconds
+
+    def encrypt(self, context: ssl.SSLContext, host: str | None) -> None:
+        """Go on in TLS, as the one who calls ``host``, or (None) as the one who was called."""
+        try:
+            self.socket = context.wrap_socket(
+                self.socket, server_side=host is None, server_hostname=host, do_handshake_on_connect=False
+            )
+            self.socket.do_handshake()
+        except (OSError, ValueError) as error:  # ValueError: of a name that no certificate can have
+            self._part()
+            raise self._lost(error) from error
+
+    def _part(self) -> None:
+        """Hang up so that the other side hears the alert that went before: what it still sends is read, not reset."""
+        with contextlib.suppress(OSError):
+            self.socket.settimeout(_LINGER)
+            end = time.monotonic() + _LINGER
+            self.socket.shutdown(socket.SHUT_WR)
+            while time.monotonic() < end and self.socket.recv(_CHUNK):
+                pass
+        self.close()
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What the other side's certificate says, which was verified; None: the link has none."""
+        return self.socket.getpeercert() if isinstance(self.socket, ssl.SSLSocket) else None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is there that was decrypted already, of which the operating system does not know."""
+        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def send(self, header: dict[str, Any], *bodies: memoryview) -> None:
         """Send one message whose body is all ``bodies`` in a row."""
@@ -62,12 +110,15 @@ class Channel:
             raise self._lost(error) from error
         self.sent += _PREFIX.size + len(text) + size
 
-    def receive(self) -> tuple[dict[str, Any], int]:
-        """The next header, and how many bytes of body are still to be read by :meth:`fill` or :meth:`skip`."""
+    def receive(self, longest: int = _LONGEST_HEADER) -> tuple[dict[str, Any], int]:
+        """The next header, of at most ``longest`` bytes, and how many bytes of body the other side says will follow.
+
+        Of the body nothing has been read, and no memory has been taken for it: :meth:`fill` and :meth:`skip` do.
+        """
         prefix = bytearray(_PREFIX.size)
         self.fill(memoryview(prefix))
         length, size = _PREFIX.unpack(prefix)
-        if length > _LONGEST_HEADER:
+        if length > longest:
             raise WireError(f"{self.who} does not speak this protocol (a header of {length} bytes)")
         text = bytearray(length)
         self.fill(memoryview(text))
@@ -84,6 +135,8 @@ class Channel:
         rest = into.cast("B") if into.nbytes else into
         try:
             while rest.nbytes:
+                if self._end is not None:
+                    self.socket.settimeout(max(self._end - time.monotonic(), 1e-3))
                 count = self.socket.recv_into(rest)
                 if count == 0:
                     raise WireError(f"{self.who} closed the connection")
@@ -102,10 +155,24 @@ class Channel:
         """Hang up."""
         self.socket.close()
 
-    def _lost(self, error: OSError) -> WireError:
-        if isinstance(error, TimeoutError):
-            return WireError(f"{self.who} did not answer within {self.timeout:g} s")
-        return WireError(f"{self.who} is gone ({error.strerror or error})")
+    def _lost(self, error: OSError | ValueError) -> WireError:
+        match error:
+            case TimeoutError():
+                return WireError(f"{self.who} did not answer within {self.timeout:g} s")
+            case ssl.SSLCertVerificationError():
+                why = error.verify_message.rstrip(".")
+                return WireError(f"{self.who} shows a certificate that is not accepted ({why}); {_CERTIFICATES}")
+            case ssl.SSLError() if "ALERT" in str(error.reason):
+                why = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
+                return WireError(f"{self.who} does not accept the certificate shown to it ({why}); {_CERTIFICATES}")
+            case ssl.SSLError():
+                return WireError(f"{self.who} speaks no TLS ({error.reason or error}); start it with --certificates")
+            case OSError():
+                return WireError(f"{self.who} is gone ({error.strerror or error})")
+        return WireError(f"{self.who}: {error}")
+
+
+_CERTIFICATES: Final = "make those of all machines in one go with autoflip-secure certificates"
 
 
 def raw(values: Tensor) -> memoryview:
@@ -114,13 +181,26 @@ def raw(values: Tensor) -> memoryview:
     return values.numpy().data.cast("B") if values.numel() else memoryview(b"")
 
 
-def dial(host: str, port: int, who: str, timeout: float, *, patient: bool = True) -> Channel:
-    """Connect within ``timeout`` seconds; ``patient``: a party that is not there yet is tried again until then."""
+def dial(
+    address: Address, who: str, timeout: float, context: ssl.SSLContext | None = None, *, patient: bool = True
+) -> Channel:
+    """Connect within ``timeout`` seconds.
+
+    Args:
+        address: of the party.
+        who: it is, in messages.
+        timeout: seconds for all of it, and for each answer afterwards.
+        context: for TLS; None: without.
+        patient: a party that is not there yet is tried again until the time is over.
+
+    Raises:
+        WireError: nobody is there, or somebody else is.
+    """
     end = time.monotonic() + timeout
     while True:
-        left = end - time.monotonic()
         try:
-            return Channel(socket.create_connection((host, port), timeout=max(left, 0.05)), who, timeout)
+            channel = Channel(connected(address, max(end - time.monotonic(), 0.05)), who, timeout)
+            break
         except socket.gaierror as error:
             raise WireError(f"{who}: no such host ({error.strerror})") from error
         except OSError as error:
@@ -131,51 +211,20 @@ def dial(host: str, port: int, who: str, timeout: float, *, patient: bool = True
                 )
                 raise WireError(f"{who} cannot be reached within {timeout:g} s ({reason}){way_out}") from error
             time.sleep(0.1)
+    if context is not None:
+        channel.encrypt(context, address.host)
+    return channel
 
 
-def _proof(token: bytes, side: str, challenge: str) -> str:
-    return hmac.new(token, f"{side}:{challenge}".encode(), hashlib.sha256).hexdigest()
-
-
-def _same(given: object, proof: str) -> bool:
-    return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), proof.encode())
-
-
-def call(channel: Channel, token: bytes, purpose: dict[str, Any]) -> dict[str, Any]:
-    """The calling side's handshake; returns what the called side says about itself.
-
-    Args:
-        channel: fresh.
-        token: that both sides know.
-        purpose: what the connection is for; sent once the called side knows who calls.
-    """
-    hello, _ = channel.receive()
-    if hello.get("protocol") != PROTOCOL:
-        raise WireError(
-            f"{channel.who} does not speak protocol {PROTOCOL} of secure sums; use the same version of autoflip-secure "
-            "everywhere"
-        )
-    mine = secrets.token_hex(16)
-    channel.send({"proof": _proof(token, "caller", str(hello.get("challenge"))), "challenge": mine, **purpose})
-    answer, _ = channel.receive()
-    if not _same(answer.get("proof"), _proof(token, "party", mine)):
-        raise WireError(f"{channel.who} has another token; give the same AUTOFLIP_PARTY_TOKEN to every party and here")
-    return {**hello, **answer}
-
-
-def answer(channel: Channel, token: bytes, about: dict[str, Any]) -> dict[str, Any]:
-    """The called side's handshake; returns the caller's purpose.
-
-    Args:
-        channel: fresh.
-        token: that both sides know.
-        about: what this side says about itself, before it knows who calls.
-    """
-    mine = secrets.token_hex(16)
-    channel.send({"protocol": PROTOCOL, "challenge": mine, **about})
-    purpose, _ = channel.receive()
-    if not _same(purpose.get("proof"), _proof(token, "caller", mine)):
-        channel.send({"proof": ""})
-        raise WireError(f"{channel.who} has another token")
-    channel.send({"proof": _proof(token, "party", str(purpose.get("challenge")))})
-    return purpose
+def connected(address: Address, timeout: float) -> socket.socket:
+    """A connection, as long as somebody listens there."""
+    if address.port is not None:
+        return socket.create_connection(address, timeout=timeout)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(address.host)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

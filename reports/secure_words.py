@@ -92,7 +92,7 @@ def _line(entry: Twins, audits: Sequence[AuditRecord]) -> Line:
     return Line(
         algorithm=entry.algorithm,
         facet=entry.facet,
-        sees=[clean_text(line) for line in seen.server_sees],
+        sees=[*(clean_text(line) for line in seen.server_sees), *_links(secure)],
         accuracy=_beside(plain, secure, lambda r: 100 * r.final_accuracy, ".1f", " %"),
         equal=equal if plain else ["no twin in the open"],
         bytes=_beside(plain, secure, lambda r: r.costs.bytes.uplink_values / _MIB, ".3g", " MiB"),
@@ -103,6 +103,12 @@ def _line(entry: Twins, audits: Sequence[AuditRecord]) -> Line:
             else ["does not explore"]
         ),
     )
+
+
+def _links(secure: list[RunRecord]) -> list[str]:
+    """A line about runs whose links were open to whoever reads them; a record of an earlier version does not say."""
+    bare = sum(record.secure_sum is not None and record.secure_sum.links == "plaintext" for record in secure)
+    return [f"links in plaintext in {bare} of {len(secure)} runs: who reads them all reads every row"] if bare else []
 
 
 def _beside(

@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Aggregator, ClientPrivacy, Plugin
 from autoflip_secure.secure_sum import Connect, PartyAddress, SecureSum, SecureSumConfig
 from defenses.secure_scores import refusal
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scenarios.config import Settings
     from scenarios.sweep import Block
 
-Where = int | tuple[PartyAddress, ...]
+Where = tuple[int | tuple[PartyAddress, ...], str | None]  # parties, and the folder of certificates
 Crews = Mapping[Where, "Parties"]
 
 
@@ -91,48 +92,48 @@ def _impossible_updates(settings: Settings, config: SecureSumConfig) -> tuple[st
     return None
 
 
-def _wanted(blocks: Iterable[Block]) -> dict[Where, float]:
+def _wanted(blocks: Iterable[Block]) -> list[SecureSumConfig]:
+    """One configuration for each crew."""
     configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
-    return {config.parties: config.timeout for config in configs if config is not None}
+    return list({_crew(config): config for config in configs if config is not None}.values())
+
+
+def _crew(config: SecureSumConfig) -> Where:
+    return config.parties, config.certificates
+
+
+def _folder(certificates: str) -> Path:
+    return Path(certificates).expanduser().absolute()
 
 
 def check_parties(blocks: Iterable[Block]) -> None:
-    """What the parties of ``blocks`` need is here: CrypTen for those of this machine, a token for others.
+    """What the parties of ``blocks`` need is here: CrypTen for those of this machine, certificates for others.
 
     Raises:
         InputError: it is not; says how to get it.
     """
     wanted = _wanted(blocks)
-    if any(isinstance(where, int) for where in wanted):
+    if any(isinstance(config.parties, int) for config in wanted):
         from defenses.crypten_import import require
 
         require()
-    if any(not isinstance(where, int) for where in wanted):
-        from defenses.crew import shared_token
+    for config in wanted:
+        if config.certificates is not None:
+            from defenses.tls import context
 
-        shared_token()
+            context(_folder(config.certificates), "calls")
 
 
 def exposed(blocks: Iterable[Block]) -> str | None:
-    """What the user has to know of parties on other machines; None: there are none."""
-    wanted = [address for where in _wanted(blocks) if not isinstance(where, int) for address in where]
-    far = [f"{address.host}:{address.port}" for address in wanted if not _here(address.host)]
-    if not far:
-        return None
-    return f"secure sum: links to {', '.join(dict.fromkeys(far))} {_OPEN}"
-
-
-def _here(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    """What the user has to know of links in plaintext; None: there are none."""
+    bare = [config.parties for config in _wanted(blocks) if config.links == "plaintext"]
+    found = [f"{party.host}:{party.port}" for where in bare if not isinstance(where, int) for party in where]
+    return f"secure sum: links to {', '.join(dict.fromkeys(found))} {_OPEN}" if found else None
 
 
 _OPEN = (
-    "are not encrypted: who reads the links of all parties reads every row; use a private network or a tunnel "
-    "(WireGuard, TLS)"
+    "are in plaintext, as allow_plaintext asks: who reads them all reads every row, and who reaches a port may speak "
+    "for a server or a party"
 )
 
 
@@ -145,30 +146,64 @@ def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
     """
     with contextlib.ExitStack() as stack:
         crews: dict[Where, Parties] = {}
-        for where, timeout in _wanted(blocks).items():
-            from defenses.crew import Parties, local_parties, shared_token
+        for config in _wanted(blocks):
+            from defenses.crew import Parties, local_parties
+            from defenses.wire import Address
 
-            if isinstance(where, int):
-                crews[where] = stack.enter_context(local_parties(where, timeout))
+            if isinstance(config.parties, int):
+                crews[_crew(config)] = stack.enter_context(local_parties(config.parties, config.timeout))
             else:
-                addresses = tuple((address.host, address.port) for address in where)
-                crews[where] = Parties(addresses, shared_token(), timeout)
+                addresses = tuple(Address(party.host, party.port) for party in config.parties)
+                folder = None if config.certificates is None else _folder(config.certificates)
+                crews[_crew(config)] = Parties(addresses, config.timeout, certificates=folder)
         yield crews
 
 
-def serve_party(host: str, port: int, tell: Callable[[str], None]) -> None:
+def serve_party(
+    host: str, port: int, certificates: Path | None, allow_plaintext: bool, tell: Callable[[str], None]
+) -> None:
     """Be a party for sweeps elsewhere until interrupted.
 
     Raises:
-        InputError: the token is not set, CrypTen is not installed, or the address cannot be listened on.
+        InputError: there are no certificates and plaintext is not allowed, CrypTen is not installed, or the address
+            cannot be listened on.
     """
-    from defenses.crew import TOKEN_VARIABLE, ready, shared_token
+    from defenses.crew import ready
+    from defenses.wire import Address
 
-    party, port = ready(host, port, shared_token())
-    tell(f"party: listening on {host}:{port} for whoever knows {TOKEN_VARIABLE}; Ctrl-C stops it")
-    if not _here(host):
+    if (certificates is None) != allow_plaintext:
+        raise InputError(
+            "party: give either --certificates, the folder that `autoflip-secure certificates` made for this machine, "
+            "or --allow-plaintext where nobody else can reach the network"
+        )
+    party, address = ready(Address(host, port), certificates)
+    if certificates is None:
+        tell(f"party: listening on {address}; Ctrl-C stops it")
         tell(f"party: note: links to it {_OPEN}")
+    else:
+        tell(f"party: listening on {address} for holders of certificates of the same authority; Ctrl-C stops it")
     party.serve()
+
+
+def write_certificates(out: Path, machines: list[str], days: int) -> list[str]:
+    """Make certificates; returns what to do with them, a line for each machine.
+
+    Args:
+        out: a folder that is not there yet.
+        machines: of the parties; several names of one are joined by commas.
+        days: that they are valid.
+
+    Raises:
+        InputError: a name is none, or the folder cannot be written to.
+    """
+    from defenses.crypten_import import require
+
+    require("cryptography")
+    from defenses.certificates import make_certificates
+
+    folders = make_certificates(out, [machine.split(",") for machine in machines], days)
+    where = [f"copy {folder} to {name}, for its --certificates" for name, folder in folders.items() if name != "server"]
+    return [*where, f"keep {folders['server']} here, for secure_sum.certificates"]
 
 
 @contextlib.contextmanager
@@ -178,11 +213,11 @@ def connecting(crews: Crews) -> Iterator[Connect]:
         sessions: dict[Where, SecureSum] = {}
 
         def connect(config: SecureSumConfig) -> SecureSum:
-            if config.parties not in sessions:
+            if _crew(config) not in sessions:
                 from defenses.secure_aggregation import Session
 
-                where = replace(crews[config.parties], timeout=config.timeout)
-                sessions[config.parties] = stack.enter_context(Session(where))
-            return sessions[config.parties]
+                where = replace(crews[_crew(config)], timeout=config.timeout)
+                sessions[_crew(config)] = stack.enter_context(Session(where))
+            return sessions[_crew(config)]
 
         yield connect

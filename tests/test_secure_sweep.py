@@ -14,10 +14,10 @@ import psutil
 import pytest
 from processes import helpers
 
+from defenses.certificates import make_certificates
 from scenarios.store import read_record
 
 ROOT = Path(__file__).parents[1]
-TOKEN = "a secret of the tests only"
 pytestmark = pytest.mark.slow
 
 SWEEP = """
@@ -37,7 +37,7 @@ sweep: {product: {algorithm: [guidance_only], partition: [iid, dirichlet]}}
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "autoflip_secure", "sweep", "s.yaml", "--out", "out", "--no-report", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "AUTOFLIP_PARTY_TOKEN": TOKEN}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         start_new_session=True,
@@ -104,7 +104,7 @@ def test_a_party_killed_in_the_middle_is_named_and_the_sweep_continues(
         parties_of(process)[1].kill()
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "party 1 (127.0.0.1:" in stderr
+    assert "party 1 (/" in stderr
     assert "finished cells are kept, run the same command again" in stderr
     assert group_is_gone(process.pid)
     kept = records(folder)
@@ -133,11 +133,13 @@ def test_killed_or_interrupted_no_process_is_left(
 
 
 @contextlib.contextmanager
-def elsewhere(host: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def elsewhere(host: str, certificates: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A party that somebody started by hand."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTOFLIP_PARTY_TOKEN": TOKEN}
-    command = [sys.executable, "-m", "autoflip_secure", "party", "--host", host]
-    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as party:
+    own = str(certificates / f"party-{host}")
+    command = [sys.executable, "-m", "autoflip_secure", "party", "--host", host, "--certificates", own]
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE
+    ) as party:
         try:
             assert party.stdout is not None
             yield party, int(party.stdout.readline().split(f"{host}:")[1].split()[0])
@@ -148,9 +150,12 @@ def elsewhere(host: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def test_two_sweeps_at_once_over_the_same_parties_on_other_addresses(
     tmp_path: Path, whole: dict[str, dict[str, object]]
 ) -> None:
-    with elsewhere("127.0.0.2") as (_, first), elsewhere("127.0.0.3") as (second_party, second):
+    sealed = tmp_path / "sealed"
+    make_certificates(sealed, [["127.0.0.2"], ["127.0.0.3"]], 1)
+    with elsewhere("127.0.0.2", sealed) as (_, first), elsewhere("127.0.0.3", sealed) as (second_party, second):
         parties = [{"host": "127.0.0.2", "port": first}, {"host": "127.0.0.3", "port": second}]
-        text = SWEEP.replace("parties: 2", f"parties: {json.dumps(parties)}")
+        there = f"parties: {json.dumps(parties)}, certificates: {json.dumps(str(sealed / 'server'))}"
+        text = SWEEP.replace("parties: 2", there)
         folders = [scenario(tmp_path / name, text) for name in ("one", "other")]
         running = [start(folder, "--workers", "2") for folder in folders]
         for process in running:

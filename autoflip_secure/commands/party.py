@@ -1,8 +1,9 @@
-"""``party``: hold one share of every secret row."""
+"""``party``: hold one share of every secret row; ``certificates``: what parties on several machines need for it."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,18 +15,44 @@ from autoflip_secure.interrupts import Interrupted
 def party(
     host: Annotated[str, typer.Option("--host", help="Address of this machine to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one and says which.")] = 0,
+    certificates: Annotated[
+        Path | None, typer.Option("--certificates", help="Folder that `certificates` made for this machine.")
+    ] = None,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Without certificates: anybody on the network may read and speak.")
+    ] = False,
 ) -> None:
     """Hold one share of every secret row, for sweeps with `secure_sum: {parties: [{host, port}, …]}`.
 
-    Start one on each machine, all with the same secret in AUTOFLIP_PARTY_TOKEN, which the sweep needs too. Connections
-    are authenticated, not encrypted: who reads the links of all parties reads the rows, so use a private network.
+    Start one on each machine. Links to the sweep and to the other parties are mutual TLS: whoever has no certificate of
+    the same authority is refused.
     """
     with exit_codes(None):
         prepare()
         from scenarios.secure_sums import serve_party
 
         try:
-            serve_party(host, port, lambda text: print(text, flush=True))
+            serve_party(host, port, certificates, allow_plaintext, lambda text: print(text, flush=True))
         except KeyboardInterrupt as error:
             print("\nparty: stopped", file=sys.stderr)
             raise typer.Exit(128 + error.number if isinstance(error, Interrupted) else 130) from None
+
+
+def certificates(
+    machines: Annotated[
+        list[str],
+        typer.Argument(metavar="HOST…", help="Machine of each party, as scenarios call it; more names by commas."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+    days: Annotated[int, typer.Option("--days", min=1, max=825, help="How long they are valid.")] = 365,
+) -> None:
+    """Make certificates for the machines of parties and for the sweep: one folder to copy to each.
+
+    They share an authority that is made with them and then forgotten, so further machines need a new set. Keys are not
+    encrypted: copy them over a channel that you trust.
+    """
+    with exit_codes(None):
+        prepare()
+        from scenarios.secure_sums import write_certificates
+
+        print("\n".join(write_certificates(out, machines, days)))

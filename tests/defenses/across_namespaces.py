@@ -6,14 +6,17 @@ Each party has a network of its own, joined to this one by a cable (veth) and a 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
 from autoflip_secure.secret_rows import LocalRows
-from defenses.crew import Parties, shared_token
+from defenses.crew import Parties
 from defenses.secure_aggregation import Session
+from defenses.wire import Address
 
 PORT = 7000
+CERTIFICATES = Path(sys.argv[1])
 
 
 def ip(*words: str, inside: int | None = None) -> None:
@@ -25,7 +28,9 @@ def ip(*words: str, inside: int | None = None) -> None:
 def plugged(number: int) -> "subprocess.Popen[str]":
     """A party on a machine of its own, 10.77.0.(2 + number)."""
     address = f"10.77.0.{2 + number}"
-    command = f"read go; exec {sys.executable} -m autoflip_secure party --host {address} --port {PORT}"
+    own = CERTIFICATES / f"party-{address}"
+    arguments = f"party --host {address} --port {PORT} --certificates {own}"
+    command = f"read go; exec {sys.executable} -m autoflip_secure {arguments}"
     party = subprocess.Popen(
         ["unshare", "-n", "sh", "-c", f"echo there; {command}"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -51,11 +56,11 @@ def main() -> None:
     try:
         for party in crew:
             assert party.stdout is not None
-            print(party.stdout.readline() + party.stdout.readline(), end="")
+            print(party.stdout.readline(), end="")
         networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (os.getpid(), *(p.pid for p in crew))}
-        addresses = tuple((f"10.77.0.{2 + number}", PORT) for number in range(2))
+        addresses = tuple(Address(f"10.77.0.{2 + number}", PORT) for number in range(2))
         rows, ids = torch.arange(60_000).view(3, 20_000) - 30_000, (4, 5, 6)
-        with Session(Parties(addresses, shared_token(), 60)) as session:
+        with Session(Parties(addresses, 60, certificates=CERTIFICATES / "server")) as session:
             shared, local = session.share(rows, ids), LocalRows(rows, ids)
             assert torch.equal(shared.total(), local.total())
             assert torch.equal(shared.squared_norms(), local.squared_norms())

@@ -1,6 +1,7 @@
 """Helpers of the secure-sum tests: crews of real party processes, and wire taps before a party's port."""
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,15 +11,20 @@ from dataclasses import replace
 import numpy as np
 
 from defenses.crew import Parties
+from defenses.party import listen
+from defenses.wire import Address, connected
 
 
 class Tap:
-    """Stands before one party's port, passes everything on, and keeps what went towards the party."""
+    """Stands before one party's socket, passes everything on, and keeps what went towards the party."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.target, self.heard = (host, port), bytearray()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self.listener.getsockname()
+    numbers = itertools.count()
+
+    def __init__(self, target: Address) -> None:
+        self.target, self.heard = target, bytearray()
+        here = Address(target.host, 0) if target.port else Address(f"{target.host}.tap{next(self.numbers)}", None)
+        self.listener = listen(here)
+        self.address = Address(here.host, self.listener.getsockname()[1] if target.port else None)
         self._ends: list[socket.socket] = []
         self._pumps: list[threading.Thread] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,7 +35,7 @@ class Tap:
                 caller, _ = self.listener.accept()
             except OSError:
                 return
-            ends = caller, socket.create_connection(self.target)
+            ends = caller, connected(self.target, 10)
             self._pumps += [
                 threading.Thread(target=self._pump, args=(*ends, True), daemon=True),
                 threading.Thread(target=self._pump, args=(*reversed(ends), False), daemon=True),
@@ -63,7 +69,7 @@ class Tap:
 @contextmanager
 def tapped(where: Parties) -> Iterator[tuple[Parties, list[Tap]]]:
     """The same parties behind taps; what parties say to each other passes through the taps too."""
-    taps = [Tap(*address) for address in where.addresses]
+    taps = [Tap(address) for address in where.addresses]
     try:
         yield replace(where, addresses=tuple(tap.address for tap in taps)), taps
     finally:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from defenses.crew import Parties
 from defenses.shares import Seed
+from defenses.wire import Address
 
 PREFIX = ">IQ"
 
@@ -40,9 +41,9 @@ class Recorder:
 class StreamTap(Tap):
     """As a tap, with one stream per caller: messages of several callers do not get mixed up."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, target: Address) -> None:
         self.streams: list[bytearray] = []
-        super().__init__(host, port)
+        super().__init__(target)
 
     def _pump(self, source: socket.socket, sink: socket.socket, keep: bool) -> None:
         if keep:
@@ -55,7 +56,7 @@ class StreamTap(Tap):
 @contextmanager
 def watched(where: Parties) -> Iterator[tuple[Parties, list[StreamTap]]]:
     """The same parties behind taps with streams."""
-    taps = [StreamTap(*address) for address in where.addresses]
+    taps = [StreamTap(address) for address in where.addresses]
     try:
         yield replace(where, addresses=tuple(tap.address for tap in taps)), taps
     finally:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import SecureSumError
 from defenses.crew import Parties
+from defenses.messages import Done, Held
 from defenses.secure_aggregation import TOO_LARGE, Session, SharedRows
 from defenses.shares import Share, opened, split
 from defenses.wire import raw
@@ -35,9 +36,9 @@ def test_memory_that_no_share_was_written_to_is_not_revealed(two_parties: Partie
 
     def ask(session: Session) -> None:
         body = torch.ones(4 if op == "total" else 30, dtype=torch.int64)
-        header = {"op": op, "batch": empty(session), "vectors": 1, "dtype": "<i8", "sketch": None}
-        session._tell(header, raw(body[:1] if op == "deal" else body))
-        session._replies()
+        more: dict[str, Any] = {"products": {"vectors": 1, "dtype": "<i8"}, "deal": {"sketch": None, "groups": 1}}
+        session._tell({"op": op, "batch": empty(session), **more.get(op, {})}, raw(body[:1] if op == "deal" else body))
+        session._replies(Done)
 
     refused(two_parties, r"before the shares of clients \[3, 5, 8, 9\] are here", ask)
 
@@ -50,7 +51,7 @@ def test_a_row_that_stands_twice_would_be_alone_in_a_sum(two_parties: Parties) -
 
     def begin(session: Session) -> None:
         session._tell({"op": "open", "batch": "b", "clients": [8, 8], "params": 30})
-        session._replies()
+        session._replies(Held)
 
     refused(two_parties, "refuses to keep a client twice", keep)
     refused(two_parties, "refuses a batch in which a client stands twice", begin)

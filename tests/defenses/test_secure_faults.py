@@ -20,17 +20,17 @@ from autoflip_secure.errors import InputError, SecureSumError
 from autoflip_secure.secret_rows import LocalRows
 from defenses.crew import Parties, local_parties
 from defenses.secure_aggregation import Session
+from defenses.wire import Address
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "a secret of the tests only"
 ROWS = torch.arange(60_000).view(3, 20_000) - 30_000
 IDS = (4, 5, 6)
 
 
 def process(crew: Parties, rank: int) -> multiprocessing.process.BaseProcess:
     """One party of a crew; other tests may have crews of their own in this process."""
-    host, port = crew.addresses[rank]
-    (found,) = (p for p in multiprocessing.active_children() if p.name == f"party-{rank} at {host}:{port}")
+    name = f"party-{rank} at {crew.addresses[rank]}"
+    (found,) = (p for p in multiprocessing.active_children() if p.name == name)
     return found
 
 
@@ -67,7 +67,7 @@ def test_a_killed_party_is_named_and_nothing_is_left() -> None:
         rows = session.share(ROWS, IDS)
         process(where, 1).kill()
         process(where, 1).join()
-        with pytest.raises(SecureSumError, match=r"party 1 \(127\.0\.0\.1:\d+\) (is gone|closed the connection)"):
+        with pytest.raises(SecureSumError, match=r"party 1 \(/\S+\) (is gone|closed the connection)"):
             rows.total()  # a death shows at once: when a timeout is over the words are others
     assert {p.pid for p in multiprocessing.active_children()} == before
 
@@ -80,7 +80,7 @@ def test_a_party_that_dies_while_it_starts_is_named() -> None:
         end = time.monotonic() + 30
         while time.monotonic() < end:
             for p in multiprocessing.active_children():
-                if p.pid not in before and p.name == "party-1" and p.pid is not None:
+                if p.pid not in before and p.name.startswith("party-1 at ") and p.pid is not None:
                     os.kill(p.pid, signal.SIGKILL)
                     return
             time.sleep(0.01)
@@ -149,27 +149,22 @@ def test_sessions_do_not_disturb_one_another(crew: Parties) -> None:
 # --------------------------------------------------------------------------------------------------------- wrong places
 
 
-def test_another_token(crew: Parties) -> None:
-    with pytest.raises(InputError, match=r"party 0 .*another token; give the same AUTOFLIP_PARTY_TOKEN"):
-        Session(replace(crew, token=b"not it"))
-
-
 def test_one_process_under_two_addresses(crew: Parties) -> None:
-    (host, port), *rest = crew.addresses
-    twice = replace(crew, addresses=((host, port), ("localhost", port), *rest))
+    first, *rest = crew.addresses
+    twice = replace(crew, addresses=(first, Address(f"/{first.host}", None), *rest))
     with pytest.raises(InputError, match=r"party 0 and party 1 are the same process"):
         Session(twice)
 
 
 def test_nobody_there_and_no_such_host(crew: Parties) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
+        address = Address(*free.getsockname())
     began = time.monotonic()
     with pytest.raises(InputError, match=r"party 3 \(\S+\) cannot be reached within 1 s \(Connection refused\)"):
         Session(replace(crew, addresses=(*crew.addresses, address), timeout=1))
     assert time.monotonic() - began < 10
     with pytest.raises(InputError, match=r"party 0 \(nowhere\.invalid:1\): no such host"):
-        Session(replace(crew, addresses=(("nowhere.invalid", 1),)))
+        Session(replace(crew, addresses=(Address("nowhere.invalid", 1), *crew.addresses)))
 
 
 @pytest.mark.parametrize(
@@ -187,21 +182,26 @@ def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
         def answer() -> None:
             caller, _ = other.accept()
             with caller:
+                caller.recv(4096)
                 caller.sendall(says)
 
         threading.Thread(target=answer, daemon=True).start()
-        address = other.getsockname()
+        address = Address(*other.getsockname())
         with pytest.raises(InputError, match=r"party 0 \(\S+\) (does not speak|closed the connection)"):
             Session(replace(crew, addresses=(address, *crew.addresses)))
 
 
 def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
     deep = (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6
-    proof = b'{"proof": "\xc3\xa9", "challenge": "", "role": "server"}'
-    strange = len(proof).to_bytes(4, "big") + bytes(8) + proof
+    greeting = (
+        b'{"protocol": 3, "role": "server", "session": "\xc3\xa9", "rank": 0, "timeout": 1e999, "parties": [1, 2]}'
+    )
+    strange = len(greeting).to_bytes(4, "big") + bytes(8) + greeting
     for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000), deep, strange):
-        with socket.create_connection(crew.addresses[0]) as stranger:
-            stranger.sendall(says)
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(crew.addresses[0].host)
+            with contextlib.suppress(BrokenPipeError):  # it has heard enough
+                stranger.sendall(says)
     with Session(crew) as session:
         assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
 
@@ -209,13 +209,19 @@ def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
 # -------------------------------------------------------------------------------------------------- across addresses
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "autoflip_secure", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
-def started(host: str, port: int = 0, token: str = TOKEN) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def started(certificates: Path, host: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A party as another machine would start it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTOFLIP_PARTY_TOKEN": token}
-    arguments = ["party", "--host", host, "--port", str(port)]
+    arguments = ["party", "--host", host, "--port", str(port), "--certificates", str(certificates / f"party-{host}")]
     with subprocess.Popen(
-        [sys.executable, "-m", "autoflip_secure", *arguments], env=environment, text=True,
+        [sys.executable, "-m", "autoflip_secure", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as party:  # fmt: skip
         assert party.stdout is not None
@@ -229,11 +235,16 @@ def started(host: str, port: int = 0, token: str = TOKEN) -> Iterator[tuple[subp
 
 
 @pytest.mark.slow
-def test_parties_on_several_addresses_one_of_them_late() -> None:
+def test_parties_on_several_addresses_one_of_them_late(tmp_path: Path) -> None:
+    folder, hosts = tmp_path / "certificates", ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+    done = command("certificates", "--out", str(folder), *hosts)
+    assert done.returncode == 0, done.stderr
+    assert f"copy {folder}/party-127.0.0.4 to 127.0.0.4" in done.stdout
     with socket.create_server(("127.0.0.4", 0)) as free:
         port = free.getsockname()[1]
-    with started("127.0.0.2") as (_, first), started("127.0.0.3") as (_, second):
-        where = Parties((("127.0.0.2", first), ("127.0.0.3", second), ("127.0.0.4", port)), TOKEN.encode(), 60)
+    with started(folder, "127.0.0.2") as (_, first), started(folder, "127.0.0.3") as (_, second):
+        addresses = tuple(map(Address, hosts, (first, second, port)))
+        where = Parties(addresses, 60, certificates=folder / "server")
         found: list[torch.Tensor] = []
 
         def work() -> None:
@@ -244,7 +255,7 @@ def test_parties_on_several_addresses_one_of_them_late() -> None:
         early.start()
         time.sleep(0.5)
         assert early.is_alive(), "it waits for the third party"
-        with started("127.0.0.4", port) as (last, _):
+        with started(folder, "127.0.0.4", port) as (last, _):
             early.join(60)
         assert torch.equal(found[0], ROWS.sum(0))
         assert last.returncode == 130
@@ -252,20 +263,15 @@ def test_parties_on_several_addresses_one_of_them_late() -> None:
 
 
 @pytest.mark.slow
-def test_the_party_command_says_what_is_wrong() -> None:
-    def run(*arguments: str, token: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "AUTOFLIP_PARTY_TOKEN": token}
-        return subprocess.run(
-            [sys.executable, "-m", "autoflip_secure", "party", *arguments], env=environment, text=True,
-            capture_output=True, check=False, timeout=120,
-        )  # fmt: skip
-
+def test_the_party_command_says_what_is_wrong(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run("--port", port, token=TOKEN)
+        done = command("party", "--allow-plaintext", "--port", port)
         assert done.returncode == 2
         assert f"cannot listen on 127.0.0.1:{port} (Address already in use); give" in done.stderr
-    assert "Cannot assign requested address" in run("--host", "192.0.2.1", token=TOKEN).stderr
-    done = run(token="short")
-    assert done.returncode == 2
-    assert "AUTOFLIP_PARTY_TOKEN has 5 characters, at least 16 are needed" in done.stderr
+    assert "Cannot assign requested address" in command("party", "--allow-plaintext", "--host", "192.0.2.1").stderr
+    for arguments in ([], ["--allow-plaintext", "--certificates", str(tmp_path)]):
+        done = command("party", *arguments)
+        assert done.returncode == 2
+        assert "party: give either --certificates" in done.stderr
+    assert f"there is no ca.pem in {tmp_path}" in command("party", "--certificates", str(tmp_path)).stderr

@@ -75,6 +75,14 @@ def test_a_secure_run_stands_beside_its_twin(runs: list[RunRecord]) -> None:
     assert "→" not in alone.accuracy + alone.bytes
 
 
+def test_links_in_plaintext_are_told(runs: list[RunRecord]) -> None:
+    seen = runs[1].secure_sum
+    assert seen is not None
+    bare = runs[1].model_copy(update={"secure_sum": seen.model_copy(update={"links": "plaintext"})})
+    (line,) = lines(twins(study([runs[0], bare, *runs[2:]])), [])
+    assert line.sees == [*HIDDEN, "links in plaintext in 1 of 2 runs: who reads them all reads every row"]
+
+
 def test_attacks_on_its_own_cells_are_told(runs: list[RunRecord]) -> None:
     mine, foreign = audit(runs[1].cell, *BOTH), audit(runs[0].cell, look("plain", 0.7))
     other = audit(runs[3].cell, look("plain", 0.9), look("securely summed", 0.3))

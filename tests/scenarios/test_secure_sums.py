@@ -96,6 +96,8 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
     assert 0 < phase.largest_error < 1e-9
     assert record.timing["secure_seconds"] > 0
     assert "seconds" not in str(record.numbers()["secure_sum"])
+    assert record.secure_sum.links == "private sockets"
+    assert "links" not in record.numbers()["secure_sum"], "where the parties were changes no number"
 
 
 def test_workers_and_blocks_do_not_change_numbers(explored: dict[str, RunRecord], crews: Crews) -> None:
@@ -175,6 +177,7 @@ def test_noise_of_the_clients_and_a_secure_sum_hide_them_from_the_server(crews: 
 
 UPDATES = "secure_sum.updates=true"
 CENTRAL = "privacy={kind: client_level, noise: central}"
+APART, SEALED = "secure_sum.parties=[{host: a, port: 1}, {host: b, port: 1}]", "secure_sum.certificates=here"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,10 @@ CENTRAL = "privacy={kind: client_level, noise: central}"
         (["secure_sum.parties=6"], r"secure_sum\.parties = 6: should be 2 to 5 processes"),
         (["secure_sum.parties=[{host: a, port: 1}]"], r"should be 2 to 5 .* or a list of as many"),
         (["secure_sum.parties=[{host: a, port: 1}, {host: a, port: 1}]"], r"a:1 stands twice"),
+        ([APART], r"secure_sum.*parties by address need certificates.*set certificates .* or allow_plaintext: true"),
+        ([APART, SEALED, "secure_sum.allow_plaintext=true"], r"certificates do not go with allow_plaintext"),
+        ([SEALED], r"certificates do not go with processes of this machine"),
+        (["secure_sum.allow_plaintext=true"], r"allow_plaintext is for parties by address"),
         (["secure_sum.parties=[{host: a, port: 1}, {host: b, port: 70000}]"], r"70000.*less than or equal to 65535"),
         (["secure_sum.timeout=0"], r"secure_sum\.timeout = 0: should be greater than 0"),
         (
@@ -218,21 +225,23 @@ def test_where_the_parties_are_is_no_part_of_a_cell() -> None:
 
     here = key("{parties: 2}")
     assert key("{parties: 2, timeout: 5}") == here
-    assert key("{parties: [{host: a, port: 1}, {host: b, port: 1}]}") == here
+    assert key("{parties: [{host: a, port: 1}, {host: b, port: 1}], allow_plaintext: true}") == here
+    assert key("{parties: [{host: a, port: 1}, {host: b, port: 1}], certificates: here}") == here
     assert key("{parties: 3}") != here
     assert key("{parties: 2, updates: true}") != here
 
 
 def test_links_that_others_can_read_are_named() -> None:
-    def said(hosts: str) -> str | None:
-        parties = ", ".join(f"{{host: {host}, port: {n}}}" for n, host in enumerate(hosts.split(), 1))
-        return exposed(blocks(f"secure_sum: {{parties: [{parties}]}}"))
+    def said(rest: str) -> str | None:
+        return exposed(blocks(f"secure_sum: {{parties: [{{host: 10.0.0.5, port: 2}}, {{host: b, port: 3}}], {rest}}}"))
 
-    assert said("127.0.0.1 127.0.0.9") is said("localhost 127.0.0.1") is None
-    assert exposed(blocks("secure_sum: {parties: 2}")) is None
-    found = said("127.0.0.1 10.0.0.5 party.example")
+    assert said("certificates: here") is exposed(blocks("secure_sum: {parties: 2}")) is None
+    apart: dict[str, Any] = {"parties": [{"host": "a", "port": 1}, {"host": "b", "port": 1}]}
+    assert SecureSumConfig(**apart, certificates="here").links == "mutual TLS"
+    assert SecureSumConfig(**apart, allow_plaintext=True).links == "plaintext"
+    found = said("allow_plaintext: true")
     assert found is not None
-    assert "10.0.0.5:2, party.example:3 are not encrypted" in found
+    assert "10.0.0.5:2, b:3 are in plaintext, as allow_plaintext asks: who reads them all reads every row" in found
 
 
 def test_none_is_the_default_and_can_be_said() -> None:
@@ -268,14 +277,13 @@ def test_every_aggregator_says_what_it_needs() -> None:
     assert listed["updates of krum"].startswith("every one of them")
 
 
-def test_without_crypten_or_a_token_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_crypten_or_certificates_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(text: str) -> None:
         work = plan(resolve(Document.parse(f"{SMALL}{BASE}secure_sum: {text}", "s.yaml")))
         run_sweep(work, tmp_path / "out", 1, Listener(lambda done, total: None, print))
 
-    monkeypatch.delenv("AUTOFLIP_PARTY_TOKEN", raising=False)
-    with pytest.raises(InputError, match="AUTOFLIP_PARTY_TOKEN has 0 characters"):
-        begin("{parties: [{host: a, port: 1}, {host: b, port: 1}]}")
+    with pytest.raises(InputError, match=rf"there is no ca\.pem in {tmp_path}; autoflip-secure certificates makes it"):
+        begin(f"{{parties: [{{host: a, port: 1}}, {{host: b, port: 1}}], certificates: {tmp_path}}}")
     monkeypatch.setitem(sys.modules, "crypten", None)
     with pytest.raises(InputError, match=r"CrypTen is not installed; install it with: SKLEARN_ALLOW"):
         begin("{parties: 2}")
