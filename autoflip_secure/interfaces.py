@@ -269,7 +269,8 @@ class ClientPrivacy(Plugin, ABC):
         Args:
             state: see :meth:`start`.
             delta: what the aggregator made of the rows.
-            updates: the honest rows before :meth:`send`, from which an adaptive clip norm is refreshed.
+            updates: the rows before :meth:`send`, bad clients' too, from which a server that is trusted with them
+                refreshes an adaptive clip norm.
             view: the round.
         """
         return delta, state

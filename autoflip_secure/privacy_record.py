@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-Observer = Literal["server", "public"]
-"""Who looks: the server, which sees what clients send (or only their secure sum), or anybody who sees the models."""
+Observer = Literal["server", "public", "another client"]
+"""Who looks: the server, which sees what clients send (or only their secure sum); anybody who sees the models; or one
+other client, which sees the models too and knows its own row, its own noise and whether it was drawn itself."""
 
-OBSERVERS: Final[tuple[Observer, ...]] = ("server", "public")
+OBSERVERS: Final[tuple[Observer, ...]] = ("server", "public", "another client")
 
-Relation = Literal["add or remove one sample", "zero out one client", "add or remove one client", "replace one client"]
-"""Neighbouring data sets; ``zero out``: the client sends zeros, its presence is public (participations are)."""
+
+def _as_proven(value: Any) -> Any:
+    """Early records call the relation of samples by a name that promises more than was proven."""
+    return "zero out one sample" if value == "add or remove one sample" else value
+
+
+Relation = Annotated[
+    Literal["zero out one sample", "zero out one client", "add or remove one client", "replace one client"],
+    BeforeValidator(_as_proven),
+]
+"""Neighbouring data sets. ``zero out``: the sample's gradients, or what the client sends, are zeros in one of them;
+how many samples a client has, or who takes part, is the same in both and public."""
 
 
 class _Record(BaseModel):
@@ -25,7 +36,7 @@ class Release(_Record):
     ``noise_multiplier`` is the standard deviation of the noise / the L2 sensitivity under ``relation``.
     """
 
-    name: str  # "exploration", "updates", "clip norm", …
+    name: str  # "exploration", or "updates": with the votes on an adaptive clip norm, whose noise is counted in
     observer: Observer
     client: int | None  # None: the same for every honest client
     first_round: int  # 0 = exploration
@@ -73,7 +84,7 @@ class PrivacyRecord(_Record):
 
     unit: Literal["sample", "client"]
     noise_multipliers: list[float]  # per client (sample level), or one
-    guarantees: list[Guarantee]  # one per observer
+    guarantees: list[Guarantee]  # one per observer; early records have none for another client
     attempts: int  # how often a run of this cell began; runs of the same seed and versions release the same twice
     notes: list[str]
 

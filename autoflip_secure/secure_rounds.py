@@ -9,6 +9,7 @@ a public bound on what an entry may be; a client that exceeds it is left out and
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,22 @@ LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
 FEWEST_CLIENTS = 2
 """A sum of fewer hides nothing."""
+NEVER = 1e-20
+"""Chance that noise alone takes any entry of an honest client's update beyond :data:`LARGEST_ENTRY` in a whole run. A
+mechanism that differs from a proven one with this chance has a delta that is larger by at most (1 + e^epsilon) times
+it, which at epsilon 30 is 1e-7."""
+
+
+def largest_clip(noise: float, entries: int) -> float:
+    r"""Largest clip norm C with which clipped and noised rows stay within :data:`LARGEST_ENTRY`, but for :data:`NEVER`.
+
+    .. math:: C (1 + \tau z) \le 256, \quad n\, e^{-z^2/2} = 10^{-20}, \quad P(|N(0, 1)| > z) \le e^{-z^2/2}
+
+    Args:
+        noise: tau, standard deviation of the noise on an entry / C.
+        entries: n, that honest clients send in the whole run.
+    """
+    return LARGEST_ENTRY / (1 + noise * math.sqrt(2 * math.log(max(1, entries) / NEVER)))
 
 
 @dataclass(frozen=True)
@@ -113,9 +130,13 @@ def secret_landscape(
 
 def secret_mean(
     clients: tuple[int, ...], updates: Float[Tensor, "clients params"], samples: Int[Tensor, " clients"],
-    live: Bool[Tensor, " params"], sums: SecureSum,
+    live: Bool[Tensor, " params"], sums: SecureSum, *, noised: bool = False,
 ) -> SecretMean:  # fmt: skip
     """The mean of the updates weighted with public numbers of samples, of which the server learns nothing but the sum.
+
+    Where the rows bring the noise, a sum that lacks a row is not asked for: it would have less noise than the ledger
+    counts. Who sends a value out of range is left out none the less: no client that follows the protocol does
+    (``scenarios.privacy`` refuses settings in which its noise might), and the noise of others is not counted.
 
     Args:
         clients: ids.
@@ -123,6 +144,7 @@ def secret_mean(
         samples: n_k; ones where they stay with the clients.
         live: coordinates that are sent; 0 elsewhere.
         sums: the parties.
+        noised: every row has a share of the noise that the ledger counts in the sum.
     """
     fits = torch.stack([row.abs().max() <= LARGEST_ENTRY for row in updates])  # by row: a cohort is large
     events = [
@@ -142,6 +164,11 @@ def secret_mean(
     if len(shared.clients) < FEWEST_CLIENTS:
         shared.forget()
         return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
+    missing = [k for k in able if k not in shared.clients]
+    if noised and missing:
+        shared.forget()
+        events.append(_LESS_NOISE.format(", ".join(map(str, missing))))
+        return SecretMean(delta, torch.zeros_like(taken), Revealed(), tuple(events))
     weights = samples[taken].cpu()
     watched = WatchedRows(shared, points, [row for row, ok in zip(updates, taken, strict=True) if ok], live)
     total = points.decode(watched.total(weights)) / int(weights.sum())
@@ -152,3 +179,7 @@ def secret_mean(
 
 
 _TOO_FEW = "no step: {} clients reached the parties, and their sum would hide nothing"
+_LESS_NOISE = (
+    "no step: of clients {} no share of the noise arrived, and a sum with less noise than the ledger counts is not "
+    "asked for"
+)

@@ -107,11 +107,11 @@ def finish_round(
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
-        step, clip = private.publish(state.privacy, step, raw[view.honest & usable], view)
+        step, clip = private.publish(state.privacy, step, raw[usable], view)
         after = replace(after, privacy=clip)
     trust = torch.zeros(len(clients), device=updates.device)
     weights = torch.where(state.mask, state.weights + step, 0.0)
-    if decision is None and private is None:
+    if decision is None and (private is None or not private.trusted_server):  # with central noise: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
     elif bool(finite_rows(weights[None]).all()):
         after = replace(after, weights=weights)
@@ -182,8 +182,9 @@ def _decide_secretly(
         return _score_secretly(cell, state, clients, sent, usable, sums)
     alike = protocol.client_level is not None
     samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
+    noised = alike and cell.noise_multipliers[0] > 0
     with timed(sums) as through:
-        found = secret_mean(here, sent[usable], samples, state.mask, sums)
+        found = secret_mean(here, sent[usable], samples, state.mask, sums, noised=noised)
     taken = usable.clone()
     taken[usable] = found.taken
     passage = through(int(taken.sum()), found.revealed, found.watched)

@@ -10,7 +10,8 @@ Sample level (Abadi et al. 2016): see :class:`~autoflip_secure.interfaces.Privat
 
 Adaptive clipping (Andrew et al. 2021): :math:`C \leftarrow C \exp(-\eta(\tilde b - \gamma))`, with :math:`\tilde b` the
 noised share of the updates that were not longer than :math:`C`; updates then get the multiplier
-:math:`(\sigma^{-2} - (2\sigma_b)^{-2})^{-1/2}`, so that both releases together cost what :math:`\sigma` says.
+:math:`(\sigma^{-2} - (2\sigma_b)^{-2})^{-1/2}`, so that both releases together cost what :math:`\sigma` says. Votes are
+counted before they are noised, so this takes a server that is trusted with them.
 """
 
 from __future__ import annotations
@@ -147,6 +148,12 @@ class ClientLevel(_Mechanism):
     @model_validator(mode="after")
     def _clipped(self) -> ClientLevel:
         _needs_clip(self.clip)
+        if self.noise == "distributed" and isinstance(self.clip, AdaptiveClip):
+            raise ValueError(
+                "clip = {quantile, …}: an adaptive clip norm is learnt from every client's vote without noise, so it "
+                "needs a server that is trusted with votes, and noise: distributed trusts none; give a number, as in "
+                f"clip: {self.clip.start:g}, or noise: central"
+            )
         if self.noise_multiplier is not None:
             self.update_multiplier(self.noise_multiplier)
         return self
@@ -160,6 +167,11 @@ class ClientLevel(_Mechanism):
     def exploration_multiplier(self) -> float | None:
         """As given; None: that of the updates."""
         return self.exploration_noise_multiplier
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether votes on the clip norm are released with the updates."""
+        return isinstance(self.clip, AdaptiveClip)
 
     def update_multiplier(self, noise_multiplier: float) -> float:
         """Noise on the updates / clip: what is left when the clip norm's release takes its part.
@@ -191,7 +203,10 @@ class ClientLevel(_Mechanism):
         multiplier = self.exploration_noise_multiplier
         own = view.noise_multiplier if multiplier is None else multiplier
         finite = _or_zeros(deviations)
-        scaled = finite * (clip / finite.norm(dim=1, keepdim=True).clamp_min(TINY))
+        norms = finite.double().norm(dim=1, keepdim=True).clamp_min(TINY)
+        scaled = finite * (clip * (1 - 1e-6) / norms).to(
+            finite.dtype
+        )  # in double, so that no row is longer by rounding
         return _noised(scaled, deviations, view, own * clip)
 
     def send(
@@ -215,12 +230,12 @@ class ClientLevel(_Mechanism):
         updates: Float[Tensor, "clients params"],
         view: PrivacyView,
     ) -> tuple[Float[Tensor, " params"], ClipState]:
-        """Central: noise on the step. Then the clip norm follows its quantile."""
-        if self.noise == "central":
-            scale = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected
-            noise = _normal(view.server, len(delta), delta)
-            delta = delta + scale * noise * view.active
-        return delta, self._follow(state, updates, view)
+        """Central: noise on the step, and the clip norm follows its quantile. Distributed: all noise is in the rows."""
+        if self.noise == "distributed":
+            return delta, state
+        scale = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected
+        noise = _normal(view.server, len(delta), delta)
+        return delta + scale * noise * view.active, self._follow(state, updates, view)
 
     def _follow(self, state: ClipState, updates: Tensor, view: PrivacyView) -> ClipState:
         if not isinstance(self.clip, AdaptiveClip):

@@ -31,7 +31,7 @@ MOST = 12
 
 
 def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) -> PrivacyRecord:
-    """The ledger of a run: for the server and for the public, every release and the epsilon of all of them."""
+    """The ledger of a run: for every observer, every release and the epsilon of all of them."""
     return PrivacyRecord(
         unit=schedule.unit,
         noise_multipliers=list(
@@ -56,7 +56,7 @@ def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
         observer=observer,
         relation=relation,
         proven=not reason,
-        reason=reason or _rests_on(schedule, observer),
+        reason=reason or _rests_on(schedule, observer, found),
         releases=found,
         clients=clients,
         over_rounds=curve,
@@ -115,7 +115,7 @@ def _over_rounds(schedule: Schedule, observer: Observer, worst: ClientEpsilon) -
     rounds = len(schedule.rounds)
     curve = []
     for number in sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)}):
-        so_far = replace(one, rounds=schedule.rounds[:number], obeying=schedule.obeying[:number])
+        so_far = replace(one, rounds=schedule.rounds[:number])
         count = counted(releases(so_far, observer)[0])
         epsilon = None if count is None else rdp_epsilon(count, worst.delta)
         if epsilon is not None:
@@ -123,11 +123,18 @@ def _over_rounds(schedule: Schedule, observer: Observer, worst: ClientEpsilon) -
     return curve
 
 
-def _rests_on(schedule: Schedule, observer: Observer) -> str:
+def _rests_on(schedule: Schedule, observer: Observer, found: Sequence[Release]) -> str:
     if schedule.unit == "sample":
-        return "per-sample clipping and noise inside every honest client; Poisson batches"
+        return "per-sample clipping and noise inside every honest client; Poisson batches that nobody else knows"
     if schedule.noise == "central":
-        return "a trusted server that clips, adds the noise and publishes the noised step alone"
-    if observer == "server" and schedule.secure_sum:
-        return "a secure sum of noised updates; the noise of the honest participants of each round alone is counted"
-    return "each honest client's own share of the noise"
+        rests = "a trusted server that clips, adds the noise and publishes the noised step alone"
+    elif observer == "server" and schedule.secure_sum:
+        rests = "a secure sum of noised updates; the noise of the honest participants of each round alone is counted"
+    elif observer == "another client" and schedule.linear:
+        rests = "the noise of the honest participants of each round alone, less that client's own share"
+    else:
+        rests = "each honest client's own share of the noise"
+    if all(release.sampling == "none" for release in found):
+        return rests
+    own = "nothing but whether it was drawn itself" if observer == "another client" else "nothing"
+    return f"{rests}; cohorts of which this observer knows {own}"

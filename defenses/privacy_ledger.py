@@ -1,22 +1,25 @@
 """The ledger: every release of a run, known before it happens; :mod:`~defenses.guarantees` says what is proven for all.
 
 The schedule of a run does not depend on data: who explores, who takes part in which round, how many steps a client
-takes. So the ledger of a run is known before it begins. It holds for the clients that never act badly.
+takes. So the ledger of a run is known before it begins. It holds for the clients that never act badly. What hides them
+in a sum, and from whom, is in :mod:`defenses.cohort_views`.
 
 Where no proof exists the ledger says so and why. What is computed from what has been noised already is post-processing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, inf
 from typing import Literal
 
 from autoflip_secure.cell import Cell
 from autoflip_secure.privacy_record import Observer, Relation, Release
 from autoflip_secure.seeds import Purpose
 from defenses.accountants import counted, rdp_epsilon
+from defenses.cohort_views import known_cohorts, unknown_cohorts
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,13 @@ class Schedule:
 
     unit: Literal["sample", "client"]
     samples: tuple[int, ...]  # n_k
-    honest: tuple[int, ...]  # clients that never act badly
+    honest: tuple[int, ...]  # clients that are asked about; none that ever acts badly
     noise_multipliers: tuple[float, ...]  # per client
     delta: float | None  # None: a tenth of 1/n
     batch_size: int
     epochs: int
     rounds: tuple[tuple[int, ...], ...]  # participants of each round
-    obeying: tuple[int, ...]  # of them, how many do as they are told, per round
+    loyal: frozenset[int]  # all who never act badly: their noise counts, and among them a participant hides
     explorers: tuple[int, ...]  # () without exploration
     exploration_epochs: int
     early_stopping: bool  # of explorers, by a loss without noise
@@ -41,22 +44,62 @@ class Schedule:
     exploration_noise_multiplier: float
     linear: bool  # the aggregate is a plain sum of rows
     post_processing: tuple[str, ...]  # what is computed from releases
-    crowd: int  # clients that never act badly: among them a participant hides
     secure_sum: bool = False  # the server sees sums of updates only
     earlier: tuple[Schedule, ...] = ()  # attempts under other conditions: other draws, so other releases
+
+    def loyal_in(self, number: int) -> int:
+        """How many participants of round ``number`` (from 1) never act badly."""
+        return self._loyal_in[number - 1]
+
+    def rounds_of(self, client: int) -> list[int]:
+        """Rounds that ``client`` takes part in, ascending from 1."""
+        return self._rounds_of.get(client, [])
+
+    @cached_property
+    def _loyal_in(self) -> list[int]:
+        return [len(self.loyal.intersection(cohort)) for cohort in self.rounds]
+
+    @cached_property
+    def _rounds_of(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for number, cohort in enumerate(self.rounds, 1):
+            for client in cohort:
+                found.setdefault(client, []).append(number)
+        return found
 
 
 def releases(schedule: Schedule, observer: Observer) -> tuple[list[Release], str]:
     """Everything that ``observer`` gets, and why nothing is proven ("" when something is)."""
     reason = _void(schedule, observer)
-    found = _sample_level(schedule, observer) if schedule.unit == "sample" else _client_level(schedule, observer)
+    found = proofs(schedule, observer)[best(schedule, observer)]
     return [r.model_copy(update={"reason": reason}) for r in found] if reason else found, reason
 
 
-def _attempts(schedule: Schedule, seen: Callable[[Schedule], list[Release]]) -> list[Release]:
+def proofs(schedule: Schedule, observer: Observer) -> tuple[list[Release], ...]:
+    """Every account of what ``observer`` gets in all attempts; each is complete, with neighbours of its own.
+
+    Noised sums have two for who does not know the cohorts: either that hides a client (amplified, neighbours replace a
+    client), or it is as for a server that sees the same sums and knows (every participation counts, neighbours zero out
+    a client).
+    """
+    account = _sample_level if schedule.unit == "sample" else _client_level
+    attempts = [account(one, observer) for one in (schedule, *schedule.earlier)]
+    return tuple(_together(parts) for parts in zip(*attempts, strict=True))
+
+
+def best(schedule: Schedule, observer: Observer) -> int:
+    """Which of :func:`proofs` has the smallest epsilon, by RDP and of the client that pays most."""
+    found = proofs(schedule, observer)
+    if len(found) == 1:
+        return 0
+    delta = deltas(schedule)[None]
+    return min(range(len(found)), key=lambda proof: _most(found[proof], delta))
+
+
+def _together(attempts: Iterable[list[Release]]) -> list[Release]:
     """What all attempts released; rows that differ in nothing but their number of steps are put together."""
     found: dict[str, Release] = {}
-    for release in (release for one in (schedule, *schedule.earlier) for release in seen(one)):
+    for release in (release for one in attempts for release in one):
         alike = release.model_dump_json(exclude={"steps"})
         before = found[alike].steps if alike in found else 0
         found[alike] = release.model_copy(update={"steps": before + release.steps})
@@ -83,17 +126,14 @@ def _void(schedule: Schedule, observer: Observer) -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
-def _sample_level(schedule: Schedule, observer: Observer) -> list[Release]:
-    return _attempts(schedule, lambda one: _of_samples(one, observer))
-
-
-def _of_samples(schedule: Schedule, observer: Observer) -> list[Release]:
+def _sample_level(schedule: Schedule, observer: Observer) -> list[list[Release]]:
+    """One account: every client's own training, whoever looks."""
     found = []
     for client in schedule.honest:
         n = schedule.samples[client]
-        took_part = [number for number, cohort in enumerate(schedule.rounds, 1) if client in cohort]
+        took_part = schedule.rounds_of(client)
         common: dict[str, object] = {
-            "observer": observer, "client": client, "mechanism": "gaussian", "relation": "add or remove one sample",
+            "observer": observer, "client": client, "mechanism": "gaussian", "relation": "zero out one sample",
             "sampling": "poisson", "rate": min(1.0, schedule.batch_size / n), "population": n,
             "noise_multiplier": schedule.noise_multipliers[client], "reason": "",
             "post_processing": list(schedule.post_processing),
@@ -104,112 +144,97 @@ def _of_samples(schedule: Schedule, observer: Observer) -> list[Release]:
         if took_part:
             total = len(took_part) * schedule.epochs * steps
             found.append(_release("updates", took_part[0], took_part[-1], total, common))
-    return found
+    return [found]
 
 
 def _release(name: str, first: int, last: int, steps: int, common: dict[str, object]) -> Release:
     return Release.model_validate({"name": name, "first_round": first, "last_round": last, "steps": steps, **common})
 
 
-def _client_level(schedule: Schedule, observer: Observer) -> list[Release]:
-    """What ``observer`` gets. Noised sums have two proofs for the public, and the one with the smaller epsilon counts.
-
-    Either nobody outside knows who takes part (amplified, neighbours replace a client), or it is as for a server that
-    sees the same sums and knows (every participation counts, neighbours zero out a client).
-    """
-    found = _attempts(schedule, lambda one: _seen(one, observer))
-    if observer == "server" or schedule.noise == "central" or not schedule.linear:
-        return found
-    summed = _attempts(schedule, lambda one: _seen(replace(one, secure_sum=True), "server"))
-    other = [release.model_copy(update={"observer": observer}) for release in summed]
-    delta = deltas(schedule)[None]
-    return min((found, other), key=lambda releases: _most(releases, delta))
+def _client_level(schedule: Schedule, observer: Observer) -> list[list[Release]]:
+    """The accounts of one attempt: of rows, or of sums."""
+    distributed = schedule.noise == "distributed"
+    if observer == "another client" and len(schedule.samples) == 1:
+        return [[]]  # there is none
+    if observer == "server" and not distributed:
+        return [_without_noise(schedule)]
+    if distributed and not (schedule.linear and (schedule.secure_sum or observer != "server")):
+        return [_known(schedule, observer, rows=True)]
+    known = [_known(schedule, observer, rows=False)] if distributed else []
+    return known if observer == "server" else [_unknown(schedule, observer), *known]
 
 
 def _most(found: list[Release], delta: float) -> float:
     """Epsilon of the client that pays most, by RDP."""
-    worst = 0.0
-    for client in {release.client for release in found}:
-        count = counted([r for r in found if r.client in (client, None)])
-        epsilon = None if count is None else rdp_epsilon(count, delta)
-        worst = max(worst, float("inf") if epsilon is None else epsilon)
-    return worst
+    by_client: dict[int | None, list[Release]] = {}
+    for release in found:
+        by_client.setdefault(release.client, []).append(release)
+    shared = by_client.pop(None, [])
+    counts = {counted([*shared, *own]) for own in by_client.values() or [[]]}
+    epsilons = [None if count is None else rdp_epsilon(count, delta) for count in counts]
+    return max((inf if epsilon is None else epsilon for epsilon in epsilons), default=0.0)
 
 
-def _seen(schedule: Schedule, observer: Observer) -> list[Release]:
-    sees_rows = schedule.noise == "distributed" and (
-        (observer == "server" and not schedule.secure_sum) or not schedule.linear
-    )
-    hidden = observer == "public" and not sees_rows  # who takes part
-    relation, doubled = _neighbours(schedule) if hidden else ("zero out one client", 1.0)
-    common: dict[str, object] = {
-        "observer": observer, "mechanism": "gaussian", "relation": relation, "sampling": "none", "rate": 1.0,
-        "population": len(schedule.samples), "reason": "", "post_processing": list(schedule.post_processing),
+def _common(schedule: Schedule, observer: Observer, relation: Relation) -> dict[str, object]:
+    return {
+        "observer": observer, "client": None, "mechanism": "gaussian", "relation": relation, "sampling": "none",
+        "rate": 1.0, "population": len(schedule.samples), "reason": "",
+        "post_processing": list(schedule.post_processing),
     }  # fmt: skip
-    sigma = schedule.noise_multipliers[0]
-    found = []
-    if schedule.explorers:
-        noise = schedule.exploration_noise_multiplier / doubled
-        found.append(_release("exploration", 0, 0, 1, {**common, "client": None, "noise_multiplier": noise}))
-    last = len(schedule.rounds)
-    if schedule.noise == "central" and observer == "server":
-        bare = {**common, "client": None, "mechanism": "none", "noise_multiplier": 0.0}
-        return [*found, _release("updates", 1, last, last, bare)]
-    if sees_rows or observer == "server":
-        for client in schedule.honest:
-            took_part = [number for number, cohort in enumerate(schedule.rounds, 1) if client in cohort]
-            by_noise: dict[float, list[int]] = {}
-            for number in took_part:
-                by_noise.setdefault(_effective(schedule, sigma, number, rows=sees_rows), []).append(number)
-            for noise, numbers in by_noise.items():
-                own = {**common, "client": client, "noise_multiplier": noise}
-                found.append(_release("updates", numbers[0], numbers[-1], len(numbers), own))
-        return found
-    groups: dict[tuple[float, float], list[int]] = {}
-    for number in range(1, last + 1):
-        key = (_effective(schedule, sigma, number, rows=False) / doubled, _rate(schedule, number))
-        groups.setdefault(key, []).append(number)
-    own = {**common, "client": None, "sampling": schedule.sampling}
-    if schedule.noise == "distributed":
-        own["population"] = schedule.crowd
-    for (noise, rate), numbers in groups.items():
-        if rate > 0:  # else nobody who is protected sent anything
-            drawn = {**own, "rate": rate, "noise_multiplier": noise}
-            found.append(_release("updates", numbers[0], numbers[-1], len(numbers), drawn))
-    return found
 
 
-def _neighbours(schedule: Schedule) -> tuple[Relation, float]:
-    """Neighbours of who does not know the cohorts, and sensitivity / clip norm under that relation.
+def _explored(schedule: Schedule, common: dict[str, object], sensitivity: float = 1.0) -> list[Release]:
+    """Every explorer's own row with its own noise: one release, whoever else explores."""
+    noise = schedule.exploration_noise_multiplier / sensitivity
+    return [_release("exploration", 0, 0, 1, {**common, "noise_multiplier": noise})] if schedule.explorers else []
+
+
+def _updates(numbers: list[int], common: dict[str, object]) -> Release:
+    return _release("updates", numbers[0], numbers[-1], len(numbers), common)
+
+
+def _without_noise(schedule: Schedule) -> list[Release]:
+    """What a server sees that adds the noise itself."""
+    common = _common(schedule, "server", "zero out one client")
+    everything = list(range(1, len(schedule.rounds) + 1))
+    bare = _updates(everything, {**common, "mechanism": "none", "noise_multiplier": 0.0})
+    return [*_explored(schedule, common), bare]
+
+
+def _known(schedule: Schedule, observer: Observer, *, rows: bool) -> list[Release]:
+    """Releases to who knows who takes part: every participation of every client, not amplified."""
+    common = _common(schedule, observer, "zero out one client")
+    another = observer == "another client"
+    return [
+        *_explored(schedule, common),
+        *(
+            _updates(numbers, {**common, "client": client, "noise_multiplier": noise})
+            for client in schedule.honest
+            for noise, numbers in known_cohorts(schedule, client, rows=rows, another=another).items()
+        ),
+    ]
+
+
+def _unknown(schedule: Schedule, observer: Observer) -> list[Release]:
+    """Releases to who does not know who takes part, but for itself.
 
     Explorers bring noise of their own, and how strong noise is shows in many dimensions at once: one that is away would
     be missed. So with explorers a client is not removed but sends zeros, which to a sum that the server noises is the
     same.
     """
+    relation: Relation = "zero out one client" if schedule.explorers else "add or remove one client"
+    sensitivity = 1.0
     if schedule.sampling == "fixed":
-        return "replace one client", 2.0
-    return ("zero out one client" if schedule.explorers else "add or remove one client"), 1.0
-
-
-def _rate(schedule: Schedule, number: int) -> float:
-    """How likely an honest client is to be in round ``number``, for who does not know the cohort.
-
-    Where participants bring the noise, its strength tells how many honest ones came, and the ledger counts the noise of
-    that many. Given their number they are a sample without replacement of all that obey in this round, who are at least
-    the ``crowd``. The cohort's own rate would be too small for rounds to which many of them came.
-    """
-    if schedule.noise == "central":
-        return schedule.cohort / len(schedule.samples)
-    return min(1.0, schedule.obeying[number - 1] / max(1, schedule.crowd))
-
-
-def _effective(schedule: Schedule, sigma: float, number: int, *, rows: bool) -> float:
-    """Noise / clip norm of what is seen in round ``number``: a row with its share, or the sum of the shares."""
-    if schedule.noise == "central":
-        return sigma
-    if rows:
-        return sigma / sqrt(schedule.cohort)
-    return sigma * sqrt(min(1.0, schedule.obeying[number - 1] / schedule.cohort))
+        relation, sensitivity = "replace one client", 2.0
+    common = _common(schedule, observer, relation)
+    found = _explored(schedule, common, sensitivity)
+    for seen, numbers in unknown_cohorts(schedule, another=observer == "another client").items():
+        own = {
+            **common, "sampling": schedule.sampling, "rate": seen.rate, "population": seen.population,
+            "noise_multiplier": seen.noise_multiplier / sensitivity,
+        }  # fmt: skip
+        found.append(_updates(numbers, own))
+    return found
 
 
 def deltas(schedule: Schedule) -> dict[int | None, float]:
@@ -225,8 +250,11 @@ def schedule_of(cell: Cell) -> Schedule:
     mechanism = protocol.mechanism
     assert mechanism is not None
     rounds = tuple(tuple(cell.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
-    bad = [set(cell.bad_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)]
+    bad: Iterable[set[int]] = (
+        set(cell.bad_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
+    )
     ever = set().union(*bad)
+    loyal = tuple(k for k in range(len(problem.clients)) if k not in ever)
     explorers: tuple[int, ...] = ()
     if protocol.explores:
         count = protocol.exploration.explorers or len(problem.clients)
@@ -240,13 +268,13 @@ def schedule_of(cell: Cell) -> Schedule:
     return Schedule(
         unit=mechanism.unit,
         samples=tuple(len(rows) for rows in problem.clients),
-        honest=tuple(k for k in range(len(problem.clients)) if k not in ever),
+        honest=loyal,
         noise_multipliers=cell.noise_multipliers,
         delta=mechanism.delta,
         batch_size=protocol.training.batch_size,
         epochs=protocol.training.epochs,
         rounds=rounds,
-        obeying=tuple(len(set(cohort) - bad[number]) for number, cohort in enumerate(rounds, 1)),
+        loyal=frozenset(loyal),
         explorers=explorers,
         exploration_epochs=protocol.exploration.epochs,
         early_stopping=protocol.exploration.patience is not None,
@@ -256,6 +284,5 @@ def schedule_of(cell: Cell) -> Schedule:
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
-        crowd=len(problem.clients) - len(ever),
         secure_sum=protocol.secret_updates,
     )

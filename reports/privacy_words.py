@@ -28,7 +28,7 @@ EVIDENCE = (
     "failed on these data, not that every attack would."
 )
 
-OBSERVED = {"server": "the server", "public": "the public"}
+OBSERVED = {"server": "the server", "public": "the public", "another client": "another client"}
 
 
 def protection(privacy: Mapping[str, Any] | None) -> str:

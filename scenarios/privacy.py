@@ -11,6 +11,7 @@ from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.privacy_record import OBSERVERS, PrivacyRecord, Release
+from autoflip_secure.secure_rounds import LARGEST_ENTRY, largest_clip
 from defenses.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
 from defenses.calibration import noise_multiplier_for
 from defenses.client_privacy import ClientLevel
@@ -21,6 +22,10 @@ _SYSTEM = (
     "noise and batches of this cell came from the operating system's generator: it cannot be repeated bit for bit, and "
     "every attempt to run it counts"
 )
+_VOTES = (
+    "clip norm: every round releases the noised sum of updates and the noised count of votes on the clip norm, both of "
+    'one cohort; the noise multiplier of the row "updates" is that of both together (Andrew et al. 2021)'
+)
 
 
 def with_noise(cell: Cell) -> Cell:
@@ -29,8 +34,8 @@ def with_noise(cell: Cell) -> Cell:
     Where nothing is proven and the scenario allows that, a target gets the noise that would keep it under a proof.
 
     Raises:
-        InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached, or
-            no noise keeps it because nothing is proven.
+        InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached,
+            no noise keeps it because nothing is proven, or a secure sum has no room for the noised updates.
     """
     mechanism = cell.protocol.mechanism
     if mechanism is None:
@@ -40,7 +45,7 @@ def with_noise(cell: Cell) -> Cell:
     schedule = schedule_of(given)
     _check(schedule, mechanism)
     if mechanism.target_epsilon is None:
-        return replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients)
+        return _with_room(replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients))
     refuse_unproven(given)  # no noise reaches a target where nothing is proven
     calibrated = _calibrated(_as_if_proven(schedule), mechanism)
     if isinstance(mechanism, ClientLevel):
@@ -48,7 +53,29 @@ def with_noise(cell: Cell) -> Cell:
             mechanism.update_multiplier(calibrated[0])
         except ValueError as error:
             raise InputError(f"privacy.{error}") from None
-    return replace(cell, noise_multipliers=calibrated)
+    return _with_room(replace(cell, noise_multipliers=calibrated))
+
+
+def _with_room(cell: Cell) -> Cell:
+    """``cell``, where a secure sum that counts on everybody's noise has room for every honest client's noised update.
+
+    An update that does not fit is left out and takes its share of the noise with it.
+
+    Raises:
+        InputError: an update may not fit.
+    """
+    protocol, mechanism, noise = cell.protocol, cell.protocol.client_level, cell.noise_multipliers[0]
+    if not (isinstance(mechanism, ClientLevel) and protocol.secret_updates and protocol.aggregator.linear and noise):
+        return cell
+    clip, rows = mechanism.start().clip, sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
+    most = largest_clip(noise / protocol.cohort**0.5, rows * cell.problem.layout.size)
+    if clip > most:
+        raise InputError(
+            f"privacy.clip = {clip:g}: with noise_multiplier = {noise:.3g} and cohort = {protocol.cohort} a noised "
+            f"update may have a value beyond +-{LARGEST_ENTRY:g}, which a secure sum leaves out, and its share of the "
+            f"noise with it; give clip: {0.99 * most:.2g} or less, less noise or a larger cohort"
+        )
+    return cell
 
 
 def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> PrivacyRecord | None:
@@ -62,9 +89,10 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     mechanism = cell.protocol.mechanism
     if mechanism is None:
         return None
-    notes = (_SYSTEM,) if mechanism.noise_source == "system" else ()
+    adaptive = isinstance(mechanism, ClientLevel) and mechanism.adaptive
+    notes = [note for note, said in ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, adaptive)) if said]
     before = tuple(schedule_of(one) for one in earlier)
-    return account(replace(schedule_of(cell), earlier=before), attempts, notes)
+    return account(replace(schedule_of(cell), earlier=before), attempts, tuple(notes))
 
 
 def planned(cell: Cell) -> list[Release]:
@@ -152,17 +180,17 @@ def _best(count: Count, delta: float, accountant: Literal["rdp", "prv"]) -> floa
 
 
 def _epsilon(schedule: Schedule, mechanism: ClientPrivacy, noise: float) -> float | None:
-    """Epsilon of everything released, for whoever is not trusted and of the client that pays most."""
+    """Epsilon of everything released, against whoever is not trusted (other clients too), of who pays most."""
     clients, delta = len(schedule.samples), deltas(schedule)[None]
     extra = noise if mechanism.exploration_multiplier is None else mechanism.exploration_multiplier
     trial = replace(schedule, noise_multipliers=(noise,) * clients, exploration_noise_multiplier=extra)
     worst = 0.0
-    for observer in ("server", "public"):
+    for observer in OBSERVERS:
         found, reason = releases(trial, observer)
-        if reason and (observer == "public" or not mechanism.trusted_server):
-            return None
-        if reason:  # a trusted server
+        if reason and observer == "server" and mechanism.trusted_server:
             continue
+        if reason:
+            return None
         own: list[int | None] = [*sorted({r.client for r in found if r.client is not None})]
         for client in own or [None]:
             mine = [r for r in found if r.client in (client, None)]

@@ -26,6 +26,7 @@ from autoflip_secure.server import ServerState
 from defenses.client_privacy import AdaptiveClip, ClientLevel, ClipState, SampleLevel, clip_to
 from scenarios.documents import Document
 from scenarios.loading import load, resolve
+from scenarios.privacy import ledger
 from scenarios.problems import Builder
 
 
@@ -265,6 +266,42 @@ def test_only_honest_clients_train_by_dp_sgd() -> None:
 def test_bad_numbers_are_one_clear_sentence(kind: type[SampleLevel], settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         kind(**settings)
+
+
+def test_votes_that_nobody_is_trusted_with_are_refused() -> None:
+    """Votes are counted without noise and noised by the server, so only a trusted one may learn a clip norm."""
+    adaptive = {"start": 0.5, "noise_multiplier": 4.0}
+    with pytest.raises(ValidationError, match=r"needs a server that is trusted with votes.*give a number.*clip: 0\.5"):
+        ClientLevel(clip=adaptive, noise="distributed", noise_multiplier=4.0)
+    ClientLevel(clip=adaptive, noise="central", noise_multiplier=4.0)
+
+
+def test_bad_clients_vote_too() -> None:
+    """The server sees who is long and who is short, and not who is bad."""
+    clip = {"start": 1.0, "lr": 1.0, "noise_multiplier": 1e-3}
+    privacy = {"kind": "client_level", "clip": clip, "noise_multiplier": 1e-4}
+    attack = {"kind": "gaussian_noise", "sigma": 100.0, "clients": [0, 1, 2]}
+    cell, trainer = cell_of(algorithm="fedavg", privacy=privacy, attack=attack, cohort=10, rounds=1)
+    notes = Notes()
+    run_cells([cell], trainer, watch=notes)
+    ((before, _, sent, after),) = notes.rounds
+    long = (sent.norm(dim=1) > 0.999).sum()
+    assert 3 <= long < 10
+    share = (10 - float(long)) / 10
+    assert log(after.privacy.clip / before.privacy.clip) == pytest.approx(-(share - 0.5), abs=2e-3)
+
+
+def test_the_ledger_says_how_votes_are_counted() -> None:
+    adaptive, _ = cell_of(
+        algorithm="fedavg", privacy={"kind": "client_level", "clip": {"noise_multiplier": 4.0}, "noise_multiplier": 4.0}
+    )
+    plain, _ = cell_of(algorithm="fedavg", privacy={"kind": "client_level", "clip": 1.0, "noise_multiplier": 4.0})
+    with_votes, without = ledger(adaptive), ledger(plain)
+    assert with_votes is not None
+    assert without is not None
+    assert with_votes.guarantees == without.guarantees
+    assert ["votes on the clip norm" in note for note in with_votes.notes] == [True]
+    assert without.notes == []
 
 
 def test_the_clip_norms_release_cannot_cost_more_than_both() -> None:
