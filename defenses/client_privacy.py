@@ -136,7 +136,7 @@ class ClientLevel(_Mechanism):
     kind: Literal["client_level"] = "client_level"
     unit: ClassVar[Literal["sample", "client"]] = "client"
     clip: AnyClip = Field(
-        default=1.0, description="L2 norm that each update is clipped to: a number, or {start, quantile, lr, …}"
+        default=1.0, description="L2 norm that each update is clipped to: a number, or {start, …} with central noise"
     )
     noise: Literal["central", "distributed"] = Field(
         default="central", description="the server noises the sum, or each client its own share"

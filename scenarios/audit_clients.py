@@ -61,10 +61,10 @@ class _Rerun(Cell):
         mechanism = self.protocol.client_level
         if mechanism is None or mechanism.trusted_server:
             return super().cohort(round_)
-        before, bad = self.original.cohort(round_), self.bad_in(round_)
-        obeying = (~bad).nonzero().squeeze(1)
-        order = torch.randperm(len(obeying), generator=generator(self.seed, Purpose.COHORT, round_))
-        honest = obeying[order[: int((~bad[before]).sum())]]
+        before, bad = self.original.cohort(round_), self.bad_clients
+        loyal = (~bad).nonzero().squeeze(1)
+        order = torch.randperm(len(loyal), generator=generator(self.seed, Purpose.COHORT, round_))
+        honest = loyal[order[: int((~bad[before]).sum())]]
         return torch.cat([before[bad[before]], honest]).sort().values
 
 
