@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from math import comb, exp, expm1, log, sqrt
@@ -184,9 +185,11 @@ def test_who_turns_bad_later_hands_over_its_early_noise() -> None:
     for release in found:
         counted[release.noise_multiplier] = counted.get(release.noise_multiplier, 0) + release.steps
     assert counted == pytest.approx(expected)
-    always = cell_of(clients=10, cohort=6, privacy=DISTRIBUTED, attack={**late, "window": {"first": 1}})
-    for observer in ("server", "public", "another client"):
-        assert guarantee(schedule_of(always), observer).clients == guarantee(schedule_of(cell), observer).clients
+    public = unknown_cohorts(schedule, another=False)
+    assert {(seen.drawn, seen.population): len(numbers) for seen, numbers in public.items()} == {
+        (honest, 7): came
+        for honest, came in Counter(len(set(cell.cohort(n).tolist()) - ever) for n in range(1, 7)).items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------- zero out, add

@@ -127,7 +127,7 @@ def test_client_level_holds(tmp_path: Path, mode: str) -> None:
 def test_the_observer_of_secret_cohorts_does_not_know_who_came(tmp_path: Path) -> None:
     """Where all come who are there, the cohort itself would tell who is not: attackers must look at everybody alike."""
     cell, _ = built(tmp_path, CENTRAL, BASE.replace("cohort: 5", "cohort: 10"))
-    ((part, claim),) = claims_of(cell)
+    part, claim = claims_of(cell)[0]
     scores, thrown = _runs(cell, claim, SMALL, part)
     assert 0 < thrown.float().mean() < 1
     assert (scores != 0).all()
