@@ -1,7 +1,7 @@
 """What privacy costs: accuracy, detection and robustness against epsilon.
 
-Epsilon is what the ledger proves for everything released and for the client that pays most: against the server where
-that is proven, else against the public. Where nothing is proven there is no number to draw against.
+Epsilon is what the ledger proves for everything released and for every honest client, against whoever sees most of
+those against whom anything is proven. Runs of which nothing is proven stand at "no guarantee", whatever was asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from autoflip_secure.bounds import upper_delta
+from autoflip_secure.proven import who
 from autoflip_secure.record import RunRecord
 from reports.drawing import (
     COLUMNS,
@@ -26,10 +28,11 @@ from reports.drawing import (
     values_and_intervals,
 )
 from reports.labels import NO_ATTACK, shorten
-from reports.privacy_groups import Group, groups, tick
+from reports.privacy_groups import Group, Place, groups, places, runs_at, terms
 from reports.statistics import Interval, mean_interval
-from reports.study import Condition, Study
+from reports.study import Study
 from reports.style import Palette, Picture, Table, finish, panels, percent
+from reports.tables import Upper
 
 ACROSS = 3  # panels beside each other where only the kind of privacy varies
 Value = Callable[[RunRecord], float | None]
@@ -38,8 +41,8 @@ Value = Callable[[RunRecord], float | None]
 def utility(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against epsilon, a column per attack, a row per kind of privacy."""
     caption = (
-        "Final test accuracy against the epsilon that is proven for everything released, for the client that pays "
-        "most; ∞ is the same run without privacy. "
+        "Final test accuracy against the epsilon that is proven for everything released; ∞ is the same run without "
+        "privacy. "
     )
     return _curves(
         study,
@@ -109,7 +112,12 @@ def _curves(
     slug, title, axis, caption = words
     found = groups(study)
     names = spokesmen(study)
-    lines = {(group.title, attack): _lines(study, group, attack, names, value) for group in found for attack in attacks}
+    stands = {group.title: _with_values(study, group, attacks, names, value) for group in found}
+    lines = {
+        (group.title, attack): _lines(study, stands[group.title], attack, names, value)
+        for group in found
+        for attack in attacks
+    }
     attacks = [a for a in attacks if any(any(lines[g.title, a].values()) for g in found)]
     found = [g for g in found if any(any(lines[g.title, a].values()) for a in attacks)]
     if not found:
@@ -117,27 +125,26 @@ def _curves(
     rows, columns = found[:ROWS], attacks[:COLUMNS]
     if len(attacks) == 1:  # kinds of privacy beside each other
         rows, across = found[: ROWS * ACROSS], min(ACROSS, len(found))
-        places = [(group, attacks[0], i // across, i % across) for i, group in enumerate(rows)]
+        slots = [(group, attacks[0], i // across, i % across) for i, group in enumerate(rows)]
     else:
         across = len(columns)
-        places = [(group, attack, i, j) for i, group in enumerate(rows) for j, attack in enumerate(columns)]
-    deep = 1 + max(i for _, _, i, _ in places)
+        slots = [(group, attack, i, j) for i, group in enumerate(rows) for j, attack in enumerate(columns)]
+    deep = 1 + max(i for _, _, i, _ in slots)
     figure, axes = panels(deep, across, height=2.6, share_x=False, wide=across > 1)
     everything: list[Line] = []
     for ax in axes.flat:
         ax.set_visible(False)
-    for group, attack, i, j in places:
-        ax = axes[i, j]
+    for group, attack, i, j in slots:
+        ax, own, along = axes[i, j], lines[group.title, attack], stands[group.title]
         ax.set_visible(True)
-        own = lines[group.title, attack]
         draw_curves(ax, palette, own, share=share)
         everything += own.values()
-        ax.set_xticks(range(len(group.facets)), [tick(study, f) for f in group.facets])
-        ax.set_xlim(-0.4, len(group.facets) - 0.6)
+        ax.set_xticks(range(len(along)), ticks(along))
+        ax.set_xlim(-0.4, len(along) - 0.6)
         percent(ax, signed=not share)
         part = group.title.split(" · ") if len(attacks) == 1 else [attack, *([group.title] if len(found) > 1 else [])]
         ax.set_title("\n".join(shorten(text, 40) for text in part), fontsize=8.5)
-        ax.set_xlabel("epsilon")
+        ax.set_xlabel(across_label(along))
         if j == 0:
             ax.set_ylabel(axis)
     values, intervals = values_and_intervals(everything, share=share)
@@ -150,19 +157,57 @@ def _curves(
     for group in found:
         for attack in attacks:
             for algorithm, line in lines[group.title, attack].items():
-                for place, seeds in line:
-                    facet = group.facets[int(place)]
+                for at, seeds in line:
                     interval = mean_interval(seeds, share=share)
                     ends_ = [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
-                    table.append(
-                        [group.title, attack, algorithm, tick(study, facet).replace("\n", " "), *ends_, interval.n]
-                    )
+                    place = _stand(stands[group.title][int(at)])
+                    table.append([group.title, attack, algorithm, *place, *ends_, interval.n])
     notes = left_out(len(found), len(rows), "kinds of privacy") + left_out(len(attacks), len(columns), "attacks")
-    data = Table(["setting", "attack", "algorithm", "epsilon", f"{axis} (%)", "low", "high", "seeds"], table)
+    named = ["setting", "attack", "algorithm", "guarantee", "epsilon", "against", "neighbours", "delta"]
+    data = Table([*named, f"{axis} (%)", "low", "high", "seeds"], table)
     alt = (
         f"{title}: {len(rows) * len(columns)} panels, {len(table)} points from {min(values):.2f} to {max(values):.2f}."
     )
+    proven = terms(place for group in found for place in stands[group.title])
+    caption += f"{proven} " if proven else "Nothing is proven of any of these runs. "
     return finish(figure, slug, title, caption + seeds_note(everything) + cut, alt, data, notes + spoken_for(study))
+
+
+def _with_values(study: Study, group: Group, attacks: Sequence[str], names: Sequence[str], value: Value) -> list[Place]:
+    """The places of a group at which there is anything to draw."""
+    return [
+        place
+        for place in places(study, group)
+        if any(value(r) is not None for a in attacks for name in names for r in runs_at(study, place, a, name))
+    ]
+
+
+def ticks(along: Sequence[Place]) -> list[str]:
+    """One label per place; each with its observer where there are several."""
+    observers = {place.bound.observer for place in along if place.bound is not None}
+    return [
+        f"{place.tick}\n{place.bound.observer}" if place.bound is not None and len(observers) > 1 else place.tick
+        for place in along
+    ]
+
+
+def across_label(along: Sequence[Place]) -> str:
+    """What the axis counts: the proven epsilon, against whom where that is one observer, for which neighbours."""
+    bounds = [place.bound for place in along if place.bound is not None]
+    observers, relations = ({getattr(b, name) for b in bounds} for name in ("observer", "relation"))
+    if not bounds:
+        return "proven epsilon"
+    against = f" against {who(bounds[0].observer)}" if len(observers) == 1 else ""
+    delta = upper_delta(max(b.delta for b in bounds))
+    return f"proven epsilon{against}\n{' or '.join(sorted(relations))}, δ = {delta}"
+
+
+def _stand(place: Place) -> list[Any]:
+    """Guarantee, epsilon, observer, neighbours and delta of a place, for a table."""
+    if place.bound is None:
+        return ["no guarantee" if place.private else "no privacy", *[None] * 4]
+    b = place.bound
+    return ["proven", Upper(b.epsilon), who(b.observer), b.relation, Upper(b.delta)]
 
 
 def _fit_points(ax: Axes, values: Iterable[float], intervals: Iterable[Interval]) -> str:
@@ -173,13 +218,13 @@ def _fit_points(ax: Axes, values: Iterable[float], intervals: Iterable[Interval]
     return ""
 
 
-def _lines(study: Study, group: Group, attack: str, names: Sequence[str], value: Value) -> dict[str, Line]:
+def _lines(study: Study, along: Sequence[Place], attack: str, names: Sequence[str], value: Value) -> dict[str, Line]:
     lines: dict[str, Line] = {}
     for algorithm in names[:LINES]:
         line: Line = []
-        for place, facet in enumerate(group.facets):
-            seeds = [v for r in study.runs(Condition(facet, attack), algorithm) if (v := value(r)) is not None]
+        for at, place in enumerate(along):
+            seeds = [v for r in runs_at(study, place, attack, algorithm) if (v := value(r)) is not None]
             if seeds:
-                line.append((float(place), seeds))
+                line.append((float(at), seeds))
         lines[algorithm] = line
     return lines

@@ -1,131 +1,162 @@
 """What is released: the epsilon of each release, epsilon over rounds, and whose ledger the report shows.
 
-Epsilon is what the ledger proves for everything released and for the client that pays most: against the server where
-that is proven, else against the public. Attacks change nothing that honest clients release, so one run stands for its
-setting.
+Epsilon is what the ledger proves for everything released, against whoever sees most of those against whom anything is
+proven. For a setting stands the run of which least is proven, whatever its seed and attack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from autoflip_secure.bounds import upper_delta, upper_text
+from autoflip_secure.privacy_record import Guarantee
+from autoflip_secure.proven import Bound, foremost, weakest, who
 from autoflip_secure.record import RunRecord
 from reports.drawing import left_out
 from reports.labels import shorten
-from reports.privacy_groups import against, proven_epsilon
-from reports.privacy_words import OBSERVED, epsilon_text
 from reports.study import Study
 from reports.style import INK, Picture, Table, finish, panels, powers
+from reports.tables import Upper
 
 _BARS = 12  # settings in one picture
+_NAMED = 4  # settings in a note
 
 
 def costs(study: Study) -> Picture | None:
     """A bar per setting: epsilon of the updates alone, and what the other releases add to it."""
-    rows: list[tuple[str, str, str, float, float, float]] = []
-    for name, record in _settings(study):
-        guarantee = against(record)
-        assert guarantee is not None
-        worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
-        total = worst.epsilon or 0.0
-        alone = min(worst.training if worst.training is not None else total, total)
-        others = ", ".join(sorted({r.name for r in guarantee.releases} - {"updates"})) or "nothing else"
-        rows.append((name, OBSERVED[guarantee.observer], others, alone, total - alone, worst.delta))
+    rows = [(name, bound, *_parts(guarantee, bound)) for name, guarantee, bound in _bounds(study)]
     if not rows:
         return None
-    shown = sorted(rows, key=lambda row: row[3] + row[4])[:_BARS]
+    shown = sorted(rows, key=lambda row: (row[1].observer, row[1].relation, row[1].epsilon))[:_BARS]
     figure, axes = panels(1, 1, height=0.36 * len(shown) + 0.9)
     ax: Axes = axes[0, 0]
     colours = sns.color_palette("colorblind", 2).as_hex()
-    for place, (_, _, _, alone, extra, _) in enumerate(shown):
+    for place, (_, bound, alone, _) in enumerate(shown):
         ax.barh(place, alone, color=colours[0], height=0.6, linewidth=0)
-        ax.barh(place, extra, left=alone, color=colours[1], height=0.6, linewidth=0)
-        ax.text(alone + extra, place, f"  {epsilon_text(alone + extra)}", va="center", fontsize=8.5, color=INK)
-    ax.set_yticks(range(len(shown)), [shorten(f"{row[0]}, against {row[1]}", 84) for row in shown])
+        ax.barh(place, bound.epsilon - alone, left=alone, color=colours[1], height=0.6, linewidth=0)
+        words = f"  {upper_text(bound.epsilon)} ({bound.relation}, δ = {upper_delta(bound.delta)})"
+        ax.text(bound.epsilon, place, words, va="center", fontsize=8.5, color=INK)
+    ax.set_yticks(range(len(shown)), [f"{shorten(name, 60)}, against {who(b.observer)}" for name, b, _, _ in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(0, 1.12 * max(alone + extra for _, _, _, alone, extra, _ in shown))
+    ax.set_xlim(0, 2.2 * max(bound.epsilon for _, bound, _, _ in shown))  # room for what each number is about
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("epsilon")
+    ax.set_xlabel("proven epsilon")
     handles = [Line2D([], [], color=c, lw=6, label=text, solid_capstyle="butt") for c, text in
                zip(colours, ("updates alone", "what the other releases add"), strict=True)]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
-    columns = ["setting", "seen by", "other releases", "updates alone", "others add", "everything", "delta"]
-    table = [[n, who, o, alone, extra, alone + extra, delta] for n, who, o, alone, extra, delta in rows]
+    columns = ["setting", "against", "neighbours", "delta", "other releases", "updates alone", "everything"]
+    table: list[list[Any]] = [
+        [n, who(b.observer), b.relation, Upper(b.delta), others, Upper(alone), Upper(b.epsilon)]
+        for n, b, alone, others in rows
+    ]
     caption = (
-        "Epsilon composed over every release, for the client that pays most: the updates of all rounds alone, and what "
-        "the exploration (and an adaptive clip norm) add. Counting training alone would claim too little."
+        "Proven epsilon of one run, composed over every release, for every honest client: the updates of all rounds "
+        "alone, and what the exploration (and an adaptive clip norm) add. Counting training alone would claim too "
+        "little. Bars can be compared where observer, neighbours and delta are the same."
     )
-    most = max(rows, key=lambda row: row[4])
-    alt = f"{len(shown)} bars; other releases add at most {most[4]:.2f} to epsilon ({most[0]})."
-    notes = left_out(len(rows), len(shown), "settings")
+    name, bound, alone, _ = max(rows, key=lambda row: row[1].epsilon - row[2])
+    most = upper_text(bound.epsilon - alone)
+    alt = f"{len(shown)} bars; other releases add at most {most} to epsilon ({name})."
+    notes = left_out(len(rows), len(shown), "settings") + _without(study)
     return finish(figure, "privacy-ledger", "What each release costs", caption, alt, Table(columns, table), notes)
+
+
+def _parts(guarantee: Guarantee, bound: Bound) -> tuple[float, str]:
+    """Epsilon of the updates alone for the client that pays most, and the names of the other releases."""
+    worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
+    alone = bound.epsilon if worst.training is None else min(worst.training, bound.epsilon)
+    return alone, ", ".join(sorted({r.name for r in guarantee.releases} - {"updates"})) or "nothing else"
 
 
 def over_rounds(study: Study) -> Picture | None:
     """Epsilon so far, round by round."""
-    found = _settings(study)
+    found = [(name, guarantee, bound) for name, guarantee, bound in _bounds(study) if guarantee.over_rounds]
     if not found:
         return None
-    shown = sorted(found, key=lambda pair: proven_epsilon(pair[1]) or 0.0)[:_BARS]
-    figure, axes = panels(1, 1, height=3.2)
+    shown = sorted(found, key=lambda one: one[2].epsilon)[:_BARS]
+    figure, axes = panels(1, 1, height=3.0 + 0.19 * len(shown))
     ax: Axes = axes[0, 0]
     colours = sns.color_palette("viridis", len(shown)).as_hex()
-    table: list[list[Any]] = []
-    for name, record in found:
-        guarantee = against(record)
-        assert guarantee is not None
-        table += [[name, OBSERVED[guarantee.observer], round_, epsilon] for round_, epsilon in guarantee.over_rounds]
-    for colour, (_, record) in zip(colours, shown, strict=True):
-        guarantee = against(record)
-        assert guarantee is not None
-        at = [round_ for round_, _ in guarantee.over_rounds]
-        spent = [epsilon or float("nan") for _, epsilon in guarantee.over_rounds]
-        ax.step(at, spent, where="post", color=colour, lw=1.7)
-    ends = [proven_epsilon(record) or 0.0 for _, record in shown]
+    for colour, (_, guarantee, _) in zip(colours, shown, strict=True):
+        ax.step(*zip(*guarantee.over_rounds, strict=True), where="post", color=colour, lw=1.7)
+    ends = [guarantee.over_rounds[-1][1] for _, guarantee, _ in shown]
     if max(ends) > 30 * max(min(ends), 1e-3):
         ax.set_yscale("log")
         powers(ax)
     ax.set_xlabel("round (0: exploration)")
-    ax.set_ylabel("epsilon so far")
-    handles = [Line2D([], [], color=c, lw=2, label=shorten(n, 70)) for c, (n, _) in zip(colours, shown, strict=True)]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(shown) > 1 else 1, columnspacing=1.6)
+    ax.set_ylabel("proven epsilon so far")
+    handles = [
+        Line2D([], [], color=c, lw=2, label=f"{shorten(name, 56)}, against {who(b.observer)} ({b.relation})")
+        for c, (name, _, b) in zip(colours, shown, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=1)
+    deltas = " to ".join(dict.fromkeys(upper_delta(f(b.delta for _, _, b in shown)) for f in (min, max)))
     caption = (
-        "The epsilon that is proven for what was released up to each round, for the client that has paid most by then."
+        "The epsilon that is proven for what was released up to each round, by Rényi accounting, for the client that "
+        f"has paid most by then; δ = {deltas}. Where another accountant proves less for the whole run, the ledger says "
+        "so. Curves can be compared where observer, neighbours and delta are the same."
     )
-    alt = f"{len(shown)} curves of epsilon over rounds, ending between {min(ends):.2f} and {max(ends):.2f}."
-    data = Table(["setting", "seen by", "round", "epsilon"], table)
+    low, high = (upper_text(f(ends)) for f in (min, max))
+    alt = f"{len(shown)} curves of epsilon over rounds, ending between {low} and {high}."
+    table: list[list[Any]] = [
+        [name, who(b.observer), b.relation, Upper(b.delta), round_, Upper(epsilon)]
+        for name, guarantee, b in found
+        for round_, epsilon in guarantee.over_rounds
+    ]
     return finish(
         figure,
         "privacy-rounds",
         "Epsilon over rounds",
         caption,
         alt,
-        data,
-        left_out(len(found), len(shown), "settings"),
+        Table(["setting", "against", "neighbours", "delta", "round", "epsilon"], table),
+        left_out(len(found), len(shown), "settings") + _without(study),
     )
 
 
 def ledgers(study: Study, most: int = 8) -> tuple[list[tuple[str, RunRecord]], int]:
     """One run of every private setting for the table of the ledger, and how many more there are."""
-    found = [(f"{name}, seed {r.seed}", r) for name, r in _settings(study, lambda r: r.privacy is not None)]
+    found = [(f"{name}, seed {runs[0].seed}", runs[0]) for name, runs in settings(study)]
     return found[:most], max(0, len(found) - most)
 
 
-def _proven(record: RunRecord) -> bool:
-    return proven_epsilon(record) is not None
+def _bounds(study: Study) -> list[tuple[str, Guarantee, Bound]]:
+    """Every setting of which anything is proven for all runs, with the guarantee against whoever sees most."""
+    found = []
+    for name, runs in settings(study):
+        bound, ledger = foremost(runs[0].privacy), runs[0].privacy
+        if bound is not None and ledger is not None:
+            others = [other for run in runs if (other := foremost(run.privacy)) is not None]
+            whole = weakest([b for b in others if (b.observer, b.relation) == (bound.observer, bound.relation)])
+            found.append((name, next(g for g in ledger.guarantees if g.observer == bound.observer), whole))
+    return found
 
 
-def _settings(study: Study, wanted: Callable[[RunRecord], bool] = _proven) -> list[tuple[str, RunRecord]]:
-    """The run with the lowest seed of every (algorithm, setting) among those that are ``wanted``."""
-    found: dict[tuple[str, str], RunRecord] = {}
+def _without(study: Study) -> list[str]:
+    """A note on the private settings that have no guarantee at all, and so no place in the picture."""
+    names = [name for name, runs in settings(study) if foremost(runs[0].privacy) is None]
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"No guarantee, so nothing to draw: {'; '.join(names[:_NAMED])}{more}."]
+
+
+def settings(study: Study) -> list[tuple[str, list[RunRecord]]]:
+    """The runs of every private (algorithm, setting), the one of which least is proven first."""
+    found: dict[str, list[RunRecord]] = {}
     for row, record in zip(study.cells.itertuples(), study.records, strict=True):
-        key = (str(row.algorithm), str(row.facet))
-        if wanted(record) and (key not in found or record.seed < found[key].seed):
-            found[key] = record
-    return [(f"{algorithm} · {facet}", record) for (algorithm, facet), record in found.items()]
+        if record.privacy is not None:
+            found.setdefault(f"{row.algorithm} · {row.facet}", []).append(record)
+    return [(name, sorted(runs, key=_proven)) for name, runs in found.items()]
+
+
+def _proven(record: RunRecord) -> tuple[float, int]:
+    """Rises with what is proven."""
+    bound = foremost(record.privacy)
+    return -inf if bound is None else -bound.epsilon, record.seed

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from autoflip_secure.proven import Bound, bounds, no_guarantee
 from autoflip_secure.record import RoundRecord, RunRecord
 from reports.labels import attack_label, clean_text, leaves, partition_label
+from reports.privacy_words import protection
 
 _ATTACK = ("sigma", "share", "scope")
-_NAMES = ("cell", "algorithm", "partition", "attack")
+_NAMES = ("cell", "algorithm", "partition", "attack", "privacy")
+_WORDS = ("guarantee.", "neighbours.")
 _COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.")
 
 
@@ -22,8 +25,12 @@ def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
     Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
     attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
     alone (exploration excluded), ``final_accuracy`` repeats on every row of its cell. What was not measured is empty.
+
+    Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
+    ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit.
     """
     paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
+    observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
     rows = []
     for record in records:
         axes = leaves(record.axes)
@@ -36,11 +43,28 @@ def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
             "partition": partition_label(record.config.get("partition") or {}),
             "attack": attack_label(attack),
             **{f"attack.{key}": attack.get(key) for key in _ATTACK},
+            **(_guarantees(record, observers) if observers else {}),
             "final_accuracy": record.final_accuracy,
         }
         rows += [common | _round(entry) for entry in record.rounds]
     frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
     return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
+
+
+def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object]:
+    """What a run asked for, and what is proven of it against each observer."""
+    asked = record.config.get("privacy")
+    found: dict[str, object] = {"privacy": protection(asked, no_guarantee([record.privacy]))}
+    proven: dict[str, Bound] = {bound.observer: bound for bound in bounds(record.privacy)}
+    for observer in observers:
+        bound, name = proven.get(observer), observer.replace(" ", "_")
+        found |= {
+            f"guarantee.{name}": "no" if bound is None else "yes",
+            f"epsilon.{name}": None if bound is None else bound.epsilon,
+            f"delta.{name}": None if bound is None else bound.delta,
+            f"neighbours.{name}": None if bound is None else bound.relation,
+        }
+    return found
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -52,7 +76,7 @@ def parquet(frame: pd.DataFrame) -> bytes:
 
 def _kind(name: str, column: pd.Series) -> str:
     """The type of a column: known by its name, for an axis by what it holds; mixed values become text."""
-    if name in _NAMES:
+    if name in _NAMES or name.startswith(_WORDS):
         return "string"
     if name.startswith(_COUNTS):
         return "Int64"

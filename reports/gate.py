@@ -16,7 +16,7 @@ from reports.gate_baseline import Baseline, versions
 from reports.gate_comparison import compare
 from reports.gate_decision import Decision, Judgement, judge
 from reports.gate_entries import entries
-from reports.gate_exact import judge_exact
+from reports.gate_exact import Proven, judge_exact
 from reports.gate_metrics import METRICS, Entry, Metric
 from reports.labels import clean_text, leaves, number
 
@@ -95,7 +95,7 @@ def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[
         [margins[m.name] for _, m in sampled],
     )
     judgements = dict(zip(sampled, tested, strict=True)) | {
-        (key, m): judge_exact(m, _every(baseline.entries[key], m), _every(found[key], m), margins[m.name])
+        (key, m): judge_exact(m, *_proven(baseline.entries[key], found[key], m, identical[key]), margins[m.name])
         for key, m in pairs
         if m.computed
     }
@@ -121,9 +121,11 @@ def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[
     )
 
 
-def _every(entry: Entry, metric: Metric) -> dict[int, float | None]:
-    """Seed of every run -> its value, or None."""
-    return {seed: entry.metrics.get(metric.name, {}).get(seed) for seed in entry.digests}
+def _proven(old: Entry, new: Entry, metric: Metric, identical: Iterable[int]) -> tuple[Proven, Proven]:
+    """Of every run its value or None, and what the value is about; records that are the same are about the same."""
+    values = [{seed: side.metrics.get(metric.name, {}).get(seed) for seed in side.digests} for side in (old, new)]
+    before, now = (side.terms.get(metric.name, {}) for side in (old, new))
+    return Proven(values[0], {s: now[s] for s in identical if s in now} | before), Proven(values[1], now)
 
 
 def _identical(old: Entry, new: Entry) -> list[int]:

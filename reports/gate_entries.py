@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.proven import no_guarantee
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from reports.gate_curves import curve_configs, curve_entry
-from reports.gate_metrics import METRICS, Entry, Metric, config_hash, digest, seedless
+from reports.gate_metrics import METRICS, Entry, Metric, Terms, config_hash, digest, proven_of, seedless
 from reports.labels import OPEN, attack_label, canonical, label_all, partition_label, passage, pretty
 from reports.privacy_words import NO_PRIVACY, protection
 
@@ -29,7 +30,7 @@ def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[s
                 f"{SCHEMA_VERSION}; run the whole sweep again with one version"
             )
         groups.setdefault(config_hash(record.config), []).append(record)
-    conditions = _conditions([group[0] for group in groups.values()])
+    conditions = _conditions(list(groups.values()))
     cells = {key: _entry(group, conditions[key]) for key, group in groups.items()}
     wanted = [(e.config, e.curve) for e in asked if e.curve is not None] + curve_configs(cells.values())
     curves = [curve_entry(config, parameter, cells) for config, parameter in wanted]
@@ -38,17 +39,22 @@ def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[s
 
 def _entry(group: Sequence[RunRecord], condition: str) -> Entry:
     values: dict[str, dict[int, float]] = {}
+    terms: dict[str, dict[int, Terms]] = {}
     for metric in METRICS.values():
         for record in group:
             value = metric.read(record) if metric.read else None
             if value is not None:
                 values.setdefault(metric.name, {})[record.seed] = _checked(value, metric, record)
+            if metric.observer is not None and (found := proven_of(record, metric.observer)) is not None:
+                about = Terms(relation=found.relation, delta=found.delta)
+                terms.setdefault(metric.name, {})[record.seed] = about
     return Entry(
         algorithm=pretty(group[0].algorithm),
         condition=condition,
         config=seedless(group[0].config),
         curve=None,
         metrics=values,
+        terms=terms,
         digests={r.seed: digest({k: v for k, v in r.numbers().items() if k != "axes"}) for r in group},
     )
 
@@ -62,22 +68,25 @@ def _checked(value: float, metric: Metric, record: RunRecord) -> float:
     )
 
 
-def _conditions(records: Sequence[RunRecord]) -> dict[str, str]:
+def _conditions(groups: Sequence[Sequence[RunRecord]]) -> dict[str, str]:
     """Key -> words for what each configuration was run on; different words for different ones of one algorithm."""
     named: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        named.setdefault(record.algorithm, []).append(seedless(record.config))
+    lacking: dict[str, str] = {}
+    for group in groups:
+        config = seedless(group[0].config)
+        named.setdefault(group[0].algorithm, []).append(config)
+        lacking[canonical(config)] = no_guarantee(record.privacy for record in group)
     words: dict[str, str] = {}
     for configs in named.values():
-        labels = label_all(configs, _describe)
+        labels = label_all(configs, lambda config: _describe(config, lacking[canonical(config)]))
         words |= {config_hash(config): labels[canonical(config)] for config in configs}
     return words
 
 
-def _describe(config: Any) -> str:
+def _describe(config: Any, lacking: str) -> str:
     """Split and attack; privacy and secure sums where there are any."""
     words = [partition_label(config.get("partition") or {}), attack_label(config.get("attack") or {})]
-    private, parties = protection(config.get("privacy")), passage(config.get("secure_sum"))
+    private, parties = protection(config.get("privacy"), lacking), passage(config.get("secure_sum"))
     words += [private] if private != NO_PRIVACY else []
     words += [parties] if parties != OPEN else []
     return ", ".join(words)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from autoflip_secure.privacy_record import Observer
+from autoflip_secure.privacy_record import OBSERVERS, Observer
+from autoflip_secure.proven import Bound, bounds, who
 from autoflip_secure.record import RunRecord
 from reports.labels import canonical, is_clean
 
@@ -24,7 +26,12 @@ class Metric:
     higher_is_better: bool
     relative: bool  # positive values, compared by their ratio
     read: Callable[[RunRecord], float | None] | None  # from a cell (None: not measured); or, without, from a curve
-    computed: bool = False  # proven from the settings: compared seed by seed without a test, and None is a loss
+    observer: Observer | None = None  # of an epsilon: whom it holds against
+
+    @property
+    def computed(self) -> bool:
+        """Proven from the settings: compared seed by seed without a test, and None is a loss."""
+        return self.observer is not None
 
 
 EXACT = 1e-9
@@ -35,8 +42,18 @@ def _clean(record: RunRecord) -> bool:
     return is_clean(record.config.get("attack"))
 
 
-def _epsilon(record: RunRecord, observer: Observer) -> float | None:
-    return record.privacy.epsilon(observer) if record.privacy is not None else None
+def proven_of(record: RunRecord, observer: Observer) -> Bound | None:
+    """What is proven of a run against one observer; None: no guarantee."""
+    return next((one for one in bounds(record.privacy) if one.observer == observer), None)
+
+
+def _epsilon(observer: Observer) -> Metric:
+    def read(record: RunRecord) -> float | None:
+        found = proven_of(record, observer)
+        return None if found is None else found.epsilon
+
+    name = "epsilon" if observer == "public" else f"epsilon_{observer.replace(' ', '_')}"
+    return Metric(name, f"proven epsilon against {who(observer)}", 0.0, False, False, read, observer)
 
 
 def _secure_sum_error(record: RunRecord) -> float | None:
@@ -58,11 +75,23 @@ METRICS: dict[str, Metric] = {
                lambda r: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
         Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r: r.costs.flops.sparse),
         Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r: r.costs.flops.compacted),
-        Metric("epsilon", "epsilon, models seen by all", 0.0, False, False, lambda r: _epsilon(r, "public"), True),
-        Metric("epsilon_server", "epsilon, the server", 0.0, False, False, lambda r: _epsilon(r, "server"), True),
+        *map(_epsilon, sorted(OBSERVERS, key=lambda observer: observer != "public")),
         Metric("secure_sum_error", "error of secure sums", 0.5, False, True, _secure_sum_error),
     )
 }  # fmt: skip
+
+
+class Terms(BaseModel):
+    """What an epsilon is about, beside its observer. Text, so that a baseline with other neighbours can be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    relation: str
+    delta: float
+
+    def alike(self, other: Terms) -> bool:
+        """Whether two epsilons can be compared."""
+        return self.relation == other.relation and isclose(self.delta, other.delta, rel_tol=1e-9)
 
 
 class Entry(BaseModel):
@@ -75,6 +104,7 @@ class Entry(BaseModel):
     config: dict[str, Any]  # of a curve: the strengths as a list where a cell has one number
     curve: str | None  # the attack's parameter that the curve runs over; None: a single configuration
     metrics: dict[str, dict[int, float]]  # metric -> seed -> value
+    terms: dict[str, dict[int, Terms]] = {}  # of epsilons: metric -> seed -> neighbours and delta
     digests: dict[int, str]  # seed -> hash of every number of the record: equal means bit-identical
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autoflip_secure.bounds import upper_text
 from reports.gate import GateResult, Line
 from reports.gate_decision import LEVEL, MOST_SEEDS, Decision, Judgement
 from reports.gate_metrics import METRICS, Metric
@@ -89,6 +90,8 @@ def value_text(metric: Metric, value: float | None) -> str:
     """A value as a reader writes it."""
     if value is None:
         return "–"
+    if metric.computed:
+        return upper_text(value, 4)
     if metric.relative:
         return f"{value:,.0f}" if value >= 1 else f"{value:.1e}"
     return f"{value:.4f}"

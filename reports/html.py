@@ -29,9 +29,10 @@ from reports.figures_releases import ledgers
 from reports.files import write
 from reports.frames import parquet, tidy
 from reports.gaps import name_missing
+from reports.guarantee_table import guarantee_table
 from reports.markdown import summary
 from reports.page import as_yaml, page
-from reports.privacy_words import EVIDENCE, MEANING, derived, ledger_rows, proven
+from reports.privacy_words import EVIDENCE, MEANING, ONE_RUN, derived, exceeded, ledger_rows, statements
 from reports.sections import Section, sections
 from reports.statistics_table import statistics_table, without_interval
 from reports.study import Study, study
@@ -154,17 +155,23 @@ def _privacy(found: Study) -> dict[str, Any]:
     for name, record in shown:
         assert record.privacy is not None
         rows, left_out = ledger_rows(record.privacy)
+        above = [text] if (text := exceeded(record.privacy, record.config.get("privacy") or {})) else []
         entries.append(
             {
                 "name": name,
-                "proven": [proven(guarantee) for guarantee in record.privacy.guarantees],
+                "proven": [*above, *statements(record.privacy)],
                 "rows": rows,
                 "left_out": left_out,
                 "derived": derived(record.privacy),
                 "notes": [labels.clean_text(note) for note in record.privacy.notes],
             }
         )
-    return {"ledgers": entries, "more_ledgers": more, "privacy_meaning": MEANING}
+    return {
+        "ledgers": entries,
+        "more_ledgers": more,
+        "guarantees": guarantee_table(found),
+        "privacy_meaning": [MEANING, ONE_RUN],
+    }
 
 
 def _name(scenario: Mapping[str, Any]) -> str:

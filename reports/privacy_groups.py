@@ -1,16 +1,18 @@
-"""Settings of privacy in a study: which facets differ in its strength only, and what is proven of each run.
+"""Settings of privacy in a study: which facets differ in its strength only, and where their runs stand by their proofs.
 
-Epsilon is what the ledger proves for everything released and for the client that pays most: against the server where
-that is proven, else against the public.
+The epsilon of a run is what its ledger proves for everything released, against whoever sees most of those against whom
+anything is proven (:func:`autoflip_secure.proven.foremost`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoflip_secure.privacy_record import OBSERVERS, Guarantee
+from autoflip_secure.bounds import upper_text
+from autoflip_secure.proven import Bound, foremost, weakest, who
 from autoflip_secure.record import RunRecord
 from reports.labels import NO_ATTACK, canonical, leaves, number, partition_label, passage, setting, varying
 from reports.privacy_words import protection
@@ -18,6 +20,7 @@ from reports.study import Condition, Study
 
 _OF_PRIVACY = ("privacy", "sampling")
 _TOLD = 3  # groups in the verdict
+_APART = 1.3  # epsilons of one setting that differ by less stand at one place, under the largest
 
 
 @dataclass(frozen=True)
@@ -25,24 +28,39 @@ class Group:
     """Facets that differ in how strong their privacy is only: one row of panels."""
 
     title: str
-    facets: tuple[str, ...]  # weakest privacy last; "no privacy" at the end when it was run
+    facets: tuple[str, ...]  # private ones, then those without privacy
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs of one facet stand on the axis of a row of panels.
+
+    ``bound`` is true of each of them; None: their ledgers prove nothing, or (``private`` is false) they have none.
+    """
+
+    facet: str
+    cells: frozenset[str]
+    private: bool
+    bound: Bound | None
+
+    @property
+    def tick(self) -> str:
+        """``7.09``, ``no guarantee``, or ``no privacy`` for runs that promise nothing."""
+        if self.bound is None:
+            return "no\nguarantee" if self.private else "∞"
+        return upper_text(self.bound.epsilon)
+
+    @property
+    def words(self) -> str:
+        """The same, after the accuracy in a sentence."""
+        if self.bound is None:
+            return "with noise but no guarantee" if self.private else "without privacy"
+        return f"at ε ≤ {upper_text(self.bound.epsilon)}"
 
 
 def is_private(study: Study) -> bool:
     """Whether any run has a ledger."""
     return any(record.privacy is not None for record in study.records)
-
-
-def against(record: RunRecord) -> Guarantee | None:
-    """The guarantee that counts: the first proven one of server and public."""
-    found = {g.observer: g for g in record.privacy.guarantees} if record.privacy is not None else {}
-    return next((found[o] for o in OBSERVERS if o in found and found[o].proven), None)
-
-
-def proven_epsilon(record: RunRecord) -> float | None:
-    """Epsilon of :func:`against`; None: nothing is proven."""
-    guarantee = against(record)
-    return record.privacy.epsilon(guarantee.observer) if guarantee is not None and record.privacy is not None else None
 
 
 def groups(study: Study) -> list[Group]:
@@ -70,55 +88,97 @@ def groups(study: Study) -> list[Group]:
             words.append(passage(config.get("secure_sum")))
         if len({kind for _, kind in found}) > 1 or not words:
             words.append(protection({k: v for k, v in config["privacy"].items() if k in ("kind", "noise")}))
-        order = sorted(facets, key=lambda f: _strength(study, f))
-        made.append(Group(" · ".join(words), (*order, *bare.get(rest, []))))
+        made.append(Group(" · ".join(words), (*facets, *bare.get(rest, []))))
     return made
 
 
-def _strength(study: Study, facet: str) -> float:
-    values = [e for r in _records(study, facet) if (e := proven_epsilon(r)) is not None]
-    return float(np.mean(values)) if values else float("inf")
+def places(study: Study, group: Group) -> list[Place]:
+    """Every place on the axis of a group: the smallest epsilon first, then what has no guarantee, then no privacy.
+
+    Runs of one facet stand apart where different things are proven of them: another observer, other neighbours, or an
+    epsilon that is larger by more than a few tenths. So no run stands at an epsilon that is not its own.
+    """
+    found = [place for facet in group.facets for place in _of_facet(study, facet)]
+    return sorted(found, key=lambda p: (p.bound is None, not p.private, p.bound.epsilon if p.bound else 0.0))
 
 
-def _records(study: Study, facet: str) -> list[RunRecord]:
-    return [study.records[i] for i in study.cells.index[study.cells["facet"] == facet]]
+def _of_facet(study: Study, facet: str) -> list[Place]:
+    alike: dict[tuple[str, str, str], list[tuple[str, Bound]]] = {}  # (algorithm, observer, relation) -> cell, bound
+    bare: dict[bool, set[str]] = {}
+    rows = zip(study.cells["facet"], study.cells["algorithm"], study.records, strict=True)
+    for place, algorithm, record in rows:
+        if place == facet:
+            bound = foremost(record.privacy)
+            if bound is None:
+                bare.setdefault(record.privacy is not None, set()).add(record.cell)
+            else:
+                alike.setdefault((algorithm, bound.observer, bound.relation), []).append((record.cell, bound))
+    units = [(frozenset(cell for cell, _ in runs), weakest([b for _, b in runs])) for runs in alike.values()]
+    clusters: list[list[tuple[frozenset[str], Bound]]] = []
+    for unit in sorted(units, key=lambda unit: unit[1].epsilon):
+        home = next((c for c in clusters if _near(c[0][1], unit[1])), None)
+        if home is None:
+            clusters.append([unit])
+        else:
+            home.append(unit)
+    return [
+        *(Place(facet, frozenset(cells), private, None) for private, cells in bare.items()),
+        *(
+            Place(facet, frozenset().union(*(cells for cells, _ in c)), private=True, bound=weakest([b for _, b in c]))
+            for c in clusters
+        ),
+    ]
 
 
-def tick(study: Study, facet: str) -> str:
-    """Epsilon of a facet as a label: a number, a span over seeds, ``∞`` without privacy, or ``none proven``."""
-    if (study.facets[facet].get("privacy") or {}).get("kind") in (None, "none"):
-        return "∞"
-    values = [e for r in _records(study, facet) if (e := proven_epsilon(r)) is not None]
-    if not values:
-        return "none\nproven"
-    low, high = (f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in (min(values), max(values)))
-    return low if low == high or float(np.ptp(values)) < 0.3 * max(values) else f"{low} to {high}"
+def _near(smaller: Bound, larger: Bound) -> bool:
+    same = (smaller.observer, smaller.relation) == (larger.observer, larger.relation)
+    return same and larger.epsilon <= _APART * smaller.epsilon
+
+
+def terms(found: Iterable[Place]) -> str:
+    """Against whom, for which neighbours and at which delta the epsilons of these places are proven, as a sentence."""
+    alike: dict[tuple[str, str], list[Bound]] = {}
+    for place in found:
+        if place.bound is not None:
+            alike.setdefault((place.bound.observer, place.bound.relation), []).append(place.bound)
+    if not alike:
+        return ""
+    told = []
+    for one in map(weakest, alike.values()):
+        rests = f", as long as {one.secret} stay secret from {who(one.observer)}" if one.secret else ""
+        told.append(f"{one.terms}{rests}")
+    several = " Epsilons of different observers or neighbours are not comparable." if len(told) > 1 else ""
+    return f"Epsilon is proven {'; or '.join(told)}.{several}"
 
 
 def sentences(study: Study) -> list[str]:
     """What privacy costs, in words: accuracy at every proven epsilon, of the baseline and of the first other."""
-    told = []
+    told, stands = [], []
     attack = NO_ATTACK if NO_ATTACK in study.attacks else next(iter(study.attacks))
     chosen = list(dict.fromkeys([a for a in (study.baseline, *study.headline[:1]) if a is not None]))
     for group in groups(study)[:_TOLD]:
+        own = places(study, group)
         for algorithm in chosen:
             parts = []
-            for facet in reversed(group.facets):
-                seeds = list(study.values(Condition(facet, attack), algorithm).values())
-                epsilon = tick(study, facet)
+            for place in reversed(own):
+                seeds = [r.final_accuracy for r in runs_at(study, place, attack, algorithm)]
                 if seeds:
-                    at = {"∞": "without privacy", "none\nproven": "with noise but no proof"}.get(
-                        epsilon, f"at ε {epsilon}"
-                    )
-                    parts.append(f"{100 * float(np.mean(seeds)):.1f} % {at}")
-            if len(parts) > 1:
+                    parts.append(f"{100 * float(np.mean(seeds)):.1f} % {place.words}")
+                    stands.append(place)
+            if parts:
                 told.append(f"{algorithm}, {group.title}, {attack}: {', '.join(parts)}.")
     if not told:
         return []
     return [
-        f"What privacy costs (mean accuracy at the epsilon that is proven for everything released): {' '.join(told)}",
+        f"What privacy costs (mean accuracy at what is proven for everything released): {' '.join(told)} "
+        f"{terms(stands)}".rstrip(),
         *_pruning(study, attack),
     ]
+
+
+def runs_at(study: Study, place: Place, attack: str, algorithm: str) -> list[RunRecord]:
+    """The runs of one algorithm under one attack that stand at a place, by seed."""
+    return [r for r in study.runs(Condition(place.facet, attack), algorithm) if r.cell in place.cells]
 
 
 def _pruning(study: Study, attack: str) -> list[str]:
@@ -126,12 +186,11 @@ def _pruning(study: Study, attack: str) -> list[str]:
     told = []
     for group in groups(study)[:_TOLD]:
         for algorithm in study.headline[:1]:
-            kept = {f: _kept(study.runs(Condition(f, attack), algorithm)) for f in group.facets}
-            shares = {f: v for f, v in kept.items() if v is not None}
-            bare = next((v for f, v in shares.items() if tick(study, f) == "∞"), None)
-            private = [v for f, v in shares.items() if tick(study, f) != "∞"]
-            if bare is not None and bare < 0.995 and private:
-                low, high = (f"{100 * v:.0f}" for v in (min(private), max(private)))
+            kept = [(p.private, _kept(runs_at(study, p, attack, algorithm))) for p in places(study, group)]
+            bare = next((share for private, share in kept if share is not None and not private), None)
+            with_it = [share for private, share in kept if share is not None and private]
+            if bare is not None and bare < 0.995 and with_it:
+                low, high = (f"{100 * v:.0f}" for v in (min(with_it), max(with_it)))
                 span = f"{low} %" if low == high else f"{low} to {high} %"
                 told.append(
                     f"{algorithm}, {group.title}, {attack}: {100 * bare:.0f} % of the weights are alive at the end "

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.privacy_record import PrivacyRecord
+from autoflip_secure.proven import lack, unprotected
 from autoflip_secure.record import RunRecord
 from reports import labels
 from reports.privacy_words import NO_PRIVACY, protection
@@ -114,9 +116,10 @@ def study(records: Sequence[RunRecord]) -> Study:
     facets = [_facet(r.config) for r in records]
     attacks = [_attack(r.config) for r in records]
     variants = [_variant(r) for r in records]
-    facet_names = _facet_labels(facets)
     attack_names = labels.label_all(attacks, labels.attack_label)
     variant_names = labels.label_all(variants, lambda v: labels.pretty(v["family"]))
+    algorithms = [variant_names[labels.canonical(v)] for v in variants]
+    facet_names = _facet_labels(facets, _lacking(records, facets, algorithms))
     rows, kept, seen = [], [], set()
     for record, facet, attack, variant in zip(records, facets, attacks, variants, strict=True):
         key = tuple(labels.canonical(part) for part in (facet, attack, variant))
@@ -174,7 +177,32 @@ def _variant(record: RunRecord) -> dict[str, Any]:
     return {"family": record.algorithm, "settings": settings}
 
 
-def _facet_labels(facets: list[dict[str, Any]]) -> dict[str, str]:
+def _lacking(records: Sequence[RunRecord], facets: list[dict[str, Any]], algorithms: list[str]) -> dict[str, str]:
+    """Canonical facet -> what its private runs do not promise, with the algorithms where it is not all of them."""
+    runs: dict[str, dict[str, list[PrivacyRecord]]] = {}  # facet -> algorithm -> ledgers
+    for record, facet, algorithm in zip(records, facets, algorithms, strict=True):
+        if record.privacy is not None:
+            runs.setdefault(labels.canonical(facet), {}).setdefault(algorithm, []).append(record.privacy)
+    return {facet: _lack(own) for facet, own in runs.items()}
+
+
+def _lack(runs: Mapping[str, Sequence[PrivacyRecord]]) -> str:
+    """Algorithm -> ledgers, as one phrase: what nobody promises, then who promises less."""
+    asked = list(dict.fromkeys(g.observer for found in runs.values() for ledger in found for g in ledger.guarantees))
+    lacking = {algorithm: {o for ledger in found for o in unprotected(ledger)} for algorithm, found in runs.items()}
+    shared = set.intersection(*lacking.values())
+    told = lack(shared, asked)
+    worse: dict[str, list[str]] = {}
+    for algorithm, observers in lacking.items():
+        if observers > shared:
+            worse.setdefault(lack(observers, asked), []).append(algorithm)
+    for words, algorithms in worse.items():
+        names = " and ".join(algorithms) if len(algorithms) < 3 else f"{len(algorithms)} algorithms"
+        told += f", {words} at all for {names}" if told else f"{words} for {names}"
+    return told
+
+
+def _facet_labels(facets: list[dict[str, Any]], lacking: Mapping[str, str]) -> dict[str, str]:
     """What tells facets apart, in words; a single one is called by its split."""
     named = ("partition", "privacy", "secure_sum")
     rest = labels.varying({k: v for k, v in f.items() if k not in named} for f in facets)
@@ -185,7 +213,7 @@ def _facet_labels(facets: list[dict[str, Any]]) -> dict[str, str]:
         flat = labels.leaves(facet)
         partition = labels.partition_label(facet.get("partition") or {})
         words = [partition] if split else []
-        words += [protection(facet.get("privacy"))] if private else []
+        words += [protection(facet.get("privacy"), lacking.get(labels.canonical(facet), ""))] if private else []
         words += [labels.passage(facet.get("secure_sum"))] if secure else []
         words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
         return " · ".join(words or [partition])

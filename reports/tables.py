@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from autoflip_secure.bounds import upper_delta, upper_text
 from reports.style import Table
+
+_SMALL = 0.01  # below, two significant digits say more than four places
+
+
+class Upper(float):
+    """A proven epsilon or delta in a table: every digit in the CSV, rounded up on the page."""
 
 
 def exact(item: Any) -> str:
@@ -34,7 +41,13 @@ def as_csv(table: Table) -> str:
 
 
 def value(item: object) -> str:
-    """A cell on the page: numbers with six significant digits, nothing for what is missing."""
+    """A cell on the page: numbers with six significant digits, nothing for what is missing; proven ones rounded up.
+
+    >>> value(0.1 + 0.2), value(Upper(1.23001)), value(Upper(386.2)), value(Upper(1.23e-5))
+    ('0.3', '1.2301', '387', '1.3e-05')
+    """
+    if isinstance(item, Upper):
+        return upper_text(item, 4) if item >= _SMALL else upper_delta(item)
     if isinstance(item, float | np.floating):
         return f"{item:.6g}"
     return exact(item)

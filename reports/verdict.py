@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import labels, privacy_groups
+from reports import labels, privacy_caveats, privacy_groups
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
 from reports.study import Condition, Study
@@ -184,6 +184,7 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
+    found += privacy_caveats.caveats(study)
     found += _untrained(study)
     found += _weak_points(study, table)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()

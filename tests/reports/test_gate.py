@@ -114,7 +114,7 @@ def test_private_configurations_have_short_words(pool: dict[int, list[RunRecord]
     ]
     words = [entry.condition for entry in entries(records).values()]
     bare, *private = words
-    assert private[0] == f"{bare}, single samples, ε ≤ 4"
+    assert private[0] == f"{bare}, single samples, target ε 4"
     assert private[1] == f"{bare}, whole clients, each adds noise, σ 2 · clip 1"
     assert private[2] == f"{bare}, whole clients, each adds noise, σ 2, everything through 3 parties"
     assert private[3] == f"{bare}, whole clients, each adds noise, σ 2 · clip 2"
@@ -262,7 +262,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' stands twice"),
         ("[1]", "is not a baseline"),
         ("{}", "is not a baseline"),
-        (with_(lambda d: d.update(baseline_schema=2)), "is a baseline of format 2"),
+        (with_(lambda d: d.update(baseline_schema=3)), "is a baseline of format 3"),
         (with_(lambda d: d.pop("reason")), "reason: Field required"),
         (with_(lambda d: d["entries"][key]["config"].update(rounds=99)), "has another hash"),
         (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": -4})), "bytes must be positive"),
