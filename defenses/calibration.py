@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from autoflip_secure.bounds import upper_text
 from autoflip_secure.errors import InputError
 
 LEAST, MOST = 0.02, 1e4
@@ -36,7 +37,7 @@ def noise_multiplier_for(
             reached = epsilon_at(MOST)
             raise InputError(
                 f"privacy.target_epsilon = {target:g} cannot be reached: even with noise_multiplier = {MOST:g} "
-                f"everything released has epsilon {'without bound' if reached is None else f'{reached:.3g}'} "
+                f"everything released has epsilon {'without bound' if reached is None else upper_text(reached, 5)} "
                 f"({accountant}); raise target_epsilon or delta, or release less (rounds, epochs)"
             )
     while low == high:  # as given to begin with: look for noise that is too little

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoflip_secure.bounds import upper_delta, upper_text
 from autoflip_secure.budget_record import Budget, BudgetLine
+from autoflip_secure.proven import who
 from reports.labels import clean_text
 
 WHY = (
@@ -18,7 +19,7 @@ _NAMED = 5  # clients in one sentence
 def sentences(budget: Budget) -> list[str]:
     """The budget of one data set, a sentence a line."""
     lines = [f"{clean_text(budget.data)}: {_counted(budget.cells, 'private cell')} begun, δ = {delta_text(budget)}"]
-    lines += [f"  {_who(line)}: {amount(line, budget)}" for line in budget.lines]
+    lines += [f"  {_against(line)}: {amount(line, budget)}" for line in budget.lines]
     return lines + [f"  {note}" for note in remarks(budget)]
 
 
@@ -45,7 +46,7 @@ def rows(budget: Budget) -> list[dict[str, str]]:
     return [
         {
             "data": clean_text(budget.data),
-            "seen by": _OBSERVED[line.observer],
+            "seen by": who(line.observer),
             "neighbours": line.relation,
             "cells": str(line.cells),
             "attempts": str(line.attempts),
@@ -73,11 +74,8 @@ def remarks(budget: Budget) -> list[str]:
     return [*found, *map(clean_text, budget.notes)]
 
 
-_OBSERVED = {"server": "the server", "public": "the public", "another client": "another client"}
-
-
-def _who(line: BudgetLine) -> str:
-    return f"against {_OBSERVED[line.observer]}, {_counted(line.cells, 'cell')}"
+def _against(line: BudgetLine) -> str:
+    return f"against {who(line.observer)}, {_counted(line.cells, 'cell')}"
 
 
 def _counted(count: int, what: str) -> str:

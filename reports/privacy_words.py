@@ -37,10 +37,10 @@ MEANING = (
 )
 
 ONE_RUN = (
-    "Every epsilon is that of one run, with its setting and split given. Who sees several runs on the same data (other "
-    "seeds, other settings, a whole sweep) faces the sum of theirs, and so does who is told which setting was best, "
-    "when it was chosen by looking at private data. A split that is made from labels is not counted: it stands for "
-    "clients that own such data already."
+    "Every epsilon is that of one cell, a single run. Whoever sees several runs on the same data (other seeds, other "
+    "settings, a whole sweep), or a setting that was chosen by looking at their results, has seen the sum of theirs "
+    "(autoflip-secure budget). A split made from labels is not counted: it stands for clients that own such data "
+    "already."
 )
 
 EVIDENCE = (

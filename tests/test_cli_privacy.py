@@ -71,7 +71,7 @@ REFUSED: list[tuple[dict[str, str], int, str]] = [
     (
         {"privacy": "{kind: sample_level, target_epsilon: 0.000001}"}, 9,
         "privacy.target_epsilon = 1e-06 cannot be reached: even with noise_multiplier = 10000 everything released has "
-        "epsilon 0.00143 (rdp); raise target_epsilon or delta, or release less (rounds, epochs)",
+        "epsilon 0.00144 (rdp); raise target_epsilon or delta, or release less (rounds, epochs)",
     ),
     (
         {"privacy": "{kind: client_level, target_epsilon: 0.000001, delta: 1e-9}"}, 9,
