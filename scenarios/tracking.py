@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from autoflip_secure.proven import bound
 from autoflip_secure.record import RoundRecord, RunRecord
 
 Series = dict[str, list[tuple[int, float]]]  # name -> (round, value), rounds rising
@@ -48,9 +49,16 @@ def track(record: RunRecord) -> Track:
         "autoflip.seed": str(record.seed),
         "autoflip.bad_clients": ", ".join(map(str, record.bad_clients)),
         **{f"autoflip.version.{name}": version for name, version in sorted(record.versions.items())},
+        **_guarantees(record),
     }
     final = {name: float(v) for name, v in _final(record) if v is not None and math.isfinite(v)}
     return Track(run_name(record), dict(_flat(record.config)), final, series, tags, digest)
+
+
+def _guarantees(record: RunRecord) -> dict[str, str]:
+    """What is proven against each observer, in words: a target among the parameters is no proof."""
+    found = record.privacy.guarantees if record.privacy is not None else []
+    return {f"autoflip.guarantee.{g.observer.replace(' ', '_')}": str(bound(g) or "no guarantee") for g in found}
 
 
 def run_name(record: RunRecord) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from autoflip_secure.proven import who
 from autoflip_secure.record import RunRecord
 from reports.comparisons import compare
 from reports.frames import tidy
@@ -17,6 +18,7 @@ from scenarios.documents import Document
 from scenarios.loading import resolve
 from scenarios.running import Listener, run_sweep
 from scenarios.sweep import plan
+from scenarios.tracking import track
 
 SCENARIO: dict[str, Any] = {
     "name": "private", "clients": 4, "cohort": 2, "rounds": 2, "seeds": [31], "partition": "iid",
@@ -113,3 +115,21 @@ def test_amplified_bounds_name_what_they_rest_on(runs: list[RunRecord]) -> None:
                     "samples are in which batch" if record.privacy.unit == "sample" else "takes part in which round"
                 )
                 assert secret in sentence
+
+
+def test_trackers_get_what_is_proven_beside_the_target(runs: list[RunRecord]) -> None:
+    for record in runs:
+        item = track(record)
+        assert item.parameters["privacy.target_epsilon"] in ("3.0", "5.0")
+        assert record.privacy is not None
+        for observer in (g.observer for g in record.privacy.guarantees):
+            said, epsilon = (
+                item.tags[f"autoflip.guarantee.{observer.replace(' ', '_')}"],
+                record.privacy.epsilon(observer),
+            )
+            if epsilon is None:
+                assert said == "no guarantee"
+            else:
+                assert float(said.removeprefix("ε ≤ ").split()[0]) >= epsilon
+                assert f"against {who(observer)}, neighbours: " in said
+                assert "δ = " in said
