@@ -58,6 +58,15 @@ def who(observer: str) -> str:
     return _NAMES.get(observer, observer)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def bound(guarantee: Guarantee) -> Bound | None:
     """What holds against one observer; None: nothing is proven, no bound is finite, or nobody released anything."""
     values = [client.epsilon for client in guarantee.clients]
@@ -130,7 +139,7 @@ def lack(lacking: Collection[Observer], asked: Collection[Observer]) -> str:
         return ""
     if len(lacking) == len(asked):
         return "no guarantee"
-    return f"no guarantee against {' and '.join(who(observer) for observer in asked if observer in lacking)}"
+    return f"no guarantee against {listed([who(observer) for observer in asked if observer in lacking])}"
 
 
 def above_target(record: PrivacyRecord | None, target: float | None) -> list[Bound]:

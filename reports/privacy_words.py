@@ -8,7 +8,7 @@ from typing import Any
 
 from autoflip_secure.bounds import lower_text, upper_delta, upper_number, upper_text
 from autoflip_secure.privacy_record import Guarantee, PrivacyRecord, Release
-from autoflip_secure.proven import above_target, bound, who
+from autoflip_secure.proven import above_target, bound, listed, who
 from reports.labels import clean_text, number
 
 NO_PRIVACY = "no privacy"
@@ -102,7 +102,7 @@ def statements(record: PrivacyRecord) -> list[str]:
     alike: dict[str, list[str]] = {}
     for guarantee in record.guarantees:
         alike.setdefault(_against(guarantee), []).append(who(guarantee.observer))
-    return [f"Against {' and '.join(observers)}: {words}" for words, observers in alike.items()]
+    return [f"Against {listed(observers)}: {words}" for words, observers in alike.items()]
 
 
 def proven(guarantee: Guarantee) -> str:
@@ -134,7 +134,7 @@ def exceeded(record: PrivacyRecord, privacy: Mapping[str, Any]) -> str:
     above = above_target(record, target if isinstance(target, int | float) else None)
     if not above:
         return ""
-    against = " and ".join(f"against {who(b.observer)}" for b in above)
+    against = f"against {listed([who(b.observer) for b in above])}"
     again = f": it was begun {record.attempts} times, and what may differ counts again" if record.attempts > 1 else ""
     return f"Above the target of {number(target)} {against}{again}."
 

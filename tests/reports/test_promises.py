@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from autoflip_secure.privacy_record import ClientEpsilon, Guarantee, Observer, PrivacyRecord, Relation, Release
+from autoflip_secure.privacy_record import (
+    OBSERVERS,
+    ClientEpsilon,
+    Guarantee,
+    Observer,
+    PrivacyRecord,
+    Relation,
+    Release,
+)
 from autoflip_secure.record import RunRecord
 from reports.gate import run_gate
 from reports.gate_baseline import effective_margins, make_baseline
@@ -27,23 +35,23 @@ EPSILON, DELTA = 1.2301, 6.9444e-4  # to the nearest: 1.23 and 0.00069, which is
 SAMPLE, CLIENT = {"kind": "sample_level", "clip": 1.0}, {"kind": "client_level", "clip": 1.0}
 ZERO: Relation = "zero out one client"
 ADD: Relation = "add or remove one client"
-SAMPLES: Relation = next(r for r in Relation.__args__ if "sample" in r)  # type: ignore[attr-defined]
+SAMPLES: Relation = "zero out one sample"
 Against = dict[Observer, tuple[Relation, float | None]]
 # name: the setting, and what is proven against whom
 SETTINGS: dict[str, tuple[dict[str, Any], Against]] = {
-    "kept": (SAMPLE | {"target_epsilon": 4.0}, {"server": (SAMPLES, EPSILON), "public": (SAMPLES, EPSILON)}),
-    "above": (SAMPLE | {"target_epsilon": 0.75}, {"server": (SAMPLES, 3.1234), "public": (SAMPLES, 3.1234)}),
+    "kept": (SAMPLE | {"target_epsilon": 4.0}, dict.fromkeys(OBSERVERS, (SAMPLES, EPSILON))),
+    "above": (SAMPLE | {"target_epsilon": 0.75}, dict.fromkeys(OBSERVERS, (SAMPLES, 3.1234))),
     "central": (
         CLIENT | {"noise": "central", "target_epsilon": 5.0},
-        {"server": (ZERO, None), "public": (ADD, 4.8149)},
+        {"server": (ZERO, None), "public": (ADD, 4.7251), "another client": (ADD, 4.8149)},
     ),
     "unproven": (
         CLIENT | {"noise": "central", "target_epsilon": 7.0, "allow_unproven": True},
-        {"server": (ZERO, None), "public": (ADD, None)},
+        {"server": (ZERO, None), "public": (ADD, None), "another client": (ADD, None)},
     ),
     "own": (
         CLIENT | {"noise": "distributed", "noise_multiplier": 2.0},
-        {"server": (ZERO, 386.2), "public": (ADD, 8.904)},
+        {"server": (ZERO, 386.2), "public": (ADD, 8.904), "another client": (ADD, 9.1049)},
     ),
 }  # fmt: skip
 PROVEN = [e for _, against in SETTINGS.values() for _, e in against.values() if e is not None]
@@ -56,7 +64,7 @@ def ledger(against: Against, delta: float = DELTA) -> PrivacyRecord:
     for observer, (relation, epsilon) in against.items():
         release = Release(
             name="updates", observer=observer, client=None, first_round=1, last_round=2, mechanism="gaussian",
-            relation=relation, sampling="poisson" if observer == "public" else "none", rate=0.25, population=20,
+            relation=relation, sampling="none" if observer == "server" else "poisson", rate=0.25, population=20,
             steps=2, noise_multiplier=1.98765, reason="" if epsilon is not None else "there is <no> proof",
             post_processing=[],
         )  # fmt: skip
@@ -158,7 +166,7 @@ def test_no_guarantee_stands_wherever_there_is_none(files: Path, runs: list[RunR
             re.findall(r"no guarantee against the server, target ε\s5", text)
         ) + len(re.findall(r"(?m)^\s*target ε 5\s*$", text))
     html = shown(files)["html"]
-    assert "Against the server and the public: no guarantee: there is" in html
+    assert "Against the server, the public and another client: no guarantee: there is" in html
     assert "Against the server: no guarantee: there is" in html
     assert re.search(r"no\s+guarantee", re.sub(r"[^a-z]+", " ", html.split("Accuracy against epsilon")[1]))  # its tick
 
@@ -171,7 +179,7 @@ def test_the_reader_is_told_first(files: Path) -> None:
         assert re.search(r"Above their target: FedAvg · single samples, target ε.0\.75; AutoFLIP", caveats)
         assert re.search(r"the target is 0\.75, and proven is ε ≤ 3\.13 against the server", caveats)
         assert "Every epsilon is that of one cell" in caveats
-    assert "Above the target of 0.75 against the server and against the public" in shown(files)["html"]
+    assert "Above the target of 0.75 against the server, another client and the public" in shown(files)["html"]
 
 
 def test_secret_cohorts_are_named_where_the_number_stands(files: Path) -> None:
@@ -190,7 +198,10 @@ def test_tables_to_download_carry_the_terms_and_every_digit(files: Path) -> None
         assert len(own) == 4, name
         for row in own:
             for observer, (relation, epsilon) in against.items():
-                cells = [row[f"{what}.{observer}"] for what in ("guarantee", "epsilon", "delta", "neighbours")]
+                cells = [
+                    row[f"{what}.{observer.replace(' ', '_')}"]
+                    for what in ("guarantee", "epsilon", "delta", "neighbours")
+                ]
                 expected = ["no", "", "", ""] if epsilon is None else ["yes", repr(epsilon), repr(DELTA), relation]
                 assert cells == expected
     bare = [row for row in rows if row["privacy"] == "no privacy"]
