@@ -99,8 +99,8 @@ def over_rounds(study: Study) -> Picture | None:
     deltas = " to ".join(dict.fromkeys(upper_delta(f(b.delta for _, _, b in shown)) for f in (min, max)))
     caption = (
         "The epsilon that is proven for what was released up to each round, by Rényi accounting, for the client that "
-        f"has paid most by then; δ = {deltas}. Where another accountant proves less for the whole run, the ledger says "
-        "so. Curves can be compared where observer, neighbours and delta are the same."
+        f"has paid most by then; δ = {deltas}. Where another accountant has a smaller bound for the whole run, the "
+        "ledger has that one. Curves can be compared where observer, neighbours and delta are the same."
     )
     low, high = (upper_text(f(ends)) for f in (min, max))
     alt = f"{len(shown)} curves of epsilon over rounds, ending between {low} and {high}."
