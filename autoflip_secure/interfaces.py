@@ -216,6 +216,10 @@ class PrivacyView:
     server: np.random.Generator  # for what the server draws
 
 
+Accountant = Literal["rdp", "prv", "pld"]
+"""What a target epsilon is measured with; ``pld`` needs the extra ``accounting``."""
+
+
 class ClientPrivacy(Plugin, ABC):
     """What is done to updates so that what leaves a client, or the server, reveals little.
 
@@ -226,7 +230,7 @@ class ClientPrivacy(Plugin, ABC):
     noise_multiplier: float | None
     target_epsilon: float | None
     delta: float | None
-    accountant: Literal["rdp", "prv"]
+    accountant: Accountant
     fix_modules: bool
     allow_unproven: bool
     noise_source: Literal["seed", "system"]

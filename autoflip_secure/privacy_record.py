@@ -59,12 +59,13 @@ class ClientEpsilon(_Record):
     delta: float
     rdp: float | None  # epsilon of everything released, by Renyi accounting
     prv: float | None  # the same by PRV accounting; None where PRV has no proof
-    training: float | None  # epsilon of the updates alone, the tighter of what was asked: shown beside, never instead
+    pld: float | None = None  # the same by dp-accounting; None where it is not installed or has no proof
+    training: float | None  # epsilon of the updates alone, the tightest of what was asked: shown beside, never instead
 
     @property
     def epsilon(self) -> float | None:
-        """The tighter of the proven bounds for everything released."""
-        return min((e for e in (self.rdp, self.prv) if e is not None), default=None)
+        """The tightest of the proven bounds for everything released."""
+        return min((e for e in (self.rdp, self.prv, self.pld) if e is not None), default=None)
 
 
 class Guarantee(_Record):

@@ -18,6 +18,7 @@ from autoflip_secure.budget_record import BudgetLine
 from autoflip_secure.privacy_record import OBSERVERS, Observer, Relation, Release
 from autoflip_secure.threads import one_thread
 from defenses.accountants import ORDERS, Count, counted, epsilon_of, prv_epsilon, rdp_curve, rdp_epsilon
+from defenses.pld import pld_epsilon
 
 Unit = str
 
@@ -108,5 +109,5 @@ def _curve(count: Count) -> np.ndarray:
 
 
 def _best(count: Count, delta: float) -> float | None:
-    bounds = (rdp_epsilon(count, delta), prv_epsilon(count, delta))
+    bounds = (rdp_epsilon(count, delta), prv_epsilon(count, delta), pld_epsilon(count, delta))
     return min((bound for bound in bounds if bound is not None), default=None)

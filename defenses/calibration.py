@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from autoflip_secure.bounds import upper_text
 from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import Accountant
 
 LEAST, MOST = 0.02, 1e4
 PRECISION = 1e-3  # relative; the noise is never too small
 
 
 def noise_multiplier_for(
-    target: float, epsilon_at: Callable[[float], float | None], accountant: Literal["rdp", "prv"] = "rdp"
+    target: float, epsilon_at: Callable[[float], float | None], accountant: Accountant = "rdp"
 ) -> float:
     """The smallest noise multiplier, within :data:`PRECISION`, with which epsilon does not exceed ``target``.
 

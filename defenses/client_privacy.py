@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
-from autoflip_secure.interfaces import ClientPrivacy, Config, PrivacyView, PrivateSteps
+from autoflip_secure.interfaces import Accountant, ClientPrivacy, Config, PrivacyView, PrivateSteps
 from autoflip_secure.robust import TINY
 
 DEFAULT_EPSILON = 8.0
@@ -47,7 +47,7 @@ class _Mechanism(ClientPrivacy):
         default=None, description="noise is chosen so that everything released stays below; 8 if neither is given"
     )
     delta: Delta | None = Field(default=None, description="below 1/n; null = 0.1/n, n samples or clients")
-    accountant: Literal["rdp", "prv"] = Field(default="rdp", description="what target_epsilon is measured with")
+    accountant: Accountant = Field(default="rdp", description="what target_epsilon is measured with")
     fix_modules: bool = Field(
         default=False, description="replace layers that mix samples (BatchNorm) by ones that do not (GroupNorm)"
     )

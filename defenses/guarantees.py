@@ -1,17 +1,19 @@
 """What the ledger proves: epsilon of everything released, per client and observer, and over rounds.
 
-Each client's epsilon is known by RDP, which is quick. PRV is tighter and slower: it is asked for the clients who may
-pay most, until nobody's RDP is above the largest epsilon found, so that the largest of all is the tighter one's.
+Each client's epsilon is known by RDP, which is quick. PRV and PLD are tighter and slower: they are asked for the
+clients who may pay most, until nobody's RDP is above the largest epsilon found, so that the largest of all is the
+tightest one's.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 
+from autoflip_secure.bounds import upper_number
 from autoflip_secure.privacy_record import (
     OBSERVERS,
     ClientEpsilon,
@@ -21,13 +23,15 @@ from autoflip_secure.privacy_record import (
     Relation,
     Release,
 )
-from defenses.accountants import Count, counted, prv_epsilon, rdp_epsilon
-from defenses.privacy_ledger import Schedule, deltas, releases
+from autoflip_secure.threads import one_thread
+from defenses.accountants import Count, Mechanism, counted, prv_epsilon, rdp_epsilon
+from defenses.pld import pld_epsilon
+from defenses.privacy_ledger import Schedule, best, deltas, proofs, releases
 
 CURVE_POINTS = 40
 """Points of the curve of epsilon over rounds, at most."""
 MOST = 12
-"""Different clients for whom PRV is asked, at most; the others' RDP counts."""
+"""Different clients for whom PRV and PLD are asked, at most; the others' RDP counts."""
 
 
 def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) -> PrivacyRecord:
@@ -43,6 +47,7 @@ def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) 
     )
 
 
+@one_thread()
 def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
     """What ``observer`` learns at most."""
     found, reason = releases(schedule, observer)
@@ -50,7 +55,7 @@ def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
     curve: list[tuple[int, float]] = []
     if not reason and found:
         clients = _clients(schedule, found)
-        curve = _over_rounds(schedule, observer, max(clients, key=_rdp))
+        curve = _over_rounds(schedule, observer, clients)
     relation: Relation = found[0].relation if found else "zero out one client"
     return Guarantee(
         observer=observer,
@@ -81,12 +86,12 @@ def _clients(schedule: Schedule, found: Sequence[Release]) -> list[ClientEpsilon
 
 
 def _known(keys: Sequence[_Key]) -> dict[_Key, ClientEpsilon]:
-    """By RDP, and by PRV too for whoever may pay most."""
+    """By RDP, and by PRV and PLD too for whoever may pay most."""
     found = {key: _by_rdp(key) for key in keys}
     largest = 0.0
     for key in sorted(keys, key=lambda key: _rdp(found[key]), reverse=True)[:MOST]:
         if _rdp(found[key]) > largest:
-            found[key] = _by_both(found[key], key)
+            found[key] = _by_all(found[key], key)
             epsilon = found[key].epsilon
             largest = max(largest, float("inf") if epsilon is None else epsilon)
     return found
@@ -102,24 +107,47 @@ def _by_rdp(key: _Key) -> ClientEpsilon:
     return ClientEpsilon(client=None, delta=delta, rdp=epsilon, prv=None, training=alone)
 
 
-def _by_both(entry: ClientEpsilon, key: _Key) -> ClientEpsilon:
+def _by_all(entry: ClientEpsilon, key: _Key) -> ClientEpsilon:
     everything, training, delta = key
-    epsilon, alone = (None if count is None else prv_epsilon(count, delta) for count in (everything, training))
-    best = min((one for one in (entry.training, alone) if one is not None), default=None)
-    return entry.model_copy(update={"prv": epsilon, "training": best})
+    numeric = {
+        "prv": None if everything is None else prv_epsilon(everything, delta),
+        "pld": None if everything is None else pld_epsilon(everything, delta),
+    }
+    alone = [None, None] if training is None else [prv_epsilon(training, delta), pld_epsilon(training, delta)]
+    tightest = min((one for one in (entry.training, *alone) if one is not None), default=None)
+    return entry.model_copy(update={**numeric, "training": tightest})
 
 
-def _over_rounds(schedule: Schedule, observer: Observer, worst: ClientEpsilon) -> list[tuple[int, float]]:
-    """(round, epsilon so far) of the client that pays most, by RDP; round 0 is the exploration."""
-    one = schedule if worst.client is None else replace(schedule, honest=(worst.client,))
-    rounds = len(schedule.rounds)
-    curve = []
-    for number in sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)}):
-        so_far = replace(one, rounds=schedule.rounds[:number])
-        count = counted(releases(so_far, observer)[0])
-        epsilon = None if count is None else rdp_epsilon(count, worst.delta)
-        if epsilon is not None:
-            curve.append((number, ceil(1000 * epsilon) / 1000))
+def _over_rounds(schedule: Schedule, observer: Observer, clients: Sequence[ClientEpsilon]) -> list[tuple[int, float]]:
+    """(round, largest epsilon of any client so far), by RDP and by the proof that counts for the whole run.
+
+    Who pays most may be another client at every point, and each has a delta of its own. Round 0 is the exploration,
+    after all earlier attempts. Points where a client has no bound are left out.
+    """
+    proof, rounds = best(schedule, observer), len(schedule.rounds)
+    points = sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)})
+    steps = {(entry.client, entry.delta): Counter[Mechanism]() for entry in clients}
+    curve: list[tuple[int, float]] = []
+    for before, number in zip([0, *points], points, strict=False):
+        part = replace(
+            schedule,
+            rounds=schedule.rounds[before:number],
+            explorers=schedule.explorers if number == 0 else (),
+            earlier=schedule.earlier if number == 0 else (),
+        )
+        new: dict[int | None, list[Release]] = {}
+        for release in proofs(part, observer)[proof]:
+            new.setdefault(release.client, []).append(release)
+        for (client, _), so_far in steps.items():
+            count = counted(release for owner in {client, None} for release in new.get(owner, []))
+            if count is None:
+                return curve
+            so_far.update(dict(count))
+        spent = {(tuple(sorted(so_far.items())), delta) for (_, delta), so_far in steps.items()}
+        epsilons = [rdp_epsilon(count, delta) for count, delta in spent]
+        largest = max((epsilon for epsilon in epsilons if epsilon is not None), default=0.0)
+        if None not in epsilons:
+            curve.append((number, upper_number(largest)))
     return curve
 
 

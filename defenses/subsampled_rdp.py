@@ -1,22 +1,28 @@
-r"""Rényi privacy of the Gaussian mechanism on a cohort drawn without replacement (Wang, Balle, Kasiviswanathan 2019).
+r"""Rényi privacy of the Gaussian mechanism on a cohort drawn without replacement.
 
-Theorem 9, for neighbours that differ in one replaced element, sampling rate :math:`\gamma` and integer orders
-:math:`\alpha \ge 2`, with :math:`\epsilon(j) = j / (2\sigma^2)` of the mechanism that is not sampled:
+By the pair :math:`(P, Q)` that dominates one step where neighbours replace one unit
+(:mod:`defenses.dominating_pairs`): with :math:`v = q(e^z - 1)`, :math:`B = N(0, \sigma^2)` and
+:math:`p = \Pr[B > 1/2]`, at whole orders :math:`\alpha \ge 2`
 
 .. math::
-    \epsilon'(\alpha) \le \tfrac{1}{\alpha - 1} \log\Big(1 + \gamma^2 \tbinom{\alpha}{2}
-        \min\{4(e^{\epsilon(2)} - 1), 2 e^{\epsilon(2)}\}
-        + \sum_{j=3}^{\alpha} 2 \gamma^j \tbinom{\alpha}{j} e^{(j-1)\epsilon(j)}\Big)
+    e^{(\alpha-1) \epsilon(\alpha)} = \int_{1/2}^\infty B\,(1+v)^\alpha + \int_{1/2}^\infty B\,(1+v)^{1-\alpha}
+        + (1-q)(1-2p)
 
-Never worse than not sampled at all, which is a bound too. Between whole orders :math:`(\alpha-1)\epsilon(\alpha)` is
-convex, so the chord is a bound (Corollary 10).
+The first integral is :math:`\sum_k \binom{\alpha}{k} (1-q)^{\alpha-k} q^k e^{k(k-1)/2\sigma^2} \Phi((k-1/2)/\sigma)`.
+The second is at most p, and at most what :math:`(1+v)^{1-\alpha} \le 1 - (\alpha-1)v + \tfrac{\alpha(\alpha-1)}2 v^2`
+gives (v is not negative there). Put together, :math:`1 + \alpha(\alpha-1) \int Bv^2 + \sum_{j \ge 3} \binom{\alpha}{j}
+\int Bv^j`, each over :math:`x > 1/2`: never above Theorem 9 of Wang, Balle and Kasiviswanathan (2019), term by term.
+
+Never worse than not sampled at all. Between whole orders :math:`(\alpha-1)\epsilon(\alpha)` is convex, and 0 at 1, so
+the chord is a bound.
 """
 
 from __future__ import annotations
 
-from math import ceil, exp, expm1, floor, lgamma, log
+from math import ceil, exp, floor, inf, log, log1p
 
 import numpy as np
+from scipy.special import gammaln, log_ndtr, ndtr
 
 
 def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, ...]) -> np.ndarray:
@@ -31,7 +37,7 @@ def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, 
 
     def cumulant(order: int) -> float:
         if order not in known:
-            known[order] = (order - 1) * _whole_order(rate, noise_multiplier, order)
+            known[order] = _cumulant(rate, noise_multiplier, order)
         return known[order]
 
     bounds = []
@@ -42,19 +48,18 @@ def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, 
     return np.array(bounds)
 
 
-def _whole_order(rate: float, noise_multiplier: float, order: int) -> float:
-    plain = order / (2 * noise_multiplier**2)
+def _cumulant(rate: float, noise: float, order: int) -> float:
+    """(order - 1) · RDP, at most."""
+    plain = order * (order - 1) / (2 * noise**2)
     if rate == 1:
         return plain
-    pair = 1 / noise_multiplier**2  # epsilon(2)
-    second = log(min(4 * expm1(pair), 2 * exp(pair))) if pair < 500 else log(2) + pair
-    logs = [0.0, 2 * log(rate) + _log_binomial(order, 2) + second]
-    logs += [
-        log(2) + j * log(rate) + _log_binomial(order, j) + (j - 1) * j / (2 * noise_multiplier**2)
-        for j in range(3, order + 1)
-    ]
-    return min(float(np.logaddexp.reduce(logs)) / (order - 1), plain)
-
-
-def _log_binomial(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    k = np.arange(order + 1)
+    logs = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1) + k * log(rate) + (order - k) * log1p(-rate)
+    logs = logs + k * (k - 1) / (2 * noise**2) + log_ndtr((k - 0.5) / noise)
+    p = float(ndtr(-0.5 / noise))
+    square = inf  # the integral of B (exp(z) - 1)²
+    if noise > 0.05:  # below, its exponential may overflow, and p is the smaller bound
+        square = exp(1 / noise**2) * float(ndtr(1.5 / noise)) - 2 * (1 - p) + p
+    second = p - (order - 1) * rate * (1 - 2 * p) + order * (order - 1) / 2 * rate**2 * square
+    rest = min(second, p) + (1 - rate) * (1 - 2 * p)
+    return min(float(np.logaddexp(np.logaddexp.reduce(logs), log(rest))), plain)

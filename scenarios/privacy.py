@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Literal
 
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.interfaces import Accountant, ClientPrivacy
 from autoflip_secure.privacy_record import OBSERVERS, PrivacyRecord, Release
 from autoflip_secure.secure_rounds import LARGEST_ENTRY, largest_clip
 from defenses.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
 from defenses.calibration import noise_multiplier_for
 from defenses.client_privacy import ClientLevel
 from defenses.guarantees import account
+from defenses.pld import installed, pld_epsilon
 from defenses.privacy_ledger import Schedule, deltas, releases, schedule_of
 
 _SYSTEM = (
@@ -35,7 +35,8 @@ def with_noise(cell: Cell) -> Cell:
 
     Raises:
         InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached,
-            no noise keeps it because nothing is proven, or a secure sum has no room for the noised updates.
+            no noise keeps it because nothing is proven, its accountant is not installed, or a secure sum has no room
+            for the noised updates.
     """
     mechanism = cell.protocol.mechanism
     if mechanism is None:
@@ -46,6 +47,11 @@ def with_noise(cell: Cell) -> Cell:
     _check(schedule, mechanism)
     if mechanism.target_epsilon is None:
         return _with_room(replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients))
+    if mechanism.accountant == "pld" and not installed():
+        raise InputError(
+            "privacy.accountant = pld: dp-accounting is not installed; pip install 'autoflip-secure[accounting]', or "
+            "measure privacy.target_epsilon with accountant: prv or rdp"
+        )
     refuse_unproven(given)  # no noise reaches a target where nothing is proven
     calibrated = _calibrated(_as_if_proven(schedule), mechanism)
     if isinstance(mechanism, ClientLevel):
@@ -164,7 +170,7 @@ def _calibrated(schedule: Schedule, mechanism: ClientPrivacy) -> tuple[float, ..
 
 
 @lru_cache(maxsize=100_000)
-def _of_steps(target: float, accountant: Literal["rdp", "prv"], rate: float, steps: int, delta: float) -> float:
+def _of_steps(target: float, accountant: Accountant, rate: float, steps: int, delta: float) -> float:
     """Noise multiplier of so many steps at one rate."""
 
     def epsilon(noise: float) -> float | None:
@@ -174,8 +180,11 @@ def _of_steps(target: float, accountant: Literal["rdp", "prv"], rate: float, ste
     return noise_multiplier_for(target, epsilon, accountant)
 
 
-def _best(count: Count, delta: float, accountant: Literal["rdp", "prv"]) -> float | None:
-    bounds = [rdp_epsilon(count, delta, WHOLE), prv_epsilon(count, delta) if accountant == "prv" else None]
+def _best(count: Count, delta: float, accountant: Accountant) -> float | None:
+    numeric = {"prv": prv_epsilon, "pld": pld_epsilon}
+    bounds = [rdp_epsilon(count, delta, WHOLE)]
+    if accountant in numeric:
+        bounds.append(numeric[accountant](count, delta))
     return min((e for e in bounds if e is not None), default=None)
 
 

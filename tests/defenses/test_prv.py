@@ -14,7 +14,8 @@ from scipy.fft import irfft, rfft
 
 from defenses import prv
 from defenses.accountants import DELTA_ERROR, EPSILON_ERROR, Mechanism, prv_epsilon
-from defenses.prv import SECOND_ORDER, UNIT, Composition, Gaussian, Grid, cdf, compose, losses_of, mean
+from defenses.dominating_pairs import Direction, cdf
+from defenses.prv import SECOND_ORDER, UNIT, Composition, Gaussian, Grid, compose, losses_of, mean
 
 BITS = 256  # after the point, in exact numbers
 mechanisms = st.builds(
@@ -22,6 +23,7 @@ mechanisms = st.builds(
     st.floats(0.3, 30),
     st.one_of(st.floats(1e-3, 0.999), st.just(1.0)),
     st.integers(1, 10).map(lambda x: 2**x - 1),  # all bits set: the most products
+    st.sampled_from(["remove", "add", "replace"]),
 )
 grids = st.builds(Grid, st.floats(-8, -1).map(lambda x: 2.0**x), st.sampled_from([64, 256]))
 
@@ -121,10 +123,13 @@ def test_transforms_keep_the_theorem(size: int) -> None:
 
 def true_cdf(mechanism: Gaussian, loss: mp.mpf) -> mp.mpf:
     noise, rate = mp.mpf(mechanism.noise_multiplier), mp.mpf(mechanism.rate)
-    above = mp.exp(loss) - (1 - rate)
+    adding = mechanism.direction == "add" or (mechanism.direction == "replace" and loss < 0)
+    above = mp.exp(-loss if adding else loss) - (1 - rate)
     if above <= 0:
-        return mp.mpf(0)
+        return mp.mpf(1 if adding else 0)
     z = mp.log(above / rate)
+    if adding:
+        return mp.ncdf(-noise * z - 1 / (2 * noise))
     low, high = (mp.ncdf(noise * z + way / (2 * noise)) for way in (1, -1))
     return (1 - rate) * low + rate * high
 
@@ -137,7 +142,7 @@ def test_distribution_functions_are_within_their_bound(mechanism: Gaussian, wher
     losses = np.array(where) * width
     bound = losses_of(mechanism, Grid(1.0, 8)).cdf_error
     with mp.workdps(40):
-        for loss, found in zip(losses, cdf(mechanism, losses), strict=True):
+        for loss, found in zip(losses, cdf(*mechanism[:2], mechanism.direction, losses), strict=True):
             moved = 10 * UNIT * (1 + abs(loss))
             low, high = (true_cdf(mechanism, mp.mpf(float(loss)) + way * moved) for way in (-1, 1))
             assert low - bound <= found <= high + bound
@@ -145,16 +150,20 @@ def test_distribution_functions_are_within_their_bound(mechanism: Gaussian, wher
 
 @pytest.mark.parametrize("noise", [0.3, 1.0, 20.0])
 @pytest.mark.parametrize("rate", [0.001, 0.4, 0.999, 1.0])
-def test_means_are_within_their_bound(noise: float, rate: float) -> None:
-    mechanism, grid = Gaussian(noise, rate, 1), Grid(2.0**-6, 2**13)
+@pytest.mark.parametrize("direction", ["remove", "add", "replace"])
+def test_means_are_within_their_bound(noise: float, rate: float, direction: Direction) -> None:
+    mechanism, grid = Gaussian(noise, rate, 1, direction), Grid(2.0**-6, 2**13)
     with mp.workdps(30):
         q, sigma = mp.mpf(rate), mp.mpf(noise)
 
         def weighted(x: mp.mpf) -> mp.mpf:
             loss = mp.log(1 - q + q * mp.exp((2 * x - 1) / (2 * sigma**2)))
-            return loss * ((1 - q) * mp.npdf(x, 0, sigma) + q * mp.npdf(x, 1, sigma))
+            without = mp.npdf(x, 0, sigma)
+            mixed = (1 - q) * without + q * mp.npdf(x, 1, sigma)
+            return loss * {"remove": mixed, "add": -without, "replace": mixed - without}[direction]
 
-        exact = mp.quad(weighted, [k * sigma for k in range(-12, 17, 2)])
+        start = mp.mpf(1) / 2 if direction == "replace" else -12 * sigma
+        exact = mp.quad(weighted, [start, *(k * sigma for k in range(-12, 17, 2) if k * sigma > start)])
     found, error = mean(mechanism, grid)
     assert abs(found - exact) <= error
     coarse = Grid(0.5, 256)
