@@ -229,7 +229,7 @@ def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result
     def leak(record: dict[str, Any], _: object) -> None:
         for guarantee in record["privacy"]["guarantees"] if record["seed"] == 11 else []:
             for client in guarantee["clients"] if guarantee["observer"] == "public" else []:
-                client |= {k: 1.01 * client[k] for k in ("rdp", "prv") if client[k] is not None}
+                client |= {k: 1.01 * client[k] for k in ("rdp", "prv", "pld") if client[k] is not None}
 
     done = here("gate", edited(tmp_path, tmp_path / "leaky", leak), *held, "--json")
     assert done.exit_code == 1, done.output
