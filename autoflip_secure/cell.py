@@ -57,8 +57,14 @@ class Protocol(Config):
 
     @property
     def guidance_sees_rows(self) -> bool:
-        """Whether guidance may learn from single clients' rows; else it learns from the published step."""
-        return not self.secret_updates and (self.client_level is None or not self.client_level.trusted_server)
+        """Whether guidance may learn from single clients' rows; else it learns from the published step.
+
+        Masks are made of guidance and published. Where a step is a sum that is noised as a whole, or by all clients
+        together, what is proven for who sees the models is about that sum, so masks may be made of nothing else.
+        """
+        mechanism = self.client_level
+        summed = mechanism is not None and (mechanism.trusted_server or self.aggregator.linear)
+        return not self.secret_updates and not summed
 
     @property
     def secret_updates(self) -> bool:

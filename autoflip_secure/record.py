@@ -27,7 +27,11 @@ PIPELINE = (
 
 
 def pipeline(
-    *, sample_level: bool = False, noise: Literal["central", "distributed"] | None = None, secret: bool = False
+    *,
+    sample_level: bool = False,
+    noise: Literal["central", "distributed"] | None = None,
+    secret: bool = False,
+    guidance_sees_rows: bool = True,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -35,6 +39,7 @@ def pipeline(
         sample_level: honest clients train by DP-SGD.
         noise: who adds noise at client level; None: nobody.
         secret: updates pass through parties in shares.
+        guidance_sees_rows: guidance learns from single clients' updates; else from the step.
     """
     steps = list(PIPELINE)
     if sample_level:
@@ -43,13 +48,14 @@ def pipeline(
         steps.insert(5, "clip, and add a share of the noise (honest clients)")
     if noise == "central":
         steps.insert(5, "clip (the server, every update)")
-        steps[steps.index("evolve guidance")] = "evolve guidance (from the noised step)"
         steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
     if secret:
         steps[steps.index("score and aggregate")] = (
             "secure sum: shares to the parties, which reveal what the method needs"
         )
-        steps[steps.index("evolve guidance")] = "evolve guidance (from the step)"
+    if not guidance_sees_rows:
+        step = "the step" if noise is None else "the noised step"
+        steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
     return steps
 
 

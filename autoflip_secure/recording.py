@@ -7,7 +7,7 @@ import math
 import platform
 import resource
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -103,12 +103,16 @@ def versions() -> dict[str, str]:
 
 
 def _pipeline(cell: Cell) -> list[str]:
-    mechanism, secret = cell.protocol.mechanism, cell.protocol.secret_updates
-    if mechanism is None:
-        return pipeline(secret=secret)
-    if mechanism.unit == "sample":
-        return pipeline(sample_level=True, secret=secret)
-    return pipeline(noise="central" if mechanism.trusted_server else "distributed", secret=secret)
+    protocol, mechanism = cell.protocol, cell.protocol.mechanism
+    noise: Literal["central", "distributed"] | None = None
+    if protocol.client_level is not None:
+        noise = "central" if protocol.client_level.trusted_server else "distributed"
+    return pipeline(
+        sample_level=mechanism is not None and mechanism.unit == "sample",
+        noise=noise,
+        secret=protocol.secret_updates,
+        guidance_sees_rows=protocol.guidance_sees_rows,
+    )
 
 
 _BLOCK = (

@@ -6,17 +6,18 @@ r"""What hides a client in the noised sum of a round: from who knows the cohort,
 with m the expected cohort, s the shares of noise that the observer cannot subtract, and d of n clients drawn without
 replacement as far as the observer knows. h of the H clients that never act badly take part in the round:
 
-| noise | observer | s | d of n |
-|---|---|---|---|
-| central | outside | m | m of N |
-| central | another client | m | m of N - 1; in rounds of its own m - 1, which hides better |
-| distributed | outside | h | h of H |
-| distributed | another client that never acts badly | h; in rounds of its own h - 1 | h of H - 1; h - 1 of H - 1 |
+| cohorts | noise | observer | s | d of n |
+|---|---|---|---|---|
+| Poisson | central | anybody | m | each with chance m/N |
+| fixed | central | outside | m | h of H |
+| fixed | central | another client | m | h of H - 1; in rounds of its own h - 1, which hides better |
+| fixed | distributed | outside | h | h of H |
+| fixed | distributed | another client | h; in rounds of its own h - 1 | h of H - 1; in rounds of its own h - 1 |
 
-Noise that participants bring shows how many they are, and given their number they are a sample without replacement; a
-rate of m/N would be too small for rounds to which many of them came. Who ever acts badly is taken to hand over its
-noise from the beginning, so what it knows beyond the public is its own row. Poisson cohorts are independent coins: its
-own tells a client nothing about another's.
+The other client is one that never acts badly. Who ever acts badly is taken to tell everybody its noise, and in which
+rounds it takes part, from the beginning; beyond that it knows its own row. So how many of the others take part is
+known, and given their number they are a sample without replacement; a rate of m/N would be too small for rounds to
+which many of them came. Poisson cohorts are independent coins: they tell a client nothing about another's.
 """
 
 from __future__ import annotations
@@ -53,22 +54,21 @@ def unknown_cohorts(schedule: Schedule, *, another: bool) -> dict[Hidden, list[i
             that it is not in, and of the rounds with h honest participants as many lack a share of noise as one client
             can be in.
     """
-    everybody = len(schedule.samples)
-    apart = int(another and schedule.sampling == "fixed")
-    hidden: dict[Hidden, list[int]] = {}
-    if schedule.noise == "central":
-        population = everybody - apart
-        seen = Hidden(schedule.noise_multipliers[0], min(schedule.cohort, population), population)
-        return {seen: list(range(1, len(schedule.rounds) + 1))} if schedule.rounds else {}
-    population = max(1, len(schedule.loyal) - apart)
+    if schedule.sampling == "poisson":
+        coin = Hidden(schedule.noise_multipliers[0], schedule.cohort, len(schedule.samples))
+        return {coin: list(range(1, len(schedule.rounds) + 1))} if schedule.rounds else {}
+    central = schedule.noise == "central"
+    population = max(1, len(schedule.loyal) - another)
     by_number: dict[int, list[int]] = {}
     for number in range(1, len(schedule.rounds) + 1):
         by_number.setdefault(schedule.loyal_in(number), []).append(number)
+    hidden: dict[Hidden, list[int]] = {}
     for came, numbers in sorted(by_number.items()):
-        own = _most_frequent(schedule, numbers) if apart and came > 1 else set[int]()
+        own = _most_frequent(schedule, numbers) if another and not central and came > 1 else set[int]()
         for shares, those in ((came, [n for n in numbers if n not in own]), (came - 1, sorted(own))):
             if came > 0 and those:
-                seen = Hidden(shared_noise(schedule, shares), min(came, population), population)
+                noise = schedule.noise_multipliers[0] if central else shared_noise(schedule, shares)
+                seen = Hidden(noise, min(came, population), population)
                 hidden[seen] = sorted([*hidden.get(seen, []), *those])
     return hidden
 

@@ -211,8 +211,10 @@ def test_a_cohort_of_nobody_is_noise_alone_and_still_published() -> None:
     assert all(r.step_norm > 0 for r in alone)
 
 
-def test_guidance_learns_from_the_noised_step_when_the_server_is_trusted() -> None:
-    privacy = {"kind": "client_level", "clip": 1.0, "noise_multiplier": 0.0}
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+def test_guidance_learns_from_the_step_where_the_proof_is_about_the_sum(noise: str) -> None:
+    """Masks are published: made of single rows, each with its share of the noise, they would tell more than the sum."""
+    privacy = {"kind": "client_level", "clip": 1.0, "noise_multiplier": 0.0, "noise": noise}
     cell, trainer = cell_of(algorithm="guidance_only", privacy=privacy)
     notes = Notes()
     run_cells([cell], trainer, watch=notes)

@@ -134,8 +134,9 @@ def renyi(parts: list[tuple[float, float]]) -> np.ndarray:
 @given(crowds())
 @settings(max_examples=sized(25, 400), deadline=None)
 def test_what_is_counted_is_no_less_than_what_any_other_client_sees(crowd: Crowd) -> None:
-    """Distributed noise, one observer at a time (-1: the public): what it knows of rounds, its own noise taken off."""
+    """One observer at a time (-1: the public): what it knows of rounds, its own and bad clients' noise taken off."""
     schedule = schedule_for(crowd)
+    central = replace(schedule, noise="central", secure_sum=False)
     views = unknown_cohorts(schedule, another=True).items()
     claimed = renyi([(seen.noise_multiplier, seen.rate) for seen, numbers in views for _ in numbers])
     for me in range(-1, len(schedule.samples)):
@@ -144,6 +145,9 @@ def test_what_is_counted_is_no_less_than_what_any_other_client_sees(crowd: Crowd
         noise = {cohort: 3.0 * sqrt(n / schedule.cohort) for cohort, n in came.items()}
         seen_by_me = [(noise[one], came[one] / len(others)) for one in schedule.rounds if came[one]]
         assert (claimed >= renyi(seen_by_me) * (1 - 1e-9)).all()
+        whole_noise = unknown_cohorts(central, another=me >= 0).items()
+        counted_whole = renyi([(seen.noise_multiplier, seen.rate) for seen, numbers in whole_noise for _ in numbers])
+        assert (counted_whole >= renyi([(3.0, rate) for _, rate in seen_by_me]) * (1 - 1e-9)).all()
         for k in others:
             counted = known_cohorts(schedule, k, rows=False, another=True).items()
             known = sum(1 / noise[one] ** 2 for one in schedule.rounds if k in one)
