@@ -254,11 +254,11 @@ def test_report_says_what_privacy_does_to_pruning(swept: tuple[Path, list[RunRec
         layer = record.layers[0].model_copy(update={"weights": 100, "live_weights": live})
         return record.model_copy(update={"layers": [layer]})
 
-    page = render([keeping(record) for record in swept[1]], {"name": "kept"}).replace("\xa0", " ")
+    page = render([keeping(record) for record in swept[1]], {"name": "kept"}, figures=False).replace("\xa0", " ")
     assert "single samples, no attack: 25 % of the weights are alive at the end without privacy, 90 % with it." in page
     assert "adds noise, no attack: 25 % of the weights are alive at the end without privacy, 95 % with it." in page
     unpruned = [r.model_copy(update={"layers": []}) for r in swept[1]]
-    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"})
+    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"}, figures=False)
 
 
 def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:

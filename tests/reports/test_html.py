@@ -251,7 +251,7 @@ def test_a_missing_interval_is_a_dash_and_a_reason(
         for name in ("fedavg", "autoflip")
         for s in range(seeds)
     ]
-    parsed = Page(render(cells, {"name": "few"}))
+    parsed = Page(render(cells, {"name": "few"}, figures=False))
     for line in parsed.tables["statistics-table"][1:]:
         assert [end == "–" for end in re.split(" t | BCa ", line[3])[1:]] == [seeds < 2, True]
     text = " ".join(" ".join(parsed.words).split())
@@ -355,19 +355,21 @@ def test_an_unfinished_sweep_says_so_and_names_what_is_missing(
         for seed in (3, 4)
     ]
     missing += [{"cell": "b", "algorithm": "fedavg", "seed": 5, "axes": {"attack.sigma": 0.5}, "config": None}]
-    words = Page(render(cells, {"name": "half"}, missing=missing, notes=["One file is damaged."])).text
+    words = Page(render(cells, {"name": "half"}, missing=missing, notes=["One file is damaged."], figures=False)).text
     assert "This sweep is not finished. 3 of 4 cells are missing." in words
     assert "AutoFLIP, 2 classes per client, noise σ 0.5 on 20 %: seeds 3, 4" in words
     assert "FedAvg, σ 0.5: seed 5" in words
     assert "One file is damaged." in words
     assert "One seed gives no interval" in words
-    assert "This sweep is not finished" not in Page(render(cells, {"name": "done"})).text
+    assert "This sweep is not finished" not in Page(render(cells, {"name": "done"}, figures=False)).text
 
 
 def test_different_versions_are_told(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     cells = [record("fedavg", partition["iid"], attack["clean"](), seed, rounds=1) for seed in range(3)]
     cells[0] = cells[0].model_copy(update={"versions": {"torch": "1.0"}})
-    assert "torch 1.0 (1 of 3 cells), 2.13.0 (2 of 3 cells)" in Page(render(cells, {"name": "mixed"})).text
+    assert (
+        "torch 1.0 (1 of 3 cells), 2.13.0 (2 of 3 cells)" in Page(render(cells, {"name": "mixed"}, figures=False)).text
+    )
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
