@@ -43,7 +43,7 @@ def costs(study: Study) -> Picture | None:
         ax.text(bound.epsilon, place, words, va="center", fontsize=8.5, color=INK)
     ax.set_yticks(range(len(shown)), [f"{shorten(name, 60)}, against {who(b.observer)}" for name, b, _, _ in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(0, 2.2 * max(bound.epsilon for _, bound, _, _ in shown))  # room for what each number is about
+    ax.set_xlim(0, 2.4 * max(bound.epsilon for _, bound, _, _ in shown))  # room for what each number is about
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("proven epsilon")
