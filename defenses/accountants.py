@@ -1,15 +1,16 @@
 """What several releases together reveal: Rényi (RDP, from Opacus) and numerical (PRV) accounting.
 
-RDP sums over releases at each order and is converted by Balle et al. (2020). PRV composes privacy loss distributions
-numerically (Gopi et al. 2021; :mod:`defenses.prv`) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`,
-at ``delta`` minus :data:`DELTA_ERROR` of it and minus all that rounding may add up to on any machine, where that is
-little (:data:`ROUNDING_ERROR`). Cohorts of a fixed size have no PRV here; :mod:`defenses.subsampled_rdp` has their RDP.
+RDP sums over releases at each order, with an allowance for rounding, and is converted by Balle et al. (2020). PRV
+composes the privacy losses of dominating pairs (:mod:`defenses.dominating_pairs`) numerically (Gopi et al. 2021;
+:mod:`defenses.prv`) and gives an upper bound: its estimate plus :data:`EPSILON_ERROR`, at ``delta`` minus
+:data:`DELTA_ERROR` of it and minus all that rounding may add up to on any machine, where that is little
+(:data:`ROUNDING_ERROR`). :mod:`defenses.pld` has a third accountant, where dp-accounting is installed.
 Accounting by the central limit theorem (GDP) is not offered: it under-estimates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from math import isinf, log
 from typing import NamedTuple
@@ -76,14 +77,6 @@ def counted(releases: Iterable[Release]) -> Count | None:
         mechanism = Mechanism(release.noise_multiplier, rate, sampling)
         steps[mechanism] = steps.get(mechanism, 0) + release.steps
     return tuple(sorted(steps.items()))
-
-
-def compose(releases: Sequence[Release], delta: float) -> tuple[float | None, float | None]:
-    """(RDP, PRV) bounds on epsilon at ``delta`` of all releases together; None where there is none."""
-    count = counted(releases)
-    if count is None:
-        return None, None
-    return rdp_epsilon(count, delta), prv_epsilon(count, delta)
 
 
 @lru_cache(maxsize=100_000)

@@ -9,9 +9,12 @@ By the pair :math:`(P, Q)` that dominates one step where neighbours replace one 
         + (1-q)(1-2p)
 
 The first integral is :math:`\sum_k \binom{\alpha}{k} (1-q)^{\alpha-k} q^k e^{k(k-1)/2\sigma^2} \Phi((k-1/2)/\sigma)`.
-The second is at most p, and at most what :math:`(1+v)^{1-\alpha} \le 1 - (\alpha-1)v + \tfrac{\alpha(\alpha-1)}2 v^2`
-gives (v is not negative there). Put together, :math:`1 + \alpha(\alpha-1) \int Bv^2 + \sum_{j \ge 3} \binom{\alpha}{j}
-\int Bv^j`, each over :math:`x > 1/2`: never above Theorem 9 of Wang, Balle and Kasiviswanathan (2019), term by term.
+The second is :math:`p - (\alpha-1) q (1-2p)` and the integral of B times
+:math:`g = (1+v)^{1-\alpha} - 1 + (\alpha-1) v`. That grows with x, so a sum over cells, of the mass of each times g at its
+far end, is no less; beyond the last cell g is below :math:`(\alpha-1) v`. Since
+:math:`g \le \tfrac{\alpha(\alpha-1)}2 v^2`, all of it is, but for the width of the cells, at most
+:math:`1 + \alpha(\alpha-1) \int Bv^2 + \sum_{j \ge 3} \binom{\alpha}{j} \int Bv^j`, each over :math:`x > 1/2`: below
+Theorem 9 of Wang, Balle and Kasiviswanathan (2019), term by term.
 
 Never worse than not sampled at all. Between whole orders :math:`(\alpha-1)\epsilon(\alpha)` is convex, and 0 at 1, so
 the chord is a bound.
@@ -19,10 +22,15 @@ the chord is a bound.
 
 from __future__ import annotations
 
-from math import ceil, exp, floor, inf, log, log1p
+from math import ceil, floor, inf, log, log1p
 
 import numpy as np
 from scipy.special import gammaln, log_ndtr, ndtr
+
+CELLS = 512
+"""To a standard deviation, or to so much of it as changes z by one."""
+SMALL_NOISE = 0.05
+"""Below it exponentials would overflow: the second integral is then bounded by p."""
 
 
 def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, ...]) -> np.ndarray:
@@ -34,10 +42,11 @@ def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, 
         orders: each > 1.
     """
     known = {1: 0.0}  # (order - 1) · RDP at whole orders
+    cells = _cells(rate, noise_multiplier)
 
     def cumulant(order: int) -> float:
         if order not in known:
-            known[order] = _cumulant(rate, noise_multiplier, order)
+            known[order] = _cumulant(rate, noise_multiplier, order, *cells)
         return known[order]
 
     bounds = []
@@ -48,7 +57,17 @@ def fixed_cohort_rdp(rate: float, noise_multiplier: float, orders: tuple[float, 
     return np.array(bounds)
 
 
-def _cumulant(rate: float, noise: float, order: int) -> float:
+def _cells(rate: float, noise: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Beyond 1/2: v at each cell's far end, the mass of B in it, and the integral of Bv beyond the last."""
+    if noise < SMALL_NOISE:
+        return np.zeros(0), np.zeros(0), inf
+    width = noise * min(1.0, noise) / CELLS
+    x = 0.5 + np.arange(ceil((0.5 + 8 * noise) / width) + 1) * width
+    v = rate * np.expm1((2 * x - 1) / (2 * noise**2))
+    return v[1:], -np.diff(ndtr(-x / noise)), rate * float(ndtr((1 - x[-1]) / noise))
+
+
+def _cumulant(rate: float, noise: float, order: int, v: np.ndarray, masses: np.ndarray, beyond: float) -> float:
     """(order - 1) · RDP, at most."""
     plain = order * (order - 1) / (2 * noise**2)
     if rate == 1:
@@ -57,9 +76,7 @@ def _cumulant(rate: float, noise: float, order: int) -> float:
     logs = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1) + k * log(rate) + (order - k) * log1p(-rate)
     logs = logs + k * (k - 1) / (2 * noise**2) + log_ndtr((k - 0.5) / noise)
     p = float(ndtr(-0.5 / noise))
-    square = inf  # the integral of B (exp(z) - 1)²
-    if noise > 0.05:  # below, its exponential may overflow, and p is the smaller bound
-        square = exp(1 / noise**2) * float(ndtr(1.5 / noise)) - 2 * (1 - p) + p
-    second = p - (order - 1) * rate * (1 - 2 * p) + order * (order - 1) / 2 * rate**2 * square
+    grown = float(((np.expm1((1 - order) * np.log1p(v)) + (order - 1) * v) * masses).sum()) + (order - 1) * beyond
+    second = p - (order - 1) * rate * (1 - 2 * p) + grown
     rest = min(second, p) + (1 - rate) * (1 - 2 * p)
     return min(float(np.logaddexp(np.logaddexp.reduce(logs), log(rest))), plain)
