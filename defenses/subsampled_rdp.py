@@ -10,8 +10,8 @@ By the pair :math:`(P, Q)` that dominates one step where neighbours replace one 
 
 The first integral is :math:`\sum_k \binom{\alpha}{k} (1-q)^{\alpha-k} q^k e^{k(k-1)/2\sigma^2} \Phi((k-1/2)/\sigma)`.
 The second is :math:`p - (\alpha-1) q (1-2p)` and the integral of B times
-:math:`g = (1+v)^{1-\alpha} - 1 + (\alpha-1) v`. That grows with x, so a sum over cells, of the mass of each times g at its
-far end, is no less; beyond the last cell g is below :math:`(\alpha-1) v`. Since
+:math:`g = (1+v)^{1-\alpha} - 1 + (\alpha-1) v`. That grows with x, so a sum over cells, of the mass of each times g
+at its far end, is no less; beyond the last cell g is below :math:`(\alpha-1) v`. Since
 :math:`g \le \tfrac{\alpha(\alpha-1)}2 v^2`, all of it is, but for the width of the cells, at most
 :math:`1 + \alpha(\alpha-1) \int Bv^2 + \sum_{j \ge 3} \binom{\alpha}{j} \int Bv^j`, each over :math:`x > 1/2`: below
 Theorem 9 of Wang, Balle and Kasiviswanathan (2019), term by term.
