@@ -57,7 +57,7 @@ def costs(study: Study) -> Picture | None:
     ]
     caption = (
         "Proven epsilon of one run, composed over every release, for every honest client: the updates of all rounds "
-        "alone, and what the exploration (and an adaptive clip norm) add. Counting training alone would claim too "
+        "alone, and what the exploration adds. Counting training alone would claim too "
         "little. Bars can be compared where observer, neighbours and delta are the same."
     )
     name, bound, alone, _ = max(rows, key=lambda row: row[1].epsilon - row[2])
