@@ -68,7 +68,8 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(name in done.stdout for name in ("demo", "sweep", "report", "audit", "list", "gate", "party", "schema"))
+    names = ("demo", "sweep", "report", "audit", "list", "gate", "party", "certificates", "schema")
+    assert all(name in done.stdout for name in names)
 
 
 def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_path: Path) -> None:

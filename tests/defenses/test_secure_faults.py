@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import torch
 
 from autoflip_secure.errors import InputError, SecureSumError
 from autoflip_secure.secret_rows import LocalRows
+from defenses import crew as crew_module
 from defenses.crew import Parties, local_parties
 from defenses.secure_aggregation import Session
 from defenses.wire import Address
@@ -70,6 +73,23 @@ def test_a_killed_party_is_named_and_nothing_is_left() -> None:
         with pytest.raises(SecureSumError, match=r"party 1 \(/\S+\) (is gone|closed the connection)"):
             rows.total()  # a death shows at once: when a timeout is over the words are others
     assert {p.pid for p in multiprocessing.active_children()} == before
+
+
+def test_sockets_of_this_machine_are_for_one_user_and_gone_afterwards() -> None:
+    with local_parties(2, timeout=20) as where:
+        folder = Path(where.addresses[0].host).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {path.name for path in folder.iterdir()} == {"party-0", "party-1"}
+    assert not folder.exists()
+
+
+def test_a_long_temporary_folder_does_not_make_paths_of_sockets_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("deep" * 30)))
+    with crew_module._private_folder() as folder:
+        assert len(os.fsencode(folder / "party-4.tap99")) < 104
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_party_that_dies_while_it_starts_is_named() -> None:
