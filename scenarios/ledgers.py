@@ -69,8 +69,12 @@ def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) ->
     if not private(spec):
         return spec
     own: dict[str, Any] = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
+    privacy = spec.settings.privacy
+    assert isinstance(privacy, ClientPrivacy)
+    if privacy.accountant == "pld" and privacy.target_epsilon is not None:  # it chose the noise
+        now = {**now, "dp-accounting": version("dp-accounting")}
     attempt: dict[str, Any] = {"versions": now, "inputs": own}
-    if getattr(spec.settings.privacy, "noise_source", "seed") == "system":
+    if privacy.noise_source == "system":
         attempt["once"] = secrets.token_hex(16)
     return replace(spec, conditions=_what_counts(attempt))
 

@@ -140,6 +140,8 @@ def test_the_conditions_of_a_private_cell_are_software_processor_and_data() -> N
     assert json.loads(one)["versions"] == conditions()
     assert {"torch", "numpy", "kernels", "opacus"} <= conditions().keys()
     assert under_conditions(plan(bare).blocks, {named: "1"})[0].cells[0].conditions == ""
+    chosen = plan(scenario(privacy={**SAMPLES, "target_epsilon": 4.0, "accountant": "pld"}))
+    assert "dp-accounting" in json.loads(under_conditions(chosen.blocks, {})[0].cells[0].conditions)["versions"]
 
 
 def test_addresses_have_their_own_state_of_more_than_a_hundred_bits() -> None:
