@@ -1,74 +1,126 @@
-r"""Lower bounds on epsilon from what an attacker achieved.
+r"""What an attacker's guesses refute. Nothing is assumed of the mechanism; canaries of one run may depend on each
+other.
 
-*Clopper-Pearson*: over many runs with and without one canary, (epsilon, delta)-DP requires
-:math:`\mathrm{TPR} \le e^\epsilon \mathrm{FPR} + \delta` and the same with both complements; with exact binomial bounds
-of both rates, each at half the error, :math:`\epsilon \ge \log((\underline{\mathrm{TPR}} - \delta)/
-\overline{\mathrm{FPR}})`.
+A claim is a trade-off curve: whatever a mechanism puts out, :math:`P[A \mid \text{in}] \le F(P[A \mid \text{out}])`,
+and the same with in and out exchanged, with F rising and concave. Every canary is in or out by a fair coin of its own.
 
-*One run* (Steinke, Nasr, Jagielski 2023, Theorem 5.2): of m canaries, each in or out by a fair coin, r are guessed, and
-v guesses are right. Under (epsilon, delta)-DP, with :math:`W \sim \mathrm{Bin}(r, e^\epsilon / (1 + e^\epsilon))`,
+*Many runs.* By one pair (epsilon, delta) of the curve, a guess is right with probability at most
+:math:`(e^\epsilon + \delta) / (1 + e^\epsilon)`; let A be the least of these. So the share :math:`X_r \in [0, 1]` of
+the right guesses in run r has a mean of at most A, whatever happened in the runs before, and
+
+.. math:: W = \frac1J \sum_{j=1}^J \prod_r \Big(1 + \frac{j}{J} \frac{X_r - A}{A}\Big)
+
+has a mean of at most 1: it is what bets of fixed shares on "more than A" make of 1 (Waudby-Smith and Ramdas 2024). By
+Markov the curve is refuted with confidence :math:`1 - \tau` where :math:`W \ge 1 / \tau`. Many canaries a run make X
+vary little, which this uses without asking why.
+
+*One run* (Mahloujifar, Melis and Chaudhuri 2024). Of m canaries g are guessed and v guesses are right. For one canary
+j, and N right guesses in all, the event "at least i - 1 of the other guesses are right" does not depend on its coin, so
+
+.. math:: P[j \text{ right}, N \ge i] \le F(P[j \text{ wrong}, N \ge i - 1])
+
+and, on average over all canaries, :math:`E[N; N \ge i] \le m F(E[g - N; N \ge i - 1] / m)`. With the tails
+:math:`t_i = P[N \ge i]` and :math:`E[N; N \ge i] = i t_i + \sum_{l > i} t_l` this is
 
 .. math::
-    P[\text{right} \ge v] \le P[W \ge v] + 2 m \delta \max_{1 \le i \le v} \tfrac1i P[v - i \le W < v]
+    t_{i-1} \ge \frac{1}{g - i + 1} \Big( m F^{-1}\big(\tfrac{i t_i + \sum_{l > i} t_l}{m}\big) + \sum_{l \ge i} t_l
+    \Big)
 
-and the bound is the largest epsilon that this rejects.
+whose right side grows with every tail. So if :math:`P[N \ge v]` were more than :math:`\tau`, then :math:`t_0` would be
+more than what the recursion gives from :math:`t_v = \tau` down; where that exceeds 1 the curve is refuted.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import exp, log
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MOST = 50.0
+BETS = 20
+"""J, the number of stakes; the largest is everything."""
+_LARGE = 600.0  # epsilon that counts as this: e to its power is a number yet
 
 
-def clopper_pearson(
-    true_positives: int, positives: int, false_positives: int, negatives: int, delta: float, confidence: float = 0.95
-) -> float:
-    """Lower bound on epsilon (0 if nothing is shown), from runs with (positives) and without the canary."""
-    # two bounds, each one-sided at half of 1 - confidence: a two-sided interval at `confidence`
-    tpr = _interval(true_positives, positives, confidence)
-    fpr = _interval(false_positives, negatives, confidence)
-    found = 0.0
-    for more, less in ((tpr[0], fpr[1]), (1 - fpr[1], 1 - tpr[0])):
-        if more > delta and less > 0:
-            found = max(found, log((more - delta) / less))
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Pairs (epsilon, delta), all of which are claimed at once, for both directions of the neighbours."""
+
+    epsilons: Float[np.ndarray, " points"]
+    deltas: Float[np.ndarray, " points"]
+
+    @cached_property
+    def _lines(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes and intercepts of the lines below the inverse, from P ≤ e^ε Q + δ and 1 - Q ≤ e^ε (1 - P) + δ."""
+        grown = np.exp(np.minimum(self.epsilons, _LARGE))
+        slopes = np.concatenate([1 / grown, grown, [0.0]])
+        return slopes, np.concatenate([-self.deltas / grown, 1 - self.deltas - grown, [0.0]])
+
+    def least(self, probability: float) -> float:
+        """Smallest probability, with the canary out, of what has ``probability`` with the canary in."""
+        slopes, intercepts = self._lines
+        return float((slopes * probability + intercepts).max())
+
+    @property
+    def accuracy(self) -> float:
+        """How often a guess is right at most."""
+        odds = np.exp(-np.minimum(self.epsilons, _LARGE))
+        return float(np.minimum((1 + self.deltas * odds) / (1 + odds), 1.0).min())
+
+
+def refuted_by_runs(curve: Curve, shares: Float[np.ndarray, " runs"], confidence: float = 0.95) -> bool:
+    """Whether no mechanism with this curve has such shares of right guesses, but for a chance of 1 - ``confidence``."""
+    most = curve.accuracy
+    bets = np.arange(1, BETS + 1)[:, None] / BETS
+    with np.errstate(divide="ignore"):  # everything was staked, and lost
+        gains = np.log(np.maximum(1 + bets * (shares - most) / most, 0.0)).sum(1)
+    return float(np.logaddexp.reduce(gains)) - log(BETS) >= -log(1 - confidence)
+
+
+def refuted(curve: Curve, canaries: int, guesses: int, right: int, confidence: float = 0.95) -> bool:
+    """Whether no mechanism with this curve is so often right in one run, but for a chance of 1 - ``confidence``.
+
+    Raises:
+        ValueError: more guesses are right than there are.
+    """
+    if right > guesses:
+        raise ValueError(f"right = {right}: more than guesses = {guesses}")
+    tail, above = 1 - confidence, 0.0
+    for i in range(right, 0, -1):
+        needed = curve.least((i * tail + above) / canaries)
+        above += tail
+        tail = max(tail, (canaries * needed + above) / (guesses - i + 1))
+        if tail > 1:
+            return True
+    return False
+
+
+def shares_right(
+    scores: Float[Tensor, "runs canaries"], included: Bool[Tensor, "runs canaries"]
+) -> Float[np.ndarray, " runs"]:
+    """Share of right guesses in every run, all canaries guessed: in where the score is above a threshold.
+
+    The threshold of a run is the one that would have been best in the runs before it, so that the attacker need not
+    know the size of what it looks for; in the first it is the median of what it sees.
+    """
+    values, truth = scores.double().numpy(), included.numpy()
+    found = np.empty(len(values))
+    for run, (seen, coins) in enumerate(zip(values, truth, strict=True)):
+        threshold = _best(values[:run].ravel(), truth[:run].ravel()) if run else float(np.median(seen))
+        found[run] = float(((seen > threshold) == coins).mean())
     return found
 
 
-@lru_cache(maxsize=10_000)
-def _interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
-    return float(interval.low), float(interval.high)
-
-
-def one_run_p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Probability of so many right guesses, at most, if the mechanism were (epsilon, delta)-DP."""
-    from scipy.stats import binom
-
-    chance = 1 / (1 + exp(-epsilon))
-    tail = float(binom.sf(right - 1, guesses, chance))
-    below = np.cumsum(binom.pmf(right - np.arange(1, right + 1), guesses, chance))
-    steepest = float((below / np.arange(1, right + 1)).max()) if right else 0.0
-    return min(1.0, tail + 2 * canaries * delta * steepest)
-
-
-def one_run(canaries: int, guesses: int, right: int, delta: float, confidence: float = 0.95) -> float:
-    """The largest epsilon that is rejected, 0 if none is."""
-    if guesses == 0 or one_run_p_value(canaries, guesses, right, 0.0, delta) > 1 - confidence:
-        return 0.0
-    low, high = 0.0, MOST
-    for _ in range(60):
-        middle = (low + high) / 2
-        rejected = one_run_p_value(canaries, guesses, right, middle, delta) <= 1 - confidence
-        low, high = (middle, high) if rejected else (low, middle)
-    return low
+def _best(scores: np.ndarray, included: np.ndarray) -> float:
+    """Threshold above which most are in and below which most are out: halfway between two scores."""
+    order = np.argsort(scores, kind="stable")
+    ordered, inside = scores[order], included[order]
+    right = np.cumsum(np.where(inside, -1, 1))  # up to here they are guessed out
+    place = int(right.argmax())
+    return float((ordered[place] + ordered[min(place + 1, len(ordered) - 1)]) / 2)
 
 
 def guess(scores: Float[Tensor, " canaries"], included: Bool[Tensor, " canaries"], each: int) -> tuple[int, int]:

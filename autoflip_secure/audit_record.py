@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoflip_secure.privacy_record import Observer, PrivacyRecord
+from autoflip_secure.privacy_record import Observer, PrivacyRecord, Relation
 
-AUDIT_SCHEMA = 1
+AUDIT_SCHEMA = 2
+
+Part = Literal["everything", "exploration", "one training"]
+"""Of what an observer sees."""
+
+Verdict = Literal["violated", "holds", "cannot tell", "no guarantee"]
+"""Of one setting; ``no guarantee``: nothing is proven, so nothing can be refuted."""
 
 
 class _Record(BaseModel):
@@ -37,18 +44,30 @@ class MembershipResult(_Record):
 
 
 class EmpiricalEpsilon(_Record):
-    """A lower bound on epsilon that an attacker really showed, beside the proven upper bound of the same releases."""
+    """What an attacker showed, what it could have shown at most, and what is proven of the same releases."""
 
-    method: str  # "one run", "Clopper-Pearson"
     unit: Literal["sample", "client"]
     observer: Observer  # who attacks
     what: str  # what was attacked, in words
-    trials: int  # canaries, or runs
+    part: Part
+    noise: Literal["as run", "calibrated"]  # calibrated: the same code with all noise times ``factor``
+    factor: float
+    relation: Relation | None  # None: nothing is proven
+    runs: int
+    canaries: int  # of all runs, each in or out by a coin of its own
+    guesses: int
+    right: int
     delta: float
     confidence: float  # of this bound; all of one record hold together with 95 %
-    lower: float
+    lower: float  # epsilon shown, see scenarios.audit_claims
+    ceiling: float  # what would have been shown had every guess been right
     proven: float | None  # None: nothing is proven
-    violated: bool  # lower > proven: the mechanism, the noise or the accounting is wrong
+    violated: bool  # lower >= proven: the mechanism, the noise or the accounting is not what the ledger says
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether the attack could have shown as much as is proven."""
+        return self.proven is not None and self.ceiling >= self.proven
 
 
 class LabelInference(_Record):
@@ -83,6 +102,16 @@ class AuditRecord(_Record):
     notes: list[str]
 
     @property
-    def violated(self) -> bool:
-        """Whether an attacker showed more than the proof allows."""
-        return any(bound.violated for bound in self.empirical)
+    def verdict(self) -> Verdict:
+        """What the audit of this setting comes to."""
+        return verdict_of(self.empirical)
+
+
+def verdict_of(bounds: Iterable[EmpiricalEpsilon]) -> Verdict:
+    """A violation counts first; that nothing is violated says something only where something could have been."""
+    claims = [bound for bound in bounds if bound.proven is not None]
+    if any(bound.violated for bound in claims):
+        return "violated"
+    if any(bound.can_fail for bound in claims):
+        return "holds"
+    return "cannot tell" if claims else "no guarantee"

@@ -1,7 +1,7 @@
 """The command line. With its commands it is the only place that knows everybody.
 
-Exit codes: 0 ok, 1 the gate or the audit says no, 2 the user's input or folder is wrong (or the gate cannot tell),
-3 something broke (the log's path is printed), 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+Exit codes: 0 ok, 1 the gate or the audit says no, 2 the user's input or folder is wrong (or the gate or the audit
+cannot tell), 3 something broke (the log's path is printed), 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations

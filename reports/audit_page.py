@@ -9,7 +9,7 @@ from typing import Any
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.threads import one_thread
 from reports import figures_audit, labels
-from reports.audit_words import headline, summary
+from reports.audit_words import headline, summary, verdict_lines
 from reports.figures_audit import named
 from reports.files import write
 from reports.page import as_yaml, page
@@ -17,6 +17,14 @@ from reports.privacy_words import EVIDENCE, MEANING, derived, ledger_rows, prove
 from reports.sections import draw
 
 FEW_CELLS = 40  # ledgers shown on one page
+
+CALIBRATED_WORDS = (
+    "Proven: the largest epsilon of everything released, rounded up. Shown: what the guesses refute, rounded down; a "
+    "ledger that prints less for this mechanism is not true. At most: what would have been shown had every guess been "
+    "right; where it lies below what is proven, the line cannot fail and says nothing. Calibrated lines run the same "
+    "code on the same schedule with all noise times the factor, so that epsilon is about 1: there a wrong clip norm, a "
+    "wrong scale, missing noise or a release that nobody counted show, whatever the scenario's own noise hides."
+)
 
 
 @one_thread()
@@ -57,7 +65,10 @@ def render_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], *,
         name=labels.shorten(labels.clean_text(scenario.get("name") or "scenario"), 120),
         question=labels.clean_text(scenario.get("question") or ""),
         headline=headline(records),
-        violated=any(record.violated for record in records),
+        violated=any(record.verdict == "violated" for record in records),
+        unclear=any(record.verdict == "cannot tell" for record in records),
+        lines=verdict_lines(records),
+        calibrated=CALIBRATED_WORDS,
         summaries=[(name, summary(record)) for name, record in named(records)],
         meaning=MEANING,
         evidence=EVIDENCE,

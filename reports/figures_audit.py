@@ -11,9 +11,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon
+from autoflip_secure.bounds import lower_text, upper_text
 from reports.labels import attack_label, is_clean, passage, pretty, shorten
-from reports.privacy_words import epsilon_text, protection
+from reports.privacy_words import protection
 from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
 
 _LONGEST = 160  # characters of a setting's name anywhere
@@ -70,6 +71,20 @@ def _planted(what: str) -> str:
     return re.split(r" among | at |,", what)[0]
 
 
+def _which(bound: EmpiricalEpsilon) -> str:
+    """Which releases under which noise, in few words."""
+    return bound.noise if bound.part == "everything" else f"{bound.part}, {bound.noise}"
+
+
+def _told(bound: EmpiricalEpsilon) -> str:
+    """What stands beside a bar."""
+    upper = "nothing proven" if bound.proven is None else f"≤ {upper_text(bound.proven)} proven"
+    words = f"≥ {lower_text(bound.lower)} shown, {upper}, at most {lower_text(bound.ceiling)}"
+    if bound.violated:
+        return f"{words} VIOLATED"
+    return words if bound.can_fail or bound.proven is None else f"{words}: cannot fail"
+
+
 def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     """For each audited mechanism the proven epsilon as a bar, what attackers showed as a dot in it."""
     rows: list[tuple[str, Any]] = []
@@ -81,7 +96,7 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     figure, axes = panels(1, 1, height=0.46 * len(shown) + 0.9)
     ax: Axes = axes[0, 0]
     ax.set_xscale("symlog", linthresh=1.0)
-    top = max(2.0, *(b.lower for _, b in shown), *(b.proven or 0.0 for _, b in shown)) * 2.2
+    top = max(2.0, *(b.ceiling for _, b in shown), *(b.proven or 0.0 for _, b in shown)) * 1.3
     for place, (_, bound) in enumerate(shown):
         if bound.proven is not None:
             ax.barh(place, bound.proven, height=0.56, color="#0173b2", alpha=0.28, linewidth=0)
@@ -89,13 +104,13 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
         colour = _RED if bound.violated else INK
         ax.plot([0, bound.lower], [place, place], color=colour, lw=1.2)
         ax.plot([bound.lower], [place], marker="o", ms=5.5, color=colour)
-        upper = "nothing proven" if bound.proven is None else f"≤ {epsilon_text(bound.proven)} proven"
-        words = f"≥ {bound.lower:.2f} shown, {upper}" + (" VIOLATED" if bound.violated else "")
+        ax.plot([bound.ceiling], [place], marker="|", ms=9, color=MUTED)
+        words = _told(bound)
         ax.text(1.01, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
                 color=colour if bound.violated else MUTED)  # fmt: skip
     end = _shared_end(list(dict.fromkeys(name for name, _ in shown)))
     ticks_of = [
-        f"{_fitted(name.removesuffix(end))}\n{_planted(b.what)}, the {b.observer}, {b.method}" for name, b in shown
+        f"{_fitted(name.removesuffix(end))}\n{_planted(b.what)}, the {b.observer}, {_which(b)}" for name, b in shown
     ]
     ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
@@ -106,30 +121,19 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("epsilon (linear up to 1, then logarithmic)")
-    columns = [
-        "setting",
-        "unit",
-        "observer",
-        "method",
-        "what",
-        "trials",
-        "delta",
-        "confidence",
-        "lower",
-        "proven",
-        "violated",
-    ]
-    table = [
-        [n, b.unit, b.observer, b.method, b.what, b.trials, b.delta, b.confidence, b.lower, b.proven, b.violated]
-        for n, b in rows
-    ]
+    fields = (
+        "unit", "observer", "what", "part", "noise", "factor", "relation", "runs", "canaries", "guesses", "right",
+        "delta", "confidence", "lower", "ceiling", "proven", "violated",
+    )  # fmt: skip
+    columns, table = ["setting", *fields], [[n, *(getattr(b, field) for field in fields)] for n, b in rows]
     caption = (
         "Bars end at the epsilon that is proven; dots stand at the lower bound that an attack showed at the same delta "
-        "(all of one setting together with 95 % confidence). A dot beyond the end of its bar means that noise, "
-        "sensitivity or accounting is wrong."
+        "(all of one setting together with 95 % confidence), strokes at the most that it could have shown. A dot "
+        "beyond the end of its bar means that noise, sensitivity or accounting is wrong; a bar that ends beyond its "
+        "stroke cannot be refuted."
     )
     worst = max(shown, key=lambda row: row[1].lower)
-    alt = f"{len(shown)} audited mechanisms; the largest lower bound is {worst[1].lower:.2f} ({worst[0]})."
+    alt = f"{len(shown)} audited mechanisms; the largest lower bound is {lower_text(worst[1].lower)} ({worst[0]})."
     return finish(
         figure, "bounds", "Proven and shown", caption, alt, Table(columns, table), _left_out(len(named(records)))
     )

@@ -10,30 +10,33 @@ likelihood under the noise that is claimed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
+from math import ceil
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from attacks.canaries import coins, directions, evidence
-from autoflip_secure.audit_record import EmpiricalEpsilon
+from autoflip_secure.audit_record import EmpiricalEpsilon, Part
 from autoflip_secure.cell import Cell
 from autoflip_secure.federation import Watcher, run_cells
 from autoflip_secure.interfaces import ClientJob, Schedule, Trained
 from autoflip_secure.parameters import Layout
-from autoflip_secure.privacy_record import OBSERVERS, Guarantee
+from autoflip_secure.privacy_record import OBSERVERS, Observer, Release
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from defenses.guarantees import guarantee
-from defenses.privacy_ledger import schedule_of
-from scenarios.audit_view import DELTA, Effort, by_one_run, in_the_open, proven_epsilon
+from defenses.accountants import Mechanism
+from defenses.privacy_ledger import releases
+from scenarios.audit_claims import Claim, audited, claim, factor_for, scaled
+from scenarios.audit_view import Attacked, Effort, in_the_open, judged
 
 _LENGTH = 1e3  # of a canary, in clip norms: the clip must act on every one
 _FLOOR = 0.05  # noise that an attacker allows for, in clip norms, where next to none is claimed
 _MOST = 50_000_000  # numbers in the rows of runs that go together
+_MANY = 10  # honest clients that make one run tell enough; with fewer there are more runs
 _APART = 104_729  # seeds of the runs
 
 
@@ -91,97 +94,144 @@ class _Canaries(Trainer):
 class _Attacker(Watcher):
     """Adds up the evidence for every canary, release by release, in clip norms."""
 
-    def __init__(self, claim: Guarantee, known: Tensor, runs: Sequence[Cell], *, sees_rows: bool) -> None:
+    def __init__(
+        self, cell: Cell, found: Sequence[Release], known: Tensor, runs: Sequence[Cell], seen: Part, *, sees_rows: bool
+    ) -> None:
         """``sees_rows``: what single clients send, else only what is made of it."""
-        self.sees_rows, self.known = sees_rows, known
+        self.sees_rows, self.known, self.seen = sees_rows, known, seen
         self.scores = {run.seed: torch.zeros(len(known), dtype=torch.float64) for run in runs}
-        self.guesses_cohorts = secret_cohorts(claim)
-        replaced = claim.relation == "replace one client"
+        self.guesses_cohorts = secret_cohorts(found)
+        replaced = any(release.relation == "replace one client" for release in found)
         self.otherwise, doubled = (-1.0, 2.0) if replaced else (0.0, 1.0)
-        self.noise: dict[str, float] = {}
-        self.rate: dict[str, float] = {}
-        for release in claim.releases:  # the least noise, and the likeliest draw: only the attack depends on it
-            noise = release.noise_multiplier * doubled
-            self.noise[release.name] = min(noise, self.noise.get(release.name, noise))
-            drawn = 1.0 if release.sampling == "none" else release.rate
-            self.rate[release.name] = max(drawn, self.rate.get(release.name, 0.0))
-
-    def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
-        """The rows, where the observer sees them; the sum alone is not used as evidence."""
         mechanism = cell.protocol.client_level
         assert mechanism is not None
-        if self.sees_rows:
-            self._add(cell, clients, (self.known[clients] * sent).sum(1) / mechanism.start().clip, "exploration")
+        extra = mechanism.exploration_multiplier
+        self.noise = {"exploration": cell.noise_multipliers[0] if extra is None else extra}
+        self.rate = {"exploration": 1.0}
+        updates = [release for release in found if release.name != "exploration"]
+        if updates:  # the least noise, and the likeliest draw: only the attack depends on it
+            self.noise["updates"] = doubled * min(release.noise_multiplier for release in updates)
+            self.rate["updates"] = max(1.0 if r.sampling == "none" else r.rate for r in updates)
+
+    def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
+        """The rows, where the observer sees them or they alone are attacked; their sum is not used as evidence."""
+        mechanism = cell.protocol.client_level
+        assert mechanism is not None
+        if self.sees_rows or self.seen == "exploration":
+            shown = (self.known[clients] * sent).sum(1) / mechanism.start().clip
+            self._add(cell, clients, shown, "exploration", others=0.0)
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         """Rows as they were sent, or the step that the model took, whichever the observer sees."""
+        if self.seen == "exploration":
+            return
         clip, live = before.privacy.clip, before.mask if self.sees_rows else before.mask & after.mask
         looks = self.known * live  # clients send what is left of their canary, at full length
         looks = looks / looks.norm(dim=1, keepdim=True).clamp_min(1e-12)
         if self.sees_rows:
-            self._add(cell, clients, (looks[clients] * sent).sum(1) / clip, "updates")
+            self._add(cell, clients, (looks[clients] * sent).sum(1) / clip, "updates", others=0.0)
             return
         step = (after.weights - before.weights) * (cell.protocol.cohort / clip)
         everybody = torch.arange(len(self.known), device=clients.device)
         there = everybody if self.guesses_cohorts else clients
-        self._add(cell, there, looks[there] @ step, "updates")
+        others = cell.protocol.cohort / self.known.shape[1]  # canaries in each other's way
+        self._add(cell, there, looks[there] @ step, "updates", others)
 
-    def _add(self, cell: Cell, clients: Tensor, seen: Tensor, name: str) -> None:
-        others = 0.0 if self.sees_rows else cell.protocol.cohort / self.known.shape[1]  # canaries in each other's way
+    def _add(self, cell: Cell, clients: Tensor, shown: Tensor, name: str, others: float) -> None:
         noise = (self.noise[name] ** 2 + others + _FLOOR**2) ** 0.5
-        rate = self.rate[name]
-        self.scores[cell.seed][clients.cpu()] += evidence(seen.cpu(), noise, self.otherwise, rate)
-
-
-def claims_of(cell: Cell) -> list[tuple[int, Guarantee]]:
-    """(number of the observer, what is proven against it), for every observer for whom something is proven."""
-    if cell.protocol.client_level is None:
-        return []
-    schedule = replace(schedule_of(cell), delta=DELTA)
-    found = [(part, guarantee(schedule, observer)) for part, observer in enumerate(OBSERVERS)]
-    return [(part, claim) for part, claim in found if claim.proven and claim.clients]
-
-
-def secret_cohorts(claim: Guarantee) -> bool:
-    """Whether the proof rests on the observer not knowing who takes part."""
-    return any(release.sampling != "none" for release in claim.releases)
+        self.scores[cell.seed][clients.cpu()] += evidence(shown.cpu(), noise, self.otherwise, self.rate[name])
 
 
 def client_epsilons(cell: Cell, effort: Effort, confidence: float) -> list[EmpiricalEpsilon]:
-    """Lower bounds, each with ``confidence``, beside upper bounds, for every observer for whom something is proven."""
-    found, heard = [], (~cell.bad_clients).nonzero().squeeze(1)
-    for part, claim in claims_of(cell):
-        scores, thrown = _runs(cell, claim, effort, part)
-        what = f"canary clients, everything that the {claim.observer} sees in {len(scores)} runs"
-        values, truth = scores[:, heard].flatten(), thrown[:, heard].flatten()
-        proven = proven_epsilon(cell, claim.observer, None)
-        found.append(by_one_run("client", claim.observer, what, values, truth, proven, confidence))
+    """Bounds, each with ``confidence``, beside what is proven, for every observer for whom something is proven.
+
+    Of everything that it sees, with the scenario's noise and with calibrated noise. And of the exploration alone, for
+    the first of them: of single explorers' noised rows, of which all that any observer sees is made and which the
+    ledger counts; with noise that is chosen by a count of our own, for the ledger may have forgotten it.
+    """
+    if cell.protocol.client_level is None:
+        return []
+    schedule, found = audited(cell), []
+    assert schedule.delta is not None
+    for part, observer in enumerate(OBSERVERS):
+        whole = claim(schedule, observer)
+        if whole is None or whole.count is None:
+            continue
+        plans: list[tuple[Part, float]] = [("everything", 1.0), ("everything", factor_for(whole.count, schedule.delta))]
+        if cell.protocol.explores and not found:
+            alone = ((Mechanism(schedule.exploration_noise_multiplier, 1.0, "none"), 1),)
+            plans.append(("exploration", factor_for(alone, schedule.delta)))
+        for number, (seen, factor) in enumerate(plans):
+            noisy, address = scaled(cell, factor), (part, number)
+            claimed = claim(audited(noisy), observer, only="exploration" if seen == "exploration" else None)
+            assert claimed is not None
+            found.append(_attacked(noisy, observer, claimed, effort, seen, factor, address, confidence))
     return found
 
 
-def _runs(cell: Cell, claim: Guarantee, effort: Effort, part: int) -> tuple[Tensor, Tensor]:
+def bounds_of(cell: Cell) -> int:
+    """How many bounds :func:`client_epsilons` gives."""
+    if cell.protocol.client_level is None:
+        return 0
+    schedule = audited(cell)
+    heard = sum(claim(schedule, observer) is not None for observer in OBSERVERS)
+    return 2 * heard + (heard > 0 and cell.protocol.explores)
+
+
+def _attacked(
+    cell: Cell,
+    observer: Observer,
+    claimed: Claim,
+    effort: Effort,
+    seen: Part,
+    factor: float,
+    address: tuple[int, int],
+    confidence: float,
+) -> EmpiricalEpsilon:
+    """One bound; ``cell`` and ``claimed`` have their noise times ``factor`` already."""
+    heard = (~cell.bad_clients).nonzero().squeeze(1)
+    count = max(effort.client_runs, ceil(_MANY * effort.client_runs / len(heard)))
+    scores, thrown = _runs(cell, claimed, observer, count, seen, address)
+    sight = f"everything that the {observer} sees" if seen == "everything" else "the exploration, row by row,"
+    what = f"canary clients, {sight} in {len(scores)} run{'s'[: len(scores) > 1]}"
+    attacked = Attacked("client", observer, what, seen, factor)
+    return judged(attacked, claimed, scores[:, heard], thrown[:, heard], confidence)
+
+
+def secret_cohorts(found: Sequence[Release]) -> bool:
+    """Whether the proof rests on the observer not knowing who takes part."""
+    return any(release.sampling != "none" for release in found)
+
+
+def _runs(
+    cell: Cell, claimed: Claim, observer: Observer, count: int, seen: Part, address: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Scores and coins, both (runs, clients)."""
-    count, home = len(cell.problem.clients), cell.problem.initial.device
+    clients, home = len(cell.problem.clients), cell.problem.initial.device
     mechanism = cell.protocol.client_level
     assert mechanism is not None
     trainable = cell.problem.layout.trainable
-    known = directions(count, cell.problem.layout.size, 1.0, generator(cell.seed, Purpose.CANARIES, 2, part))
+    known = directions(clients, cell.problem.layout.size, 1.0, generator(cell.seed, Purpose.CANARIES, 2, *address))
     known = torch.where(trainable.cpu(), known, 0.0).to(home)
-    thrown = coins(effort.client_runs * count, generator(cell.seed, Purpose.CANARIES, 3, part)).view(-1, count)
-    otherwise = -1.0 if claim.relation == "replace one client" else 0.0
+    thrown = coins(count * clients, generator(cell.seed, Purpose.CANARIES, 3, *address)).view(-1, clients)
+    otherwise = -1.0 if claimed.relation == "replace one client" else 0.0
     own = {field.name: getattr(cell, field.name) for field in fields(Cell)}
-    quiet = in_the_open(cell).protocol.model_copy(update={"evaluate_every": cell.protocol.rounds})
-    heard = ~cell.bad_clients
+    rounds = cell.protocol.rounds if seen == "everything" else 1
+    quiet = in_the_open(cell).protocol.model_copy(update={"rounds": rounds, "evaluate_every": rounds})
+    heard, first = ~cell.bad_clients, 1 + count * (len(OBSERVERS) * address[1] + address[0])
+    found, _ = releases(audited(cell), observer)
+    secret = secret_cohorts(found)
     runs, lengths = [], {}
     for number, present in enumerate(thrown):
-        gone = (~present).nonzero().squeeze(1).tolist() if claim.relation == "add or remove one client" else ()
-        changed = {"seed": cell.seed + _APART * (1 + number), "key": f"{cell.key}-{number}", "protocol": quiet}
-        run = _Rerun(**{**own, **changed}, original=cell, secret_cohorts=secret_cohorts(claim), absent=frozenset(gone))
+        gone = (~present).nonzero().squeeze(1).tolist() if claimed.relation == "add or remove one client" else ()
+        changed = {"seed": cell.seed + _APART * (first + number), "key": f"{cell.key}-{number}", "protocol": quiet}
+        run = _Rerun(**{**own, **changed}, original=cell, secret_cohorts=secret, absent=frozenset(gone))
         runs.append(run)
         lengths[run.seed] = _LENGTH * mechanism.start().clip * torch.where(present, 1.0, otherwise) * heard
-    sees_rows = claim.observer == "server" and not cell.protocol.secret_updates
-    attacker, trainer = _Attacker(claim, known, runs, sees_rows=sees_rows), _Canaries(known, lengths)
-    at_once = max(1, _MOST // (count * cell.problem.layout.size))
+    sees_rows = observer == "server" and not cell.protocol.secret_updates
+    attacker = _Attacker(cell, found, known, runs, seen, sees_rows=sees_rows)
+    trainer = _Canaries(known, lengths)
+    at_once = max(1, _MOST // (clients * cell.problem.layout.size))
     for start in range(0, len(runs), at_once):
         run_cells(runs[start : start + at_once], trainer, watch=attacker)
     return torch.stack([attacker.scores[run.seed] for run in runs]), thrown

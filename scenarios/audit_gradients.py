@@ -15,7 +15,7 @@ Gradients of the scenario's own model are left out; images among real samples ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -28,14 +28,16 @@ from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer
-from scenarios.audit_samples import weakest
-from scenarios.audit_view import Effort, by_one_run
+from defenses.accountants import Count, Mechanism
+from scenarios.audit_claims import Claim, audited, claim, factor_for, most_exposed, scaled
+from scenarios.audit_view import Attacked, Effort, judged
 
-SHARE = 0.05
-"""Of the canaries that are guessed: near the best for 5,000 to 80,000 of them and epsilon 1 to 5 (simulated)."""
-_MOST = 400  # canaries of one client in one run
+LEAST_NOISE = 2.0
+"""Of the calibrated audit, as a noise multiplier. The server sees sums of steps: with less noise in each step they tell
+much less than the steps, which the ledger counts, and no attack comes near what is proven."""
+_MOST = 200  # canaries of one client in one run; more hardly tell more
 _LONG = 100.0  # length of a canary, in clip norms: the clip acts on every one
-_APART = 15_485_863  # seeds of the runs
+_APART = 15_485_863  # seeds of the runs; those of one audit follow each other
 
 
 @dataclass(frozen=True)
@@ -47,63 +49,89 @@ class _Target:
     steps: PrivateSteps
     rounds: tuple[int, ...]  # 0: exploration
 
-    def canaries(self, cell: Cell) -> int:
-        """As many as it has samples; with every coin against them there still is a whole batch."""
-        return min(self.samples, _MOST, 2 * (self.samples - cell.protocol.training.batch_size))
 
-    def exposed(self, cell: Cell) -> float:
-        """Steps times squared rate over squared noise: what epsilon grows with."""
-        protocol = cell.protocol
-        rounds = sum(number > 0 for number in self.rounds) * protocol.training.epochs
-        epochs = rounds + (0 in self.rounds) * protocol.exploration.epochs
-        return epochs * protocol.training.batch_size / (self.samples * max(self.steps.noise_multiplier, 1e-6) ** 2)
+def gradient_epsilons(cell: Cell, trainer: Trainer, effort: Effort, confidence: float) -> list[EmpiricalEpsilon]:
+    """Bounds for the client that pays most, each with ``confidence``, beside what is proven for it.
 
-
-def gradient_epsilon(cell: Cell, trainer: Trainer, effort: Effort, confidence: float) -> EmpiricalEpsilon | None:
-    """A lower bound beside what is proven for the client that pays most; None: nobody has samples beside a batch.
-
-    Each canary is in by a coin, beside as many samples without a gradient as keep the client's number about right.
+    Of everything that it sends, with the scenario's noise and with calibrated noise; and of the exploration alone, with
+    noise that is chosen by a count of our own, for the ledger may have forgotten it. Empty: nobody has a whole batch,
+    or nothing is proven.
     """
-    targets = _targets(cell)
-    if not targets:
-        return None
-    target = max(targets, key=lambda one: one.exposed(cell))
-    canaries = target.canaries(cell)
-    # one training after the other takes ten times as long
-    wanted = effort.gradients if trainer.kind == "stacked" else effort.gradients // 10
-    others, runs = target.samples - canaries // 2, ceil(wanted / canaries)
-    thrown = [coins(canaries, generator(cell.seed, Purpose.CANARIES, 4, run)) for run in range(runs)]
-    seen, steps = _seen(cell, trainer, target, thrown, others)
-    rate = cell.protocol.training.batch_size / target.samples
-    scores = _evidence(seen, steps, rate, target.steps.noise_multiplier).flatten()
-    what = f"canary gradients at client {target.client}, everything that it sent in {runs} run{'s'[: runs > 1]}"
-    proven = weakest(cell, target.client, canaries, others)
-    return by_one_run("sample", "server", what, scores, torch.cat(thrown), proven, confidence, SHARE)
+    target = _target(cell)
+    if target is None:
+        return []
+    schedule = audited(cell)
+    whole = claim(schedule, "server", target.client)
+    if whole is None or whole.count is None:
+        return []
+    assert schedule.delta is not None
+    factor = max(factor_for(whole.count, schedule.delta), LEAST_NOISE / target.steps.noise_multiplier)
+    plans: list[tuple[_Target, str | None, float]] = [(target, None, 1.0), (target, None, factor)]
+    if 0 in target.rounds:
+        explored = replace(target, rounds=(0,))
+        plans.append((explored, "exploration", factor_for(_own_count(cell, explored), schedule.delta)))
+    found = []
+    for number, (attacked, only, times) in enumerate(plans):
+        noisy = scaled(cell, times)
+        steps = noisy.private_steps(target.client, target.rounds[0])
+        assert steps is not None
+        claimed = claim(audited(noisy, schedule.delta), "server", target.client, only)
+        assert claimed is not None
+        found.append(
+            _attacked(noisy, trainer, replace(attacked, steps=steps), claimed, number, times, effort, confidence)
+        )
+    return found
 
 
-def _targets(cell: Cell) -> list[_Target]:
-    """Honest clients that release something and have samples beside a batch."""
+def bounds_of(cell: Cell) -> int:
+    """How many bounds :func:`gradient_epsilons` gives, at most."""
+    return 2 + cell.protocol.explores
+
+
+def _attacked(
+    cell: Cell,
+    trainer: Trainer,
+    target: _Target,
+    claimed: Claim,
+    number: int,
+    factor: float,
+    effort: Effort,
+    confidence: float,
+) -> EmpiricalEpsilon:
+    """One bound; ``cell`` and ``claimed`` have their noise times ``factor`` already."""
+    canaries, runs = min(target.samples, _MOST), effort.gradient_runs
+    thrown = [coins(canaries, generator(cell.seed, Purpose.CANARIES, 4, number, run)) for run in range(runs)]
+    scores = _seen(cell, trainer, target, thrown, _APART + number * runs)
+    alone = target.rounds == (0,)
+    what = "the exploration" if alone else "everything"
+    what = f"canary gradients at client {target.client}, {what} that it sent in {runs} run{'s'[: runs > 1]}"
+    attacked = Attacked("sample", "server", what, "exploration" if alone else "everything", factor)
+    return judged(attacked, claimed, scores, torch.stack(thrown), confidence)
+
+
+def _target(cell: Cell) -> _Target | None:
+    """The client that pays most, of those that release something and have a whole batch."""
     protocol = cell.protocol
     rounds: dict[int, list[int]] = {}
-    if protocol.explores and not protocol.secret_exploration:
+    if protocol.explores:
         explorers = protocol.exploration.explorers or len(cell.problem.clients)
         for client in cell.draw(Purpose.EXPLORERS, explorers).tolist():
             rounds.setdefault(client, []).append(0)
     for number in range(1, protocol.rounds + 1):
         for client in cell.cohort(number).tolist():
             rounds.setdefault(client, []).append(number)
-    found = []
-    for client, taken in sorted(rounds.items()):
-        own, steps = len(cell.problem.clients[client]), cell.private_steps(client, taken[0])
-        if own > protocol.training.batch_size and steps is not None and not bool(cell.bad_clients[client]):
-            found.append(_Target(client, own, steps, tuple(taken)))
-    return found
+    schedule = audited(cell, 1.0)
+    usable = [k for k in rounds if k in schedule.honest and schedule.samples[k] >= schedule.batch_size]
+    if not usable:
+        return None
+    client = most_exposed(cell, sorted(usable))
+    steps = cell.private_steps(client, rounds[client][0])
+    assert steps is not None
+    return _Target(client, schedule.samples[client], steps, tuple(rounds[client]))
 
 
-def _seen(
-    cell: Cell, trainer: Trainer, target: _Target, thrown: Sequence[Tensor], others: int
-) -> tuple[Tensor, Tensor]:
-    """How often every canary of every run seems to be in a batch (runs, canaries), and steps (runs, 1).
+def _seen(cell: Cell, trainer: Trainer, target: _Target, thrown: Sequence[Tensor], apart: int) -> Tensor:
+    """How often every canary of every run seems to be in a batch (runs, canaries): the more, the more likely it is in.
 
     The trainings of one round go to the trainer together: those of all rounds would not fit where samples are many.
 
@@ -111,29 +139,30 @@ def _seen(
         cell: what is audited.
         trainer: of its model.
         target: who is attacked.
-        thrown: which canaries are in, for each run.
-        others: samples without a gradient.
+        thrown: which canaries are in, for each run; in place of those that are out the client has blank samples.
+        apart: what is added to the cell's seed for the first run.
     """
     width, home, protocol = len(thrown[0]), cell.problem.initial.device, cell.protocol
     board = nn.Linear(width, 2, bias=False)
     layout, clip = Layout.of(board), target.steps.clip
     start = torch.zeros(layout.size, device=home)
     x = _LONG * clip * torch.cat([torch.eye(width), torch.zeros(1, width)]).to(home)
-    jobs: dict[int, list[ClientJob]] = {number: [] for number in target.rounds}
-    for run, included in enumerate(thrown):
-        rows = torch.cat([included.nonzero().squeeze(1), torch.full((others,), width)]).to(home)
-        labels, seed = torch.zeros_like(rows), cell.seed + _APART * (1 + run)
-        for number, some in jobs.items():
-            some.append(ClientJob(start, rows, labels, seed, (number, target.client), None, target.steps))
-    seen, steps = torch.zeros(len(thrown), width, dtype=torch.float64), torch.zeros(len(thrown), 1)
-    for number, some in jobs.items():
+    labels = torch.zeros(target.samples, dtype=torch.long, device=home)
+    rows = []
+    for included in thrown:
+        own = torch.full((target.samples,), width)
+        own[:width] = torch.where(included, torch.arange(width), width)
+        rows.append(own.to(home))
+    seen = torch.zeros(len(thrown), width, dtype=torch.float64)
+    for number in target.rounds:
+        jobs = [
+            ClientJob(start, own, labels, cell.seed + apart + run, (number, target.client), None, target.steps)
+            for run, own in enumerate(rows)
+        ]
         schedule = _quiet(protocol.training, (protocol.training if number else protocol.exploration).epochs, clip)
-        updates = trainer.train(board, layout, x, some, schedule).updates.cpu().double()
-        once = 2**0.5 * schedule.lr * clip / schedule.batch_size  # what one canary adds in one batch
-        for run, (job, row) in enumerate(zip(some, updates.view(-1, 2, width), strict=True)):
-            seen[run] += (row[0] - row[1]) / once
-            steps[run] += schedule.epochs * ceil(len(job.samples) / schedule.batch_size)
-    return seen, steps
+        updates = trainer.train(board, layout, x, jobs, schedule).updates.cpu().double().view(-1, 2, width)
+        seen += (updates[:, 0] - updates[:, 1]) * schedule.batch_size / (2**0.5 * schedule.lr * clip)
+    return seen
 
 
 def _quiet(training: Schedule, epochs: int, clip: float) -> Schedule:
@@ -142,8 +171,10 @@ def _quiet(training: Schedule, epochs: int, clip: float) -> Schedule:
     return Schedule(lr=min(1e6, 1e-4 / (_LONG * clip**2)), batch_size=training.batch_size, epochs=epochs)
 
 
-def _evidence(seen: Tensor, steps: Tensor, rate: float, noise_multiplier: float) -> Tensor:
-    """Log-likelihood ratio of in against out, with the binomial as a normal."""
-    noise = max(noise_multiplier, 1e-3) ** 2 * steps
-    mean, variance = steps * rate, noise + steps * rate * (1 - rate)
-    return ((noise / variance).log() + seen.square() / noise - (seen - mean).square() / variance) / 2
+def _own_count(cell: Cell, target: _Target) -> Count:
+    """What the target's trainings release, counted here and not by the ledger."""
+    protocol = cell.protocol
+    rate = protocol.training.batch_size / target.samples
+    epochs = sum((protocol.training if number else protocol.exploration).epochs for number in target.rounds)
+    mechanism = Mechanism(target.steps.noise_multiplier, rate, "poisson" if rate < 1 else "none")
+    return ((mechanism, epochs * ceil(target.samples / protocol.training.batch_size)),)

@@ -1,8 +1,8 @@
 """Sample level: canaries among one client's samples, in by the fall of a coin.
 
-*One run*: the whole federation runs once with many canaries beside one client's samples, and everything that this
-client sends (the exploration too) is held against everything that the ledger counts. *Clopper-Pearson*: one canary,
-many local trainings with and without it, against what is proven for one local training.
+The whole federation runs once with many canaries beside one client's samples, and everything that this client sends
+(the exploration too) is held against everything that the ledger counts. And one canary, in many local trainings by a
+coin each, against what is proven for one local training.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from attacks.canaries import coins, noise_images
 from attacks.decoding import decode
-from attacks.empirical_epsilon import clopper_pearson
 from autoflip_secure.audit_record import EmpiricalEpsilon
 from autoflip_secure.cell import Cell
 from autoflip_secure.federation import run_cells
@@ -23,20 +22,10 @@ from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from defenses.accountants import Mechanism, prv_epsilon, rdp_epsilon
+from defenses.accountants import Mechanism
+from scenarios.audit_claims import Claim, audited, claim, weaker
 from scenarios.audit_membership import gradients_of, ridge_of
-from scenarios.audit_view import (
-    DELTA,
-    Effort,
-    Views,
-    as_sent,
-    bound,
-    by_one_run,
-    confidences,
-    job_of,
-    proven_epsilon,
-    with_clients,
-)
+from scenarios.audit_view import Attacked, Effort, Views, as_sent, confidences, job_of, judged, with_clients
 
 MANY, BRIGHT = 3.0, 10.0
 """Brightness of many canaries, and of a lone one: many bright ones would spoil the training that they hide in."""
@@ -45,7 +34,7 @@ MANY, BRIGHT = 3.0, 10.0
 def sample_epsilons(
     cell: Cell, trainer: Trainer, views: Views, victim: int, effort: Effort, confidence: float
 ) -> list[EmpiricalEpsilon]:
-    """Lower bounds, each with ``confidence``, beside upper bounds for one client's samples."""
+    """What canaries among one client's samples show, each bound with ``confidence``, beside what is proven for it."""
     return [
         _whole_run(cell, trainer, victim, effort, confidence),
         _one_training(cell, trainer, views, victim, effort, confidence),
@@ -71,24 +60,32 @@ def _whole_run(cell: Cell, trainer: Trainer, victim: int, effort: Effort, confid
     for before, row in releases:
         scores += _shown(cell, victim, before, row[None], images, labels, effort)[-1][0]
     what = f"noise images among the samples of client {victim}, everything that it sent"
-    # a guarantee for whole clients is about another relation: it is not held against single samples
-    mechanism = cell.protocol.mechanism
-    claimed = mechanism is not None and mechanism.unit == "sample"
-    proven = weakest(trial, victim, effort.samples, len(problem.clients[victim])) if claimed else None
-    return by_one_run("sample", "server", what, scores, included, proven, confidence)
+    claimed = weakest(cell, victim, effort.samples, len(problem.clients[victim]))
+    return judged(Attacked("sample", "server", what), claimed, scores[None], included[None], confidence)
 
 
-def weakest(trial: Cell, victim: int, canaries: int, own: int) -> float | None:
-    """The largest epsilon that is proven for the client, over the numbers of canaries that coins may have let in.
+def weakest(cell: Cell, victim: int, canaries: int, own: int) -> Claim:
+    """The weakest claim for the client's samples, over the numbers of canaries that coins may have let in.
 
     Rate and steps follow from the number of samples. With as many steps, fewer samples are weaker: so only the fewest
-    samples of each number of steps are asked about, within four standard deviations of half of the canaries.
+    samples of each number of steps are asked about, within four standard deviations of half of the canaries. A
+    guarantee for whole clients is about another relation: it is not held against single samples.
     """
-    batch, spread = trial.protocol.training.batch_size, 2 * sqrt(canaries)
+    mechanism = cell.protocol.mechanism
+    if mechanism is None:
+        return Claim(None, 0.1 / own)
+    schedule, spread = audited(cell), 2 * sqrt(canaries)
+    assert schedule.delta is not None
+    if mechanism.unit == "client":
+        return Claim(None, schedule.delta)
+    batch = schedule.batch_size
     fewest, most = max(batch, own + floor(canaries / 2 - spread)), own + ceil(canaries / 2 + spread)
-    asked = [n for n in range(fewest, min(most, own + canaries) + 1) if n == fewest or (n - 1) % batch == 0]
-    found = [proven_epsilon(trial, "server", victim, n) for n in asked]
-    return None if None in found else max(e for e in found if e is not None)
+    found = []
+    for n in range(fewest, min(most, own + canaries) + 1):
+        if n == fewest or (n - 1) % batch == 0:
+            sizes = (*schedule.samples[:victim], n, *schedule.samples[victim + 1 :])
+            found.append(claim(replace(schedule, samples=sizes), "server", victim))
+    return weaker(found) or Claim(None, schedule.delta)
 
 
 def _shown(
@@ -113,46 +110,42 @@ def _shown(
 def _one_training(
     cell: Cell, trainer: Trainer, views: Views, victim: int, effort: Effort, confidence: float
 ) -> EmpiricalEpsilon:
+    """Every run is one canary: the image is in or out by a coin of its own."""
     problem, before = cell.problem, views.sent[victim][-1][0]
     job, source = job_of(cell, before, victim), generator(cell.seed, Purpose.CANARIES, 1)
     image, label = noise_images(1, problem.x_train, problem.num_classes, source, BRIGHT)
     x = torch.cat([problem.x_train, image])
     row = torch.tensor([len(problem.x_train)], device=x.device)
     with_it = replace(job, samples=torch.cat([job.samples, row]), labels=torch.cat([job.labels, label]))
-    half = effort.runs // 2
-    jobs = [replace(with_it, address=(*job.address, 2, run)) for run in range(half)]
-    jobs += [replace(job, address=(*job.address, 3, run)) for run in range(half)]
+    included = coins(effort.runs, source)
+    jobs = [
+        replace(with_it if inside else job, address=(*job.address, 2, run))
+        for run, inside in enumerate(included.tolist())
+    ]
     updates = trainer.train(problem.module, problem.layout, x, jobs, cell.protocol.training).updates
     sent = as_sent(cell, before, updates, 6)
     looks = torch.stack([look[:, 0] for look in _shown(cell, victim, before, sent, image, label, effort)])
     what = f"one bright noise image among the samples of client {victim}, one local training"
-    lower = _over_runs(looks[:, :half], looks[:, half:], confidence)
-    return bound("Clopper-Pearson", "sample", "server", what, 2 * half, lower, _proven_steps(job, cell), confidence)
+    attacked = Attacked("sample", "server", what, "one training")
+    third = effort.runs // 3
+    look = _sharper(looks[:, :third], included[:third])
+    return judged(attacked, _claim_on(job, cell, victim), looks[look, third:, None], included[third:, None], confidence)
 
 
-def _over_runs(inside: Tensor, outside: Tensor, confidence: float) -> float:
-    """Scores are (looks, runs). Look and threshold are chosen on a third of the runs and judged on the others."""
-    third, runs = inside.shape[1] // 3, inside.shape[1]
-    best = (0.0, 0, float("inf"))
-    for look in range(len(inside)):
-        for threshold in torch.cat([inside[look, :third], outside[look, :third]]).tolist():
-            hits, alarms = (int((group[look, :third] >= threshold).sum()) for group in (inside, outside))
-            best = max(best, (clopper_pearson(hits, third, alarms, third, DELTA, confidence), look, threshold))
-    _, look, threshold = best
-    hits, alarms = (int((group[look, third:] >= threshold).sum()) for group in (inside, outside))
-    return clopper_pearson(hits, runs - third, alarms, runs - third, DELTA, confidence)
+def _sharper(looks: Tensor, included: Tensor) -> int:
+    """Which of the looks (looks, runs) orders these runs better; they are not judged."""
+    ranks = looks.argsort(1).argsort(1).double()
+    return int((ranks * (included.double() - 0.5)).sum(1).argmax())
 
 
-def _proven_steps(job: ClientJob, cell: Cell) -> float | None:
-    """Epsilon at DELTA of one local training: the weaker of with and without the canary (their rates differ)."""
-    if job.private is None or job.private.noise_multiplier == 0:
-        return None
-    schedule, worst = cell.protocol.training, 0.0
+def _claim_on(job: ClientJob, cell: Cell, victim: int) -> Claim:
+    """On one local training: the weaker of with and without the canary, whose rates differ."""
+    claimed = weakest(cell, victim, 0, len(job.samples))
+    if job.private is None or claimed.count is None:
+        return replace(claimed, count=None)
+    schedule, found = cell.protocol.training, list[Claim | None]()
     for n in (len(job.samples), len(job.samples) + 1):
-        steps = schedule.epochs * -(-n // schedule.batch_size)
-        count = ((Mechanism(job.private.noise_multiplier, min(1.0, schedule.batch_size / n), "poisson"), steps),)
-        found = [e for e in (rdp_epsilon(count, DELTA), prv_epsilon(count, DELTA)) if e is not None]
-        if not found:
-            return None
-        worst = max(worst, min(found))
-    return worst
+        rate, steps = min(1.0, schedule.batch_size / n), schedule.epochs * -(-n // schedule.batch_size)
+        mechanism = Mechanism(job.private.noise_multiplier, rate, "poisson" if rate < 1 else "none")
+        found.append(replace(claimed, count=((mechanism, steps),)))
+    return weaker(found) or claimed

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from attacks.empirical_epsilon import guess, one_run
+from attacks.empirical_epsilon import Curve, guess, refuted, refuted_by_runs, shares_right
 from attacks.membership import logit_confidence
-from autoflip_secure.audit_record import EmpiricalEpsilon
+from autoflip_secure.audit_record import EmpiricalEpsilon, Part
 from autoflip_secure.cell import Cell
 from autoflip_secure.clients import client_jobs
 from autoflip_secure.errors import InputError
@@ -21,18 +23,15 @@ from autoflip_secure.privacy_record import Observer
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.server import ServerState
 from autoflip_secure.training.evaluation import class_outputs
-from defenses.guarantees import guarantee
-from defenses.privacy_ledger import schedule_of
+from scenarios.audit_claims import Claim
 
 CONFIDENCE = 0.95
 """That all lower bounds of one audit hold together; see :func:`each`."""
-DELTA = 1e-5
-"""Of empirical bounds and of what is proven beside them: the one-run bound pays 2 delta per canary."""
 FEWEST = 8
 """Samples of a client that is worth attacking."""
 GUESSED = 0.3
-"""Share of the canaries that the one-run audit guesses, fixed beforehand; it abstains from the others. Near the best
-share for 200 to 1,000 canaries that show by 0.5 to 3 standard deviations (simulated)."""
+"""Share of the canaries that is guessed in a single run. Near the best share for 200 to 1,000 canaries that show by 0.5
+to 3 standard deviations (simulated)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Effort:
     federations: int = 16  # shadow federations
     runs: int = 400  # trainings with and without one canary
     samples: int = 200  # canaries beside one client's samples
-    gradients: int = 20_000  # samples whose gradients are canaries
-    client_runs: int = 100  # federations in which every honest client is a canary
+    gradient_runs: int = 128  # of one client whose samples' gradients are canaries
+    client_runs: int = 128  # federations in which every honest client is a canary; more where there are few clients
     most: int = 400  # members, and others, that the global model is asked about
 
 
@@ -117,73 +116,62 @@ def confidences(cell: Cell, vectors: Tensor, samples: Tensor, labels: Tensor) ->
     return logit_confidence(class_outputs(cell.problem.module, cell.problem.layout, vectors, samples), labels)
 
 
-def proven_epsilon(cell: Cell, observer: Observer, client: int | None, samples: int | None = None) -> float | None:
-    """What the ledger proves at :data:`DELTA` for one client (None: for the one that pays most); None: nothing.
-
-    With the noise multipliers that ``cell`` has: nothing is calibrated anew. ``samples``: that the client has, where
-    that is not what the cell says.
-    """
-    if cell.protocol.mechanism is None:
-        return None
-    schedule = replace(schedule_of(cell), delta=DELTA)
-    if samples is not None and client is not None:
-        own = list(schedule.samples)
-        own[client] = samples
-        schedule = replace(schedule, samples=tuple(own), honest=(client,))
-    found = guarantee(schedule, observer)
-    if not found.proven:
-        return None
-    entries = [e for e in found.clients if client is None or e.client in (client, None)]
-    values = [entry.epsilon for entry in entries]
-    return None if not values or None in values else max(v for v in values if v is not None)
-
-
 def each(bounds: int) -> float:
     """Confidence of each of so many lower bounds, so that all hold together with :data:`CONFIDENCE` (Bonferroni)."""
     return 1 - (1 - CONFIDENCE) / max(1, bounds)
 
 
-def bound(
-    method: Literal["one run", "Clopper-Pearson"],
-    unit: Literal["sample", "client"],
-    observer: Observer,
-    what: str,
-    trials: int,
-    lower: float,
-    proven: float | None,
-    confidence: float,
-) -> EmpiricalEpsilon:
-    """Hold a lower bound against what is proven."""
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack is about, in the words of the record."""
+
+    unit: Literal["sample", "client"]
+    observer: Observer
+    what: str
+    part: Part = "everything"
+    factor: float = 1.0  # of all noise
+
+    @property
+    def noise(self) -> Literal["as run", "calibrated"]:
+        """Where the attack ran."""
+        return "as run" if self.factor == 1 else "calibrated"
+
+
+def judged(attacked: Attacked, claim: Claim, scores: Tensor, included: Tensor, confidence: float) -> EmpiricalEpsilon:
+    """Guess which canaries are in, and hold what that shows against the claim; scores and coins are (runs, canaries).
+
+    In many runs all are guessed. In one the attacker has an opinion on the extreme scores only, as many as was fixed
+    beforehand.
+    """
+    runs, canaries = scores.shape
+    if runs == 1:
+        guesses, right = guess(scores[0], included[0], max(1, round(GUESSED * canaries / 2)))
+        found, perfect = (partial(_refuted, canaries, guesses, count, confidence) for count in (right, guesses))
+    else:
+        shares = shares_right(scores, included)
+        guesses, right = included.numel(), round(float(shares.sum()) * canaries)
+        found, perfect = (
+            partial(refuted_by_runs, shares=each, confidence=confidence) for each in (shares, np.ones(runs))
+        )
     return EmpiricalEpsilon(
-        method=method,
-        unit=unit,
-        observer=observer,
-        what=what,
-        trials=trials,
-        delta=DELTA,
+        **vars(attacked),
+        noise=attacked.noise,
+        relation=claim.relation,
+        runs=runs,
+        canaries=included.numel(),
+        guesses=guesses,
+        right=right,
+        delta=claim.delta,
         confidence=confidence,
-        lower=lower,
-        proven=proven,
-        violated=proven is not None and lower > proven,
+        lower=claim.shown(found),
+        ceiling=claim.shown(perfect),
+        proven=claim.proven,
+        violated=claim.proven is not None and found(claim.curve(0)),
     )
 
 
-def by_one_run(
-    unit: Literal["sample", "client"],
-    observer: Observer,
-    what: str,
-    scores: Tensor,
-    included: Tensor,
-    proven: float | None,
-    confidence: float,
-    share: float = GUESSED,
-) -> EmpiricalEpsilon:
-    """Bound from many coins of one mechanism (Steinke, Nasr and Jagielski 2023): the extreme scores are guessed."""
-    count = len(scores)
-    guesses, right = guess(scores, included, max(1, round(share * count / 2)))
-    lower = one_run(count, guesses, right, DELTA, confidence)
-    told = f"{what} ({right} of {guesses} guesses right)"
-    return bound("one run", unit, observer, told, count, lower, proven, confidence)
+def _refuted(canaries: int, guesses: int, right: int, confidence: float, curve: Curve) -> bool:
+    return refuted(curve, canaries, guesses, right, confidence)
 
 
 def halves(rows: int, samples: int, source: torch.Generator) -> Tensor:

@@ -16,8 +16,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.federation import run_cells
 from autoflip_secure.recording import versions
 from autoflip_secure.training import Trainer
-from scenarios.audit_clients import claims_of, client_epsilons
-from scenarios.audit_gradients import gradient_epsilon
+from scenarios import audit_clients, audit_gradients
 from scenarios.audit_labels import label_inference
 from scenarios.audit_membership import against_model, against_update
 from scenarios.audit_samples import sample_epsilons
@@ -72,19 +71,24 @@ def audit(
         found += _or_noted(notes, "the global model", against_model(bare, trainer, effort))
     mechanism = cell.protocol.mechanism
     claimed = mechanism is not None and mechanism.unit == "sample"
-    confidence = each((0 if cell.protocol.secret_updates else 2 + claimed) + len(claims_of(cell)))
+    bounds = 0 if cell.protocol.secret_updates else 2
+    confidence = each(bounds + (audit_gradients.bounds_of(cell) if claimed else audit_clients.bounds_of(cell)))
     if not cell.protocol.secret_updates:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
         with nullcontext() if claimed else _else_noted(notes, "empirical epsilon of samples"):
             empirical += sample_epsilons(bare, trainer, views, victim, effort, confidence)
-    if claimed and not cell.protocol.secret_updates:
-        tell(f"empirical epsilon of samples: {effort.gradients} canary gradients")
-        sharpest = gradient_epsilon(cell, trainer, effort, confidence)
-        empirical += [sharpest] if sharpest is not None else []
-        notes += [] if sharpest is not None else ["canary gradients: no honest client has samples beside a batch"]
+    if claimed:
+        tell(f"empirical epsilon of samples: {effort.gradient_runs} runs of canary gradients, twice or more")
+        sharpest = audit_gradients.gradient_epsilons(cell, trainer, effort, confidence)
+        empirical += sharpest
+        notes += [] if sharpest else ["canary gradients: nothing is proven, or no honest client has a whole batch"]
+        if sharpest and cell.protocol.secret_updates:
+            notes.append(
+                "canary gradients: what parties hide is attacked all the same, for the proof does not need them"
+            )
     if cell.protocol.client_level is not None:
-        tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries")
-        empirical += client_epsilons(cell, effort, confidence)
+        tell(f"empirical epsilon of clients: {effort.client_runs} federations of canaries, twice or more")
+        empirical += audit_clients.client_epsilons(cell, effort, confidence)
     tell("label inference from the exploration")
     labels = label_inference(cell, trainer, views)
     if labels and cell.protocol.secure_sum is not None:

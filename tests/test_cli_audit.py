@@ -15,7 +15,7 @@ from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.record import RunRecord
 from reports import figures_audit
 from reports.audit_page import render_audit
-from reports.audit_words import headline, sentences
+from reports.audit_words import headline, sentences, verdict_lines
 from reports.budget_words import rows
 from reports.figures_audit import _fitted, named
 from reports.html import render
@@ -83,7 +83,7 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
         assert record.privacy is not None
         assert record.privacy.epsilon("server") is not None
         assert min(len(record.empirical), len(record.membership), len(record.labels)) > 0
-        assert not record.violated
+        assert record.verdict == "holds"
     assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
     assert "1/2 autoflip" in done.stderr, "progress"
     assert done.stderr.startswith("2 settings, 2 to attack")
@@ -116,6 +116,38 @@ def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Pat
     page = (folder / "broken/audit.html").read_text()
     assert re.search(r'<h1 id="verdict-title">Violated', page)
     assert "The audit fails." in page
+
+
+def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: list[AuditRecord]) -> None:
+    """Ceilings below what is proven: exit code 2, the headline says it, and every line of the table."""
+    shutil.copytree(folder / "runs/tiny", folder / "blind")
+    for path in (folder / "blind/audits").iterdir():
+        record = json.loads(path.read_text())
+        for bound in record["empirical"]:
+            bound["lower"], bound["ceiling"] = 0.0, 0.01
+        path.write_text(json.dumps(record))
+    found = command("audit", "short.yaml", "--out", "blind", folder=folder)
+    assert found.returncode == 2
+    assert found.stdout.startswith("Cannot tell for 2 of 2 settings: no attack could have shown as much as is proven")
+    page = (folder / "blind/audit.html").read_text()
+    assert re.search(r'<h1 id="verdict-title">Cannot tell', page)
+    assert "cannot fail: the most that could be shown lies below" in page
+
+
+def test_the_table_of_verdicts_rounds_to_the_safe_side(records: list[AuditRecord]) -> None:
+    lines = verdict_lines(records)
+    assert {line.noise for line in lines} > {"as run"}
+    assert {line.verdict for line in lines} <= {"holds", "not attacked: sees what is made of rows that were"}
+    for record, (name, _) in zip(records, named(records), strict=True):
+        assert record.privacy is not None
+        own = [line for line in lines if line.setting == name and line.observer == "the server"]
+        epsilon, top = record.privacy.epsilon("server"), own[0]
+        assert epsilon is not None
+        assert epsilon <= float(top.proven.removeprefix("≤ ")) < epsilon + 0.0101
+        shown = max(b.lower for b in record.empirical if b.noise == "as run" and b.unit == record.privacy.unit)
+        assert shown - 0.0101 < float(top.shown.removeprefix("≥ ")) <= shown
+        assert {line.delta for line in own} == {top.delta}
+        assert top.relation == record.privacy.guarantees[0].relation
 
 
 def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_path: Path, folder: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from autoflip_secure.audit_record import Verdict
 from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
 
 
@@ -18,10 +20,12 @@ def audit(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Attack a scenario's privacy: what was released, what is proven, what attackers achieved. Exit code 1: violated.
+    """Attack a scenario's privacy: what was released, what is proven, what attackers achieved, and could have at most.
 
-    Every setting is audited at the scenario's first seed, about ten seconds each on digits. The same command again
-    continues where it stopped. Audits in the folder of a sweep are part of its report.
+    Exit code 0: nothing was shown above what is proven, and every setting with a guarantee had an attack that could
+    have shown it. 1: violated. 2: cannot tell (no attack could have shown as much as is proven, or nothing is proven at
+    all), or wrong input. Every setting is audited at the scenario's first seed, about half a minute each on digits. The
+    same command again continues where it stopped. Audits in the folder of a sweep are part of its report.
     """
     log: list[Path] = []
     with exit_codes(log):
@@ -39,11 +43,19 @@ def audit(
 
         command = shlex.join(["autoflip-secure", *sys.argv[1:]])
         path = write_audit(records, work.written, folder / "audit.html", command=command)
-        violated = sum(record.violated for record in records)
+        verdicts = [record.verdict for record in records]
         data = {
-            "folder": str(folder), "page": str(path), "violated": violated,
+            "folder": str(folder), "page": str(path), "violated": verdicts.count("violated"),
+            "cannot_tell": verdicts.count("cannot tell"), "verdicts": verdicts,
             "audits": [record.model_dump(mode="json") for record in records],
         }  # fmt: skip
         tell(data, as_json, [*sentences(records), f"Audit: {path.resolve().as_uri()}"])
-        if violated:
-            raise typer.Exit(1)
+        if code := _exit_code(verdicts):
+            raise typer.Exit(code)
+
+
+def _exit_code(verdicts: Sequence[Verdict]) -> int:
+    """See :func:`audit`."""
+    if "violated" in verdicts:
+        return 1
+    return 2 if "cannot tell" in verdicts or "holds" not in verdicts else 0

@@ -1,7 +1,7 @@
 """Audits on real runs: the check holds for what is built, and fails loudly when a known bug is planted."""
 
+import re
 import sys
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planted_faults import FAULTS, planted
 from torch import Tensor, nn
 
-from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon
+from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon, verdict_of
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation import Watcher, run_cells
-from autoflip_secure.interfaces import ClientJob, PrivacyView, Schedule, Trained
-from autoflip_secure.parameters import Layout
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from defenses.client_privacy import ClientLevel, ClipState
-from scenarios import audit_clients
-from scenarios.audit_clients import _Canaries, _Rerun, _runs, claims_of, client_epsilons
+from defenses.privacy_ledger import schedule_of
+from scenarios.audit_claims import audited, claim, quieter, scaled
+from scenarios.audit_clients import _Canaries, _Rerun, _runs, bounds_of, client_epsilons
 from scenarios.audit_membership import _known, _lira_of_each
 from scenarios.audit_samples import sample_epsilons
-from scenarios.audit_view import Effort, Views, proven_epsilon, victim_of
+from scenarios.audit_view import Effort, Views, victim_of
 from scenarios.auditing import _or_noted, audit, span
 from scenarios.judging import auc_with_interval, mean_with_interval, membership, rate_at
 from scenarios.loading import load
+from scenarios.privacy import ledger
 from scenarios.problems import Builder
 from scenarios.sweep import plan
 
@@ -44,7 +44,7 @@ exploration: {epochs: 1}
 seeds: [21]
 """
 SMALL = Effort(
-    targets=3, shadows=8, rounds=2, models=2, federations=4, runs=240, samples=60, gradients=2000, client_runs=40,
+    targets=3, shadows=8, rounds=2, models=2, federations=4, runs=120, samples=60, gradient_runs=40, client_runs=40,
     most=100,
 )  # fmt: skip
 
@@ -64,44 +64,20 @@ def attacked_samples(cell: Cell, trainer: Trainer) -> list[EmpiricalEpsilon]:
     return sample_epsilons(cell, trainer, views, victim_of(cell, views), SMALL, 0.95)
 
 
-class Buggy(Trainer):
-    """DP-SGD with a planted bug: clip and noise are not what the ledger was told."""
-
-    kind = "stacked"
-
-    def __init__(self, inner: Trainer, clip: float, noise: float) -> None:
-        super().__init__("buggy", inner.device)
-        self.inner, self.clip, self.noise = inner, clip, noise
-
-    def train(
-        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
-    ) -> Trained:
-        wrong = []
-        for job in jobs:
-            assert job.private is not None
-            steps = replace(
-                job.private,
-                clip=job.private.clip * self.clip,
-                noise_multiplier=job.private.noise_multiplier * self.noise,
-            )
-            wrong.append(replace(job, private=steps))
-        return self.inner.train(module, layout, x, wrong, schedule)
-
-
 PRIVATE = "algorithm: autoflip\nprivacy: {kind: sample_level, clip: 1.0, target_epsilon: 1}\n"
 
 
 def test_dp_sgd_holds(tmp_path: Path) -> None:
     cell, trainer = built(tmp_path, PRIVATE)
     found = attacked_samples(cell, trainer)
-    assert [bound.method for bound in found] == ["one run", "Clopper-Pearson"]
+    assert [(bound.part, bound.runs > 1) for bound in found] == [("everything", False), ("one training", True)]
     assert all(bound.proven is not None and bound.lower <= bound.proven and not bound.violated for bound in found)
 
 
-@pytest.mark.parametrize(("clip", "noise"), [(1.0, 0.0), (30.0, 1 / 30)], ids=["noise forgotten", "wrong sensitivity"])
-def test_planted_bugs_of_dp_sgd_are_found(tmp_path: Path, clip: float, noise: float) -> None:
-    cell, trainer = built(tmp_path, PRIVATE)
-    found = attacked_samples(cell, Buggy(trainer, clip, noise))
+@pytest.mark.parametrize("fault", ["no noise", "clip after noise"])
+def test_planted_bugs_of_dp_sgd_are_found_on_the_scenarios_own_model(tmp_path: Path, fault: str) -> None:
+    with planted(fault) as spoil:
+        found = attacked_samples(*spoil(*built(tmp_path, PRIVATE)))
     assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
 
 
@@ -111,24 +87,41 @@ DISTRIBUTED = "algorithm: autoflip\nprivacy: {kind: client_level, clip: 1.0, noi
 ADAPTIVE = "algorithm: fedavg\nprivacy: {kind: client_level, clip: {start: 0.5}, noise_multiplier: 1}\n"
 
 
+SUMMED = DISTRIBUTED.replace("autoflip", "fedavg") + "secure_sum: {parties: 3, updates: true}\n"
+
+
 @pytest.mark.parametrize(
     "mode",
-    [CENTRAL, pytest.param(FIXED, marks=pytest.mark.slow), pytest.param(DISTRIBUTED, marks=pytest.mark.slow), ADAPTIVE],
+    [
+        CENTRAL,
+        DISTRIBUTED,
+        pytest.param(FIXED, marks=pytest.mark.slow),
+        pytest.param(SUMMED, marks=pytest.mark.slow),
+        pytest.param(ADAPTIVE, marks=pytest.mark.slow),
+    ],
 )
 def test_client_level_holds(tmp_path: Path, mode: str) -> None:
     cell, _ = built(tmp_path, mode)
     found = client_epsilons(cell, SMALL, 0.95)
     assert found, "something is proven, so something is audited"
+    assert len(found) == bounds_of(cell)
+    made = ledger(cell)
+    assert made is not None
     for bound in found:
         assert bound.proven is not None
-        assert 0 <= bound.lower <= bound.proven
+        assert not bound.violated
+        assert 0 <= bound.lower < bound.proven
+        if bound.noise == "as run":
+            assert bound.proven == made.epsilon(bound.observer)
+    assert {bound.delta for bound in found} == {e.delta for g in made.guarantees for e in g.clients}
 
 
 def test_the_observer_of_secret_cohorts_does_not_know_who_came(tmp_path: Path) -> None:
     """Where all come who are there, the cohort itself would tell who is not: attackers must look at everybody alike."""
     cell, _ = built(tmp_path, CENTRAL, BASE.replace("cohort: 5", "cohort: 10"))
-    part, claim = claims_of(cell)[0]
-    scores, thrown = _runs(cell, claim, SMALL, part)
+    claimed = claim(audited(cell), "public")
+    assert claimed is not None
+    scores, thrown = _runs(cell, claimed, "public", 40, "everything", (1, 0))
     assert 0 < thrown.float().mean() < 1
     assert (scores != 0).all()
 
@@ -138,8 +131,9 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
     crowd = BASE.replace("clients: 10", "clients: 60").replace("cohort: 5", "cohort: 4")
     attack = "attack: {kind: gaussian_noise, scope: 0.4}\n"
     cell, _ = built(tmp_path, DISTRIBUTED.replace("autoflip", "fedavg") + attack, crowd)
-    (claim,) = [claim for part, claim in claims_of(cell) if claim.observer == "public"]
-    assert claim.relation == "replace one client"
+    claimed = claim(audited(cell), "public")
+    assert claimed is not None
+    assert claimed.relation == "replace one client"
     seen: list[set[int]] = []
 
     class Cohorts(Watcher):
@@ -161,60 +155,42 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
     assert len({tuple(sorted(came)) for came in seen}) > len(seen) // 2, "drawn anew"
 
 
-class LongRows(ClientLevel):
-    """Clips to 20 times the norm that the noise is scaled by."""
-
-    def send(self, state: ClipState, updates: Tensor, view: PrivacyView) -> Tensor:
-        return super().send(
-            ClipState(state.clip * 20), updates, replace(view, noise_multiplier=view.noise_multiplier / 20)
-        )
+def at_target(mode: str, epsilon: float) -> str:
+    return re.sub(r"(noise_multiplier: \d+|target_epsilon: \d+)\}", f"target_epsilon: {epsilon}}}", mode)
 
 
-class Silent(ClientLevel):
-    """Forgets the noise, wherever it belongs."""
-
-    def explore(self, deviations: Tensor, view: PrivacyView) -> Tensor:
-        return super().explore(deviations, replace(view, noise_multiplier=0.0))
-
-    def send(self, state: ClipState, updates: Tensor, view: PrivacyView) -> Tensor:
-        return super().send(state, updates, replace(view, noise_multiplier=0.0))
-
-    def publish(self, state: ClipState, delta: Tensor, updates: Tensor, view: PrivacyView) -> tuple[Tensor, ClipState]:
-        return super().publish(state, delta, updates, replace(view, noise_multiplier=0.0))
+FOUND = {
+    "central": (CENTRAL, FAULTS[1:-1]),
+    "distributed": (DISTRIBUTED, FAULTS[1:]),
+}
+QUICK = (("central", "noise x 1/2", 8), ("distributed", "clip after noise", 1), ("distributed", FAULTS[-1], 1))
 
 
 @pytest.mark.parametrize(
-    ("bug", "mode"),
+    ("mode", "fault", "epsilon"),
     [
-        (LongRows, CENTRAL),
-        (Silent, DISTRIBUTED),
-        pytest.param(LongRows, DISTRIBUTED, marks=pytest.mark.slow),
-        pytest.param(Silent, CENTRAL, marks=pytest.mark.slow),
+        pytest.param(mode, fault, epsilon, marks=[] if (mode, fault, epsilon) in QUICK else pytest.mark.slow)
+        for mode, (_, faults) in FOUND.items()
+        for fault in faults
+        for epsilon in (1, 2, 4, 8)
     ],
 )
-def test_planted_bugs_of_client_level_are_found(tmp_path: Path, mode: str, bug: type[ClientLevel]) -> None:
-    cell, _ = built(tmp_path, mode.replace("noise_multiplier: 4", "noise_multiplier: 30") + "rounds: 8\n")
-    right = cell.protocol.client_level
-    assert isinstance(right, ClientLevel)
-    wrong = cell.protocol.model_copy(update={"privacy": bug.model_validate(right.model_dump())})
-    found = client_epsilons(replace(cell, protocol=wrong), SMALL, 0.95)
+def test_every_planted_fault_is_found_at_client_level(tmp_path: Path, mode: str, fault: str, epsilon: int) -> None:
+    with planted(fault) as spoil:
+        cell, _ = spoil(*built(tmp_path, at_target(FOUND[mode][0], epsilon) + "rounds: 8\n"))
+        found = client_epsilons(cell, Effort(), 0.98)
     assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
 
 
-def test_a_release_that_nobody_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger forgets the exploration and all rounds but the first."""
-    cell, _ = built(tmp_path, DISTRIBUTED.replace("noise_multiplier: 4", "noise_multiplier: 2.5"))
-    assert not any(bound.violated for bound in client_epsilons(cell, SMALL, 0.95))
-    counted = audit_clients.schedule_of
+def test_rounds_that_nobody_counted_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger forgets all rounds but the first."""
+    cell, _ = built(tmp_path, CENTRAL + "rounds: 8\n")
 
     def forgetful(cell: Cell) -> Any:
-        whole = counted(cell)
-        rounds = (tuple(range(10)), *(() for _ in whole.rounds[1:]))
-        return replace(
-            whole, rounds=rounds, explorers=(), noise_multipliers=tuple(9 * n for n in whole.noise_multipliers)
-        )
+        whole = schedule_of(cell)
+        return replace(whole, rounds=whole.rounds[:1], obeying=whole.obeying[:1])
 
-    monkeypatch.setattr("scenarios.audit_view.schedule_of", forgetful)
+    monkeypatch.setattr("scenarios.audit_claims.schedule_of", forgetful)
     assert any(bound.violated for bound in client_epsilons(cell, SMALL, 0.95))
 
 
@@ -223,7 +199,8 @@ def test_whole_audit_without_privacy(tmp_path: Path) -> None:
     told: list[str] = []
     found = audit(cell, trainer, "audited", SMALL, told.append)
     assert found.privacy is None
-    assert not found.violated
+    assert found.verdict == "no guarantee"
+    assert not any(bound.violated or bound.can_fail for bound in found.empirical)
     assert all(bound.proven is None for bound in found.empirical)
     views = {look.view: look for look in found.labels}
     assert views["plain"].accuracy.low > 0.9 > views["plain"].chance, "the leak is there when nothing protects"
@@ -241,7 +218,7 @@ def test_whole_audit_without_privacy(tmp_path: Path) -> None:
 
 def test_noise_protects_labels_at_client_level(tmp_path: Path) -> None:
     cell, trainer = built(tmp_path, DISTRIBUTED)
-    few = replace(SMALL, shadows=4, runs=40, gradients=200, client_runs=8)  # of what is not looked at
+    few = replace(SMALL, shadows=4, runs=40, gradient_runs=4, client_runs=8)  # of what is not looked at
     looks = {look.view: look for look in audit(cell, trainer, "audited", few).labels}
     assert looks["plain"].accuracy.value > 0.9
     assert looks["as sent"].accuracy.value < 0.6
@@ -300,9 +277,40 @@ def test_no_honest_client_is_a_clear_error(tmp_path: Path) -> None:
         audit(cell, trainer, "audited", SMALL)
 
 
-def test_nothing_is_proven_without_privacy(tmp_path: Path) -> None:
-    cell, _ = built(tmp_path, "")
-    assert proven_epsilon(cell, "server", None) is None
+def bound_of(lower: float, ceiling: float, proven: float | None) -> EmpiricalEpsilon:
+    return EmpiricalEpsilon(
+        unit="sample", observer="server", what="x", part="everything", noise="as run", factor=1.0, relation=None,
+        runs=1, canaries=10, guesses=10, right=5, delta=1e-3, confidence=0.95, lower=lower, ceiling=ceiling,
+        proven=proven, violated=proven is not None and lower >= proven,
+    )  # fmt: skip
+
+
+def test_a_verdict_needs_an_attack_that_could_have_failed() -> None:
+    """All noise gone at target 8, and the best that could be shown is 4.4: that is no pass."""
+    blind, sound, broken, bare = (
+        bound_of(*numbers) for numbers in ((2.6, 4.4, 6.6), (0.4, 9.0, 0.9), (1.1, 9.0, 0.9), (3.0, 4.4, None))
+    )
+    assert verdict_of([]) == verdict_of([bare]) == "no guarantee"
+    assert verdict_of([blind, bare]) == "cannot tell"
+    assert verdict_of([blind, sound]) == "holds"
+    assert verdict_of([blind, sound, broken]) == "violated"
+
+
+def test_calibrated_noise_changes_noise_alone(tmp_path: Path) -> None:
+    clip = "{start: 0.5, noise_multiplier: 3}, exploration_noise_multiplier: 5, noise: distributed, noise_multiplier: 4"
+    cell, _ = built(tmp_path, f"algorithm: autoflip\nprivacy: {{kind: client_level, clip: {clip}}}\n")
+    louder = scaled(cell, 2.0)
+    assert louder.noise_multipliers == tuple(2 * noise for noise in cell.noise_multipliers)
+    before, after = (one.protocol.model_dump() for one in (cell, louder))
+    for settings in (before["privacy"], before["privacy"]["clip"]):
+        name = "noise_multiplier" if "start" in settings else "exploration_noise_multiplier"
+        settings[name] *= 2
+    assert before == after
+    quiet, loud = (claim(audited(one), "server") for one in (cell, louder))
+    assert quiet is not None
+    assert loud is not None
+    assert quiet.count
+    assert loud.count == quieter(quiet.count, 2.0)
 
 
 def test_judge_by_hand() -> None:

@@ -1,0 +1,90 @@
+r"""Everything that the accountants prove of some releases: delta at every epsilon, not at one.
+
+The ledger prints one pair. The pairs of all epsilons bound the trade-off between an attacker's two errors (Dong, Roth
+and Su 2022), which is what an audit tests. Releases that are not sampled are one Gaussian mechanism with
+:math:`\mu^2 = \sum 1/\sigma^2`, exactly (Balle and Wang 2018):
+
+.. math:: \delta(\epsilon) = \Phi(\mu/2 - \epsilon/\mu) - e^\epsilon \Phi(-\mu/2 - \epsilon/\mu)
+
+Sampled ones have PRV where it has a proof, and RDP (Canonne, Kamath and Steinke 2020, Proposition 12); the smaller
+delta counts.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import sqrt
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import log_ndtr, ndtr
+
+from autoflip_secure.threads import one_thread
+from defenses import prv
+from defenses.accountants import LARGEST, WHOLE, Count, rdp_curve, rdp_epsilon
+
+POINTS = 120
+EPSILON_ERROR = 0.003  # of PRV's mesh
+LEAST_DELTA = 1e-8
+"""Where the pairs end; smaller deltas change no verdict of an audit."""
+
+Profile = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
+
+
+@lru_cache(maxsize=1000)
+@one_thread()
+def profile(count: Count) -> Profile:
+    """(epsilons, deltas), all proven at once, in both directions; without any release delta is 0 at epsilon 0."""
+    if not count:
+        return np.zeros(1), np.zeros(1)
+    if all(mechanism.sampling == "none" for mechanism, _ in count):
+        return gaussian(sqrt(sum(steps / mechanism.noise_multiplier**2 for mechanism, steps in count)))
+    end = rdp_epsilon(count, LEAST_DELTA, WHOLE)
+    epsilons = _spread(1.0 if end is None else max(end, 0.01))
+    return epsilons, np.minimum(_renyi(count, epsilons), _numerical(count, epsilons, end))
+
+
+def gaussian(mu: float) -> Profile:
+    """Of the Gaussian mechanism whose means are ``mu`` standard deviations apart."""
+    epsilons = _spread(mu**2 / 2 + 6 * mu)
+    first = ndtr(mu / 2 - epsilons / mu)
+    return epsilons, np.maximum(first - np.exp(epsilons + log_ndtr(-mu / 2 - epsilons / mu)), 0.0)
+
+
+def _spread(end: float) -> np.ndarray:
+    """From 0 to ``end``, denser at the beginning, where the pairs bend most."""
+    spread: np.ndarray = end * np.linspace(0, 1, POINTS) ** 2
+    return spread
+
+
+def _renyi(count: Count, epsilons: np.ndarray) -> np.ndarray:
+    orders = np.array(WHOLE)
+    curve = np.sum([steps * rdp_curve(mechanism, WHOLE) for mechanism, steps in count], axis=0)
+    usable = np.isfinite(curve)
+    if not usable.any():
+        return np.ones_like(epsilons)
+    orders, curve = orders[usable], curve[usable]
+    logs = (orders - 1) * (curve - epsilons[:, None] + np.log1p(-1 / orders)) - np.log(orders)
+    least: np.ndarray = np.exp(np.minimum(logs.min(1), 0.0))
+    return least
+
+
+def _numerical(count: Count, epsilons: np.ndarray, end: float | None) -> np.ndarray:
+    """By PRV on one mesh: the expectation of (1 - e^(epsilon - loss))+, with all that rounding may add."""
+    if end is None or end > LARGEST or any(mechanism.sampling == "fixed" for mechanism, _ in count):
+        return np.ones_like(epsilons)
+    total, error = sum(steps for _, steps in count), LEAST_DELTA
+    tails = [rdp_epsilon(count, error / 4, WHOLE)]
+    tails += [rdp_epsilon(((mechanism, 1),), error / (8 * total), WHOLE) for mechanism, _ in count]
+    known = [tail for tail in tails if tail is not None]
+    if len(known) < len(tails):
+        return np.ones_like(epsilons)
+    grid = prv.grid_for(max(known) + 3, total, EPSILON_ERROR, error)
+    found = prv.compose([prv.Gaussian(m.noise_multiplier, m.rate, n) for m, n in count if m.rate > 0], grid)
+    exact = epsilons - EPSILON_ERROR - found.epsilon_error
+    tail = np.concatenate([np.cumsum(found.masses[::-1])[::-1], [0.0]])
+    with np.errstate(over="ignore"):
+        tilted = np.concatenate([np.cumsum((found.masses * np.exp(-found.points))[::-1])[::-1], [0.0]])
+    first = np.searchsorted(found.points, exact)
+    rounding = found.delta_error + 8 * len(found.points) * prv.UNIT
+    return np.minimum(np.maximum(tail[first] - np.exp(exact) * tilted[first], 0.0) + error + rounding, 1.0)
