@@ -87,4 +87,5 @@ def _numerical(count: Count, epsilons: np.ndarray, end: float | None) -> np.ndar
         tilted = np.concatenate([np.cumsum((found.masses * np.exp(-found.points))[::-1])[::-1], [0.0]])
     first = np.searchsorted(found.points, exact)
     rounding = found.delta_error + 8 * len(found.points) * prv.UNIT
-    return np.minimum(np.maximum(tail[first] - np.exp(exact) * tilted[first], 0.0) + error + rounding, 1.0)
+    deltas: np.ndarray = np.maximum(tail[first] - np.exp(exact) * tilted[first], 0.0)
+    return np.minimum(deltas + error + rounding, 1.0)
