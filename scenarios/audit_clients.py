@@ -151,7 +151,8 @@ def client_epsilons(cell: Cell, effort: Effort, confidence: float) -> list[Empir
     """
     if cell.protocol.client_level is None:
         return []
-    schedule, found = audited(cell), []
+    schedule = audited(cell)
+    found: list[EmpiricalEpsilon] = []
     assert schedule.delta is not None
     for part, observer in enumerate(OBSERVERS):
         whole = claim(schedule, observer)
