@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon, LabelInference, verdict_of
 from autoflip_secure.bounds import lower_text, upper_delta, upper_text
 from autoflip_secure.privacy_record import Guarantee
+from autoflip_secure.proven import who
 from reports.figures_audit import named
-from reports.privacy_words import OBSERVED
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,18 @@ def _lines(name: str, record: AuditRecord) -> list[Line]:
         return [_line(name, "anybody", "as run", shown, None)]
     found = []
     for guarantee in record.privacy.guarantees:
-        who = OBSERVED[guarantee.observer]
+        seen_by = who(guarantee.observer)
         own = [b for b in record.empirical if b.observer == guarantee.observer and b.unit == record.privacy.unit]
         if not guarantee.proven:
-            found.append(_line(name, who, "as run", own, guarantee))
+            found.append(_line(name, seen_by, "as run", own, guarantee))
             continue
         runs = [b for b in own if b.noise == "as run"]
-        found.append(_line(name, who, "as run", runs, guarantee, record.privacy.epsilon(guarantee.observer)))
+        found.append(_line(name, seen_by, "as run", runs, guarantee, record.privacy.epsilon(guarantee.observer)))
         for bound in own:
             if bound.noise == "calibrated":
                 noise = f"calibrated, × {bound.factor:.3g}"
                 noise += "" if bound.part == "everything" else f", {bound.part} alone"
-                found.append(_line(name, who, noise, [bound], guarantee, bound.proven))
+                found.append(_line(name, seen_by, noise, [bound], guarantee, bound.proven))
     return found
 
 
@@ -157,11 +157,11 @@ def summary(record: AuditRecord) -> str:
         parts.append("nothing is proven")
     else:
         for guarantee in record.privacy.guarantees:
-            value, who = record.privacy.epsilon(guarantee.observer), OBSERVED[guarantee.observer]
+            value, seen_by = record.privacy.epsilon(guarantee.observer), who(guarantee.observer)
             if value is None:
-                parts.append(f"no guarantee against {who}")
+                parts.append(f"no guarantee against {seen_by}")
                 continue
-            own = f"ε ≤ {upper_text(value)} at δ {upper_delta(_delta(guarantee))} against {who} ({guarantee.relation})"
+            own = f"ε ≤ {upper_text(value)} at δ {upper_delta(_delta(guarantee))} against {seen_by} ({guarantee.relation})"
             parts.append(own)
     for noise in ("as run", "calibrated"):
         bounds = [b for b in record.empirical if b.noise == noise]

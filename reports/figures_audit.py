@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon
 from autoflip_secure.bounds import lower_text, upper_text
+from autoflip_secure.proven import no_guarantee
 from reports.labels import attack_label, is_clean, passage, pretty, shorten
 from reports.privacy_words import protection
 from reports.style import INK, MUTED, RULE, Picture, Table, finish, panels
@@ -30,7 +31,9 @@ def setting(record: AuditRecord) -> str:
     """What a record is called in figures and tables."""
     attack = "" if is_clean(record.attack) else f", {attack_label(record.attack)}"
     parties = f", {passage(record.parties)}" if record.parties else ""
-    return f"{pretty(record.algorithm)} · {protection(record.protection)}{parties}{attack}"
+    return (
+        f"{pretty(record.algorithm)} · {protection(record.protection, no_guarantee([record.privacy]))}{parties}{attack}"
+    )
 
 
 def named(records: Sequence[AuditRecord]) -> list[tuple[str, AuditRecord]]:

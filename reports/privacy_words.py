@@ -94,9 +94,6 @@ def _plain(name: str) -> str:
     return clean_text(name).replace("_", " ")
 
 
-epsilon_text = upper_text
-
-
 def statements(record: PrivacyRecord) -> list[str]:
     """What is proven against every observer; those against whom the same is proven share a sentence."""
     alike: dict[str, list[str]] = {}
