@@ -161,8 +161,8 @@ def summary(record: AuditRecord) -> str:
             if value is None:
                 parts.append(f"no guarantee against {seen_by}")
                 continue
-            own = f"ε ≤ {upper_text(value)} at δ {upper_delta(_delta(guarantee))} against {seen_by} ({guarantee.relation})"
-            parts.append(own)
+            bound = f"ε ≤ {upper_text(value)} at δ {upper_delta(_delta(guarantee))}"
+            parts.append(f"{bound} against {seen_by} ({guarantee.relation})")
     for noise in ("as run", "calibrated"):
         bounds = [b for b in record.empirical if b.noise == noise]
         if bounds:
