@@ -130,11 +130,11 @@ def prv_epsilon(count: Count, delta: float) -> float | None:
 
 def _prv_one_way(count: Count, delta: float, pairs: Pairs, coarseness: float) -> float | None:
     epsilon_error, delta_error = coarseness * EPSILON_ERROR, DELTA_ERROR * delta
-    grid = _grid(count, epsilon_error, delta_error)
+    grid = grid_for(count, epsilon_error, delta_error)
     if grid is None:
         return None
     try:
-        composition = prv.compose([prv.Gaussian(m.noise_multiplier, m.rate, n, way) for m, n, way in pairs], grid)
+        composition = composed(pairs, grid)
     except MemoryError:
         return None
     if composition.delta_error > ROUNDING_ERROR * delta:
@@ -153,12 +153,9 @@ def over_directions(count: Count, bound: Callable[[Pairs, float], float | None])
         count: what is released.
         bound: upper bound of epsilon of such pairs, on a mesh so many times coarser.
     """
-    drawn = [(mechanism, steps) for mechanism, steps in count if mechanism.rate > 0]
-    ways: tuple[Direction, ...] = ("remove", "add") if any(m.sampling == "poisson" for m, _ in drawn) else ("remove",)
     largest = 0.0
-    for way in ways:
-        pairs: Pairs = [(m, n, "replace" if m.sampling == "fixed" else way) for m, n in drawn]
-        rough = None if way == "remove" else bound(pairs, ROUGH)
+    for number, pairs in enumerate(directions(count)):
+        rough = None if number == 0 else bound(pairs, ROUGH)
         if rough is None or rough > largest:
             fine = bound(pairs, 1.0)
             if fine is None:
@@ -167,11 +164,25 @@ def over_directions(count: Count, bound: Callable[[Pairs, float], float | None])
     return largest
 
 
-def _grid(count: Count, epsilon_error: float, delta_error: float) -> prv.Grid | None:
-    """As long as Remark 5.6 of Gopi et al. asks, by RDP."""
+def directions(count: Count) -> list[Pairs]:
+    """The dominating pairs of all steps, for each direction in which a unit may come or go: removing it is first."""
+    drawn = [(mechanism, steps) for mechanism, steps in count if mechanism.rate > 0]
+    ways: tuple[Direction, ...] = ("remove", "add") if any(m.sampling == "poisson" for m, _ in drawn) else ("remove",)
+    return [[(m, n, "replace" if m.sampling == "fixed" else way) for m, n in drawn] for way in ways]
+
+
+def composed(pairs: Pairs, grid: prv.Grid) -> prv.Composition:
+    """The privacy loss of such pairs by PRV."""
+    return prv.compose([prv.Gaussian(m.noise_multiplier, m.rate, n, way) for m, n, way in pairs], grid)
+
+
+def grid_for(
+    count: Count, epsilon_error: float, delta_error: float, orders: tuple[float, ...] = ORDERS
+) -> prv.Grid | None:
+    """As long as Remark 5.6 of Gopi et al. asks, by RDP; None where RDP has no finite bound."""
     total = sum(steps for _, steps in count)
-    tails = [rdp_epsilon(count, delta_error / 4)]
-    tails += [rdp_epsilon(((mechanism, 1),), delta_error / (8 * total)) for mechanism, _ in count]
+    tails = [rdp_epsilon(count, delta_error / 4, orders)]
+    tails += [rdp_epsilon(((mechanism, 1),), delta_error / (8 * total), orders) for mechanism, _ in count]
     known = [tail for tail in tails if tail is not None]
     if len(known) < len(tails):
         return None

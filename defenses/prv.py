@@ -212,3 +212,18 @@ def epsilon_at(composition: Composition, delta: float) -> float:
     asked = tail * (1 + 8 * len(points) * UNIT) - delta
     positive = asked > 0
     return float(np.log((asked[positive] / tilted[positive]).max())) if positive.any() else -inf
+
+
+def deltas_at(composition: Composition, epsilons: np.ndarray) -> np.ndarray:
+    r"""Delta at each epsilon, at least: :math:`\sum_i p_i (1 - e^{\epsilon - t_i})_+`, and what its sums may round off.
+
+    Sums of n numbers that are not negative have a relative error of nu at most, and the whole is 1.
+    """
+    points, masses = composition.points, composition.masses
+    tail = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        tilted = np.append(np.cumsum((masses * np.exp(-points))[::-1])[::-1], 0.0)
+    first = np.searchsorted(points, epsilons)
+    grown = np.exp(np.minimum(epsilons, points[-1]))  # beyond the last point there is nothing
+    deltas: np.ndarray = np.maximum(tail[first] - grown * tilted[first], 0.0) + 8 * len(points) * UNIT
+    return deltas

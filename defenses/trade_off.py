@@ -6,8 +6,9 @@ and Su 2022), which is what an audit tests. Releases that are not sampled are on
 
 .. math:: \delta(\epsilon) = \Phi(\mu/2 - \epsilon/\mu) - e^\epsilon \Phi(-\mu/2 - \epsilon/\mu)
 
-Sampled ones have PRV where it has a proof, and RDP (Canonne, Kamath and Steinke 2020, Proposition 12); the smaller
-delta counts.
+Sampled ones have PRV, composed in each direction in which a unit may come or go
+(:func:`~defenses.accountants.directions`), of which the larger delta counts, and RDP (Canonne, Kamath and Steinke 2020,
+Proposition 12). The smaller of the two counts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.special import log_ndtr, ndtr
 
 from autoflip_secure.threads import one_thread
 from defenses import prv
-from defenses.accountants import LARGEST, WHOLE, Count, rdp_curve, rdp_epsilon
+from defenses.accountants import LARGEST, WHOLE, Count, composed, directions, grid_for, rdp_curve, rdp_epsilon
 
 POINTS = 120
 EPSILON_ERROR = 0.003  # of PRV's mesh
@@ -34,14 +35,20 @@ Profile = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
 @lru_cache(maxsize=1000)
 @one_thread()
 def profile(count: Count) -> Profile:
-    """(epsilons, deltas), all proven at once, in both directions; without any release delta is 0 at epsilon 0."""
+    """(epsilons, deltas), all proven at once, whichever of two neighbours is the true one.
+
+    Where nothing is released delta is 0 at epsilon 0.
+    """
     if not count:
         return np.zeros(1), np.zeros(1)
     if all(mechanism.sampling == "none" for mechanism, _ in count):
         return gaussian(sqrt(sum(steps / mechanism.noise_multiplier**2 for mechanism, steps in count)))
     end = rdp_epsilon(count, LEAST_DELTA, WHOLE)
     epsilons = _spread(1.0 if end is None else max(end, 0.01))
-    return epsilons, np.minimum(_renyi(count, epsilons), _numerical(count, epsilons, end))
+    deltas = _renyi(count, epsilons)
+    if end is not None and end <= LARGEST:
+        deltas = np.minimum(deltas, _numerical(count, epsilons))
+    return epsilons, deltas
 
 
 def gaussian(mu: float) -> Profile:
@@ -69,23 +76,14 @@ def _renyi(count: Count, epsilons: np.ndarray) -> np.ndarray:
     return least
 
 
-def _numerical(count: Count, epsilons: np.ndarray, end: float | None) -> np.ndarray:
-    """By PRV on one mesh: the expectation of (1 - e^(epsilon - loss))+, with all that rounding may add."""
-    if end is None or end > LARGEST or any(mechanism.sampling == "fixed" for mechanism, _ in count):
+def _numerical(count: Count, epsilons: np.ndarray) -> np.ndarray:
+    """By PRV on one mesh, whichever direction is dearer at each epsilon, with all that rounding may add."""
+    grid = grid_for(count, EPSILON_ERROR, LEAST_DELTA, WHOLE)
+    if grid is None:
         return np.ones_like(epsilons)
-    total, error = sum(steps for _, steps in count), LEAST_DELTA
-    tails = [rdp_epsilon(count, error / 4, WHOLE)]
-    tails += [rdp_epsilon(((mechanism, 1),), error / (8 * total), WHOLE) for mechanism, _ in count]
-    known = [tail for tail in tails if tail is not None]
-    if len(known) < len(tails):
-        return np.ones_like(epsilons)
-    grid = prv.grid_for(max(known) + 3, total, EPSILON_ERROR, error)
-    found = prv.compose([prv.Gaussian(m.noise_multiplier, m.rate, n) for m, n in count if m.rate > 0], grid)
-    exact = epsilons - EPSILON_ERROR - found.epsilon_error
-    tail = np.concatenate([np.cumsum(found.masses[::-1])[::-1], [0.0]])
-    with np.errstate(over="ignore"):
-        tilted = np.concatenate([np.cumsum((found.masses * np.exp(-found.points))[::-1])[::-1], [0.0]])
-    first = np.searchsorted(found.points, exact)
-    rounding = found.delta_error + 8 * len(found.points) * prv.UNIT
-    deltas: np.ndarray = np.maximum(tail[first] - np.exp(exact) * tilted[first], 0.0)
-    return np.minimum(deltas + error + rounding, 1.0)
+    dearest = np.zeros_like(epsilons)
+    for pairs in directions(count):
+        found = composed(pairs, grid)
+        deltas = prv.deltas_at(found, epsilons - EPSILON_ERROR - found.epsilon_error)
+        dearest = np.maximum(dearest, deltas + LEAST_DELTA + found.delta_error)
+    return np.minimum(dearest, 1.0)
