@@ -54,7 +54,7 @@ def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
     clients: list[ClientEpsilon] = []
     curve: list[tuple[int, float]] = []
     if not reason and found:
-        clients = _clients(schedule, found)
+        clients = epsilons(schedule, found)
         curve = _over_rounds(schedule, observer, clients)
     relation: Relation = found[0].relation if found else "zero out one client"
     return Guarantee(
@@ -72,7 +72,7 @@ _Key = tuple[Count | None, Count | None, float]
 """Everything released, the updates alone, delta: who has the same has the same epsilon."""
 
 
-def _clients(schedule: Schedule, found: Sequence[Release]) -> list[ClientEpsilon]:
+def epsilons(schedule: Schedule, found: Sequence[Release]) -> list[ClientEpsilon]:
     """Epsilon of every client that releases something of its own, or one entry for all of them."""
     own, delta = {release.client for release in found} - {None}, deltas(schedule)
     alike: dict[int | None, _Key] = {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from autoflip_secure.privacy_record import Observer, Relation
 from defenses.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
 from defenses.calibration import noise_multiplier_for
 from defenses.client_privacy import AdaptiveClip, ClientLevel
+from defenses.guarantees import epsilons
+from defenses.pld import pld_epsilon
 from defenses.privacy_ledger import Schedule, deltas, releases, schedule_of
 from defenses.trade_off import profile
 
@@ -57,8 +60,8 @@ class Claim:
         if self.count is None:
             return max(0.0, _LITTLE * (STEP**level - 1))
         count = self._at(level)
-        return min((e for e in (rdp_epsilon(count, self.delta), prv_epsilon(count, self.delta)) if e is not None),
-                   default=None)  # fmt: skip
+        found = [accountant(count, self.delta) for accountant in (rdp_epsilon, prv_epsilon, pld_epsilon)]
+        return min((epsilon for epsilon in found if epsilon is not None), default=None)
 
     def curve(self, level: int) -> Curve:
         """Trade-off curve of one level."""
@@ -113,15 +116,9 @@ def audited(cell: Cell, delta: float | None = None) -> Schedule:
 def most_exposed(cell: Cell, among: Sequence[int]) -> int:
     """The one of these honest clients for whom the ledger proves least at sample level, each at its own delta."""
     schedule = schedule_of(cell)
-    paid = deltas(schedule)
     found, _ = releases(schedule, "server")
-
-    def epsilon(client: int) -> float:
-        count = counted(release for release in found if release.client == client)
-        known = None if count is None else rdp_epsilon(count, paid[client], WHOLE)
-        return float("inf") if known is None else known
-
-    return max(among, key=epsilon)
+    known = {entry.client: inf if entry.epsilon is None else entry.epsilon for entry in epsilons(schedule, found)}
+    return max(among, key=lambda client: known.get(client, 0.0))
 
 
 def claim(schedule: Schedule, observer: Observer, client: int | None = None, only: str | None = None) -> Claim | None:
@@ -153,7 +150,7 @@ def weaker(claims: Sequence[Claim | None]) -> Claim | None:
 
     def epsilon(one: Claim) -> float:
         known = None if one.count is None else rdp_epsilon(one.count, one.delta, WHOLE)
-        return float("inf") if known is None else known
+        return inf if known is None else known
 
     known = [one for one in claims if one is not None and one.count is not None]
     return max(known, key=epsilon) if known and len(known) == len(claims) else None
