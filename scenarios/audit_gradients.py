@@ -153,11 +153,12 @@ def _seen(cell: Cell, trainer: Trainer, target: _Target, thrown: Sequence[Tensor
         own = torch.full((target.samples,), width)
         own[:width] = torch.where(included, torch.arange(width), width)
         rows.append(own.to(home))
+    runs = [replace(cell, seed=cell.seed + apart + run) for run in range(len(thrown))]
     seen = torch.zeros(len(thrown), width, dtype=torch.float64)
     for number in target.rounds:
         jobs = [
-            ClientJob(start, own, labels, cell.seed + apart + run, (number, target.client), None, target.steps)
-            for run, own in enumerate(rows)
+            ClientJob(start, own, labels, run.seed, (number, target.client), None, target.steps, run.draws)
+            for run, own in zip(runs, rows, strict=True)
         ]
         schedule = _quiet(protocol.training, (protocol.training if number else protocol.exploration).epochs, clip)
         updates = trainer.train(board, layout, x, jobs, schedule).updates.cpu().double().view(-1, 2, width)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -23,6 +23,8 @@ from autoflip_secure.recording import versions
 from autoflip_secure.threads import one_thread
 from scenarios.audit_view import Effort
 from scenarios.auditing import audit, span
+from scenarios.fingerprints import input_digests
+from scenarios.ledgers import under_conditions
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
 from scenarios.regular import read_regular
@@ -34,8 +36,7 @@ Tell = Callable[[str], None]
 
 def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
     """The cells that an audit attacks: all settings, each at the scenario's first seed."""
-    seeds = [spec.seed for spec in work.cells]
-    return [(block, spec) for block in work.blocks for spec in block.cells if spec.seed == seeds[0]]
+    return _of_first_seed(work, work.blocks)
 
 
 @one_thread()
@@ -52,8 +53,10 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         InputError: a cell cannot be run or audited.
         StoreError: the folder cannot be written.
     """
-    effort, chosen = effort or Effort(), audited_cells(work)
+    effort = effort or Effort()
     check(work.blocks)
+    inputs = input_digests(spec.settings for spec in work.cells)
+    chosen = _of_first_seed(work, under_conditions(work.blocks, inputs))
     kept = folder / "audits"
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -95,6 +98,11 @@ def unreadable_audits(folder: Path) -> list[str]:
         for path in sorted((folder / "audits").glob("*.json"))
         if _read(path) is None
     ]
+
+
+def _of_first_seed(work: Plan, blocks: Iterable[Block]) -> list[tuple[Block, CellSpec]]:
+    first = work.cells[0].seed
+    return [(block, spec) for block in blocks for spec in block.cells if spec.seed == first]
 
 
 def _short(value: object) -> str:

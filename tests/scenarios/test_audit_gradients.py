@@ -68,7 +68,8 @@ def test_without_noise_a_canary_is_counted_once_a_batch(tmp_path: Path) -> None:
             epochs = 2 if number else 1
             rows = torch.zeros(target.samples, dtype=torch.long)
             seed, address = cell.seed + _APART + run, (number, target.client)
-            job = ClientJob(torch.zeros(1), rows, rows, seed, address, None, target.steps)
+            draws = replace(cell, seed=seed).draws
+            job = ClientJob(torch.zeros(1), rows, rows, seed, address, None, target.steps, draws)
             batches = poisson_batches(job, Schedule(batch_size=16, epochs=epochs))
             expected[included] += batches[:, :30][:, included].sum(0)
         assert expected.sum() > 10
