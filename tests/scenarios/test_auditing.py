@@ -225,7 +225,8 @@ def test_cells_are_audited_under_the_conditions_of_now(tmp_path: Path, monkeypat
     are no conditions."""
     path = tmp_path / "two.yaml"
     path.write_text(
-        f"{BASE}rounds: 1\nsweep:\n  product:\n    privacy: [none, {{kind: sample_level, clip: 1, noise_multiplier: 2}}]\n"
+        f"{BASE}rounds: 1\nsweep:\n  product:\n"
+        "    privacy: [none, {kind: sample_level, clip: 1, noise_multiplier: 2}]\n"
     )
     work, seen = plan(load(str(path))), list[Cell]()
 
