@@ -86,4 +86,5 @@ def _numerical(count: Count, epsilons: np.ndarray) -> np.ndarray:
         found = composed(pairs, grid)
         deltas = prv.deltas_at(found, epsilons - EPSILON_ERROR - found.epsilon_error)
         dearest = np.maximum(dearest, deltas + LEAST_DELTA + found.delta_error)
-    return np.minimum(dearest, 1.0)
+    least: np.ndarray = np.minimum(dearest, 1.0)
+    return least
