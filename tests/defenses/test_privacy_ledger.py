@@ -179,10 +179,10 @@ def test_the_table_shows_what_every_client_pays_before_who_pays_most() -> None:
     record = ledger(cell_of(algorithm="autoflip", rounds=12, privacy=privacy))
     assert record is not None
     rows, left_out = ledger_rows(record, most=3)
-    server = [row for row in rows if row["seen by"] == "the server"]
+    server = [row for row in rows if "the server" in row["seen by"]]  # who sees the same shares the rows
     assert [row["release"] for row in server] == ["exploration", "updates", "updates"]
     assert int(server[1]["steps"]) >= int(server[2]["steps"])
-    assert left_out == len(record.guarantees) * (1 + 10 - 3)
+    assert left_out == 1 + 10 - 3
 
 
 def test_of_two_proofs_for_the_public_the_smaller_epsilon_counts() -> None:

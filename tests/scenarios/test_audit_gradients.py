@@ -57,6 +57,7 @@ def target_of(cell: Cell, noise: float | None = None) -> _Target:
     return found if noise is None else replace(found, steps=PrivateSteps(0.7, noise))
 
 
+@pytest.mark.slow
 def test_without_noise_a_canary_is_counted_once_a_batch(tmp_path: Path) -> None:
     cell = built(tmp_path)
     target = target_of(cell, 0.0)
@@ -114,6 +115,7 @@ def test_what_is_claimed_is_the_ledgers_own_number_at_its_own_delta(tmp_path: Pa
     assert {bound.relation for bound in found} == {made.guarantees[0].relation}
 
 
+@pytest.mark.slow
 def test_a_tiny_clip_norm_is_audited_too(tmp_path: Path) -> None:
     cell = built(tmp_path, "noise_multiplier: 1")
     privacy = cell.protocol.privacy.model_copy(update={"clip": 1e-7})

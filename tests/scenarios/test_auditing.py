@@ -71,6 +71,7 @@ def attacked_samples(cell: Cell, trainer: Trainer) -> list[EmpiricalEpsilon]:
 PRIVATE = "algorithm: autoflip\nprivacy: {kind: sample_level, clip: 1.0, target_epsilon: 1}\n"
 
 
+@pytest.mark.slow
 def test_dp_sgd_holds(tmp_path: Path) -> None:
     cell, trainer = built(tmp_path, PRIVATE)
     found = attacked_samples(cell, trainer)
@@ -78,7 +79,7 @@ def test_dp_sgd_holds(tmp_path: Path) -> None:
     assert all(bound.proven is not None and bound.lower <= bound.proven and not bound.violated for bound in found)
 
 
-@pytest.mark.parametrize("fault", ["no noise", "clip after noise"])
+@pytest.mark.parametrize("fault", ["no noise", pytest.param("clip after noise", marks=pytest.mark.slow)])
 def test_planted_bugs_of_dp_sgd_are_found_on_the_scenarios_own_model(tmp_path: Path, fault: str) -> None:
     with planted(fault) as spoil:
         found = attacked_samples(*spoil(*built(tmp_path, PRIVATE)))
@@ -324,8 +325,8 @@ def test_a_verdict_needs_an_attack_that_could_have_failed() -> None:
 
 
 def test_calibrated_noise_changes_noise_alone(tmp_path: Path) -> None:
-    clip = "{start: 0.5, noise_multiplier: 3}, exploration_noise_multiplier: 5, noise: distributed, noise_multiplier: 4"
-    cell, _ = built(tmp_path, f"algorithm: autoflip\nprivacy: {{kind: client_level, clip: {clip}}}\n")
+    clip = "{start: 0.5, noise_multiplier: 3}, exploration_noise_multiplier: 5, noise_multiplier: 4"
+    cell, _ = built(tmp_path, f"algorithm: fedavg\nprivacy: {{kind: client_level, clip: {clip}}}\n")
     louder = scaled(cell, 2.0)
     assert louder.noise_multipliers == tuple(2 * noise for noise in cell.noise_multipliers)
     before, after = (one.protocol.model_dump() for one in (cell, louder))
@@ -333,7 +334,7 @@ def test_calibrated_noise_changes_noise_alone(tmp_path: Path) -> None:
         name = "noise_multiplier" if "start" in settings else "exploration_noise_multiplier"
         settings[name] *= 2
     assert before == after
-    quiet, loud = (claim(audited(one), "server") for one in (cell, louder))
+    quiet, loud = (claim(audited(one), "public") for one in (cell, louder))
     assert quiet is not None
     assert loud is not None
     assert quiet.count
