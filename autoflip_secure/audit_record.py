@@ -90,6 +90,7 @@ class AuditRecord(_Record):
     algorithm: str
     seed: int
     versions: dict[str, str]
+    inputs: dict[str, str] = {}  # fingerprints of what the cell reads: an audit of other data is another one
     effort: dict[str, int]  # how hard attackers tried
     attack: dict[str, Any]  # of the bad clients
     protection: dict[str, Any]  # the scenario's privacy settings

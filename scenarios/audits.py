@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -23,7 +23,7 @@ from autoflip_secure.recording import versions
 from autoflip_secure.threads import one_thread
 from scenarios.audit_view import Effort
 from scenarios.auditing import audit, span
-from scenarios.fingerprints import input_digests
+from scenarios.fingerprints import input_digests, read_by
 from scenarios.ledgers import under_conditions
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
@@ -63,19 +63,21 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder with --out") from error
     builder, found = Builder(), []
-    missing = sum(_finished(kept / f"{spec.key}.json", effort) is None for _, spec in chosen)
+    reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
+    known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
+    missing = sum(record is None for record in known.values())
     tell(f"{len(chosen)} setting{'' if len(chosen) == 1 else 's'}, {missing} to attack; every finished one is kept")
     begun, made = monotonic(), 0
     for number, (block, spec) in enumerate(chosen, start=1):
         place = f"{number}/{len(chosen)} {spec.settings.algorithm.name}"
         place += "".join(f", {path} = {_short(value)}" for path, value in spec.axes.items() if path != "algorithm")
-        path = kept / f"{spec.key}.json"
-        record = _finished(path, effort)
+        record = known[spec.key]
         if record is None:
             trainer = builder.trainer(block.cells[0])
             cell = builder.cell(spec, block.cells[0], torch.device(trainer.device))
             record = audit(cell, trainer, work.name, effort, lambda text, at=place: tell(f"{at}: {text}"))  # type: ignore[misc]
-            write_atomically(path, record.model_dump_json(indent=1))
+            record = record.model_copy(update={"inputs": reads[spec.key]})
+            write_atomically(kept / f"{spec.key}.json", record.model_dump_json(indent=1))
             made += 1
             if missing > made:
                 tell(f"{place}: finished; about {span((monotonic() - begun) / made * (missing - made))} left")
@@ -119,7 +121,11 @@ def _read(path: Path) -> AuditRecord | None:
         return None
 
 
-def _finished(path: Path, effort: Effort) -> AuditRecord | None:
-    """A whole audit of this cell by this software with this effort."""
+def _finished(path: Path, effort: Effort, inputs: Mapping[str, str]) -> AuditRecord | None:
+    """A whole audit of this cell by this software with this effort, of these data and this model."""
     record = _read(path)
-    return record if record and record.versions == versions() and record.effort == asdict(effort) else None
+    return (
+        record
+        if record and (record.versions, record.effort, record.inputs) == (versions(), asdict(effort), inputs)
+        else None
+    )

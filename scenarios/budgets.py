@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autoflip_secure.budget_record import Budget
 from autoflip_secure.errors import InputError, StoreError
-from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.interfaces import Attack, ClientPrivacy
 from autoflip_secure.privacy_record import Release
 from defenses.budget import Spent, budget_lines
 from scenarios.config import content_hash
@@ -27,6 +27,9 @@ from scenarios.loading import CellSpec, load
 from scenarios.store import read_record
 
 _RELEASES = TypeAdapter(list[Release])
+_TURNCOATS = (
+    "some cells have bad clients, who clip and noise nothing: the sum is about clients that are honest in every cell"
+)
 
 
 @dataclass
@@ -78,6 +81,8 @@ def _budget(data: str, found: list[_Found], bare: int, delta: float | None, note
         Spent(_division(one.spec), _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
         for one in found
     ]
+    if any(isinstance(one.spec.settings.attack, Attack) for one in found):
+        notes = [*notes, _TURNCOATS]
     smallest = delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
     return Budget(
         data=data,

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,34 +103,41 @@ def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folde
     assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
 
 
+def judged(folder: Path, out: str, change: Callable[[list[dict[str, Any]]], None]) -> tuple[Any, str]:
+    """What the command and its page say of the finished audits after ``change`` of the bounds in each."""
+    shutil.copytree(folder / "runs/tiny", folder / out)
+    for path in (folder / out / "audits").iterdir():
+        record = json.loads(path.read_text())
+        change(record["empirical"])
+        path.write_text(json.dumps(record))
+    found = command("audit", "short.yaml", "--out", out, folder=folder)
+    return found, (folder / out / "audit.html").read_text()
+
+
 def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     """A finished audit that found more than is proven: exit code 1, and the page opens with it."""
-    shutil.copytree(folder / "runs/tiny", folder / "broken")
-    path = sorted((folder / "broken/audits").iterdir())[0]
-    record = json.loads(path.read_text())
-    bound = next(b for b in record["empirical"] if b["proven"] is not None)
-    bound.update(lower=bound["proven"] + 1, violated=True)
-    path.write_text(json.dumps(record))
-    found = command("audit", "short.yaml", "--out", "broken", folder=folder)
+
+    def violate(bounds: list[dict[str, Any]]) -> None:
+        bound = next(b for b in bounds if b["proven"] is not None)
+        bound.update(lower=bound["proven"] + 1, violated=True)
+
+    found, page = judged(folder, "broken", violate)
     assert found.returncode == 1
     assert found.stdout.startswith("Violated: an attacker showed epsilon of at least")
-    page = (folder / "broken/audit.html").read_text()
     assert re.search(r'<h1 id="verdict-title">Violated', page)
     assert "The audit fails." in page
 
 
 def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: list[AuditRecord]) -> None:
     """Ceilings below what is proven: exit code 2, the headline says it, and every line of the table."""
-    shutil.copytree(folder / "runs/tiny", folder / "blind")
-    for path in (folder / "blind/audits").iterdir():
-        record = json.loads(path.read_text())
-        for bound in record["empirical"]:
+
+    def blind(bounds: list[dict[str, Any]]) -> None:
+        for bound in bounds:
             bound["lower"], bound["ceiling"] = 0.0, 0.01
-        path.write_text(json.dumps(record))
-    found = command("audit", "short.yaml", "--out", "blind", folder=folder)
+
+    found, page = judged(folder, "blind", blind)
     assert found.returncode == 2
     assert found.stdout.startswith("Cannot tell for 2 of 2 settings: no attack could have shown as much as is proven")
-    page = (folder / "blind/audit.html").read_text()
     assert re.search(r'<h1 id="verdict-title">Cannot tell', page)
     assert "cannot fail: the most that could be shown lies below" in page
 
@@ -159,18 +167,20 @@ def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_
     effort = Effort()
     path = tmp_path / "one.json"
     path.write_text(records[0].model_dump_json())
-    assert _finished(path, effort) == records[0]
+    assert _finished(path, effort, records[0].inputs) == records[0]
     assert asdict(effort) == records[0].effort
+    assert [name.split()[0] for name in records[0].inputs] == ["data"]
+    assert _finished(path, effort, dict.fromkeys(records[0].inputs, "other data")) is None
     for text in (
         "{",
         records[0].model_copy(update={"versions": {"torch": "0"}}).model_dump_json(),
         records[0].model_copy(update={"effort": {"runs": 1}}).model_dump_json(),
     ):
         path.write_text(text)
-        assert _finished(path, effort) is None
+        assert _finished(path, effort, records[0].inputs) is None
     path.write_bytes(b"\xff\xfe")
-    assert _finished(path, effort) is None
-    assert _finished(tmp_path / "none.json", effort) is None
+    assert _finished(path, effort, records[0].inputs) is None
+    assert _finished(tmp_path / "none.json", effort, {}) is None
 
 
 def test_bad_input_is_one_sentence(folder: Path) -> None:

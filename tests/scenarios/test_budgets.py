@@ -122,11 +122,11 @@ def quiet() -> Listener:
     return Listener(lambda done, total: None, lambda text: None)
 
 
-def planned(*privacy: Any, seeds: Sequence[int] = (31,)) -> Plan:
+def planned(*privacy: Any, seeds: Sequence[int] = (31,), **more: Any) -> Plan:
     base: dict[str, Any] = {
         "clients": 6, "cohort": 3, "rounds": 2, "seeds": list(seeds), "model": {"kind": "mlp", "hidden": [8]},
         "training": {"batch_size": 16, "epochs": 1}, "algorithm": "fedavg",
-        "sweep": {"product": {"privacy": list(privacy)}},
+        "sweep": {"product": {"privacy": list(privacy)}}, **more,
     }  # fmt: skip
     return plan(resolve(Document("here", base)))
 
@@ -162,9 +162,11 @@ def test_a_sweep_costs_more_than_its_dearest_cell_and_less_than_the_sum_of_all(s
 def test_a_copy_of_the_folder_is_the_same_release_and_another_seed_is_not(swept: Path, tmp_path: Path) -> None:
     shutil.copytree(swept, tmp_path / "copy")
     assert budgets([swept, tmp_path / "copy"]) == budgets([swept])
-    run_sweep(planned(sample_level(2), seeds=[32]), tmp_path / "more", 1, quiet())
+    attack = {"kind": "label_flip", "scope": 0.2}
+    run_sweep(planned(sample_level(2), seeds=[32], attack=attack), tmp_path / "more", 1, quiet())
     (found,) = budgets([swept, tmp_path / "more"])
     assert (found.cells, found.divisions) == (3, 2)
+    assert any("bad clients" in note for note in found.notes)
     (before,) = budgets([swept], found.delta)
     assert (of(found).epsilon or 0) > (of(before).epsilon or 0)
 
