@@ -52,7 +52,7 @@ def headline(records: Sequence[AuditRecord]) -> str:
         parts.append(f"no guarantee for {_some(bare, pairs)}")
     half = [name for name, r in pairs if r.verdict != "no guarantee" and any(not g.proven for g in _guarantees(r))]
     if half:
-        parts.append(f"no guarantee against everybody for {_some(half, pairs)}")
+        parts.append(f"against some observers no guarantee for {_some(half, pairs)}")
     looks = [look for _, record in pairs if (look := guessed(record)) is not None]
     worst = max(looks, key=lambda look: look.accuracy.value - look.chance, default=None)
     if worst is not None and worst.accuracy.low > worst.chance:
