@@ -124,7 +124,7 @@ def _over_rounds(schedule: Schedule, observer: Observer, clients: Sequence[Clien
     Who pays most may be another client at every point, and each has a delta of its own. Round 0 is the exploration,
     after all earlier attempts. Points where a client has no bound are left out.
     """
-    proof, rounds = best(schedule, observer), len(schedule.rounds)
+    proof, rounds = best(schedule, proofs(schedule, observer)), len(schedule.rounds)
     points = sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)})
     steps = {(entry.client, entry.delta): Counter[Mechanism]() for entry in clients}
     curve: list[tuple[int, float]] = []

@@ -9,7 +9,7 @@ Where no proof exists the ledger says so and why. What is computed from what has
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf
@@ -71,7 +71,8 @@ class Schedule:
 def releases(schedule: Schedule, observer: Observer) -> tuple[list[Release], str]:
     """Everything that ``observer`` gets, and why nothing is proven ("" when something is)."""
     reason = _void(schedule, observer)
-    found = proofs(schedule, observer)[best(schedule, observer)]
+    accounts = proofs(schedule, observer)
+    found = accounts[best(schedule, accounts)]
     return [r.model_copy(update={"reason": reason}) for r in found] if reason else found, reason
 
 
@@ -87,9 +88,8 @@ def proofs(schedule: Schedule, observer: Observer) -> tuple[list[Release], ...]:
     return tuple(_together(parts) for parts in zip(*attempts, strict=True))
 
 
-def best(schedule: Schedule, observer: Observer) -> int:
+def best(schedule: Schedule, found: Sequence[list[Release]]) -> int:
     """Which of :func:`proofs` has the smallest epsilon, by RDP and of the client that pays most."""
-    found = proofs(schedule, observer)
     if len(found) == 1:
         return 0
     delta = deltas(schedule)[None]

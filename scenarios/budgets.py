@@ -56,7 +56,7 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
     """
     cells: dict[str, _Found] = {}
     bare: dict[str, set[str]] = defaultdict(set)
-    notes: list[str] = []
+    notes: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         for spec in _specs(folder):
             where = _data(spec)
@@ -64,14 +64,14 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
                 if (folder / "cells" / f"{spec.key}.json").exists():
                     bare[where].add(spec.key)
                 continue
-            under = _released(folder, spec, notes)
+            under = _released(folder, spec, notes[where])
             if under:
                 cells.setdefault(spec.key, _Found(spec)).under.update(under)
     names = dict.fromkeys([*(_data(found.spec) for found in cells.values()), *bare])
     if not names:
         raise InputError(f"{', '.join(map(str, folders))}: no cell was begun, so nothing was released")
     return [
-        _budget(name, [f for f in cells.values() if _data(f.spec) == name], len(bare[name]), delta, notes)
+        _budget(name, [f for f in cells.values() if _data(f.spec) == name], len(bare[name]), delta, notes[name])
         for name in names
     ]
 

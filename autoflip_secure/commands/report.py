@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from autoflip_secure.commands.session import Json, exit_codes, link, prepare, remark, tell
-from autoflip_secure.errors import StoreError
+from autoflip_secure.errors import InputError, StoreError
 
 
 def report(
@@ -93,6 +93,6 @@ def _budgets(folder: Path, records: list[Any]) -> list[Any]:
 
     try:
         return list(budgets([folder]))
-    except StoreError as error:
+    except (InputError, StoreError) as error:
         remark(f"no privacy budget in the report: {error}")
         return []

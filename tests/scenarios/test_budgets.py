@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
 from autoflip_secure.budget_record import Budget, BudgetLine
+from autoflip_secure.commands.report import _budgets
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.privacy_record import Observer, Release
 from defenses.budget import Spent, budget_lines
@@ -220,6 +221,19 @@ def test_what_cannot_be_counted_is_one_sentence(swept: Path, tmp_path: Path) -> 
     shutil.rmtree(folder / "cells")
     with pytest.raises(InputError, match="nothing was released"):
         budgets([folder])
+
+
+def test_a_report_does_without_a_budget_that_cannot_be_made(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scenario in the folder is another one: nothing of its cells was begun."""
+    folder = tmp_path / "run"
+    shutil.copytree(swept, folder)
+    text = (folder / "scenario.yaml").read_text()
+    (folder / "scenario.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
+    records = [read_record(path) for path in (folder / "cells").glob("*.json")]
+    assert _budgets(folder, records) == []
+    assert "no privacy budget in the report" in capsys.readouterr().err
 
 
 def test_the_command_says_it(swept: Path) -> None:
