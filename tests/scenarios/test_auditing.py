@@ -229,11 +229,15 @@ def test_cells_are_audited_under_the_conditions_of_now(tmp_path: Path, monkeypat
         f"{BASE}rounds: 1\nsweep:\n  product:\n"
         "    privacy: [none, {kind: sample_level, clip: 1, noise_multiplier: 2}]\n"
     )
-    work, seen = plan(load(str(path))), list[Cell]()
+    work, seen, read = plan(load(str(path))), list[Cell](), list[dict[str, str]]()
 
     def only_looks(cell: Cell, *_: object) -> SimpleNamespace:
+        def keep(update: dict[str, dict[str, str]]) -> SimpleNamespace:
+            read.append(update["inputs"])
+            return SimpleNamespace(model_dump_json=lambda indent: "{}")
+
         seen.append(cell)
-        return SimpleNamespace(model_dump_json=lambda indent: "{}")
+        return SimpleNamespace(model_copy=keep)
 
     monkeypatch.setattr("scenarios.audits.audit", only_looks)
     audit_scenario(work, tmp_path / "out", lambda _: None)
@@ -241,6 +245,7 @@ def test_cells_are_audited_under_the_conditions_of_now(tmp_path: Path, monkeypat
     expected = [spec.conditions for block in under_conditions(work.blocks, inputs) for spec in block.cells]
     assert [cell.conditions for cell in seen] == expected
     assert expected[0] == "" != expected[1]
+    assert read == [inputs, inputs]  # what it read is kept, private or not
 
 
 @pytest.mark.slow
