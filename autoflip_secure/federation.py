@@ -31,6 +31,7 @@ from autoflip_secure.threads import one_thread
 from autoflip_secure.training import Trainer, evaluate, promised_bits
 
 _Explored = tuple[Exploration, list[str], Passage | None]
+_Nothing = tuple[None, list[str], None]
 Sums = Callable[[Cell], SecureSum | None]
 
 
@@ -154,10 +155,17 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
     return landscape, events + more, through(len(landscape.clients), revealed, watched)
 
 
-def _train(
-    cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer, sums: Sums
+def _landscapes(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[_Explored | _Nothing]:
+    """Phase 1, cell by cell; nothing where nobody explores."""
+    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums)
+    for cell in cells:
+        yield next(found) if cell.protocol.explores else (None, [], None)
+
+
+def _round(
+    cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer, watch: Watcher, sums: Sums
 ) -> list[tuple[ServerState, Outcome]]:
-    """One round of several cells: plan each, train all at once, finish each."""
+    """One round of several cells: plan each, train all at once, finish each, and show it."""
     plans = [plan_round(cell, state) for cell, state in zip(cells, states, strict=True)]
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
@@ -168,6 +176,9 @@ def _train(
         after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell))
         loss = float(trained.losses[rows, -1].mean())
         results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
+        if not cell.protocol.secret_updates:
+            here = [k for k in outcome.participants if k not in outcome.rejected]
+            watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
     return results
 
 
@@ -221,21 +232,14 @@ def run_cells(
         cells[0].protocol.training.batch_size,
     )
     books = [Logbook(cell, costs) for cell in cells]
-    exploring = [cell for cell in cells if cell.protocol.explores]
     watch = watch or Watcher()
-    landscapes = _explore(exploring, trainer, watch, sums)
     states, how = [], _how(cells, trainer)
-    for cell, book in zip(cells, books, strict=True):
-        landscape, events, passage = next(landscapes) if cell.protocol.explores else (None, [], None)
+    explored = _landscapes(cells, trainer, watch, sums)
+    for cell, book, (landscape, events, passage) in zip(cells, books, explored, strict=True):
         states.append(begin(cell, landscape))
         book.open(landscape, states[-1].guidance, events, passage)
     for done in range(1, rounds + 1):
-        results = _train(cells, states, trainer, sums)
-        for cell, before, (after, outcome) in zip(cells, states, results, strict=True):
-            if cell.protocol.secret_updates:
-                continue
-            here = [k for k in outcome.participants if k not in outcome.rejected]
-            watch.round(cell, before, torch.tensor(here, dtype=torch.long), outcome.sent, after)
+        results = _round(cells, states, trainer, watch, sums)
         states = [state for state, _ in results]
         for book, (_, outcome), test in zip(books, results, _test(cells, states), strict=True):
             book.add(outcome, test)
@@ -243,6 +247,25 @@ def run_cells(
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)
     return [book.close(state.mask, state.guidance, how, seconds) for book, state in zip(books, states, strict=True)]
+
+
+@one_thread()
+def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None:
+    """The same runs as :func:`run_cells`, in the open, for who looks on alone: nothing is tested, counted or recorded.
+
+    Args:
+        cells: as for :func:`run_cells`.
+        trainer: does the local training.
+        watch: is shown what the server receives.
+
+    Raises:
+        InputError: a cell asks for secure sums.
+    """
+    sums = partial(_session, connect=None)
+    explored = _landscapes(cells, trainer, watch, sums)
+    states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]
+    for _ in range(cells[0].protocol.rounds):
+        states = [state for state, _ in _round(cells, states, trainer, watch, sums)]
 
 
 def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:

@@ -16,7 +16,7 @@ from torch import Tensor
 from autoflip_secure.agreement import AgreementWeighted
 from autoflip_secure.cell import Cell
 from autoflip_secure.exploration import explore
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, run_cells, watch_cells
 from autoflip_secure.guidance import normalise
 from autoflip_secure.profile import GROUPS, affinity, grouped, landscape_groups
 from autoflip_secure.radial import RadialAgreement
@@ -111,7 +111,7 @@ def explorers() -> None:
     for split in SPLITS:
         watch = Explored()
         for block, trainer in cells(split, rounds=1, algorithm="autoflip"):
-            run_cells(block, trainer, watch=watch)
+            watch_cells(block, trainer, watch)
         for bad, (share, change) in BAD.items():
             values = defaultdict(list)
             for cell, clean in watch.seen:
@@ -219,7 +219,7 @@ def digits() -> None:
             attack = {"kind": "gaussian_noise", "sigma": 0.05}
             for block, trainer in cells(split, rounds=20, attack=attack, algorithm=algorithm, evaluate_every=20):
                 watch = Sketched(aggregator, widths)
-                run_cells(block, trainer, watch=watch)
+                watch_cells(block, trainer, watch)
                 for key, found in watch.errors.items():
                     errors[key] += found
         names = list(dict.fromkeys(key[1] for key in errors))

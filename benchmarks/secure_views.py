@@ -20,7 +20,7 @@ from torch import Tensor
 from attacks.label_inference import class_scores
 from autoflip_secure.agreement import AgreementWeighted
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.fixed_point import FixedPoint
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
@@ -160,7 +160,7 @@ def main(rounds: int = 20) -> None:
             "2 classes", rounds=rounds, evaluate_every=rounds, algorithm=algorithm, exploration=explore
         ):
             watch = Seen(trainer, aggregator)
-            run_cells(block, trainer, watch=watch)
+            watch_cells(block, trainer, watch)
             for (view, seed), odds in watch.odds.items():
                 if view.startswith("exploration") and aggregator.kind != "agreement":
                     continue

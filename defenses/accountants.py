@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from math import isinf, log
+from math import inf, isinf, log
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ ORDERS: tuple[float, ...] = tuple(
     sorted({1.25, 1.5, 1.75, *(2 + x / 10 for x in range(80)), *(float(round(64 * 1.5**x)) for x in range(9)), *WHOLE})
 )
 """All of :data:`WHOLE` too, so that what is reported never exceeds a target that noise was chosen for."""
+_WHOLE = frozenset(WHOLE)
 
 RENYI_RELATIVE, RENYI_ABSOLUTE = 1e-12, 1e-11
 """What rounding may add to (order - 1) · RDP of one step, which is the log of a sum of positive terms, or, at orders
@@ -97,20 +98,41 @@ def rdp_curve(mechanism: Mechanism, orders: tuple[float, ...] = ORDERS) -> np.nd
 
 def epsilon_of(curve: np.ndarray, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
     """The best epsilon over all orders (Balle et al. 2020, Theorem 21); None where no order has a finite bound."""
-    order = np.array(orders)
-    epsilons = curve + np.log1p(-1 / order) - (log(delta) + np.log(order)) / (order - 1)
-    best = float(epsilons.min())
+    best = float(_epsilons(curve, delta, orders).min())
     return None if isinf(best) else max(best * (1 + RENYI_RELATIVE), 0.0)
+
+
+def _epsilons(curve: np.ndarray, delta: float, orders: tuple[float, ...]) -> np.ndarray:
+    order = np.array(orders)
+    epsilons: np.ndarray = curve + np.log1p(-1 / order) - (log(delta) + np.log(order)) / (order - 1)
+    return epsilons
 
 
 @lru_cache(maxsize=100_000)
 @one_thread()
 def rdp_epsilon(count: Count, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:
-    """Epsilon by RDP; 0 when nothing was released, None when no order has a finite bound."""
+    """Epsilon by RDP; 0 when nothing was released, None when no order has a finite bound.
+
+    Every order gives a bound. Those that are not whole take most of the time, so of these only the ones next to the
+    best of :data:`WHOLE` are asked.
+    """
     if not count:
         return 0.0
-    curve = np.sum([steps * rdp_curve(mechanism, orders) for mechanism, steps in count], axis=0)
-    return epsilon_of(curve, delta, orders)
+    whole = tuple(order for order in orders if order in _WHOLE) or orders
+    curve = _composed_curve(count, whole)
+    low, high, at = 0.0, inf, int(_epsilons(curve, delta, whole).argmin())
+    if np.isfinite(curve[at]):
+        low, high = (whole[at - 1] if at else 0.0), (whole[at + 1] if at + 1 < len(whole) else inf)
+    between = tuple(order for order in orders if low < order < high and order not in whole)
+    bounds = [epsilon_of(curve, delta, whole)]
+    if between:
+        bounds.append(epsilon_of(_composed_curve(count, between), delta, between))
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _composed_curve(count: Count, orders: tuple[float, ...]) -> np.ndarray:
+    curve: np.ndarray = np.sum([steps * rdp_curve(mechanism, orders) for mechanism, steps in count], axis=0)
+    return curve
 
 
 @lru_cache(maxsize=10_000)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attacks.canaries import coins, directions, evidence
 from autoflip_secure.audit_record import EmpiricalEpsilon, Part
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.interfaces import ClientJob, Schedule, Trained
 from autoflip_secure.parameters import Layout
 from autoflip_secure.privacy_record import OBSERVERS, Observer, Release
@@ -218,7 +218,7 @@ def _runs(
     otherwise = -1.0 if claimed.relation == "replace one client" else 0.0
     own = {field.name: getattr(cell, field.name) for field in fields(Cell)}
     rounds = cell.protocol.rounds if seen == "everything" else 1
-    quiet = in_the_open(cell).protocol.model_copy(update={"rounds": rounds, "evaluate_every": rounds})
+    quiet = in_the_open(cell).protocol.model_copy(update={"rounds": rounds})
     heard, first = ~cell.bad_clients, 1 + count * (len(OBSERVERS) * address[1] + address[0])
     found, _ = releases(audited(cell), observer)
     secret = secret_cohorts(found)
@@ -234,5 +234,5 @@ def _runs(
     trainer = _Canaries(known, lengths)
     at_once = max(1, _MOST // (clients * cell.problem.layout.size))
     for start in range(0, len(runs), at_once):
-        run_cells(runs[start : start + at_once], trainer, watch=attacker)
+        watch_cells(runs[start : start + at_once], trainer, attacker)
     return torch.stack([attacker.scores[run.seed] for run in runs]), thrown

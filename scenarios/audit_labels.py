@@ -11,7 +11,7 @@ from torch import Tensor
 from attacks.label_inference import class_scores
 from autoflip_secure.audit_record import LabelInference
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import run_cells
+from autoflip_secure.federation import watch_cells
 from autoflip_secure.interfaces import NoPrivacy
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer
@@ -35,7 +35,7 @@ def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInf
     if cell.protocol.mechanism is not None:
         open_, seen = in_the_open(cell), Views()
         bare = open_.protocol.model_copy(update={"privacy": NoPrivacy(), "rounds": 1})
-        run_cells([replace(open_, protocol=bare)], trainer, watch=seen)
+        watch_cells([replace(open_, protocol=bare)], trainer, seen)
         looks = [("plain", seen.explored[cell.key][1])]
         if cell.protocol.secure_sum is None:
             looks.append(("as sent", sent))

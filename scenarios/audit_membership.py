@@ -16,7 +16,7 @@ from attacks.decoding import CLEAR, LARGEST, NOISY, decode, sample_gradients
 from attacks.membership import lira, loss_threshold
 from autoflip_secure.audit_record import MembershipResult
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
 from autoflip_secure.server import ServerState
@@ -154,7 +154,7 @@ def against_model(cell: Cell, trainer: Trainer, effort: Effort) -> list[Membersh
     if not cells:
         return []
     finals, at = _Finals(), pool.to(x.device)
-    run_cells(cells, trainer, watch=finals)
+    watch_cells(cells, trainer, finals)
     phi = confidences(cell, torch.stack([finals.weights[one.key] for one in cells]), x[at], y[at]).cpu()
     attacked, shadows = phi[: effort.models], phi[effort.models :]
     rng, view = numpy_generator(cell.seed, Purpose.AUDIT, 3), "final global model"

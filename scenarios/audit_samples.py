@@ -17,7 +17,7 @@ from attacks.canaries import coins, noise_images
 from attacks.decoding import decode
 from autoflip_secure.audit_record import EmpiricalEpsilon
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import run_cells
+from autoflip_secure.federation import watch_cells
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.server import ServerState
@@ -50,7 +50,7 @@ def _whole_run(cell: Cell, trainer: Trainer, victim: int, effort: Effort, confid
     clients = [torch.cat([own, rows]) if k == victim else own for k, own in enumerate(problem.clients)]
     x, y = torch.cat([problem.x_train, images]), torch.cat([problem.y_train, labels])
     trial, seen = with_clients(cell, clients, x, y), Views()
-    run_cells([trial], trainer, watch=seen)
+    watch_cells([trial], trainer, seen)
     whole = torch.ones_like(problem.initial, dtype=torch.bool)
     first = ServerState(-1, problem.initial, whole, exploration=None, guidance=None, aggregator=None)
     releases = list(seen.sent.get(victim, []))

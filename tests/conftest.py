@@ -1,4 +1,4 @@
-"""Every public tensor signature is checked while the tests run: shapes by jaxtyping, types by beartype."""
+"""Every signature that states shapes is checked while the tests run (:mod:`typecheck`)."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py, sizes.py, forked.py
 
 import sizes
+import typecheck
 
-install_import_hook(["autoflip_secure", "attacks", "defenses"], "typecheck.check")
+typecheck.install()
 torch.set_num_threads(1)
 
 # Shells start background jobs with these ignored, and children would inherit that: tests interrupt their children.

@@ -19,7 +19,7 @@ from torch import Tensor
 from attacks.gaussian_noise import GaussianNoise
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, run_cells, watch_cells
 from autoflip_secure.interfaces import PrivacyView
 from autoflip_secure.seeds import PrivateDraws, Purpose
 from autoflip_secure.server import ServerState
@@ -217,7 +217,7 @@ def test_guidance_learns_from_the_step_where_the_proof_is_about_the_sum(noise: s
     privacy = {"kind": "client_level", "clip": 1.0, "noise_multiplier": 0.0, "noise": noise}
     cell, trainer = cell_of(algorithm="guidance_only", privacy=privacy)
     notes = Notes()
-    run_cells([cell], trainer, watch=notes)
+    watch_cells([cell], trainer, notes)
     before, _, _, after = notes.rounds[0]
     assert before.guidance is not None
     assert after.guidance is not None
@@ -232,7 +232,7 @@ def test_bad_clients_do_as_they_like() -> None:
     cell, trainer = cell_of(algorithm="autoflip", privacy=privacy, attack=attack, cohort=8)
     assert isinstance(cell.protocol.attack, GaussianNoise)
     notes = Notes()
-    run_cells([cell], trainer, watch=notes)
+    watch_cells([cell], trainer, notes)
     for _, clients, sent, _ in notes.rounds:
         bad = cell.bad_clients[clients]
         assert (sent[bad].norm(dim=1) > 10).all()
@@ -285,7 +285,7 @@ def test_bad_clients_vote_too() -> None:
     attack = {"kind": "gaussian_noise", "sigma": 100.0, "clients": [0, 1, 2]}
     cell, trainer = cell_of(algorithm="fedavg", privacy=privacy, attack=attack, cohort=10, rounds=1)
     notes = Notes()
-    run_cells([cell], trainer, watch=notes)
+    watch_cells([cell], trainer, notes)
     ((before, _, sent, after),) = notes.rounds
     long = (sent.norm(dim=1) > 0.999).sum()
     assert 3 <= long < 10

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attacks.label_inference import class_scores
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.linear_exploration import energy_points, energy_rows
 from autoflip_secure.secret_rows import public_signs
@@ -58,7 +58,7 @@ def explored() -> list[tuple[Cell, Tensor]]:
     builder, watch = Builder(), Explored()
     for block in plan(resolve(Document("test", scenario))).blocks:
         cells = [builder.cell(c, block.cells[0], torch.device("cpu")) for c in block.cells]
-        run_cells(cells, builder.trainer(block.cells[0]), watch=watch)
+        watch_cells(cells, builder.trainer(block.cells[0]), watch)
     assert len(watch.seen) == len(SEEDS)
     return watch.seen
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autoflip_secure.audit_record import AuditRecord, EmpiricalEpsilon, verdict_of
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
 from defenses.privacy_ledger import schedule_of
@@ -64,7 +64,7 @@ def built(folder: Path, more: str, base: str = BASE) -> tuple[Cell, Trainer]:
 
 def attacked_samples(cell: Cell, trainer: Trainer) -> list[EmpiricalEpsilon]:
     views = Views()
-    run_cells([cell], trainer, watch=views)
+    watch_cells([cell], trainer, views)
     return sample_epsilons(cell, trainer, views, victim_of(cell, views), SMALL, 0.95)
 
 
@@ -156,7 +156,7 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
         for i in range(2)
     ]  # fmt: skip
     canaries = _Canaries(torch.randn(60, cell.problem.layout.size), {run.seed: torch.ones(60) for run in runs})
-    run_cells(runs, canaries, watch=Cohorts())
+    watch_cells(runs, canaries, Cohorts())
     assert len({tuple(sorted(came)) for came in seen}) > len(seen) // 2, "drawn anew"
 
 

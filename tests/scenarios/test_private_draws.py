@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, run_cells
+from autoflip_secure.federation import Watcher, watch_cells
 from autoflip_secure.privacy_record import PrivacyRecord
 from autoflip_secure.seeds import PrivateDraws, Purpose
 from autoflip_secure.server import ServerState
@@ -61,7 +61,7 @@ def cell_of(under: str = "", **settings: Any) -> Cell:
 
 def rows_of(cell: Cell, **settings: Any) -> Rows:
     spec, rows = scenario(**settings).cells[0], Rows()
-    run_cells([cell], Builder().trainer(spec), watch=rows)
+    watch_cells([cell], Builder().trainer(spec), rows)
     return rows
 
 
