@@ -1,4 +1,4 @@
-"""What several releases together reveal: Rényi (RDP, from Opacus) and numerical (PRV) accounting.
+"""What several releases together reveal: Rényi (RDP) and numerical (PRV) accounting.
 
 RDP sums over releases at each order, with an allowance for rounding, and is converted by Balle et al. (2020). PRV
 composes the privacy losses of dominating pairs (:mod:`defenses.dominating_pairs`) numerically (Gopi et al. 2021;
@@ -21,7 +21,7 @@ from autoflip_secure.privacy_record import Release
 from autoflip_secure.threads import one_thread
 from defenses import prv
 from defenses.dominating_pairs import Direction
-from defenses.subsampled_rdp import fixed_cohort_rdp
+from defenses.subsampled_rdp import fixed_cohort_rdp, poisson_rdp
 
 WHOLE: tuple[float, ...] = (*(float(x) for x in range(2, 64)), 96.0, 128.0, 192.0, 256.0)
 """Orders that are quick to compute; what they give is a bound too, so noise chosen with them is enough."""
@@ -83,17 +83,29 @@ def counted(releases: Iterable[Release]) -> Count | None:
 @lru_cache(maxsize=100_000)
 def rdp_curve(mechanism: Mechanism, orders: tuple[float, ...] = ORDERS) -> np.ndarray:
     """RDP of one step at each order, with what rounding may do added."""
-    from opacus.accountants.analysis.rdp import compute_rdp
-
-    if mechanism.noise_multiplier < LEAST_NOISE:
+    noise, rate = mechanism.noise_multiplier, mechanism.rate
+    if noise < LEAST_NOISE:
         return np.full(len(orders), np.inf)
     if mechanism.sampling == "fixed":
-        curve = fixed_cohort_rdp(mechanism.rate, mechanism.noise_multiplier, orders)
+        curve = fixed_cohort_rdp(rate, noise, orders)
     else:
-        with np.errstate(all="ignore"):  # large orders overflow to infinity, which is a bound too
-            curve = compute_rdp(q=mechanism.rate, noise_multiplier=mechanism.noise_multiplier, steps=1, orders=orders)
-    curve = np.where(np.isnan(curve), np.inf, np.asarray(curve, dtype=float))
+        order = np.array(orders)
+        whole = order == np.round(order)
+        curve = np.empty(len(orders))
+        curve[whole] = poisson_rdp(rate, noise, tuple(order[whole]))
+        curve[~whole] = _between_whole_orders(rate, noise, tuple(order[~whole]))
     return (1 + RENYI_RELATIVE) * curve + RENYI_ABSOLUTE / (np.array(orders) - 1)
+
+
+def _between_whole_orders(rate: float, noise: float, orders: tuple[float, ...]) -> np.ndarray:
+    """By Opacus's series."""
+    if not orders:
+        return np.zeros(0)
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    with np.errstate(all="ignore"):  # it may overflow to infinity, which is a bound too
+        curve = np.asarray(compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders), dtype=float)
+    return np.where(np.isnan(curve), np.inf, curve)
 
 
 def epsilon_of(curve: np.ndarray, delta: float, orders: tuple[float, ...] = ORDERS) -> float | None:

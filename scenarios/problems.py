@@ -191,6 +191,7 @@ def recounted(block: Block, key: str, tried: Attempts) -> PrivacyRecord | None:
     return ledger(last, tried.attempts, earlier)
 
 
+@one_thread()
 def check(blocks: Iterable[Block]) -> None:
     """Load every data set, deal every split and build every model once, without training.
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 from scipy.stats import norm
+from sizes import sized
 
 from defenses.accountants import EPSILON_ERROR, Mechanism, Pairs, over_directions, prv_epsilon, rdp_epsilon
 from defenses.dominating_pairs import PROFILE_ERROR, Direction, profile
@@ -28,7 +29,7 @@ noises = st.floats(0.3, 5)
     noises,
     st.floats(-2, 2),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sized(15, 60), deadline=None)
 def test_no_cohort_of_a_fixed_size_tells_more_than_the_pair(
     values: tuple[float, ...], drawn: int, noise: float, epsilon: float
 ) -> None:
@@ -48,7 +49,7 @@ def test_no_cohort_of_a_fixed_size_tells_more_than_the_pair(
 
 
 @given(noises, st.integers(1, 4), st.floats(0, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=sized(5, 20), deadline=None)
 def test_and_one_cohort_tells_as_much(noise: float, drawn: int, epsilon: float) -> None:
     """Everybody but the one is at one end: above epsilon 0 the pair cannot be any closer."""
     x = np.linspace(-3 - 9 * noise, 3 + 9 * noise, 20_001)
@@ -73,7 +74,7 @@ def exactly(noise: float, rate: float, way: Direction, epsilon: float) -> mp.mpf
 
 
 @given(st.floats(0.2, 30), st.one_of(st.floats(1e-4, 0.9999), st.just(1.0)), st.sampled_from(WAYS), st.floats(-6, 6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sized(75, 300), deadline=None)
 def test_profiles_are_within_their_bound(noise: float, rate: float, way: Direction, scale: float) -> None:
     epsilon = scale * rate * (1 + 1 / noise**2)
     with mp.workdps(60):

@@ -15,6 +15,7 @@ from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from hypothesis import assume, given, settings
 from scipy.optimize import brentq
 from scipy.stats import norm
+from sizes import sized
 
 from defenses import pld
 from defenses.accountants import EPSILON_ERROR, LARGEST, Count, Mechanism, prv_epsilon, rdp_epsilon
@@ -56,7 +57,7 @@ def test_down_to_the_smallest_delta_it_says_no_less_than_is_true(gaussians: tupl
     st.integers(1, 300),
     st.sampled_from([1e-3, 1e-5, 1e-7]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=sized(5, 12), deadline=None)
 def test_anywhere_it_says_no_less_than_a_valid_lower_bound(noise: float, rate: float, steps: int, delta: float) -> None:
     count: Count = ((Mechanism(noise, rate, "none" if rate == 1 else "poisson"), steps),)
     renyi, numeric, found = rdp_epsilon(count, delta), prv_epsilon(count, delta), pld_epsilon(count, delta)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from opacus.accountants import PRVAccountant
 from scipy.fft import irfft, rfft
+from sizes import sized
 
 from defenses import prv
 from defenses.accountants import DELTA_ERROR, EPSILON_ERROR, Mechanism, prv_epsilon
@@ -81,7 +82,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch, grid: Grid, seed: int) -> None:
 
 
 @given(st.lists(mechanisms, min_size=1, max_size=2), grids, st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sized(7, 30), deadline=None)
 def test_no_sum_of_masses_is_off_by_more_than_the_bound(parts: list[Gaussian], grid: Grid, seed: int) -> None:
     exact = exactly(parts, grid)
     honest = compose(parts, grid)
@@ -135,7 +136,7 @@ def true_cdf(mechanism: Gaussian, loss: mp.mpf) -> mp.mpf:
 
 
 @given(mechanisms, st.lists(st.floats(-4, 4), min_size=10, max_size=10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sized(10, 40), deadline=None)
 def test_distribution_functions_are_within_their_bound(mechanism: Gaussian, where: list[float]) -> None:
     """At a loss that is off by rounding: so close to the least loss there is they are steep."""
     width = mechanism.rate / mechanism.noise_multiplier

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from sizes import sized
 from torch import Tensor, nn
 
 from autoflip_secure.agreement import STATISTICS, AgreementWeighted
@@ -214,7 +215,7 @@ def test_a_row_that_would_wrap_around_is_filtered_and_leaves_no_memory(aggregato
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=sized(6, 25), deadline=None)
 def test_claims_count_for_no_more_than_the_profile(seed: int) -> None:
     """A liar that claims an agreement of 1 gets the profile of its real update; one that claims nonsense gets 0."""
     federation = Federation(CLAIMED, seed)

@@ -186,6 +186,7 @@ def test_tables_sort_by_click_and_by_key(browser: Browser, report: Path):
         assert sorted(p_values) == sorted(column(page, table, 7))  # nothing is lost by sorting
 
 
+@pytest.mark.slow
 def test_saved_csv_is_the_data(browser: Browser, report: Path):
     saved, embedded = {}, {}
     while not embedded or len(saved) < len(embedded):
@@ -232,6 +233,7 @@ def shot(page: Page, selector: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("L"), dtype=float)
 
 
+@pytest.mark.slow
 def test_dark_pages_are_dark_and_figures_stay_legible(browser: Browser, report: Path):
     ink = {}
     for scheme in ("light", "dark"):
@@ -256,7 +258,7 @@ def contrast(one: list[float], other: list[float]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_text_has_contrast(browser: Browser, report: Path, scheme: str):
     assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
     with opened(browser, report, color_scheme=scheme) as (page, _):
@@ -275,7 +277,10 @@ def test_text_has_contrast(browser: Browser, report: Path, scheme: str):
     assert not weak
 
 
-@pytest.mark.parametrize(("which", "width"), [("report", 390), ("report", 768), ("report", 1280), ("hostile", 390)])
+WIDER = [pytest.param("report", width, marks=pytest.mark.slow) for width in (768, 1280)]
+
+
+@pytest.mark.parametrize(("which", "width"), [("report", 390), ("hostile", 390), *WIDER])
 def test_no_width_scrolls_the_page_sideways(browser: Browser, which: str, width: int, request: pytest.FixtureRequest):
     path = request.getfixturevalue(which)
     with opened(browser, path, viewport={"width": width, "height": 844}) as (page, _):
@@ -288,6 +293,7 @@ def test_no_width_scrolls_the_page_sideways(browser: Browser, which: str, width:
     assert hidden == []
 
 
+@pytest.mark.slow
 def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report: Path):
     with opened(browser, report, color_scheme="dark") as (page, _):
         page.emulate_media(media="print")

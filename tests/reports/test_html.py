@@ -23,7 +23,7 @@ from reports.figures_sensitivity import sensitivity
 from reports.html import render, write_report
 from reports.intervals import Interval, bootstrap_interval
 from reports.page import ROWS_SHOWN
-from reports.sections import sections
+from reports.sections import Section, sections
 from reports.statistics_table import statistics_table
 from reports.study import study
 from reports.style import Palette, Picture, Table, drawing
@@ -94,19 +94,31 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(small: list[RunRecord], scenario: dict[str, Any]) -> tuple[str, Page]:
-    text = render(small, scenario, command="autoflip-secure sweep synthetic.yaml")
-    return text, Page(text)
+def made(small: list[RunRecord], scenario: dict[str, Any]) -> tuple[str, list[Picture]]:
+    """A whole report, and the pictures that were drawn for it."""
+    before, drawn = dict(mpl.rcParams), list[Picture]()
+
+    def noted(*arguments: Any) -> list[Section]:
+        found = sections(*arguments)
+        drawn.extend(picture for section in found for picture in section.pictures)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reports.html.sections", noted)
+        text = render(small, scenario, command="autoflip-secure sweep synthetic.yaml")
+    assert dict(mpl.rcParams) == before  # no global state is touched
+    assert plt.get_fignums() == []
+    return text, drawn
 
 
 @pytest.fixture(scope="module")
-def drawn(small: list[RunRecord]) -> list[Picture]:
-    before = dict(mpl.rcParams)
-    found = study(small)
-    pictures = [p for s in sections(found, compare(found)) for p in s.pictures]
-    assert dict(mpl.rcParams) == before  # no global state is touched
-    assert plt.get_fignums() == []
-    return pictures
+def page(made: tuple[str, list[Picture]]) -> tuple[str, Page]:
+    return made[0], Page(made[0])
+
+
+@pytest.fixture(scope="module")
+def drawn(made: tuple[str, list[Picture]]) -> list[Picture]:
+    return made[1]
 
 
 def test_every_section_is_there(page: tuple[str, Page]):
@@ -390,8 +402,11 @@ def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: di
         write_report([], {"name": "x"}, tmp_path / "none.html")
 
 
-def test_the_same_records_give_the_same_file(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
-    cells = [record("autoflip", partition["iid"], attack["noise"](0.5), s, rounds=3) for s in range(2)]
+@pytest.mark.parametrize("algorithm", ["fedavg", pytest.param("autoflip", marks=pytest.mark.slow)])
+def test_the_same_records_give_the_same_file(
+    algorithm: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
+    cells = [record(algorithm, partition["iid"], attack["noise"](0.5), s, rounds=3) for s in range(2)]
     assert render(cells, {"name": "x"}) == render(cells, {"name": "x"})
 
 

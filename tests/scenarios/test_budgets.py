@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+from sizes import sized
 
 from autoflip_secure.budget_record import Budget, BudgetLine
 from autoflip_secure.commands.report import _budgets
@@ -90,7 +91,7 @@ CELLS = st.lists(st.tuples(st.sampled_from("ab"), ROWS), min_size=1, max_size=4)
 
 
 @given(CELLS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=sized(5, 20), deadline=None)
 def test_the_sum_is_no_less_than_any_part_of_it(cells: list[tuple[str, list[tuple[int, float, int]]]]) -> None:
     made = [spent(division, *(release(k, s, steps=n) for k, s, n in found)) for division, found in cells]
     whole = server(made).epsilon
