@@ -118,7 +118,7 @@ class Builder:
         problem = Problem(
             **self._shared(template, device),
             clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
-            initial=Layout.of(module := self.module(settings, spec.seed)).vector(module).to(device),
+            initial=self._shared(template, device)["layout"].vector(self.module(settings, spec.seed)).to(device),
         )
         names = (spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed)
         return with_noise(Cell(*names, problem, protocol(settings), conditions=spec.conditions))

@@ -166,6 +166,7 @@ def test_too_few_runs_and_odd_limits(tmp_path: Path) -> None:
         assert expected in done.stderr
 
 
+@pytest.mark.slow
 def test_a_real_run_has_what_the_comparer_needs(tmp_path: Path) -> None:
     saved = tmp_path / "run.json"
     suite = ROOT / "benchmarks" / "test_pruning.py"

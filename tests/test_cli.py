@@ -221,7 +221,7 @@ def test_foreign_folder_of_our_name_is_refused(tiny: Path, tmp_path: Path) -> No
     assert "the import name 'reports' leads to" in done.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path) -> None:
     """SIGINT to the whole process group, as a terminal sends it."""
     grid = "sweep={product: {rounds: [2, 4000], algorithm: [fedavg, autoflip]}}"

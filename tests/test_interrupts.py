@@ -57,7 +57,7 @@ def check_what_is_left(folder: Path) -> None:
 
 CASES = [
     pytest.param(signal.SIGTERM, 2, False, 143),
-    pytest.param(signal.SIGHUP, 1, True, 129),
+    pytest.param(signal.SIGHUP, 1, True, 129, marks=pytest.mark.slow),
     pytest.param(signal.SIGTERM, 1, False, 143, marks=pytest.mark.slow),
     pytest.param(signal.SIGTERM, 2, True, 143, marks=pytest.mark.slow),
     pytest.param(signal.SIGHUP, 2, False, 129, marks=pytest.mark.slow),

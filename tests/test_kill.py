@@ -49,7 +49,7 @@ def saved(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("workers", "seeds", "kills"),
     [
-        pytest.param(2, 3, 2, id="short"),
+        pytest.param(2, 2, 1, id="short"),
         pytest.param(1, 12, 4, id="1", marks=pytest.mark.slow),
         pytest.param(2, 12, 4, id="2", marks=pytest.mark.slow),
     ],

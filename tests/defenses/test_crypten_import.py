@@ -48,6 +48,7 @@ def test_the_command_asks_for_what_the_package_asks_for() -> None:
     assert crypten_import.INSTALL in (ROOT / "docs" / "secure_sums.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_machine_without_crypten_ends_with_the_command_and_starts_nothing(tmp_path: Path) -> None:
     """A finder that knows no crypten, in a process of its own, as where it was never installed."""
     code = (

@@ -153,6 +153,7 @@ def test_holm_against_the_definition(p: list[float]):
     assert holm(p) == pytest.approx(holm_slow(p))
 
 
+@pytest.mark.slow
 def test_holm_against_statsmodels():
     multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
     generator = np.random.default_rng(4)
