@@ -201,7 +201,7 @@ def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
 
         def answer() -> None:
             caller, _ = other.accept()
-            with caller:
+            with caller, contextlib.suppress(ConnectionError):  # it has heard enough
                 caller.recv(4096)
                 caller.sendall(says)
 
@@ -220,7 +220,7 @@ def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
     for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000), deep, strange):
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(crew.addresses[0].host)
-            with contextlib.suppress(BrokenPipeError):  # it has heard enough
+            with contextlib.suppress(ConnectionError):  # it has heard enough
                 stranger.sendall(says)
     with Session(crew) as session:
         assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
