@@ -17,6 +17,7 @@ from defenses.accountants import (
     rdp_curve,
     rdp_epsilon,
 )
+from defenses.subsampled_rdp import poisson_rdp
 
 CASES = [(1.0, 0.05), (0.6, 0.5), (3.0, 1e-4), (10.0, 0.9)]
 
@@ -53,6 +54,12 @@ def test_no_order_is_below_its_divergence(noise: float, rate: float) -> None:
             exact = exactly(noise, rate, order) / (mp.mpf(order) - 1)
             most = (exact + 2 * RENYI_ABSOLUTE / (mp.mpf(order) - 1)) * (1 + 2 * RENYI_RELATIVE)
             assert exact <= renyi <= most
+
+
+@pytest.mark.parametrize(("noise", "rate"), [*CASES, (0.3, 0.01), (30.0, 0.5), (2.0, 1.0), (2.0, 0.0)])
+def test_whole_orders_are_those_of_opacus(noise: float, rate: float) -> None:
+    theirs = compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=list(WHOLE))
+    assert poisson_rdp(rate, noise, WHOLE) == pytest.approx(np.asarray(theirs), rel=1e-11, abs=1e-12)
 
 
 def test_without_the_allowance_it_would_be_below() -> None:
