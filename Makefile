@@ -16,7 +16,8 @@ INSTALL := VIRTUAL_ENV=$(CURDIR)/.venv SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_
 export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
 ARGS ?=
-JOBS ?= 2
+# As many tests side by side as there are cores, eight at most: each keeps 1.5 GB.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 # make bench-compare: the slow-down that fails, and the run to compare with
 RATIO ?= 1.5
