@@ -24,6 +24,7 @@ sweep:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five minutes alone on two slow cores
 def test_digits_behave_as_measured_before(tmp_path: Path) -> None:
     path = tmp_path / "expectations.yaml"
     path.write_text(textwrap.dedent(SCENARIO))
