@@ -128,7 +128,7 @@ class Layout:
         Raises:
             UnsupportedModelError: the module has no parameters.
         """
-        owners = dict(module.named_modules())
+        owners = dict(module.named_modules(remove_duplicate=False))
         saved = module.state_dict(keep_vars=True)
         every = [(n, p, n.rpartition(".")[0]) for n, p in module.named_parameters(remove_duplicate=False)]
         if not every:
@@ -137,7 +137,7 @@ class Layout:
         for _, parameter, layer in every:
             homes.setdefault(id(parameter), set()).add(layer)
         weighted = {n for _, p, n in every if p.dim() >= 2 and not isinstance(owners[n], _NORMS)}
-        order = _order(module, owners)
+        order = _order(module, dict(module.named_modules()))
         output = next((n for n in reversed(order) if n in weighted), None)
         first_convolution = next((n for n in order if isinstance(owners[n], _CONVOLUTIONS)), None)
         normalised = {n for n, following in pairwise(order) if isinstance(owners[following], _NORMS)}

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     AUDIT = 14
     SERVER_NOISE = 15
     SECURE_CHECKS = 16
+    EVALUATION = 17
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

@@ -226,6 +226,11 @@ def _read(module: nn.Module, sample: Tensor) -> tuple[UnitLayer, ...]:
     spread = 1  # values per unit of the last layer in the present tensor of shape (batch, units * spread, ...)
     barrier = ""  # why no further layer may follow
     for step in _path(module, sample):
+        if step.module is not None and (step.module._forward_hooks or step.module._forward_pre_hooks):
+            raise UnsupportedModelError(
+                f"{step} has hooks, which may do anything with its units (torch.nn.utils.weight_norm is such a hook; "
+                "torch.nn.utils.parametrizations.weight_norm is none)"
+            )
         own = {} if step.module is None else {f"{step.node.target}.{n}": p for n, p in step.module.named_parameters()}
         if not used.isdisjoint(own) or not shared.isdisjoint(own):
             raise UnsupportedModelError(f"{step} shares its weights with another use of them; this is no chain")

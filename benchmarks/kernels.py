@@ -56,7 +56,7 @@ def stacks() -> dict[str, float]:
     source = torch.Generator().manual_seed(0)
 
     def train(side: int, models: int, samples: int, *, grouped: bool) -> Callable[[], object]:
-        net = Cnn().build((1, side, side), 10, 0)
+        net = Cnn().build(torch.zeros(2, 1, side, side), 10, 0)
         layout, x = Layout.of(net), torch.rand(500, 1, side, side, generator=source)
         rows = torch.arange(samples)
         jobs = [ClientJob(layout.vector(net), rows, rows % 10, 1, (1, k)) for k in range(models)]

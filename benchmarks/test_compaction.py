@@ -51,7 +51,7 @@ def in_turns(steps: list[Callable[[], None]]) -> list[float]:
 def test_compacted_training_step(name: str, benchmark: Any, ratios: Callable[..., None]) -> None:
     torch.set_num_threads(1)
     shape = (1, 8, 8)
-    module = MODELS[name].build(shape, 10, seed=0)
+    module = MODELS[name].build(torch.zeros(2, *shape), 10, seed=0)
     layout, chain = Layout.of(module), Chain.of(module, torch.zeros(1, *shape))
     kept = [torch.arange(layer.units) % 2 == 0 for layer in chain.layers]
     kept[-1][:] = True

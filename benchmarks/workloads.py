@@ -53,7 +53,7 @@ class Shaped:
     """A model's layout and units, and an exploration of it by :data:`EXPLORERS` clients, in random numbers."""
 
     def __init__(self, name: str) -> None:
-        module = MODELS[name].build(SHAPE, 10, seed=0)
+        module = MODELS[name].build(torch.zeros(2, *SHAPE), 10, seed=0)
         source = torch.Generator().manual_seed(1)
         self.module = module
         self.layout = Layout.of(module)

@@ -2,6 +2,8 @@
 
 .. math:: x = (\\text{raw} / \\text{scale} - \\text{mean}_c) / \\text{std}_c
 
+Whole numbers that are not pixels stay whole numbers: they may be token ids.
+
 A source only reads; choosing the subset, normalising and judging what was read is done here, alike for all of them.
 """
 
@@ -9,13 +11,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -33,9 +35,9 @@ class Dataset:
     """Normalised samples, ready to learn from. It is cached and shared: never change its tensors in place."""
 
     name: str
-    x_train: Float[Tensor, "n ..."]
+    x_train: Num[Tensor, "n ..."]  # float32; int64 where the source holds whole numbers that are no pixels
     y_train: Int[Tensor, " n"]
-    x_test: Float[Tensor, "m ..."]
+    x_test: Num[Tensor, "m ..."]
     y_test: Int[Tensor, " m"]
     num_classes: int
     groups: Int[Tensor, " n"] | None  # natural owner of every training sample
@@ -45,6 +47,10 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (channels, height, width) for images."""
         return tuple(self.x_train.shape[1:])
+
+    def as_numbers(self) -> Dataset:
+        """The same with inputs that are float32, for models that reckon with what whole numbers count."""
+        return replace(self, x_train=self.x_train.float(), x_test=self.x_test.float())
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +103,14 @@ class DataSource(Plugin, ABC):
 def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, int] | None, ...]) -> Dataset:
     arrays = source.read()
     name = str(getattr(source, "kind", type(source).__name__))
+    whole = all(map(_whole_numbers, (arrays, arrays), (arrays.x_train, arrays.x_test)))
     train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
     test = _subset(name, "test_samples", source.test_samples, arrays.y_test, TEST)
     return Dataset(
         name=name,
-        x_train=_normalised(arrays, arrays.x_train[train]),
+        x_train=_int64(arrays.x_train[train]) if whole else _normalised(arrays, arrays.x_train[train]),
         y_train=_int64(arrays.y_train[train]),
-        x_test=_normalised(arrays, arrays.x_test[test]),
+        x_test=_int64(arrays.x_test[test]) if whole else _normalised(arrays, arrays.x_test[test]),
         y_test=_int64(arrays.y_test[test]),
         num_classes=len(arrays.class_names),
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
@@ -152,6 +159,11 @@ def _subset(
             f"are there); give such a number, or null for all"
         )
     return stratified(labels, size, numpy_generator(0, Purpose.DATA_SUBSET, part))
+
+
+def _whole_numbers(arrays: Arrays, raw: NDArray[Any]) -> bool:
+    """Whether values may be names of things, such as tokens: whole numbers that are nobody's pixels."""
+    return raw.dtype.kind in "iu" and raw.dtype != np.uint8 and arrays.scale == 1.0 and not arrays.mean
 
 
 def _normalised(arrays: Arrays, raw: NDArray[Any]) -> Tensor:

@@ -1,7 +1,7 @@
 """A user's own arrays: one ``.npz`` with ``x_train, y_train, x_test, y_test`` and, when there, ``groups, class_names``.
 
 Pickled members are refused (``allow_pickle=False``). Images are brought to channels first; bytes are divided by 255,
-every other number is taken as it is.
+every other number is taken as it is. Whole numbers may be token ids: a model that takes them gets them as int64.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scenarios.datasets_base import Arrays
 
 Order = Literal["auto", "nhwc", "nchw", "as_is"]
 _CHANNELS = (1, 3, 4)  # what an image's channel axis may be long
+_INT64 = np.iinfo(np.int64).max
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -132,6 +133,8 @@ def _features(path: Path, name: str, x: NDArray[Any], order: Order) -> NDArray[A
             raise DataError(
                 f"{path}: {name} holds NaN, infinity or more than float32 can in {bad.sum()} places; clean them"
             )
+    if x.dtype.kind == "u" and int(x.max()) > _INT64:
+        raise DataError(f"{path}: {name} holds {int(x.max())}, expected whole numbers of at most {_INT64} (int64)")
     return channels_first(path, name, x, order)
 
 

@@ -6,35 +6,46 @@ address, so the clients that will train are known, and nobody is refused for a c
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from autoflip_secure.cell import Cell
 from autoflip_secure.errors import InputError
+from autoflip_secure.randomness import drawing_at
 from autoflip_secure.seeds import Purpose
+from scenarios.model_trial import copied, quiet
 
 
-def needs_company(module: nn.Module, sample: Tensor) -> bool:
-    """Whether ``module`` refuses to train on one sample; found out by trial.
+def needs_company(module: nn.Module, rows: Tensor) -> str | None:
+    """Why ``module`` cannot train on one sample, or None when it can; found out by trial.
+
+    BatchNorm refuses; statistics over the batch that are made by hand give what is not finite.
 
     Args:
         module: left as it is.
-        sample: one row, with the batch dimension.
+        rows: one or two different rows of the data.
     """
-    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
-        return False
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    net = copied(module).cpu().train()
+    with drawing_at(0, Purpose.FORWARD), torch.no_grad(), quiet():
         try:
-            copy.deepcopy(module).cpu().train()(sample.cpu())
+            alone, company = net(rows[:1].cpu()), net(rows[:2].cpu().expand(2, *rows.shape[1:]))
         except ValueError as error:
-            return "more than 1 value per channel" in str(error)
-    return False
+            return "BatchNorm cannot train on one sample" if "more than 1 value per channel" in str(error) else None
+        except Exception:  # whatever fails for another reason is told by the trial of the model
+            return None
+    if not isinstance(alone, Tensor) or not isinstance(company, Tensor):
+        return None
+    if bool(company.isfinite().all()) and not bool(alone.isfinite().all()):
+        return f"{type(module).__name__} gives NaN or infinity for a batch of one sample"
+    return None
 
 
-def refuse_lone_samples(cell: Cell) -> None:
+def refuse_lone_samples(cell: Cell, reason: str) -> None:
     """Refuse a cell in which somebody who trains gets a batch of one sample; for models that need company.
+
+    Args:
+        cell: it.
+        reason: why they do; see :func:`needs_company`.
 
     Raises:
         InputError: names the client, its samples, and a batch size at which nobody is left alone, if there is one.
@@ -47,7 +58,7 @@ def refuse_lone_samples(cell: Cell) -> None:
     fits = next((b for b in range(batch + 1, max(sizes.values()) + 1) if all(n % b != 1 for n in sizes.values())), None)
     way_out = f"training.batch_size = {fits} leaves nobody alone here" if fits else "no batch size helps here"
     raise InputError(
-        f"BatchNorm cannot train on one sample, and client {lone} with {_samples(sizes[lone])} gets such a batch at "
+        f"{reason}, and client {lone} with {_samples(sizes[lone])} gets such a batch at "
         f"batch_size = {batch}; {way_out}; or choose another partition, or a model with GroupNorm"
     )
 

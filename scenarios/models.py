@@ -1,7 +1,7 @@
 """The models by name: plain chains of Conv2d, Linear, ReLU, MaxPool2d and Flatten, with weights drawn by address.
 
 Weights are what torch draws by default (Kaiming-uniform with a = sqrt 5), at the address ``(INITIAL_WEIGHTS,)`` of the
-seed, so every algorithm starts from the same model, and torch's global generator is left as it was.
+seed, so every algorithm starts from the same model, and the global generators are left as they were.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import torch
+from jaxtyping import Int, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Plugin
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
+from scenarios.model_trial import check_model
 from scenarios.models_custom import call_factory
 
 Size = Annotated[int, Field(ge=1, le=65536)]
@@ -27,77 +29,40 @@ Size = Annotated[int, Field(ge=1, le=65536)]
 class Model(Plugin, ABC):
     """Makes the network that every client trains."""
 
-    def build(self, input_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
-        """A new module with the initial weights of ``seed``, tried out on two samples.
+    foreign: ClassVar[bool] = False
+    """Whether it is the user's own, and has to be rehearsed before it is run."""
+
+    def build(self, rows: Shaped[Tensor, "rows ..."], num_classes: int, seed: int) -> nn.Module:
+        """A new module with the initial weights of ``seed``, tried out on ``rows``.
 
         Args:
-            input_shape: shape of one sample, (channels, height, width) for images.
+            rows: two or more inputs of the data that it is for, each (channels, height, width) for images. Lazy layers
+                take their shape from them.
             num_classes: number of outputs.
-            seed: weights are drawn at ``(INITIAL_WEIGHTS,)`` of this seed.
+            seed: whatever making and trying it draws from a global generator is at ``(INITIAL_WEIGHTS,)`` of this seed.
 
         Raises:
             UnsupportedModelError: the model does not fit the input or the classes.
             InputError: a custom factory cannot be found or does not make a module.
         """
-        with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed: that would also reseed accelerators, which are not forked here
-            torch.default_generator.manual_seed(generator(seed, Purpose.INITIAL_WEIGHTS).initial_seed())
-            module = self.make(input_shape, num_classes)
-        check_model(module, input_shape, num_classes)
+        with drawing_at(seed, Purpose.INITIAL_WEIGHTS):
+            module = self.make(tuple(rows.shape[1:]), num_classes)
+            check_model(module, rows, num_classes)
         return module
+
+    def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
+        """Whether the model is given inputs of whole numbers as such (int64), or as float32.
+
+        Args:
+            rows: whole numbers of the data.
+            num_classes: number of outputs.
+            seed: as for :meth:`build`.
+        """
+        return False
 
     @abstractmethod
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """The module, weights drawn from torch's default generator."""
-
-
-def check_model(module: nn.Module, input_shape: tuple[int, ...], num_classes: int) -> None:
-    """A trial forward pass of two samples in evaluation mode; the module and the global generator stay as they were.
-
-    Raises:
-        UnsupportedModelError: nothing to train, numbers other than float32, the pass fails, or gives anything but
-            finite numbers of shape (2, num_classes).
-    """
-    name, samples = type(module).__name__, 2
-    _check_parameters(name, module)
-    trial = torch.randn(samples, *input_shape, generator=torch.Generator().manual_seed(0))
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = module(trial)
-    except Exception as error:  # it is the user's module: it can fail in any way
-        raise UnsupportedModelError(
-            f"model {name} failed on {samples} samples of shape {tuple(input_shape)}: {type(error).__name__}: {error}; "
-            f"choose a model that takes this shape"
-        ) from error
-    finally:
-        for part, training in modes:
-            part.training = training
-    if not isinstance(output, Tensor):
-        raise UnsupportedModelError(f"model {name} gives a {type(output).__name__}, expected one tensor of logits")
-    if output.shape != (samples, num_classes):
-        raise UnsupportedModelError(
-            f"model {name} gives outputs of shape {tuple(output.shape)} for {samples} samples, expected "
-            f"({samples}, {num_classes}): one logit for each of the {num_classes} classes of the data; let its last "
-            f"layer have {num_classes} outputs (a factory is given num_classes={num_classes})"
-        )
-    if not output.isfinite().all():
-        raise UnsupportedModelError(f"model {name} gives NaN or infinity with its initial weights; correct them")
-
-
-def _check_parameters(name: str, module: nn.Module) -> None:
-    """Something to train, all of it float32."""
-    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.dtype != torch.float32 and (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
-            raise UnsupportedModelError(
-                f"model {name}: {key} has dtype {tensor.dtype}, expected torch.float32; return the model as .float()"
-            )
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        why = "all its parameters are frozen" if any(True for _ in module.parameters()) else "it has no parameters"
-        raise UnsupportedModelError(
-            f"model {name} has nothing to train: {why}; leave requires_grad = True on some of them"
-        )
 
 
 class Mlp(Model):
@@ -175,12 +140,25 @@ class Cnn6(Model):
 class Custom(Model):
     """Your own nn.Module, made by a function or class that Python can import."""
 
+    foreign: ClassVar[bool] = True
     kind: Literal["custom"] = "custom"
     factory: str = Field(
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="module.path:function, called with num_classes and input_shape where its signature has them",
     )
     arguments: dict[str, Any] = Field(default={}, description="further keyword arguments of the function")
+
+    def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
+        """Whole numbers, unless the model fails on them and takes them as float32."""
+        try:
+            self.build(rows, num_classes, seed)
+        except UnsupportedModelError:
+            try:
+                self.build(rows.float(), num_classes, seed)
+            except UnsupportedModelError:
+                return True  # what it says of whole numbers is to the point
+            return False
+        return True
 
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """What the factory returns."""

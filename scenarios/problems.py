@@ -32,6 +32,8 @@ from scenarios.loading import CellSpec
 from scenarios.lone_samples import needs_company, refuse_lone_samples
 from scenarios.messages import choose_place
 from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
+from scenarios.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
+from scenarios.rehearsal_training import Rehearsal, rehearse_passes, rehearse_training, rehearse_units
 from scenarios.secure_sums import Crews, connecting
 from scenarios.sweep import Block
 
@@ -64,8 +66,22 @@ class Builder:
         self._made: dict[str, Any] = {}
 
     def dataset(self, settings: Settings) -> Dataset:
-        """The data, on the CPU."""
-        return settings.data.load()
+        """The data, on the CPU; whole numbers as the model takes them."""
+        data = settings.data.load()
+        if data.x_train.is_floating_point():
+            return data
+
+        def make() -> Dataset:
+            whole = settings.model.takes_whole_numbers(trial_rows(data), data.num_classes, 0)
+            return data if whole else data.as_numbers()
+
+        found: Dataset = self._once("inputs", make, settings, ("data", "model"))
+        return found
+
+    def rows(self, settings: Settings) -> torch.Tensor:
+        """What a model of these data is tried on."""
+        rows: torch.Tensor = self._once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
+        return rows
 
     def split(self, settings: Settings, seed: int) -> tuple[torch.Tensor, ...]:
         """Rows of the training set per client."""
@@ -83,7 +99,7 @@ class Builder:
 
         def make() -> nn.Module:
             data = self.dataset(settings)
-            module = settings.model.build(data.input_shape, data.num_classes, seed)
+            module = settings.model.build(self.rows(settings), data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
                 per_sample = settings.privacy.unit == "sample"
                 if settings.privacy.fix_modules:
@@ -98,13 +114,38 @@ class Builder:
         module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
 
-    def needs_company(self, settings: Settings, seed: int) -> bool:
-        """Whether the model refuses batches of one sample (BatchNorm)."""
-        sample, module = self.dataset(settings).x_train[:1], self.module(settings, seed)
-        found: bool = self._once(
-            "company", lambda: needs_company(module, sample), settings, ("data", "model", "privacy")
+    def needs_company(self, settings: Settings, seed: int) -> str | None:
+        """Why the model cannot train on one sample (BatchNorm); None when it can."""
+        rows, module = self.dataset(settings).x_train[:2], self.module(settings, seed)
+        found: str | None = self._once(
+            "company", lambda: needs_company(module, rows), settings, ("data", "model", "privacy")
         )
         return found
+
+    def rehearse(self, spec: CellSpec) -> None:
+        """Do once, on a few rows of the data, whatever a run does with a model of the user's own.
+
+        Raises:
+            UnsupportedModelError: something fails, or its numbers would depend on what ran before.
+        """
+        settings, seed = spec.settings, spec.seed
+        if not settings.model.foreign:
+            return
+        mechanism = settings.privacy if getattr(settings.privacy, "unit", "") == "sample" else None
+
+        def make() -> bool:
+            data, rows, module = self.dataset(settings), self.rows(settings), self.module(settings, seed)
+            private = mechanism.steps(0.0) if isinstance(mechanism, ClientPrivacy) else None
+            play = Rehearsal(module, data, settings.training, private, fit)
+            rehearse_evaluation(module, rows, data.num_classes)
+            rehearse_passes(play)
+            rehearse_building(lambda number: settings.model.build(rows, data.num_classes, number), rows, seed)
+            rehearse_training(play, self.trainer(spec))
+            rehearse_units(play)
+            return True
+
+        how = (mechanism is not None, getattr(settings.privacy, "fix_modules", False))
+        self._once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)
 
     def trainer(self, cell: CellSpec) -> Trainer:
         """The trainer of a block, chosen by its first cell."""
@@ -207,13 +248,15 @@ def check(blocks: Iterable[Block]) -> None:
                 builder.split(spec.settings, spec.seed)
             with _placed(spec, "model", "privacy"):
                 builder.module(spec.settings, spec.seed)
+            with _placed(spec, "model", "trainer", "device"):
+                builder.rehearse(spec)
             with _placed(spec, "attack"):
                 _check_classes(spec.settings, data.num_classes)
             with _placed(spec, "privacy", "training", "clients"):
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
             with _placed(spec, "training", "partition", "clients", "model"):
-                if builder.needs_company(spec.settings, spec.seed):
-                    refuse_lone_samples(cell)
+                if reason := builder.needs_company(spec.settings, spec.seed):
+                    refuse_lone_samples(cell, reason)
         with _placed(block.cells[0], "device", "trainer", "model"):
             builder.trainer(block.cells[0])
 

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Schedule
 from autoflip_secure.parameters import Layout
+from autoflip_secure.randomness import GlobalDraws, drawing_at
+from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
-from autoflip_secure.training.program import kept_floats, stacked_forward
+from autoflip_secure.training.program import SLOW, cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.sequential import PrivateFit, SequentialTrainer
 from autoflip_secure.training.stacked import BUDGET, StackedTrainer
 
@@ -54,7 +56,7 @@ def choose_trainer(
     """
     where = resolve_device(device)
     if kind == "sequential":
-        with torch.random.fork_rng(devices=[]):
+        with drawing_at(0, Purpose.FORWARD):
             _scores(_trial(module), _two_rows(sample))
         return SequentialTrainer("asked for", where, private)
     problem = stackable(module, sample)
@@ -79,7 +81,8 @@ def stackable(module: nn.Module, sample: Shaped[Tensor, "batch ..."]) -> str | N
     """Why ``module`` cannot be trained in a stack, or None when it can.
 
     Found out by trial on a copy, in training mode, on two inputs: random draws (active Dropout), running statistics
-    that move, outputs that depend on the rest of the batch (BatchNorm), or an operation that ``vmap`` does not know.
+    that move, outputs that depend on the rest of the batch (BatchNorm), an operation that ``vmap`` does not know, or
+    scores or gradients that are others in a stack.
 
     Raises:
         UnsupportedModelError: the output is not one row of class scores per sample.
@@ -89,16 +92,16 @@ def stackable(module: nn.Module, sample: Shaped[Tensor, "batch ..."]) -> str | N
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             return f"layer {name!r} ({type(layer).__name__}) normalises over the batch"
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    with torch.random.fork_rng(devices=[]):
-        generator_before = torch.get_rng_state()
+    with drawing_at(0, Purpose.FORWARD):
+        draws = GlobalDraws.now()
         plain = _scores(net, pair)
-        drawn = not torch.equal(generator_before, torch.get_rng_state())
-    if drawn:
+        drawn = draws.moved()
+    if drawn is not None:
         active = [
             f"{name!r}" for name, m in net.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0
         ]
         source = f"Dropout in layer {', '.join(active)}" if active else "its forward"
-        return f"{source} draws random numbers while it trains"
+        return f"{source} draws random numbers while it trains" + (f" (from {drawn})" if drawn != "torch" else "")
     moved = [name for name, buffer in net.named_buffers() if not torch.equal(buffer, before[name])]
     if moved:
         return f"buffer {moved[0]!r} changes while it trains"
@@ -122,14 +125,27 @@ def _vmap_problem(net: nn.Module, pair: Tensor, plain: Tensor) -> str | None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scores = stacked_forward(net, names)(both, torch.stack([pair, pair]))
-            torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
+            stacked = _gradients(scores, leaves)
     except Exception as error:  # it is the user's module: it can fail in any way
         return f"vmap refuses it ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
-    if any("performance drop" in str(warning.message) for warning in caught):
+    if any(SLOW in str(warning.message) for warning in caught):
         return "vmap has no fast rule for one of its operations"
     if not (_close(scores.detach()[0], plain) and _close(scores.detach()[1], _scores(other, pair))):
         return "its stacked output differs from its plain one"
+    trained = [name for name in names if named[name].requires_grad]
+    for place, (alone, tensors) in enumerate(((net, named), (other, others))):
+        plain_ones = _gradients(alone(pair), [tensors[name] for name in trained])
+        for name, one, many in zip(trained, plain_ones, stacked, strict=True):
+            if not _close(one, many[place]):
+                return f"the stacked gradient of {name} differs from its plain one"
     return None
+
+
+def _gradients(scores: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Of the sum of all samples' losses, with labels 0, 1, 0, …; zeros for what gets none."""
+    labels = (torch.arange(scores.shape[-2]) % scores.shape[-1] % 2).expand(scores.shape[:-1])
+    found = torch.autograd.grad(cross_entropy(scores, labels).sum(), leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found, strict=True)]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -141,8 +157,13 @@ def _trial(module: nn.Module) -> nn.Module:
 
 
 def _two_rows(sample: Tensor) -> Tensor:
-    first = sample[:1].detach().cpu()
-    return torch.cat([first, first + 1 if first.is_floating_point() else torch.zeros_like(first)])
+    """The first input and one that differs from it: another of the sample, or else a made-up one."""
+    rows = sample.detach().cpu()
+    first = rows[:1]
+    others = rows[(rows != first).flatten(1).any(1)]
+    if len(others) == 0:
+        others = first + 1 if first.is_floating_point() else torch.zeros_like(first)
+    return torch.cat([first, others[:1]])
 
 
 def _scores(net: nn.Module, inputs: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,9 +11,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.parameters import Layout
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import precise, working_copy
 from autoflip_secure.training.buckets import FEWEST, LANES, filled, height
-from autoflip_secure.training.program import cross_entropy, kept_floats, stacked_forward
+from autoflip_secure.training.program import SLOW, cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.stacked import BUDGET
 
 SAMPLES = 128
@@ -63,7 +66,7 @@ def class_outputs(
         parts = []
         for rows in torch.split(vectors, height):
             here = rows.to(x.device)
-            scores = [forward(here, inputs)[: len(rows), : len(inputs)] for inputs in torch.split(x, SAMPLES)]
+            scores = [scores[: len(rows), : len(inputs)] for inputs, scores in _batches(forward, here, x)]
             parts.append(torch.cat(scores, 1))
         return torch.cat(parts).to(vectors.device)
 
@@ -71,13 +74,20 @@ def class_outputs(
 def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
     loss = torch.zeros_like(right)
-    for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
-        scores = forward(rows, inputs)
+    for (inputs, scores), targets in zip(_batches(forward, rows, x), torch.split(y, SAMPLES), strict=True):
         wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
         real = (slice(len(rows)), slice(len(inputs)))
         right += (scores.argmax(-1) == wanted)[real].sum(1)
         loss += cross_entropy(scores, wanted)[real].double().contiguous().sum(1)
     return torch.stack([right, loss]) / len(y)
+
+
+def _batches(forward: Forward, rows: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each batch of inputs and its scores; what a forward draws is at an address of the batch, the same for all."""
+    for number, inputs in enumerate(torch.split(x, SAMPLES)):
+        with drawing_at(0, Purpose.EVALUATION, number, device=x.device):
+            scores = forward(rows, inputs)
+        yield inputs, scores
 
 
 def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
@@ -125,8 +135,13 @@ def _agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
     """
     rows = torch.stack([own, 0.5 * own]).to(x.device)
     try:
-        scores, plain = stacked(rows, x[:1]), single(rows, x[:1])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ((_, scores),) = _batches(stacked, rows, x[:1])
+        ((_, plain),) = _batches(single, rows, x[:1])
     except Exception:  # whatever it is, one model at a time is the way that a module is made for
+        return False
+    if any(SLOW in str(warning.message) for warning in caught):
         return False
     scale = float(plain.nan_to_num(0.0, 0.0, 0.0).abs().max())
     return torch.allclose(scores, plain, rtol=1e-3, atol=1e-3 * scale, equal_nan=True)

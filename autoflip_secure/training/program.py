@@ -16,6 +16,9 @@ from torch.func import vmap
 from autoflip_secure.training.base import named_tensors
 from autoflip_secure.training.convolutions import Convolving, same_calls
 
+SLOW = "performance drop"
+"""What ``vmap`` warns of where it has no rule for an operation and goes through the stack one model at a time."""
+
 StackedForward = Callable[[list[Tensor], Tensor], Tensor]
 
 

@@ -1,13 +1,12 @@
 """One client at a time, with ``torch.optim``: the reference, and the way for models that cannot be stacked.
 
 Running statistics (BatchNorm) are coordinates of the flat vector like any other: ``end - start`` carries their change.
-What the forward draws at random (Dropout) comes from the address (FORWARD, *address) of the job.
+What the forward draws at random (Dropout) is at the address (FORWARD, *address) of the job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, Schedule
 from autoflip_secure.parameters import Layout
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start, named_tensors
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, Schedule, list[Tensor] | None], Tensor]
@@ -58,7 +58,7 @@ class SequentialTrainer(LocalTrainer):
             if job.mask is not None:
                 views = layout.tensors(job.mask.to(self.device, torch.float32))
                 masks = [views[name] for name in names]
-            with forward_randomness(job, self.device):
+            with drawing_at(job.seed, Purpose.FORWARD, *job.address, device=self.device):
                 if job.private is None:
                     losses[row] = self._fit(net, optimizer, trained, masks, x, job, schedule)
                 elif self.private is None:
@@ -99,18 +99,6 @@ class SequentialTrainer(LocalTrainer):
                 total += loss.detach() * len(ys)
             epochs.append(total / len(order))
         return torch.stack(epochs)
-
-
-@contextmanager
-def forward_randomness(job: ClientJob, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generator is at the job's address (FORWARD, *address); outside it is as it was."""
-    seed = generator(job.seed, Purpose.FORWARD, *job.address).initial_seed()
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            torch.cuda.manual_seed(seed)
-        yield
 
 
 def torch_optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -53,10 +54,26 @@ class Branching(Noisy):
         return scores if scores.sum().item() > -1e9 else -scores
 
 
+class PythonNoise(Noisy):
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.dense(x.flatten(1))
+        return scores * (1 + random.random())
+
+
+class StopsInAStack(Noisy):
+    """The scores of a stack are right, their gradients are not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.dense(x.flatten(1))
+        return scores.detach() + 0 * scores if torch._C._functorch.is_batchedtensor(scores) else scores
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "batch norm": (lambda: net(nn.BatchNorm1d(64)), r"layer '1' \(BatchNorm1d\) normalises over the batch"),
     "dropout": (lambda: net(nn.Dropout(0.5)), r"Dropout in layer '1' draws random numbers"),
     "noise": (Noisy, "its forward draws random numbers"),
+    "noise of Python": (PythonNoise, r"its forward draws random numbers while it trains \(from random\)"),
+    "no gradient": (StopsInAStack, "the stacked gradient of dense.weight differs from its plain one"),
     "moving buffer": (Counting, "buffer 'seen' changes"),
     "mixed samples": (Centred, "depends on the other samples of the batch"),
     "control flow": (Branching, r"vmap refuses it \(.*\.item\(\)"),

@@ -71,9 +71,9 @@ def grouped() -> nn.Module:
 
 
 MODELS: dict[str, tuple[Any, Tensor]] = {
-    "mlp": (lambda: Mlp().build((1, 8, 8), 10, 0), IMAGES),
-    "cnn": (lambda: Cnn().build((1, 8, 8), 10, 0), IMAGES),
-    "mcmahan_cnn": (lambda: McMahanCnn().build((1, 8, 8), 10, 0), IMAGES),
+    "mlp": (lambda: Mlp().build(torch.zeros(2, 1, 8, 8), 10, 0), IMAGES),
+    "cnn": (lambda: Cnn().build(torch.zeros(2, 1, 8, 8), 10, 0), IMAGES),
+    "mcmahan_cnn": (lambda: McMahanCnn().build(torch.zeros(2, 1, 8, 8), 10, 0), IMAGES),
     "strided": (strided, IMAGES),
     "grouped": (grouped, IMAGES),
     "sequence": (Sequence, IMAGES),

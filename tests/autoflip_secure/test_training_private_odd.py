@@ -54,8 +54,11 @@ def test_one_at_a_time_is_the_algorithm(make: Callable[[], nn.Module], noise: fl
     assert torch.allclose(found, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("make", [lambda: Mlp().build((1, 8, 8), 10, 0), lambda: Cnn().build((1, 8, 8), 10, 0),
-                                  lambda: McMahanCnn().build((1, 8, 8), 10, 0), Two])  # fmt: skip
+ROWS = torch.zeros(2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("make", [lambda: Mlp().build(ROWS, 10, 0), lambda: Cnn().build(ROWS, 10, 0),
+                                  lambda: McMahanCnn().build(ROWS, 10, 0), Two])  # fmt: skip
 def test_the_quick_ways_are_taken_where_they_are_right(make: Callable[[], nn.Module]) -> None:
     module, x = made(make)
     names = [segment.name for segment in Layout.of(module)]

@@ -24,7 +24,7 @@ from scenarios.models import Cnn
 BAD = {"large": 1e25, "next to infinity": 3e38, "infinite": float("inf"), "not a number": float("nan")}
 MODELS: list[Callable[[], nn.Module]] = [
     *(Two, BatchFolded, Tied, Scalar, FloatBuffer),  # products, whole gradients, vmap, scalars and buffers
-    lambda: Cnn().build((1, 8, 8), 10, 0),
+    lambda: Cnn().build(torch.zeros(2, 1, 8, 8), 10, 0),
 ]
 TRAINERS = {"stacked": StackedTrainer(), "Opacus": SequentialTrainer(private=fit)}
 

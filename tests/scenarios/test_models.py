@@ -9,8 +9,10 @@ from torch import nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.seeds import Purpose, generator
-from scenarios.models import MODELS, Cnn, Cnn6, Custom, McMahanCnn, Mlp, Model, check_model
+from scenarios.model_trial import check_model
+from scenarios.models import MODELS, Cnn, Cnn6, Custom, McMahanCnn, Mlp, Model
 
+ROWS = torch.zeros(2, 1, 8, 8)
 PLAIN = (nn.Conv2d, nn.Linear, nn.ReLU, nn.MaxPool2d, nn.Flatten)
 
 FACTORIES = """
@@ -102,7 +104,7 @@ def test_weights_come_from_the_seed_and_the_global_generator_stays(cls, nets):
     for shape in shapes:
         torch.manual_seed(123)
         before = torch.get_rng_state()
-        first, second, other = (model.build(shape, 10, seed) for seed in (5, 5, 6))
+        first, second, other = (model.build(torch.zeros(2, *shape), 10, seed) for seed in (5, 5, 6))
         assert torch.get_rng_state().equal(before)
         weights, same, different = (torch.cat([p.flatten() for p in m.parameters()]) for m in (first, second, other))
         assert weights.equal(same)
@@ -115,7 +117,7 @@ def test_weights_come_from_the_seed_and_the_global_generator_stays(cls, nets):
 def test_built_in_models_are_plain_traceable_chains_in_which_every_weight_counts(cls):
     model, shapes = CASES[cls]
     for shape in shapes:
-        module = model.build(shape, 7, 0)
+        module = model.build(torch.zeros(2, *shape), 7, 0)
         assert isinstance(module, nn.Sequential)
         assert all(type(layer) in PLAIN for layer in module)
         x = torch.randn(4, *shape)
@@ -128,7 +130,7 @@ def test_built_in_models_are_plain_traceable_chains_in_which_every_weight_counts
 
 def test_mlp_by_hand():
     """The weights are torch's own, drawn in the order of the layers after seeding with the word at the address."""
-    module = Mlp(hidden=(5, 3)).build((1, 2, 2), 10, 42)
+    module = Mlp(hidden=(5, 3)).build(torch.zeros(2, 1, 2, 2), 10, 42)
     with torch.random.fork_rng():
         torch.manual_seed(generator(42, Purpose.INITIAL_WEIGHTS).initial_seed())
         layers = [nn.Linear(4, 5), nn.Linear(5, 3), nn.Linear(3, 10)]
@@ -166,12 +168,12 @@ def dense(inputs: int, outputs: int) -> int:
     ],
 )
 def test_parameter_counts(model, shape, expected):
-    assert count(model.build(shape, 10, 0)) == expected
+    assert count(model.build(torch.zeros(2, *shape), 10, 0)) == expected
 
 
 def test_documented_counts_hold():
-    assert count(Cnn().build((1, 8, 8), 10, 0)) == 38_282
-    assert count(Cnn6().build((3, 32, 32), 10, 0)) == 550_570
+    assert count(Cnn().build(ROWS, 10, 0)) == 38_282
+    assert count(Cnn6().build(torch.zeros(2, 3, 32, 32), 10, 0)) == 550_570
 
 
 def test_models_learn_the_digits():
@@ -179,7 +181,7 @@ def test_models_learn_the_digits():
 
     data = Digits().load()
     for model in (Mlp(hidden=(32,)), Cnn(width=4, hidden=16)):
-        module = model.build(data.input_shape, data.num_classes, 1)
+        module = model.build(data.x_train[:2], data.num_classes, 1)
         optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
         for _ in range(40):
             optimizer.zero_grad()
@@ -200,7 +202,7 @@ def test_models_learn_the_digits():
 )
 def test_inputs_that_do_not_fit_say_so(model, shape, message):
     with pytest.raises(UnsupportedModelError, match=message):
-        model.build(shape, 10, 0)
+        model.build(torch.zeros(2, *shape), 10, 0)
 
 
 # ------------------------------------------------------------------------------------------------ a user's own model
@@ -208,13 +210,13 @@ def test_inputs_that_do_not_fit_say_so(model, shape, message):
 
 @pytest.mark.parametrize("name", ["both", "only_classes", "neither", "Net", "Net.make"])
 def test_a_factory_gets_the_keywords_that_its_signature_takes(nets, name):
-    module = Custom(factory=f"{nets}:{name}").build((1, 8, 8), 10, 0)
+    module = Custom(factory=f"{nets}:{name}").build(ROWS, 10, 0)
     assert module(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
 
 def test_a_factory_that_takes_anything_gets_everything_and_arguments_arrive(nets):
-    assert count(Custom(factory=f"{nets}:anything", arguments={"extra": 1}).build((1, 8, 8), 10, 0)) == 650
-    small = Custom(factory=f"{nets}:both", arguments={"hidden": 2}).build((1, 8, 8), 10, 0)
+    assert count(Custom(factory=f"{nets}:anything", arguments={"extra": 1}).build(ROWS, 10, 0)) == 650
+    small = Custom(factory=f"{nets}:both", arguments={"hidden": 2}).build(ROWS, 10, 0)
     assert count(small) == dense(64, 2) + dense(2, 10)
 
 
@@ -237,7 +239,7 @@ def test_a_factory_that_takes_anything_gets_everything_and_arguments_arrive(nets
 )
 def test_a_factory_that_is_wrong_is_named_with_the_reason(nets, factory, arguments, message):
     with pytest.raises(InputError, match=message) as caught:
-        Custom(factory=factory, arguments=arguments).build((1, 8, 8), 10, 0)
+        Custom(factory=factory, arguments=arguments).build(ROWS, 10, 0)
     assert f"model.factory = {factory!r}" in str(caught.value)
 
 
@@ -245,14 +247,14 @@ def test_a_factory_that_is_wrong_is_named_with_the_reason(nets, factory, argumen
     ("name", "message"),
     [
         ("seven_outputs", r"gives outputs of shape \(2, 7\) for 2 samples, expected \(2, 10\).* 10 classes"),
-        ("wrong_input", r"failed on 2 samples of shape \(1, 8, 8\): RuntimeError"),
+        ("wrong_input", r"failed on 2 samples of shape \(1, 8, 8\), in layer '1' \(Linear\): RuntimeError"),
         ("tuple_output", r"model Pair gives a tuple, expected one tensor"),
         ("not_a_number", r"gives NaN or infinity"),
     ],
 )
 def test_a_model_that_does_not_fit_the_data_is_refused(nets, name, message):
     with pytest.raises(UnsupportedModelError, match=message):
-        Custom(factory=f"{nets}:{name}").build((1, 8, 8), 10, 0)
+        Custom(factory=f"{nets}:{name}").build(ROWS, 10, 0)
 
 
 def test_the_trial_leaves_the_module_as_it_was():
@@ -260,7 +262,7 @@ def test_the_trial_leaves_the_module_as_it_was():
     module[2].eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     state = torch.get_rng_state()
-    check_model(module, (2, 2), 2)
+    check_model(module, torch.zeros(2, 2, 2), 2)
     assert torch.get_rng_state().equal(state)
     assert [part.training for part in module.modules()] == [True, True, True, False, True]
     assert all(before[name].equal(tensor) for name, tensor in module.state_dict().items())
