@@ -152,7 +152,7 @@ def sentences(records: Sequence[AuditRecord]) -> list[str]:
 
 def summary(record: AuditRecord) -> str:
     """What was proven and what was shown for one setting, in one line."""
-    parts = [record.verdict, f"accuracy {100 * record.final_accuracy:.1f} %"]
+    parts = [record.verdict, f"accuracy of the final model {100 * record.final_accuracy:.1f} %"]
     if record.privacy is None:
         parts.append("nothing is proven")
     else:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from reports.matching import Matching
 from reports.statistics import Interval, Paired, Verdict, holm, mean_interval, paired
@@ -48,10 +49,10 @@ def compare_pairs(found: Study, matching: Matching) -> list[Change]:
     for condition in found.conditions:
         for algorithm in found.algorithms:
             pairs = {r.seed: (r, partner[r.cell]) for r in found.runs(condition, algorithm)}
-            accuracy = _paired(pairs, lambda r: r.final_accuracy)
+            accuracy = _paired(pairs, found.accuracy)
             if accuracy is None:
                 continue
-            ends = [mean_interval([pair[i].final_accuracy for pair in pairs.values()], share=True) for i in (0, 1)]
+            ends = [mean_interval([found.accuracy(pair[i]) for pair in pairs.values()], share=True) for i in (0, 1)]
             rows.append(
                 Change(
                     condition, algorithm, ends[0], ends[1], accuracy,
@@ -105,7 +106,7 @@ def headline(matching: Matching, rows: Sequence[Change]) -> str:
     return f"A against B: accuracy {', '.join(words)} of {total} comparison{_s(total)}"
 
 
-def sentences(matching: Matching, rows: Sequence[Change]) -> list[str]:
+def sentences(matching: Matching, rows: Sequence[Change], outcome: OutcomeRule = DEFAULT) -> list[str]:
     """The answer below the headline."""
     pairs, changed = len(matching.pairs), len(matching.changed)
     left = len(matching.only_first), len(matching.only_second)
@@ -117,7 +118,10 @@ def sentences(matching: Matching, rows: Sequence[Change]) -> list[str]:
         return found + _settings(matching)
     tally = Counter(row.accuracy.verdict for row in rows)
     words = [f"{word(v)} in {tally[v]}" for v in Verdict if tally[v]]
-    found.append(f"Accuracy of A against B, condition by condition and algorithm by algorithm: {', '.join(words)}.")
+    found.append(
+        f"Accuracy of A against B, condition by condition and algorithm by algorithm: {', '.join(words)}. "
+        f"In both it is {outcome.words} of a run."
+    )
     largest = max(rows, key=lambda r: abs(r.accuracy.difference.mean))
     if largest.accuracy.difference.mean:
         found.append(

@@ -34,7 +34,7 @@ def convergence(study: Study) -> Claim:
     for facet, own, base in _runs(study):
         rounds = {}
         for seed, run in own.items():
-            goal = SHARE_OF_FINAL * base[seed].final_accuracy
+            goal = SHARE_OF_FINAL * study.accuracy(base[seed])
             rounds[seed] = (_reached(run, goal), _reached(base[seed], goal), _last(run))
         found.append((facet, rounds, _step(next(iter(base.values())))))
     evidence = []

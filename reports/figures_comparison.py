@@ -42,9 +42,8 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
     rows: list[list[object]] = []
     for i, row in enumerate(study.cells.itertuples()):
         mine = study.records[i]
-        rows.append(
-            [row.facet, row.attack, row.algorithm, row.seed, mine.final_accuracy, partner[mine.cell].final_accuracy]
-        )
+        both = (study.accuracy(mine), study.accuracy(partner[mine.cell]))
+        rows.append([row.facet, row.attack, row.algorithm, row.seed, *both])
     accuracies = [float(str(v)) for r in rows for v in r[4:]]
     pad = 0.03 * (max(accuracies) - min(accuracies)) + 0.005
     limits = min(accuracies) - pad, max(accuracies) + pad

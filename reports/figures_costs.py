@@ -63,7 +63,7 @@ def _costs(
     axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
     axes[0, 0].set_ylabel("test accuracy")
     fit_shares(
-        axes[0, 0], (r.final_accuracy for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
+        axes[0, 0], (study.accuracy(r) for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
     )
     marks = [
         Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
@@ -94,7 +94,7 @@ def _panel(
         runs = study.runs(condition, algorithm)
         if not runs:
             continue
-        accuracy = mean_interval([r.final_accuracy for r in runs], share=True)
+        accuracy = mean_interval([study.accuracy(r) for r in runs], share=True)
         colour = palette.colours[algorithm]
         drawn = []
         for kind, (marker, cost) in kinds.items():

@@ -41,13 +41,12 @@ Value = Callable[[RunRecord], float | None]
 def utility(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against epsilon, a column per attack, a row per kind of privacy."""
     caption = (
-        "Final test accuracy against the epsilon that is proven for everything released; ∞ is the same run without "
-        "privacy. "
+        "Test accuracy against the epsilon that is proven for everything released; ∞ is the same run without privacy. "
     )
     return _curves(
         study,
         palette,
-        lambda r: r.final_accuracy,
+        study.accuracy,
         list(study.attacks),
         ("privacy-utility", "Accuracy against epsilon", "test accuracy", caption),
         share=True,
@@ -80,11 +79,11 @@ def robustness(study: Study, palette: Palette) -> Picture | None:
     for facet, algorithm, attack, record in rows:
         place[record.cell] = (facet, algorithm)
         if attack == NO_ATTACK:
-            clean[facet, algorithm, record.seed] = record.final_accuracy
+            clean[facet, algorithm, record.seed] = study.accuracy(record)
 
     def lost(record: RunRecord) -> float | None:
         before = clean.get((*place[record.cell], record.seed))
-        return None if before is None else before - record.final_accuracy
+        return None if before is None else before - study.accuracy(record)
 
     caption = (
         "Points of accuracy that an attack takes away, against epsilon: accuracy without attack minus accuracy under "

@@ -32,9 +32,9 @@ def costs(study: Study) -> Picture | None:
         name = f"{entry.algorithm} · {entry.facet}"
         rows.append((name, (_uplink(plain), _uplink(secure)), (None, _at_parties(secure))))
         guidance, masks = entry.equal("guidance"), entry.equal("mask")
-        apart = max((abs(a.final_accuracy - b.final_accuracy) for a, b in entry.both), default=None)
+        apart = max((abs(study.accuracy(a) - study.accuracy(b)) for a, b in entry.both), default=None)
         line: list[Any] = [name, secure[0].secure_sum.parties if secure[0].secure_sum else None, len(entry.both)]
-        line += [_accuracy(plain), _accuracy(secure), None if apart is None else 100 * apart]
+        line += [_accuracy(study, plain), _accuracy(study, secure), None if apart is None else 100 * apart]
         line += [f"{guidance[0]} of {guidance[1]}", f"{masks[0]} of {masks[1]}"]
         line += [_at_parties(secure), _uplink(plain), _uplink(secure)]
         line += [_bytes(secure, "server_bytes"), _bytes(secure, "revealed_bytes"), _bytes(secure, "party_bytes")]
@@ -96,8 +96,8 @@ def _at_parties(records: list[RunRecord]) -> float | None:
     return _mean([record.timing.get("secure_seconds", 0.0) for record in records])
 
 
-def _accuracy(records: list[RunRecord]) -> float | None:
-    return _mean([100 * record.final_accuracy for record in records])
+def _accuracy(study: Study, records: list[RunRecord]) -> float | None:
+    return _mean([100 * study.accuracy(record) for record in records])
 
 
 def _bytes(records: list[RunRecord], name: str) -> float | None:

@@ -8,23 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.proven import Bound, bounds, no_guarantee
 from autoflip_secure.record import RoundRecord, RunRecord
 from reports.labels import attack_label, clean_text, leaves, partition_label
 from reports.privacy_words import protection
 
 _ATTACK = ("sigma", "share", "scope")
-_NAMES = ("cell", "algorithm", "partition", "attack", "privacy")
+_NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome")
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.")
 
 
-def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
+def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
     """One row per cell and round, in the order of ``records``.
 
     Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
     attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
-    alone (exploration excluded), ``final_accuracy`` repeats on every row of its cell. What was not measured is empty.
+    alone (exploration excluded); what is of the whole run repeats on every row of its cell: ``outcome`` (which
+    evaluations count) and ``outcome_accuracy``. What was not measured is empty.
 
     Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
     ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit.
@@ -44,7 +46,8 @@ def tidy(records: Sequence[RunRecord]) -> pd.DataFrame:
             "attack": attack_label(attack),
             **{f"attack.{key}": attack.get(key) for key in _ATTACK},
             **(_guarantees(record, observers) if observers else {}),
-            "final_accuracy": record.final_accuracy,
+            "outcome": str(outcome),
+            "outcome_accuracy": outcome.accuracy(record),
         }
         rows += [common | _round(entry) for entry in record.rounds]
     frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole

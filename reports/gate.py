@@ -71,13 +71,13 @@ class GateResult:
 
 @one_thread()
 def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[str, float]) -> GateResult:
-    """Hold ``records``, every cell of a finished sweep, against ``baseline``.
+    """Hold ``records``, every cell of a finished sweep, against ``baseline``, by the outcome that the baseline is of.
 
     Raises:
         InputError: no configuration is in both, or a record cannot be compared.
     """
     known = list(records)
-    found = entries(known, baseline.entries.values())
+    found = entries(known, baseline.entries.values(), baseline.rule)
     shared = [key for key in found if key in baseline.entries]
     if not shared:
         raise InputError(_nothing_shared(found, baseline.entries))

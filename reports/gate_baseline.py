@@ -11,12 +11,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT, PATTERN, OutcomeRule
 from autoflip_secure.record import RunRecord
 from reports.gate_entries import entries
 from reports.gate_metrics import METRICS, Entry
 
-BASELINE_SCHEMA = 2
-READABLE = (1, 2)  # 1 has epsilons without neighbours and delta, which nothing can be compared with
+BASELINE_SCHEMA = 3
+READABLE = (1, 2, 3)  # 1 has epsilons without neighbours and delta, which nothing can be compared with; 1 and 2 stand
+# on the last evaluation
 _REMAKE = "restore it, or remove it and make it anew with --update --reason"
 
 
@@ -29,15 +31,27 @@ class Baseline(BaseModel):
     reason: str
     created: str
     versions: dict[str, str]
+    outcome: Annotated[str, Field(pattern=PATTERN)] = "last"  # what accuracy is; formats 1 and 2 do not say
     margins: dict[str, Annotated[float, Field(ge=0, lt=1)]]
     entries: dict[str, Entry]
+
+    @property
+    def rule(self) -> OutcomeRule:
+        """The outcome that its accuracies are, and that those of a sweep must be to be held against them."""
+        return OutcomeRule.parse(self.outcome)
 
     def text(self) -> str:
         """The file's content: sorted keys, one value per line."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def make_baseline(records: Iterable[RunRecord], reason: str, created: str, margins: Mapping[str, float]) -> Baseline:
+def make_baseline(
+    records: Iterable[RunRecord],
+    reason: str,
+    created: str,
+    margins: Mapping[str, float],
+    outcome: OutcomeRule = DEFAULT,
+) -> Baseline:
     """A baseline of a finished sweep.
 
     Args:
@@ -45,6 +59,7 @@ def make_baseline(records: Iterable[RunRecord], reason: str, created: str, margi
         reason: why it is made, for whoever reads the history.
         created: date and time, as text.
         margins: of every metric.
+        outcome: which evaluations of a run make its accuracy.
 
     Raises:
         InputError: a record that cannot be compared, or no reason.
@@ -56,8 +71,9 @@ def make_baseline(records: Iterable[RunRecord], reason: str, created: str, margi
         reason=reason.strip(),
         created=created,
         versions=versions(known),
+        outcome=str(outcome),
         margins=dict(margins),
-        entries=entries(known),
+        entries=entries(known, outcome=outcome),
     )
 
 

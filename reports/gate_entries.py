@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.proven import no_guarantee
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from reports.gate_curves import curve_configs, curve_entry
@@ -15,9 +16,12 @@ from reports.labels import OPEN, attack_label, canonical, label_all, partition_l
 from reports.privacy_words import NO_PRIVACY, protection
 
 
-def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[str, Entry]:
+def entries(
+    records: Iterable[RunRecord], asked: Iterable[Entry] = (), outcome: OutcomeRule = DEFAULT
+) -> dict[str, Entry]:
     """Key -> entry: every configuration, then every curve that the records make, and those curves among ``asked`` (of
-    a baseline) whose cells are all there, though the records may have more strengths than they.
+    a baseline) whose cells are all there, though the records may have more strengths than they. Accuracies are by
+    ``outcome``.
 
     Raises:
         InputError: a record of another schema, or with a number that cannot be compared.
@@ -31,18 +35,18 @@ def entries(records: Iterable[RunRecord], asked: Iterable[Entry] = ()) -> dict[s
             )
         groups.setdefault(config_hash(record.config), []).append(record)
     conditions = _conditions(list(groups.values()))
-    cells = {key: _entry(group, conditions[key]) for key, group in groups.items()}
+    cells = {key: _entry(group, conditions[key], outcome) for key, group in groups.items()}
     wanted = [(e.config, e.curve) for e in asked if e.curve is not None] + curve_configs(cells.values())
     curves = [curve_entry(config, parameter, cells) for config, parameter in wanted]
     return cells | {curve.key: curve for curve in curves if curve is not None}
 
 
-def _entry(group: Sequence[RunRecord], condition: str) -> Entry:
+def _entry(group: Sequence[RunRecord], condition: str, outcome: OutcomeRule) -> Entry:
     values: dict[str, dict[int, float]] = {}
     terms: dict[str, dict[int, Terms]] = {}
     for metric in METRICS.values():
         for record in group:
-            value = metric.read(record) if metric.read else None
+            value = metric.read(record, outcome) if metric.read else None
             if value is not None:
                 values.setdefault(metric.name, {})[record.seed] = _checked(value, metric, record)
             if metric.observer is not None and (found := proven_of(record, metric.observer)) is not None:

@@ -20,6 +20,7 @@ from reports.gate_output import (
     margin_text,
     method_text,
     more_text,
+    outcome_text,
     unjudged,
     value_text,
     version_changes,
@@ -44,6 +45,7 @@ def junit_xml(result: GateResult) -> str:
         suite.set(count, str(sum(case.find(tag) is not None for case in cases)))
     properties = ET.SubElement(suite, "properties")
     given = {"verdict": headline(result), "baseline": result.baseline.reason, "created": result.baseline.created}
+    given["outcome"] = result.baseline.outcome
     for name, value in (given | {f"margin {k}": f"{v:g}" for k, v in result.margins.items()}).items():
         ET.SubElement(properties, "property", name=name, value=clean_text(value))
     suite.extend(cases)
@@ -73,7 +75,8 @@ def summary(result: GateResult) -> str:
     told = [
         f"## {_SIGN[result.decision]} Robustness gate: {escape(headline(result))}",
         "",
-        f"Baseline: {escape(result.baseline.reason)} ({escape(result.baseline.created)}); {identity(result)}.",
+        f"Baseline: {escape(result.baseline.reason)} ({escape(result.baseline.created)}); {identity(result)}; "
+        f"{outcome_text(result)}.",
         "",
     ]
     told += _bullets([escape(text) for text in version_changes(result)])

@@ -10,10 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from autoflip_secure.outcome import OutcomeRule
 from autoflip_secure.privacy_record import OBSERVERS, Observer
 from autoflip_secure.proven import Bound, bounds, who
 from autoflip_secure.record import RunRecord
 from reports.labels import canonical, is_clean
+
+Read = Callable[[RunRecord, OutcomeRule], float | None]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Metric:
     margin: float  # unless the user or the baseline says otherwise
     higher_is_better: bool
     relative: bool  # positive values, compared by their ratio
-    read: Callable[[RunRecord], float | None] | None  # from a cell (None: not measured); or, without, from a curve
+    read: Read | None  # from a cell (None: not measured); or, without, from a curve
     observer: Observer | None = None  # of an epsilon: whom it holds against
 
     @property
@@ -48,7 +51,7 @@ def proven_of(record: RunRecord, observer: Observer) -> Bound | None:
 
 
 def _epsilon(observer: Observer) -> Metric:
-    def read(record: RunRecord) -> float | None:
+    def read(record: RunRecord, outcome: OutcomeRule) -> float | None:
         found = proven_of(record, observer)
         return None if found is None else found.epsilon
 
@@ -56,7 +59,7 @@ def _epsilon(observer: Observer) -> Metric:
     return Metric(name, f"proven epsilon against {who(observer)}", 0.0, False, False, read, observer)
 
 
-def _secure_sum_error(record: RunRecord) -> float | None:
+def _secure_sum_error(record: RunRecord, outcome: OutcomeRule) -> float | None:
     phases = record.secure_sum.phases if record.secure_sum is not None else []
     errors = [phase.largest_error for phase in phases if phase.largest_error is not None]
     return max(*errors, EXACT) if errors else None
@@ -66,15 +69,16 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("clean_accuracy", "clean accuracy", 0.02, True, False,
-               lambda r: r.final_accuracy if _clean(r) else None),
+               lambda r, outcome: outcome.accuracy(r) if _clean(r) else None),
         Metric("attacked_accuracy", "accuracy under attack", 0.03, True, False,
-               lambda r: None if _clean(r) else r.final_accuracy),
-        Metric("detection_auc", "detection AUC", 0.05, True, False, lambda r: r.detection.auc if r.detection else None),
+               lambda r, outcome: None if _clean(r) else outcome.accuracy(r)),
+        Metric("detection_auc", "detection AUC", 0.05, True, False,
+               lambda r, _: r.detection.auc if r.detection else None),
         Metric("degradation_area", "area under degradation", 0.02, True, False, None),
         Metric("bytes", "bytes, up and down", 0.05, False, True,
-               lambda r: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
-        Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r: r.costs.flops.sparse),
-        Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r: r.costs.flops.compacted),
+               lambda r, _: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
+        Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r, _: r.costs.flops.sparse),
+        Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r, _: r.costs.flops.compacted),
         *map(_epsilon, sorted(OBSERVERS, key=lambda observer: observer != "public")),
         Metric("secure_sum_error", "error of secure sums", 0.5, False, True, _secure_sum_error),
     )

@@ -24,7 +24,8 @@ def lines(result: GateResult) -> list[str]:
     """For a terminal: the verdict, what did not pass, and how the comparison was made."""
     told = [
         f"gate: {headline(result)}",
-        f"baseline: {clean_text(result.baseline.reason)} ({clean_text(result.baseline.created)}); {identity(result)}",
+        f"baseline: {clean_text(result.baseline.reason)} ({clean_text(result.baseline.created)}); {identity(result)}; "
+        f"{outcome_text(result)}",
         f"margins: {_margins(result)}",
         *version_changes(result),
     ]
@@ -39,6 +40,11 @@ def _margins(result: GateResult) -> str:
     """Of the metrics that are judged."""
     judged = {line.metric.name for line in result.lines}
     return ", ".join(f"{name} {margin_text(METRICS[name], m)}" for name, m in result.margins.items() if name in judged)
+
+
+def outcome_text(result: GateResult) -> str:
+    """Which evaluations the accuracies of both sides are of."""
+    return f"accuracy is {result.baseline.rule.words}"
 
 
 def identity(result: GateResult) -> str:
@@ -136,6 +142,7 @@ def as_data(result: GateResult) -> dict[str, Any]:
         "baseline": {
             "reason": result.baseline.reason,
             "created": result.baseline.created,
+            "outcome": result.baseline.outcome,
             "versions": result.baseline.versions,
         },
         "versions": result.versions,

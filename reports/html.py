@@ -17,6 +17,7 @@ from typing import Any
 
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.budget_record import Budget
+from autoflip_secure.outcome import OutcomeRule
 from autoflip_secure.record import RunRecord
 from autoflip_secure.threads import one_thread
 from reports import budget_words, labels, secure_words, verdict
@@ -53,6 +54,7 @@ def write_report(
     command: str = "",
     audits: Sequence[AuditRecord] = (),
     budgets: Sequence[Budget] = (),
+    outcome: OutcomeRule | None = None,
 ) -> Path:
     """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
 
@@ -65,19 +67,23 @@ def write_report(
         command: what to type to run the sweep again.
         audits: of its cells; they get a section of their own.
         budgets: what all private cells of the folder cost together.
+        outcome: which evaluations of a run count; left out, the scenario says it.
 
     Returns:
         ``path``.
 
     Raises:
-        InputError: no record.
+        InputError: no record, or a scenario with an outcome that is none.
         StoreError: the folder cannot be written.
     """
-    text = render(records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets)
-    found = study(records)
+    rule = OutcomeRule.of(scenario) if outcome is None else outcome
+    text = render(
+        records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
+    )
+    found = study(records, rule)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
-    frame = tidy(records)
+    frame = tidy(records, rule)
     write(path.with_name("results.csv"), frame.to_csv(index=False))
     write(path.with_name("results.parquet"), parquet(frame))
     write(
@@ -105,10 +111,11 @@ def render(
     command: str = "",
     audits: Sequence[AuditRecord] = (),
     budgets: Sequence[Budget] = (),
+    outcome: OutcomeRule | None = None,
     figures: bool = True,
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
-    found = study(records)
+    found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
     return page(
@@ -130,7 +137,7 @@ def render(
         budget_why=budget_words.WHY,
         budgets=[(budget_words.rows(one), budget_words.remarks(one)) for one in budgets],
         evidence=EVIDENCE,
-        secure_lines=secure_words.lines(secure_words.twins(found), audits),
+        secure_lines=secure_words.lines(found, audits),
         missing=name_missing(missing),
         missing_cells=len(missing),
         folder_notes=[labels.clean_text(note) for note in notes],

@@ -161,7 +161,7 @@ def sentences(study: Study) -> list[str]:
         for algorithm in chosen:
             parts = []
             for place in reversed(own):
-                seeds = [r.final_accuracy for r in runs_at(study, place, attack, algorithm)]
+                seeds = [study.accuracy(r) for r in runs_at(study, place, attack, algorithm)]
                 if seeds:
                     parts.append(f"{100 * float(np.mean(seeds)):.1f} % {place.words}")
                     stands.append(place)

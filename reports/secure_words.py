@@ -69,17 +69,17 @@ class Line:
     guessed: list[str]  # what label inference made of each view; empty: nobody tried
 
 
-def lines(found: list[Twins], audits: Sequence[AuditRecord]) -> list[Line]:
+def lines(study: Study, audits: Sequence[AuditRecord]) -> list[Line]:
     """Every secure setting beside its twin in the open.
 
     Args:
-        found: from :func:`twins`.
+        study: the runs.
         audits: of the cells, as far as there are any.
     """
-    return [_line(entry, audits) for entry in found]
+    return [_line(study, entry, audits) for entry in twins(study)]
 
 
-def _line(entry: Twins, audits: Sequence[AuditRecord]) -> Line:
+def _line(study: Study, entry: Twins, audits: Sequence[AuditRecord]) -> Line:
     secure, plain = [record for _, record in entry.pairs], [record for record, _ in entry.both]
     seen = secure[0].secure_sum
     assert seen is not None
@@ -93,7 +93,7 @@ def _line(entry: Twins, audits: Sequence[AuditRecord]) -> Line:
         algorithm=entry.algorithm,
         facet=entry.facet,
         sees=[*(clean_text(line) for line in seen.server_sees), *_links(secure)],
-        accuracy=_beside(plain, secure, lambda r: 100 * r.final_accuracy, ".1f", " %"),
+        accuracy=_beside(plain, secure, lambda r: 100 * study.accuracy(r), ".1f", " %"),
         equal=equal if plain else ["no twin in the open"],
         bytes=_beside(plain, secure, lambda r: r.costs.bytes.uplink_values / _MIB, ".3g", " MiB"),
         seconds=f"{fmean(r.timing.get('secure_seconds', 0.0) for r in secure):.2g} s",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from autoflip_secure.threads import one_thread
 from reports.changes import Change, change_table, compare_pairs, headline, sentences, word
@@ -46,8 +47,8 @@ class Side:
 
 
 @one_thread()
-def write_comparison(first: Side, second: Side, path: Path) -> Path:
-    """Write ``path`` (HTML) and the same in short as Markdown beside it.
+def write_comparison(first: Side, second: Side, path: Path, outcome: OutcomeRule = DEFAULT) -> Path:
+    """Write ``path`` (HTML) and the same in short as Markdown beside it; ``outcome`` is that of both sides.
 
     Returns:
         ``path``.
@@ -56,18 +57,18 @@ def write_comparison(first: Side, second: Side, path: Path) -> Path:
         InputError: the two sweeps have no cell in common.
         StoreError: the folder cannot be written.
     """
-    matching, found, rows = _compared(first, second)
-    write(path.with_suffix(".md"), _markdown(first, second, matching, rows, path.name))
+    matching, found, rows = _compared(first, second, outcome)
+    write(path.with_suffix(".md"), _markdown(first, second, matching, rows, path.name, outcome))
     write(path, _page(first, second, matching, found, rows))
     return path
 
 
-def render_comparison(first: Side, second: Side) -> str:
+def render_comparison(first: Side, second: Side, outcome: OutcomeRule = DEFAULT) -> str:
     """The comparison as one HTML file; errors as in :func:`write_comparison`."""
-    return _page(first, second, *_compared(first, second))
+    return _page(first, second, *_compared(first, second, outcome))
 
 
-def _compared(first: Side, second: Side) -> tuple[Matching, Study, list[Change]]:
+def _compared(first: Side, second: Side, outcome: OutcomeRule) -> tuple[Matching, Study, list[Change]]:
     matching = match(first.records, second.records)
     if not matching.pairs:
         raise InputError(
@@ -75,7 +76,7 @@ def _compared(first: Side, second: Side) -> tuple[Matching, Study, list[Change]]
             "are one value throughout each sweep may differ): compare sweeps that share data, partition, attack, "
             "algorithm and seeds"
         )
-    found = study([a for a, _ in matching.pairs])
+    found = study([a for a, _ in matching.pairs], outcome)
     return matching, found, compare_pairs(found, matching)
 
 
@@ -86,7 +87,7 @@ def _page(first: Side, second: Side, matching: Matching, found: Study, rows: lis
         "comparison.html.j2",
         name=shorten(f"{clean_text(first.name)} and {clean_text(second.name)}", 120),
         headline=headline(matching, rows),
-        sentences=sentences(matching, rows),
+        sentences=sentences(matching, rows, found.outcome),
         sides=[
             {
                 "side": side,
@@ -125,10 +126,12 @@ def _entry(record: RunRecord) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _markdown(first: Side, second: Side, matching: Matching, rows: Sequence[Change], link: str) -> str:
+def _markdown(
+    first: Side, second: Side, matching: Matching, rows: Sequence[Change], link: str, outcome: OutcomeRule
+) -> str:
     lines = [f"### {escape(headline(matching, rows))}", ""]
     lines += [f"- {escape(side.title)}: {len(side.records)} cells" for side in (first, second)] + [""]
-    for text in sentences(matching, rows):
+    for text in sentences(matching, rows, outcome):
         lines += [escape(text), ""]
     if matching.changed:
         order = sorted(

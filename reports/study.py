@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.privacy_record import PrivacyRecord
 from autoflip_secure.proven import lack, unprotected
 from autoflip_secure.record import RunRecord
@@ -49,6 +50,11 @@ class Study:
     facets: dict[str, dict[str, Any]]  # facet label -> its configuration
     attacks: dict[str, dict[str, Any]]  # attack label -> its configuration; "no attack" first
     duplicates: int  # records left out because they repeat another one (same condition, algorithm and seed)
+    outcome: OutcomeRule = DEFAULT  # which evaluations of a run make its accuracy
+
+    def accuracy(self, record: RunRecord) -> float:
+        """Test accuracy that a run came to, in [0, 1]: the outcome that everything in the report is about."""
+        return self.outcome.accuracy(record)
 
     @property
     def baseline(self) -> str | None:
@@ -105,8 +111,8 @@ class Study:
         return groups
 
 
-def study(records: Sequence[RunRecord]) -> Study:
-    """Sort records into algorithms and conditions.
+def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study:
+    """Sort records into algorithms and conditions; ``outcome`` says what a run came to.
 
     Raises:
         InputError: there is no record at all.
@@ -136,7 +142,7 @@ def study(records: Sequence[RunRecord]) -> Study:
                 "facet": facet_names[key[0]],
                 "attack": attack_names[key[1]],
                 "clean": labels.is_clean(attack),
-                "accuracy": record.final_accuracy,
+                "accuracy": outcome.accuracy(record),
             }
         )
     by_label = {variant_names[labels.canonical(v)]: v for v in variants}
@@ -156,6 +162,7 @@ def study(records: Sequence[RunRecord]) -> Study:
             sorted({attack_names[labels.canonical(a)]: a for a in attacks}.items(), key=lambda i: _attack_order(i[1]))
         ),
         duplicates=len(records) - len(kept),
+        outcome=outcome,
     )
 
 

@@ -117,7 +117,7 @@ def _asked(study: Study) -> str:
     if attacks and labels.NO_ATTACK not in study.attacks:
         under = f"under {_list(attacks)}"
     text = f"{what} {where}, {under}: {_count(len(seeds), 'seed')}, {_count(len(study.cells), 'run')}."
-    return _capital(text)
+    return f"{_capital(text)} Accuracy is {study.outcome.words} of a run."
 
 
 def _list(items: list[str], most: int = 6) -> str:
@@ -225,7 +225,7 @@ def _untrained(study: Study) -> list[str]:
         runs = study.runs(Condition(facet, labels.NO_ATTACK), study.baseline or "")
         if not runs or not runs[0].layers:
             continue
-        mean, chance = sum(r.final_accuracy for r in runs) / len(runs), 1 / runs[0].layers[-1].shape[0]
+        mean, chance = sum(map(study.accuracy, runs)) / len(runs), 1 / runs[0].layers[-1].shape[0]
         if mean < chance + LEARNED * (1 - chance):
             places.append(f"{facet} ({percent(mean)}, chance is {percent(chance)})")
     if not places:

@@ -28,6 +28,7 @@ from autoflip_secure.interfaces import (
     Pruner,
     Schedule,
 )
+from autoflip_secure.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.secure_sum import SecureSumConfig
 from scenarios.datasets import DataSource
 from scenarios.grid import OWN, Sweep
@@ -276,6 +277,11 @@ class Header(Config):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_seed_list), Field(min_length=1)
     ] = Field(default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}")
+    outcome: str = Field(
+        default=str(DEFAULT),
+        pattern=PATTERN,
+        description=f"{SHAPE}: which evaluations of a run make its outcome",
+    )
     sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
 
 

@@ -49,10 +49,16 @@ class Axes(Config):
         for path in paths:
             if paths.count(path) > 1:
                 raise PydanticCustomError(OWN, "'{axis}' is in product and in zip; keep one", {"axis": path})
-            if path.split(".")[0] in ("seeds", "seed", "sweep", "name", "question"):
+            own = path.split(".")[0]
+            if own in ("seeds", "seed"):
                 raise PydanticCustomError(
                     OWN, "'{axis}' cannot be an axis; seeds have their own key, `seeds:`", {"axis": path}
                 )
+            if own in ("name", "question", "outcome", "sweep"):
+                raise PydanticCustomError(
+                    OWN, "'{axis}' cannot be an axis; it is one for the whole scenario: write it at the top",
+                    {"axis": path},
+                )  # fmt: skip
         return self
 
 

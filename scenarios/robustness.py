@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from scenarios.estimates import Estimate
 from scenarios.fingerprints import run_digest
@@ -33,17 +34,18 @@ class Results:
     folder: Path  # a results folder: `autoflip-secure report` reads it
     records: tuple[RunRecord, ...]
     reused: int  # cells that were there from before
+    outcome: OutcomeRule = DEFAULT  # the scenario's: which evaluations accuracy and loss are of
 
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.records)} cells in {self.folder}>"
 
     def accuracy(self, **where: Any) -> Estimate:
-        """Test accuracy after the last round, in [0, 1]."""
-        return self._estimate("accuracy", lambda record: record.final_accuracy, where)
+        """Test accuracy, in [0, 1]: the scenario's ``outcome``, by default the mean of the last five evaluations."""
+        return self._estimate("accuracy", self.outcome.accuracy, where)
 
     def loss(self, **where: Any) -> Estimate:
-        """Test loss after the last round, in nats."""
-        return self._estimate("loss", lambda record: record.final_loss, where)
+        """Test loss, in nats, of the same evaluations as the accuracy."""
+        return self._estimate("loss", self.outcome.loss, where)
 
     def detection_auc(self, **where: Any) -> Estimate:
         """How well the agreement scores tell bad clients from good ones: area under the ROC curve, in [0, 1]."""
@@ -91,7 +93,7 @@ class Robustness:
         self.root = root
         self.cache = cache
         self.workers = workers
-        self._done: dict[Path, Results] = {}
+        self._done: dict[tuple[Path, OutcomeRule], Results] = {}
 
     def __call__(self, scenario: str | os.PathLike[str], **overrides: Any) -> Results:
         """Run ``scenario``, or take up what an earlier session has run.
@@ -111,12 +113,13 @@ class Robustness:
         with self._at_root():
             work = plan(load(source, [_override(key, value) for key, value in overrides.items()]))
             folder = self.cache / f"{work.name}-{run_digest(work)}"
-            if folder not in self._done:
+            known = folder, work.outcome  # the same runs serve every outcome
+            if known not in self._done:
                 self.cache.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{folder}.lock"):  # another process of the same session may be running it now
                     result = run_sweep(work, folder, self.workers, Listener(lambda done, total: None, _note))
-                self._done[folder] = Results(work.name, folder, tuple(result.records), result.reused)
-        return self._done[folder]
+                self._done[known] = Results(work.name, folder, tuple(result.records), result.reused, work.outcome)
+        return self._done[known]
 
     def _find(self, scenario: str, beside: Path) -> str | Path:
         tried = list(dict.fromkeys(folder / scenario for folder in (beside, self.root)))

@@ -284,13 +284,13 @@ def begun_cells(manifest: dict[str, Any]) -> set[str]:
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two plain structures differ, as (dotted key, old, new). Name and question do not count.
+    """Where two plain structures differ, as (dotted key, old, new). What makes no numbers does not count.
 
     >>> difference({"rounds": 60, "seeds": [1]}, {"rounds": 40, "seeds": [1], "clients": 9})
     [('clients', '(not there)', 9), ('rounds', 60, 40)]
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new} - ({"name", "question"} if not path else set()))
+        keys = sorted({*old, *new} - ({"name", "question", "outcome"} if not path else set()))
         return [
             found
             for key in keys

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from autoflip_secure.outcome import OutcomeRule
 from scenarios.loading import CellSpec, LoadedScenario
 from scenarios.messages import kind_of
 
@@ -46,6 +47,7 @@ class Plan:
 
     name: str
     question: str
+    outcome: OutcomeRule
     written: dict[str, Any]  # the scenario as data; see LoadedScenario
     blocks: tuple[Block, ...]
 
@@ -78,7 +80,8 @@ def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
         for start in range(0, len(group), block_cells)
     ]
     blocks = tuple(Block(index, chunk) for index, chunk in enumerate(chunks, start=1))
-    return Plan(scenario.header.name, scenario.header.question, scenario.written, blocks)
+    header = scenario.header
+    return Plan(header.name, header.question, OutcomeRule.parse(header.outcome), scenario.written, blocks)
 
 
 def _shape(cell: CellSpec) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 
 
@@ -33,8 +34,8 @@ class Tracker(ABC):
     """Somewhere to show finished records. Making one checks that it can be written to."""
 
     @abstractmethod
-    def write(self, sweep: str, records: Sequence[RunRecord]) -> Written:
-        """Show ``records`` of the sweep named ``sweep``, in their order.
+    def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
+        """Show ``records`` of the sweep named ``sweep``, in their order, with what they came to.
 
         Raises:
             StoreError: the place cannot be written; the sweep's own results are not touched.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from scenarios.trackers import Tracker, Written, missing
 from scenarios.tracking import Track, track
@@ -29,7 +30,7 @@ class Mlflow(Tracker):
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
 
-    def write(self, sweep: str, records: Sequence[RunRecord]) -> Written:
+    def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Runs that are there and finished with the same numbers stay; others of the same cell are replaced."""
         new = 0
         with _Explained(self.uri):
@@ -38,7 +39,7 @@ class Mlflow(Tracker):
             there: dict[str, list[Any]] = {}
             for run in self._runs(identity):
                 there.setdefault(run.data.tags.get("autoflip.cell", ""), []).append(run)
-            for item in map(track, records):
+            for item in (track(record, outcome) for record in records):
                 old = there.get(item.tags["autoflip.cell"], [])
                 whole = [
                     r for r in old if r.info.status == "FINISHED" and r.data.tags["autoflip.digest"] == item.digest

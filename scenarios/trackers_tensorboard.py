@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from scenarios.trackers import Tracker, Written, missing
 from scenarios.tracking import Track, track
@@ -30,14 +31,14 @@ class TensorBoard(Tracker):
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def write(self, sweep: str, records: Sequence[RunRecord]) -> Written:
+    def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """One folder per cell, put in place whole."""
         new = 0
         try:
             (self.folder / sweep).mkdir(exist_ok=True)
             for left_over in (self.folder / sweep).glob(".writing-*"):
                 shutil.rmtree(left_over)
-            for item in map(track, records):
+            for item in (track(record, outcome) for record in records):
                 new += self._write(self.folder / sweep / item.run, item)
         except OSError as error:
             raise self._unwritable(error) from error

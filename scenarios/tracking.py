@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.proven import bound
 from autoflip_secure.record import RoundRecord, RunRecord
 
@@ -28,30 +29,35 @@ class Track:
 
     run: str  # readable, unique in its sweep, and safe as a folder's name
     parameters: dict[str, str]  # dotted config path -> value
-    final: dict[str, float]
+    final: dict[str, float]  # of the whole run; accuracy and loss are the scenario's outcome
     series: Series
     tags: dict[str, str]
-    digest: str  # of the record's numbers
+    digest: str  # of the record's numbers, and of which of them make the outcome
 
 
-def track(record: RunRecord) -> Track:
-    """What of ``record`` goes to a tracker. Quantities that are undefined or not finite are left out."""
+def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
+    """What of ``record`` goes to a tracker; ``outcome`` says what it came to.
+
+    Quantities that are undefined or not finite are left out.
+    """
     series: Series = {}
     for entry in record.rounds:
         for name, value in _round(entry):
             if value is not None and math.isfinite(value):
                 series.setdefault(name, []).append((entry.round, float(value)))
-    digest = hashlib.sha256(json.dumps(record.numbers(), sort_keys=True).encode()).hexdigest()[:16]
+    numbers = json.dumps([record.numbers(), str(outcome)], sort_keys=True)
+    digest = hashlib.sha256(numbers.encode()).hexdigest()[:16]
     tags = {
         "autoflip.cell": record.cell,
         "autoflip.digest": digest,
         "autoflip.algorithm": record.algorithm,
         "autoflip.seed": str(record.seed),
+        "autoflip.outcome": str(outcome),
         "autoflip.bad_clients": ", ".join(map(str, record.bad_clients)),
         **{f"autoflip.version.{name}": version for name, version in sorted(record.versions.items())},
         **_guarantees(record),
     }
-    final = {name: float(v) for name, v in _final(record) if v is not None and math.isfinite(v)}
+    final = {name: float(v) for name, v in _final(record, outcome) if v is not None and math.isfinite(v)}
     return Track(run_name(record), dict(_flat(record.config)), final, series, tags, digest)
 
 
@@ -97,9 +103,9 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
     yield "cost/training_flops", float(entry.flops.sparse)
 
 
-def _final(record: RunRecord) -> Iterator[tuple[str, float | None]]:
-    yield "final/accuracy", record.final_accuracy
-    yield "final/loss", record.final_loss
+def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float | None]]:
+    yield "outcome/accuracy", outcome.accuracy(record)
+    yield "outcome/loss", outcome.loss(record)
     yield "final/detection_auc", record.detection.auc if record.detection else None
     yield "final/density", record.rounds[-1].density if record.rounds else None
     yield "final/uplink_bytes", float(record.costs.bytes.uplink_values)

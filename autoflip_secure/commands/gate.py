@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, exit_codes, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, tell
 from autoflip_secure.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from autoflip_secure.outcome import OutcomeRule
+    from scenarios.results import Results
 
 
 def gate(
@@ -26,6 +30,7 @@ def gate(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown (also to $GITHUB_STEP_SUMMARY).")
     ] = None,
+    outcome: Outcome = None,
     as_json: Json = False,
 ) -> None:
     """Is this sweep worse than the baseline? Exit code 0 no, 1 yes, 2 cannot tell."""
@@ -35,9 +40,13 @@ def gate(
         if update and (junit or markdown):
             raise InputError("gate: --update compares nothing: leave --junit and --markdown away")
         prepare()
-        records = _whole_sweep(folder)
+        from autoflip_secure.outcome import OutcomeRule
+
+        results = _whole_sweep(folder)
+        records = results.records
+        rule = OutcomeRule.parse(outcome, "--outcome") if outcome is not None else OutcomeRule.of(results.scenario)
         if reason is not None:
-            _new_baseline(records, baseline, reason, margins or [], as_json)
+            _new_baseline(records, baseline, reason, margins or [], rule, as_json)
             return
         from reports.files import write
         from reports.gate import run_gate
@@ -46,6 +55,13 @@ def gate(
         from reports.gate_output import as_data, lines
 
         held = read_baseline(baseline)
+        if held.rule != rule and outcome is not None:
+            raise InputError(
+                f"--outcome {outcome}: accuracy in {baseline} is {held.rule.words}, and two outcomes are never "
+                "compared; leave --outcome away, or make a new baseline with --update --reason"
+            )
+        if held.rule != rule:
+            remark(f"the scenario's outcome is {rule.words}; judged is the baseline's, {held.rule.words}")
         result = run_gate(records, held, effective_margins(held.margins, margins or []))
         tell(as_data(result), as_json, lines(result))
         if junit:
@@ -57,7 +73,7 @@ def gate(
         raise typer.Exit(result.exit_code)
 
 
-def _whole_sweep(folder: Path) -> list[Any]:
+def _whole_sweep(folder: Path) -> Results:
     """Every cell of a finished sweep: a gate says nothing about a part of one."""
     from reports.gaps import name_missing
     from scenarios.results import read_results
@@ -75,10 +91,12 @@ def _whole_sweep(folder: Path) -> list[Any]:
             f"({'; '.join(named[:3])}{more}); finish it with "
             f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
         )
-    return results.records
+    return results
 
 
-def _new_baseline(records: list[Any], path: Path, reason: str, overrides: list[str], as_json: bool) -> None:
+def _new_baseline(
+    records: list[Any], path: Path, reason: str, overrides: list[str], rule: OutcomeRule, as_json: bool
+) -> None:
     """Write the baseline; margins that the one before it held stay, unless given anew."""
     from datetime import UTC, datetime
 
@@ -87,9 +105,19 @@ def _new_baseline(records: list[Any], path: Path, reason: str, overrides: list[s
 
     old = read_baseline(path) if path.exists() else None
     margins = effective_margins(old.margins if old else {}, overrides)
-    new = make_baseline(records, reason, datetime.now(UTC).isoformat(timespec="seconds"), margins)
+    new = make_baseline(records, reason, datetime.now(UTC).isoformat(timespec="seconds"), margins, rule)
     write(path, new.text())
     dropped = [entry.label for key, entry in old.entries.items() if key not in new.entries] if old else []
-    summary = {"baseline": str(path), "entries": len(new.entries), "margins": margins, "dropped": dropped}
-    told = [f"{path}: {len(new.entries)} configurations and curves of {len(records)} cells. Commit it with your code."]
+    summary = {
+        "baseline": str(path),
+        "entries": len(new.entries),
+        "outcome": str(rule),
+        "margins": margins,
+        "dropped": dropped,
+    }
+    told = [
+        f"{path}: {len(new.entries)} configurations and curves of {len(records)} cells; accuracy is {rule.words}. "
+        "Commit it with your code."
+    ]
+    told += [f"accuracy was {old.rule.words} before"] if old and old.rule != rule else []
     tell(summary, as_json, told + [f"no longer in it: {label}" for label in dropped])

@@ -6,12 +6,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, exit_codes, link, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, link, prepare, remark, tell
 from autoflip_secure.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from autoflip_secure.outcome import OutcomeRule
 
 
 def report(
@@ -20,11 +23,13 @@ def report(
         Path | None,
         typer.Option("--compare", metavar="DIR", help="Another one: writes comparison.html, what changed against it."),
     ] = None,
+    outcome: Outcome = None,
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
     with exit_codes(folder):
         prepare()
+        from autoflip_secure.outcome import OutcomeRule
         from scenarios.results import read_results
 
         results = read_results(folder)
@@ -35,10 +40,14 @@ def report(
                 remark(f"{where}{note}")
             if read and read.missing:
                 remark(f"{where}{len(read.missing)} of {len(read.records) + len(read.missing)} cells are missing")
+        rule = OutcomeRule.of(results.scenario) if outcome is None else OutcomeRule.parse(outcome, "--outcome")
         again = shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
-        path = write_page(folder, results.records, results.scenario, results.missing, results.notes, command=again)
+        path = write_page(
+            folder, results.records, results.scenario, results.missing, results.notes, command=again, outcome=rule
+        )
         summary: dict[str, Any] = {
             "report": str(path), "cells": len(results.records), "missing": len(results.missing), "notes": results.notes,
+            "outcome": str(rule),
         }  # fmt: skip
         lines = [link(path)]
         if other is not None:
@@ -48,7 +57,7 @@ def report(
                 Side(letter, str(read.scenario["name"]), str(read.folder), read.records, read.missing, read.notes)
                 for letter, read in (("A", results), ("B", other))
             )
-            against = write_comparison(first, second, folder / "comparison.html")
+            against = write_comparison(first, second, folder / "comparison.html", rule)
             summary["comparison"] = str(against)
             lines.append(f"Comparison: {against.resolve().as_uri()}")
         tell(summary, as_json, lines)
@@ -61,6 +70,7 @@ def write_page(
     missing: Sequence[Any] = (),
     notes: Sequence[str] = (),
     command: str = "",
+    outcome: OutcomeRule | None = None,
 ) -> Path:
     """Write ``report.html`` and the files beside it; audits in the folder become part of it.
 
@@ -79,6 +89,7 @@ def write_page(
         return write_report(
             records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
             audits=finished_audits(folder, [record.cell for record in records]), budgets=_budgets(folder, records),
+            outcome=outcome,
         )  # fmt: skip
     except StoreError as error:
         again = shlex.join(["autoflip-secure", "report", str(folder)])

@@ -89,7 +89,7 @@ def _sweep(
             summary["report"] = str(path)
             lines.append(link(path))
         for tracker in others:
-            written = tracker.write(work.name, result.records)
+            written = tracker.write(work.name, result.records, work.outcome)
             summary["trackers"].append(dataclasses.asdict(written))
             lines.append(str(written))
         tell(summary, as_json, lines)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from planted import moved as shifted
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from autoflip_secure.record import RunRecord
@@ -328,7 +329,7 @@ def test_hostile_strings_stay_text(browser: Browser, hostile: Path):
 
 
 def test_two_sweeps_side_by_side(browser: Browser, cells: list[RunRecord], tmp_path: Path):
-    moved = [r.model_copy(update={"final_accuracy": r.final_accuracy - 0.03 - 0.001 * r.seed}) for r in cells]
+    moved = [shifted(r, -0.03 - 0.001 * r.seed) for r in cells]
     sides = Side("A", HOSTILE[1], "runs/a", cells), Side("B", HOSTILE[0], "runs/b", moved[3:])
     path = write_comparison(*sides, tmp_path / "comparison.html")
     with opened(browser, path, viewport={"width": 390, "height": 844}) as (page, seen):

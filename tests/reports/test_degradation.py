@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import at
 
 from autoflip_secure.record import RunRecord
 from reports.curves import area, breakdown
@@ -30,7 +31,7 @@ def plant(record: Make, partition: dict[str, Any], attack: dict[str, Any]) -> Ca
                 config = attack["noise"](sigma) if sigma else attack["clean"]()
                 for seed, value in enumerate(values):
                     cell = record(name, partition["iid"], config, seed, rounds=2)
-                    cells.append(cell.model_copy(update={"final_accuracy": value}))
+                    cells.append(at(cell, value))
         return degradations(study(cells))
 
     return lines

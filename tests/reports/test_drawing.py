@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from reports import figures_costs
 from reports.drawing import dodge, draw_curves, fit_shares, fitting, spokesmen, spread
@@ -67,7 +68,7 @@ def test_scope_at_two_strengths_is_two_rows_of_panels(record: Make, partition: d
         for fixed in ("σ 0.1", "σ 0.5")
     )
     own = [
-        r.final_accuracy for r in cells
+        DEFAULT.accuracy(r) for r in cells
         if r.algorithm == "fedavg" and r.config["partition"]["kind"] == "iid"
         and r.config["attack"].get("sigma") == 0.5 and r.config["attack"]["scope"] == 0.4
     ]  # fmt: skip
@@ -114,7 +115,7 @@ def test_explorers_in_every_condition(record: Make, partition: dict[str, Any], a
     assert [r[2] for r in rows if r[:2] == ["IID, no attack", "AutoFLIP"]] == [1.0, 5.0, 20.0]
     assert [r[1] for r in rows if r[2] == "any"] == ["FedAvg"] * 4
     own = [
-        r.final_accuracy for r in cells
+        DEFAULT.accuracy(r) for r in cells
         if r.algorithm == "autoflip" and r.config["exploration"] == {"explorers": 5}
         and r.config["partition"]["kind"] == "iid" and r.config["attack"]["kind"] == "none"
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from reports.frames import parquet, tidy
 
@@ -24,7 +25,8 @@ def test_every_number_is_the_records(small: list[RunRecord]):
         for entry in run.rounds[::7]:
             row = frame.loc[(run.cell, entry.round)]
             bad = [s for s, b in zip(entry.scores or [], entry.bad, strict=False) if b]
-            assert row["final_accuracy"] == run.final_accuracy
+            assert row["outcome_accuracy"] == DEFAULT.accuracy(run)
+            assert row["outcome"] == "mean of the last 5 evaluations"
             assert row["bytes.uplink_values"] == entry.bytes.uplink_values
             assert row["flops.sparse"] == entry.flops.sparse
             assert row["bad_participants"] == sum(entry.bad)

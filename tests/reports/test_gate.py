@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import at, moved
 from scipy import stats
 from sizes import sized
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT as OUTCOME
 from autoflip_secure.record import RunRecord
 from reports.gate import GateResult, run_gate
 from reports.gate_baseline import Baseline, effective_margins, make_baseline, read_baseline
@@ -53,10 +55,7 @@ def worse(
 ) -> list[RunRecord]:
     """The same records with accuracy taken away from some of them."""
     draws = np.random.default_rng(3)
-    return [
-        r.model_copy(update={"final_accuracy": r.final_accuracy - loss + wobble * draws.normal()}) if where(r) else r
-        for r in records
-    ]
+    return [moved(r, wobble * draws.normal() - loss) if where(r) else r for r in records]
 
 
 def attacked_autoflip(record: RunRecord) -> bool:
@@ -91,7 +90,7 @@ def test_values_are_those_of_the_records(pool: dict[int, list[RunRecord]]) -> No
     """By hand, one seed: the area between strengths 0, 0.1 and 0.5; bytes both ways, masks included."""
     found = entries(take(pool, range(2)))
     cells = {r.config["attack"].get("sigma", 0.0): r for r in pool[1] if r.algorithm == "autoflip"}
-    a, b, c = (cells[x].final_accuracy for x in (0.0, 0.1, 0.5))
+    a, b, c = (OUTCOME.accuracy(cells[x]) for x in (0.0, 0.1, 0.5))
     (curve,) = [e for e in found.values() if e.curve and e.algorithm == "AutoFLIP"]
     assert curve.metrics["degradation_area"][1] == pytest.approx(((a + b) / 2 * 0.1 + (b + c) / 2 * 0.4) / 0.5)
     entry = found[config_hash(cells[0.5].config)]
@@ -223,9 +222,10 @@ def test_a_metric_that_is_gone_cannot_be_told(pool: dict[int, list[RunRecord]]) 
 
 def test_records_that_cannot_be_compared_are_refused(pool: dict[int, list[RunRecord]]) -> None:
     bad = pool[0][0]
+    with pytest.raises(InputError, match="clean accuracy = nan is not a finite number"):
+        entries([at(bad, float("nan"))])
     for update, expected in (
         ({"schema_version": 9}, "record format 9"),
-        ({"final_accuracy": float("nan")}, "clean accuracy = nan is not a finite number"),
         (
             {"costs": bad.costs.model_copy(update={"flops": bad.costs.flops.model_copy(update={"sparse": 0})})},
             "sparse = 0",
@@ -262,7 +262,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' stands twice"),
         ("[1]", "is not a baseline"),
         ("{}", "is not a baseline"),
-        (with_(lambda d: d.update(baseline_schema=3)), "is a baseline of format 3"),
+        (with_(lambda d: d.update(baseline_schema=4)), "is a baseline of format 4"),
         (with_(lambda d: d.pop("reason")), "reason: Field required"),
         (with_(lambda d: d["entries"][key]["config"].update(rounds=99)), "has another hash"),
         (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": -4})), "bytes must be positive"),

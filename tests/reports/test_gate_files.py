@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from planted import at
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
@@ -30,9 +31,7 @@ def result(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> Ga
     def sweep(name: str, harm: dict[str, Any], spread: float = 0.0, loss: float = 0.0) -> list[RunRecord]:
         made = [record(name, IID, harm, seed, rounds=2, label=HOSTILE) for seed in range(4)]
         return [
-            r.model_copy(
-                update={"final_accuracy": 0.8 - loss + spread * (-1) ** r.seed * r.seed, "versions": {"a": "|"}}
-            )
+            at(r, 0.8 - loss + spread * (-1) ** r.seed * r.seed).model_copy(update={"versions": {"a": "|"}})
             for r in made
         ]
 

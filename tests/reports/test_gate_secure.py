@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord, SecretPhase, SecureSumRecord
 from reports.gate import GateResult, run_gate
 from reports.gate_baseline import effective_margins, make_baseline
@@ -44,12 +45,12 @@ def decision(result: GateResult) -> Decision:
 
 def test_the_largest_of_all_phases_counts_and_less_than_a_billionth_is_a_billionth(record: Make) -> None:
     assert METRIC.read is not None
-    read = [METRIC.read(run) for run in runs(record, [2e-7, 1e-12, 0.0, None])]
+    read = [METRIC.read(run, DEFAULT) for run in runs(record, [2e-7, 1e-12, 0.0, None])]
     assert read == [2e-7, 1e-9, 1e-9, 1e-9]
     open_run = record("autoflip", {"kind": "iid"}, {"kind": "none"}, 0, rounds=2)
-    assert METRIC.read(open_run) is None
+    assert METRIC.read(open_run, DEFAULT) is None
     hidden = SecureSumRecord(parties=3, phases=[phase(None)], server_sees=[])
-    assert METRIC.read(open_run.model_copy(update={"secure_sum": hidden})) is None
+    assert METRIC.read(open_run.model_copy(update={"secure_sum": hidden}), DEFAULT) is None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from reports.comparisons import compare
 from reports.figures_sensitivity import sensitivity
@@ -279,7 +280,7 @@ def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], sma
     assert picture.table.columns[3] == "sigma"
     for facet, _, algorithm, sigma, mean, *_ in picture.table.rows:
         own = [
-            r.final_accuracy
+            DEFAULT.accuracy(r)
             for r in small
             if r.algorithm
             == {"FedAvg": "fedavg", "AutoFLIP": "autoflip", "AutoFLIP plus": "autoflip_plus"}.get(

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from planted import moved
 
 from autoflip_secure.audit_record import AuditRecord, Estimate, LabelInference
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord, SecretPhase, SecureSumRecord
 from reports.html import render
-from reports.secure_words import lines, twins
+from reports.secure_words import lines
 from reports.study import study
 
 Make = Callable[..., RunRecord]
@@ -43,7 +45,7 @@ def runs(record: Make) -> list[RunRecord]:
             update={"digests": {"mask": "m", "guidance": "g"}, "config": made.config | {"secure_sum": None}}
         )
         changes = {} if seed == 0 else {"digests": {"mask": "other", "guidance": "g"}}
-        found += [plain, through(plain, final_accuracy=plain.final_accuracy - 0.02 * seed, **changes)]
+        found += [plain, moved(through(plain, **changes), -0.02 * seed)]
     return found
 
 
@@ -63,14 +65,14 @@ BOTH = look("plain", 1.0), look("securely summed", 0.2)
 
 
 def test_a_secure_run_stands_beside_its_twin(runs: list[RunRecord]) -> None:
-    (line,) = lines(twins(study(runs)), [])
-    plain = [run.final_accuracy for run in runs[::2]]
+    (line,) = lines(study(runs), [])
+    plain = [DEFAULT.accuracy(run) for run in runs[::2]]
     assert line.accuracy == f"{50 * sum(plain):.1f} → {50 * sum(plain) - 1:.1f} %"
     assert line.equal == ["guidance equal: 2 of 2", "masks equal: 1 of 2"]
     assert line.seconds == "0.25 s"
     assert line.sees == HIDDEN
     assert line.guessed == []
-    (alone,) = lines(twins(study(runs[1::2])), [])
+    (alone,) = lines(study(runs[1::2]), [])
     assert alone.equal == ["no twin in the open"]
     assert "→" not in alone.accuracy + alone.bytes
 
@@ -79,17 +81,17 @@ def test_links_in_plaintext_are_told(runs: list[RunRecord]) -> None:
     seen = runs[1].secure_sum
     assert seen is not None
     bare = runs[1].model_copy(update={"secure_sum": seen.model_copy(update={"links": "plaintext"})})
-    (line,) = lines(twins(study([runs[0], bare, *runs[2:]])), [])
+    (line,) = lines(study([runs[0], bare, *runs[2:]]), [])
     assert line.sees == [*HIDDEN, "links in plaintext in 1 of 2 runs: who reads them all reads every row"]
 
 
 def test_attacks_on_its_own_cells_are_told(runs: list[RunRecord]) -> None:
     mine, foreign = audit(runs[1].cell, *BOTH), audit(runs[0].cell, look("plain", 0.7))
     other = audit(runs[3].cell, look("plain", 0.9), look("securely summed", 0.3))
-    (line,) = lines(twins(study(runs)), [foreign, mine, other])
+    (line,) = lines(study(runs), [foreign, mine, other])
     assert line.guessed == ["single deviations: 95 %", "their sum: 25 %", "chance: 20 %"]
     silent = [run.model_copy(update={"exploration": None}) for run in runs]
-    assert lines(twins(study(silent)), [mine])[0].guessed == ["does not explore"]
+    assert lines(study(silent), [mine])[0].guessed == ["does not explore"]
 
 
 def test_the_page_shows_it_and_says_how_to_attack(runs: list[RunRecord], scenario: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import moved
 from scipy import stats
 
 from autoflip_secure.errors import InputError
@@ -33,7 +34,7 @@ def cells(record: Make, partition: dict[str, Any], attack: dict[str, Any]) -> Ca
 
 
 def shifted(records: list[RunRecord], by: Callable[[RunRecord], float]) -> list[RunRecord]:
-    return [r.model_copy(update={"final_accuracy": r.final_accuracy + by(r)}) for r in records]
+    return [moved(r, by(r)) for r in records]
 
 
 def words(page: str) -> str:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from reports import labels
 from reports.study import Condition, study
@@ -28,12 +29,12 @@ def test_order_and_labels(sweep: Sweep):
     assert found.headline == ["AutoFLIP", "AutoFLIP plus"]
 
 
-def test_values_are_the_records_final_accuracies(small: list[RunRecord]):
+def test_values_are_the_outcomes_of_the_records(small: list[RunRecord]):
     found = study(small)
     for condition in found.conditions:
         for algorithm in found.algorithms:
             expected = {
-                r.seed: r.final_accuracy
+                r.seed: DEFAULT.accuracy(r)
                 for r in small
                 if labels.pretty(r.algorithm) == algorithm
                 and labels.partition_label(r.config["partition"]) == condition.facet

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import at
 from scipy import stats
 
 from autoflip_secure.record import RunRecord
@@ -25,7 +26,7 @@ def planted(record: Make, partition: dict[str, Any], attack: dict[str, Any], row
         config = attack["noise"](0.5) if attacked else attack["clean"]()
         for seed, value in enumerate(values):
             cell = record(name, partition["iid"], config, seed, rounds=2)
-            cells.append(cell.model_copy(update={"final_accuracy": value}))
+            cells.append(at(cell, value))
     return cells
 
 
@@ -83,7 +84,7 @@ def test_a_mean_over_conditions_is_called_one(record: Make, partition: dict[str,
     )
     for name, level in (("fedavg", BASE), ("autoflip", BASE + 0.01 + wobble)):
         milder = (record(name, partition["two_classes"], attack["noise"](0.1), s, rounds=2) for s in range(5))
-        cells += [m.model_copy(update={"final_accuracy": float(x)}) for m, x in zip(milder, level, strict=True)]
+        cells += [at(m, float(x)) for m, x in zip(milder, level, strict=True)]
     text = opening(found := study(cells), compare(found), {}, 0)
     assert text.headline == "AutoFLIP against FedAvg: better on average under attack, worse without attack"
 

@@ -9,10 +9,12 @@ from typing import Any
 import forked
 import pytest
 import torch
+from planted import at
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from scenarios.documents import Document
 from scenarios.loading import resolve
@@ -83,7 +85,9 @@ def test_a_track_is_what_the_record_says(records: list[RunRecord]) -> None:
         assert item.series.keys() == expected.keys()
         for name, points in expected.items():
             assert item.series[name] == [pytest.approx(point) for point in points], name
-        assert item.series["test/accuracy"][-1][1] == item.final["final/accuracy"] == record.final_accuracy
+        assert item.series["test/accuracy"][-1][1] == record.final_accuracy
+        assert item.final["outcome/accuracy"] == DEFAULT.accuracy(record)
+        assert item.tags["autoflip.outcome"] == str(DEFAULT)
         assert [step for step, _ in item.series["test/accuracy"]] == [2, 4]
         assert ("final/detection_auc" in item.final) == (record.algorithm == "autoflip")
         assert item.parameters["attack.sigma"] == str(record.config["attack"]["sigma"])
@@ -210,7 +214,7 @@ def test_what_was_written_is_read_back(
     reader.cut_short(run_name(records[1]))
     assert reader.tracker().write("tracked", records).new == 1
     check(records)
-    changed = [records[0].model_copy(update={"final_accuracy": 0.125}), *records[1:]]
+    changed = [at(records[0], 0.125), *records[1:]]
     assert reader.tracker().write("tracked", changed).new == 1
     check(changed)
     with pytest.raises(AssertionError):
