@@ -104,7 +104,8 @@ def cosine_others(updates: Tensor, view: RoundView, state: AgreementState) -> Te
     """Cosine with the mean of the other clients' updates; undefined for a client alone."""
     if len(updates) < 2:
         return updates.new_full((len(updates),), torch.nan)
-    return cosine(updates, updates.sum(0) - updates)
+    others = (1 - torch.eye(len(updates)).to(updates)) / (len(updates) - 1)  # a sum less the own row loses the others
+    return cosine(updates, others @ updates)
 
 
 def cosine_pairwise(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -65,9 +67,14 @@ def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> Pr
     )
 
 
-def finite_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
-    """Rows that can be computed with: no NaN, no infinity, and a squared norm that does not overflow."""
-    return updates.square().sum(1).isfinite()
+LARGEST_NORM: Final = 1e18
+"""Of a row that can be computed with in single precision, products and sums of a few hundred squares included."""
+UNUSABLE: Final = f"not finite, or longer than {LARGEST_NORM:g}"
+
+
+def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
+    """Rows that can be computed with: no NaN, no infinity, and a norm of at most :data:`LARGEST_NORM`."""
+    return updates.square().sum(1) <= LARGEST_NORM**2
 
 
 def weight_decay_shrinkage(schedule: Schedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:

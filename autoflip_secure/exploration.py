@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Config, Exploration, Schedule
 from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
-from autoflip_secure.robust import TINY, cosine, mad, median_rows, quantile
+from autoflip_secure.robust import TINY, column_blocks, cosine, mad, median_rows, quantile
 from autoflip_secure.secret_rows import LocalRows
 
 
@@ -65,6 +65,11 @@ def normalised_energy(deviations: Float[Tensor, "explorers params"]) -> Float[Te
     """e_k: squared deviations of each explorer, scaled to sum 1."""
     squared = deviations.square()
     return squared / squared.sum(1, keepdim=True).clamp_min(TINY**2)
+
+
+def _summed_squares(rows: Float[Tensor, "explorers params"]) -> Float[Tensor, " params"]:
+    """Sum of the squares over rows in double, where single precision ends at rows of length 1e19."""
+    return torch.cat([rows[:, block].double().square().sum(0) for block in column_blocks(rows)])
 
 
 def explorer_agreement(
@@ -110,8 +115,8 @@ def explore(
     agreement, kept = explorer_agreement(deviations)
     if method == "plain":
         kept = torch.ones_like(kept)
-        energy = torch.ones_like(agreement) @ deviations.square()
+        energy = _summed_squares(deviations)
     else:
         energy = (agreement * kept / deviations.norm(dim=1).square().clamp_min(TINY**2)) @ deviations.square()
-    energy = energy / energy.sum().clamp_min(TINY**2)
+    energy = (energy / energy.sum().clamp_min(TINY**2)).to(deviations)
     return Exploration(clients, samples, deviations, energy, agreement, kept, history)

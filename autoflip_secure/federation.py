@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.cell import Cell
-from autoflip_secure.clients import attack_updates, client_jobs, finite_rows, privacy_view
+from autoflip_secure.clients import UNUSABLE, attack_updates, client_jobs, privacy_view, usable_rows
 from autoflip_secure.costs import CostModel
 from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import explore
@@ -130,12 +130,12 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
     sent = torch.where(trainable, sent, 0.0)
     if cell.protocol.client_level is not None:
         sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trainable, 0))
-    usable = finite_rows(sent)
+    usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
     losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
-    events = [f"exploration: client {k} sent deviations that are not finite: left out" for k in left_out]
+    events = [f"exploration: client {k} sent deviations that are {UNUSABLE}: left out" for k in left_out]
     if len(here) == 0:
         events = [
             "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"

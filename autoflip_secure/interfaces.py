@@ -105,7 +105,7 @@ class Exploration:
     agreement: Float[Tensor, " explorers"]  # a_k
     kept: Bool[Tensor, " explorers"]
     losses: tuple[tuple[float, ...], ...] = ()  # per explorer and epoch
-    rejected: tuple[int, ...] = ()  # clients whose deviations were not finite; not among ``clients``
+    rejected: tuple[int, ...] = ()  # clients whose deviations were not usable; not among ``clients``
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Pruner(Plugin, ABC):
 
 @dataclass(frozen=True)
 class RoundView:
-    """What the server sees in one round. Rows are finite: clients that sent NaN or infinity are left out before."""
+    """What the server sees in one round. No row is longer than 1e18: clients that sent others are left out before."""
 
     round: int
     clients: Int[Tensor, " clients"]

@@ -95,7 +95,7 @@ class RoundRecord(_Record):
     bad: list[bool]  # the truth: acted badly in this round; never shown to a defence
     scores: list[float] | None  # agreement scores in [0, 1]; None: the aggregator does not score
     trust: list[float]  # omega: share in the aggregate
-    rejected: list[int]  # participants whose update was not finite; their score and trust are 0
+    rejected: list[int]  # participants whose update was not finite, or too long; their score and trust are 0
     train_loss: float | None
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
     test_loss: float | None  # None: not evaluated, or not finite

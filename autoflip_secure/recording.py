@@ -30,6 +30,7 @@ from autoflip_secure.record import (
     TrainerChoice,
     pipeline,
 )
+from autoflip_secure.robust import column_blocks
 from autoflip_secure.secure_log import SecureLog
 from autoflip_secure.secure_sum import Passage
 
@@ -72,11 +73,14 @@ def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
 
 
 def variance_between_clients(rows: Tensor) -> float:
-    """Mean over coordinates of the variance between the rows: (mean ||u_k||² - ||mean u||²) / params."""
+    """Mean over coordinates of the variance between the rows: mean ||u_k - mean u||² / params."""
     if len(rows) == 0:
         return 0.0
-    rows = rows.double()  # squares of what an attack sends overflow sooner
-    return max(float(rows.square().sum() / len(rows) - rows.mean(0).square().sum()) / rows.shape[1], 0.0)
+    total = 0.0
+    for block in column_blocks(rows):  # in double: squares of what an attack sends overflow sooner
+        own = rows[:, block].double()
+        total += float((own - own.mean(0)).square().sum())
+    return total / rows.numel()
 
 
 def uplink(plain: Bytes, passage: Passage | None) -> Bytes:

@@ -1,6 +1,12 @@
-"""Order statistics on rows: medians, quantiles and cosines that the scores are made of."""
+"""Order statistics and distances of rows: medians, quantiles, cosines that the scores are made of.
+
+One row may be any number of times as long as the others. So nothing here subtracts what a long row went into: distances
+are differences before they are squares, in double.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -8,6 +14,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 TINY = 1e-12
+_BLOCK = 2**16  # entries in double, that stay in the cache
+
+
+def column_blocks(rows: Float[Tensor, "rows params"]) -> Iterator[slice]:
+    """All columns of ``rows`` in blocks small enough to be taken in double beside a large model's own memory."""
+    step = max(1, _BLOCK // max(len(rows), 1))
+    for start in range(0, rows.shape[1], step):
+        yield slice(start, start + step)
+
+
+def squared_distances(rows: Float[Tensor, "rows params"]) -> Float[Tensor, "rows rows"]:
+    """||x_k - x_l||² in double, each to its own last digits, however long other rows are.
+
+    A Gram matrix takes fewer operations, and loses the distances between honest rows beside one long row, where they
+    are small differences of its squares.
+
+    >>> squared_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0], [1e12, 0.0]]))[0, :2]
+    tensor([ 0., 25.], dtype=torch.float64)
+    """
+    n = len(rows)
+    upper = rows.new_zeros(n * (n - 1) // 2, dtype=torch.float64)
+    for block in column_blocks(rows):
+        upper += torch.pdist(rows[:, block].double()).square()
+    distances = upper.new_zeros(n, n)
+    above = torch.triu_indices(n, n, 1, device=rows.device)
+    distances[above[0], above[1]] = upper
+    return distances + distances.T
 
 
 def ascending(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from autoflip_secure.cell import Cell
 from autoflip_secure.clients import (
+    UNUSABLE,
     attack_updates,
     client_jobs,
-    finite_rows,
     privacy_view,
+    usable_rows,
     weight_decay_shrinkage,
 )
 from autoflip_secure.guidance import evolve, initial_guidance
@@ -96,7 +97,7 @@ def finish_round(
     raw = attack_updates(cell, updates, clients, state.mask, round_)
     view = None if private is None else privacy_view(cell, clients, state.mask, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
-    usable = finite_rows(sent)
+    usable = usable_rows(sent)
     decision, events, passage = None, list[str](), None
     if protocol.secret_updates and sums is not None:
         decision, usable, events, passage = _decide_secretly(cell, state, clients, sent, usable, sums)
@@ -113,20 +114,20 @@ def finish_round(
     weights = torch.where(state.mask, state.weights + step, 0.0)
     if decision is None and (private is None or not private.trusted_server):  # with central noise: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
-    elif bool(finite_rows(weights[None]).all()):
+    elif bool(usable_rows(weights[None]).all()):
         after = replace(after, weights=weights)
         if decision is not None:
             trust[usable] = decision.trust
             after = replace(after, aggregator=decision.state)
         after = replace(after, guidance=_evolve(cell, state.guidance, sent[usable], step, decision))
     else:
-        events.append("no step: the aggregate would have made the global model not finite")
+        events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         step = torch.zeros_like(step)
     rejected = clients[(~usable).cpu()].tolist()
     if rejected:
-        strange = clients[~finite_rows(sent).cpu()].tolist()
+        strange = clients[~usable_rows(sent).cpu()].tolist()
         events += (
-            [f"clients {', '.join(map(str, strange))} sent an update that is not finite: filtered"] if strange else []
+            [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
         )
     outcome = Outcome(
         round=round_,

@@ -36,8 +36,8 @@ class CenteredClipping(Aggregator):
         factor = torch.ones_like(view.samples)
         for _ in range(self.steps):
             offsets = view.updates - centre
-            distances = (offsets * trainable).norm(dim=1)
-            factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1)
+            distances = torch.linalg.vector_norm(offsets * trainable, dim=1, dtype=torch.float64)
+            factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1).to(offsets)
             centre = centre + (factor / n) @ offsets
         total = factor.sum()
         trust = factor / total if bool(total > 0) else torch.full_like(factor, 1 / n)

@@ -202,12 +202,9 @@ class ClientLevel(_Mechanism):
         clip = self.start().clip
         multiplier = self.exploration_noise_multiplier
         own = view.noise_multiplier if multiplier is None else multiplier
-        finite = _or_zeros(deviations)
-        norms = finite.double().norm(dim=1, keepdim=True).clamp_min(TINY)
-        scaled = finite * (clip * (1 - 1e-6) / norms).to(
-            finite.dtype
-        )  # in double, so that no row is longer by rounding
-        return _noised(scaled, deviations, view, own * clip)
+        finite = _or_zeros(deviations).double()  # so that no row is longer by rounding
+        scaled = finite * (clip * (1 - 1e-6) / finite.norm(dim=1, keepdim=True).clamp_min(TINY))
+        return _noised(scaled.to(deviations), deviations, view, own * clip)
 
     def send(
         self, state: ClipState, updates: Float[Tensor, "clients params"], view: PrivacyView
@@ -258,10 +255,13 @@ def _or_zeros(rows: Float[Tensor, "clients params"]) -> Float[Tensor, "clients p
 
 
 def clip_to(rows: Float[Tensor, "clients params"], clip: float) -> Float[Tensor, "clients params"]:
-    """Rows longer than ``clip`` shortened to it; computed in double, so that no row is longer by rounding."""
-    norms = rows.double().norm(dim=1, keepdim=True)
-    shrink: Tensor = (clip * (1 - 1e-6) / norms.clamp_min(TINY)).clamp(max=1)
-    return rows * shrink.to(rows.dtype)
+    """Rows longer than ``clip`` shortened to it; computed in double, so that no row is longer by rounding.
+
+    Not even one of length 1e38, whose factor single precision has no digits for.
+    """
+    wide = rows.double()
+    shrink: Tensor = (clip * (1 - 1e-6) / wide.norm(dim=1, keepdim=True).clamp_min(TINY)).clamp(max=1)
+    return (wide * shrink).to(rows)
 
 
 def _noised(

@@ -13,14 +13,12 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+from autoflip_secure.robust import squared_distances
 
 
 def krum_scores(updates: Float[Tensor, "clients params"], bad: int) -> Float[Tensor, " clients"]:
-    """Summed squared distances to the ``n - bad - 1`` nearest others, from a centred Gram matrix."""
-    centred = updates - updates.mean(0)
-    gram = centred @ centred.T
-    squares = gram.diagonal()
-    distances = (squares[:, None] + squares[None, :] - 2 * gram).clamp_min(0)
+    """Summed squared distances to the ``n - bad - 1`` nearest others, in double."""
+    distances = squared_distances(updates)
     distances.fill_diagonal_(torch.inf)
     neighbours = min(max(len(updates) - bad - 1, 1), max(len(updates) - 1, 1))
     return distances.sort(dim=1).values[:, :neighbours].sum(1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from sizes import sized
+from slow_servers import SlowAgreement
 from torch import nn
 
 from autoflip_secure.agreement import STATISTICS, AgreementWeighted
@@ -37,54 +38,10 @@ def view(updates: torch.Tensor, clients: list[int], round_: int = 1, energy: tor
     )
 
 
-class SlowServer:
-    """Phase 2 of the algorithm in plain Python, client by client."""
-
-    def __init__(self) -> None:
-        self.means: dict[str, dict[int, float]] = {"L": {}, "X": {}, "C": {}}
-        self.memory = [0.0] * P
-
-    def round(
-        self, updates: list[list[float]], clients: list[int], energy: list[float]
-    ) -> tuple[list[float], list[float]]:
-        def cos(a: list[float], b: list[float]) -> float:
-            return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-        fresh = {
-            "L": [cos([abs(x) for x in u], [math.sqrt(e) for e in energy]) for u in updates],
-            "X": [-math.log(np.linalg.norm(u)) for u in updates],
-            "C": [cos(u, self.memory) for u in updates] if any(self.memory) else [],
-        }
-        z = [-math.inf] * len(updates)
-        for name, (floor, cap) in {"L": (0.06, 0.15), "X": (0.6, 0.7), "C": (0.15, 0.3)}.items():
-            for k, value in zip(clients, fresh[name], strict=False):
-                old = self.means[name].get(k)
-                self.means[name][k] = value if old is None else 0.5 * old + 0.5 * value
-            seen = list(self.means[name].values())
-            if not seen:
-                continue
-            centre = float(np.quantile(seen, 0.6))
-            sigma = min(max(1.4826 * float(np.median([abs(x - centre) for x in seen])), floor), cap)
-            for i, k in enumerate(clients):
-                mean = self.means[name][k]
-                x = mean if name == "C" else min(fresh[name][i], mean)
-                z[i] = max(z[i], (centre - x) / sigma)
-        scores = [min(max((3 - value) / 1.5, 0), 1) for value in z]
-        weights = [(10.0 + k) * s for k, s in zip(clients, scores, strict=True)]
-        trust = [w / sum(weights) if sum(weights) else 0.0 for w in weights]
-        r = math.exp(np.quantile([-x for x in self.means["X"].values()], 0.4))
-        step = [0.0] * P
-        for u, t in zip(updates, trust, strict=True):
-            factor = min(1.0, 2 * r / float(np.linalg.norm(u)))
-            step = [a + t * factor * x for a, x in zip(step, u, strict=True)]
-        self.memory = [0.8 * h + 0.2 * d for h, d in zip(self.memory, step, strict=True)]
-        return scores, step
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_composite_score_and_step_equal_the_slow_server_over_many_rounds(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
-    aggregator, slow = AgreementWeighted(), SlowServer()
+    aggregator, slow = AgreementWeighted(), SlowAgreement(P)
     state = aggregator.start(LAYOUT, torch.ones(P), CLIENTS, None)
     energy = torch.rand(P, generator=draw)
     drift = torch.randn(P, generator=draw)
@@ -184,9 +141,11 @@ def _cos(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+@pytest.mark.parametrize("length", [1.0, 1e3, 1e6, 1e12, 1e17], ids=lambda x: f"{x:g}")
 @pytest.mark.parametrize("name", PEERS)
-def test_single_statistics_equal_numpy(name: str) -> None:
+def test_single_statistics_equal_numpy(name: str, length: float) -> None:
     updates = torch.randn(5, P, generator=torch.Generator().manual_seed(9))
+    updates[2] *= length
     aggregator = AgreementWeighted(statistics=(name,))
     result = aggregator.aggregate(
         aggregator.start(LAYOUT, torch.ones(P), CLIENTS, None), view(updates, [0, 1, 2, 3, 4])
