@@ -15,7 +15,7 @@ from defenses.messages import Message, Name, Rank, printable, understood
 from defenses.tls import shows_role
 from defenses.wire import Address, Channel, WireError
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 _LONGEST: Final = 1 << 13  # bytes of a greeting
 
 
@@ -26,13 +26,16 @@ def _address(value: Any) -> Address:
     raise ValueError("should be [host, port]")
 
 
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
 class Calls(Message):
     """How a server opens a session."""
 
     role: Literal["server"] = "server"
     session: Name
     rank: Rank
-    timeout: Annotated[float, Field(gt=0, le=86_400)]
+    timeout: Seconds
     parties: Annotated[
         list[Annotated[Address, PlainValidator(_address)]], Field(min_length=FEWEST_PARTIES, max_length=MOST_PARTIES)
     ]
@@ -44,6 +47,7 @@ class Joins(Message):
     role: Literal["party"] = "party"
     session: Name
     rank: Rank
+    patience: Seconds  # for which it waits for the session to begin
 
 
 class Answers(Message):

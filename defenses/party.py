@@ -7,6 +7,7 @@ party's that joins one; every session has a thread and links of its own, so seve
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import socket
 import threading
@@ -18,16 +19,19 @@ from defenses.greeting import Calls, Joins, greet, greeted
 from defenses.party_session import PartySession
 from defenses.reveal import Links
 from defenses.tls import context, shows_host
-from defenses.wire import Address, Channel, WireError, dial
+from defenses.wire import Address, Channel, GoneError, WireError, dial
 
 PATIENCE_WITH_PEERS = 0.7
 """Share of the session's timeout after which a party gives another one up: before the server gives up this one."""
 GREETING_SECONDS = 10.0
-"""For a caller to show its certificate and say what it wants."""
-MOST_CALLERS = 256
-"""That may be about it at once; who comes then is hung up on."""
+"""For a caller to show its certificate and say what it wants, all in all."""
+MOST_CALLERS = 128
+"""That may be about it at once; who comes then takes the place of the one that has been about it for longest."""
+MOST_SESSIONS = 256
+"""At once, of all sweeps and workers; further ones are refused with a sentence."""
 _MOST_ARRIVED = 256  # links to sessions that have not begun
 _NEXT_TRY = 0.1  # seconds, where the system has no room for another connection
+_LOOK_UP = 0.5  # seconds after which a party that waits for another one looks whether the server is still there
 
 
 def listen(address: Address) -> socket.socket:
@@ -69,9 +73,12 @@ class Party:
         self.identity = secrets.token_hex(8)  # tells two addresses of one process apart from two processes
         self._called = None if certificates is None else context(certificates, "is called")
         self._calls = None if certificates is None else context(certificates, "calls")
-        self._callers = threading.BoundedSemaphore(MOST_CALLERS)
+        self._callers: dict[int, Channel] = {}  # who has proven nothing yet, by number, in the order in which they came
+        self._places = threading.BoundedSemaphore(MOST_CALLERS)
         self._arrived: dict[tuple[str, int], Channel] = {}  # (session, rank) -> link that another party opened
         self._news = threading.Condition()
+        self._sessions: dict[int, PartySession | None] = {}  # None: its links are being made
+        self._numbers = itertools.count()
 
     def serve(self) -> None:
         """Accept connections for ever; each is served in a thread of its own, so a slow caller keeps nobody waiting."""
@@ -81,57 +88,100 @@ class Party:
             except OSError:  # gone before it was accepted, or too many files are open
                 time.sleep(_NEXT_TRY)
                 continue
-            if not self._callers.acquire(blocking=False):
+            if not self._place():
                 connection.close()
                 continue
             name = f"{who[0]}:{who[1]}" if isinstance(who, tuple) else "a caller"
-            threading.Thread(target=self._welcome, args=(connection, name), daemon=True).start()
+            try:
+                threading.Thread(target=self._welcome, args=(connection, name), daemon=True).start()
+            except RuntimeError:  # the system has no room for another thread
+                self._places.release()
+                connection.close()
+
+    def _place(self) -> bool:
+        """Room for a caller. Honest ones need a moment, so who is hung up on for it is who takes longest."""
+        if self._places.acquire(blocking=False):
+            return True
+        with self._news:
+            slowest = next(iter(self._callers.values()), None)
+            if slowest is not None:
+                slowest.cut()
+        return self._places.acquire(timeout=_NEXT_TRY)
 
     def _welcome(self, connection: socket.socket, who: str) -> None:
         channel: Channel | None = None
+        number = next(self._numbers)
         try:
             channel = Channel(connection, who, GREETING_SECONDS)
+            channel.hurry(GREETING_SECONDS)
+            with self._news:
+                self._callers[number] = channel
             if self._called is not None:
                 channel.encrypt(self._called, None)
-            channel.hurry(GREETING_SECONDS)
             purpose = greeted(channel, self.identity)
         except (WireError, OSError):
             (channel or connection).close()
             return
         finally:
-            self._callers.release()
+            with self._news:
+                self._callers.pop(number, None)
+            self._places.release()
         if isinstance(purpose, Joins):
             self._arrives(purpose, channel)
         else:
-            self._session(channel, purpose)
+            self._session(number, channel, purpose)
 
     def _arrives(self, purpose: Joins, channel: Channel) -> None:
+        """Hold a link until its session begins here, or the other party has given it up."""
+        key = (purpose.session, purpose.rank)
         with self._news:
-            while len(self._arrived) >= _MOST_ARRIVED:  # of sessions that never began
+            while len(self._arrived) >= _MOST_ARRIVED:
                 self._arrived.pop(next(iter(self._arrived))).close()
-            earlier = self._arrived.pop((purpose.session, purpose.rank), None)
-            self._arrived[purpose.session, purpose.rank] = channel
+            earlier = self._arrived.pop(key, None)
+            if earlier is not None:
+                earlier.close()
+            self._arrived[key] = channel
             self._news.notify_all()
-        if earlier is not None:
-            earlier.close()
+            if not self._news.wait_for(lambda: self._arrived.get(key) is not channel, purpose.patience):
+                self._arrived.pop(key).close()
 
-    def _session(self, server: Channel, purpose: Calls) -> None:
+    def _session(self, number: int, server: Channel, purpose: Calls) -> None:
         server.patience(purpose.timeout)
         server.who = "the server"
+        with self._news:
+            full = len(self._sessions) >= MOST_SESSIONS
+            if not full:
+                self._sessions[number] = None
         try:
-            links = self._link(purpose, PATIENCE_WITH_PEERS * purpose.timeout)
+            if full:
+                raise WireError(
+                    f"already serves {MOST_SESSIONS} sessions; wait for other sweeps to end, or take fewer --workers"
+                )
+            links = self._link(server, purpose, PATIENCE_WITH_PEERS * purpose.timeout)
+            session = PartySession(server, links, purpose.timeout, self._held)
+            self._sessions[number] = session
+            self._forget(purpose.session)
+            session.run()
         except WireError as error:
             with contextlib.suppress(WireError):
-                server.send({"error": str(error)})
+                server.send({"error": str(error), "gone": isinstance(error, GoneError)})
             server.close()
-            return
         finally:
-            with self._news:
-                for key in [key for key in self._arrived if key[0] == purpose.session]:
-                    self._arrived.pop(key).close()
-        PartySession(server, links, purpose.timeout).run()
+            self._forget(purpose.session)
+            self._sessions.pop(number, None)
 
-    def _link(self, purpose: Calls, patience: float) -> Links:
+    def _held(self) -> int:
+        """Bytes that all sessions hold together."""
+        return sum(session.bytes for session in list(self._sessions.values()) if session is not None)
+
+    def _forget(self, session: str) -> None:
+        """Hang up on links that came twice, or too late."""
+        with self._news:
+            for key in [key for key in self._arrived if key[0] == session]:
+                self._arrived.pop(key).close()
+            self._news.notify_all()
+
+    def _link(self, server: Channel, purpose: Calls, patience: float) -> Links:
         """Links to the other parties: this one calls the higher ranks and is called by the lower ones."""
         end = time.monotonic() + patience
         peers: dict[int, Channel] = {}
@@ -142,10 +192,11 @@ class Party:
                     raise WireError(f"{who} is another kind of address than this one")
                 if other > purpose.rank:
                     left = max(end - time.monotonic(), 0.1)
-                    peers[other] = link = dial(address, who, left, self._calls)
-                    greet(link, Joins(session=purpose.session, rank=purpose.rank))
+                    link = dial(address, who, left, self._calls, patient=lambda: not server.hung_up)
+                    peers[other] = link
+                    greet(link, Joins(session=purpose.session, rank=purpose.rank, patience=left))
                 elif other < purpose.rank:
-                    peers[other] = link = self._called_by(purpose.session, other, address, end)
+                    peers[other] = link = self._called_by(server, purpose.session, other, address, end)
                 else:
                     continue
                 link.patience(patience)
@@ -155,12 +206,16 @@ class Party:
             raise
         return Links(purpose.rank, peers)
 
-    def _called_by(self, session: str, other: int, address: Address, end: float) -> Channel:
+    def _called_by(self, server: Channel, session: str, other: int, address: Address, end: float) -> Channel:
         who = f"party {other} ({address})"
         with self._news:
-            if not self._news.wait_for(lambda: (session, other) in self._arrived, max(end - time.monotonic(), 0.1)):
-                raise WireError(f"{who} did not call in time")
+            while (session, other) not in self._arrived:
+                left = end - time.monotonic()
+                if left <= 0 or server.hung_up:
+                    raise GoneError(f"{who} did not call in time")
+                self._news.wait(min(left, _LOOK_UP))
             channel = self._arrived.pop((session, other))
+            self._news.notify_all()
         if not shows_host(channel.certificate, address.host):
             channel.close()
             raise WireError(f"who called as {who} shows the certificate of another machine")

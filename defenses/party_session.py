@@ -30,7 +30,7 @@ from defenses.messages import (
 from defenses.reveal import Links, coin, install, reveal, squared_norm
 from defenses.shares import KEY_BYTES, Seed
 from defenses.shelf import Batch
-from defenses.wire import Channel, WireError, raw
+from defenses.wire import Channel, GoneError, WireError, raw
 
 _INTEGERS = {"<i8": torch.int64, "|i1": torch.int8}
 _FIRST = 0  # the party that learns revealed values and passes them on
@@ -39,8 +39,16 @@ _FIRST = 0  # the party that learns revealed values and passes them on
 class PartySession:
     """Answers one server. Requests are served in order; an error ends the session and is told."""
 
-    def __init__(self, server: Channel, links: Links, timeout: float) -> None:
-        self.server, self.links, self.timeout = server, links, timeout
+    def __init__(self, server: Channel, links: Links, timeout: float, held: Callable[[], int]) -> None:
+        """Be ready.
+
+        Args:
+            server: who asks.
+            links: to the other parties.
+            timeout: seconds for which the server may be silent in the middle of a request.
+            held: bytes that all sessions of this party hold, this one's among them.
+        """
+        self.server, self.links, self.timeout, self._held = server, links, timeout, held
         self.batches: dict[str, Batch] = {}
         self.sketches: dict[int, Sketch] = {}
         self._ops: dict[str, tuple[type[Message], Callable[[Any, int], None]]] = {
@@ -49,6 +57,12 @@ class PartySession:
             "sketch": (PublicSketch, self._sketch), "deal": (Deal, self._deal), "pair": (FromClient, self._pair),
             "dealt": (About, self._dealt), "norms": (Norms, self._norms), "forget": (About, self._forget),
         }  # fmt: skip
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what it holds."""
+        sketches = sum(sketch.buckets.nbytes + sketch.signs.nbytes for sketch in list(self.sketches.values()))
+        return sketches + sum(batch.bytes for batch in list(self.batches.values()))
 
     def run(self) -> None:
         """Until the server hangs up."""
@@ -65,16 +79,16 @@ class PartySession:
                 kind, serve = self._ops[op]
                 serve(understood(kind, header, "the server"), size)
         except AutoflipError as error:
-            self._complain(str(error))
+            self._complain(str(error), gone=isinstance(error, GoneError))
         except Exception as error:  # whatever a request does, it ends this session alone, and with a sentence
             self._complain(f"cannot serve a request ({type(error).__name__}: {error})")
         finally:
             self.links.close()
             self.server.close()
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, text: str, *, gone: bool = False) -> None:
         try:
-            self.server.send({"error": printable(text)})
+            self.server.send({"error": printable(text), "gone": gone})
         except WireError:
             return  # the server is what is gone
 
@@ -140,6 +154,7 @@ class PartySession:
                 f"refuses sketch {len(self.sketches) + 1} of {asked.width} buckets; at most {MOST_SKETCHES} of {most}"
             )
         self._fits(size, (torch.int32.itemsize + torch.int8.itemsize) * params)
+        self._room((torch.int64.itemsize * 2) * params)
         buckets, signs = self._read(params, torch.int32), self._read(params, torch.int8)
         self.sketches[asked.sketch] = Sketch(buckets.long(), signs.long(), asked.width)
 
@@ -158,6 +173,7 @@ class PartySession:
     def _pair(self, sent: FromClient, size: int) -> None:
         batch = self._batch(sent)
         words = batch.pair_space(sent.client, sent.bytes(size))
+        self._room(0 if words is None else words.nbytes)
         if self._arrived(batch, sent, size, None if words is None else raw(words)):
             assert words is not None
             batch.take_pair(sent.client, words)
@@ -203,7 +219,7 @@ class PartySession:
 
     def _room(self, more: int) -> None:
         """Refuse what this machine could not hold, before the system ends some process to make room."""
-        wanted = more + sum(batch.rows.nbytes for batch in self.batches.values())
+        wanted = more + self._held()
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if wanted > memory:
             raise SecureSumError(

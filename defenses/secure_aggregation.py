@@ -34,11 +34,12 @@ from defenses.scored_updates import score_secretly
 from defenses.shares import Seed, Share, split, square_pair
 from defenses.shelf import DTYPE
 from defenses.tls import context
-from defenses.wire import Channel, WireError, dial, raw
+from defenses.wire import Channel, GoneError, WireError, dial, raw
 
 TOO_LARGE = 2**58
 """Squared norm of a group that stands for a client whose pair was none; sums over groups stay inside the ring."""
-_KEPT = "; finished cells are kept, run the same command again to continue"
+_AGAIN = "run the same command again"
+_KEPT = f"; finished cells are kept, {_AGAIN} to continue"
 
 
 class Session(SecureSum):
@@ -55,7 +56,7 @@ class Session(SecureSum):
             self._connect()
         except AutoflipError as error:
             self.close()
-            if parties.ours:
+            if parties.ours or isinstance(error.__cause__, GoneError):  # a dead party is one, whenever it is noticed
                 raise
             # addresses, certificates and what runs there are the user's
             raise InputError(str(error).replace(_KEPT, "")) from error
@@ -71,7 +72,7 @@ class Session(SecureSum):
         for rank, address in enumerate(self.where.addresses):
             who = f"party {rank} ({address})"
             with self._named():
-                channel = dial(address, who, self.where.timeout, tls, patient=not self.where.ours)
+                channel = dial(address, who, self.where.timeout, tls, patient=lambda: not self.where.ours)
                 self._channels.append(channel)
                 about = greet(channel, Calls(
                     session=session, rank=rank, timeout=self.where.timeout, parties=list(self.where.addresses),
@@ -161,7 +162,8 @@ class Session(SecureSum):
                 ]
                 if not ready:
                     silent = [c.who for rank, c in enumerate(self._channels) if rank not in found]
-                    raise self._failed(f"{' and '.join(silent)} did not answer within {self.where.timeout:g} s")
+                    with self._named():
+                        raise GoneError(f"{' and '.join(silent)} did not answer within {self.where.timeout:g} s")
                 for key in ready:
                     channel = self._channels[key.data]
                     with self._named():
@@ -173,7 +175,8 @@ class Session(SecureSum):
         """What one party says, with as many integers as were asked for, whatever it says of their number."""
         header, size = channel.receive()
         if "error" in header:
-            raise WireError(f"{channel.who}: {printable(str(header['error']))}")
+            kind_of_error = GoneError if header.get("gone") is True else WireError
+            raise kind_of_error(f"{channel.who}: {printable(str(header['error']))}")
         reply = understood(kind, header, channel.who)
         wanted = 8 * prod(shape) if shape else 0
         if size != wanted:
@@ -204,7 +207,7 @@ class Session(SecureSum):
 
     def _failed(self, text: str) -> SecureSumError:
         self.close()
-        return SecureSumError(f"secure sum: {text}{_KEPT}")
+        return SecureSumError(f"secure sum: {text}{'' if _AGAIN in text else _KEPT}")
 
     def score(
         self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],

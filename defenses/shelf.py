@@ -50,6 +50,12 @@ class Batch:
         self._products = self._norms = 0
         self._sums: list[list[int]] = []  # weights of those that were asked for
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the shares that it holds or has made room for."""
+        pairs = (part for both in self.pairs.values() for pair in both for part in (pair.mask, pair.squares))
+        return self.rows.nbytes + sum(part.nbytes for part in pairs)
+
     def complain(self, text: str) -> None:
         """Note what is not taken; of very many the last words say that there were more."""
         if len(self.complaints) < MOST_COMPLAINTS:

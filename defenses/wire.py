@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import selectors
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
@@ -27,11 +30,18 @@ _PREFIX: Final = struct.Struct(">IQ")
 _PAD: Final = 256
 _LONGEST_HEADER: Final = 1 << 24
 _CHUNK: Final = 1 << 20
+_CRUMB: Final = 1 << 12  # for who has proven nothing
 _LINGER: Final = 1.0  # seconds for which a refused caller may still read why
+_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""A machine that vanished without a word is noticed in two minutes, where the system lets a program say so."""
 
 
 class WireError(AutoflipError):
     """The other side is gone, silent, or does not speak the protocol."""
+
+
+class GoneError(WireError):
+    """The other side is not there, not there any more, or says nothing: of a party, that it is dead or hangs."""
 
 
 class Address(NamedTuple):
@@ -51,6 +61,9 @@ class Channel:
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _ALIVE.items():
+                if hasattr(socket, name):
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self.socket, self.who = connection, who
         self.sent = self.received = 0
         self._end: float | None = None
@@ -62,9 +75,14 @@ class Channel:
         self.socket.settimeout(timeout)
 
     def hurry(self, seconds: float) -> None:
-        """All that is read from now on has to be there within ``seconds``, until :meth:`patience` says otherwise."""
+        """All that happens from now on has to be over within ``seconds``, until :meth:`patience` says otherwise."""
         self.patience(seconds)
         self._end = time.monotonic() + seconds
+
+    def _on_time(self) -> None:
+        """What comes next may take what is left of :meth:`hurry`."""
+        if self._end is not None:
+            self.socket.settimeout(max(self._end - time.monotonic(), 1e-3))
 
     def encrypt(self, context: ssl.SSLContext, host: str | None) -> None:
         """Go on in TLS, as the one who calls ``host``, or (None) as the one who was called."""
@@ -72,6 +90,7 @@ class Channel:
             self.socket = context.wrap_socket(
                 self.socket, server_side=host is None, server_hostname=host, do_handshake_on_connect=False
             )
+            self._on_time()
             self.socket.do_handshake()
         except (OSError, ValueError) as error:  # ValueError: of a name that no certificate can have
             self._part()
@@ -80,12 +99,23 @@ class Channel:
     def _part(self) -> None:
         """Hang up so that the other side hears the alert that went before: what it still sends is read, not reset."""
         with contextlib.suppress(OSError):
-            self.socket.settimeout(_LINGER)
-            end = time.monotonic() + _LINGER
+            end = min(time.monotonic() + _LINGER, math.inf if self._end is None else self._end)
             self.socket.shutdown(socket.SHUT_WR)
-            while time.monotonic() < end and self.socket.recv(_CHUNK):
-                pass
+            while (left := end - time.monotonic()) > 0:
+                self.socket.settimeout(left)
+                if not self.socket.recv(_CRUMB):
+                    break
         self.close()
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the other side is known to have closed the connection, with nothing left to read."""
+        try:
+            with selectors.DefaultSelector() as waiting:
+                waiting.register(self.socket, selectors.EVENT_READ)
+                return bool(waiting.select(0)) and socket.socket.recv(self.socket, 1, socket.MSG_PEEK) == b""
+        except OSError:
+            return True
 
     @property
     def certificate(self) -> dict[str, Any] | None:
@@ -103,6 +133,7 @@ class Channel:
         text += b" " * (-len(text) % _PAD)
         size = sum(body.nbytes for body in bodies)
         try:
+            self._on_time()
             self.socket.sendall(_PREFIX.pack(len(text), size) + text)
             for body in bodies:
                 self.socket.sendall(body)
@@ -135,11 +166,10 @@ class Channel:
         rest = into.cast("B") if into.nbytes else into
         try:
             while rest.nbytes:
-                if self._end is not None:
-                    self.socket.settimeout(max(self._end - time.monotonic(), 1e-3))
+                self._on_time()
                 count = self.socket.recv_into(rest)
                 if count == 0:
-                    raise WireError(f"{self.who} closed the connection")
+                    raise GoneError(f"{self.who} closed the connection")
                 rest = rest[count:]
                 self.received += count
         except OSError as error:
@@ -151,6 +181,11 @@ class Channel:
             self.fill(memoryview(bytearray(min(size, _CHUNK))))
             size -= _CHUNK
 
+    def cut(self) -> None:
+        """Hang up while another thread reads or writes: it hears of it at once, and closes."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # of the connection: TLS belongs to the other thread
+
     def close(self) -> None:
         """Hang up."""
         self.socket.close()
@@ -158,7 +193,7 @@ class Channel:
     def _lost(self, error: OSError | ValueError) -> WireError:
         match error:
             case TimeoutError():
-                return WireError(f"{self.who} did not answer within {self.timeout:g} s")
+                return GoneError(f"{self.who} did not answer within {self.timeout:g} s")
             case ssl.SSLCertVerificationError():
                 why = error.verify_message.rstrip(".")
                 return WireError(f"{self.who} shows a certificate that is not accepted ({why}); {_CERTIFICATES}")
@@ -168,7 +203,7 @@ class Channel:
             case ssl.SSLError():
                 return WireError(f"{self.who} speaks no TLS ({error.reason or error}); start it with --certificates")
             case OSError():
-                return WireError(f"{self.who} is gone ({error.strerror or error})")
+                return GoneError(f"{self.who} is gone ({error.strerror or error})")
         return WireError(f"{self.who}: {error}")
 
 
@@ -182,8 +217,9 @@ def raw(values: Tensor) -> memoryview:
 
 
 def dial(
-    address: Address, who: str, timeout: float, context: ssl.SSLContext | None = None, *, patient: bool = True
-) -> Channel:
+    address: Address, who: str, timeout: float, context: ssl.SSLContext | None = None, *,
+    patient: Callable[[], bool] = lambda: True,
+) -> Channel:  # fmt: skip
     """Connect within ``timeout`` seconds.
 
     Args:
@@ -191,10 +227,11 @@ def dial(
         who: it is, in messages.
         timeout: seconds for all of it, and for each answer afterwards.
         context: for TLS; None: without.
-        patient: a party that is not there yet is tried again until the time is over.
+        patient: whether a party that is not there yet is tried again, until the time is over.
 
     Raises:
-        WireError: nobody is there, or somebody else is.
+        GoneError: nobody is there.
+        WireError: somebody else is, or there is no such place.
     """
     end = time.monotonic() + timeout
     while True:
@@ -204,12 +241,13 @@ def dial(
         except socket.gaierror as error:
             raise WireError(f"{who}: no such host ({error.strerror})") from error
         except OSError as error:
-            if not patient or time.monotonic() + 0.1 >= end:
+            again = patient()
+            if not again or time.monotonic() + 0.1 >= end:
                 reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
                 way_out = (
-                    "; start it there with autoflip-secure party, then run the same command again" if patient else ""
+                    "; start it there with autoflip-secure party, then run the same command again" if again else ""
                 )
-                raise WireError(f"{who} cannot be reached within {timeout:g} s ({reason}){way_out}") from error
+                raise GoneError(f"{who} cannot be reached within {timeout:g} s ({reason}){way_out}") from error
             time.sleep(0.1)
     if context is not None:
         channel.encrypt(context, address.host)

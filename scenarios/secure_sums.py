@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,17 @@ _OPEN = (
 )
 
 
+_OPEN_HERE = "are in plaintext and do not leave this machine; any user of it may open sessions"
+
+
+def _here(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @contextlib.contextmanager
 def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
     """The parties that ``blocks`` need: processes of this machine, started once, or the addresses of others.
@@ -162,24 +174,26 @@ def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
 def serve_party(
     host: str, port: int, certificates: Path | None, allow_plaintext: bool, tell: Callable[[str], None]
 ) -> None:
-    """Be a party for sweeps elsewhere until interrupted.
+    """Be a party for other sweeps until interrupted.
 
     Raises:
-        InputError: there are no certificates and plaintext is not allowed, CrypTen is not installed, or the address
-            cannot be listened on.
+        InputError: other machines can reach the address, and there are neither certificates nor is plaintext allowed;
+            CrypTen is not installed, or the address cannot be listened on.
     """
     from defenses.crew import ready
     from defenses.wire import Address
 
-    if (certificates is None) != allow_plaintext:
+    if certificates is not None and allow_plaintext:
+        raise InputError("party: --certificates and --allow-plaintext exclude each other; give one of them")
+    if certificates is None and not allow_plaintext and not _here(host):
         raise InputError(
-            "party: give either --certificates, the folder that `autoflip-secure certificates` made for this machine, "
-            "or --allow-plaintext where nobody else can reach the network"
+            f"party: --host {host} can be reached from other machines; give --certificates, the folder that "
+            "`autoflip-secure certificates` made for this one, or --allow-plaintext where nobody else is on the network"
         )
     party, address = ready(Address(host, port), certificates)
     if certificates is None:
         tell(f"party: listening on {address}; Ctrl-C stops it")
-        tell(f"party: note: links to it {_OPEN}")
+        tell(f"party: note: links to it {_OPEN if allow_plaintext else _OPEN_HERE}")
     else:
         tell(f"party: listening on {address} for holders of certificates of the same authority; Ctrl-C stops it")
     party.serve()

@@ -25,7 +25,7 @@ def party(
     """Hold one share of every secret row, for sweeps with `secure_sum: {parties: [{host, port}, …]}`.
 
     Start one on each machine. Links to the sweep and to the other parties are mutual TLS: whoever has no certificate of
-    the same authority is refused.
+    the same authority is refused. On a loopback address (127.0.0.1, ::1) they may do without, in plaintext.
     """
     with exit_codes(None):
         prepare()

@@ -137,6 +137,17 @@ def test_a_first_answer_that_is_none(two_parties: Parties) -> None:
             Session(where)
 
 
+def test_of_a_dead_party_another_one_tells_and_it_is_no_matter_of_input() -> None:
+    words = {"error": "party 1 (127.0.0.1:7) is gone"}
+    for more, kind in (({"gone": True}, SecureSumError), ({"gone": False}, InputError), ({}, InputError)):
+        scripts = {**FINE[0], "greeting": message({**words, **more})}, FINE[1]
+        with (
+            parties(*scripts) as where,
+            pytest.raises(kind, match=r"party 0 \(\S+\): party 1 \(127\.0\.0\.1:7\) is gone"),
+        ):
+            Session(where)
+
+
 def test_words_of_a_party_are_cut_and_made_harmless() -> None:
     words = "out of \x1b[31mmemory\n" * 1000
     with (
@@ -243,7 +254,7 @@ def test_complaints_have_an_end(two_parties: Parties) -> None:
     ],
 )  # fmt: skip
 def test_a_greeting_out_of_bounds_is_hung_up_on(two_parties: Parties, greeting: dict[str, Any]) -> None:
-    fine = {"protocol": 3, "role": "server", "session": "s", "rank": 0, "timeout": 1.0, "parties": [["a", 1]] * 2}
+    fine = {"protocol": 4, "role": "server", "session": "s", "rank": 0, "timeout": 1.0, "parties": [["a", 1]] * 2}
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(10)
         caller.connect(two_parties.addresses[0].host)

@@ -1,13 +1,10 @@
 """Links between machines: real parties that speak mutual TLS, and everybody who has no business with them."""
 
-import contextlib
 import re
 import shutil
 import socket
 import ssl
 import stat
-import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from party_crews import tapped
 
-from autoflip_secure.errors import InputError
+from autoflip_secure.errors import InputError, SecureSumError
 from autoflip_secure.processes import start
 from autoflip_secure.secret_rows import LocalRows
 from defenses import certificates, party, tls
@@ -69,7 +66,7 @@ def crew(sealed: Path) -> Iterator[Parties]:
 
 
 def refused(where: Parties, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises((InputError, SecureSumError), match=message) as caught:
         Session(where)
     assert re.fullmatch(r"secure sum: [^\n]{20,300}", str(caught.value)), "one sentence"
 
@@ -170,7 +167,7 @@ def test_a_certificate_speaks_for_one_role_only(crew: Parties, sealed: Path) -> 
     refused(replace(crew, certificates=sealed / "party-127.0.0.1"), r"the certificate shown to it is not a server's")
     channel = dial(crew.addresses[0], "party 0", 10, tls.context(sealed / "server", "calls"))
     with pytest.raises(WireError, match="the certificate shown to it is not a party's"):
-        greet(channel, Joins(session="s", rank=0))
+        greet(channel, Joins(session="s", rank=0, patience=5.0))
     channel.close()
 
 
@@ -179,7 +176,7 @@ def test_a_party_joins_in_its_own_name_only(crew: Parties, sealed: Path) -> None
     server = dial(crew.addresses[1], "party 1", 10, tls.context(sealed / "server", "calls"))
     greet(server, calls(crew, rank=1))
     false = dial(crew.addresses[1], "party 1", 10, tls.context(sealed / "party-127.0.0.2", "calls"))
-    greet(false, Joins(session="s", rank=0))
+    greet(false, Joins(session="s", rank=0, patience=5.0))
     header, _ = server.receive()
     assert re.fullmatch(
         r"who called as party 0 \(127\.0\.0\.1:\d+\) shows the certificate of another machine", header["error"]
@@ -197,38 +194,6 @@ def test_slow_and_silent_callers_keep_nobody_waiting(crew: Parties) -> None:
         with Session(crew) as session:
             assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
         assert time.monotonic() - began < party.GREETING_SECONDS
-
-
-def test_a_caller_who_dribbles_has_no_more_time_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte now and then would hold a thread as long as it likes, were only silence limited."""
-    monkeypatch.setattr(party, "GREETING_SECONDS", 0.5)
-    ours, theirs = socket.socketpair()
-    one = party.Party(theirs)
-    served = threading.Thread(target=one._welcome, args=(theirs, "a caller"))
-    one._callers.acquire()
-    served.start()
-    began = time.monotonic()
-    with contextlib.suppress(OSError):  # it hung up
-        for byte in struct.pack(">IQ", 8000, 0) + b" " * 60:
-            ours.sendall(bytes([byte]))
-            time.sleep(0.05)
-    assert time.monotonic() - began < 3
-    ours.close()
-    served.join(5)
-
-
-def test_more_callers_than_a_party_listens_to_are_hung_up_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(party, "MOST_CALLERS", 2)
-    where = Address(str(tmp_path / "p"), None)
-    one = party.Party(party.listen(where))
-    threading.Thread(target=one.serve, daemon=True).start()
-    with ExitStack() as stack:
-        callers = []
-        for _ in range(3):
-            callers.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
-            callers[-1].settimeout(5)
-            callers[-1].connect(where.host)
-        assert callers[2].recv(1) == b""
 
 
 # --------------------------------------------------------------------------------------------------- the certificates
