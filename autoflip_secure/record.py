@@ -100,9 +100,10 @@ class RoundRecord(_Record):
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
     test_loss: float | None  # None: not evaluated, or not finite
     density: float  # live hidden weights / hidden weights
-    update_variance: float  # variance over coordinates of the global step
-    client_variance: float  # mean over coordinates of the variance between the participants' updates
+    update_variance: float  # of the global step, over the coordinates that are alive
+    client_variance: float  # mean over all coordinates of the variance between the participants' updates
     step_norm: float
+    update_variance_all: float | None = None  # over all coordinates; None: a record of an earlier version
     bytes: Bytes
     flops: Flops
 

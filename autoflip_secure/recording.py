@@ -185,6 +185,7 @@ class Logbook:
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 density=float(hidden.float().mean()) if len(hidden) else 1.0,
                 update_variance=variance_over_coordinates(delta, outcome.mask & trainable),
+                update_variance_all=variance_over_coordinates(delta, trainable),
                 client_variance=variance_between_clients(outcome.sent * trainable),
                 step_norm=float(delta.double().norm()),
                 bytes=uplink(round_bytes(outcome.mask, layout, len(outcome.participants)), outcome.passage),

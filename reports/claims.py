@@ -28,8 +28,8 @@ def claims(study: Study) -> list[Claim]:
         *compute(study),
         *communication(study),
         convergence(study),
-        variance(study),
-        graceful(study),
+        *variance(study),
+        *graceful(study),
         flips_found(study),
     ]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autoflip_secure.record import Detection
-from reports.findings import Answer, Bound, Claim, Evidence, conclude, weigh
-from reports.intervals import Interval
+from reports.findings import Answer, Bound, Claim, Evidence, conclude, over, weigh
+from reports.intervals import Interval, mean_interval
 from reports.roles import subject
 from reports.study import Condition, Study
 from reports.verdict import percent
 
 FLIPPED, SCOPE = 0.3, 0.2  # the paper's label flip
 CHANCE, FOUND = 0.5, 0.5  # AUC of a coin; true positive rate from which on "identified" is a fair word
+FLAGGED = 0.1  # false positive rate up to which it is one: whoever flags everybody finds all bad ones too
 
 
 def flips_found(study: Study) -> Claim:
@@ -20,8 +21,9 @@ def flips_found(study: Study) -> Claim:
     says = "30 % flipped labels on 20 % of the clients are identified as low-agreement updates and filtered (Fig. 10)."
     measured = (
         "Agreement scores of all participants and rounds against the truth, per seed: area under the ROC curve, and "
-        f"share of bad participants scored under 0.5. Holds when the area is above {CHANCE:g} and the share above "
-        f"{100 * FOUND:.0f} % in every partition; does not hold when one of them is certainly below."
+        f"shares of bad and of good participants scored under 0.5. Holds when the area is above {CHANCE:g}, over "
+        f"{100 * FOUND:.0f} % of the bad ones are flagged and at most {100 * FLAGGED:.0f} % of the good ones, in every "
+        "partition; does not hold when one of the three is certainly not so."
     )
     own, places = subject(study), []
     for condition in study.conditions:
@@ -31,17 +33,17 @@ def flips_found(study: Study) -> Claim:
             places.append((condition.facet, found))
     evidence = []
     for facet, found in places:
-        parts = [
-            weigh(facet, values, Bound(level, level), 2 * len(places))
-            for read, level in ((_area, CHANCE), (_rate, FOUND))
-            if (values := _read(found, read))
-        ]
-        false = list(_read(found, lambda d: d.false_positive_rate).values())
+        area, true, false = _read(found, _area), _read(found, _true), _read(found, _false)
+        parts = [weigh(facet, area, Bound(CHANCE, CHANCE), 3 * len(places))]
         text = f"area {parts[0].interval.mean:.2f} {_shares(parts[0].interval)}"
-        if len(parts) > 1:
-            text += f"; bad ones found {percent(parts[1].interval.mean)} {_shares(parts[1].interval, 100)}"
+        if true:
+            parts.append(weigh(facet, true, over(FOUND), 3 * len(places)))
+            text += f"; bad ones flagged {percent(parts[-1].interval.mean)} {_shares(parts[-1].interval, 100)}"
         if false:
-            text += f", good ones flagged {percent(sum(false) / len(false))}"
+            spared = {seed: 1 - rate for seed, rate in false.items()}
+            parts.append(weigh(facet, spared, Bound(1 - FLAGGED, 1 - FLAGGED, counted=True), 3 * len(places)))
+            interval = mean_interval(list(false.values()))
+            text += f"; good ones flagged {percent(interval.mean)} {_shares(interval, 100)}"
         evidence.append(_weakest(parts).saying(text))
     needs = ""
     if not evidence:
@@ -60,8 +62,12 @@ def _area(found: Detection) -> float | None:
     return found.auc
 
 
-def _rate(found: Detection) -> float | None:
+def _true(found: Detection) -> float | None:
     return found.true_positive_rate
+
+
+def _false(found: Detection) -> float | None:
+    return found.false_positive_rate
 
 
 def _read(found: dict[int, Detection], read: Callable[[Detection], float | None]) -> dict[int, float]:
@@ -69,7 +75,7 @@ def _read(found: dict[int, Detection], read: Callable[[Detection], float | None]
 
 
 def _weakest(parts: list[Evidence]) -> Evidence:
-    """Both must hold: the part that refutes, else the one that cannot tell, else the first."""
+    """All must hold: the part that refutes, else the one that cannot tell, else the first."""
     order = (Answer.DOES_NOT_HOLD, Answer.CANNOT_TELL, Answer.HOLDS)
     return min(parts, key=lambda p: order.index(p.answer))
 

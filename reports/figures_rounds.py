@@ -32,7 +32,7 @@ def convergence(study: Study, palette: Palette) -> Picture | None:
 
 
 def update_variance(study: Study, palette: Palette) -> Picture | None:
-    """Variance over coordinates of the global step, by round, on a logarithmic axis."""
+    """Variance of the global step over the living coordinates, by round, on a logarithmic axis."""
     return _by_round(
         study,
         palette,
@@ -40,7 +40,10 @@ def update_variance(study: Study, palette: Palette) -> Picture | None:
         slug="update-variance",
         title="Variance of the weight updates",
         label="variance of the step",
-        caption="Variance over coordinates of the server's step, by round (logarithmic axis); mean over seeds.",
+        caption=(
+            "Variance of the server's step over the coordinates that are alive, by round (logarithmic axis); mean over "
+            "seeds. Over all coordinates it is in results.csv and among the claims."
+        ),
         scale=1.0,
     )
 

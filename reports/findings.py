@@ -11,6 +11,7 @@ refutes a general claim. It holds when every place supports it, does not hold wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -48,6 +49,12 @@ AT_LEVEL = Bound(-MARGIN, -MARGIN)  # lower by more than the margin refutes
 def above(least: float) -> Bound:
     """Better at all supports; certainly not better by ``least`` refutes."""
     return Bound(0.0, least)
+
+
+def over(least: float) -> Bound:
+    """A counted quantity: more than ``least`` supports, and ``least`` itself refutes."""
+    least = math.nextafter(least, math.inf)
+    return Bound(least, least, counted=True)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ def _round(entry: RoundRecord) -> dict[str, object]:
         "test_loss": entry.test_loss,
         "density": entry.density,
         "update_variance": entry.update_variance,
+        "update_variance_all": entry.update_variance_all,
         "client_variance": entry.client_variance,
         "step_norm": entry.step_norm,
         **{f"bytes.{key}": value for key, value in entry.bytes.model_dump().items()},

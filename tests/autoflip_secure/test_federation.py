@@ -289,6 +289,14 @@ def test_costs_fall_with_the_mask_and_count_the_exploration() -> None:
     assert ours.exploration.bytes.uplink_values >= CLIENTS * 4 * PROBLEM.layout.size
 
 
+def test_the_variance_of_a_step_is_noted_over_living_and_over_all_coordinates() -> None:
+    fedavg, ours = run(cell(rounds=2), cell(rounds=2, **AUTOFLIP))
+    assert all(entry.update_variance_all == entry.update_variance for entry in fedavg.rounds)  # all are alive
+    for entry in ours.rounds:
+        assert entry.update_variance_all == pytest.approx(entry.step_norm**2 / PROBLEM.layout.size, rel=0.05)
+        assert entry.update_variance_all < entry.update_variance / 2  # the same squares over more coordinates
+
+
 def test_the_record_survives_json_and_says_what_happened() -> None:
     (record,) = run(cell(attack=GaussianNoise(), **AUTOFLIP))
     assert RunRecord.model_validate_json(record.model_dump_json()).numbers() == record.numbers()

@@ -126,6 +126,7 @@ def make_record(
                 "test_loss": 2.3 * math.exp(-t / 8) + 0.1 + harm * leak,
                 "density": density,
                 "update_variance": step**2 * float(own.uniform(0.8, 1.2)),
+                "update_variance_all": density * step**2,
                 "client_variance": 3 * step**2,
                 "step_norm": step * 90,
                 "bytes": _bytes(sent, density),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sizes import sized
 
-from reports.findings import AT_LEVEL, NOT_LOWER, Answer, Bound, Evidence, above, conclude, weigh
+from reports.findings import AT_LEVEL, NOT_LOWER, Answer, Bound, Evidence, above, conclude, over, weigh
 from reports.intervals import Interval
 
 
@@ -29,6 +29,8 @@ HALF = 2.776445 / 5**0.5  # half width of the interval of five values, per unit 
         (above(0.005), 0.004, 0.01, Answer.CANNOT_TELL),
         (Bound(0.5, 0.5), 0.6, 0.01, Answer.HOLDS),
         (Bound(0.5, 0.5), 0.4, 0.01, Answer.DOES_NOT_HOLD),
+        (over(0.5), 0.5, 0.0, Answer.DOES_NOT_HOLD),  # over is more than
+        (over(0.5), 0.5001, 0.0, Answer.HOLDS),
     ],
 )
 def test_answers_by_hand(bound: Bound, mean: float, spread: float, answer: Answer):
