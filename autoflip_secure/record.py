@@ -198,6 +198,23 @@ class SecureSumRecord(_Record):
     links: Links | None = None  # what protected them; None: a record of an earlier version, which did not say
 
 
+class FeatureScale(_Record):
+    """Root mean squares of the columns of the training data (the numbers of a sample, flattened), about zero."""
+
+    columns: int
+    typical: float  # median over columns
+    largest: float
+    where: int  # the column with the largest, from 0
+
+
+class DataRecord(_Record):
+    """What decides beforehand whether anything can be learned, and what counts as having learned."""
+
+    classes: int
+    largest_class: float  # its share of the test set: always answering it is right so often
+    features: FeatureScale | None = None  # None: inputs are no quantities (tokens)
+
+
 _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "secure_sum": {"links"}}
 
 
@@ -215,6 +232,7 @@ class RunRecord(_Record):
     parameters: int
     bad_clients: list[int]
     client_samples: list[int]
+    data: DataRecord | None = None  # None: a record of an earlier version
     trainer: TrainerChoice
     exploration: ExplorationRecord | None
     guidance: GuidanceRecord | None

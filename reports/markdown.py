@@ -76,6 +76,8 @@ def summary(
     lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
     if opening.question:
         lines[2:2] = [f"> {escape(opening.question)}", ""]
+    for sentence in opening.training:
+        lines += [f"**Note.** {escape(sentence)}", ""]
     for sentence in opening.answer:
         lines += [escape(sentence), ""]
     lines += [*_scoreboard(study, opening.standings), ""]

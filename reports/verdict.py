@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import labels, privacy_caveats, privacy_groups
+from reports import labels, learning, privacy_caveats, privacy_groups
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
-from reports.study import Condition, Study
+from reports.study import Study
 
-LEARNED = 0.1  # of the way from guessing to perfect; a reference below it is not worth comparing with
 OUR_READING = (
     "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
     "not public. What the paper leaves open is a named choice in the configuration below."
@@ -30,6 +29,7 @@ class Opening:
     headline: str
     question: str  # as the scenario puts it; may be empty
     asked: str  # what was run to answer it
+    training: list[str]  # where training failed, and what to do about it; usually nothing
     answer: list[str]  # under attack, without attack, and what privacy costs
     caveats: list[str]
     standings: list[Standing]
@@ -46,6 +46,7 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
         _headline(study, heads),
         labels.clean_text(scenario.get("question") or ""),
         _bound(_asked(study)),
+        [_bound(found.text) for found in learning.findings(study)],
         answer,
         caveats,
         table,
@@ -185,7 +186,6 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
     found += privacy_caveats.caveats(study)
-    found += _untrained(study)
     found += _weak_points(study, table)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
@@ -216,24 +216,6 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         found.append(OUR_READING)
     found += _events(study)
     return found
-
-
-def _untrained(study: Study) -> list[str]:
-    """Settings whose reference has not learned: what is equal there is equally bad."""
-    places = []
-    for facet in study.facets if study.baseline else ():
-        runs = study.runs(Condition(facet, labels.NO_ATTACK), study.baseline or "")
-        if not runs or not runs[0].layers:
-            continue
-        mean, chance = sum(map(study.accuracy, runs)) / len(runs), 1 / runs[0].layers[-1].shape[0]
-        if mean < chance + LEARNED * (1 - chance):
-            places.append(f"{facet} ({percent(mean)}, chance is {percent(chance)})")
-    if not places:
-        return []
-    return [
-        f"{study.baseline} has hardly learned anything without attack in {'; '.join(places)}: there, differences and "
-        "claims are about models that are little better than guessing. More rounds would help."
-    ]
 
 
 def _weak_points(study: Study, table: list[Standing]) -> list[str]:

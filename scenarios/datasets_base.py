@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,9 +24,11 @@ from torch import Tensor
 
 from autoflip_secure.errors import DataError
 from autoflip_secure.interfaces import Plugin
+from autoflip_secure.record import DataRecord, FeatureScale
 from autoflip_secure.seeds import Purpose, numpy_generator
 
 Samples = Annotated[int, Field(ge=1)] | None
+_ROWS = 4096  # looked at at once
 TRAIN, TEST = 0, 1  # last word of the address of a subset's draw
 
 
@@ -51,6 +53,16 @@ class Dataset:
     def as_numbers(self) -> Dataset:
         """The same with inputs that are float32, for models that reckon with what whole numbers count."""
         return replace(self, x_train=self.x_train.float(), x_test=self.x_test.float())
+
+    @cached_property
+    def record(self) -> DataRecord:
+        """What a run's record says of its data."""
+        counts = torch.bincount(self.y_test, minlength=self.num_classes)
+        return DataRecord(
+            classes=self.num_classes,
+            largest_class=float(counts.max()) / len(self.y_test),
+            features=feature_scale(self.x_train) if self.x_train.is_floating_point() else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +128,18 @@ def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, 
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
         class_names=arrays.class_names,
     )
+
+
+def feature_scale(x: Float[Tensor, "n ..."]) -> FeatureScale:
+    """Root mean squares of the columns of ``x``, to four digits; a few thousand rows at a time."""
+    rows = x.reshape(len(x), -1)
+    squares = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for start in range(0, len(rows), _ROWS):
+        squares += rows[start : start + _ROWS].double().square().sum(0)
+    scales = (squares / len(rows)).sqrt()
+    where = int(scales.argmax())
+    typical, largest = (float(f"{float(scale):.4g}") for scale in (scales.median(), scales[where]))
+    return FeatureScale(columns=len(scales), typical=typical, largest=largest, where=where)
 
 
 def _stamp(place: str) -> tuple[int, int] | None:

@@ -211,7 +211,8 @@ def run_block(
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
     with connecting(crews or {}) as connect:
         records = run_cells(cells, trainer, progress, connect=connect)
-    return [r.model_copy(update={"privacy": ledger(c)}) for r, c in zip(records, cells, strict=True)]
+    data = builder.dataset(block.cells[0].settings).record
+    return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
 
 
 def planned_releases(blocks: Iterable[Block]) -> Iterator[tuple[CellSpec, list[Release]]]:

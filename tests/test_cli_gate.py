@@ -224,6 +224,44 @@ def test_another_scenario_does_not_meet_the_baseline(
     assert "rounds: 4 -> 2" in done.stderr
 
 
+def test_a_sweep_that_diverged_says_so_and_is_no_baseline(tmp_path: Path, here: Callable[..., Result]) -> None:
+    """A table with columns up to a million, at the usual learning rate."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)).astype(np.float32) * [1, 1, 1e3, 1e6], np.arange(60) % 3
+    np.savez(
+        tmp_path / "table.npz",
+        x_train=x[:45].astype(np.float32),
+        y_train=y[:45],
+        x_test=x[45:].astype(np.float32),
+        y_test=y[45:],
+    )
+    (tmp_path / "s.yaml").write_text(
+        "name: table\nclients: 3\ncohort: 2\nrounds: 3\ntraining: {epochs: 1}\nmodel: {kind: mlp, hidden: [4]}\n"
+        "data: {kind: npz, path: table.npz}\nalgorithm: fedavg\nseeds: [1, 2]\n"
+    )
+    done = here("sweep", "s.yaml", "--out", "run", "--json", "--workers", 1)
+    assert done.exit_code == 0
+    (told,) = json.loads(done.stdout)["training"]
+    assert told.startswith("Training diverged, FedAvg without attack in IID: 2 of 2 runs; ")
+    assert "column 3 (of 4, from 0) has root mean square" in told
+    assert f"note: {told}" in done.stderr
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / "run" / page).read_text()
+        assert text.index("Training diverged") < text.index("reaches")
+        assert "more rounds" not in text
+    new = ("gate", "run", "--baseline", "b.json", "--update", "--reason", "first")
+    refused = here(*new)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+    assert "--allow-unlearned" in refused.stderr
+    assert not (tmp_path / "b.json").exists()
+    taken = here(*new, "--allow-unlearned")
+    assert (taken.exit_code, taken.stderr) == (0, f"note: {told}\n")
+    lost = here("gate", "run", "--baseline", "b.json", "--allow-unlearned")
+    assert lost.exit_code == 2
+    assert "give it with --update" in lost.stderr
+
+
 def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result]) -> None:
     """The ledger of real private runs: a repeated run proves the same; one seed that proves less fails the gate."""
     (tmp_path / "private.yaml").write_text(PRIVATE)
@@ -231,7 +269,11 @@ def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result
         done = here("sweep", "private.yaml", "--out", tmp_path / name, "--no-report", "--workers", 1)
         assert done.exit_code == 0, done.output
     held = ("--baseline", tmp_path / "b.json")
-    assert here("gate", tmp_path / "then", *held, "--update", "--reason", "first").exit_code == 0
+    new = ("gate", tmp_path / "then", *held, "--update", "--reason", "first")
+    refused = here(*new)
+    assert refused.exit_code == 2
+    assert "allow a larger epsilon" in refused.stderr  # it learns next to nothing, which is not the subject here
+    assert here(*new, "--allow-unlearned").exit_code == 0
     assert here("gate", tmp_path / "run", *held).exit_code == 0
 
     def leak(record: dict[str, Any], _: object) -> None:

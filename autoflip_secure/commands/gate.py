@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, tell, training_of
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ def gate(
     baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What the sweep is held against.")],
     update: Annotated[bool, typer.Option("--update", help="Write FILE from DIR instead; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why the baseline changes.")] = None,
+    allow_unlearned: Annotated[
+        bool, typer.Option("--allow-unlearned", help="With --update: even of a sweep whose training failed.")
+    ] = False,
     margins: Annotated[
         list[str] | None,
         typer.Option("--margin", metavar="NAME=VALUE", help="How much worse a metric may be; repeatable."),
@@ -39,12 +42,15 @@ def gate(
             raise InputError("gate: --update and --reason TEXT go together: a new baseline says why it is there")
         if update and (junit or markdown):
             raise InputError("gate: --update compares nothing: leave --junit and --markdown away")
+        if allow_unlearned and not update:
+            raise InputError("gate: --allow-unlearned is about a new baseline: give it with --update, or leave it away")
         prepare()
         from autoflip_secure.outcome import OutcomeRule
 
         results = _whole_sweep(folder)
         records = results.records
         rule = OutcomeRule.parse(outcome, "--outcome") if outcome is not None else OutcomeRule.of(results.scenario)
+        _tell_of_training(records, rule, refuse=update and not allow_unlearned)
         if reason is not None:
             _new_baseline(records, baseline, reason, margins or [], rule, as_json)
             return
@@ -92,6 +98,19 @@ def _whole_sweep(folder: Path) -> Results:
             f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
         )
     return results
+
+
+def _tell_of_training(records: list[Any], rule: OutcomeRule, *, refuse: bool) -> None:
+    """Remarks on training that failed, in the sweep that is judged as in one that becomes a baseline."""
+    found = training_of(records, rule)
+    if refuse and any(one.refuses for one in found):
+        raise InputError(
+            "gate: --update: this sweep is no baseline, for against training that failed every later one passes. "
+            f"{' '.join(one.text for one in found if one.refuses)} Mend it and run it again, or take it all the same "
+            "with --allow-unlearned"
+        )
+    for one in found:
+        remark(one.text)
 
 
 def _new_baseline(

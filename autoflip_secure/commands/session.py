@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.interrupts import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from autoflip_secure.outcome import OutcomeRule
+    from reports.learning import Finding
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Scenario = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")]
@@ -48,6 +52,14 @@ def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 def remark(text: str) -> None:
     """What a person should know beside the answer, on standard error."""
     print(f"note: {text}", file=sys.stderr)
+
+
+def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
+    """Where the training of a sweep failed, in words; usually nothing."""
+    from reports.learning import findings
+    from reports.study import study
+
+    return findings(study(records, rule))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoflip_secure.commands.report import write_page
-from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, link, prepare, tell
+from autoflip_secure.commands.session import (
+    Json,
+    Overrides,
+    Scenario,
+    exit_codes,
+    link,
+    prepare,
+    remark,
+    tell,
+    training_of,
+)
 from autoflip_secure.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,8 +92,11 @@ def _sweep(
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
             "reused": result.reused, "workers": result.workers, "seconds": round(result.seconds, 3),
-            "damaged": result.damaged, "report": None, "trackers": [],
+            "damaged": result.damaged, "training": [one.text for one in training_of(result.records, work.outcome)],
+            "report": None, "trackers": [],
         }  # fmt: skip
+        for sentence in summary["training"]:
+            remark(sentence)
         if report:
             path = write_page(folder, result.records, work.written)
             summary["report"] = str(path)

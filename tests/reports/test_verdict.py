@@ -96,7 +96,7 @@ def test_a_reference_that_has_not_learned_is_named(
     flat = np.full(5, accuracy)
     cells = planted(record, partition, attack, {("fedavg", False): flat, ("autoflip", False): flat})
     text = opening(found := study(cells), compare(found), {}, 0)
-    assert any("has hardly learned anything" in c and "chance is 10.0" in c for c in text.caveats) is said
+    assert any("hardly learned anything" in c and "gives 10.0" in c for c in text.training) is said
 
 
 def test_cannot_tell_when_the_interval_holds_zero(record: Make, partition: dict[str, Any], attack: dict[str, Any]):

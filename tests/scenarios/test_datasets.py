@@ -29,7 +29,7 @@ from small_datasets import (
 
 from autoflip_secure.errors import DataError
 from scenarios.datasets import DATASETS, Cifar10, Cifar100, Digits, FashionMnist, Mnist, Npz
-from scenarios.datasets_base import stratified
+from scenarios.datasets_base import Dataset, feature_scale, stratified
 
 # ------------------------------------------------------------------------------------------ every kind, one table
 
@@ -284,3 +284,35 @@ def test_options_are_checked():
         Digits(root="x")
     with pytest.raises(ValidationError):
         Npz()
+
+
+# -------------------------------------------------------------------------------------------- what records say of data
+
+
+def test_the_scale_of_features_is_that_of_numpy() -> None:
+    x = np.random.default_rng(0).normal(size=(5000, 2, 3)).astype(np.float32) * np.float32(10.0) ** np.arange(3)
+    x[:, 1, 1] += 1e6  # far from zero is not scaled either, however little it varies
+    by_hand = np.sqrt((x.astype(np.float64).reshape(5000, 6) ** 2).mean(0))
+    found = feature_scale(torch.from_numpy(x))
+    assert (found.columns, found.where) == (6, 4)
+    assert found.largest == pytest.approx(by_hand[4], rel=1e-3)
+    assert found.typical == pytest.approx(np.sort(by_hand)[2], rel=1e-3)
+    huge = feature_scale(torch.full((3, 2), 3e38))  # squares that single precision cannot hold
+    assert huge.largest == pytest.approx(3e38, rel=1e-3)
+
+
+def test_a_record_knows_what_guessing_gives_and_that_tokens_have_no_scale() -> None:
+    labels = torch.tensor([0, 1, 1, 1])
+    parts = {
+        "name": "x",
+        "y_train": labels,
+        "y_test": labels,
+        "num_classes": 3,
+        "groups": None,
+        "class_names": ("a", "b", "c"),
+    }
+    table = Dataset(x_train=torch.ones(4, 2), x_test=torch.ones(4, 2), **parts).record
+    assert (table.classes, table.largest_class) == (3, 0.75)
+    assert table.features is not None
+    tokens = torch.full((4, 2), 30_000)
+    assert Dataset(x_train=tokens, x_test=tokens, **parts).record.features is None
