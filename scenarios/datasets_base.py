@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
