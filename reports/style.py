@@ -22,6 +22,7 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -204,7 +205,7 @@ def finish(
 ) -> Picture:
     """Render ``figure`` for the page: inline SVG when small, else a PNG at twice the resolution."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # savefig would draw everything twice
     markup = inline_svg(buffer.getvalue(), slug, alt)
     vector = len(markup) <= SVG_LIMIT
     if not vector:
