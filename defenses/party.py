@@ -26,7 +26,9 @@ PATIENCE_WITH_PEERS = 0.7
 GREETING_SECONDS = 10.0
 """For a caller to show its certificate and say what it wants, all in all."""
 MOST_CALLERS = 128
-"""That may be about it at once; who comes then takes the place of the one that has been about it for longest."""
+"""That may be about it at once; who comes then takes the place of the one that has been about it for longest …"""
+A_MOMENT = 1.0
+"""… and for so many seconds, which is more than an honest caller needs; until then newcomers wait."""
 MOST_SESSIONS = 256
 """At once, of all sweeps and workers; further ones are refused with a sentence."""
 _MOST_ARRIVED = 256  # links to sessions that have not begun
@@ -73,7 +75,7 @@ class Party:
         self.identity = secrets.token_hex(8)  # tells two addresses of one process apart from two processes
         self._called = None if certificates is None else context(certificates, "is called")
         self._calls = None if certificates is None else context(certificates, "calls")
-        self._callers: dict[int, Channel] = {}  # who has proven nothing yet, by number, in the order in which they came
+        self._callers: dict[int, tuple[float, Channel]] = {}  # who has proven nothing yet, and since when; in order
         self._places = threading.BoundedSemaphore(MOST_CALLERS)
         self._arrived: dict[tuple[str, int], Channel] = {}  # (session, rank) -> link that another party opened
         self._news = threading.Condition()
@@ -88,9 +90,7 @@ class Party:
             except OSError:  # gone before it was accepted, or too many files are open
                 time.sleep(_NEXT_TRY)
                 continue
-            if not self._place():
-                connection.close()
-                continue
+            self._place()
             name = f"{who[0]}:{who[1]}" if isinstance(who, tuple) else "a caller"
             try:
                 threading.Thread(target=self._welcome, args=(connection, name), daemon=True).start()
@@ -98,15 +98,15 @@ class Party:
                 self._places.release()
                 connection.close()
 
-    def _place(self) -> bool:
-        """Room for a caller. Honest ones need a moment, so who is hung up on for it is who takes longest."""
-        if self._places.acquire(blocking=False):
-            return True
-        with self._news:
-            slowest = next(iter(self._callers.values()), None)
-            if slowest is not None:
-                slowest.cut()
-        return self._places.acquire(timeout=_NEXT_TRY)
+    def _place(self) -> None:
+        """Room for a caller, which somebody who takes longer than honest ones has to make if there is none."""
+        while not self._places.acquire(blocking=False):
+            with self._news:
+                since, slowest = next(iter(self._callers.values()), (time.monotonic(), None))
+                if slowest is not None and time.monotonic() - since >= A_MOMENT:
+                    slowest.cut()
+            if self._places.acquire(timeout=_NEXT_TRY):
+                return
 
     def _welcome(self, connection: socket.socket, who: str) -> None:
         channel: Channel | None = None
@@ -115,7 +115,7 @@ class Party:
             channel = Channel(connection, who, GREETING_SECONDS)
             channel.hurry(GREETING_SECONDS)
             with self._news:
-                self._callers[number] = channel
+                self._callers[number] = time.monotonic(), channel
             if self._called is not None:
                 channel.encrypt(self._called, None)
             purpose = greeted(channel, self.identity)
