@@ -53,8 +53,12 @@ class Batch:
     @property
     def bytes(self) -> int:
         """Memory of the shares that it holds or has made room for."""
-        pairs = (part for both in self.pairs.values() for pair in both for part in (pair.mask, pair.squares))
-        return self.rows.nbytes + sum(part.nbytes for part in pairs)
+        return self.rows.nbytes + 8 * self._pair_words * len(self.pairs)
+
+    @property
+    def _pair_words(self) -> int:
+        """Of one client: a pair to use, one to check it with."""
+        return 2 * (self.width + len(self.starts))
 
     def complain(self, text: str) -> None:
         """Note what is not taken; of very many the last words say that there were more."""
@@ -148,7 +152,7 @@ class Batch:
 
     def pair_space(self, client: int, size: int) -> Int[Tensor, " words"] | None:
         """Where the pairs of ``client`` go; None, and a complaint, when they are not to be taken."""
-        words = 2 * (self.width + len(self.starts))
+        words = self._pair_words
         if client not in self.place or client in self.pairs or len(self.starts) == 0:
             self.complain(f"client {client} sent square pairs twice or unasked: not taken")
         elif size != 8 * words:
