@@ -53,7 +53,7 @@ def sample_gradients(
     single: Gradient = torch.func.grad(loss)
     here = weights.to(x.device)
     parts = list(_stacked(single, here, x, y))
-    rows = torch.cat(parts) * (live & layout.trainable.to(live.device)).to(x.device)
+    rows = torch.cat(parts) * (live & layout.trained.to(live.device)).to(x.device)
     norms = rows.norm(dim=1, keepdim=True)
     scaled: Tensor = rows / norms.clamp_min(1e-12 if clip is None else clip)
     return scaled

@@ -16,10 +16,13 @@ from autoflip_secure.parameters import Layout
 
 
 def class_scores(deviations: Float[Tensor, "clients params"], layout: Layout) -> Float[Tensor, "clients classes"]:
-    """How much each output moved up: mean of its bias and weights, each centred over classes and scaled alike."""
+    """How much each output moved up: mean of its bias and weights, each centred over classes and scaled alike.
+
+    Of the trained ones; at least one of them is.
+    """
     scores = []
     for segment in layout:
-        if not segment.output:
+        if not (segment.output and segment.trained):
             continue
         rows = deviations[:, segment.slice].reshape(len(deviations), segment.shape[0], -1).mean(2)
         centred = rows - rows.mean(1, keepdim=True)

@@ -81,7 +81,7 @@ def landscape(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor
 def profile(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
     """P_k: as the landscape agreement, by groups of coordinates of like energy (:mod:`autoflip_secure.profile`)."""
     assert view.guidance is not None
-    live = view.mask & view.layout.trainable.to(view.mask.device)
+    live = view.mask & view.layout.trained.to(view.mask.device)
     groups = landscape_groups(view.guidance.energy, live)
     energies = grouped(view.guidance.energy[None], groups, GROUPS)[0]
     return affinity(grouped(updates.square(), groups, GROUPS), energies).to(updates)
@@ -211,5 +211,5 @@ class AgreementWeighted(Aggregator):
         fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(updates, view, state) for name in self.statistics}
         judged = self.judge(state, view.clients, view.samples, fresh, updates.norm(dim=1))
         delta = judged.trust @ (view.updates * judged.factors[:, None])
-        step = delta * view.layout.trainable.to(delta.device)
+        step = delta * view.layout.trained.to(delta.device)
         return Aggregate(delta, judged.trust, judged.scores, self.remember(state, judged, step), fresh)

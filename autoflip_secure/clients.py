@@ -45,13 +45,13 @@ def client_jobs(
 def attack_updates(
     cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
 ) -> Float[Tensor, "clients params"]:
-    """Rows as they are sent: bad clients change theirs, and only live coordinates travel."""
+    """Rows as they are sent: bad clients change theirs, and only live coordinates that are not frozen travel."""
     attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients].to(updates.device)
     if isinstance(attack, UpdateAttack) and bool(bad.any()):
         draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
-        active = mask & cell.problem.layout.trainable.to(mask.device)
+        active = mask & cell.problem.layout.trained.to(mask.device)
         updates = attack.updates(updates, bad, active, draws)
-    return torch.where(mask, updates, 0.0)
+    return torch.where(mask & cell.problem.layout.sent.to(mask.device), updates, 0.0)
 
 
 def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:

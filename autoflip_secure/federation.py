@@ -21,6 +21,7 @@ from autoflip_secure.costs import CostModel
 from autoflip_secure.errors import InputError
 from autoflip_secure.exploration import explore
 from autoflip_secure.interfaces import ClientJob, Exploration
+from autoflip_secure.parameters import Layout
 from autoflip_secure.record import RunRecord, TrainerChoice
 from autoflip_secure.recording import Logbook, Outcome
 from autoflip_secure.secure_rounds import secret_landscape, timed
@@ -123,13 +124,17 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums
 
 
 def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher, sums: SecureSum | None) -> _Explored:
-    """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest."""
+    """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest.
+
+    Frozen coordinates are taken out before and put back, with energy 0, after: shares of the coordinates mean others.
+    """
+    layout = cell.problem.layout
     deviations = torch.stack([explorer.deviation for explorer in crew])
     sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
-    trainable = cell.problem.layout.trainable.to(sent.device)
-    sent = torch.where(trainable, sent, 0.0)
+    trained = layout.trained.to(sent.device)
+    sent = torch.where(trained, sent, 0.0)
     if cell.protocol.client_level is not None:
-        sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trainable, 0))
+        sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trained, 0))
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
@@ -143,16 +148,22 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
     config = cell.protocol.exploration
     if sums is None:
         watch.exploration(cell, here, sent[usable])
-        landscape = explore(here, samples, sent[usable], config.method, losses, config.reveal)
-        return replace(landscape, rejected=tuple(left_out)), events, None
+        landscape = explore(here, samples, layout.of_sent(sent[usable]), config.method, losses, config.reveal)
+        return replace(_everywhere(landscape, layout), rejected=tuple(left_out)), events, None
     draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
     with timed(sums) as through:
         landscape, revealed, more, watched = secret_landscape(
-            owners, sent[usable], samples, losses, config.reveal, draws, sums
+            owners, layout.of_sent(sent[usable]), samples, losses, config.reveal, draws, sums
         )
     dropped = [k for k in owners if k not in landscape.clients.tolist()]
-    landscape = replace(landscape, rejected=tuple(sorted([*left_out, *dropped])))
+    landscape = replace(_everywhere(landscape, layout), rejected=tuple(sorted([*left_out, *dropped])))
     return landscape, events + more, through(len(landscape.clients), revealed, watched)
+
+
+def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
+    """A landscape of the sent coordinates as one of all."""
+    energy, deviations = (layout.spread(x, layout.sent) for x in (landscape.energy, landscape.deviations))
+    return replace(landscape, energy=energy, deviations=deviations)
 
 
 def _landscapes(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[_Explored | _Nothing]:

@@ -55,9 +55,7 @@ class PrivateSteps:
     batch size q n = B.
     """
 
-    clip: (
-        float  # > 0, L2 norm over all trainable, unmasked coordinates; also the sensitivity: there is no second number
-    )
+    clip: float  # > 0, L2 norm over all trained, unmasked coordinates; also the sensitivity: there is no second number
     noise_multiplier: float  # >= 0, in units of clip; 0 = clipping alone
 
 
@@ -169,8 +167,8 @@ class RoundView:
 
     @property
     def directions(self) -> Float[Tensor, "clients params"]:
-        """The rows without running statistics: what norms, distances and angles are measured on."""
-        return self.updates * self.layout.trainable.to(self.updates.device)
+        """The rows without running statistics and frozen weights: what norms, distances and angles are measured on."""
+        return self.updates * self.layout.trained.to(self.updates.device)
 
 
 @dataclass(frozen=True)
@@ -346,5 +344,5 @@ class UpdateAttack(Attack, ABC):
         active: Bool[Tensor, " params"],
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients params"]:
-        """All rows, the bad ones replaced. ``generators`` has one per row, by address; ``active`` marks the trainable,
+        """All rows, the bad ones replaced. ``generators`` has one per row, by address; ``active`` marks the trained,
         unmasked coordinates, the only ones that are sent."""

@@ -14,7 +14,7 @@ from math import prod
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, fx, nn
 
 from autoflip_secure.errors import UnsupportedModelError
@@ -34,7 +34,8 @@ class Segment:
     shape: tuple[int, ...]
     start: int
     stop: int
-    hidden: bool  # a weight that may be pruned: neither the output layer nor the first convolution
+    trained: bool  # a parameter with ``requires_grad``: neither a buffer nor frozen
+    hidden: bool  # a trained weight that may be pruned: neither the output layer nor the first convolution
     output: bool  # belongs to the output layer
     normalised: bool  # a normalisation layer follows, so the scale of this weight means nothing
 
@@ -43,10 +44,19 @@ class Segment:
         """Coordinates of this tensor in the flat vector."""
         return slice(self.start, self.stop)
 
+    @property
+    def frozen(self) -> bool:
+        """A parameter that nobody trains: it stays as it is, and is sent to each client once."""
+        return not self.trained and self.kind != "buffer"
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The order and meaning of the ``params`` coordinates of a module: its parameters, then its float buffers."""
+    """The order and meaning of the ``params`` coordinates of a module: its parameters, then its float buffers.
+
+    Frozen parameters (``requires_grad`` is False) are coordinates too, since every seed has its own, but they are never
+    masked, attacked, noised, scored or summed, and travel only once: see :attr:`trained` and :attr:`sent`.
+    """
 
     segments: tuple[Segment, ...]
 
@@ -72,10 +82,10 @@ class Layout:
 
     @cached_property
     def layers(self) -> tuple[tuple[Segment, ...], ...]:
-        """Weights and biases grouped by owning layer, in order (normalisation and buffers left out)."""
+        """Trained weights and biases grouped by owning layer, in order (normalisation and buffers left out)."""
         groups: dict[str, list[Segment]] = {}
         for segment in self.segments:
-            if segment.kind in ("weight", "bias"):
+            if segment.trained and segment.kind in ("weight", "bias"):
                 groups.setdefault(segment.layer, []).append(segment)
         return tuple(tuple(group) for group in groups.values())
 
@@ -92,9 +102,37 @@ class Layout:
         return self.where(*self.hidden)
 
     @cached_property
-    def trainable(self) -> Bool[Tensor, " params"]:
-        """Indicator of parameters, as against buffers (running statistics)."""
-        return ~self.where(*(segment for segment in self.segments if segment.kind == "buffer"))
+    def trained(self) -> Bool[Tensor, " params"]:
+        """Indicator of the parameters that are trained, as against frozen ones and buffers (running statistics)."""
+        return self.where(*(segment for segment in self.segments if segment.trained))
+
+    @cached_property
+    def frozen(self) -> Bool[Tensor, " params"]:
+        """Indicator of the parameters that nobody trains."""
+        return self.where(*(segment for segment in self.segments if segment.frozen))
+
+    @cached_property
+    def sent(self) -> Bool[Tensor, " params"]:
+        """Indicator of what clients and server exchange every round: trained parameters and buffers."""
+        return ~self.frozen
+
+    def of_sent(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch sent"]:
+        """The sent coordinates of ``rows``: ``rows`` themselves when nothing is frozen."""
+        return rows[..., self.sent.to(rows.device)] if bool(self.frozen.any()) else rows
+
+    def still(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch params"]:
+        """``rows`` with zeros where parameters are frozen: ``rows`` themselves when nothing is."""
+        return torch.where(self.sent.to(rows.device), rows, 0) if bool(self.frozen.any()) else rows
+
+    def spread(
+        self, values: Shaped[Tensor, "*batch chosen"], where: Bool[Tensor, " params"]
+    ) -> Shaped[Tensor, "*batch params"]:
+        """Inverse of ``rows[..., where]``, zero elsewhere: ``values`` themselves when ``where`` is everywhere."""
+        if values.shape[-1] == self.size:
+            return values
+        rows = values.new_zeros(*values.shape[:-1], self.size)
+        rows[..., where.to(rows.device)] = values
+        return rows
 
     def tensors(self, rows: Tensor) -> dict[str, Tensor]:
         """Named views into ``rows`` of shape (..., params): each of shape (..., *segment.shape)."""
@@ -165,7 +203,8 @@ class Layout:
                     shape=tuple(tensor.shape),
                     start=start,
                     stop=stop,
-                    hidden=kind == "weight" and not exempt,
+                    trained=kind != "buffer" and tensor.requires_grad,
+                    hidden=kind == "weight" and tensor.requires_grad and not exempt,
                     output=output in homes_of,
                     normalised=not homes_of.isdisjoint(normalised),
                 )

@@ -83,13 +83,16 @@ def low_energy(energy: Tensor, live: Bool[Tensor, " params"], share: float) -> B
 def radial_cosine(updates: Tensor, weights: Tensor, layout: Layout) -> Float[Tensor, " clients"]:
     """R_k: mean over layers (weight and bias together) of the cosine with the current weights.
 
-    Layers followed by a normalisation are left out: there <grad, w> = 0 and the cosine is only weight decay.
+    Layers followed by a normalisation are left out: there <grad, w> = 0 and the cosine is only weight decay. Where none
+    is left (say, nothing but normalisations is trained), the cosine of the whole update counts.
     """
     cosines = []
     for group in layout.layers:
         if not group[0].normalised:
             where = slice(group[0].start, group[-1].stop)
             cosines.append(cosine(updates[:, where], weights[where]))
+    if not cosines:
+        return cosine(updates, weights)
     return torch.stack(cosines).mean(0)
 
 
@@ -124,7 +127,7 @@ class RadialAgreement(Aggregator):
         if len(exploration.deviations) == 0:
             return state
         live = torch.ones_like(weights, dtype=torch.bool)
-        own = weights * layout.trainable.to(weights.device)
+        own = weights * layout.trained.to(weights.device)
         numbers = self._read(exploration.deviations, own, self.low_set(state, live, layout), layout)
         measured = self._measure(state, exploration.clients, numbers, own, live, layout)
         quiet = exploration.clients[~measured.noisy]
@@ -134,12 +137,14 @@ class RadialAgreement(Aggregator):
 
     def low_set(self, state: RadialState, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
         """Where noise is read from: the live hidden weights (all live ones, if none is hidden) of the lowest D_0."""
-        live = mask & layout.trainable.to(mask.device)
+        live = mask & layout.trained.to(mask.device)
         hidden = live & layout.prunable.to(mask.device)
         return low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
 
     def _read(self, updates: Tensor, weights: Tensor, low: Tensor, layout: Layout) -> RadialNumbers:
         quiet = updates[:, low]
+        if quiet.shape[1] == 0:  # all that is trained has been pruned away
+            quiet = quiet.new_zeros(len(quiet), 1)
         median = self.noise == "median"  # of which torch takes the lower one
         shat = 1.4826 * quiet.abs().median(dim=1).values if median else quiet.square().mean(1).sqrt()
         return RadialNumbers(updates.norm(dim=1), shat, updates @ weights, radial_cosine(updates, weights, layout))
@@ -147,7 +152,7 @@ class RadialAgreement(Aggregator):
     def _measure(
         self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
     ) -> _Measured:
-        root = float((mask & layout.trainable.to(mask.device)).sum()) ** 0.5
+        root = float((mask & layout.trained.to(mask.device)).sum()) ** 0.5
         norms, shat = read.norms, read.shat
         noise = exponential_mean(state.noise, clients, shat, self.rho)
         sigma = (shat.square() - quantile(noise, 0.4).square()).clamp_min(0).sqrt()
@@ -203,7 +208,7 @@ class RadialAgreement(Aggregator):
 
     def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
         """Score, damp what would bring too much noise, clip, and take the weighted mean."""
-        weights = view.weights * view.layout.trainable.to(view.weights.device)
+        weights = view.weights * view.layout.trained.to(view.weights.device)
         updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
         numbers = self._read(updates, weights, self.low_set(state, view.mask, view.layout), view.layout)
         judged = self.judge(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)

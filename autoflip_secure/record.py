@@ -78,12 +78,14 @@ class Bytes(_Record):
 class Flops(_Record):
     """Floating-point operations (2 per multiply-add) of local training, forward and backward, summed over clients.
 
+    All None when the model has operations whose cost is not known (``costs.compaction`` says which).
+
     ``sparse`` counts only live weights (needs sparse kernels to become time); ``compacted`` is the smaller dense model
     that is left when dead units are really removed; None when the model cannot be compacted.
     """
 
-    dense: int
-    sparse: int
+    dense: int | None
+    sparse: int | None
     compacted: int | None
 
 
@@ -99,7 +101,7 @@ class RoundRecord(_Record):
     train_loss: float | None
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
     test_loss: float | None  # None: not evaluated, or not finite
-    density: float  # live hidden weights / hidden weights
+    density: float  # live hidden weights / hidden weights; 1 when none is trained and prunable
     update_variance: float  # of the global step, over the coordinates that are alive
     client_variance: float  # mean over all coordinates of the variance between the participants' updates
     step_norm: float
@@ -129,7 +131,7 @@ class ExplorationRecord(_Record):
     kept: list[bool]
     losses: list[list[float]]  # per explorer and epoch
     bytes: Bytes
-    flops: int
+    flops: int | None
 
 
 class GuidanceRecord(_Record):
@@ -162,7 +164,7 @@ class Costs(_Record):
     bytes: Bytes
     flops: Flops
     model_flops: Flops
-    compaction: str  # "ok", or why the model cannot be compacted
+    compaction: str  # "ok", or why there are no operations of a compacted model, or none at all
 
 
 class TrainerChoice(_Record):
@@ -229,7 +231,7 @@ class RunRecord(_Record):
     seed: int
     versions: dict[str, str]
     pipeline: list[str]  # the order in which a round was processed
-    parameters: int
+    parameters: int  # and running statistics; frozen ones, which nobody trains or sends again, left out
     bad_clients: list[int]
     client_samples: list[int]
     data: DataRecord | None = None  # None: a record of an earlier version

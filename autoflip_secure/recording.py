@@ -124,6 +124,11 @@ _BLOCK = (
     "the same numbers again, another sweep with the same cell may not"
 )
 
+_FROZEN = (
+    "frozen: {:,} of {:,} numbers of the model are parameters that nobody trains; each client gets them once, and they "
+    "are neither sent again nor pruned, scored, attacked or noised"
+)
+
 
 class Logbook:
     """Collects one cell's rounds. Everything it writes is computed from outcomes, never fed back."""
@@ -134,6 +139,10 @@ class Logbook:
         self.events: list[str] = []
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
+        self._reached = set[int]()  # clients that have the frozen parameters
+        frozen = int(cell.problem.layout.frozen.sum())
+        if frozen:
+            self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
         self._secret = SecureLog(cell.protocol)
 
     def open(
@@ -146,6 +155,7 @@ class Logbook:
         if exploration is None or guidance is None:
             return
         explorers = exploration.clients.tolist()
+        self._reached |= {*explorers, *exploration.rejected}
         epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
             exploration.rejected
         )
@@ -168,9 +178,11 @@ class Logbook:
         """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
         layout, protocol = self.cell.problem.layout, self.cell.protocol
         hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
-        trainable = layout.trainable.to(outcome.mask.device)
-        delta = outcome.delta * trainable
+        trained = layout.trained.to(outcome.mask.device)
+        delta = outcome.delta * trained
         self.events += outcome.events
+        newcomers = set(outcome.participants) - self._reached
+        self._reached |= newcomers
         self._secret.add("updates", outcome.passage)
         self.rounds.append(
             RoundRecord(
@@ -184,11 +196,13 @@ class Logbook:
                 test_accuracy=test[0] if test else None,
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 density=float(hidden.float().mean()) if len(hidden) else 1.0,
-                update_variance=variance_over_coordinates(delta, outcome.mask & trainable),
-                update_variance_all=variance_over_coordinates(delta, trainable),
-                client_variance=variance_between_clients(outcome.sent * trainable),
+                update_variance=variance_over_coordinates(delta, outcome.mask & trained),
+                update_variance_all=variance_over_coordinates(delta, trained),
+                client_variance=variance_between_clients(layout.of_sent(outcome.sent * trained)),
                 step_norm=float(delta.double().norm()),
-                bytes=uplink(round_bytes(outcome.mask, layout, len(outcome.participants)), outcome.passage),
+                bytes=uplink(
+                    round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.passage
+                ),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
             )
         )
@@ -267,7 +281,7 @@ class Logbook:
             seed=cell.seed,
             versions=versions(),
             pipeline=_pipeline(cell),
-            parameters=cell.problem.layout.size,
+            parameters=int(cell.problem.layout.sent.sum()),
             bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],
             trainer=trainer,

@@ -21,6 +21,7 @@ from autoflip_secure.clients import (
 )
 from autoflip_secure.guidance import evolve, initial_guidance
 from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
+from autoflip_secure.parameters import Layout
 from autoflip_secure.recording import Outcome
 from autoflip_secure.secure_rounds import secret_mean, timed
 from autoflip_secure.secure_sum import Passage, SecureSum
@@ -39,6 +40,10 @@ class ServerState:
     aggregator: Any
     privacy: Any = None  # of the client-level mechanism
 
+    def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
+        """Coordinates that clients send: live ones that are not frozen."""
+        return self.mask & layout.sent.to(self.mask.device)
+
 
 def _prune(cell: Cell, state: ServerState) -> ServerState:
     """Ask the pruner, and rescale when the mask changed."""
@@ -55,10 +60,13 @@ def _prune(cell: Cell, state: ServerState) -> ServerState:
         generator=partial(generator, cell.seed, Purpose.PRUNING),
         normalisation=protocol.guidance.normalisation,
     )
-    mask = protocol.pruner.mask(view)
+    mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
+    if mask is not state.mask:
+        mask = mask | frozen
     if mask is state.mask or torch.equal(mask, state.mask):
         return state
-    return replace(state, mask=mask, weights=protocol.pruner.rescale(state.weights, state.mask, mask, view))
+    weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
+    return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights))
 
 
 def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
@@ -94,8 +102,8 @@ def finish_round(
     """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
     private = protocol.client_level
-    raw = attack_updates(cell, updates, clients, state.mask, round_)
-    view = None if private is None else privacy_view(cell, clients, state.mask, round_)
+    raw, travelling = attack_updates(cell, updates, clients, state.mask, round_), state.travelling(problem.layout)
+    view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = usable_rows(sent)
     decision, events, passage = None, list[str](), None
@@ -103,7 +111,7 @@ def finish_round(
         decision, usable, events, passage = _decide_secretly(cell, state, clients, sent, usable, sums)
     elif bool(usable.any()):
         decision = _decide(cell, state, clients, sent, usable)
-    step = torch.zeros_like(state.weights) if decision is None else decision.delta
+    step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
     after = replace(state, round=round_)
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
@@ -185,7 +193,8 @@ def _decide_secretly(
     samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
     noised = alike and cell.noise_multipliers[0] > 0
     with timed(sums) as through:
-        found = secret_mean(here, sent[usable], samples, state.mask, sums, noised=noised)
+        live = state.travelling(cell.problem.layout)
+        found = secret_mean(here, sent[usable], samples, live, sums, noised=noised)
     taken = usable.clone()
     taken[usable] = found.taken
     passage = through(int(taken.sum()), found.revealed, found.watched)
@@ -218,10 +227,10 @@ def _evolve(
     """Guidance learns from the rows and what they counted for; from the step where single rows must not be used."""
     if guidance is None or (decision is None and cell.protocol.guidance_sees_rows):
         return guidance
-    trainable = cell.problem.layout.trainable.to(step.device)
+    trained = cell.problem.layout.trained.to(step.device)
     if cell.protocol.guidance_sees_rows and decision is not None:
-        return evolve(guidance, rows * trainable, decision.trust, cell.protocol.guidance.beta)
-    return evolve(guidance, (step * trainable)[None], step.new_ones(1), cell.protocol.guidance.beta)
+        return evolve(guidance, rows * trained, decision.trust, cell.protocol.guidance.beta)
+    return evolve(guidance, (step * trained)[None], step.new_ones(1), cell.protocol.guidance.beta)
 
 
 def _scores(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:

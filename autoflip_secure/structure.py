@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -85,24 +86,39 @@ class Chain:
 
         One sweep forward and one backward reach the fixed point: dropping a unit for want of outgoing weights takes no
         incoming weight away from any later unit. Monotone and idempotent; returns ``mask`` itself if nothing changes.
+        Frozen tensors count as alive until their unit is dead, and are left alive in the mask, which is not about them.
         """
-        closed = mask.clone()
+        closed = self._closed(mask, layout) | layout.frozen.to(mask.device)
+        return mask if torch.equal(closed, mask) else closed
+
+    def _closed(self, mask: Tensor, layout: Layout) -> Bool[Tensor, " params"]:
+        """As :meth:`close`, with everything masked that belongs to dead units, frozen or not."""
+        closed = mask | layout.frozen.to(mask.device)
         blocks = self.blocks(closed, layout)
         hidden = range(len(blocks) - 1)
         for index in hidden:
             self._drop(closed, index, ~blocks[index].any(-1).any(-1), layout)
         for index in reversed(hidden):
             self._drop(closed, index, ~blocks[index + 1].any(-1).any(0), layout)
-        return mask if torch.equal(closed, mask) else closed
+        return closed
+
+    def used(self, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
+        """``mask`` without the frozen coordinates of dead units: what the forward pass has any use for."""
+        return mask & (~layout.frozen.to(mask.device) | self._closed(mask, layout))
+
+    def removable(self, layout: Layout) -> list[bool]:
+        """Per hidden layer, whether a pruner may take its units: all weights into and out of them are trained."""
+        trained = [layout[layer.weight].trained for layer in self.layers]
+        return [own and following for own, following in pairwise(trained)]
 
     def live_units(self, mask: Bool[Tensor, " params"], layout: Layout) -> list[Bool[Tensor, " _"]]:
         """Per layer, which units are left after closure, shape (units,). Output units always are."""
-        blocks = self.blocks(self.close(mask, layout), layout)
+        blocks = self.blocks(self._closed(mask, layout), layout)
         live = [block.any(-1).any(-1) for block in blocks]
         return [*live[:-1], torch.ones_like(live[-1])]
 
     def keep_units(self, kept: Sequence[Bool[Tensor, " _"]], layout: Layout) -> Bool[Tensor, " params"]:
-        """The mask that keeps exactly these units: per layer, shape (units,), everything else alive.
+        """The mask that keeps exactly these units: per layer, shape (units,), everything else (and frozen) alive.
 
         Raises:
             InputError: not one entry per layer, a wrong length, or an output unit is dropped.
@@ -115,19 +131,20 @@ class Chain:
         mask = torch.ones(layout.size, dtype=torch.bool, device=kept[0].device)
         for index in range(len(self.layers) - 1):
             self._drop(mask, index, ~kept[index], layout)
-        return mask
+        return mask | layout.frozen.to(mask.device) if bool(layout.frozen.any()) else mask
 
     def scaled_macs(self, counts: Sequence[int]) -> int:
         """Multiply-adds of one sample's forward pass with ``counts`` units per layer (outputs included)."""
         return sum(self._weights(index, counts) * layer.positions for index, layer in enumerate(self.layers))
 
     def scaled_parameters(self, counts: Sequence[int], layout: Layout) -> int:
-        """Parameters (buffers left out) with ``counts`` units per layer; tensors outside the chain count in full."""
-        total = int(layout.trainable.sum())
+        """Trained parameters with ``counts`` units per layer; those outside the chain count in full."""
+        total = int(layout.trained.sum())
         for index, layer in enumerate(self.layers):
-            total += self._weights(index, counts) - prod(layout[layer.weight].shape)
+            if layout[layer.weight].trained:
+                total += self._weights(index, counts) - prod(layout[layer.weight].shape)
             for segment in self._per_unit(layer, layout):
-                if segment.kind != "buffer":
+                if segment.trained:
                     total -= prod(segment.shape) // layer.units * (layer.units - counts[index])
         return total
 

@@ -32,11 +32,11 @@ class CenteredClipping(Aggregator):
     def aggregate(self, state: Tensor, view: RoundView) -> Aggregate:
         """One round; trust is each client's remaining share after clipping, scaled to sum 1."""
         centre, n = state, len(view.updates)
-        trainable = view.layout.trainable.to(centre.device)
+        trained = view.layout.trained.to(centre.device)
         factor = torch.ones_like(view.samples)
         for _ in range(self.steps):
             offsets = view.updates - centre
-            distances = torch.linalg.vector_norm(offsets * trainable, dim=1, dtype=torch.float64)
+            distances = torch.linalg.vector_norm(offsets * trained, dim=1, dtype=torch.float64)
             factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1).to(offsets)
             centre = centre + (factor / n) @ offsets
         total = factor.sum()

@@ -52,16 +52,15 @@ def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: Schedule, masks: li
         _TRIED[net] = opacus_is_right(net, x[:2])
     trained = [p for p in net.parameters() if p.requires_grad]
     clip, multiplier = private.clip, private.noise_multiplier
-    stream, size = NoiseStream(job), sum(p.numel() for p in net.parameters())
-    offsets = _offsets(net)
+    stream, sizes = NoiseStream(job), [p.numel() for p in trained]
 
     class Addressed(DPOptimizer):  # type: ignore[misc]
         """Noise from the job's address; everything else is Opacus's."""
 
         def add_noise(self) -> None:
-            noise = stream.draw(torch.empty(size)) if multiplier else torch.zeros(size)
-            for number, (parameter, where) in enumerate(zip(trained, offsets, strict=True)):
-                own = noise[where].view_as(parameter).to(parameter.device)
+            noise = stream.draw(torch.empty(sum(sizes))) if multiplier else torch.zeros(sum(sizes))
+            for number, (parameter, part) in enumerate(zip(trained, torch.split(noise, sizes), strict=True)):
+                own = part.view_as(parameter).to(parameter.device)
                 own = own if masks is None else own * masks[number]
                 parameter.grad = parameter.summed_grad + clip * multiplier * own  # type: ignore[attr-defined]
 
@@ -168,13 +167,3 @@ def _finite(gradients: list[Tensor]) -> list[Tensor]:
         0
     )
     return gradients if squared.isfinite().all() else [zeroed(rows, squared) for rows in gradients]
-
-
-def _offsets(net: nn.Module) -> list[slice]:
-    """Where each trained parameter lies in the flat vector of all parameters."""
-    found, start = [], 0
-    for parameter in net.parameters():
-        if parameter.requires_grad:
-            found.append(slice(start, start + parameter.numel()))
-        start += parameter.numel()
-    return found

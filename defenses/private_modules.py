@@ -91,7 +91,9 @@ def fixed(module: nn.Module) -> nn.Module:
         if id(layer) not in made and fixer is not None:
             try:
                 with torch.random.fork_rng(devices=[]), quiet():
-                    made[id(layer)] = _forgetful(fixer(layer, **_settings(layer))).train(layer.training)
+                    made[id(layer)] = _as_frozen(_forgetful(fixer(layer, **_settings(layer))), layer).train(
+                        layer.training
+                    )
             except Exception as error:  # settings that the replacement does not have
                 problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         if id(layer) not in made:
@@ -132,6 +134,15 @@ def _refused(module: nn.Module, per_sample: bool) -> Iterator[tuple[str, nn.Modu
 def _of_type(table: Mapping[type[nn.Module], Callable[[Any], Any]], layer: nn.Module) -> Callable[[Any], Any] | None:
     """The entry of a layer's class, or of the nearest class that it is made from."""
     return next((table[cls] for cls in type(layer).__mro__ if cls in table), None)
+
+
+def _as_frozen(made: nn.Module, layer: nn.Module) -> nn.Module:
+    """``made``, trained as far as the ``layer`` that it replaces is: by name, else if any of it is."""
+    before = dict(layer.named_parameters())
+    some = any(parameter.requires_grad for parameter in before.values()) or not before
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(before[name].requires_grad if name in before else some)
+    return made
 
 
 def _settings(layer: nn.Module) -> dict[str, int]:

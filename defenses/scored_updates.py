@@ -39,9 +39,10 @@ def score_secretly(
 ) -> Scored:  # fmt: skip
     """See :meth:`autoflip_secure.secure_sum.SecureSum.score`."""
     assert isinstance(aggregator, AgreementWeighted | RadialAgreement)
-    live = view.mask & view.layout.trainable.to(view.mask.device)
+    live = view.mask & view.layout.trained.to(view.mask.device)
+    sent = view.mask & view.layout.sent.to(view.mask.device)
     bound = norm_bound(state, view.weights * live)
-    points = update_points(bound, view.layout.size)
+    points = update_points(bound, int(view.layout.sent.sum()))
     rows = [
         clipped(row[None], bound, live)[0] if fine else row.double()
         for row, fine in zip(view.updates, obeys.tolist(), strict=True)
@@ -54,7 +55,7 @@ def score_secretly(
     ]
     able = [place for place, ok in enumerate(fits.tolist()) if ok]
     clients = tuple(ids[place] for place in able)
-    shared = sums.share(encoded(points, [rows[place] for place in able], clients, view.mask), clients)
+    shared = sums.share(encoded(points, [rows[place] for place in able], clients, sent), clients)
     events += shared.events
     told = len(shared.events)
     here, own = shared.clients, [rows[ids.index(k)] for k in shared.clients]
@@ -63,14 +64,14 @@ def score_secretly(
         events.append(f"no step: {len(here)} clients reached the parties, and their sum would hide nothing")
         found, watched = None, None
     else:
-        watched = WatchedRows(shared, points, own, view.mask)
+        watched = WatchedRows(shared, points, own, sent)
         claims = None
         if needs_claims(aggregator):
             assert view.guidance is not None
             root = (view.guidance.energy * live).sqrt()
             claims = torch.tensor([own_agreement(row, root, live) for row in own], dtype=torch.float64)
             sums.tell(len(claims))
-        secret = SecretUpdates(LiveRows(watched, view.mask), points, bound, claims)
+        secret = SecretUpdates(LiveRows(watched, sent), points, bound, claims)
         seen = SecureView(
             clients=view.clients[taken],
             samples=view.samples[taken],

@@ -53,8 +53,8 @@ class SecureView:
 
     @property
     def live(self) -> Bool[Tensor, " params"]:
-        """Coordinates that are scored: trainable and not masked."""
-        return self.mask & self.layout.trainable.to(self.mask.device)
+        """Coordinates that are scored: trained and not masked."""
+        return self.mask & self.layout.trained.to(self.mask.device)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _agreement(
     inside: dict[str, Tensor] = {name: value[here] for name, value in fresh.items()}
     judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, norms.to(view.weights)[here])
     trust, delta = _step(updates, valid, judged.trust, judged.factors)
-    after = aggregator.remember(state, judged, delta * view.layout.trainable.to(delta.device))
+    after = aggregator.remember(state, judged, delta * view.layout.trained.to(delta.device))
     return Aggregate(delta, trust, _spread(judged.scores, valid), after, fresh)
 
 
@@ -271,6 +271,8 @@ def _radial(
     squares = reader.squares(rows, groups, count) + shrinkage * (2 * products + shrinkage * squared)
     squares, products = squares.clamp_min(0), products + shrinkage * squared
     in_layer = [x[..., : count - 2].reshape(*x.shape[:-1], -1, 2).sum(-1) for x in (products, squares, squared)]
+    if not layers:  # as in the open: of the whole update
+        in_layer = [x.sum(-1, keepdim=True) for x in (products, squares, squared)]
     cosines = in_layer[0] / (in_layer[1] * in_layer[2]).sqrt().clamp_min(TINY)
     numbers = RadialNumbers(
         norms=squares.sum(1).sqrt(),
@@ -280,7 +282,7 @@ def _radial(
     )
     here = valid.to(view.clients.device)
     inside = RadialNumbers(*(x.to(view.weights)[here] for x in vars(numbers).values()))
-    own = view.weights * view.layout.trainable.to(view.weights.device)
+    own = view.weights * view.layout.trained.to(view.weights.device)
     judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, own, view.mask, view.layout)
     trust, delta = _step(updates, valid, judged.trust, judged.factors)
     statistics = {name: _spread(value, valid) for name, value in judged.statistics.items()}

@@ -36,7 +36,7 @@ class Change:
     second: Interval
     accuracy: Paired
     bytes: tuple[float, float]  # megabytes sent and received in a run, mean over seeds
-    flops: tuple[float, float]  # 10⁹ operations of living weights in a run
+    flops: tuple[float | None, float | None]  # 10⁹ operations of living weights in a run; None: not counted
     auc: tuple[float | None, float | None]  # detection, mean over seeds
     auc_change: Paired | None
     t_holm: float | None = None
@@ -57,8 +57,8 @@ def compare_pairs(found: Study, matching: Matching) -> list[Change]:
                 Change(
                     condition, algorithm, ends[0], ends[1], accuracy,
                     bytes=_both(pairs, lambda r: (r.costs.bytes.uplink_values + r.costs.bytes.downlink_values) / 1e6),
-                    flops=_both(pairs, lambda r: r.costs.flops.sparse / 1e9),
-                    auc=_areas(pairs),
+                    flops=_means(pairs, lambda r: None if (f := r.costs.flops.sparse) is None else f / 1e9),
+                    auc=_means(pairs, _auc),
                     auc_change=_paired(pairs, _auc),
                 )
             )  # fmt: skip
@@ -83,8 +83,8 @@ def _both(pairs: Pairs, value: Callable[[RunRecord], float]) -> tuple[float, flo
     )
 
 
-def _areas(pairs: Pairs) -> tuple[float | None, float | None]:
-    sides = [[v for pair in pairs.values() if (v := _auc(pair[i])) is not None] for i in (0, 1)]
+def _means(pairs: Pairs, value: Callable[[RunRecord], float | None]) -> tuple[float | None, float | None]:
+    sides = [[v for pair in pairs.values() if (v := value(pair[i])) is not None] for i in (0, 1)]
     one, two = (float(np.mean(side)) if side else None for side in sides)
     return one, two
 
@@ -160,7 +160,8 @@ def _count(changed: int, pairs: int) -> str:
 
 
 def _ratio(rows: Sequence[Change], key: str) -> float:
-    one, two = (sum(getattr(row, key)[i] for row in rows) for i in (0, 1))
+    known = [ends for row in rows if None not in (ends := getattr(row, key))]
+    one, two = (sum(ends[i] for ends in known) for i in (0, 1))
     return one / two if two else 1.0
 
 

@@ -78,6 +78,9 @@ def _claim(
     needs = "" if evidence else _ADD
     if not evidence and subject(study) and slug == "compute-compacted":
         needs = f"{_ADD} Where they ran, the model could not be compacted."
+    uncounted = next((r.costs.compaction for r in study.records if r.costs.flops.dense is None), None)
+    if not evidence and uncounted is not None and slug.startswith("compute"):
+        needs = f"Where it ran, {uncounted}."
     return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, notes if evidence else ())
 
 

@@ -122,15 +122,13 @@ def _costs(study: Study, algorithm: str) -> tuple[float | None, dict[str, float]
     shares: list[dict[str, float]] = []
     for i, row in enumerate(study.cells.itertuples()):
         base = partner.get((row.facet, row.attack, row.seed))
-        if row.algorithm != algorithm or base is None or not base.bytes.uplink_values or not base.flops.dense:
+        if row.algorithm != algorithm or base is None or not base.bytes.uplink_values:
             continue
         own = study.records[i].costs
-        share = {
-            "uplink": own.bytes.uplink_values / base.bytes.uplink_values,
-            "sparse": own.flops.sparse / base.flops.dense,
-        }
-        if own.flops.compacted is not None:
-            share["compacted"] = own.flops.compacted / base.flops.dense
+        share = {"uplink": own.bytes.uplink_values / base.bytes.uplink_values}
+        for kind, flops in (("sparse", own.flops.sparse), ("compacted", own.flops.compacted)):
+            if flops is not None and base.flops.dense:
+                share[kind] = flops / base.flops.dense
         shares.append(share)
     if not shares:
         return None, {}

@@ -22,10 +22,16 @@ BYTES: Kinds = {
     "live values": ("o", lambda c: (c.bytes.uplink_values + c.bytes.downlink_values) / 1e6),
     "with bitmask": ("D", lambda c: (c.bytes.uplink_bitmask + c.bytes.downlink_bitmask) / 1e6),
 }
+
+
+def _billions(operations: int | None) -> float | None:
+    return None if operations is None else operations / 1e9
+
+
 OPERATIONS: Kinds = {
-    "dense": ("s", lambda c: c.flops.dense / 1e9),
-    "compacted": ("D", lambda c: None if c.flops.compacted is None else c.flops.compacted / 1e9),
-    "sparse": ("o", lambda c: c.flops.sparse / 1e9),
+    "dense": ("s", lambda c: _billions(c.flops.dense)),
+    "compacted": ("D", lambda c: _billions(c.flops.compacted)),
+    "sparse": ("o", lambda c: _billions(c.flops.sparse)),
 }
 
 
@@ -45,6 +51,8 @@ def against_operations(study: Study, palette: Palette) -> Picture | None:
         "is what a plain implementation with masks computes, compacted is the smaller dense model that is left when "
         "dead units are removed, sparse counts living weights only and needs sparse kernels to become time."
     )
+    if all(r.costs.flops.dense is None for r in study.records):
+        return None
     return _costs(study, palette, OPERATIONS, "10⁹ FLOPs", "10⁹ operations, whole run", "operations", caption)
 
 

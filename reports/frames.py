@@ -15,7 +15,7 @@ from reports.labels import attack_label, clean_text, leaves, partition_label
 from reports.privacy_words import protection
 
 _ATTACK = ("sigma", "share", "scope")
-_NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome")
+_NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.")
 
@@ -29,10 +29,12 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     evaluations count) and ``outcome_accuracy``. What was not measured is empty.
 
     Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
-    ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit.
+    ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit. Where operations
+    of any cell are not counted: ``operations``, the reason.
     """
     paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
     observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
+    gaps = any(uncounted(record) for record in records)
     rows = []
     for record in records:
         axes = leaves(record.axes)
@@ -48,10 +50,16 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
             **(_guarantees(record, observers) if observers else {}),
             "outcome": str(outcome),
             "outcome_accuracy": outcome.accuracy(record),
+            **({"operations": uncounted(record)} if gaps else {}),
         }
         rows += [common | _round(entry) for entry in record.rounds]
     frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
     return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
+
+
+def uncounted(record: RunRecord) -> str | None:
+    """Why a run has no operations; None: it has."""
+    return clean_text(record.costs.compaction) if record.costs.flops.dense is None else None
 
 
 def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object]:

@@ -260,7 +260,16 @@ def _events(study: Study) -> list[str]:
             f"{len(runs)} of {_count(len(study.records), 'run')} left a note, for instance “{example}”; "
             "all are under Reproducibility."
         )
-    reasons = Counter(r.costs.compaction for r in study.records if r.costs.compaction != "ok")
+    uncounted = Counter(r.costs.compaction for r in study.records if r.costs.flops.dense is None)
+    if uncounted:
+        reason, count = uncounted.most_common(1)[0]
+        more = f"; {uncounted.total() - count} for other reasons" if len(uncounted) > 1 else ""
+        found.append(
+            f"In {_count(uncounted.total(), 'run')}, shown as –, "
+            f"{labels.shorten(labels.clean_text(reason), 300)}{more}."
+        )
+    counted = [r.costs for r in study.records if r.costs.flops.dense is not None]
+    reasons = Counter(costs.compaction for costs in counted if costs.compaction != "ok")
     if reasons:
         reason, count = reasons.most_common(1)[0]
         more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""

@@ -134,7 +134,7 @@ class _Attacker(Watcher):
         step = (after.weights - before.weights) * (cell.protocol.cohort / clip)
         everybody = torch.arange(len(self.known), device=clients.device)
         there = everybody if self.guesses_cohorts else clients
-        others = cell.protocol.cohort / self.known.shape[1]  # canaries in each other's way
+        others = cell.protocol.cohort / int(cell.problem.layout.sent.sum())  # canaries in each other's way
         self._add(cell, there, looks[there] @ step, "updates", others)
 
     def _add(self, cell: Cell, clients: Tensor, shown: Tensor, name: str, others: float) -> None:
@@ -211,9 +211,10 @@ def _runs(
     clients, home = len(cell.problem.clients), cell.problem.initial.device
     mechanism = cell.protocol.client_level
     assert mechanism is not None
-    trainable = cell.problem.layout.trainable
-    known = directions(clients, cell.problem.layout.size, 1.0, generator(cell.seed, Purpose.CANARIES, 2, *address))
-    known = torch.where(trainable.cpu(), known, 0.0).to(home)
+    layout = cell.problem.layout
+    sent = int(layout.sent.sum())
+    known = directions(clients, sent, 1.0, generator(cell.seed, Purpose.CANARIES, 2, *address))
+    known = torch.where(layout.trained, layout.spread(known, layout.sent), 0.0).to(home)
     thrown = coins(count * clients, generator(cell.seed, Purpose.CANARIES, 3, *address)).view(-1, clients)
     otherwise = -1.0 if claimed.relation == "replace one client" else 0.0
     own = {field.name: getattr(cell, field.name) for field in fields(Cell)}

@@ -29,7 +29,8 @@ def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInf
     owned = torch.stack(
         [torch.bincount(problem.y_train[rows].cpu(), minlength=problem.num_classes) > 0 for rows in problem.clients]
     )[explorers.cpu()][honest]
-    if len(owned) == 0 or bool(owned.all()):
+    readable = any(segment.output and segment.trained for segment in problem.layout)
+    if len(owned) == 0 or bool(owned.all()) or not readable:
         return []
     looks: list[tuple[Look, Tensor]] = [("plain", sent)]
     if cell.protocol.mechanism is not None:

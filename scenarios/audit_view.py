@@ -102,7 +102,7 @@ def as_sent(cell: Cell, before: ServerState, updates: Tensor, *address: int) -> 
     view = PrivacyView(
         round=before.round + 1,
         honest=torch.ones(count, dtype=torch.bool, device=updates.device),
-        active=before.mask & cell.problem.layout.trainable.to(before.mask.device),
+        active=before.mask & cell.problem.layout.trained.to(before.mask.device),
         expected=float(cell.protocol.cohort),
         noise_multiplier=cell.noise_multipliers[0],
         generators=[numpy_generator(cell.seed, Purpose.AUDIT, *address, row) for row in range(count)],

@@ -74,7 +74,7 @@ def _with_room(cell: Cell) -> Cell:
     if not (isinstance(mechanism, ClientLevel) and protocol.secret_updates and protocol.aggregator.linear and noise):
         return cell
     clip, rows = mechanism.start().clip, sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
-    most = largest_clip(noise / protocol.cohort**0.5, rows * cell.problem.layout.size)
+    most = largest_clip(noise / protocol.cohort**0.5, rows * int(cell.problem.layout.sent.sum()))
     if clip > most:
         raise InputError(
             f"privacy.clip = {clip:g}: with noise_multiplier = {noise:.3g} and cohort = {protocol.cohort} a noised "

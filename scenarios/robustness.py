@@ -77,6 +77,7 @@ class Results:
                 raise InputError(
                     f"{asked}: is not defined for {record.algorithm} with seed {record.seed}"
                     + (", whose aggregator does not score clients" if record.detection is None else "")
+                    + (f"; {record.costs.compaction}" if record.costs.flops.dense is None else "")
                     + "; ask for another condition, or another number"
                 )
         return Estimate(asked, tuple(r.seed for r in found), tuple(float(v) for v in values if v is not None))

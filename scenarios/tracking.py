@@ -100,7 +100,7 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
             yield f"clients/{name}_{who}", _mean(n for n, b in zip(numbers or (), entry.bad, strict=False) if b is bad)
     yield "cost/uplink_bytes", float(entry.bytes.uplink_values)
     yield "cost/downlink_bytes", float(entry.bytes.downlink_values)
-    yield "cost/training_flops", float(entry.flops.sparse)
+    yield "cost/training_flops", _number(entry.flops.sparse)
 
 
 def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float | None]]:
@@ -109,7 +109,11 @@ def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float
     yield "final/detection_auc", record.detection.auc if record.detection else None
     yield "final/density", record.rounds[-1].density if record.rounds else None
     yield "final/uplink_bytes", float(record.costs.bytes.uplink_values)
-    yield "final/training_flops", float(record.costs.flops.sparse)
+    yield "final/training_flops", _number(record.costs.flops.sparse)
+
+
+def _number(count: int | None) -> float | None:
+    return None if count is None else float(count)
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -39,15 +39,22 @@ def require_chain(view: PruneView, kind: str) -> Chain:
     return chain
 
 
-def kept_counts(chain: Chain, threshold: float, exponent: float) -> list[int]:
+def kept_counts(chain: Chain, layout: Layout, threshold: float, exponent: float) -> list[int]:
     """Units kept in each layer (outputs all kept) so that the compacted model needs at most (1-T_p)^exponent of the
-    dense multiply-adds; at least 2 a layer."""
+    dense multiply-adds; at least 2 a layer.
+
+    Layers whose units feed on or into frozen weights keep all, and what no choice can change is left out of the budget.
+    """
     widths = [layer.units for layer in chain.layers]
-    budget = (1 - threshold) ** exponent * chain.scaled_macs(widths)
+    free = chain.removable(layout)
+    touched = zip(chain.layers, [False, *free], [*free, False], strict=True)
+    constant = sum(layer.macs for layer, inputs, units in touched if not (inputs or units))
+    budget = (1 - threshold) ** exponent * (chain.scaled_macs(widths) - constant)
     for step in range(401):
         kappa = 1 - 0.0025 * step
-        counts = [min(n, max(2, round(kappa * n))) for n in widths[:-1]] + [widths[-1]]
-        if chain.scaled_macs(counts) <= budget:
+        hidden = zip(widths, free, strict=False)
+        counts = [min(n, max(2, round(kappa * n))) if may else n for n, may in hidden] + [widths[-1]]
+        if chain.scaled_macs(counts) - constant <= budget:
             break
     return counts
 
@@ -75,7 +82,7 @@ def weight_share(block: Bool[Tensor, " params"], layout: Layout, chain: Chain, p
         s.name for s in layout.hidden
     }
     choosable = sum(int(block[layout[name].slice].sum()) for name in fully_connected)
-    fixed = int((block & layout.trainable.to(block.device)).sum()) - choosable
+    fixed = int((block & layout.trained.to(block.device)).sum()) - choosable
     return min(1.0, max(0.25, (parameters - fixed) / max(choosable, 1)))
 
 
@@ -135,7 +142,7 @@ class BudgetMask(Pruner):
 
     def within_budget(self, view: PruneView, chain: Chain, units: list[Tensor], weights: Tensor) -> Tensor:
         """The budgets filled with the best ``units`` (one score vector a hidden layer), then the best ``weights``."""
-        counts = kept_counts(chain, self.threshold, self.compute_exponent)
+        counts = kept_counts(chain, view.layout, self.threshold, self.compute_exponent)
         kept = []
         for score, count in zip(units, counts[:-1], strict=True):
             chosen = torch.zeros_like(score, dtype=torch.bool)
@@ -143,7 +150,7 @@ class BudgetMask(Pruner):
             kept.append(chosen)
         kept.append(torch.ones(counts[-1], dtype=torch.bool, device=view.mask.device))
         block = view.mask & chain.keep_units(kept, view.layout)
-        parameters = (1 - self.threshold) ** self.size_exponent * float(view.layout.trainable.sum())
+        parameters = (1 - self.threshold) ** self.size_exponent * float(view.layout.trained.sum())
         share = weight_share(block, view.layout, chain, parameters)
         return chain.close(largest_share(block, weights, share, view.layout, chain), view.layout)
 

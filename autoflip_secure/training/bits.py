@@ -82,7 +82,7 @@ def _try(
 ) -> Bits:
     source = torch.Generator().manual_seed(0)
     home = start.cpu()
-    moved = torch.where(layout.trainable.cpu(), 1 + 0.1 * torch.randn(count, layout.size, generator=source), 1.0)
+    moved = torch.where(layout.trained.cpu(), 1 + 0.1 * torch.randn(count, layout.size, generator=source), 1.0)
     starts = home * moved
     everybody = list(range(count))
     others = ([count // 2], [count - 1, 1, 0], everybody[::-1])  # alone, a few, in another order

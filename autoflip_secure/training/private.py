@@ -116,7 +116,7 @@ def _run(
     labels = torch.stack([one.job.labels.cpu()[one.order] for one in rows], 1).to(device)
     real = torch.stack([one.real for one in rows], 1).to(device)
     optimizer = stacked_optimizer(schedule, leaves)
-    noise, drawn = torch.zeros(len(rows), layout.size), int(layout.trainable.sum())  # none for buffers, which come last
+    drawn = torch.zeros(len(rows), int(layout.trained.sum()))
     trace = torch.zeros(len(index), len(rows), device=device)
     for step in range(len(index)):
         inputs = x.index_select(0, index[step].reshape(-1)).view(len(rows), -1, *x.shape[1:])
@@ -124,7 +124,8 @@ def _run(
         with torch.no_grad():
             for row, stream in enumerate(streams[: len(taken)]):
                 if stream is not None:
-                    stream.draw(noise[row, :drawn])
+                    stream.draw(drawn[row])
+            noise = layout.spread(drawn, layout.trained)
             scaled = list(layout.tensors((noise * scale[:, None]).to(device) * live).values())
             grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))

@@ -70,7 +70,7 @@ def test_running_statistics_are_as_they_are() -> None:
         net, layout, weights, torch.ones(layout.size, dtype=torch.bool), torch.randn(5, 4), torch.arange(5) % 3
     )
     assert torch.allclose(rows.norm(dim=1), torch.ones(5), atol=1e-5)
-    assert not rows[:, ~layout.trainable].any()
+    assert not rows[:, ~layout.trained].any()
 
 
 def test_one_step_is_taken_apart_exactly_and_noise_hides_it() -> None:

@@ -31,14 +31,13 @@ def job_of(module: nn.Module, noise: float) -> ClientJob:
 
 
 def by_hand(module: nn.Module, x: Tensor, job: ClientJob) -> Tensor:
-    """Abadi et al. 2016, Algorithm 1, one ordinary gradient at a time; noise for parameters, in their order.
+    """Abadi et al. 2016, Algorithm 1, one ordinary gradient at a time; noise for trained parameters, in their order.
 
     Gradients without a finite norm are left out.
     """
     net, private = copy.deepcopy(module).train(), job.private
     assert private is not None
-    parameters = list(net.parameters())
-    trained = [p for p in parameters if p.requires_grad]
+    trained = [p for p in net.parameters() if p.requires_grad]
     source = job.private_draws
     draws, noise = (source.generator(purpose, *job.address) for purpose in (Purpose.POISSON, Purpose.DP_NOISE))
     n = len(job.samples)
@@ -52,13 +51,11 @@ def by_hand(module: nn.Module, x: Tensor, job: ClientJob) -> Tensor:
             if not isfinite(norm):  # what overflows adds nothing
                 continue
             total = [t + g * min(1.0, private.clip / max(norm, 1e-30)) for t, g in zip(total, found, strict=True)]
-        z = torch.zeros(sum(p.numel() for p in parameters))
+        z = torch.zeros(sum(p.numel() for p in trained))
         if private.noise_multiplier:
             z = torch.from_numpy(noise.standard_normal(len(z))).float()
-        own = iter(total)
         with torch.no_grad():
-            for parameter, part in zip(parameters, z.split([p.numel() for p in parameters]), strict=True):
-                if parameter.requires_grad:
-                    step = next(own) + private.noise_multiplier * private.clip * part.view_as(parameter)
-                    parameter.sub_(SCHEDULE.lr * step / SCHEDULE.batch_size)
+            for parameter, own, part in zip(trained, total, z.split([p.numel() for p in trained]), strict=True):
+                step = own + private.noise_multiplier * private.clip * part.view_as(parameter)
+                parameter.sub_(SCHEDULE.lr * step / SCHEDULE.batch_size)
     return Layout.of(net).vector(net) - job.start

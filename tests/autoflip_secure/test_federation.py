@@ -274,7 +274,7 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
             trained = choose_trainer(module, layout, X[:2]).train(module, layout, X[TRAIN], jobs, Schedule(epochs=1))
             state, _ = finish_round(one, state, clients, trained.updates)
             assert state.guidance is not None
-            assert not state.guidance.energy[~layout.trainable].any()  # running statistics are nobody's direction
+            assert not state.guidance.energy[~layout.trained].any()  # running statistics are nobody's direction
 
 
 def test_costs_fall_with_the_mask_and_count_the_exploration() -> None:

@@ -116,7 +116,7 @@ def test_kinds_and_exemptions_of_a_convolutional_net() -> None:
     assert {s.name for s in layout if s.output} == {"8.weight", "8.bias"}
     assert {s.name for s in layout if s.normalised} == {"0.weight", "0.bias"}
     assert int(layout.prunable.sum()) == 5 * 4 * 9 + 6 * 80
-    assert int((~layout.trainable).sum()) == 8
+    assert int((~layout.trained).sum()) == 8
     assert [[s.name for s in group] for group in layout.layers] == [[f"{i}.weight", f"{i}.bias"] for i in (0, 3, 6, 8)]
 
 

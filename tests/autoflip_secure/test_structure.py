@@ -299,7 +299,7 @@ def test_keeping_units_and_counting_them(seed: int) -> None:
         assert chain.close(mask, layout) is mask
         assert all(torch.equal(a, b) for a, b in zip(chain.live_units(mask, layout), kept, strict=True))
         counts = [int(k.sum()) for k in kept]
-        assert chain.scaled_parameters(counts, layout) == int((mask & layout.trainable).sum())
+        assert chain.scaled_parameters(counts, layout) == int((mask & layout.trained).sum())
         live = [int(b.sum()) * la.positions for b, la in zip(chain.blocks(mask, layout), chain.layers, strict=True)]
         assert chain.scaled_macs(counts) == sum(live)
 

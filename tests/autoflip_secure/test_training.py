@@ -86,7 +86,7 @@ def jobs_of(
         rows = torch.randperm(len(labels), generator=source)[:size]
         mask = None
         if masks and client % 2 == 0:
-            mask = (torch.rand(layout.size, generator=source) < 0.6) | ~layout.trainable
+            mask = (torch.rand(layout.size, generator=source) < 0.6) | ~layout.trained
         jobs.append(ClientJob(start, rows, labels[rows], seed=seed + client % 3, address=(4, client), mask=mask))
     return jobs
 

@@ -74,7 +74,7 @@ def in_the_open(aggregator: Any, state: Any, view: RoundView, width: int | None)
     bits = math.floor(math.log2((2**31.5 - LAYOUT.size**0.5 / 2) / (16 * bound)))  # norms up to 16 B, squared, fit
     points, ids = FixedPoint(bits, 16 * bound), tuple(view.clients.tolist())
     assert view.guidance is not None
-    own, root = view.updates.double().abs() * LAYOUT.trainable, (view.guidance.energy * view.mask).double().sqrt()
+    own, root = view.updates.double().abs() * LAYOUT.trained, (view.guidance.energy * view.mask).double().sqrt()
     claims = own @ root / (own.norm(dim=1) * root.norm()) if needs_claims(aggregator) else None
     secret = SecretUpdates(LocalRows(points.encode(view.updates, ids), ids), points, bound, claims)
     seen = SecureView(view.clients, view.samples, view.weights, view.mask, view.guidance, LAYOUT, view.shrinkage)

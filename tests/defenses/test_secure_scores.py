@@ -58,7 +58,7 @@ class Federation:
     def __init__(self, aggregator: Any, seed: int, width: int | None = None) -> None:
         self.draw = torch.Generator().manual_seed(seed)
         self.aggregator, self.width = aggregator, width
-        trainable = LAYOUT.trainable
+        trainable = LAYOUT.trained
         self.energy = torch.rand(P, generator=self.draw) ** 5 * trainable
         self.weights = torch.randn(P, generator=self.draw)
         self.mask = (torch.rand(P, generator=self.draw) < 0.8) | ~LAYOUT.prunable
@@ -158,7 +158,7 @@ def score(
 def test_a_sketch_without_signs_is_noticed() -> None:
     federation = Federation(AGREEMENT, 10)
     rows, clients = federation.rows()
-    rows, live = rows.abs(), federation.mask & LAYOUT.trainable
+    rows, live = rows.abs(), federation.mask & LAYOUT.trained
     updates = secret(rows, norm_bound(federation.secure, federation.weights), live, clients)
     assert isinstance(updates.rows, LocalRows)
     true = -(rows * live).norm(dim=1).log()

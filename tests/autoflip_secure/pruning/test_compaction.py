@@ -94,7 +94,7 @@ def test_equal_outputs_gradients_and_statistics(module: nn.Sequential, seed: int
     got.square().sum().backward()
     close(smaller[-1].bias.grad, masked[-1].bias.grad)
     small_layout = Layout.of(smaller)
-    close(buffers(smaller, small_layout, small_layout.trainable | True), buffers(masked, layout, mask))
+    close(buffers(smaller, small_layout, small_layout.trained | True), buffers(masked, layout, mask))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -102,7 +102,7 @@ def test_equal_outputs_gradients_and_statistics(module: nn.Sequential, seed: int
 def test_equal_outputs_in_single_precision(norm: bool, training: bool) -> None:
     module = build([16], [8, 8], norm, nn.ReLU)
     layout, chain, vector, g = cell(module, 11)
-    vector[layout.trainable] *= 0.2
+    vector[layout.trained] *= 0.2
     mask = draw_mask(chain, layout, g, 0.5, 0.6)
     smaller = compact(module, chain, layout, vector, mask).train(training)
     x = torch.randn(32, 2, 6, 6, generator=g)

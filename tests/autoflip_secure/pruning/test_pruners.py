@@ -159,7 +159,7 @@ def test_budget_is_met_by_the_compacted_model_and_not_by_much_less() -> None:
         for threshold in (0.1, 0.3, 0.5):
             chain = seen.chain
             widths = [layer.units for layer in chain.layers]
-            counts = kept_counts(chain, threshold, 2.1)
+            counts = kept_counts(chain, seen.layout, threshold, 2.1)
             budget = (1 - threshold) ** 2.1 * chain.scaled_macs(widths)
             assert chain.scaled_macs(counts) <= budget
             assert chain.scaled_macs(counts) > 0.75 * budget
