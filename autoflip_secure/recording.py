@@ -125,8 +125,8 @@ _BLOCK = (
 )
 
 _FROZEN = (
-    "frozen: {:,} of {:,} numbers of the model are parameters that nobody trains; each client gets them once, and they "
-    "are neither sent again nor pruned, scored, attacked or noised"
+    "frozen: {:,} of {:,} numbers of the model are not trained; each client gets them once, and nothing else is done "
+    "with them"
 )
 
 

@@ -1,4 +1,4 @@
-"""Operations: recurrent layers and attention by hand, torch's own counter as second witness, and no number too small."""
+"""Operations: recurrent layers and attention by hand, torch's own counter as a witness, and no number too small."""
 
 from __future__ import annotations
 

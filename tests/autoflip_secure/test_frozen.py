@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,12 +31,20 @@ from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.radial import RadialAgreement, radial_cosine
 from autoflip_secure.record import RunRecord
+from autoflip_secure.secret_rows import LocalRows
+from autoflip_secure.secure_sum import Revealed, Scored, SecureSum, SecureSumConfig, SharedBatch, Traffic
 from autoflip_secure.server import ServerState
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import SequentialTrainer, Trainer, choose_trainer
 from defenses.centered_clipping import CenteredClipping
 from defenses.client_privacy import ClientLevel
 from defenses.mean import Mean
+from defenses.private_modules import fixed
+from defenses.scored_updates import score_secretly
+from scenarios import audit_clients
+from scenarios.audit_claims import audited, claim
+from scenarios.audit_labels import label_inference
+from scenarios.audit_view import Views
 
 X, Y = (torch.from_numpy(a) for a in load_digits(return_X_y=True))
 X, Y = X.float().view(-1, 1, 8, 8) / 16, Y.long()
@@ -293,6 +301,104 @@ def test_no_plug_in_can_touch_frozen_weights() -> None:
     assert torch.equal(state.weights[frozen], whole.initial[frozen])
     assert state.mask[frozen].all()
     assert not state.mask[~frozen].all()
+
+
+class Batch(LocalRows, SharedBatch):
+    """Rows in this process."""
+
+    events, revealed = (), Revealed()
+
+    def forget(self) -> None:
+        """There is nobody who could."""
+
+
+class Counting(SecureSum):
+    """Parties in this process that note how long the rows are."""
+
+    parties = 2
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def share(self, rows: Tensor, clients: tuple[int, ...]) -> Batch:
+        self.lengths.append(rows.shape[1])
+        return Batch(rows, clients)
+
+    def score(
+        self, aggregator: Any, state: Any, view: RoundView, obeys: Tensor, draws: torch.Generator, width: int | None
+    ) -> Scored:
+        return score_secretly(cast("Any", self), aggregator, state, view, obeys, draws, width)
+
+    def tell(self, numbers: int) -> None:
+        """What clients say of themselves takes no room in a row."""
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(0, 0, 0, 0)
+
+
+def test_secure_sums_are_as_long_as_what_is_trained() -> None:
+    whole = problem(network(["1.weight", "5.bias"]))
+    linear = {"exploration": ExplorationConfig(epochs=1, method="linear"), "rounds": 2}
+    scored: list[Any] = [Mean(), AgreementWeighted(), RadialAgreement(noise="norm")]
+    protocols = [{"aggregator": aggregator} | linear for aggregator in scored]
+    secure = {"secure_sum": SecureSumConfig(parties=2, updates=True, sketch=None)}
+    parties = Counting()
+    open_ = run_cells(cells(whole, *protocols), trainer_for(whole))
+    hidden = cells(whole, *[own | secure for own in protocols])
+    shared = run_cells(hidden, trainer_for(whole), connect=lambda config: parties)
+    for ours, theirs, same in zip(open_[:2], shared[:2], (2, 1), strict=True):  # then guidance sees no rows
+        steps = [[entry.step_norm for entry in record.rounds[:same]] for record in (ours, theirs)]
+        assert steps[0] == pytest.approx(steps[1], rel=1e-3)
+    assert set(parties.lengths) == {974 - 768 - 10}
+    assert len(parties.lengths) == 2 + 3 * 2  # two explore, three send updates
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_replaced_normalisation_is_as_frozen_as_it_was(affine: bool) -> None:
+    frozen, trained = nn.BatchNorm1d(4, affine=affine).requires_grad_(False), nn.BatchNorm1d(4)
+    repaired = fixed(nn.Sequential(nn.Linear(3, 4), frozen, nn.Linear(4, 4), trained))
+    assert [p.requires_grad for p in repaired[1].parameters()] == [False] * 2 * affine
+    assert [p.requires_grad for p in repaired[3].parameters()] == [True] * 2
+
+
+# ---------------------------------------------------------------------------------------------- audits
+
+
+def test_canaries_have_their_length_where_something_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = problem(network(["1.weight", "1.bias"], norm=True))
+    private = ClientLevel(noise="central", noise_multiplier=1.0, clip=1.0, allow_unproven=True)
+    cell = replace(cells(whole, {"privacy": private, "rounds": 1})[0], noise_multipliers=(1.0,) * CLIENTS)
+    planted: list[Tensor] = []
+    inner = audit_clients._Canaries.__init__
+
+    def noted(self: Any, known: Tensor, lengths: dict[int, Tensor]) -> None:
+        planted.append(known)
+        inner(self, known, lengths)
+
+    monkeypatch.setattr(audit_clients._Canaries, "__init__", noted)
+    claimed = claim(audited(cell), "public")
+    assert claimed is not None
+    audit_clients._runs(cell, claimed, "public", 1, "everything", (0, 0))
+    assert planted
+    trained = whole.layout.trained
+    for known in planted:
+        assert not known[:, ~trained].any()
+        assert known.norm(dim=1).min() > 0.9  # a few of a direction's numbers lie on running statistics
+        assert known[:, trained].ne(0).all()
+
+
+def test_labels_are_not_guessed_from_a_frozen_output_layer() -> None:
+    for frozen, readable in ((["1.weight"], True), (["5.weight"], True), (["5.weight", "5.bias"], False)):
+        whole = problem(network(frozen))
+        # nobody owns all classes
+        few = replace(whole, clients=tuple(rows[Y[rows] < 7] for rows in whole.clients))
+        (cell,) = cells(few, {"aggregator": AgreementWeighted(), "rounds": 1})
+        views, trainer = Views(), trainer_for(few)
+        run_cells([cell], trainer, watch=views)
+        found = label_inference(cell, trainer, views)
+        assert bool(found) == readable
+        assert not readable or found[0].auc > 0.6
 
 
 # ---------------------------------------------------------------------------------------------- units
