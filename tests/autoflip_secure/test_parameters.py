@@ -187,3 +187,37 @@ def test_layout_survives_pickling_and_compares_by_value() -> None:
 def test_no_parameters() -> None:
     with pytest.raises(UnsupportedModelError, match="ReLU has no parameters"):
         Layout.of(nn.ReLU())
+
+
+def test_frozen_tensors_are_coordinates_of_their_own_kind() -> None:
+    module = conv_net()
+    module[3].weight.requires_grad_(False)
+    module[8].bias.requires_grad_(False)
+    module[1].requires_grad_(False)
+    layout = Layout.of(module)
+    assert {s.name for s in layout if s.frozen} == {"3.weight", "8.bias", "1.weight", "1.bias"}
+    assert [s.name for s in layout.hidden] == ["6.weight"]
+    assert {s.name for s in layout if s.output} == {"8.weight", "8.bias"}  # frozen or not
+    assert [[s.name for s in group] for group in layout.layers] == [
+        ["0.weight", "0.bias"], ["3.bias"], ["6.weight", "6.bias"], ["8.weight"],
+    ]  # fmt: skip
+    buffers = layout.where(*(s for s in layout if s.kind == "buffer"))
+    assert torch.equal(layout.sent, layout.trained | buffers)
+    assert torch.equal(layout.frozen, ~layout.sent)
+    rows = torch.randn(2, layout.size)
+    assert torch.equal(layout.of_sent(rows), rows[:, layout.sent])
+    assert torch.equal(layout.spread(layout.of_sent(rows), layout.sent), rows * layout.sent)
+    assert torch.equal(layout.still(rows), rows * layout.sent)
+    free = Layout.of(conv_net())
+    assert free.of_sent(rows) is rows
+    assert free.still(rows) is rows
+    assert free.spread(rows, free.sent) is rows
+
+
+def test_a_tied_weight_is_frozen_for_all_its_owners() -> None:
+    module = Recurrent()
+    module.decoder.weight.requires_grad_(False)
+    module.lstm.weight_ih_l0.requires_grad_(False)
+    layout = Layout.of(module)
+    assert {s.name for s in layout if s.frozen} == {"embedding.weight", "lstm.weight_ih_l0"}
+    assert [s.name for s in layout.hidden] == ["lstm.weight_hh_l0"]

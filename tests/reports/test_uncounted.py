@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import Flops, RunRecord
 from reports.changes import change_table, compare_pairs, sentences
 from reports.claims_costs import communication, compute
@@ -95,7 +96,7 @@ def test_gate_trackers_and_fixture(records: list[RunRecord]) -> None:
     for name in ("flops_sparse", "flops_compacted"):
         read = METRICS[name].read
         assert read is not None
-        assert read(records[0]) is None
+        assert read(records[0], DEFAULT) is None
     seen = track(records[0])
     names = [name for name, value in seen.final.items() if value is not None]
     assert "final/uplink_bytes" in names
