@@ -16,8 +16,9 @@ import numpy as np
 
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
+from reports.correction import corrected
 from reports.matching import Matching
-from reports.statistics import Interval, Paired, Verdict, holm, mean_interval, paired
+from reports.statistics import Interval, Paired, Verdict, mean_interval, paired
 from reports.study import Condition, Study
 from reports.style import Table
 from reports.verdict import judgement, percent
@@ -39,11 +40,10 @@ class Change:
     flops: tuple[float | None, float | None]  # 10⁹ operations of living weights in a run; None: not counted
     auc: tuple[float | None, float | None]  # detection, mean over seeds
     auc_change: Paired | None
-    t_holm: float | None = None
 
 
 def compare_pairs(found: Study, matching: Matching) -> list[Change]:
-    """One row per condition and algorithm, in reading order, with Holm's correction over all of them."""
+    """One row per condition and algorithm, in reading order, corrected as one family."""
     partner = {a.cell: b for a, b in matching.pairs}
     rows = []
     for condition in found.conditions:
@@ -62,7 +62,8 @@ def compare_pairs(found: Study, matching: Matching) -> list[Change]:
                     auc_change=_paired(pairs, _auc),
                 )
             )  # fmt: skip
-    return [replace(r, t_holm=p) for r, p in zip(rows, holm([r.accuracy.t_p for r in rows]), strict=True)]
+    judged = corrected([row.accuracy for row in rows])
+    return [replace(row, accuracy=pair) for row, pair in zip(rows, judged, strict=True) if pair is not None]
 
 
 def _auc(record: RunRecord) -> float | None:
@@ -185,6 +186,14 @@ def change_table(rows: Sequence[Change]) -> Table:
         line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm]
         line += [100 * row.first.mean, 100 * row.second.mean]
         line += [None if v is None else 100 * v for v in (change.mean, change.low, change.high)]
-        line += [change.n, row.accuracy.t_p, row.t_holm, row.accuracy.verdict.value, *row.bytes, *row.flops, *row.auc]
+        line += [
+            change.n,
+            row.accuracy.t_p,
+            row.accuracy.t_holm,
+            row.accuracy.verdict.value,
+            *row.bytes,
+            *row.flops,
+            *row.auc,
+        ]
         data.append(line + ([auc.mean, auc.low, auc.high] if auc else [None] * 3))
     return Table(columns, data)

@@ -7,20 +7,19 @@ from functools import cached_property
 
 import pandas as pd
 
-from reports.statistics import Interval, Paired, Verdict, bootstrap_interval, complete, holm, mean_interval, paired
+from reports.correction import corrected
+from reports.statistics import Interval, Paired, Verdict, bootstrap_interval, complete, mean_interval, paired
 from reports.study import Condition, Study
 
 
 @dataclass(frozen=True)
 class Row:
-    """One algorithm under one condition. Holm's p-values are over all rows of the table that have a test."""
+    """One algorithm under one condition; its word is corrected for all rows of the table."""
 
     condition: Condition
     algorithm: str
     accuracy: Interval
     against: Paired | None  # None: it is the baseline, or no seed has both
-    t_holm: float | None = None
-    wilcoxon_holm: float | None = None
     accuracies: tuple[float, ...] = ()  # one per seed
 
     @cached_property
@@ -53,7 +52,7 @@ class Standing:
 
 
 def compare(study: Study) -> list[Row]:
-    """All rows, in reading order, with Holm's correction over this family."""
+    """All rows, in reading order, corrected as one family."""
     rows = []
     for condition in study.conditions:
         base = study.values(condition, study.baseline) if study.baseline else {}
@@ -63,9 +62,8 @@ def compare(study: Study) -> list[Row]:
                 pair = None if algorithm == study.baseline else paired(values, base)
                 own = tuple(values.values())
                 rows.append(Row(condition, algorithm, mean_interval(own, share=True), pair, accuracies=own))
-    t_holm = holm([r.against.t_p if r.against else None for r in rows])
-    w_holm = holm([r.against.wilcoxon_p if r.against else None for r in rows])
-    return [replace(r, t_holm=t, wilcoxon_holm=w) for r, t, w in zip(rows, t_holm, w_holm, strict=True)]
+    pairs = corrected([row.against for row in rows])
+    return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
 
 
 def summarise(study: Study, algorithm: str, conditions: list[Condition]) -> Summary | None:
@@ -85,11 +83,12 @@ def summarise(study: Study, algorithm: str, conditions: list[Condition]) -> Summ
 
 
 def standings(study: Study, rows: list[Row]) -> list[Standing]:
-    """The scoreboard, in the order of the algorithms."""
+    """The scoreboard, in the order of the algorithms; all of its differences are one family."""
     clean = [c for c in study.conditions if study.attacks[c.attack]["kind"] == "none"]
     attacked = [c for c in study.conditions if c not in clean]
+    summaries = _summaries(study, [(a, kind) for a in study.algorithms for kind in (clean, attacked)])
     result = []
-    for algorithm in study.algorithms:
+    for number, algorithm in enumerate(study.algorithms):
         own = [r for r in rows if r.algorithm == algorithm and r.against]
         tally = dict.fromkeys(Verdict, 0)
         for row in own:
@@ -99,8 +98,8 @@ def standings(study: Study, rows: list[Row]) -> list[Standing]:
         result.append(
             Standing(
                 algorithm,
-                summarise(study, algorithm, clean),
-                summarise(study, algorithm, attacked),
+                summaries[2 * number],
+                summaries[2 * number + 1],
                 min(own, key=lambda r: r.against.difference.mean if r.against else 0.0, default=None),
                 tally,
                 uplink,
@@ -108,6 +107,13 @@ def standings(study: Study, rows: list[Row]) -> list[Standing]:
             )
         )
     return result
+
+
+def _summaries(study: Study, asked: list[tuple[str, list[Condition]]]) -> list[Summary | None]:
+    """The summaries of algorithms over conditions, corrected as one family."""
+    found = [summarise(study, algorithm, conditions) for algorithm, conditions in asked]
+    pairs = corrected([summary.against if summary else None for summary in found])
+    return [None if s is None else replace(s, against=pair) for s, pair in zip(found, pairs, strict=True)]
 
 
 def _costs(study: Study, algorithm: str) -> tuple[float | None, dict[str, float]]:

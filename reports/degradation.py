@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
+from reports.correction import corrected
 from reports.curves import area, breakdown
 from reports.labels import NO_ATTACK, STRENGTHS
 from reports.power import unanimous
-from reports.statistics import MARGIN, Interval, Paired, Verdict, complete, holm, mean_interval, paired
+from reports.statistics import MARGIN, Interval, Paired, Verdict, complete, mean_interval, paired
 from reports.study import Condition, Study
 from reports.sweep_curves import Curve, axis_words, curves
 
@@ -27,8 +29,6 @@ class Measure:
 
     value: Interval
     against: Paired | None  # None: it is the baseline, or there is none
-    t_holm: float | None = None
-    wilcoxon_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Line:
 
 
 def degradations(study: Study) -> list[Line]:
-    """All lines, facet by facet, curve by curve, then all attacks; Holm's correction is over all of their tests."""
+    """All lines, facet by facet, curve by curve, then all attacks; all of their differences are one family."""
     lines: list[Line] = []
     found = [c for c in curves(study) if c.parameter in STRENGTHS]
     for facet in study.facets:
@@ -103,7 +103,7 @@ def _along(study: Study, facet: str, curve: Curve, algorithm: str) -> Line | Non
         algorithm,
         grid,
         _measure(areas, paired_with),
-        _stepwise(_measure(points, paired_with, top=grid[-1], margin=0.0)),
+        _measure(points, paired_with, top=grid[-1], margin=0.0),
         _measure(worst, paired_with),
         sum(not left for _, left in broken[0].values()) if broken else 0,
         note,
@@ -135,30 +135,26 @@ def _measure(
     return Measure(value, None if baseline is None else paired(mine, theirs, margin=margin))
 
 
-def _stepwise(measure: Measure | None) -> Measure | None:
+def _stepwise(pair: Paired | None) -> Paired | None:
     """Breakdown points are steps of a grid: that all seeds share a step says "equal" only from enough seeds on."""
-    if measure is None or measure.against is None or measure.against.verdict is not Verdict.EQUAL:
-        return measure
-    if measure.against.difference.n >= unanimous():
-        return measure
-    return replace(measure, against=replace(measure.against, verdict=Verdict.CANNOT_TELL, seeds_needed=unanimous()))
+    if pair is None or pair.verdict is not Verdict.EQUAL or pair.difference.n >= unanimous():
+        return pair
+    return replace(pair, verdict=Verdict.CANNOT_TELL, seeds_needed=unanimous())
 
 
 def _corrected(lines: list[Line]) -> list[Line]:
     names = ("area", "breakdown", "worst")
-    places = [(i, name) for i, line in enumerate(lines) for name in names if getattr(line, name) is not None]
-    pairs = [getattr(lines[i], name).against for i, name in places]
-    t_holm = holm([p.t_p if p else None for p in pairs])
-    w_holm = holm([p.wilcoxon_p if p else None for p in pairs])
-    for (i, name), t, w in zip(places, t_holm, w_holm, strict=True):
-        measure = replace(getattr(lines[i], name), t_holm=t, wilcoxon_holm=w)
-        if name == "area":
-            lines[i] = replace(lines[i], area=measure)
-        elif name == "breakdown":
-            lines[i] = replace(lines[i], breakdown=measure)
-        else:
-            lines[i] = replace(lines[i], worst=measure)
-    return lines
+    measures = [getattr(line, name) for line in lines for name in names]
+    pairs = iter(corrected([measure.against if measure else None for measure in measures]))
+    found = []
+    for line in lines:
+        area, broken, worst = (
+            None if measure is None else replace(measure, against=pair)
+            for measure, pair in zip((line.area, line.breakdown, line.worst), islice(pairs, len(names)), strict=True)
+        )
+        broken = None if broken is None else replace(broken, against=_stepwise(broken.against))
+        found.append(replace(line, area=area, breakdown=broken, worst=worst))
+    return found
 
 
 def _numbers(values: Sequence[float]) -> str:

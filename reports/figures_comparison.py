@@ -24,7 +24,8 @@ def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
     figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=True)
     caption = (
         "Accuracy in A minus accuracy in B at the same seed: mean and 95 % interval. Right of the line A is better; "
-        "where a bar crosses the line these seeds cannot tell." + cut
+        "where a bar crosses the line these seeds cannot tell. Bars are not corrected for how many they are, the words "
+        "of the table are." + cut
     )
     table = Table(
         ["facet", "attack", "algorithm", "change (points)", "low", "high", "pairs"],
@@ -65,7 +66,7 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
     palette.legend(figure, [a for a in study.algorithms if any(r[2] == a for r in rows)], line=False)
     caption = "Every cell that both sweeps have: above the line A is better, on it nothing changed."
     table = Table(["facet", "attack", "algorithm", "seed", "accuracy A", "accuracy B"], rows)
-    better = sum(float(str(r[4])) > float(str(r[5])) for r in rows)
-    alt = f"Scatter plot of accuracy in A against accuracy in B: {better} of {len(rows)} cells are better in A."
+    higher = sum(float(str(r[4])) > float(str(r[5])) for r in rows)
+    alt = f"Scatter plot of accuracy in A against accuracy in B: {higher} of {len(rows)} cells are higher in A."
     notes = left_out(len(study.facets), len(facets), "settings")
     return finish(figure, "cell-by-cell", "Cell by cell", caption, alt, table, notes)

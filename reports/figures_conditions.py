@@ -53,15 +53,14 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     if difference:
         caption = (
             f"Accuracy minus that of {base} at the same seed: mean and 95 % interval of the paired differences. "
-            "Right of the line is better. Where a bar crosses the line these seeds cannot tell." + cut
+            "Right of the line is better. Where a bar crosses the line these seeds cannot tell; bars are not corrected "
+            f"for there being {sum(r.against is not None for r in rows)} of them, the words of the table are." + cut
         )
         alt = f"Forest plot of paired differences to {base}: {len(rows)} comparisons, each with its 95 % interval."
         return finish(figure, "paired-differences", f"Paired differences to {base}", caption, alt, table, notes)
     every = len(attacks) == len(study.attacks)
     title = "Accuracy in every condition" if every else "Accuracy under single attacks"
-    caption = (
-        f"Final test accuracy{'' if every else ' where no curve is drawn'}: mean and 95 % t interval over seeds.{cut}"
-    )
+    caption = f"Test accuracy{'' if every else ' where no curve is drawn'}: mean and 95 % t interval over seeds.{cut}"
     alt = f"Dot plot of accuracy: {len(attacks)} conditions, {len(names)} algorithms, {len(facets)} settings."
     return finish(figure, "accuracy-by-condition", title, caption, alt, table, notes)
 

@@ -9,6 +9,7 @@ out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -62,6 +63,23 @@ class Paired:
     seeds_needed: int | None  # about how many seeds would settle a "cannot tell"; None: settled, or unknown
     differences: tuple[float, ...] = ()  # one per shared seed, in the order of the seeds
     level: float = LEVEL
+    margin: float = MARGIN
+    equal_p: float | None = None  # of the two one-sided tests against the margin; None: one seed, or no spread but zero
+    family: int = 1  # comparisons that the verdict is corrected for (:func:`reports.correction.corrected`)
+    t_holm: float | None = None  # of :attr:`p`, over the family
+    wilcoxon_holm: float | None = None
+
+    @property
+    def p(self) -> float | None:
+        """What a direction rests on: the t test; the sign test where all seeds differ by the same; None: neither."""
+        n, mean = self.difference.n, self.difference.mean
+        return 2.0 ** (1 - n) if self.t_p is None and n > 1 and abs(mean) > FLAT else self.t_p
+
+    @property
+    def lost(self) -> bool:
+        """Whether its interval alone would have given a direction, which the correction took away."""
+        alone = judge(self.difference, self.margin, self.level)
+        return self.verdict is Verdict.CANNOT_TELL and alone in (Verdict.BETTER, Verdict.WORSE)
 
     @cached_property
     def bootstrap(self) -> Interval:
@@ -113,6 +131,21 @@ def paired(
         seeds_needed=seeds_to_settle(values, margin, level) if verdict is Verdict.CANNOT_TELL else None,
         differences=values,
         level=level,
+        margin=margin,
+        equal_p=_equal_p(interval, differences, margin),
+    )
+
+
+def _equal_p(interval: Interval, differences: np.ndarray, margin: float) -> float | None:
+    """The larger p of the two one-sided t tests that the mean lies within the margin; 0 where nothing differs."""
+    if interval.n < 2:
+        return None
+    error = float(differences.std(ddof=1)) / math.sqrt(interval.n)
+    if error < FLAT:
+        return 0.0 if abs(interval.mean) <= FLAT else None
+    return max(
+        float(stats.t.sf((interval.mean + margin) / error, interval.n - 1)),
+        float(stats.t.cdf((interval.mean - margin) / error, interval.n - 1)),
     )
 
 

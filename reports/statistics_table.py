@@ -28,7 +28,7 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
         line += [*_hundred(own), *_hundred(row.bootstrap)[1:], own.n]
         if baseline and pair:
             line += [*_hundred(pair.difference), *_hundred(pair.bootstrap)[1:], pair.difference.n, pair.effect]
-            line += [pair.t_p, row.t_holm, pair.wilcoxon_p, row.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
+            line += [pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
         elif baseline:
             line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
         data.append([*line, "; ".join(_reasons([row]))])

@@ -62,8 +62,8 @@ def degradation_table(lines: Sequence[Line]) -> Table:
                 row += [None] * 12
             else:
                 row += [pair.difference.mean, pair.difference.low, pair.difference.high]
-                row += [pair.bootstrap.low, pair.bootstrap.high, pair.effect, pair.t_p, measure.t_holm]
-                row += [pair.wilcoxon_p, measure.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
+                row += [pair.bootstrap.low, pair.bootstrap.high, pair.effect, pair.t_p, pair.t_holm]
+                row += [pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
             rows.append([*row, line.unbroken if name == "breakdown point" else None, line.note])
     return Table(columns, rows)
 
@@ -107,7 +107,7 @@ def _cell(measure: Measure | None, scale: float, note: str = "", unit: str = "")
         pair,
         _number(scale * pair.difference.mean, digits, "+") if pair else "",
         _bracket(pair.difference, scale, digits, "+") if pair else "",
-        f"p {p_value(measure.t_holm)}" if measure.t_holm is not None else "",
+        f"p {p_value(pair.t_holm)}" if pair and pair.t_holm is not None else "",
         note,
     )
 

@@ -1,7 +1,7 @@
 """The opening of the report: what was asked, what came out in two sentences with numbers, and what to keep in mind.
 
-Every word of judgement comes from :func:`reports.statistics.judge`, so that none is printed which its interval does not
-support.
+Every word of judgement comes from :func:`reports.correction.corrected`, so that none is printed which the evidence does
+not support after correction for how many comparisons are looked at.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _sentence(heads: list[Standing], base: Standing | None, name: str, where: st
 
 
 def judgement(pair: Paired) -> str:
-    """A paired difference in words: the direction only if the interval supports it."""
+    """A paired difference in words: the direction only if the evidence supports it, corrected for its family."""
     difference = pair.difference
     size = f"{abs(100 * difference.mean):.{2 if abs(difference.mean) < 0.00995 else 1}f} points"
     interval = bracket(difference, signed=True)
@@ -175,7 +175,8 @@ def judgement(pair: Paired) -> str:
     if pair.verdict is Verdict.EQUAL:
         return f"equal within {100 * MARGIN:g} points, difference {points(difference.mean)} {interval}"
     more = f", about {pair.seeds_needed} seeds would settle it" if pair.seeds_needed else ""
-    return f"cannot tell, difference {points(difference.mean)} {interval}{more}"
+    among = f" once corrected for {pair.family} comparisons" if pair.lost else ""
+    return f"cannot tell{among}, difference {points(difference.mean)} {interval}{more}"
 
 
 def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
@@ -195,8 +196,9 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
         text += "One seed gives no interval: nothing here says how much another seed would change."
     else:
         text += (
-            "Intervals are 95 % t intervals over seeds, differences are paired by seed, and no interval is corrected "
-            "for the number of comparisons (the p-values of the table are)."
+            "Intervals are 95 % t intervals over seeds, differences are paired by seed. Words are corrected for how "
+            "many comparisons stand beside each other (Holm), intervals are not: one that leaves zero outside by "
+            "little may be a “cannot tell”."
         )
         if fewest != most:
             text += (

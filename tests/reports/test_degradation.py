@@ -109,8 +109,9 @@ def test_lines_against_numbers_by_hand(plant: Callable[..., list[Line]]):
 def test_holm_is_over_every_test_of_the_table(plant: Callable[..., list[Line]]):
     lines = plant(fedavg=BASE, autoflip=BETTER, autoflip_plus=BETTER | {0.5: [0.81, 0.89, 0.87]})
     measures = [m for x in lines for m in (x.area, x.breakdown, x.worst) if m is not None and m.against is not None]
-    assert [m.t_holm for m in measures] == pytest.approx(holm([m.against.t_p for m in measures if m.against]))
-    assert len([m for m in measures if m.t_holm is not None]) >= 6
+    pairs = [m.against for m in measures if m.against]
+    assert [p.t_holm for p in pairs] == holm([p.p for p in pairs])
+    assert len([p for p in pairs if p.t_holm is not None]) >= 6
 
 
 def test_missing_strengths_are_said_and_compared_at_equal_ones(plant: Callable[..., list[Line]]):

@@ -50,7 +50,7 @@ def test_rows_against_scipy(small: list[RunRecord]):
         assert row.against.t_p == pytest.approx(test.pvalue)
         assert (row.against.difference.low, row.against.difference.high) == pytest.approx(tuple(interval))
     family = [r.against.t_p for r in rows if r.against]
-    assert [r.t_holm for r in rows if r.against] == pytest.approx(holm(family))
+    assert [r.against.t_holm for r in rows if r.against] == pytest.approx(holm(family))
 
 
 def test_the_opening_says_better_and_worse(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
