@@ -95,7 +95,7 @@ def test_chance_alone_is_called_better_or_worse_in_one_family_of_twenty(monkeypa
     """Twenty comparisons of nothing, correlated as rows against one baseline are."""
     for module in ("reports.statistics", "reports.correction"):  # how many seeds would settle it is not asked here
         monkeypatch.setattr(f"{module}.seeds_to_settle", lambda *_: None)
-    draws, families = np.random.default_rng(3), sized(200, 3000)
+    draws, families = np.random.default_rng(3), sized(40, 2000)
     wrong = alone = 0
     for _ in range(families):
         base = draws.normal(0, 0.02, 5)
