@@ -7,6 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from reports import test_set
 from reports.correction import corrected
 from reports.statistics import Interval, Paired, Verdict, bootstrap_interval, complete, mean_interval, paired
 from reports.study import Condition, Study
@@ -21,6 +22,12 @@ class Row:
     accuracy: Interval
     against: Paired | None  # None: it is the baseline, or no seed has both
     accuracies: tuple[float, ...] = ()  # one per seed
+    samples: int | None = None  # of the test set that all seeds share; None: cannot be told
+
+    @property
+    def anywhere(self) -> Interval | None:
+        """The interval of the accuracy over seeds and test samples; ``accuracy`` is over seeds, on these samples."""
+        return None if self.samples is None else test_set.widened(self.accuracy, self.samples)
 
     @cached_property
     def bootstrap(self) -> Interval:
@@ -53,7 +60,7 @@ class Standing:
 
 def compare(study: Study) -> list[Row]:
     """All rows, in reading order, corrected as one family."""
-    rows = []
+    rows, samples = [], test_set.samples(study)
     for condition in study.conditions:
         base = study.values(condition, study.baseline) if study.baseline else {}
         for algorithm in study.algorithms:
@@ -61,7 +68,8 @@ def compare(study: Study) -> list[Row]:
             if values:
                 pair = None if algorithm == study.baseline else paired(values, base)
                 own = tuple(values.values())
-                rows.append(Row(condition, algorithm, mean_interval(own, share=True), pair, accuracies=own))
+                interval, number = mean_interval(own, share=True), samples.get(condition.facet)
+                rows.append(Row(condition, algorithm, interval, pair, own, number))
     pairs = corrected([row.against for row in rows])
     return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
 

@@ -12,7 +12,8 @@ from reports.comparisons import Row
 from reports.statistics import Interval
 from reports.style import Table
 
-_OWN = ["accuracy (%)", "low (%)", "high (%)", "BCa low (%)", "BCa high (%)", "seeds"]
+_OWN = ["accuracy (%)", "low (%)", "high (%)", "BCa low (%)", "BCa high (%)"]
+_OWN += ["low, other samples (%)", "high, other samples (%)", "test samples", "seeds"]
 _PAIR = ["difference (points)", "difference low", "difference high", "difference BCa low", "difference BCa high"]
 _PAIR += ["pairs", "effect d", "p t", "p t Holm", "p Wilcoxon", "p Wilcoxon Holm", "verdict"]
 _PAIR += ["seeds that would settle it"]
@@ -25,7 +26,8 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
     for row in rows:
         own, pair = row.accuracy, row.against
         line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm]
-        line += [*_hundred(own), *_hundred(row.bootstrap)[1:], own.n]
+        anywhere = _hundred(row.anywhere)[1:] if row.anywhere else [None, None]
+        line += [*_hundred(own), *_hundred(row.bootstrap)[1:], *anywhere, row.samples, own.n]
         if baseline and pair:
             line += [*_hundred(pair.difference), *_hundred(pair.bootstrap)[1:], pair.difference.n, pair.effect]
             line += [pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]

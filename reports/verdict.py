@@ -6,12 +6,13 @@ not support after correction for how many comparisons are looked at.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports import labels, learning, privacy_caveats, privacy_groups
+from reports import labels, learning, privacy_caveats, privacy_groups, test_set
 from reports.comparisons import Row, Standing, Summary, standings
 from reports.statistics import MARGIN, Interval, Paired, Verdict
 from reports.study import Study
@@ -40,7 +41,7 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
     table = standings(study, rows)
     heads = [s for s in table if s.algorithm in study.headline]
     base = next((s for s in table if s.algorithm == study.baseline), None)
-    caveats = [_bound(text) for text in _caveats(study, table, missing)]
+    caveats = [_bound(text) for text in _caveats(study, table, rows, missing)]
     answer = [_bound(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
     return Opening(
         _headline(study, heads),
@@ -179,7 +180,7 @@ def judgement(pair: Paired) -> str:
     return f"cannot tell{among}, difference {points(difference.mean)} {interval}{more}"
 
 
-def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
+def _caveats(study: Study, table: list[Standing], rows: list[Row], missing: int) -> list[str]:
     found = []
     if missing:
         done = len(study.cells)
@@ -213,11 +214,55 @@ def _caveats(study: Study, table: list[Standing], missing: int) -> list[str]:
                 f" With {most} seeds Wilcoxon's test cannot go below p = {floor:.2g}, so it alone can prove nothing."
             )
     found.append(text)
+    found += [*_other_samples(rows), *_windows(study)]
     found.append("The attacks are fixed ones: none of them adapts to the defence it meets.")
     if any(f.startswith("autoflip") for f in study.families.values()):
         found.append(OUR_READING)
     found += _events(study)
     return found
+
+
+def _other_samples(rows: list[Row]) -> list[str]:
+    """What intervals over seeds leave out, since all seeds are tested on the same samples."""
+    known = [row for row in rows if row.samples is not None]
+    if not known:
+        return []
+    sizes = sorted({row.samples for row in known if row.samples is not None})
+    size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    most = max(test_set.error(row.accuracy.mean, row.samples or 1) for row in known)
+    text = (
+        f"All seeds share one test set of {size} samples, so intervals over seeds say nothing of other samples: those "
+        f"could move an accuracy here by up to ± {100 * test_set.NORMAL * most:.1f} points (95 %, binomial), however "
+        "many seeds there are; the statistics table has an interval of every accuracy that counts it."
+    )
+    pairs = [
+        test_set.error_of_difference(row.accuracy.mean, row.accuracy.mean - row.against.difference.mean, row.samples)
+        for row in known
+        if row.against is not None and row.samples is not None
+    ]
+    if pairs:
+        text += (
+            f" Differences are taken on the same samples: other ones could move them by ± "
+            f"{100 * test_set.NORMAL * max(pairs):.1f} points at the very most, by far less where two algorithms fail "
+            "on the same samples. How often they do is not recorded, so no word counts it: words are about this test "
+            "set."
+        )
+    return [text]
+
+
+def _windows(study: Study) -> list[str]:
+    """Runs in which the attack begins or ends among the evaluations that are averaged."""
+    mixed = 0
+    for record in study.records:
+        window = (record.config.get("attack") or {}).get("window") or {}
+        first, last = window.get("first") or 1, window.get("last") or math.inf
+        mixed += len({first <= entry.round <= last for entry in study.outcome.counted(record)}) > 1
+    if not mixed:
+        return []
+    return [
+        f"In {_count(mixed, 'run')} the attack begins or ends among the evaluations that are averaged: accuracy there "
+        "is in part that of rounds without attack. `outcome: last` has the last one alone."
+    ]
 
 
 def _weak_points(study: Study, table: list[Standing]) -> list[str]:
