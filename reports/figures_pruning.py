@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from scipy import stats
 
 from autoflip_secure.record import GuidanceRecord, RunRecord
 from reports.drawing import fitting, left_out, spoken_for, spokesmen
@@ -13,6 +12,7 @@ from reports.study import Condition, Study
 from reports.style import INK, Palette, Picture, Table, finish, panels, percent, powers
 
 PANELS = 3
+SAMPLE = 400  # weights drawn
 
 
 def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
@@ -67,8 +67,9 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
     scaled = dict.fromkeys(_same_bins(runs)[0].normalisation for _, _, runs in shown)
     caption = (
         f"Histogram of the guidance G of the hidden weights, counts on a logarithmic axis, mean over seeds "
-        f"({shown[0][1]}). Weights below T_p are the ones the landscape calls idle. G is the energy of the explorers' "
-        f"deviations, scaled to [0, 1] within each weight tensor (guidance.normalisation: {', '.join(scaled)})."
+        f"({shown[0][1]}); at the end pruned weights are in it too, and only fade. Weights below T_p "
+        "are the ones the landscape calls idle. G is the energy of the explorers' deviations, scaled to [0, 1] within "
+        f"each weight tensor (guidance.normalisation: {', '.join(scaled)})."
     )
     alt = f"Histograms of guidance values on a logarithmic axis for {', '.join(a for a, _, _ in shown)}."
     columns = ["algorithm", "condition", "from", "to", "weights at the start", "weights at the end", "seeds"]
@@ -83,7 +84,11 @@ def _same_bins(runs: list[RunRecord]) -> list[GuidanceRecord]:
 
 
 def importance(study: Study, palette: Palette) -> Picture | None:
-    """Initial against final guidance of a sample of weights, alive or pruned."""
+    """Initial against final guidance of the living weights of a sample.
+
+    Of pruned weights only the initial guidance is shown. Nobody moves them any more, so that their energy fades by one
+    factor for all: they keep their rank whatever happens, which says nothing about whether importance is stable.
+    """
     found = [f for f in _guided(study) if f[2][0].guidance and f[2][0].guidance.sample]
     if not found:
         return None
@@ -92,34 +97,45 @@ def importance(study: Study, palette: Palette) -> Picture | None:
     rows: list[list[object]] = []
     for ax, (algorithm, _, runs) in zip(axes[0], shown, strict=True):
         guidance = runs[0].guidance
-        sample = guidance.sample[:400] if guidance else []
-        looks: list[tuple[bool, dict[str, Any]]] = [
-            (False, {"c": "#9aa1a9", "marker": "x", "linewidths": 0.9}),
-            (True, {"c": palette.colours[algorithm], "marker": "o", "linewidths": 0}),
-        ]
-        for alive, look in looks:
-            points = [(a, b) for a, b, live in sample if live is alive]
-            if points:
-                ax.scatter(*zip(*points, strict=True), s=14, alpha=0.75, **look)
+        sample = guidance.sample[:SAMPLE] if guidance else []
+        living = [(a, b) for a, b, live in sample if live]
+        pruned = [a for a, _, live in sample if not live]
+        if living:
+            ax.scatter(*zip(*living, strict=True), s=14, alpha=0.75, c=palette.colours[algorithm], linewidths=0)
+        ax.scatter(pruned, [-0.02] * len(pruned), s=24, c="#9aa1a9", marker="|", linewidths=0.9)
         cut = _cut(runs[0])
         if cut is not None:
             ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
             ax.text(cut + 0.015, 0.94, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
-        living = sum(live for _, _, live in sample)
-        ax.set_title(f"{shorten(algorithm)}\n{living} alive, {len(sample) - living} pruned")
+        kept = _kept_rank(runs)
+        told = "" if kept is None else f", rank correlation {kept:.2f}".replace("-", "−")
+        ax.set_title(f"{shorten(algorithm)}\n{len(living)} alive{told}, {len(pruned)} pruned")
         ax.set_xlabel("guidance before training")
         ax.set_xlim(-0.03, 1.03)
-        rows += [[algorithm, runs[0].seed, a, b, "yes" if live else "no"] for a, b, live in sample]
+        ax.set_ylim(-0.05, 1.03)
+        rows += [[algorithm, runs[0].seed, a, b if live else None, "yes" if live else "no"] for a, b, live in sample]
     axes[0, 0].set_ylabel("guidance at the end")
     caption = (
-        "Initial against final importance of a fixed random sample of hidden weights "
-        f"({shown[0][1]}, seed {shown[0][2][0].seed}): dots are alive at the end, grey crosses pruned. Left of the "
-        "T_p line a weight goes at the start; crosses to its right went later, or with a whole unit."
+        "Initial against final importance of the living weights (dots) in a fixed random sample of hidden weights "
+        f"({shown[0][1]}, seed {shown[0][2][0].seed}), and Spearman's rank correlation of the two over living weights, "
+        "mean over seeds: 1 is importance that stays as explored. Pruned weights are marked at the bottom by what they "
+        "began with; nobody moves them any more, so they would keep their rank whatever happens. Left of the T_p line "
+        "a weight goes at the start; marks to its right went later, or with a whole unit."
     )
-    alt = "Scatter plots of initial against final guidance, pruned and living weights told apart by mark and colour."
+    alt = "Scatter plots of initial against final guidance of living weights; pruned ones are marks at the bottom."
     columns = ["algorithm", "seed", "initial G", "final G", "alive"]
     notes = left_out(len(found), len(shown), "algorithms")
     return finish(figure, "importance", "Initial against final importance", caption, alt, Table(columns, rows), notes)
+
+
+def _kept_rank(runs: list[RunRecord]) -> float | None:
+    """Spearman's correlation of initial and final guidance over living weights, mean over runs; None: undefined."""
+    found = []
+    for run in runs:
+        living = np.array([(a, b) for a, b, live in (run.guidance.sample if run.guidance else []) if live])
+        if len(living) > 2 and living.std(0).min() > 0:
+            found.append(float(stats.spearmanr(*living.T).statistic))
+    return float(np.mean(found)) if found else None
 
 
 def layers(study: Study, palette: Palette) -> Picture | None:

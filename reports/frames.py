@@ -10,14 +10,14 @@ import pandas as pd
 
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.proven import Bound, bounds, no_guarantee
-from autoflip_secure.record import RoundRecord, RunRecord
+from autoflip_secure.record import Bytes, RoundRecord, RunRecord
 from reports.labels import attack_label, clean_text, leaves, partition_label
 from reports.privacy_words import protection
 
 _ATTACK = ("sigma", "share", "scope")
 _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
-_COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.")
+_COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.", "exploration.")
 
 
 def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
@@ -26,7 +26,9 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
     attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
     alone (exploration excluded); what is of the whole run repeats on every row of its cell: ``outcome`` (which
-    evaluations count) and ``outcome_accuracy``. What was not measured is empty.
+    evaluations count) and ``outcome_accuracy``, what the exploration cost (``exploration.bytes.*``,
+    ``exploration.flops``; zero without one), and how well bad participants were told apart (``detection.*``; empty
+    where nobody scores or nobody is bad). What was not measured is empty.
 
     Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
     ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit. Where operations
@@ -51,6 +53,8 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
             "outcome": str(outcome),
             "outcome_accuracy": outcome.accuracy(record),
             **({"operations": uncounted(record)} if gaps else {}),
+            **_exploration(record),
+            **_detection(record),
         }
         rows += [common | _round(entry) for entry in record.rounds]
     frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
@@ -60,6 +64,23 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
 def uncounted(record: RunRecord) -> str | None:
     """Why a run has no operations; None: it has."""
     return clean_text(record.costs.compaction) if record.costs.flops.dense is None else None
+
+
+def _exploration(record: RunRecord) -> dict[str, object]:
+    """What phase 1 cost, all explorers together."""
+    spent = record.exploration
+    counts = {key: 0 if spent is None else getattr(spent.bytes, key) for key in Bytes.model_fields}
+    return {
+        **{f"exploration.bytes.{key}": value for key, value in counts.items()},
+        "exploration.flops": 0 if spent is None else spent.flops,
+    }
+
+
+def _detection(record: RunRecord) -> dict[str, object]:
+    """Agreement scores as a detector of bad participants, over the whole run."""
+    found = record.detection
+    names = ("auc", "true_positive_rate", "false_positive_rate", "client_auc")
+    return {f"detection.{name}": None if found is None else getattr(found, name) for name in names}
 
 
 def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object]:

@@ -22,6 +22,7 @@ from autoflip_secure.record import RunRecord
 from autoflip_secure.threads import one_thread
 from reports import budget_words, labels, secure_words, verdict
 from reports.audit_words import headline
+from reports.cells_table import cells_table
 from reports.claims import claims
 from reports.comparisons import compare
 from reports.curves import BREAKDOWN_MARGIN
@@ -39,7 +40,6 @@ from reports.statistics_table import statistics_table, without_interval
 from reports.study import Study, study
 from reports.summary_tables import claims_table, degradation_rows, degradation_table, tally
 
-HASHES_SHOWN = 600  # more are in results.csv
 __all__ = ["Section", "render", "sections", "write_report"]
 
 
@@ -202,10 +202,7 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
         "scenario_yaml": as_yaml(scenario),
         "configs": {a: (r.cell, r.seed, as_yaml(r.config)) for a, r in first.items()},
         "sweep_hash": hashlib.sha256(" ".join(sorted(r.cell for r in records)).encode()).hexdigest()[:16],
-        "cells": [
-            f"{row.cell}  {row.algorithm}, {row.facet}, {row.attack}, seed {row.seed}"
-            for row in found.cells.head(HASHES_SHOWN).itertuples()
-        ],
+        "cells": cells_table(found),
         "versions": versions(records),
         "seeds": sorted({r.seed for r in records}),
         "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),

@@ -10,7 +10,9 @@ import pytest
 
 from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
+from reports.cells_table import cells_table
 from reports.frames import parquet, tidy
+from reports.study import study
 
 
 def test_one_row_per_cell_and_round(small: list[RunRecord]):
@@ -72,3 +74,36 @@ def test_an_axis_of_mixed_values_is_text(record: Callable[..., RunRecord], parti
     assert frame["axis.x"].tolist()[::2][:2] == ["1", "one"]
     assert frame["axis.x.kind"].tolist()[-1] == "z"
     assert frame["axis.y"].tolist()[0] is True
+
+
+def test_what_is_of_the_whole_run_is_on_every_row(small: list[RunRecord]):
+    """Exploration and detection of each cell, by hand from its record; nothing was spent where nobody explored."""
+    frame = tidy(small)
+    assert {kind for run in small for kind in [run.exploration is None]} == {True, False}
+    for run in small[::7]:
+        own = frame[frame["cell"] == run.cell]
+        spent, found = run.exploration, run.detection
+        assert set(own["exploration.bytes.uplink_values"]) == {spent.bytes.uplink_values if spent else 0}
+        assert set(own["exploration.bytes.downlink_bitmask"]) == {spent.bytes.downlink_bitmask if spent else 0}
+        assert set(own["exploration.flops"]) == {spent.flops if spent else 0}
+        for name in ("auc", "true_positive_rate", "false_positive_rate", "client_auc"):
+            value, column = getattr(found, name) if found else None, own[f"detection.{name}"]
+            assert column.isna().all() if value is None else set(column) == {value}
+
+
+def test_the_table_of_cells_is_the_records(small: list[RunRecord]):
+    study_ = study(small)
+    table = cells_table(study_)
+    assert len(table.rows) == len(small)
+    for line, run in zip(table.rows, study_.records, strict=True):
+        row = dict(zip(table.columns, line, strict=True))
+        assert (row["cell"], row["seed"]) == (run.cell, run.seed)
+        assert row["accuracy (%)"] == 100 * DEFAULT.accuracy(run)
+        assert row["bytes"] == run.costs.bytes.uplink_values + run.costs.bytes.downlink_values
+        assert row["detection AUC"] == (run.detection.auc if run.detection else None)
+    where = [i for i, name in enumerate(table.columns) if name == "of them exploration"]
+    spent = [(line[where[0]], line[where[1]]) for line in table.rows]
+    assert spent == [
+        (e.bytes.uplink_values + e.bytes.downlink_values, e.flops) if e else (0, 0)
+        for e in (run.exploration for run in study_.records)
+    ]
