@@ -17,6 +17,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
+from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from reports.gate import run_gate
 from reports.gate_baseline import effective_margins, make_baseline
@@ -308,3 +309,45 @@ def test_real_runs_on_other_seeds_raise_an_alarm_in_at_most_5_percent(
         old, new = ([r for seed in part for r in by_seed[seed]] for part in (drawn[:5], drawn[5:]))
         alarms += run_gate(new, make_baseline(old, "old", "then", margins), margins).exit_code == 1
     assert alarms <= stats.binom.ppf(0.999, runs, LEVEL)
+
+
+def test_outcomes_are_never_mixed(finished: Path, tmp_path: Path, here: Callable[..., Result]) -> None:
+    """A sweep is judged by the outcome that the baseline says; another one is asked for in vain."""
+    means, lasts, old = finished / "baseline.json", tmp_path / "last.json", tmp_path / "old.json"
+    made = here("gate", finished / "run", "--baseline", lasts, "--update", "--reason", "x", "--outcome", "last")
+    assert "accuracy is the last evaluation" in made.stdout
+    document = json.loads(lasts.read_text())
+    assert (document["outcome"], json.loads(means.read_text())["outcome"]) == ("last", str(DEFAULT))
+    del document["outcome"]
+    old.write_text(json.dumps({**document, "baseline_schema": 2}))  # from before there was a choice
+    for held, words in ((means, DEFAULT.words), (lasts, "the last evaluation"), (old, "the last evaluation")):
+        done = here("gate", finished / "run", "--baseline", held, "--json")
+        assert done.exit_code == 0, done.output
+        assert here("gate", finished / "run", "--baseline", held).stdout.count(f"accuracy is {words}") == 1
+        noted = f"note: the scenario's outcome is {DEFAULT.words}; judged is the baseline's, the last evaluation"
+        assert (noted in done.stderr) == (held is not means)
+    refused = here("gate", finished / "run", "--baseline", means, "--outcome", "last")
+    assert refused.exit_code == 2
+    assert "two outcomes are never compared; leave --outcome away, or make a new baseline" in refused.stderr
+    wrong = here("report", finished / "run", "--outcome", "best")
+    assert (wrong.exit_code, "--outcome = 'best': should be 'last', or" in wrong.stderr) == (2, True)
+
+
+def test_the_gate_s_numbers_are_those_of_the_outcome(
+    finished: Path, tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    records = [
+        RunRecord.model_validate_json(unsealed(path.read_bytes()))
+        for path in (finished / "run" / "cells").glob("*.json")
+    ]
+    wanted = {
+        rule: sorted(rule.accuracy(r) for r in records if r.config["attack"]["kind"] == "none")
+        for rule in (DEFAULT, OutcomeRule(1))
+    }
+    assert wanted[DEFAULT] != wanted[OutcomeRule(1)]
+    for rule, expected in wanted.items():
+        held = tmp_path / f"{rule.evaluations}.json"
+        here("gate", finished / "run", "--baseline", held, "--update", "--reason", "x", "--outcome", str(rule))
+        entries = json.loads(held.read_text())["entries"].values()
+        found = [v for e in entries for v in e["metrics"].get("clean_accuracy", {}).values()]
+        assert sorted(found) == expected

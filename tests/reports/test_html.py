@@ -142,6 +142,7 @@ def test_every_section_is_there(page: tuple[str, Page]):
         "cost-operations",
         "statistics-table",
         "degradation-numbers",
+        "cells",
     ]
     assert parsed.stack == []
     targets = {a.get("id") for _, a in parsed.elements}
@@ -325,7 +326,14 @@ def test_sections_without_data_are_left_out(record: Make, partition: dict[str, A
     cells = [record("fedavg", partition["iid"], attack["clean"](), seed, rounds=1) for seed in range(2)]
     parsed = Page(render(cells, {"name": "alone"}))
     figures = [f["id"] for f in parsed.all("figure")]
-    assert figures == ["claims-table", "accuracy-by-condition", "cost-bytes", "cost-operations", "statistics-table"]
+    assert figures == [
+        "claims-table",
+        "accuracy-by-condition",
+        "cost-bytes",
+        "cost-operations",
+        "statistics-table",
+        "cells",
+    ]
     assert "defence" not in {a.get("id") for _, a in parsed.elements}
 
 
@@ -413,6 +421,6 @@ def test_the_same_records_give_the_same_file(
 
 def test_every_cell_is_named_by_its_hash(page: tuple[str, Page], small: list[RunRecord]):
     words = page[1].text
-    assert all(f"{run.cell} " in words for run in small)
+    assert {row["cell"] for row in csv.DictReader(io.StringIO(page[1].csvs["cells"]))} == {run.cell for run in small}
     hashed = hashlib.sha256(" ".join(sorted(run.cell for run in small)).encode()).hexdigest()[:16]
     assert f"Hash{hashed} over the hashes of its {len(small)} cells" in words

@@ -258,6 +258,9 @@ REFUSALS = [
     ("sweep: {zip: {cohort: [5, 6], clients: [9]}}", "zip axes go in step"),
     ("sweep: {zip: {cohort: [5]}, product: {cohort: [3]}}", "'cohort' is in product and in zip"),
     ("sweep: {product: {seeds: [3]}}", "'seeds' cannot be an axis"),
+    ("sweep: {product: {outcome: [last]}}", "'outcome' cannot be an axis; it is one for the whole scenario"),
+    ("outcome: best", "outcome = 'best': should be 'last', or 'mean of the last 5' with a number from 2 to 999"),
+    ("outcome: 5", "outcome = 5: "),
     ("sweep: {product: {clients.x: [3]}}", "s.yaml:1: clients = {'x': 3}: should be a valid integer"),
     ("clients: 9\nsweep: {product: {clients.x: [3]}}", "'clients.x' cannot be set: clients = 9 has no keys below it"),
     ("sweep:\n  product:\n    cohort:\n      - 5\n      - 50", "s.yaml:5: cohort = 50: is larger than clients"),
@@ -319,3 +322,11 @@ def test_plain_data_agrees_with_safe_load() -> None:
     """Oracle: PyYAML itself, on everything but the spelling of floats."""
     text = "a: &x {b: [1, 2.5, yes, null, text, 2026-01-01]}\nc: *x\nd:\n  <<: *x\n  e: '1e-3'"
     assert Document.parse(text, "t").data == yaml.safe_load(text)
+
+
+def test_the_outcome_changes_no_cell():
+    plain, last = read("rounds: 4"), read("rounds: 4\noutcome: last")
+    assert [cell.key for cell in plain.cells] == [cell.key for cell in last.cells]
+    assert (plain.header.outcome, last.header.outcome) == ("mean of the last 5 evaluations", "last")
+    assert read("rounds: 4", "outcome=mean of the last 9").header.outcome == "mean of the last 9"
+    assert "outcome" in json_schema()["properties"]

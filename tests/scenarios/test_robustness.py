@@ -147,6 +147,22 @@ def test_other_numbers_of_a_record(results: Results) -> None:
         results.detection_auc(sigma=2, algorithm="fedavg", partition="iid")
 
 
+def test_the_outcome_is_the_scenario_s_and_the_runs_serve_every_one(home: Path, results: Results) -> None:
+    fixture = Robustness(home, home / "cache")
+    last, mean = fixture("grid.yaml", outcome="last"), fixture("grid.yaml")
+    assert (last.folder, last.reused) == (mean.folder, len(results.records))  # nothing is run again
+    assert (str(last.outcome), str(mean.outcome)) == ("last", "mean of the last 5 evaluations")
+    run = results.records[0]
+    rounds = [
+        run.rounds[0].model_copy(update={"round": i + 1, "test_accuracy": value, "test_loss": 1 - value})
+        for i, value in enumerate((0.1, 0.2, 0.3, 0.5))
+    ]
+    run = run.model_copy(update={"rounds": rounds, "final_accuracy": 0.5, "final_loss": 0.5})
+    asked = [Results("x", home, (run,), 0, rule) for rule in (last.outcome, mean.outcome)]
+    assert [r.accuracy().values for r in asked] == [(0.5,), (0.4,)]
+    assert [r.loss().values for r in asked] == [(0.5,), (pytest.approx(0.6),)]
+
+
 # ------------------------------------------------------------------------------------------------ estimates
 
 
