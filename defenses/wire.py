@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError
+from autoflip_secure.regular import parse_json
 
 _PREFIX: Final = struct.Struct(">IQ")
 _PAD: Final = 256
@@ -154,8 +155,8 @@ class Channel:
         text = bytearray(length)
         self.fill(memoryview(text))
         try:
-            header = json.loads(text)
-        except (ValueError, RecursionError):  # from whoever knocks
+            header = parse_json(bytes(text))
+        except ValueError:  # from whoever knocks
             header = None
         if not isinstance(header, dict):
             raise WireError(f"{self.who} does not speak this protocol (its header is not a mapping)")

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from autoflip_secure.errors import InputError
+from autoflip_secure.checksums import with_checksum, without_checksum
+from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT, PATTERN, OutcomeRule
 from autoflip_secure.record import RunRecord
+from autoflip_secure.regular import parse_json, read_regular
 from reports.gate_entries import entries
 from reports.gate_metrics import METRICS, Entry
 
@@ -41,8 +43,9 @@ class Baseline(BaseModel):
         return OutcomeRule.parse(self.outcome)
 
     def text(self) -> str:
-        """The file's content: sorted keys, one value per line."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        """The file's content: sorted keys, one value per line, and a checksum of all of it."""
+        document = with_checksum(self.model_dump(mode="json"))
+        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def make_baseline(
@@ -78,13 +81,13 @@ def make_baseline(
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Read a baseline.
+    """Read a baseline; one without a checksum, from an older version, is taken as it is.
 
     Raises:
         InputError: it is missing, unreadable, damaged or of another format; the message says what to do.
     """
     try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        data = parse_json(read_regular(path), _unique)
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no baseline; make one from a finished sweep that you trust with --update --reason"
@@ -93,17 +96,21 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline wants a baseline file") from error
     except InputError as error:
         raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: is damaged (not JSON: {error}); {_REMAKE}") from error
     schema = data.get("baseline_schema") if isinstance(data, dict) else None
     if schema is None:
         raise InputError(
             f"{path}: is not a baseline (it has no baseline_schema); give a file that --update has written"
         )
-    if schema not in READABLE:
+    if type(schema) is not int or schema not in READABLE:
         raise InputError(
             f"{path}: is a baseline of format {schema!r}, but this version reads format {BASELINE_SCHEMA}; {_REMAKE}"
         )
+    try:
+        data = without_checksum(data, "--update")
+    except (StoreError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
     try:
         baseline = Baseline.model_validate(data)
     except ValidationError as error:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from autoflip_secure.regular import parse_json
+
 Json = Mapping[str, Any]
 PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
@@ -45,7 +47,7 @@ def number(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, str) and value.startswith("["):
         with contextlib.suppress(ValueError):  # else it is no list, but a name that looks like one
-            value = json.loads(value)
+            value = parse_json(value)
     if value is None or value == []:
         return "none"
     if isinstance(value, list):

@@ -13,6 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from autoflip_secure.regular import parse_json
 from reports import verdict
 from reports.statistics import MARGIN
 from reports.tables import as_csv, value
@@ -56,6 +57,6 @@ def p_value(p: float | None) -> str:
 
 def as_yaml(document: Any) -> str:
     """A configuration as a reader writes it; what cannot be seen, or turns a line around, is written as an escape."""
-    plain = json.loads(json.dumps(document, default=str))
+    plain = parse_json(json.dumps(document, default=str))
     text = str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
     return "".join(c if c == "\n" or c.isprintable() else f"\\u{ord(c):04x}" for c in text)

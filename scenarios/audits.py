@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from autoflip_secure.audit_record import AuditRecord
 from autoflip_secure.errors import StoreError
 from autoflip_secure.recording import versions
+from autoflip_secure.regular import read_regular
 from autoflip_secure.threads import one_thread
 from scenarios.audit_view import Effort
 from scenarios.auditing import audit, span
@@ -27,7 +28,6 @@ from scenarios.fingerprints import input_digests, read_by
 from scenarios.ledgers import under_conditions
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
-from scenarios.regular import read_regular
 from scenarios.store import write_atomically
 from scenarios.sweep import Block, Plan
 
@@ -117,7 +117,7 @@ def _short(value: object) -> str:
 def _read(path: Path) -> AuditRecord | None:
     try:
         return AuditRecord.model_validate_json(read_regular(path))
-    except (OSError, ValidationError, UnicodeDecodeError):
+    except (OSError, ValidationError):
         return None
 
 

@@ -6,7 +6,6 @@ results, has seen every cell; this adds them up, from the ledgers that were writ
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from autoflip_secure.budget_record import Budget
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.interfaces import Attack, ClientPrivacy
 from autoflip_secure.privacy_record import Release
+from autoflip_secure.regular import parse_json
 from defenses.budget import Spent, budget_lines
 from scenarios.config import content_hash
 from scenarios.ledgers import ledger_file, private, released
@@ -153,4 +153,4 @@ def _delta(found: _Found) -> float:
 
 def as_json(found: Sequence[Budget]) -> list[dict[str, Any]]:
     """For scripts."""
-    return [json.loads(one.model_dump_json()) for one in found]
+    return [parse_json(one.model_dump_json()) for one in found]

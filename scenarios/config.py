@@ -248,6 +248,7 @@ def content_hash(config: dict[str, Any]) -> str:
 
 
 _MOST_SEEDS = 100_000
+LONGEST_NAME = 100  # characters; file systems take 255 bytes
 
 
 def _seed_list(value: Any) -> Any:
@@ -271,7 +272,9 @@ class Header(Config):
     """What a scenario says about itself and its grid."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -; names the results folder"
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=LONGEST_NAME,
+        description="letters, digits, . _ -; names the results folder",
     )
     question: str = Field(default="", description="what the scenario asks; stands at the top of the report")
     seeds: Annotated[

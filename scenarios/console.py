@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from autoflip_secure.visible import visible
 from scenarios.running import Listener
 from scenarios.sweep import counted
 
@@ -61,7 +62,7 @@ def _bar(cells: int) -> Iterator[Listener]:
 
         yield Listener(
             progress,
-            lambda text: console.print(f"note: {text}", markup=False, highlight=False),
+            lambda text: console.print(f"note: {visible(text)}", markup=False, highlight=False),
             lambda todo, workers: bar.update(task, speed=_starting(todo, workers)),
         )
 
@@ -80,7 +81,7 @@ def _plain(cells: int) -> Iterator[Listener]:
                 f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}", file=sys.stderr, flush=True
             )
 
-    yield Listener(progress, lambda text: print(f"note: {text}", file=sys.stderr, flush=True))
+    yield Listener(progress, lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True))
 
 
 def _starting(cells: int, workers: int) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoflip_secure.errors import DataError
+from autoflip_secure.regular import open_regular
 
 _UBYTE = 0x08
 
@@ -68,10 +69,10 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         DataError: unreadable, not such a file, or not as long as its header promises.
     """
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as unpacked:
-                return _idx(path, unpacked, dimensions)
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    return _idx(path, unpacked, dimensions)
             return _idx(path, file, dimensions)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); {_WAY_OUT}") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoflip_secure.errors import DataError
+from autoflip_secure.regular import open_regular
 from scenarios.datasets_base import Arrays
 
 Order = Literal["auto", "nhwc", "nchw", "as_is"]
@@ -29,7 +30,7 @@ def read_members(path: Path, required: Iterable[str], optional: Iterable[str] = 
         DataError: the file is absent, damaged, holds pickled objects, or lacks a required array.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: is a single array; save all arrays with numpy.savez(path, x_train=..., ...)")
@@ -44,6 +45,8 @@ def read_members(path: Path, required: Iterable[str], optional: Iterable[str] = 
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; give the path of an .npz file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); give the path of an .npz file") from error
     except Exception as error:  # zip, compression and array headers each fail in their own ways
         size = path.stat().st_size if path.is_file() else 0
         raise DataError(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoflip_secure.errors import DataError
+from autoflip_secure.regular import read_regular
 
 _DTYPES = ("u1", "i4", "i8")
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
@@ -48,7 +49,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         DataError: unreadable, truncated, holding anything but plain values and integer arrays, or not a dictionary.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
         _check_demands(raw)
         content = _PlainUnpickler(raw).load()
         if isinstance(content, dict) and any(type(key) not in (str, bytes) for key in content):

@@ -1,11 +1,12 @@
 """A YAML document that remembers where every value stands, so that an error can name file and line.
 
-``yaml.safe_load`` semantics, with two differences that save people from silent surprises: a key written twice is
-refused, and ``1e-3`` is a number (YAML 1.1 wants ``1.0e-3`` and would make it text).
+What plain text means is in :mod:`scenarios.yaml_text`. Beyond that a key written twice is refused, and so is what
+nothing later could work with: numbers that no computer counts with, control characters, data nested very deeply.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +16,17 @@ from typing import Any, Self
 import yaml
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.regular import read_regular
+from autoflip_secure.visible import hidden, short, visible
+from scenarios.yaml_text import FLOAT, INT, MERGE, TEXT, Loader, complaint
 
 KeyPath = tuple[str | int, ...]
-_MERGE = "tag:yaml.org,2002:merge"
+DEEPEST = 50  # keys in a key path, so that whatever walks through a scenario comes to an end
+_SHORT = ("kind", "name", "factory")  # what a short form says (``attack: none``)
 _NUMBERED = ("pairs",)  # mappings whose keys may be whole numbers
 _LARGEST = 2**63 - 1
 _MOST = 100_000  # values of a document, aliases written out
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-3`` as a float."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_MOST_BYTES = 2**24  # of a scenario file
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -38,7 +35,12 @@ def dotted(path: Sequence[str | int]) -> str:
     >>> dotted(("attack", "clients", 0))
     'attack.clients.0'
     """
-    return ".".join(str(part) for part in path)
+    return ".".join(map(str, path))
+
+
+def named(path: Sequence[str | int]) -> str:
+    """A key path in a message: on one line, and not endless."""
+    return short(dotted(path))
 
 
 @dataclass
@@ -56,6 +58,27 @@ class Document:
                 return self.places[path[:end]]
         return self.name
 
+    def written(self, path: KeyPath) -> bool:
+        """Whether somebody wrote ``path``, in full or by a short form; else it is a default."""
+        if path in self.places:
+            return True
+        if not any(path[:end] in self.places for end in range(1, len(path))):
+            return False
+        here: Any = self.data
+        for part in path:
+            if isinstance(here, dict):
+                if part not in here:
+                    return False
+                here = here[part]
+            elif isinstance(here, list):
+                index = str(part)
+                if not index.isdecimal() or int(index) >= len(here):
+                    return False
+                here = here[int(index)]
+            else:
+                return part in _SHORT
+        return True
+
     def replace(self, path: KeyPath, place: str) -> None:
         """From now on, what lies at and below ``path`` comes from ``place``."""
         self.places = {key: mark for key, mark in self.places.items() if key[: len(path)] != path}
@@ -66,34 +89,18 @@ class Document:
         """Read YAML text.
 
         Raises:
-            InputError: not YAML, not a mapping, a key twice, or a key that is not text; with file and line.
+            InputError: not YAML, not a mapping, a key twice, a key that is not text, or a value that cannot be used as
+                it is written; with file and line.
         """
-
-        def mark(line: int) -> str:
-            return f"{name}:{line}"
-
-        try:
-            loader = _Loader(text)
-            node = loader.get_single_node()
-            if node is None:
-                raise InputError(f"{name}: the file is empty; write at least `algorithm: autoflip`")
-            if not isinstance(node, yaml.MappingNode):
-                raise InputError(
-                    f"{name}:{node.start_mark.line + 1}: a scenario is a mapping of keys to values (`key: value`)"
-                )
-            places: dict[KeyPath, str] = {}
-            _walk(node, (), mark, places)
-            data = loader.construct_document(node)
-            check_numbers(data, lambda path: places.get(path, name))
-        except yaml.MarkedYAMLError as error:
-            at = error.problem_mark or error.context_mark
-            line = f":{at.line + 1}" if at else ""
-            raise InputError(f"{name}{line}: not valid YAML: {error.problem or error.context}") from error
-        except RecursionError as error:
-            raise InputError(f"{name}: {_TOO_DEEP}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise InputError(f"{name}: not valid YAML: {error}") from error
-        return cls(name, data, places)
+        walk = _Walk(lambda line: f"{name}:{line}")
+        node = _compose(text, lambda line: f"{name}{line}: not valid YAML", name)
+        if node is None:
+            raise InputError(f"{name}: the file is empty; write at least `algorithm: autoflip`")
+        if not isinstance(node, yaml.MappingNode):
+            raise InputError(
+                f"{name}:{node.start_mark.line + 1}: a scenario is a mapping of keys to values (`key: value`)"
+            )
+        return cls(name, walk.data(node), walk.places)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -102,15 +109,16 @@ class Document:
         Raises:
             InputError: the file cannot be read, or :meth:`parse` refuses it.
         """
+        name = visible(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path, _MOST_BYTES).decode("utf-8")
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of a scenario file") from error
+            raise InputError(f"{name}: cannot be read ({error.strerror}); give the path of a scenario file") from error
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{path}: is not UTF-8 text (byte {error.start}); a scenario is a YAML text file"
+                f"{name}: is not UTF-8 text (byte {error.start}); a scenario is a YAML text file"
             ) from error
-        return cls.parse(text, str(path))
+        return cls.parse(text, name)
 
 
 def parse_value(text: str, path: KeyPath = (), place: str = "--set") -> Any:
@@ -122,106 +130,179 @@ def parse_value(text: str, path: KeyPath = (), place: str = "--set") -> Any:
         place: the whole ``--set``, for messages.
 
     Raises:
-        InputError: not YAML, a key twice, or a key that is not text.
+        InputError: not YAML, a key twice, a key that is not text, or a value that cannot be used as it is written.
 
     >>> parse_value("[0.1, 1e-3]"), parse_value("mnist")
     ([0.1, 0.001], 'mnist')
     """
+    node = _compose(text, lambda line: f"{place}: the value is not valid YAML", place)
+    return None if node is None else _Walk(lambda line: place).data(node, path)
+
+
+def _compose(text: str, said: Callable[[str], str], place: str) -> yaml.Node | None:
+    """The tree of a document; ``said`` begins a message about a line (``:3``, or nothing)."""
+    loader = None
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _walk(node, path, lambda line: place, {})
-        value = loader.construct_document(node)
-        check_numbers(value, lambda path: place, path)
-        return value
+        loader = Loader(text)
+        return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        raise InputError(
-            f"{place}: the value is not valid YAML: {error.problem or error.context}; mend it, or put it in quotes"
-        ) from error
+        at = error.problem_mark or error.context_mark
+        what = visible(error.problem or error.context)
+        raise InputError(f"{said(f':{at.line + 1}' if at else '')}: {what}; mend it, or put it in quotes") from error
     except RecursionError as error:
         raise InputError(f"{place}: {_TOO_DEEP}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{place}: the value is not valid YAML: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a parser of text from outside
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{said('')}: {visible(what)}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 _TOO_DEEP = "not valid here: it is nested too deeply, or contains itself; write it out flat"
 
 
-def check_numbers(value: Any, where: Callable[[KeyPath], str], path: KeyPath = ()) -> None:
-    """Refuse whole numbers beyond 64 bits, which nothing can count with.
+class _Walk:
+    """Goes through a tree before data is made of it: notes every line, and refuses what cannot be used."""
 
-    Raises:
-        InputError: with the number's place and key.
-    """
-    if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
-        shown = f"{value:.3g}" if abs(value) < 1e300 else "a number of more than 300 digits"
-        raise InputError(
-            f"{where(path)}: {dotted(path)} = {shown}: whole numbers go up to 2^63 - 1; give a smaller one"
-        )
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        check_numbers(inner, where, (*path, key))
+    def __init__(self, mark: Callable[[int], str]) -> None:
+        self.places: dict[KeyPath, str] = {}
+        self._mark = mark  # line -> place
+        self._lines: dict[int, dict[str, int]] = {}  # of a mapping that was gone through: key -> line, merges included
+        self._count = 0
 
+    def data(self, node: yaml.Node, path: KeyPath = ()) -> Any:
+        """What the tree below ``node`` says."""
+        self._visit(node, path, ())
+        constructor = Loader("")
+        try:
+            return _unshared(constructor.construct_document(node))
+        except yaml.MarkedYAMLError as error:
+            at = error.problem_mark or error.context_mark or node.start_mark
+            raise InputError(f"{self._mark(at.line + 1)}: not valid YAML: {error.problem or error.context}") from error
+        finally:
+            constructor.dispose()
 
-def _walk(
-    node: yaml.Node,
-    path: KeyPath,
-    mark: Callable[[int], str],
-    places: dict[KeyPath, str],
-    above: tuple[yaml.Node, ...] = (),
-) -> None:
-    """Note the line of every key and item below ``node``; refuse keys that stand twice and values inside themselves."""
-    if any(node is outer for outer in above):
-        raise InputError(
-            f"{mark(node.start_mark.line + 1)}: {dotted(path)}: an alias (*name) stands inside its own anchor (&name); "
-            f"write the value out"
-        )
-    if len(places) > _MOST:
-        raise InputError(f"{mark(node.start_mark.line + 1)}: more than {_MOST} values; write fewer, or fewer aliases")
-    above = (*above, node)
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            places[(*path, index)] = mark(item.start_mark.line + 1)
-            _walk(item, (*path, index), mark, places, above)
-    if isinstance(node, yaml.MappingNode):
-        if _pairs(node, {}) > _MOST:
-            raise InputError(f"{mark(node.start_mark.line + 1)}: merges (<<) of more than {_MOST} values; write fewer")
+    def _visit(self, node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> None:
+        place = self._mark(node.start_mark.line + 1)
+        if any(node is outer for outer in above):
+            raise InputError(
+                f"{place}: {named(path)}: an alias (*name) stands inside its own anchor (&name); write the value out"
+            )
+        self._count += 1
+        if self._count > _MOST:
+            raise InputError(f"{place}: more than {_MOST} values; write fewer, or fewer aliases")
+        if len(path) > DEEPEST:
+            raise InputError(f"{place}: {named(path)}: {_TOO_DEEP}")
+        said = _wrong(node)
+        if said is not None:
+            raise InputError(f"{place}: {named(path) or 'the value'}{said}")
+        above = (*above, node)
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self.places[(*path, index)] = self._mark(item.start_mark.line + 1)
+                self._visit(item, (*path, index), above)
+        if isinstance(node, yaml.MappingNode):
+            self._pairs(node, path, above)
+
+    def _pairs(self, node: yaml.MappingNode, path: KeyPath, above: tuple[yaml.Node, ...]) -> None:
+        if _merged_pairs(node, {}) > _MOST:
+            place = self._mark(node.start_mark.line + 1)
+            raise InputError(f"{place}: merges (<<) of more than {_MOST} values; write fewer")
         seen: dict[str, int] = {}
+        lines = self._lines[id(node)] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if key.tag == _MERGE:
+            if key.tag == MERGE:
+                for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if id(one) not in self._lines:  # written here, not elsewhere with an anchor
+                        self._visit(one, path, above)
+                    for merged, inner in self._lines.get(id(one), {}).items():
+                        lines.setdefault(merged, inner)
                 continue
-            name = _key(key, path, mark(line))
+            name = _key(key, path, self._mark(line))
             if str(name) in seen:
-                where = dotted((*path, name))
+                where = named((*path, name))
                 raise InputError(
-                    f"{mark(line)}: key '{where}' stands twice (first on line {seen[str(name)]}); keep one"
+                    f"{self._mark(line)}: key '{where}' stands twice (first on line {seen[str(name)]}); keep one"
                 )
             seen[str(name)] = line
-            places[(*path, name)] = mark(line)
-            _walk(value, (*path, name), mark, places, above)
+            self.places[(*path, name)] = self._mark(line)
+            self._visit(value, (*path, name), above)
+        lines |= seen
+        self.places |= {(*path, merged): self._mark(inner) for merged, inner in lines.items() if merged not in seen}
 
 
-def _pairs(node: yaml.Node, known: dict[int, int]) -> int:
+def _unshared(value: Any) -> Any:
+    """A copy in which what came from one anchor stands by itself, so that a change of one is no change of the other."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
+
+
+def _merged_pairs(node: yaml.Node, known: dict[int, int]) -> int:
     """How many pairs a mapping has when its merges are written out; they can double with every line."""
     if id(node) not in known:
         known[id(node)] = 0  # for a merge of itself
         total = 0
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            total += sum(_pairs(one, known) for one in merged) if key.tag == _MERGE else 1
+            total += sum(_merged_pairs(one, known) for one in merged) if key.tag == MERGE else 1
         known[id(node)] = total
     return known[id(node)]
 
 
+def _wrong(node: yaml.Node) -> str | None:
+    """What a message says behind the key, of a value that cannot be used as it is written."""
+    if (said := complaint(node)) is not None:
+        return f": {said}"
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    if node.tag == TEXT and (found := hidden(node.value)) is not None:
+        return f" = {short(repr(node.value), 80)}: has the control character U+{ord(found):04X}; take it out"
+    if node.tag == INT:
+        return _uncountable(node.value.lower().replace("_", ""))
+    return _endless(node.value) if node.tag == FLOAT else None
+
+
+def _endless(text: str) -> str | None:
+    """A number that is infinite, none at all, or would silently count as infinite or as zero."""
+    digits, shown = text.lower().replace("_", ""), short(text, 40)
+    number = float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+    if digits.lstrip("+-") in (".inf", ".nan"):
+        return f" = {number}: should be a finite number"
+    if not math.isfinite(number):
+        return f" = {shown}: is beyond 1.8e308, where numbers end; give a smaller one"
+    if number == 0 and re.search("[1-9]", digits.partition("e")[0]):
+        return f" = {shown}: is so small that it would count as 0; write 0, or a larger number"
+    return None
+
+
+def _uncountable(digits: str) -> str | None:
+    """Whole numbers beyond 64 bits are refused: nothing can count with them."""
+    plain = digits.lstrip("+-")
+    long = len(plain) > 300
+    number = 0 if long else int(plain, {"0x": 16, "0o": 8, "0b": 2}.get(plain[:2], 10))
+    if not long and number <= _LARGEST:
+        return None
+    shown = "a number of more than 300 digits" if long else f"{'-' if digits.startswith('-') else ''}{number:.3g}"
+    return f" = {shown}: whole numbers go up to 2^63 - 1; give a smaller one"
+
+
 def _key(key: yaml.Node, path: KeyPath, place: str) -> str | int:
     """A key is text; below ``pairs`` it may be a whole number."""
-    if isinstance(key, yaml.ScalarNode):
-        if key.tag == "tag:yaml.org,2002:str":
-            return str(key.value)
-        plain = re.fullmatch(r"0|[1-9]\d{0,17}", key.value)
-        if key.tag == "tag:yaml.org,2002:int" and plain and str(path[-1] if path else "").split(".")[-1] in _NUMBERED:
-            return int(key.value)
-    raise InputError(f"{place}: keys must be text; put the key in quotes, or mend the line")
+    if not isinstance(key, yaml.ScalarNode):
+        what = "a mapping" if isinstance(key, yaml.MappingNode) else "a list"
+        raise InputError(f"{place}: {what} stands where a key should be; keys must be text: write `key: value`")
+    if key.tag == TEXT:
+        if (found := next((c for c in key.value if not c.isprintable()), None)) is not None:
+            raise InputError(
+                f"{place}: key '{short(key.value)}': has the invisible character U+{ord(found):04X}; take it out"
+            )
+        return str(key.value)
+    plain = re.fullmatch(r"0|[1-9]\d{0,17}", key.value)
+    if key.tag == INT and plain and str(path[-1] if path else "").split(".")[-1] in _NUMBERED:
+        return int(key.value)
+    inside = f" in {named(path)}" if path else ""
+    shown = short(key.value, 40)
+    raise InputError(f"{place}: key `{shown}`{inside}: keys must be text; write '{shown}' in quotes, or mend the line")

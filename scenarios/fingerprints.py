@@ -19,6 +19,7 @@ from pathlib import Path
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.ownership import PACKAGES
+from autoflip_secure.regular import read_regular
 from scenarios.config import Settings
 from scenarios.datasets import Dataset
 from scenarios.models import Custom
@@ -128,7 +129,7 @@ def _own_source() -> str:
 def _of_files(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in paths:
-        content = path.read_bytes()
+        content = read_regular(path)
         total.update(f"{path.name} {len(content)}\n".encode() + content)
     return total.hexdigest()
 
@@ -151,8 +152,8 @@ def _file(root: Path, name: str) -> Path | None:
 
 def _imports(path: Path, package: str) -> Iterator[str]:
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+        tree = ast.parse(read_regular(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -21,7 +21,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.interfaces import Config
-from scenarios.documents import KeyPath, dotted
+from autoflip_secure.visible import short
+from scenarios.documents import DEEPEST, KeyPath, dotted
 
 Values = Annotated[list[Any], Field(min_length=1, description="a list of values")]
 OWN: Final = "own"  # type of our own findings
@@ -48,16 +49,18 @@ class Axes(Config):
         paths = [*self.product, *self.zip]
         for path in paths:
             if paths.count(path) > 1:
-                raise PydanticCustomError(OWN, "'{axis}' is in product and in zip; keep one", {"axis": path})
+                raise PydanticCustomError(OWN, "'{axis}' is in product and in zip; keep one", {"axis": short(path)})
+            if path.count(".") >= DEEPEST:
+                raise PydanticCustomError(OWN, "unknown axis '{axis}'; no setting lies so deep", {"axis": short(path)})
             own = path.split(".")[0]
             if own in ("seeds", "seed"):
                 raise PydanticCustomError(
-                    OWN, "'{axis}' cannot be an axis; seeds have their own key, `seeds:`", {"axis": path}
+                    OWN, "'{axis}' cannot be an axis; seeds have their own key, `seeds:`", {"axis": short(path)}
                 )
             if own in ("name", "question", "outcome", "sweep"):
                 raise PydanticCustomError(
                     OWN, "'{axis}' cannot be an axis; it is one for the whole scenario: write it at the top",
-                    {"axis": path},
+                    {"axis": short(path)},
                 )  # fmt: skip
         return self
 

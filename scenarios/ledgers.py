@@ -12,6 +12,7 @@ That a ledger is gone shows where its cell is there, or where the manifest says 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,13 +23,14 @@ from typing import Any
 
 import torch
 
+from autoflip_secure.checksums import with_checksum, without_checksum
 from autoflip_secure.errors import StoreError
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.privacy_record import Release
 from autoflip_secure.recording import versions
+from autoflip_secure.regular import parse_json, read_regular
 from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
-from scenarios.regular import read_regular
 from scenarios.store import write_atomically
 from scenarios.sweep import Block
 
@@ -94,12 +96,13 @@ def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) ->
     for spec, releases in planned:
         path = ledger_file(folder, spec.key)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        before, now = _attempts(path), {**json.loads(spec.conditions), "began": began}
+        before, now = _attempts(path), {**parse_json(spec.conditions), "began": began}
         if spec.conditions not in map(_what_counts, before):
             now["planned"] = [release.model_dump(mode="json") for release in releases]
         tried = [*before, now]
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, json.dumps({"cell": spec.key, "attempts": tried}, indent=1) + "\n")
+        document = with_checksum({"cell": spec.key, "attempts": tried})
+        write_atomically(path, json.dumps(document, indent=1) + "\n")
         found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
     return found
 
@@ -125,21 +128,34 @@ def refuse_without_ledger(folder: Path, begun: Iterable[str]) -> None:
         StoreError: a ledger is gone, so that what was released before cannot be counted.
     """
     for path in (ledger_file(folder, key) for key in sorted(begun)):
-        if not path.exists():
+        if not os.path.lexists(path):
             raise StoreError(f"{path} is gone, and its cell was begun before, {_UNCOUNTED}")
 
 
 def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
-    """One sentence if ledgers of cells that were begun are gone, else nothing."""
-    gone = sorted(key for key in set(begun) if not ledger_file(folder, key).exists())
+    """A sentence if ledgers of cells that were begun are gone, and one for each that is damaged."""
+    there = {key: os.path.lexists(ledger_file(folder, key)) for key in sorted(set(begun))}
+    found = [sentence for key in there if there[key] and (sentence := _damage(ledger_file(folder, key))) is not None]
+    gone = [key for key in there if not there[key]]
     if not gone:
-        return []
+        return found
     named = ", ".join(gone[:2]) + (f" and {len(gone) - 2} more" if len(gone) > 2 else "")
     cells = "1 private cell has" if len(gone) == 1 else f"{len(gone)} private cells have"
     return [
         f"{cells} no ledger file any more ({named}): a record counts what had been released when it was "
-        "written, and whether more was released after that cannot be said."
+        "written, and whether more was released after that cannot be said.",
+        *found,
     ]
+
+
+def _damage(path: Path) -> str | None:
+    """One sentence about a ledger that cannot be read; None: it can."""
+    try:
+        _attempts(path)
+    except StoreError as error:
+        why = str(error).removesuffix(f", {_UNCOUNTED}")
+        return f"{why}: the record of its cell says what had been released when it was written, and no more is known."
+    return None
 
 
 def conditions() -> dict[str, str]:
@@ -153,23 +169,32 @@ def _what_counts(attempt: Mapping[str, Any]) -> str:
 
 
 def _attempts(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
+    """Every attempt at a cell, none if it has no ledger; a file without a checksum, from before, is taken as it is.
+
+    Raises:
+        StoreError: it is damaged or cannot be read.
+    """
+    if not os.path.lexists(path):
         return []
     try:
-        document = json.loads(read_regular(path))
-        attempts = document["attempts"]
-        assert isinstance(attempts, list)
-        if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
-            for attempt in attempts:
-                attempt["planned"] = document["planned"]
-        for attempt in attempts:
-            assert isinstance(attempt["versions"], dict)
-            assert isinstance(attempt.get("inputs", {}), dict)
+        document = without_checksum(parse_json(read_regular(path)))
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be read ({error.strerror}), so what was released before cannot be counted; make it "
-            "readable, or use a new results folder and count what this one released beside it"
-        ) from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise StoreError(f"{path} is damaged, {_UNCOUNTED}") from error
+        raise StoreError(f"{path} cannot be read ({error.strerror}), {_UNCOUNTED}") from error
+    except (ValueError, StoreError) as error:
+        raise StoreError(f"{path} is damaged ({error}), {_UNCOUNTED}") from error
+    attempts = document.get("attempts") if isinstance(document, dict) and document.get("cell") == path.stem else None
+    if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
+        raise StoreError(f"{path} is damaged (it is no ledger of its cell), {_UNCOUNTED}")
+    if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
+        attempts = [{**attempt, "planned": document["planned"]} for attempt in attempts]
     return attempts
+
+
+def _is_attempt(attempt: Any) -> bool:
+    """Whether it says under which conditions it was, and, where these were new, what was planned."""
+    return (
+        isinstance(attempt, dict)
+        and isinstance(attempt.get("versions"), dict)
+        and isinstance(attempt.get("inputs", {}), dict)
+        and isinstance(attempt.get("planned", []), list)
+    )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Config
-from scenarios.config import DEFAULTS, Header, Scenario, Settings, content_hash, expand
-from scenarios.documents import Document, KeyPath, dotted, parse_value
+from autoflip_secure.visible import short
+from scenarios.config import DEFAULTS, LONGEST_NAME, Header, Scenario, Settings, content_hash, expand
+from scenarios.documents import DEEPEST, Document, KeyPath, dotted, named, parse_value
 from scenarios.grid import Assignment, assignments, points
 from scenarios.messages import explain, mistyped, suggest
+from scenarios.yaml_text import write_yaml
 
 C = TypeVar("C", bound=Config)
 MOST_CELLS = 100_000
@@ -32,6 +35,7 @@ class CellSpec:
     seed: int
     axes: dict[str, Any]  # config path -> value as written
     places: dict[str, str] = field(default_factory=dict, compare=False)  # config path -> file:line, or the --set
+    defaults: frozenset[str] = field(default=frozenset(), compare=False)  # config paths of `places` that nobody wrote
     conditions: str = field(default="", compare=False)  # that it runs under, for private draws; see scenarios.ledgers
 
     @property
@@ -61,12 +65,12 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
         InputError: with one line per finding: place, key path, value, bound and way out.
     """
     path = Path(source)
-    if not path.is_file() and str(source) in presets():  # a folder of results may have the name
+    if not os.path.isfile(path) and str(source) in presets():  # a folder of results may have the name
         path = presets()[str(source)]
-    elif not path.exists() and path.suffix not in (".yaml", ".yml"):
-        raise InputError(f"'{source}' is neither a scenario file nor a preset; {suggest(source, presets())}")
+    elif not os.path.exists(path) and path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"'{short(source)}' is neither a scenario file nor a preset; {suggest(source, presets())}")
     document = Document.read(path)
-    document.data.setdefault("name", path.stem)
+    document.data.setdefault("name", _name(path))
     return resolve(document, overrides)
 
 
@@ -76,7 +80,9 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     document.data.setdefault("name", "scenario")
     for number, text in enumerate(overrides):
         _override(document, text, overrides[:number])
-    header = _validated(Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document.where)
+    header = _validated(
+        Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
+    )
     count = points(header.sweep) * len(header.seeds)
     if count > MOST_CELLS:
         raise InputError(
@@ -87,44 +93,53 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     cells: dict[str, CellSpec] = {}
     for assignment in assignments(header.sweep):
         settings = _settings(document, base, assignment)
-        places = _places(document, settings, assignment)
+        places, defaults = _places(document, settings, assignment)
         for seed in header.seeds:
-            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes, places)
+            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes, places, defaults)
             cells.setdefault(cell.key, cell)
     return LoadedScenario(header, document.data, tuple(cells.values()))
 
 
 def to_yaml(written: dict[str, Any]) -> str:
     """The scenario as a file that loads to the same cells."""
-    return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+    return write_yaml(written)
+
+
+def _name(path: Path) -> str:
+    """A name for a scenario that gives itself none: its file's, as far as that can be one."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)[:LONGEST_NAME]
+    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "scenario"
 
 
 def _settings(document: Document, base: dict[str, Any], assignment: Assignment) -> Settings:
-    def where(path: KeyPath) -> str:
-        return document.where(assignment.source(path))
-
     data = copy.deepcopy(base)
     for step in assignment.steps:
         try:
             _put(data, step.path, copy.deepcopy(step.value))
         except InputError as error:
             raise InputError(f"{document.where(step.source)}: {error}") from None
-    return _validated(Settings, data, where)
+    return _validated(Settings, data, document, assignment)
 
 
-def _places(document: Document, settings: Settings, assignment: Assignment) -> dict[str, str]:
-    """Where what is checked against the data and the machine comes from, two levels deep."""
+def _places(document: Document, settings: Settings, assignment: Assignment) -> tuple[dict[str, str], frozenset[str]]:
+    """Where what is checked against the data and the machine comes from, two levels deep; and what nobody wrote."""
     keys: list[KeyPath] = [("clients",), ("device",), ("trainer",)]
     for family in ("data", "partition", "model", "attack", "privacy", "training"):
         keys += [(family,), *((family, key) for key in type(getattr(settings, family)).model_fields)]
-    return {dotted(path): document.where(assignment.source(path)) for path in keys}
+    places = {dotted(path): document.where(assignment.source(path)) for path in keys}
+    return places, frozenset(dotted(path) for path in keys if not document.written(assignment.source(path)))
 
 
-def _validated(model: type[C], data: dict[str, Any], where: Callable[[KeyPath], str]) -> C:
+def _validated(model: type[C], data: dict[str, Any], document: Document, assignment: Assignment) -> C:
+    def where(path: KeyPath) -> str:
+        return document.where(assignment.source(path))
+
     try:
         value = model.model_validate(data)
     except ValidationError as error:
-        raise InputError(explain(model, error, where, Scenario.model_fields)) from error
+        raise InputError(
+            explain(model, error, where, lambda path: document.written(assignment.source(path)), Scenario.model_fields)
+        ) from error
     complaints = [f"{where(path)}: {text}" for path, text in mistyped(data, value.model_dump())]
     if complaints:
         raise InputError("\n".join(sorted(complaints)))
@@ -137,8 +152,8 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
     for depth, part in enumerate(path[:-1]):
         inner = expand(str(part), here.get(str(part), {}))
         if not isinstance(inner, dict):
-            at = ".".join(map(str, path[: depth + 1]))
-            raise InputError(f"'{'.'.join(map(str, path))}' cannot be set: {at} = {inner!r} has no keys below it")
+            at = f"{named(path[: depth + 1])} = {short(repr(inner), 80)}"
+            raise InputError(f"'{named(path)}' cannot be set: {at} has no keys below it")
         here[str(part)] = inner
         here = inner
     here[str(path[-1])] = value
@@ -148,14 +163,18 @@ def _override(document: Document, text: str, before: Sequence[str]) -> None:
     """Apply ``--set key=value``; what the sweep would overwrite again, or what drops an earlier one, is refused."""
     key, equals, raw = text.partition("=")
     key = key.strip()
-    place = f"--set {text}"
-    if not equals or not key or "" in key.split("."):
+    place = f"--set {short(text)}"
+    if not equals or not key or "" in key.split(".") or not key.isprintable():
         raise InputError(f"{place}: write it as key=value, for example --set data=mnist or --set attack.sigma=0.3")
     path = tuple(key.split("."))
+    if len(path) > DEEPEST:
+        raise InputError(f"{place}: unknown key of {len(path)} parts; no setting lies so deep")
     value = parse_value(raw, path, place)
     for earlier in before:
         if earlier.partition("=")[0].strip().startswith(f"{key}."):
-            raise InputError(f"{place}: would drop --set {earlier}, which stands before it; put --set {text} first")
+            raise InputError(
+                f"{place}: would drop --set {short(earlier)}, which stands before it; put --set {short(text)} first"
+            )
     sweep = document.data.get("sweep")
     grids = [(("sweep", i), g) for i, g in enumerate(sweep)] if isinstance(sweep, list) else [(("sweep",), sweep)]
     axes = [
@@ -169,11 +188,13 @@ def _override(document: Document, text: str, before: Sequence[str]) -> None:
     if key.startswith("sweep."):
         wanted = key.removeprefix("sweep.")
         if not sweep:
-            raise InputError(f"{place}: there is no sweep; give one with --set 'sweep={{product: {{{wanted}: […]}}}}'")
+            raise InputError(
+                f"{place}: there is no sweep; give one with --set 'sweep={{product: {{{short(wanted)}: […]}}}}'"
+            )
         found = [(root, how, values) for root, how, axis, values in axes if axis == wanted]
         if not found:
             raise InputError(
-                f"{place}: the sweep has no axis '{wanted}'; {suggest(wanted, {axis for _, _, axis, _ in axes})}"
+                f"{place}: the sweep has no axis '{short(wanted)}'; {suggest(wanted, {axis for _, _, axis, _ in axes})}"
             )
         for root, how, values in found:
             values[wanted] = value

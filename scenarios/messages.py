@@ -12,10 +12,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from scenarios.documents import KeyPath, dotted
-from scenarios.grid import OWN
+from autoflip_secure.visible import short
+from scenarios.documents import KeyPath, named
+from scenarios.grid import ONE, OWN, UNION
 
 _SUBJECT = re.compile(r"^(Input|Tuple|List|Dictionary|String|Value) should")
+_NUMBER = re.compile(r"([-+]?\d{1,15}(?:[.,]\d{1,15})?)\s*(%?)")
 _SHOWN = 5  # findings shown; the rest is counted
 
 
@@ -55,14 +57,15 @@ def trace(
     models: list[type[BaseModel]] = [model]
     field: FieldInfo | None = None
     owner: type[BaseModel] | None = model
-    tagged = False
+    tagged = formed = False
     for part in loc:
         if len(models) > 1 and not isinstance(part, int):
             tagged_models = [m for m in models if kind_of(m) == part]
             if tagged_models:
                 models, tagged = tagged_models, True
                 continue
-        if isinstance(part, str) and part.startswith("<"):  # a tag of one of several forms, as in `sweep`
+        if part in (ONE, UNION) and path == ["sweep"] and not formed:  # a tag: which of its forms `sweep` has
+            formed = True
             continue
         path.append(part)
         if isinstance(part, int):
@@ -77,8 +80,13 @@ def trace(
 
 def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str] | None = None) -> tuple[KeyPath, str]:
     """The key path that a finding is about, and one sentence on it."""
-    path, field, owner = trace(model, detail["loc"])
-    key, context = dotted(path), detail.get("ctx", {})
+    loc = detail["loc"]
+    if (
+        loc[-1:] == ("[key]",) and detail["type"] != "extra_forbidden"
+    ):  # about the key of a mapping, which stands before
+        loc = loc[:-1]
+    path, field, owner = trace(model, loc)
+    key, context = named(path), detail.get("ctx", {})
     if "path" in context:  # our own cross-checks name the key they are about
         return tuple(str(context["path"]).split(".")), detail["msg"]
     kinds = sorted(kind for m in models_in(field.annotation) if (kind := kind_of(m))) if field else []
@@ -86,10 +94,10 @@ def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str
     match detail["type"]:
         case "extra_forbidden":
             names = allowed if allowed is not None and len(path) == 1 else fields
-            inside = f" in {dotted(path[:-1])}" if len(path) > 1 else ""
-            text = f"unknown key '{path[-1]}'{inside}; {suggest(path[-1], names)}"
+            inside = f" in {named(path[:-1])}" if len(path) > 1 else ""
+            text = f"unknown key '{short(path[-1])}'{inside}; {suggest(path[-1], names)}"
         case "union_tag_invalid":
-            text = f"{key}: unknown kind '{context['tag']}'; {suggest(context['tag'], kinds)}"
+            text = f"{key}: unknown kind '{short(context['tag'])}'; {suggest(context['tag'], kinds)}"
         case "union_tag_not_found":
             text = f"{key} = {_shown(detail['input'])}: the key 'kind' is missing; allowed: {', '.join(kinds)}"
         case "missing":
@@ -101,7 +109,8 @@ def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str
             text = f"{key}.{detail['msg'].removeprefix('Value error, ')}"
             path = (*path, *part)
         case _:
-            text = f"{key} = {_shown(detail['input'])}: {_bound(detail, field)}"
+            way_out = _as_number(detail["input"]) if detail["type"].startswith(("int_", "float_")) else ""
+            text = f"{key} = {_shown(detail['input'])}: {_bound(detail, field)}{way_out}"
     return path, text
 
 
@@ -133,9 +142,18 @@ def explain(
     model: type[BaseModel],
     error: ValidationError,
     where: Callable[[KeyPath], str],
+    written: Callable[[KeyPath], bool] = lambda path: True,
     allowed: Iterable[str] | None = None,
 ) -> str:
-    """All findings, one per line, each with its place."""
+    """All findings, one per line, each with its place; of a value that nobody wrote it is said that it is the default.
+
+    Args:
+        model: what the data should have been.
+        error: pydantic's findings.
+        where: the place of a key path.
+        written: whether a key path was written by somebody.
+        allowed: keys at the top, for unknown ones.
+    """
     lines = []
     found = error.errors(include_url=False)
     inner = {detail["loc"][:end] for detail in found for end in range(len(detail["loc"]))}
@@ -146,11 +164,20 @@ def explain(
         other = str(detail.get("ctx", {}).get("other", ""))  # the second key of a cross-check
         kind = where((*path[:-1], "kind")) if len(path) > 1 else ""  # what decides which keys and values fit
         places = [where(path), *([where((other,))] if other else []), *([kind] if kind.startswith("--set") else [])]
-        line = f"{choose_place(places)}: {text}"
+        line = f"{choose_place(places)}: {text if written(path) else mark_default(text, path)}"
         if line not in lines:
             lines.append(line)
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "\n".join(lines[:_SHOWN] + more)
+
+
+def mark_default(text: str, path: KeyPath) -> str:
+    """A finding about a value that nobody wrote says so.
+
+    >>> mark_default("cohort = 5: is larger than clients = 3", ("cohort",))
+    'cohort = 5 (the default): is larger than clients = 3'
+    """
+    return text.replace(": ", " (the default): ", 1) if text.startswith(f"{named(path)} = ") else text
 
 
 def choose_place(places: list[str]) -> str:
@@ -171,9 +198,23 @@ def mistyped(written: Any, understood: Any, path: KeyPath = ()) -> Iterator[tupl
         for index, pair in enumerate(zip(written, understood, strict=True)):
             yield from mistyped(*pair, (*path, index))
     elif isinstance(written, bool | str) and isinstance(understood, int | float) and not isinstance(understood, bool):
-        yield path, f"{dotted(path)} = {_shown(written)}: should be a number"
+        yield path, f"{named(path)} = {_shown(written)}: should be a number{_as_number(written)}"
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return short(repr(value), 78)
+
+
+def _as_number(written: Any) -> str:
+    """The way out where text was meant as a number: a percentage, a decimal comma, quotes.
+
+    >>> _as_number("50%"), _as_number("0,5"), _as_number("60"), _as_number("sixty")
+    ('; write 0.5', '; write 0.5', '; write 60 without quotes', '')
+    """
+    found = _NUMBER.fullmatch(written.strip()) if isinstance(written, str) else None
+    if found is None:
+        return ""
+    digits, percent = found[1].replace(",", "."), found[2]
+    if percent:
+        return f"; write {float(digits) / 100:.12g}"
+    return f"; write {digits}" if "," in found[1] else f"; write {digits} without quotes"

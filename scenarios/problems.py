@@ -30,7 +30,7 @@ from scenarios.datasets import Dataset
 from scenarios.ledgers import Attempts, private
 from scenarios.loading import CellSpec
 from scenarios.lone_samples import needs_company, refuse_lone_samples
-from scenarios.messages import choose_place
+from scenarios.messages import choose_place, mark_default
 from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
 from scenarios.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
 from scenarios.rehearsal_training import Rehearsal, rehearse_passes, rehearse_training, rehearse_units
@@ -269,6 +269,8 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error)
+        for key in spec.defaults:
+            text = mark_default(text, tuple(key.split(".")))
         own = [key for key in spec.places if key.split(".")[0] in families]
         named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
         named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]

@@ -6,22 +6,20 @@ file, a cell that another scenario made, a scenario file that does not belong to
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from autoflip_secure.errors import AutoflipError, StoreError
+from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
+from autoflip_secure.regular import parse_json, read_regular
 from scenarios.config import content_hash
+from scenarios.documents import Document
 from scenarios.ledgers import without_ledger
 from scenarios.loading import LoadedScenario, load
-from scenarios.regular import read_regular
-from scenarios.store import begun_cells, read_manifest, read_record
+from scenarios.store import DamagedManifestError, begun_cells, read_manifest, read_record
 
 NAMED = 4  # names in one sentence
 
@@ -59,7 +57,7 @@ def read_results(folder: Path) -> Results:
         notes.append(f"{name_foreign(foreign)}.")
     records: list[RunRecord] = []
     missing: list[dict[str, Any]] = []
-    other: dict[Any, list[str]] = {}  # schema version -> cells
+    other: dict[int, list[str]] = {}  # schema version -> cells
     damaged: list[str] = []
     for entry in expected:
         key = entry["cell"]
@@ -113,21 +111,15 @@ def _manifest(folder: Path, files: dict[str, Path]) -> tuple[dict[str, Any] | No
     """The manifest; without a usable one the cells speak for themselves, and the reader is told."""
     try:
         manifest = read_manifest(folder)
-        if not _well_formed(manifest):
-            raise StoreError(f"{folder / 'manifest.json'}: is damaged (its list of cells is not one)")
     except StoreError as error:
         if not files:
             raise
         unknown = "cells are reported as they lie there, and nobody can say whether some are missing"
-        return None, [f"{str(error).split(';', maxsplit=1)[0]}: {unknown}."]
+        why = error.why if isinstance(error, DamagedManifestError) else str(error).split(";", maxsplit=1)[0]
+        return None, [f"{why}: {unknown}."]
     if content_hash({"cells": manifest["cells"]}) != manifest["scenario_hash"]:
         return manifest, ["manifest.json was changed after the sweep wrote it: its hash does not fit its cells."]
     return manifest, []
-
-
-def _well_formed(manifest: dict[str, Any]) -> bool:
-    cells = manifest["cells"]
-    return isinstance(cells, list) and all(isinstance(c, dict) and isinstance(c.get("cell"), str) for c in cells)
 
 
 def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, Any], LoadedScenario | None, list[str]]:
@@ -135,10 +127,8 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
     path = folder / "scenario.yaml"
     name = {"name": str(manifest["name"]) if manifest else folder.name}
     try:
-        written = yaml.safe_load(read_regular(path).decode("utf-8"))
-        if not isinstance(written, dict):
-            raise ValueError("it is no mapping")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        written = Document.parse(read_regular(path).decode("utf-8"), path.name).data
+    except (OSError, UnicodeDecodeError, InputError) as error:
         why = " ".join(str(getattr(error, "strerror", None) or error).split())
         return name, None, [f"scenario.yaml cannot be read ({why}); what was asked is taken from the cells alone."]
     try:
@@ -154,13 +144,14 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
     return name | written, loaded, []
 
 
-def _version(path: Path) -> Any:
+def _version(path: Path) -> int | None:
     """The schema version that a cell's file says it has; None when it says none."""
     try:
-        document = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        document = parse_json(read_regular(path))
+    except (OSError, ValueError):
         return None
-    return document.get("schema_version") if isinstance(document, dict) else None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    return version if type(version) is int else None
 
 
 def _some(names: Sequence[str]) -> str:

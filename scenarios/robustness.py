@@ -17,6 +17,7 @@ from filelock import FileLock
 from autoflip_secure.errors import InputError
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
+from autoflip_secure.visible import visible
 from scenarios.estimates import Estimate
 from scenarios.fingerprints import run_digest
 from scenarios.loading import load, presets
@@ -166,4 +167,4 @@ def _plain(value: Any) -> Any:
 
 
 def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible(text)}", file=sys.stderr)

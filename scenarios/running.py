@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,8 +62,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
     with Store(folder) as store:
         store.accept(plan)
         records = store.load(plan.keys)
-        for sentence in store.damaged:
-            listener.note(sentence)
+        _tell(store.damaged, listener)
         if foreign := store.foreign(plan.keys):
             listener.note(name_foreign(foreign))
         reused = len(records)
@@ -73,7 +72,9 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             listener.note(warning)
         check(todo)
         inputs = _inputs(plan, bool(todo), listener)
+        told = len(store.damaged)
         store.claim(plan, inputs)
+        _tell(store.damaged[told:], listener)
         todo = under_conditions(todo, inputs or {})
         workers = workers if workers is not None else choose_workers(todo)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
@@ -83,8 +84,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
         with store.explained():
             tried = announce(folder, planned_releases(todo))
-        for sentence in without_ledger(folder, begun):
-            listener.note(sentence)
+        _tell(without_ledger(folder, begun), listener)
         if tried:
             store.note_begun(tried)
         for block in todo:  # a block is run whole: cells that are finished release once more
@@ -114,6 +114,11 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _tell(sentences: Iterable[str], listener: Listener) -> None:
+    for sentence in sentences:
+        listener.note(sentence)
 
 
 def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecord) -> RunRecord:

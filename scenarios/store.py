@@ -7,8 +7,11 @@
       manifest.json        schema number, hash of the scenario, cells, blocks, fingerprints of what was read, private
                            cells that were begun
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
-      cells/<hash>.json    one RunRecord each, with a checksum: temporary file, fsync, rename, fsync of the folder
+      cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
       log.txt              what happened when
+
+Every JSON file carries a checksum (:mod:`autoflip_secure.checksums`). A manifest that is damaged or gone costs what it
+alone knows; every cell carries its own configuration, so whole cells are taken up all the same.
 """
 
 from __future__ import annotations
@@ -23,16 +26,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from autoflip_secure.errors import StoreError
+from autoflip_secure.checksums import sealed, unsealed, with_checksum, without_checksum
+from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
-from scenarios.checksums import sealed, unsealed
+from autoflip_secure.regular import append_regular, parse_json, read_regular
 from scenarios.config import content_hash
-from scenarios.loading import to_yaml
-from scenarios.regular import read_regular
+from scenarios.documents import Document
+from scenarios.loading import load, to_yaml
 from scenarios.sweep import Plan
 
 STORE_SCHEMA = 1
@@ -65,7 +68,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cells = folder / "cells"
-        self.damaged: list[str] = []  # what was moved aside, for the user
+        self.damaged: list[str] = []  # what was moved aside or cannot be known any more, for the user
         self._lock = FileLock(folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -82,8 +85,13 @@ class Store:
                 raise StoreError(
                     f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
                 ) from None
-            for left_over in [*self.folder.glob(".*.tmp"), *self.cells.glob(".*.tmp")]:
-                left_over.unlink(missing_ok=True)
+            for place in (
+                self.folder,
+                self.cells,
+                self.folder / "ledger",
+            ):  # written by who holds the lock, and no other
+                for left_over in place.glob(".*.tmp"):
+                    left_over.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -99,13 +107,49 @@ class Store:
         """
         if not any(self.cells.glob("*.json")):
             return
-        if not (self.folder / "manifest.json").exists():
-            raise StoreError(
-                f"{self.folder}: holds cells but no manifest.json; give another folder with --out, or remove it"
-            )
-        old, new = read_manifest(self.folder), _manifest(plan)
-        if old["scenario_hash"] != new["scenario_hash"] or old["blocks"] != new["blocks"]:
+        old, why = self._old_manifest()
+        new = _manifest(plan)
+        if old is None:
+            self._adopt(plan, why)
+        elif old["scenario_hash"] != new["scenario_hash"] or old["blocks"] != new["blocks"]:
             raise StoreError(self._difference(plan))
+
+    def _old_manifest(self) -> tuple[dict[str, Any] | None, str]:
+        """The manifest, or None and why there is none that can be used.
+
+        Raises:
+            StoreError: it is of another format.
+        """
+        try:
+            return read_manifest(self.folder), ""
+        except DamagedManifestError as error:
+            there = os.path.lexists(self.folder / "manifest.json")
+            return None, error.why if there else f"{self.folder}: its manifest.json is gone"
+
+    def _adopt(self, plan: Plan, why: str) -> None:
+        """Without a manifest the cells speak for themselves: they are taken up if they are of this scenario.
+
+        Raises:
+            StoreError: scenario.yaml or the cells are of another one.
+        """
+        try:
+            kept = {cell.key for cell in load(self.folder / "scenario.yaml").cells}
+        except AutoflipError:
+            kept = set()
+        if kept and kept != set(plan.keys):
+            raise StoreError(self._difference(plan))
+        if not kept and not {path.stem for path in self.cells.glob("*.json")} & set(plan.keys):
+            raise StoreError(f"{why}, and none of the cells is of this scenario; give another folder with --out")
+
+    def _without_manifest(self, why: str) -> None:
+        """Move a damaged manifest aside, and say what went with it."""
+        path = self.folder / "manifest.json"
+        moved = f"moved to {self._aside(path)}; " if os.path.lexists(path) else ""
+        self.damaged.append(
+            f"{why}; {moved}whole cells are taken up by their own configuration; from which data and model source they "
+            "were made, and whether private cells were begun that left neither cell nor ledger, cannot be said"
+        )
+        self.log(self.damaged[-1])
 
     def claim(self, plan: Plan, inputs: dict[str, str] | None = None) -> None:
         """Write scenario and manifest: from now on the folder is the plan's.
@@ -120,7 +164,12 @@ class Store:
         """
         self.accept(plan)
         finished = any(self.cells.glob("*.json"))
-        before: dict[str, str] = read_manifest(self.folder).get("inputs", {}) if finished else {}
+        there = finished or os.path.lexists(self.folder / "manifest.json")
+        old, why = self._old_manifest() if there else ({}, "")
+        begun = sorted(self.begun())
+        if old is None:
+            self._without_manifest(why)
+        before: dict[str, str] = old.get("inputs", {}) if old and finished else {}
         changed = [(what, before[what], now) for what, now in (inputs or {}).items() if before.get(what, now) != now]
         if changed:
             lines = [f"  {what}: sha256 {old[:12]} -> {now[:12]}" for what, old, now in changed]
@@ -130,24 +179,25 @@ class Store:
                     [f"{self.folder}: its results were made from something else; {way_out}. What changed:", *lines]
                 )
             )
-        manifest = {**_manifest(plan), "inputs": {**before, **(inputs or {})}, "begun": sorted(self.begun())}
         with self.explained():
             write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
-            write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
+        self._write_manifest({**_manifest(plan), "inputs": {**before, **(inputs or {})}, "begun": begun})
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        with self.explained():
+            write_atomically(self.folder / "manifest.json", json.dumps(with_checksum(manifest), indent=1))
 
     def begun(self) -> set[str]:
-        """Private cells that were ever begun here, as far as the manifest says."""
+        """Private cells that were ever begun here, as far as the manifest says; without one, those with a ledger."""
         try:
             return begun_cells(read_manifest(self.folder))
-        except StoreError:  # none yet, or a damaged one of a folder without finished cells
-            return set()
+        except StoreError:  # none yet, or a damaged one
+            return {path.stem for path in (self.folder / "ledger").glob("*.json")}
 
     def note_begun(self, keys: Iterable[str]) -> None:
         """Private cells are about to run, and their ledgers are written: from now on a missing ledger shows."""
         manifest = read_manifest(self.folder)
-        manifest["begun"] = sorted(begun_cells(manifest) | set(keys))
-        with self.explained():
-            write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=1))
+        self._write_manifest({**manifest, "begun": sorted(begun_cells(manifest) | set(keys))})
 
     def load(self, keys: list[str]) -> dict[str, RunRecord]:
         """The records of ``keys`` that are there. A damaged file is moved aside and noted in :attr:`damaged`."""
@@ -179,22 +229,26 @@ class Store:
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``; a log that cannot be written stops nothing."""
-        with contextlib.suppress(OSError), (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        with contextlib.suppress(OSError):
+            append_regular(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def _set_aside(self, path: Path, why: str) -> None:
+        self.damaged.append(f"{why}; moved to {self._aside(path)}, the cell is run again")
+        self.log(self.damaged[-1])
+
+    def _aside(self, path: Path) -> str:
+        """Move a file out of the way, over nothing else; its new name."""
         number = 1
-        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
             number += 1
         with self.explained():
             path.rename(aside)
-        self.damaged.append(f"{why}; moved to {aside.name}, the cell is run again")
-        self.log(self.damaged[-1])
+        return aside.name
 
     def _difference(self, plan: Plan) -> str:
         try:
-            old = yaml.safe_load(read_regular(self.folder / "scenario.yaml").decode("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            old = Document.read(self.folder / "scenario.yaml").data
+        except InputError:
             old = {}
         lines = [f"  {key}: {before} -> {after}" for key, before, after in difference(old, plan.written)]
         if not lines:
@@ -241,7 +295,7 @@ def read_record(path: Path) -> RunRecord:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise StoreError(f"{path}: is damaged (not JSON: {error})") from error
     if record.schema_version != SCHEMA_VERSION:
         raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
@@ -250,31 +304,52 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
+class DamagedManifestError(StoreError):
+    """There is no manifest, or none that can be used; cells may be there all the same."""
+
+    def __init__(self, why: str, way_out: str) -> None:
+        super().__init__(f"{why}; {way_out}")
+        self.why = why
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a results folder.
+    """The manifest of a results folder; one without a checksum, from an older version, is taken as it is.
 
     Raises:
-        StoreError: there is none, or it is damaged or of another format.
+        DamagedManifestError: there is none, it cannot be read or is damaged.
+        StoreError: it is of another format.
     """
     path = folder / "manifest.json"
+    again = "run the same sweep again in this folder, whole cells are taken up; or restore it"
     try:
-        manifest = json.loads(read_regular(path))
+        manifest = without_checksum(parse_json(read_regular(path)))
     except FileNotFoundError:
-        raise StoreError(
-            f"{folder}: is not a results folder (no manifest.json); give a folder that a sweep has made"
+        raise DamagedManifestError(
+            f"{folder}: is not a results folder (no manifest.json)", "give a folder that a sweep has made"
         ) from None
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+        raise DamagedManifestError(f"{path}: cannot be read ({error.strerror})", again) from error
+    except (ValueError, StoreError) as error:
+        raise DamagedManifestError(f"{path}: is damaged ({error})", again) from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if isinstance(schema, int) and schema != STORE_SCHEMA:
         raise StoreError(
-            f"{path}: is damaged ({error}); restore it, or run the sweep again in an empty folder"
-        ) from error
-    keys = {"schema", "scenario_hash", "name", "cells", "blocks"}
-    if not isinstance(manifest, dict) or manifest.get("schema") != STORE_SCHEMA or not keys <= set(manifest):
-        raise StoreError(
-            f"{path}: not a manifest of format {STORE_SCHEMA}; use the version that wrote it, or another folder"
+            f"{path}: is a manifest of format {schema}, not {STORE_SCHEMA}; use the version that wrote it, or another "
+            "folder"
         )
-    return manifest
+    if not _is_manifest(manifest):
+        raise DamagedManifestError(f"{path}: is damaged (it is not a manifest of format {STORE_SCHEMA})", again)
+    return dict(manifest)
+
+
+def _is_manifest(manifest: Any) -> bool:
+    """Whether everything that is read of it is there, and of the type that it should be."""
+    keys = {"schema": int, "scenario_hash": str, "name": str, "cells": list, "blocks": list}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), kind) for key, kind in keys.items()):
+        return False
+    cells = all(isinstance(one, dict) and isinstance(one.get("cell"), str) for one in manifest["cells"])
+    inputs = manifest.get("inputs", {})
+    return cells and isinstance(inputs, dict) and all(isinstance(one, str) for one in inputs.values())
 
 
 def begun_cells(manifest: dict[str, Any]) -> set[str]:

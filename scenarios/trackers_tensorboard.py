@@ -11,6 +11,7 @@ from typing import Any
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
+from autoflip_secure.regular import read_regular
 from scenarios.trackers import Tracker, Written, missing
 from scenarios.tracking import Track, track
 
@@ -49,7 +50,7 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter, summary
 
         mark = place / _MARK
-        if mark.is_file() and mark.read_text(encoding="utf-8") == item.digest:
+        if mark.is_file() and read_regular(mark) == item.digest.encode():
             return False
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=place.parent))
         last = max((points[-1][0] for points in item.series.values()), default=0)

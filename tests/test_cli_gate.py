@@ -16,13 +16,13 @@ from click.testing import Result
 from scipy import stats
 from typer.testing import CliRunner
 
+from autoflip_secure.checksums import sealed, unsealed
 from autoflip_secure.cli import app
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from reports.gate import run_gate
 from reports.gate_baseline import effective_margins, make_baseline
 from reports.gate_decision import LEVEL
-from scenarios.checksums import sealed, unsealed
 from scenarios.store import read_record
 
 ROOT = Path(__file__).parents[1]

@@ -12,6 +12,7 @@ import typer
 
 from autoflip_secure.audit_record import Verdict
 from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
+from autoflip_secure.visible import visible
 
 
 def audit(
@@ -37,7 +38,7 @@ def audit(
         work = plan(load(scenario, overrides or []))
         folder = out if out is not None else Path("runs") / work.name
         log.append(folder)
-        records = audit_scenario(work, folder, lambda text: print(text, file=sys.stderr, flush=True))
+        records = audit_scenario(work, folder, lambda text: print(visible(text), file=sys.stderr, flush=True))
         from reports.audit_page import write_audit
         from reports.audit_words import sentences
 

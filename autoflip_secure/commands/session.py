@@ -14,6 +14,8 @@ import typer
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.interrupts import Interrupted, interruptible
+from autoflip_secure.regular import append_regular
+from autoflip_secure.visible import visible
 
 if TYPE_CHECKING:
     from autoflip_secure.outcome import OutcomeRule
@@ -34,9 +36,15 @@ def prepare() -> None:
     """A model of the user's own is found from the current folder; our package names lead to our packages."""
     from autoflip_secure.ownership import check_sole_owner
 
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
+        ) from error
     check_sole_owner()
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def link(path: Path) -> str:
@@ -46,12 +54,12 @@ def link(path: Path) -> str:
 
 def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """The answer, for scripts or for people, on standard output."""
-    print(json.dumps(data, indent=2) if as_json else "\n".join(lines))
+    print(json.dumps(data, indent=2) if as_json else "\n".join(visible(line, lines=True) for line in lines))
 
 
 def remark(text: str) -> None:
     """What a person should know beside the answer, on standard error."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
@@ -69,7 +77,7 @@ def exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
         with interruptible() as signals:
             yield
     except (InputError, StoreError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(error, lines=True)}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         raise _interrupted(error) from error
@@ -85,7 +93,7 @@ def exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SystemExit):
             text = f"something that was called, the model perhaps, ended the program ({text})"
-        print(f"error: {text}\nDetails: {_write_log(folder)}", file=sys.stderr)
+        print(f"error: {visible(text, lines=True)}\nDetails: {_write_log(folder)}", file=sys.stderr)
         raise typer.Exit(3) from error
 
 
@@ -102,8 +110,8 @@ def _write_log(folder: Path | None) -> str:
 
     text = traceback.format_exc()
     if folder is not None and folder.is_dir():
-        with contextlib.suppress(OSError), (folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(text)
+        with contextlib.suppress(OSError):
+            append_regular(folder / "log.txt", text)
             return str(folder / "log.txt")
     with (
         contextlib.suppress(OSError),

@@ -1,6 +1,7 @@
 """The gate on whole sweeps of invented records: what meets what, error rates with every metric, exit codes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,7 @@ def test_baseline_file_round_trip(pool: dict[int, list[RunRecord]], tmp_path: Pa
 
 def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
     good = json.loads(baseline(take(pool, range(2))).text())
+    del good["checksum"]  # as older versions wrote it
     path = tmp_path / "b.json"
     key = next(k for k, e in good["entries"].items() if not e["curve"])
     good_text = json.dumps(good)
@@ -263,6 +265,8 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         ("[1]", "is not a baseline"),
         ("{}", "is not a baseline"),
         (with_(lambda d: d.update(baseline_schema=4)), "is a baseline of format 4"),
+        (with_(lambda d: d.update(baseline_schema=[2])), "is a baseline of format [2]"),
+        (with_(lambda d: d.update(checksum="0" * 64)), "changed after --update wrote it: its checksum does not fit"),
         (with_(lambda d: d.pop("reason")), "reason: Field required"),
         (with_(lambda d: d["entries"][key]["config"].update(rounds=99)), "has another hash"),
         (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": -4})), "bytes must be positive"),
@@ -280,10 +284,30 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         assert "\n" not in str(error.value)
 
 
+def test_a_baseline_carries_a_checksum_of_its_content(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
+    held, path = baseline(take(pool, range(2))), tmp_path / "b.json"
+    document = json.loads(held.text())
+    path.write_text(json.dumps(dict(reversed(document.items()))))
+    assert read_baseline(path) == held  # another layout of the same content
+    path.write_text(held.text().replace('"reason": "test"', '"reason": "another"'))
+    with pytest.raises(InputError, match="is damaged \\(it was changed after --update wrote it"):
+        read_baseline(path)
+    del document["checksum"]
+    path.write_text(json.dumps(document))
+    assert read_baseline(path) == held
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_baseline_that_is_no_file_is_not_waited_for(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "b.json")
+    with pytest.raises(InputError, match=r"b\.json: cannot be read"):
+        read_baseline(tmp_path / "b.json")
+
+
 def test_a_baseline_whose_numbers_were_changed_is_not_compared(pool: dict[int, list[RunRecord]]) -> None:
     """The digest says that the record is the same, the number that it is not."""
     records = take(pool, range(3))
-    document = json.loads(baseline(records).text())
+    document = baseline(records).model_dump(mode="json")
     for entry in document["entries"].values():
         if "attacked_accuracy" in entry["metrics"]:
             entry["metrics"]["attacked_accuracy"]["1"] += 0.01

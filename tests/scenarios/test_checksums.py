@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoflip_secure.checksums import sealed, unsealed
 from autoflip_secure.errors import StoreError
-from scenarios.checksums import sealed, unsealed
 from scenarios.loading import load
 from scenarios.results import read_results
 from scenarios.running import Listener, run_sweep

@@ -99,5 +99,5 @@ def test_npz_damaged_absent_or_something_else(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(DataError, match="single array"):
         Npz(path=tmp_path / "one.npy").load()
-    with pytest.raises(DataError, match="not a whole"):
+    with pytest.raises(DataError, match="cannot be read"):
         Npz(path=tmp_path).load()

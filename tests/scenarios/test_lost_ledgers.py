@@ -1,7 +1,9 @@
 """A ledger that is gone is noticed: by its cell, or by the manifest when the cell is gone too."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,9 +108,72 @@ def test_a_cell_whose_ledger_is_there_is_begun_again_and_counted(folder: Path) -
     assert record.privacy.attempts == 2
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def one_attempt_less(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attempts": []}))
+
+
+def of_another_cell(path: Path) -> None:
+    path.write_bytes(next(other for other in path.parent.iterdir() if other != path).read_bytes())
+
+
+def of_other_types(path: Path) -> None:
+    path.write_text(json.dumps({"cell": path.stem, "attempts": [{"versions": "1"}]}))
+
+
+def nested(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [cut, one_attempt_less, of_another_cell, of_other_types, nested, pipe])
+def test_sweep_and_report_name_a_damaged_ledger(folder: Path, damage: Callable[[Path], None]) -> None:
+    path = folder / "ledger" / f"{private(folder)[0]}.json"
+    damage(path)
+    notes: list[str] = []
+    again = run(folder, notes)
+    assert again.reused == 4
+    assert notes == read_results(folder).notes
+    (note,) = notes
+    assert note.startswith(f"{path} {'cannot be read' if damage is pipe else 'is damaged'} (")
+    assert note.endswith("and no more is known.")
+    (folder / "cells" / path.name).unlink()
+    with pytest.raises(StoreError, match=r"so what was released before cannot be counted; restore it"):
+        run(folder, [])
+
+
+def test_a_ledger_from_before_checksums_is_read(folder: Path) -> None:
+    path = folder / "ledger" / f"{private(folder)[0]}.json"
+    document = json.loads(path.read_text())
+    assert len(document.pop("checksum")) == 64
+    path.write_text(json.dumps(document))
+    assert read_results(folder).notes == []
+
+
+def test_without_a_manifest_the_ledgers_say_what_was_begun(folder: Path) -> None:
+    """A cell without its ledger is not begun again where anything tells that it was begun."""
+    (folder / "manifest.json").write_text("{")
+    keys = private(folder)
+    (folder / "cells" / f"{keys[0]}.json").unlink()
+    notes: list[str] = []
+    again = run(folder, notes)
+    record = next(record for record in again.records if record.cell == keys[0])
+    assert record.privacy is not None
+    assert record.privacy.attempts == 2
+    assert "whether private cells were begun that left neither cell nor ledger, cannot be said" in notes[0]
+    assert json.loads((folder / "manifest.json").read_text())["begun"] == keys
+
+
 def test_a_folder_from_before_the_manifest_knew_speaks_by_its_cells(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["begun"]
+    del manifest["begun"], manifest["checksum"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     shutil.rmtree(folder / "ledger")
     (note,) = read_results(folder).notes

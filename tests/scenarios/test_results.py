@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from autoflip_secure.checksums import sealed, unsealed
 from autoflip_secure.errors import StoreError
-from scenarios.checksums import sealed, unsealed
 from scenarios.loading import load
 from scenarios.results import read_results
 from scenarios.running import Listener, run_sweep
@@ -107,7 +107,17 @@ def edited(path: Path) -> None:
     path.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("damage", [bad_json, nothing, other_bytes, a_list, deep, half, edited])
+def odd_version(path: Path) -> None:
+    with_version(path, [1])
+
+
+def true_version(path: Path) -> None:
+    with_version(path, True)
+
+
+@pytest.mark.parametrize(
+    "damage", [bad_json, nothing, other_bytes, a_list, deep, half, edited, odd_version, true_version]
+)
 def test_a_damaged_file_is_named_and_left_where_it_is(folder: Path, damage: Callable[[Path], None]):
     path = cells(folder)[1]
     damage(path)
@@ -201,7 +211,14 @@ def test_a_scenario_that_did_not_make_the_cells_is_noticed(folder: Path):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "cannot be read"), ("[1]", "cannot be read"), ("a: [", "cannot be read"), ("roundz: 3", "not understood")],
+    [
+        (None, "cannot be read"),
+        ("[1]", "cannot be read"),
+        ("a: [", "cannot be read"),
+        ("roundz: 3", "not understood"),
+        ("[" * 100_000, "nested too deeply"),
+        ("a: !!timestamp x", "cannot be read (scenario.yaml:1: a: the tag"),
+    ],
 )
 def test_without_a_scenario_the_cells_are_still_shown(folder: Path, content: str | None, expected: str):
     if content is None:
@@ -234,6 +251,10 @@ def test_without_a_manifest_the_cells_speak(folder: Path, content: str | None):
 def test_a_changed_manifest_is_noticed(folder: Path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["cells"].pop()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (note,) = read_results(folder).notes
+    assert "manifest.json: is damaged (it was changed after the sweep wrote it: its checksum does not fit): " in note
+    del manifest["checksum"]  # as older versions wrote it: its hash tells
     (folder / "manifest.json").write_text(json.dumps(manifest))
     notes = " ".join(read_results(folder).notes)
     assert "manifest.json was changed" in notes

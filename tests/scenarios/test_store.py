@@ -8,10 +8,12 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import forked
 import pytest
 
+from autoflip_secure.checksums import with_checksum, without_checksum
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
 from scenarios.documents import Document
@@ -192,24 +194,102 @@ def test_second_damage_does_not_overwrite_the_first(folder: Path) -> None:
     assert read_record(victim).cell == victim.stem
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 1}', '{"schema": 99}'])
-def test_damaged_manifest_is_refused(content: str, folder: Path) -> None:
-    (folder / "manifest.json").write_text(content)
-    with pytest.raises(StoreError, match=r"manifest\.json"):
-        run(tiny(), folder)
+def cell_gone(manifest: dict[str, Any]) -> None:
+    manifest["cells"].pop()
 
 
-def test_cells_without_a_manifest_are_not_adopted(folder: Path) -> None:
+def hash_changed(manifest: dict[str, Any]) -> None:
+    manifest["scenario_hash"] = "0" * 16
+
+
+def inputs_changed(manifest: dict[str, Any]) -> None:
+    manifest["inputs"] = dict.fromkeys(manifest["inputs"], "0" * 64)
+
+
+def reseal(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Another content with a checksum that fits, as if a sweep had written it."""
+    document = without_checksum(json.loads(path.read_text()))
+    change(document)
+    path.write_text(json.dumps(with_checksum(document)))
+
+
+MANIFESTS: list[str | Callable[[dict[str, Any]], None] | None] = [
+    None, "", "{", "[]", '{"schema": 1}', '{"schema": [1]}', "[" * 100_000, cell_gone, hash_changed, inputs_changed,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", MANIFESTS)
+def test_a_damaged_manifest_does_not_keep_whole_cells_from_being_taken_up(
+    damage: str | Callable[[dict[str, Any]], None] | None, folder: Path, finished: tuple[Path, list[RunRecord]]
+) -> None:
+    path, ear = folder / "manifest.json", Ear()
+    good = path.read_text()
+    if damage is None:
+        path.unlink()
+    elif isinstance(damage, str):
+        path.write_text(damage)
+    else:
+        manifest = json.loads(good)
+        damage(manifest)
+        path.write_text(json.dumps(manifest))
+    spoiled = None if damage is None else path.read_bytes()
+    found = run(tiny(), folder, ear)
+    assert found.reused == 12
+    assert numbers(found.records) == numbers(finished[1])
+    (note,) = ear.notes
+    assert found.damaged == [note]
+    assert "whole cells are taken up by their own configuration; from which data" in note
+    assert ("manifest.json is gone" if damage is None else "manifest.json: is damaged (") in note
+    if spoiled is not None:
+        assert (folder / "manifest.json.damaged-1").read_bytes() == spoiled
+    assert path.read_text() == good
+    again = Ear()
+    assert (run(tiny(), folder, again).reused, again.notes) == (12, [])
+
+
+def test_a_manifest_that_is_no_file_is_not_waited_for(folder: Path) -> None:
     (folder / "manifest.json").unlink()
-    with pytest.raises(StoreError, match=r"no manifest\.json; give another folder with --out"):
+    os.mkfifo(folder / "manifest.json")
+    ear = Ear()
+    assert run(tiny(), folder, ear).reused == 12
+    assert "manifest.json: cannot be read (it is a pipe" in ear.notes[0]
+
+
+def test_without_a_manifest_cells_of_another_scenario_are_not_adopted(folder: Path) -> None:
+    for damage in ("{", None):
+        (folder / "manifest.json").write_text(damage) if damage else (folder / "manifest.json").unlink()
+        with pytest.raises(StoreError, match=r"holds the results of another scenario.*\n  cohort: 2 -> 3"):
+            run(tiny("cohort=3"), folder)
+    (folder / "scenario.yaml").unlink()
+    with pytest.raises(StoreError, match=r"manifest\.json is gone, and none of the cells is of this scenario; give"):
+        run(tiny("cohort=3"), folder)
+    assert not list(folder.glob("*.damaged-*"))
+    assert run(tiny(), folder).reused == 12
+
+
+def test_a_manifest_of_another_format_is_refused(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"schema": 99}')
+    with pytest.raises(StoreError, match=r"manifest\.json: is a manifest of format 99, not 1; use the version"):
         run(tiny(), folder)
+
+
+def test_a_manifest_from_before_checksums_is_read(folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert len(manifest.pop("checksum")) == 64
+    path.write_text(json.dumps(manifest))
+    ear = Ear()
+    assert (run(tiny(), folder, ear).reused, ear.notes) == (12, [])
+    assert "checksum" in json.loads(path.read_text())
 
 
 def test_left_over_temporary_files_go(folder: Path) -> None:
-    left = folder / "cells" / ".abc.json.99.tmp"
-    left.write_text("half")
+    (folder / "ledger").mkdir()
+    left = [folder / place / ".abc.json.99.tmp" for place in (".", "cells", "ledger")]
+    for path in left:
+        path.write_text("half")
     run(tiny(), folder)
-    assert not left.exists()
+    assert [path for path in left if path.exists()] == []
 
 
 # --------------------------------------------------------------------------------------- other scenarios, other runs
@@ -233,8 +313,7 @@ def test_more_seeds_are_another_scenario(folder: Path) -> None:
 
 def test_same_file_read_otherwise_is_refused(folder: Path) -> None:
     """As after an upgrade that changed a default: the file is the same, the cells are not."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "scenario_hash": "0" * 16}))
+    reseal(folder / "manifest.json", hash_changed)
     with pytest.raises(StoreError, match="another version"):
         run(tiny(), folder)
 
