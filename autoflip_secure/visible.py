@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp", "Zs")  # controls, formats (writing direction), surrogates, separators
 _SHOWN = 100  # characters
 
 
@@ -18,8 +17,7 @@ def visible(text: object, *, lines: bool = False) -> str:
     >>> visible("\x1b[31mred\n"), visible("two\nlines", lines=True)
     ('\\x1b[31mred\\n', 'two\nlines')
     """
-    seen = " \n" if lines else " "
-    return "".join(c if c in seen or unicodedata.category(c) not in _UNSEEN else _shown(c) for c in str(text))
+    return "".join(c if c.isprintable() or (lines and c == "\n") else _shown(c) for c in str(text))
 
 
 def short(text: object, most: int = _SHOWN) -> str:

@@ -35,6 +35,7 @@ from scenarios.privacy import ledger, planned, refuse_unproven, with_noise
 from scenarios.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
 from scenarios.rehearsal_training import Rehearsal, rehearse_passes, rehearse_training, rehearse_units
 from scenarios.secure_sums import Crews, connecting
+from scenarios.sizes import out_of_memory, refuse_huge
 from scenarios.sweep import Block
 
 START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -99,6 +100,7 @@ class Builder:
 
         def make() -> nn.Module:
             data = self.dataset(settings)
+            refuse_huge(settings.model, data.input_shape, data.num_classes)
             module = settings.model.build(self.rows(settings), data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
                 per_sample = settings.privacy.unit == "sample"
@@ -267,8 +269,11 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
     """Put the place of a finding before it: of the keys that the message names, else of the first of ``families``."""
     try:
         yield
-    except InputError as error:
-        text = str(error)
+    except (InputError, MemoryError, RuntimeError) as error:
+        found = out_of_memory(error)
+        if not isinstance(error, InputError) and found is None:
+            raise
+        text = str(error) if found is None else f"needs more memory than there is ({found}); make it smaller"
         for key in spec.defaults:
             text = mark_default(text, tuple(key.split(".")))
         own = [key for key in spec.places if key.split(".")[0] in families]
@@ -282,7 +287,8 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         candidates = [spec.places[key] for key in named] + kinds
         place = f"{choose_place(candidates)}: " if candidates else ""
         at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
-        raise type(error)(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
+        kind = type(error) if isinstance(error, InputError) else InputError
+        raise kind(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
 
 
 def estimated_seconds(block: Block) -> float:
