@@ -92,3 +92,12 @@ def short(value: float) -> str:
     ('2.3', '64000', '1e6', '5.5e17', '3e-7')
     """
     return re.sub(r"e\+?(-?)0*", r"e\1", f"{float(f'{value:.2g}'):g}")
+
+
+def loss(value: float) -> str:
+    """A loss in nats: two digits after the point where it is near that of guessing.
+
+    >>> loss(2.302), loss(0.04), loss(64213.8)
+    ('2.30', '0.04', '64000')
+    """
+    return f"{value:.2f}" if value < FAR else short(value)

@@ -6,7 +6,7 @@ chance there is what was asked: an attack, a defence, a price of privacy. Of tho
 classes, a reference
 
 - *diverged* when in any run a loss is not finite, every update of a round was left out, or the last losses are above
-  the first and above :data:`FAR` times that of guessing, :math:`\ln C` (:class:`Course`);
+  :data:`FAR` times that of guessing, :math:`\ln C`, having risen or with nothing learned (:class:`Course`);
 - is *hardly better than chance* when its accuracy is under :math:`c + 0.1\,(1 - c)`, with :math:`c` the share of the
   test set's largest class, and under :math:`3 c`.
 
@@ -24,12 +24,13 @@ from typing import Any, Literal
 
 from autoflip_secure.record import FeatureScale, RunRecord
 from reports import labels
-from reports.courses import FAR, Course, chance_of, guess_of, scale_of, short
+from reports.courses import FAR, Course, chance_of, guess_of, loss, scale_of, short
 from reports.privacy_words import NO_PRIVACY, protection
 from reports.study import Condition, Study
 
 LEARNED, TIMES = 0.1, 3  # of the way from guessing to perfect, or as many times as often right as guessing
 UNSCALED, HUGE = 10.0, 1000.0  # root mean squares; that of standardised columns is 1
+ABOVE = 1.5  # times the loss of guessing: weights that have gone astray, whether losses fall now or not
 STILL = 0.01  # losses that change by a smaller share of themselves stand still
 SHOWN = 3  # settings or places in one sentence
 _BESIDE = ("privacy", "secure_sum", "sampling")  # of a facet: not what is learned, but how it is protected
@@ -64,11 +65,11 @@ def findings(study: Study) -> list[Finding]:
     """What must be said of this sweep's training; nothing where it worked."""
     judged = references(study)
     failed = [(one, found) for one in judged if (found := _judged(one)) is not None]
-    told = [found for _, found in failed[:SHOWN]]
-    if len(failed) > SHOWN:
-        more = [f"{one.facet} ({_percent(one.accuracy)} accuracy)" for one, _ in failed[SHOWN:]]
-        text = f"Training failed in {len(more)} more settings: {_some(more)}."
-        told.append(Finding(failed[SHOWN][1].kind, text, True))
+    shown = SHOWN if len(failed) > SHOWN + 1 else len(failed)
+    told = [found for _, found in failed[:shown]]
+    if len(failed) > shown:
+        more = [f"{one.facet} ({_percent(one.accuracy)} accuracy)" for one, _ in failed[shown:]]
+        told.append(Finding("unlearned", f"Training failed in {len(more)} more settings: {_some(more)}.", True))
     others = _others(study, [run for one in judged for run in one.runs])
     features = _features(study, [one for one, _ in failed], judged, others)
     return [*told, *features, *_equal(study), *([others] if others else [])]
@@ -95,8 +96,13 @@ def references(study: Study) -> list[Reference]:
 def _judged(one: Reference) -> Finding | None:
     """What is wrong with a reference, if anything."""
     courses, chance = [Course.of(run) for run in one.runs], chance_of(one.runs[0])
-    diverged = [course for course in courses if course.broken or course.left_out or (course.far and not one.private)]
     learned = one.accuracy >= min(chance + LEARNED * (1 - chance), TIMES * chance)
+    far = FAR * guess_of(one.runs[0])
+    diverged = [
+        course
+        for course in courses
+        if course.broken or course.left_out or (not one.private and (course.far or (not learned and course.last > far)))
+    ]
     accuracy = f"{_percent(one.accuracy)} accuracy, where answering the largest class gives {_percent(chance)}"
     best = fmean(course.best for course in courses)
     if best >= chance + 2 * LEARNED * (1 - chance):
@@ -118,7 +124,10 @@ def _signs(one: Reference, diverged: Sequence[Course]) -> list[str]:
     left_out = max(course.left_out for course in diverged)
     if rising:
         first, last = max(rising, key=lambda ends: ends[1])
-        signs.append(f"the loss rises from {short(first)} to {short(last)} (guessing: {short(guess_of(one.runs[0]))})")
+        signs.append(f"the loss rises from {short(first)} to {short(last)} (guessing: {loss(guess_of(one.runs[0]))})")
+    if not rising and not broken and not left_out:
+        last = max(course.last for course in diverged)
+        signs.append(f"the loss is {short(last)} in the end (guessing: {loss(guess_of(one.runs[0]))})")
     if broken:
         signs.append(f"a loss is not finite, first in round {min(broken)}")
     if left_out:
@@ -134,12 +143,14 @@ def _advice(one: Reference, courses: Sequence[Course]) -> str:
     if one.private:
         return "The noise of privacy is in these runs: allow a larger epsilon, or take more clients or samples."
     first, last = fmean(course.first for course in courses), fmean(course.last for course in courses)
-    course = f"Losses go from {short(first)} to {short(last)}"
-    if last > max(first * (1 + STILL), FAR * guess_of(one.runs[0])):
-        return f"{course}, so they rise: lower training.lr ({_rates(one)} here)."
+    course, guess = f"Losses go from {loss(first)} to {loss(last)}", guess_of(one.runs[0])
+    if last > ABOVE * guess:
+        return f"{course}, well above the {loss(guess)} of guessing: lower training.lr ({_rates(one)} here)."
     if last < first * (1 - STILL):
         return f"{course}: more rounds would help."
-    return f"{course}, and do not fall: try a smaller and a larger training.lr ({_rates(one)} here)."
+    if last > first * (1 + STILL):
+        return f"{course}, so they rise: lower training.lr ({_rates(one)} here)."
+    return f"{course}, so they stand still: try a smaller and a larger training.lr ({_rates(one)} here)."
 
 
 def _scaling(one: Reference) -> str:

@@ -250,6 +250,9 @@ def test_a_sweep_that_diverged_says_so_and_is_no_baseline(tmp_path: Path, here: 
         text = (tmp_path / "run" / page).read_text()
         assert text.index("Training diverged") < text.index("reaches")
         assert "more rounds" not in text
+    assert here("report", "run", "--compare", "run").exit_code == 0
+    for side in ("A", "B"):
+        assert f"- {side}: Training diverged" in (tmp_path / "run" / "comparison.md").read_text()
     new = ("gate", "run", "--baseline", "b.json", "--update", "--reason", "first")
     refused = here(*new)
     assert refused.exit_code == 2

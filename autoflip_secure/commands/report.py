@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Outcome, exit_codes, link, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, link, prepare, remark, tell, training_of
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -54,9 +54,12 @@ def report(
             from reports.side_by_side import Side, write_comparison
 
             first, second = (
-                Side(letter, str(read.scenario["name"]), str(read.folder), read.records, read.missing, read.notes)
+                Side(
+                    letter, str(read.scenario["name"]), str(read.folder), read.records, read.missing,
+                    [*read.notes, *(one.text for one in training_of(read.records, rule))],
+                )
                 for letter, read in (("A", results), ("B", other))
-            )
+            )  # fmt: skip
             against = write_comparison(first, second, folder / "comparison.html", rule)
             summary["comparison"] = str(against)
             lines.append(f"Comparison: {against.resolve().as_uri()}")

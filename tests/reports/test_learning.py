@@ -76,7 +76,7 @@ def test_training_that_worked_needs_no_word(small: list[RunRecord], cell: Callab
     [
         ([2.0, 1e5, 1e14, 1e32], "the loss rises from 2 to "),
         ([2.0, 1.0, None, None], "a loss is not finite, first in round 3"),
-        ([60.0, 40.0, 90.0, 95.0], "the loss rises from 60 to 75 (guessing: 2.3)"),
+        ([60.0, 40.0, 90.0, 95.0], "the loss rises from 60 to 75 (guessing: 2.30)"),
     ],
 )
 @pytest.mark.parametrize("accuracy", [0.1, 0.9])
@@ -89,6 +89,14 @@ def test_divergence_is_named_with_its_numbers(
     assert sign in found.text
     assert ("10.0 % accuracy, where answering the largest class gives 10.0 %" in found.text) is (accuracy == 0.1)
     assert "more rounds" not in found.text
+
+
+def test_losses_that_fall_from_very_far_are_divergence_where_nothing_was_learned(cell: Callable[..., RunRecord]):
+    losses = [9000.0, 800.0, 700.0, 600.0]
+    found = only([cell(s, losses, 0.1) for s in range(2)])
+    assert "2 of 2 runs; the loss is 700 in the end (guessing: 2.30)" in found.text
+    assert "more rounds" not in found.text
+    assert said([cell(s, losses, 0.5) for s in range(2)]) == []  # late, but it learns
 
 
 def test_rounds_without_one_update_are_divergence(cell: Callable[..., RunRecord]):
@@ -120,18 +128,27 @@ def test_the_way_out_of_divergence_is_the_right_one(
 @pytest.mark.parametrize(
     ("losses", "features", "advice"),
     [
-        ([2.3, 2.2, 2.1, 2.0], SCALED, "Losses go from 2.3 to 2.1: more rounds would help."),
+        ([2.3, 2.2, 2.1, 2.0], SCALED, "Losses go from 2.30 to 2.10: more rounds would help."),
         (
             [2.0, 2.1, 2.1, 2.1],
             SCALED,
-            "Losses go from 2 to 2.1, and do not fall: try a smaller and a larger training.lr",
+            "Losses go from 2.00 to 2.10, so they rise: lower training.lr (0.1 here).",
         ),
-        (BAD, SCALED, "Losses go from 2.3 to 2.3, and do not fall: try a smaller and a larger training.lr (0.1 here)."),
+        (
+            BAD,
+            SCALED,
+            "Losses go from 2.31 to 2.31, so they stand still: try a smaller and a larger training.lr (0.1 here).",
+        ),
+        (
+            [8.0, 7.0, 6.5, 6.0],
+            SCALED,
+            "Losses go from 8.00 to 6.50, well above the 2.30 of guessing: lower training.lr",
+        ),
         ([2.3, 2.2, 2.1, 2.0], TABLE, "The features are not scaled: column 5"),
         (
             [1.9],
             SCALED,
-            "Losses go from 2.3 to 1.9: more rounds would help.",
+            "Losses go from 2.30 to 1.90: more rounds would help.",
         ),  # one test: guessing is what it began with
     ],
 )
@@ -218,11 +235,11 @@ def test_every_setting_has_a_reference_of_its_own(cell: Callable[..., RunRecord]
         ("IID", 0.9), ("Dirichlet 0.3", 0.1), ("2 classes per client", 0.9)
     ]  # fmt: skip
     assert "in Dirichlet 0.3:" in only(cells).text
-    many = said([cell(s, BAD, 0.1, clients=clients) for clients in range(2, 8) for s in range(2)])
-    assert len(many) == 4
-    assert many[-1].text.startswith("Training failed in 3 more settings: clients 5 (10.0 % accuracy);") or (
-        "3 more settings" in many[-1].text
-    )
+    failed = {n: said([cell(s, BAD, 0.1, clients=c) for c in range(2, 2 + n) for s in range(2)]) for n in (4, 6)}
+    assert [len(found) for found in failed.values()] == [4, 4]
+    assert all(found.text.startswith("Hardly better than chance") for found in failed[4])
+    assert failed[6][3].text.startswith("Training failed in 3 more settings: ")
+    assert failed[6][3].refuses
 
 
 def test_nobody_came_is_no_missing_loss(cell: Callable[..., RunRecord]):
