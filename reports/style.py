@@ -205,7 +205,10 @@ def finish(
 ) -> Picture:
     """Render ``figure`` for the page: inline SVG when small, else a PNG at twice the resolution."""
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # savefig would draw everything twice
+    FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+        buffer,
+        metadata={"Date": None},  # savefig would draw everything twice
+    )
     markup = inline_svg(buffer.getvalue(), slug, alt)
     vector = len(markup) <= SVG_LIMIT
     if not vector:
