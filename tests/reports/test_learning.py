@@ -214,6 +214,13 @@ def test_without_fedavg_the_best_algorithm_is_the_reference(cell: Callable[..., 
     assert "agreement only without attack in IID" in only(failed).text
 
 
+def test_fedavg_in_the_clear_is_the_reference_however_well_others_do(cell: Callable[..., RunRecord]):
+    failed = [cell(s, BAD, 0.1) for s in range(2)]
+    clipped = [cell(s, privacy={"kind": "sample_level", "clip": 1.0, "target_epsilon": 8}) for s in range(2)]
+    for others in ([cell(s, name="autoflip") for s in range(2)], clipped):
+        assert only([*failed, *others]).text.startswith("Hardly better than chance, FedAvg without attack in ")
+
+
 def test_where_all_is_private_the_best_is_judged_and_noise_is_blamed(cell: Callable[..., RunRecord]):
     def private(epsilon: float, *run: Any) -> list[RunRecord]:
         privacy = {"kind": "sample_level", "clip": 1.0, "target_epsilon": epsilon}
