@@ -15,6 +15,7 @@ from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
+from autoflip_secure.docstrings import docstring
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,13 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="How far can agreement-scored federated pruning be trusted when some clients are bad?",
 )
-app.command()(demo)
-app.command()(sweep)
-app.command()(report)
-app.command()(audit)
-app.command()(budget)
-app.command("list")(list_entries)
-app.command()(gate)
-app.command()(party)
-app.command()(certificates)
-app.command()(schema)
+for _name, _command in (
+    ("demo", demo), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget), ("list", list_entries),
+    ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
+):  # fmt: skip
+    app.command(_name, help=docstring(_command))(_command)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from autoflip_secure.docstrings import docstring
 from autoflip_secure.parameters import Layout
 from autoflip_secure.seeds import PrivateDraws
 
@@ -25,6 +26,13 @@ class Config(BaseModel):
     """Frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Its docstring is for people (``list``, ``schema``), and there however Python was started."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.__doc__ is None:
+            cls.__doc__ = docstring(cls) or None
 
 
 class Plugin(Config):

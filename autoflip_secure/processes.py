@@ -21,6 +21,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from autoflip_secure.library_warnings import tame
+
 _SLOW = ("opacus", "sklearn.metrics", "torch._dynamo")  # to import; where this process has, others will
 _FORKS = sys.platform == "linux" and "forkserver" in multiprocessing.get_all_start_methods()
 
@@ -55,12 +57,16 @@ def _like_here() -> Iterator[None]:
     meanwhile = {
         "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path), "PYTHONSAFEPATH": "1",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's, the only thread that an import starts
+        "PYTHONWARNINGS": "ignore",  # of what it imports; what it starts decides for itself
     }  # fmt: skip
     kept = {name: os.environ.get(name) for name in meanwhile}
+    options = sys.warnoptions[:]  # -W error would end it at the first import that warns
     os.environ.update(meanwhile)
+    sys.warnoptions.clear()
     try:
         yield
     finally:
+        sys.warnoptions[:] = options
         for name, value in kept.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -73,6 +79,7 @@ def _main(environment: dict[str, str], target: Callable[..., None], args: tuple[
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK_TO_END)
         os.environ.clear()
         os.environ.update(environment)
+    tame()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(*args)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,7 @@ from autoflip_secure.costs import CostModel, exploration_bytes, round_bytes
 from autoflip_secure.detection import detection
 from autoflip_secure.guidance import normalise
 from autoflip_secure.interfaces import Exploration, Guidance
+from autoflip_secure.platforms import peak_memory
 from autoflip_secure.record import (
     Bytes,
     Costs,
@@ -299,6 +299,6 @@ class Logbook:
             timing={
                 "seconds": round(seconds, 4),
                 **self._secret.timing(),
-                "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+                **({} if (peak := peak_memory()) is None else {"peak_memory_mib": round(peak / 2**20, 1)}),
             },
         )

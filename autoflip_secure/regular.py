@@ -11,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))  # what there is
 MOST_BYTES = 2**30  # of a document; a record has some hundred kilobytes
 
 
@@ -21,7 +22,7 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: it cannot be read, or is a pipe, a socket, a device or a folder.
     """
     _refuse_others(path, os.stat(path))  # before it is opened: that alone can wait, or move a device
-    file = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: SIM115 - for the caller
+    file = open(os.open(path, _FLAGS), "rb")  # noqa: SIM115 - for the caller
     try:
         _refuse_others(path, os.fstat(file.fileno()))  # and what was opened is what is read
     except OSError:

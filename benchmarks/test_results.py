@@ -19,7 +19,7 @@ from scenarios.store import Store, read_record
 from scenarios.sweep import plan
 from scenarios.tracking import track
 
-QUIET = Listener(lambda done, total: None, lambda text: None)
+QUIET = Listener(lambda *_: None, lambda text: None)
 
 
 def saved(folder: Path) -> list[Path]:

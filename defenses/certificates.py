@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from autoflip_secure import notes
+from autoflip_secure.durable import unwritable
 from autoflip_secure.errors import InputError
 from defenses.tls import AUTHORITY, CERTIFICATE, KEY, ROLES
 
@@ -48,7 +50,8 @@ def make_certificates(
     begin = begin or datetime.now(UTC)
     names = [[_alternative(name) for name in machine] for machine in machines]
     told = [name for machine in machines for name in machine]
-    twice = sorted({name for name in told if told.count(name) > 1})
+    lower = [name.casefold() for name in told]  # to networks, and to many file systems, a and A are one
+    twice = sorted({name for name in told if lower.count(name.casefold()) > 1})
     if twice:
         raise InputError(f"certificates: {twice[0]} stands twice; name every machine once")
     try:
@@ -62,7 +65,7 @@ def make_certificates(
         for folder, role, own in zip(folders.values(), roles, [[], *names], strict=True):
             _write(folder, authority, key, role, own, begin, days)
     except OSError as error:
-        raise InputError(f"certificates: cannot write to {out} ({error.strerror or error})") from error
+        raise InputError(f"certificates: {out}: {unwritable(error, 'give another folder with --out')}") from error
     return folders
 
 
@@ -137,3 +140,8 @@ def _write(
         place = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(place, "wb") as file:
             file.write(content)
+    if os.name == "posix" and os.stat(folder / KEY).st_mode & 0o077:
+        notes.once(
+            f"the file system of {folder.parent} keeps no permissions: whoever can read the folder can read the keys "
+            "in it; move it to another file system before anybody else can"
+        )

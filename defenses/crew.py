@@ -17,9 +17,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from autoflip_secure.errors import SecureSumError
+from autoflip_secure.errors import InputError, SecureSumError
 from autoflip_secure.processes import start
-from defenses.wire import Address
+from defenses.wire import UNIX, Address
 
 if TYPE_CHECKING:
     from defenses.party import Party
@@ -55,7 +55,13 @@ def local_parties(count: int, timeout: float) -> Iterator[Parties]:
 
     Raises:
         SecureSumError: one did not start.
+        InputError: this system has no sockets between processes of one machine.
     """
+    if UNIX is None:
+        raise InputError(
+            "secure_sum.parties: a number of them runs on this machine, whose system has no Unix sockets; start each "
+            "with `autoflip-secure party` and name them as {host, port}"
+        )
     crew: list[tuple[BaseProcess, Connection]] = []
     with _private_folder() as folder:
         addresses = tuple(Address(str(folder / f"party-{rank}"), None) for rank in range(count))

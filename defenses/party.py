@@ -19,7 +19,7 @@ from defenses.greeting import Calls, Joins, greet, greeted
 from defenses.party_session import PartySession
 from defenses.reveal import Links
 from defenses.tls import context, shows_host
-from defenses.wire import Address, Channel, GoneError, WireError, dial
+from defenses.wire import UNIX, Address, Channel, GoneError, WireError, dial
 
 PATIENCE_WITH_PEERS = 0.7
 """Share of the session's timeout after which a party gives another one up: before the server gives up this one."""
@@ -45,7 +45,11 @@ def listen(address: Address) -> socket.socket:
     host, port = address
     try:
         if port is None:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            if UNIX is None:
+                raise InputError(
+                    "party: this system has no sockets between processes of one machine; give host and port"
+                )
+            listener = socket.socket(UNIX, socket.SOCK_STREAM)
             listener.bind(host)
             listener.listen(64)
             return listener
@@ -188,7 +192,7 @@ class Party:
         try:
             for other, address in enumerate(purpose.parties):
                 who = f"party {other} ({address})"
-                if (address.port is None) != (self.listener.family == socket.AF_UNIX):
+                if (address.port is None) != (self.listener.family == UNIX):
                     raise WireError(f"{who} is another kind of address than this one")
                 if other > purpose.rank:
                     left = max(end - time.monotonic(), 0.1)

@@ -27,6 +27,7 @@ from torch import Tensor
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.regular import parse_json
 
+UNIX: Final[socket.AddressFamily | None] = getattr(socket, "AF_UNIX", None)  # not on Windows
 _PREFIX: Final = struct.Struct(">IQ")
 _PAD: Final = 256
 _LONGEST_HEADER: Final = 1 << 24
@@ -59,7 +60,7 @@ class Channel:
     """One connection. ``who`` is how messages name the other side."""
 
     def __init__(self, connection: socket.socket, who: str, timeout: float | None) -> None:
-        if connection.family != socket.AF_UNIX:
+        if connection.family != UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _ALIVE.items():
@@ -259,7 +260,8 @@ def connected(address: Address, timeout: float) -> socket.socket:
     """A connection, as long as somebody listens there."""
     if address.port is not None:
         return socket.create_connection(address, timeout=timeout)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    assert UNIX is not None, "nobody listens there on such a system"
+    connection = socket.socket(UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
         connection.connect(address.host)

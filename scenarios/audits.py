@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from autoflip_secure.audit_record import AuditRecord
+from autoflip_secure.durable import unwritable, write_whole
 from autoflip_secure.errors import StoreError
 from autoflip_secure.recording import versions
 from autoflip_secure.regular import read_regular
@@ -28,10 +29,10 @@ from scenarios.fingerprints import input_digests, read_by
 from scenarios.ledgers import under_conditions
 from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
-from scenarios.store import write_atomically
 from scenarios.sweep import Block, Plan
 
 Tell = Callable[[str], None]
+_ELSEWHERE = "give another folder with --out"
 
 
 def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
@@ -61,7 +62,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     try:
         kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another folder with --out") from error
+        raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}") from error
     builder, found = Builder(), []
     reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
     known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
@@ -77,7 +78,11 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
             cell = builder.cell(spec, block.cells[0], torch.device(trainer.device))
             record = audit(cell, trainer, work.name, effort, lambda text, at=place: tell(f"{at}: {text}"))  # type: ignore[misc]
             record = record.model_copy(update={"inputs": reads[spec.key]})
-            write_atomically(kept / f"{spec.key}.json", record.model_dump_json(indent=1))
+            try:
+                write_whole(kept / f"{spec.key}.json", record.model_dump_json(indent=1))
+            except OSError as error:
+                again = "finished audits are kept, run the same command again to continue"
+                raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}; {again}") from error
             made += 1
             if missing > made:
                 tell(f"{place}: finished; about {span((monotonic() - begun) / made * (missing - made))} left")

@@ -14,18 +14,49 @@ from scenarios.sweep import counted
 PLAIN_EVERY = 10.0  # seconds
 
 
-def estimate(done: float, total: int, seconds: float) -> str:
+def estimate(done: float, seconds: float, left: float | None) -> str:
     """``3.1 cells/s, 0:23 left``; nothing before the first cell.
 
-    >>> estimate(31, 62, 10.0)
-    '3.1 cells/s, 0:10 left'
+    Args:
+        done: cells.
+        seconds: that they took.
+        left: seconds left; None where nobody can say.
+
+    >>> estimate(31, 10.0, 22.6)
+    '3.1 cells/s, 0:23 left'
+    >>> estimate(2, 400.0, 11000.0)
+    '200.0 s/cell, 3:03:20 left'
     """
     if done < 1 or seconds <= 0:
         return ""
     rate = done / seconds
-    left = round((total - done) / rate)
     speed = f"{rate:.1f} cells/s" if rate >= 1 else f"{1 / rate:.1f} s/cell"
-    return f"{speed}, {left // 60}:{left % 60:02d} left"
+    return speed if left is None else f"{speed}, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+@contextlib.contextmanager
+def stage(what: str, waited: float) -> Iterator[None]:
+    """A line of its own for work without numbers, while it lasts: on a terminal, or for those who waited before.
+
+    Args:
+        what: is going on, as in "writing the report".
+        waited: seconds that the command has taken so far.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(what):
+            yield
+        return
+    if waited >= PLAIN_EVERY:
+        print(what, file=sys.stderr, flush=True)
+    yield
 
 
 @contextlib.contextmanager
@@ -51,13 +82,13 @@ def _bar(cells: int) -> Iterator[Listener]:
         task = bar.add_task("cells", total=None, count=f"0/{cells}", speed="preparing")
         began: list[float] = []
 
-        def progress(done: float, total: int) -> None:
+        def progress(done: float, total: int, left: float | None) -> None:
             if not began:
                 began.append(time.monotonic())
             already = cells - total
             bar.update(
                 task, total=cells, completed=already + done, count=f"{int(already + done)}/{cells}",
-                speed=estimate(done, total, time.monotonic() - began[0]),
+                speed=estimate(done, time.monotonic() - began[0], left),
             )  # fmt: skip
 
         yield Listener(
@@ -71,12 +102,12 @@ def _bar(cells: int) -> Iterator[Listener]:
 def _plain(cells: int) -> Iterator[Listener]:
     began = last = time.monotonic()
 
-    def progress(done: float, total: int) -> None:
+    def progress(done: float, total: int, left: float | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_EVERY:
             last = now
-            speed = estimate(done, total, now - began)
+            speed = estimate(done, now - began, left)
             print(
                 f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}", file=sys.stderr, flush=True
             )

@@ -25,6 +25,7 @@ class _Cifar(FileSource):
     train_files: ClassVar[tuple[str, ...]]
     test_file: ClassVar[str]
     meta_file: ClassVar[str]
+    archive: ClassVar[str]  # as it is distributed
     labels_key: ClassVar[str]
     names_key: ClassVar[str]
     classes: ClassVar[int]
@@ -35,6 +36,12 @@ class _Cifar(FileSource):
         """``root/FOLDER``; or root is that folder."""
         root = self.data_root()
         return (root / self.folder, root)
+
+    def hint(self) -> str:
+        """Where the archive lies that the files are packed in."""
+        places = [place / self.archive for folder in self.folders() for place in (folder.parent, folder)]
+        found = next((place for place in places if place.is_file()), None)
+        return f"; they are packed in {found}: unpack it there with `tar -xzf`" if found else ""
 
     def read(self) -> Arrays:
         """All batches."""
@@ -77,6 +84,7 @@ class Cifar10(_Cifar):
     kind: Literal["cifar10"] = "cifar10"
     torchvision_name: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
+    archive: ClassVar[str] = "cifar-10-python.tar.gz"
     train_files: ClassVar[tuple[str, ...]] = tuple(f"data_batch_{number}" for number in range(1, 6))
     test_file: ClassVar[str] = "test_batch"
     meta_file: ClassVar[str] = "batches.meta"
@@ -94,6 +102,7 @@ class Cifar100(_Cifar):
     kind: Literal["cifar100"] = "cifar100"
     torchvision_name: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"
+    archive: ClassVar[str] = "cifar-100-python.tar.gz"
     train_files: ClassVar[tuple[str, ...]] = ("train",)
     test_file: ClassVar[str] = "test"
     meta_file: ClassVar[str] = "meta"

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoflip_secure.errors import DataError
+from autoflip_secure.first_bytes import LENGTH, glance, instead, look
+from autoflip_secure.near_names import near
 from autoflip_secure.regular import open_regular
 
 _UBYTE = 0x08
@@ -49,8 +51,20 @@ def missing(folders: Sequence[Path], names: Sequence[str], *, packed: bool = Fal
     for folder in folders:
         absent = [name for name in names if not _present(folder, name, packed)]
         if len(absent) < len(names):
-            return f"{', '.join(name + suffix for name in absent)} not in {folder} (the other files are)"
-    return f"{', '.join(name + suffix for name in names)} not in any of {', '.join(map(str, folders))}"
+            named = ", ".join(name + suffix for name in absent)
+            return f"{named} not in {folder} (the other files are){_like(folder, absent)}"
+    likely = next((text for folder in folders if (text := _like(folder, names))), "")
+    return f"{', '.join(name + suffix for name in names)} not in any of {', '.join(map(str, folders))}{likely}"
+
+
+def _like(folder: Path, names: Sequence[str]) -> str:
+    """Files that are there under another spelling, as in ``train-images.idx3-ubyte``."""
+    try:
+        there = os.listdir(folder)
+    except OSError:
+        return ""
+    found = [(other[0], name) for name in names if (other := near(name, there))]
+    return f"; is {found[0][0]} there what should be called {found[0][1]}?" if found else ""
 
 
 def _present(folder: Path, name: str, packed: bool) -> Path | None:
@@ -68,6 +82,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Raises:
         DataError: unreadable, not such a file, or not as long as its header promises.
     """
+    _check_packing(path)
     try:
         with open_regular(path) as file:
             if path.suffix == ".gz":
@@ -81,11 +96,26 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 _WAY_OUT = "replace the file, or remove it and fetch it again with `download: true`"
 
 
+def _check_packing(path: Path) -> None:
+    """What a file is called and what its first bytes are agree; a file that cannot be read says so later."""
+    head, packed = glance(path), path.suffix == ".gz"
+    kind = look(head) if head else None
+    if packed and head.startswith(b"\x00\x00" + bytes([_UBYTE])):
+        raise DataError(f"{path}: is not packed, though it is called .gz; rename it to {path.stem}")
+    if not packed and kind is not None and kind.name == "gzip":
+        raise DataError(f"{path}: is packed with gzip; rename it to {path.name}.gz, or unpack it with gunzip")
+    if head and (sentence := instead(head, "an idx file", _WAY_OUT, "gzip" if packed else "", "zeros")) is not None:
+        raise DataError(f"{path}: {sentence}")
+
+
 def _idx(path: Path, file: gzip.GzipFile | BufferedReader, dimensions: int) -> NDArray[np.uint8]:
     size = 4 + 4 * dimensions
     header, damage = _read(file, size)
     wanted = bytes((0, 0, _UBYTE, dimensions))
     if header[:4] != wanted[: len(header)]:
+        kind = look(bytes(header + _read(file, LENGTH)[0]))
+        if kind is not None and kind.name != "zeros":
+            raise DataError(f"{path}: holds what is {kind.what}, not an idx file; {kind.way_out or _WAY_OUT}")
         raise DataError(
             f"{path}: starts with {header[:4].hex()}, expected {wanted.hex()} "
             f"(idx, unsigned bytes, dimensions: {dimensions}); {_WAY_OUT}"

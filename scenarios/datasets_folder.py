@@ -46,6 +46,10 @@ class FileSource(DataSource):
         """``root``, else the environment's folder, else ``./data``, absolute."""
         return absolute(self.root or Path(os.environ.get(ROOT_VARIABLE) or "data"))
 
+    def hint(self) -> str:
+        """What else lies where the files should be, and explains why they are not there."""
+        return ""
+
     def find(self) -> dict[str, Path]:
         """File name -> path; fetches what is absent when that was asked for.
 
@@ -58,7 +62,7 @@ class FileSource(DataSource):
             found = locate(self.folders(), self.files, packed=self.packed)
         if found is None:
             raise DataError(
-                f"{getattr(self, 'kind', '')}: {missing(self.folders(), self.files, packed=self.packed)}; "
+                f"{getattr(self, 'kind', '')}: {missing(self.folders(), self.files, packed=self.packed)}{self.hint()}; "
                 f"{self._other_root()}, or `download: true` to fetch them"
             )
         return found

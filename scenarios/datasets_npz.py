@@ -6,14 +6,19 @@ every other number is taken as it is. Whole numbers may be token ids: a model th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import DataError
+from autoflip_secure.first_bytes import LENGTH, glance, instead
+from autoflip_secure.near_names import nearby
 from autoflip_secure.regular import open_regular
 from scenarios.datasets_base import Arrays
 
@@ -21,38 +26,60 @@ Order = Literal["auto", "nhwc", "nchw", "as_is"]
 _CHANNELS = (1, 3, 4)  # what an image's channel axis may be long
 _INT64 = np.iinfo(np.int64).max
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+_SAVE = "save all arrays with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
+_NOTHING = b"PK\x03\x04"  # of a file that cannot be read: opening it says why
 
 
 def read_members(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
     """Named arrays of an ``.npz``; the optional ones only when they are there.
 
     Raises:
-        DataError: the file is absent, damaged, holds pickled objects, or lacks a required array.
+        DataError: the file is absent, damaged, something else, holds pickled objects, or lacks a required array.
     """
+    if (sentence := instead(glance(path) or _NOTHING, "an .npz", _SAVE, "zip", "empty")) is not None:
+        raise DataError(f"{path}: {sentence}")
     try:
         with open_regular(path) as file:
             archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: is a single array; save all arrays with numpy.savez(path, x_train=..., ...)")
             absent = [name for name in required if name not in archive]
             if absent:
+                if any(name.endswith("data.pkl") for name in archive.files):
+                    raise DataError(f"{path}: was written by torch.save, not by numpy; {_SAVE}")
                 raise DataError(
                     f"{path}: has no {' and no '.join(absent)}; it holds {', '.join(archive.files) or 'nothing'}; "
                     f"add what is missing with numpy.savez"
                 )
-            return {name: archive[name] for name in (*required, *optional) if name in archive}
+            return {name: _member(path, archive, name) for name in (*required, *optional) if name in archive}
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give the path of an .npz file") from error
+        raise DataError(f"{path}: no such file{nearby(path)}; give the path of an .npz file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give the path of an .npz file") from error
     except Exception as error:  # zip, compression and array headers each fail in their own ways
-        size = path.stat().st_size if path.is_file() else 0
+        size, why = path.stat().st_size if path.is_file() else 0, without_unsafe_advice(f"{error!s:.200}")
         raise DataError(
             f"{path}: found {size} bytes that are not a whole .npz of plain arrays "
-            f"({type(error).__name__}: {error!s:.200}); save it again with numpy.savez, without object arrays"
+            f"({type(error).__name__}: {why}); save it again with numpy.savez, without object arrays"
         ) from error
+
+
+def _member(path: Path, archive: NpzFile, name: str) -> NDArray[Any]:
+    """One array; of Python objects there is none, whatever a library says about loading them."""
+    stored = archive.zip
+    assert stored is not None, "it is open"
+    with stored.open(f"{name}.npy" if f"{name}.npy" in stored.namelist() else name) as file:
+        head = file.read(LENGTH)
+    if not head.startswith(np.lib.format.MAGIC_PREFIX):
+        raise DataError(f"{path}: {name} is no numpy array; {_SAVE}")
+    described = re.search(rb"\{'descr': ([^\n]*)", head)
+    if described is not None and b"'|O" in described[1]:
+        raise DataError(
+            f"{path}: {name} is an array of Python objects, which only pickles can hold, and those are not read; save "
+            "it as numbers (class_names: as text), of one length in every row"
+        )
+    array: NDArray[Any] = archive[name]
+    return array
 
 
 def read_npz(path: Path, order: Order) -> Arrays:
@@ -75,12 +102,14 @@ def read_npz(path: Path, order: Order) -> Arrays:
     y_train = _labels(path, "y_train", members["y_train"], len(x_train))
     y_test = _labels(path, "y_test", members["y_test"], len(x_test))
     classes = int(max(y_train.max(), y_test.max())) + 1
+    lowest = int(min(y_train.min(), y_test.min()))
     absent = sorted(set(range(min(classes, len(y_train) + 1))) - set(y_train.tolist()))
     if absent or classes < 2:
         raise DataError(
-            f"{path}: labels run from 0 to {classes - 1}, "
+            f"{path}: labels run from {lowest} to {classes - 1}, "
             + (f"but y_train has no sample of class {absent[0]}" if absent else "which is a single class")
             + "; number two or more classes 0, 1, 2, ... without gaps"
+            + (" (subtract 1 from each)" if lowest == 1 and absent == [0] and classes > 2 else "")
         )
     groups = members.get("groups")
     return Arrays(

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import DataError
+from autoflip_secure.first_bytes import LENGTH, instead
 from autoflip_secure.regular import read_regular
 
 _DTYPES = ("u1", "i4", "i8")
@@ -50,18 +52,22 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """
     try:
         raw = read_regular(path)
+        if (sentence := instead(raw[:LENGTH], "a CIFAR batch", _WAY_OUT, "pickle", "text", "empty")) is not None:
+            raise DataError(f"{path}: {sentence}")
         _check_demands(raw)
         content = _PlainUnpickler(raw).load()
         if isinstance(content, dict) and any(type(key) not in (str, bytes) for key in content):
             raise ValueError("a key that is not text")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); {_WAY_OUT}") from error
+    except DataError:
+        raise
     except _ForbiddenError as error:
         raise DataError(f"{path}: refused: the pickle asks for {error}, which data never needs; {_WAY_OUT}") from error
     except Exception as error:  # a damaged pickle is a damaged program: it can fail in any way
         raise DataError(
             f"{path}: found {len(raw)} bytes that are not a whole pickle "
-            f"({type(error).__name__}: {error!s:.200}); {_WAY_OUT}"
+            f"({type(error).__name__}: {without_unsafe_advice(f'{error!s:.200}')}); {_WAY_OUT}"
         ) from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, expected a dictionary; {_WAY_OUT}")

@@ -16,11 +16,14 @@ from typing import Any, Self
 import yaml
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.first_bytes import LENGTH, instead
+from autoflip_secure.near_names import nearby
 from autoflip_secure.regular import read_regular
 from autoflip_secure.visible import hidden, short, visible
 from scenarios.yaml_text import FLOAT, INT, MERGE, TEXT, Loader, complaint
 
 KeyPath = tuple[str | int, ...]
+_WAY_OUT = "give the path of a scenario file (YAML)"
 DEEPEST = 50  # keys in a key path, so that whatever walks through a scenario comes to an end
 _SHORT = ("kind", "name", "factory")  # what a short form says (``attack: none``)
 _NUMBERED = ("pairs",)  # mappings whose keys may be whole numbers
@@ -111,9 +114,14 @@ class Document:
         """
         name = visible(path)
         try:
-            text = read_regular(path, _MOST_BYTES).decode("utf-8")
+            content = read_regular(path, _MOST_BYTES)
+            if (sentence := instead(content[:LENGTH], "a scenario", _WAY_OUT, "text", "empty")) is not None:
+                raise InputError(f"{name}: {sentence}")
+            text = content.decode("utf-8")
+        except FileNotFoundError as error:
+            raise InputError(f"{name}: no such file{nearby(path)}; {_WAY_OUT}") from error
         except OSError as error:
-            raise InputError(f"{name}: cannot be read ({error.strerror}); give the path of a scenario file") from error
+            raise InputError(f"{name}: cannot be read ({error.strerror}); {_WAY_OUT}") from error
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{name}: is not UTF-8 text (byte {error.start}); a scenario is a YAML text file"

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from autoflip_secure.checksums import with_checksum, without_checksum
+from autoflip_secure.durable import write_whole
 from autoflip_secure.errors import StoreError
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.privacy_record import Release
@@ -31,7 +32,6 @@ from autoflip_secure.recording import versions
 from autoflip_secure.regular import parse_json, read_regular
 from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
-from scenarios.store import write_atomically
 from scenarios.sweep import Block
 
 _UNCOUNTED = (
@@ -102,7 +102,7 @@ def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) ->
         tried = [*before, now]
         path.parent.mkdir(exist_ok=True)
         document = with_checksum({"cell": spec.key, "attempts": tried})
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+        write_whole(path, json.dumps(document, indent=1) + "\n")
         found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
     return found
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Config
+from autoflip_secure.near_names import nearby
 from autoflip_secure.visible import short
 from scenarios.config import DEFAULTS, LONGEST_NAME, Header, Scenario, Settings, content_hash, expand
 from scenarios.documents import DEEPEST, Document, KeyPath, dotted, named, parse_value
@@ -68,7 +69,9 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     if not os.path.isfile(path) and str(source) in presets():  # a folder of results may have the name
         path = presets()[str(source)]
     elif not os.path.exists(path) and path.suffix not in (".yaml", ".yml"):
-        raise InputError(f"'{short(source)}' is neither a scenario file nor a preset; {suggest(source, presets())}")
+        file = "" if source in ("", ".") else nearby(path)
+        name = f"'{short(source)}' is neither a scenario file nor a preset{file}"
+        raise InputError(f"{name}; {suggest(source, presets())}")
     document = Document.read(path)
     document.data.setdefault("name", _name(path))
     return resolve(document, overrides)

@@ -15,7 +15,9 @@ from typing import Any
 
 from torch import nn
 
+from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import InputError
+from autoflip_secure.near_names import near
 
 
 def call_factory(factory: str, offered: Mapping[str, Any], arguments: Mapping[str, Any]) -> nn.Module:
@@ -63,9 +65,10 @@ def _find(place: str, factory: str) -> Callable[..., Any]:
     for name in attribute.split("."):
         if not hasattr(found, name):
             public = sorted(key for key in vars(found) if callable(getattr(found, key)) and not key.startswith("_"))
+            close = f"did you mean {near(name, public)[0]!r}? " if near(name, public) else ""
             raise InputError(
                 f"{place}: {getattr(found, '__name__', path)} has no {name!r}; "
-                f"it has {', '.join(public) or 'no functions'}"
+                f"{close}it has {', '.join(public) or 'no functions'}"
             )
         found = getattr(found, name)
     if not callable(found):
@@ -96,13 +99,16 @@ def source_file(factory: str) -> Path | None:
 def _what(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"SystemExit: it ends the program with {error.code!r}"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {without_unsafe_advice(str(error))}"
 
 
 def _mend(path: str, error: BaseException) -> str:
     """The way out of a failed import: the module is not there, what it imports is not, or it fails itself."""
     if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):
-        return "install it, or put its folder on PYTHONPATH"
+        if path.endswith(".py"):
+            return f"name the module, not its file: {path.removesuffix('.py')}:…"
+        close = near(path.partition(".")[0], (file.stem for file in Path().glob("*.py")))
+        return f"{f'did you mean {close[0]}? ' if close else ''}install it, or put its folder on PYTHONPATH"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"it is there, but needs {error.name}: install that, or mend the import"
     if isinstance(error, SyntaxError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
+from autoflip_secure.near_names import nearby
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from autoflip_secure.regular import parse_json, read_regular
 from scenarios.config import content_hash
@@ -97,7 +98,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """Name of a cell -> its file."""
     try:
         if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder; give a folder that a sweep has made")
+            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give a folder that a sweep has made")
         if not any(folder.iterdir()):
             raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
         cells = folder / "cells"

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from autoflip_secure.errors import InputError
+from autoflip_secure import notes
+from autoflip_secure.durable import unwritable
+from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
-from autoflip_secure.visible import visible
 from scenarios.estimates import Estimate
 from scenarios.fingerprints import run_digest
 from scenarios.loading import load, presets
+from scenarios.locks import Lock
 from scenarios.messages import suggest
 from scenarios.running import Listener, run_sweep
 from scenarios.selection import one_condition
@@ -117,11 +117,25 @@ class Robustness:
             folder = self.cache / f"{work.name}-{run_digest(work)}"
             known = folder, work.outcome  # the same runs serve every outcome
             if known not in self._done:
-                self.cache.mkdir(parents=True, exist_ok=True)
-                with FileLock(f"{folder}.lock"):  # another process of the same session may be running it now
-                    result = run_sweep(work, folder, self.workers, Listener(lambda done, total: None, _note))
+                with self._alone(folder):
+                    result = run_sweep(work, folder, self.workers, Listener(lambda *_: None, notes.remark))
                 self._done[known] = Results(work.name, folder, tuple(result.records), result.reused, work.outcome)
         return self._done[known]
+
+    @contextlib.contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """Another process of the same session may be running it now."""
+        lock = Lock(folder.with_name(f"{folder.name}.lock"))
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            way_out = "give another one with --robustness-cache"
+            raise StoreError(f"{self.cache}: {unwritable(error, way_out)}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _find(self, scenario: str, beside: Path) -> str | Path:
         tried = list(dict.fromkeys(folder / scenario for folder in (beside, self.root)))
@@ -164,7 +178,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} is not plain data")
-
-
-def _note(text: str) -> None:
-    print(f"note: {visible(text)}", file=sys.stderr)

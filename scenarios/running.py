@@ -14,6 +14,7 @@ from autoflip_secure.threads import one_thread
 from scenarios.executors import choose_workers, running
 from scenarios.fingerprints import input_digests
 from scenarios.ledgers import Attempts, announce, refuse_without_ledger, under_conditions, without_ledger
+from scenarios.pace import Pace
 from scenarios.problems import check, planned_releases, recounted
 from scenarios.results import name_foreign
 from scenarios.secure_sums import check_parties, crews_for, exposed
@@ -37,7 +38,8 @@ class SweepResult:
 class Listener:
     """Where a sweep reports to while it runs."""
 
-    progress: Callable[[float, int], None]  # cells done in this run (a part of a block counts), cells to do
+    progress: Callable[[float, int, float | None], None]
+    """Cells done in this run (a part of a block counts), cells to do, seconds left where that can be said."""
     note: Callable[[str], None]  # one sentence that the user must see
     start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
 
@@ -93,12 +95,17 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
                 if counted != records[key]:
                     store.save(counted)
                     records[key] = counted
-        in_flight: dict[int, float] = {}
-        finished, total = 0, sum(len(block.cells) for block in todo)
+        order = {block.index: number for number, block in enumerate(todo)}
+        cells = [len(block.cells) for block in todo]
+        pace = Pace([_work(block) for block in todo], workers)
+
+        def tell() -> None:
+            done = sum(count * share for count, share in zip(cells, pace.shares, strict=True))
+            listener.progress(done, sum(cells), pace.left())
 
         def progress(block: Block, share: float) -> None:
-            in_flight[block.index] = share * len(block.cells)
-            listener.progress(finished + sum(in_flight.values()), total)
+            pace.advance(order[block.index], share)
+            tell()
 
         with crews_for(todo) as crews, running(todo, workers, progress, crews) as stream:
             for block, results in stream:
@@ -106,9 +113,8 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
                     if record.cell not in records:
                         store.save(record)
                         records[record.cell] = record
-                in_flight.pop(block.index, None)
-                finished += len(block.cells)
-                listener.progress(finished + sum(in_flight.values()), total)
+                pace.finish(order[block.index])
+                tell()
                 store.log(f"{block.label} done")
         store.log("complete")
         return SweepResult(
@@ -119,6 +125,12 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
 def _tell(sentences: Iterable[str], listener: Listener) -> None:
     for sentence in sentences:
         listener.note(sentence)
+
+
+def _work(block: Block) -> float:
+    """How much a block is beside others of the sweep: local passes over a client's data."""
+    settings = [spec.settings for spec in block.cells]
+    return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
 
 
 def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecord) -> RunRecord:

@@ -17,7 +17,6 @@ alone knows; every cell carries its own configuration, so whole cells are taken 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -26,40 +25,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from autoflip_secure.checksums import sealed, unsealed, with_checksum, without_checksum
+from autoflip_secure.durable import unwritable, write_whole
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
+from autoflip_secure.first_bytes import instead
+from autoflip_secure.near_names import nearby
 from autoflip_secure.record import SCHEMA_VERSION, RunRecord
 from autoflip_secure.regular import append_regular, parse_json, read_regular
 from scenarios.config import content_hash
 from scenarios.documents import Document
 from scenarios.loading import load, to_yaml
+from scenarios.locks import Held, Lock
 from scenarios.sweep import Plan
 
 STORE_SCHEMA = 1
 _MISSING = "(not there)"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` whole or not at all: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Store:
@@ -69,7 +51,7 @@ class Store:
         self.folder = folder
         self.cells = folder / "cells"
         self.damaged: list[str] = []  # what was moved aside or cannot be known any more, for the user
-        self._lock = FileLock(folder / ".lock", timeout=0)
+        self._lock = Lock(folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
         """Make the folder and take its lock.
@@ -81,16 +63,13 @@ class Store:
             self.cells.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire()
-            except Timeout:
+            except Held:
                 raise StoreError(
                     f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
                 ) from None
-            for place in (
-                self.folder,
-                self.cells,
-                self.folder / "ledger",
-            ):  # written by who holds the lock, and no other
-                for left_over in place.glob(".*.tmp"):
+            kept = (".scenario.yaml.*.tmp", ".manifest.json.*.tmp")  # others may be of a report that is being written
+            for place, names in ((self.folder, kept), (self.cells, (".*.tmp",)), (self.folder / "ledger", (".*.tmp",))):
+                for left_over in (path for name in names for path in place.glob(name)):
                     left_over.unlink(missing_ok=True)
         return self
 
@@ -180,12 +159,12 @@ class Store:
                 )
             )
         with self.explained():
-            write_atomically(self.folder / "scenario.yaml", to_yaml(plan.written))
+            write_whole(self.folder / "scenario.yaml", to_yaml(plan.written))
         self._write_manifest({**_manifest(plan), "inputs": {**before, **(inputs or {})}, "begun": begun})
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         with self.explained():
-            write_atomically(self.folder / "manifest.json", json.dumps(with_checksum(manifest), indent=1))
+            write_whole(self.folder / "manifest.json", json.dumps(with_checksum(manifest), indent=1))
 
     def begun(self) -> set[str]:
         """Private cells that were ever begun here, as far as the manifest says; without one, those with a ledger."""
@@ -225,7 +204,7 @@ class Store:
             StoreError: the disk is full or the folder unwritable; what was finished before is kept.
         """
         with self.explained():
-            write_atomically(self.cells / f"{record.cell}.json", sealed(record.model_dump_json()))
+            write_whole(self.cells / f"{record.cell}.json", sealed(record.model_dump_json()))
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``; a log that cannot be written stops nothing."""
@@ -263,14 +242,9 @@ class Store:
             yield
         except OSError as error:
             kept = sum(1 for _ in self.cells.glob("*.json")) if os.path.isdir(self.cells) else 0
-            after = f"; {kept} finished cells are kept, run the same command again to continue"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StoreError(
-                    f"{self.folder}: no space left on the disk ({error.strerror}); free some{after}"
-                ) from error
-            why = error.strerror or str(error)
-            way_out = "give a folder you may write to with --out" + (after if kept else "")
-            raise StoreError(f"{self.folder}: cannot be written ({why}); {way_out}") from error
+            after = f"; {kept} finished cells are kept, run the same command again to continue" if kept else ""
+            why = unwritable(error, "give another folder with --out")
+            raise StoreError(f"{self.folder}: {why}{after}") from error
 
 
 def _manifest(plan: Plan) -> dict[str, Any]:
@@ -285,8 +259,10 @@ def read_record(path: Path) -> RunRecord:
         StoreError: unreadable, not JSON, not a record, changed after it was written, of another schema version, or
             another cell than its name says.
     """
+    content = b""
     try:
-        record = RunRecord.model_validate_json(unsealed(read_regular(path)))
+        content = read_regular(path)
+        record = RunRecord.model_validate_json(unsealed(content))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     except StoreError as error:
@@ -296,7 +272,8 @@ def read_record(path: Path) -> RunRecord:
         at = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
     except ValueError as error:
-        raise StoreError(f"{path}: is damaged (not JSON: {error})") from error
+        what = instead(content, "a cell", "restore it", "text")
+        raise StoreError(f"{path}: {what or f'is damaged (not JSON: {error})'}") from error
     if record.schema_version != SCHEMA_VERSION:
         raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
     if record.cell != path.stem or content_hash(record.config) != record.cell:
@@ -321,16 +298,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     again = "run the same sweep again in this folder, whole cells are taken up; or restore it"
+    content = b""
     try:
-        manifest = without_checksum(parse_json(read_regular(path)))
+        content = read_regular(path)
+        manifest = without_checksum(parse_json(content))
     except FileNotFoundError:
         raise DamagedManifestError(
-            f"{folder}: is not a results folder (no manifest.json)", "give a folder that a sweep has made"
+            f"{folder}: is not a results folder (no manifest.json){results_near(folder)}",
+            "give a folder that a sweep has made",
         ) from None
     except OSError as error:
         raise DamagedManifestError(f"{path}: cannot be read ({error.strerror})", again) from error
     except (ValueError, StoreError) as error:
-        raise DamagedManifestError(f"{path}: is damaged ({error})", again) from error
+        what, _, way_out = (instead(content, "a manifest", again, "text", "empty") or "").partition("; ")
+        raise DamagedManifestError(f"{path}: {what or f'is damaged ({error})'}", way_out or again) from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if isinstance(schema, int) and schema != STORE_SCHEMA:
         raise StoreError(
@@ -350,6 +331,20 @@ def _is_manifest(manifest: Any) -> bool:
     cells = all(isinstance(one, dict) and isinstance(one.get("cell"), str) for one in manifest["cells"])
     inputs = manifest.get("inputs", {})
     return cells and isinstance(inputs, dict) and all(isinstance(one, str) for one in inputs.values())
+
+
+def results_near(folder: Path) -> str:
+    """``, but …`` for a folder that holds no results: those above, below or beside it that do."""
+    try:
+        if not folder.is_dir():
+            return nearby(folder)
+        if (folder.absolute().parent / "manifest.json").is_file():
+            return f", but {folder.absolute().parent} is one"
+        inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    except OSError:
+        return ""
+    more = f" and {len(inside) - 2} more" if len(inside) > 2 else ""
+    return f", but there is {', '.join(map(str, inside[:2]))}{more}" if inside else ""
 
 
 def begun_cells(manifest: dict[str, Any]) -> set[str]:

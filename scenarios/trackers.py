@@ -42,12 +42,12 @@ class Tracker(ABC):
         """
 
 
-def trackers(tensorboard: Path | None, mlflow: str | None) -> list[Tracker]:
-    """Those that were asked for.
+def trackers(tensorboard: Path | None, mlflow: str | None, sweep: str) -> list[Tracker]:
+    """Those that were asked for, for the sweep of that name.
 
     Raises:
         InputError: the library is not installed (says how to install it).
-        StoreError: the place cannot be used.
+        StoreError: the place cannot be used, or not for that sweep.
     """
     from scenarios.trackers_mlflow import Mlflow
     from scenarios.trackers_tensorboard import TensorBoard
@@ -56,7 +56,7 @@ def trackers(tensorboard: Path | None, mlflow: str | None) -> list[Tracker]:
     if tensorboard is not None:
         found.append(TensorBoard(tensorboard))
     if mlflow is not None:
-        found.append(Mlflow(mlflow))
+        found.append(Mlflow(mlflow, sweep))
     return found
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.errors import AutoflipError, InputError, StoreError
+from autoflip_secure.first_bytes import glance, instead
+from autoflip_secure.near_names import nearby
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
 from scenarios.trackers import Tracker, Written, missing
@@ -20,7 +23,10 @@ _LONGEST = 500  # characters of a parameter that every MLflow server takes
 class Mlflow(Tracker):
     """An experiment named after the sweep, one run per cell: parameters, a metric per quantity and round, tags."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, sweep: str) -> None:
+        """Look whether ``sweep`` can be written: that the place is one, and its experiment has not been deleted."""
+        if (sentence := _no_database(uri)) is not None:
+            raise StoreError(f"--mlflow {uri}: {sentence}")
         try:
             from mlflow.tracking import MlflowClient
         except ImportError as error:
@@ -29,13 +35,13 @@ class Mlflow(Tracker):
         with _Explained(uri):
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
+            self._experiment(sweep)
 
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Runs that are there and finished with the same numbers stay; others of the same cell are replaced."""
         new = 0
         with _Explained(self.uri):
-            experiment = self.client.get_experiment_by_name(sweep)
-            identity = experiment.experiment_id if experiment is not None else self.client.create_experiment(sweep)
+            identity = self._experiment(sweep) or self.client.create_experiment(sweep)
             there: dict[str, list[Any]] = {}
             for run in self._runs(identity):
                 there.setdefault(run.data.tags.get("autoflip.cell", ""), []).append(run)
@@ -52,6 +58,23 @@ class Mlflow(Tracker):
                     new += 1
         look = f"mlflow ui --backend-store-uri {self.uri}"
         return Written("MLflow", self.uri, new, len(records) - new, look)
+
+    def _experiment(self, name: str) -> str | None:
+        """The id of the experiment of that name; None where there is none.
+
+        Raises:
+            StoreError: it was deleted; MLflow keeps its name, and writes to it no more.
+        """
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"--mlflow {self.uri}: the experiment '{name}' was deleted there, and its name is still taken; bring "
+                f"it back with `mlflow experiments restore --experiment-id {found.experiment_id}` (and that URI in "
+                f"MLFLOW_TRACKING_URI), or give the sweep another name with --set name=…"
+            )
+        return str(found.experiment_id)
 
     def _runs(self, experiment: str) -> Iterator[Any]:
         token = None
@@ -80,6 +103,17 @@ class Mlflow(Tracker):
         self.client.set_terminated(run.info.run_id, "FINISHED", now + last)
 
 
+def _no_database(uri: str) -> str | None:
+    """What is wrong with the file of a ``sqlite:///`` URI, before three libraries guess at it."""
+    if not uri.startswith("sqlite:///") or uri == "sqlite:///:memory:":
+        return None
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not file.absolute().parent.is_dir():
+        return f"there is no folder {file.parent}{nearby(file.parent)}; make it, or give another file"
+    head = glance(file)
+    return instead(head, "a SQLite database", "give another file", "sqlite") if head else None
+
+
 class _Explained:
     """MLflow's failures (of any kind: it also lets through those of databases and networks) in one sentence."""
 
@@ -90,6 +124,8 @@ class _Explained:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AutoflipError):
+            return
         if isinstance(error, ImportError):
             raise InputError(missing("--mlflow", "mlflow", error)) from error
         if isinstance(error, Exception):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autoflip_secure.durable import unwritable
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
@@ -66,7 +68,8 @@ class TensorBoard(Tracker):
             for name, text in item.tags.items():
                 writer.add_text(name, text, last)
         (temporary / _MARK).write_text(item.digest, encoding="utf-8")
-        temporary.chmod(0o755)  # a temporary folder is its owner's alone
+        with contextlib.suppress(OSError):  # a temporary folder is its owner's alone; some file systems know no owners
+            temporary.chmod(0o755)
         if place.exists():
             shutil.rmtree(place)
         temporary.rename(place)
@@ -74,6 +77,6 @@ class TensorBoard(Tracker):
 
     def _unwritable(self, error: OSError) -> StoreError:
         return StoreError(
-            f"--tensorboard {self.folder}: cannot be written ({error.strerror or error}); give a folder that you may "
-            f"write to; finished cells are kept, run the same command again"
+            f"--tensorboard {self.folder}: {unwritable(error, 'give another folder')}; finished cells are kept, run "
+            "the same command again"
         )

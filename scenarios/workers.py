@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 
+from autoflip_secure import notes
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.processes import start
 from autoflip_secure.record import RunRecord
@@ -36,6 +37,14 @@ def _main(pipe: Connection, crews: Crews | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
     from scenarios.problems import run_block
 
+    heard: list[_Note] = []  # sent from one place only, whichever thread warns
+    notes.begin(lambda text: heard.append(_Note(text)))
+
+    def say(message: object) -> None:
+        while heard:
+            pipe.send(heard.pop(0))
+        pipe.send(message)
+
     while True:
         try:
             block = pipe.recv()
@@ -47,14 +56,21 @@ def _main(pipe: Connection, crews: Crews | None) -> None:
             nonlocal last
             if time.monotonic() - last >= _REPORT_EVERY:
                 last = time.monotonic()
-                pipe.send(done / total)
+                say(done / total)
 
         try:
-            pipe.send(run_block(block, progress, crews))
+            say(run_block(block, progress, crews))
         except AutoflipError as error:
-            pipe.send(error)
+            say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
-            pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
+            say((f"{type(error).__name__}: {error}", traceback.format_exc()))
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What a person should know; the parent says it, once for all workers."""
+
+    text: str
 
 
 @dataclass
@@ -111,6 +127,9 @@ def _receive(worker: _Worker, progress: Progress) -> tuple[Block, list[RunRecord
     if isinstance(message, float):
         progress(worker.block, message)
         return None
+    if isinstance(message, _Note):
+        notes.once(message.text)
+        return None
     if isinstance(message, list):
         return worker.block, message
     if isinstance(message, AutoflipError):
@@ -125,8 +144,9 @@ def _obituary(worker: _Worker) -> str:
     code = worker.process.exitcode
     how = f"exit code {code}"
     if code is not None and code < 0:
-        how = signal.Signals(-code).name
-        if -code == signal.SIGKILL:
+        known = {number.value: number.name for number in signal.Signals}
+        how = known.get(-code, f"signal {-code}")
+        if how == "SIGKILL":
             how += ", which is what the system does when memory runs out: try fewer --workers or a smaller model"
     label = worker.block.label if worker.block else "a worker"
     return (

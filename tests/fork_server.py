@@ -76,10 +76,12 @@ def become(what: dict[str, Any], path: list[str]) -> None:
         os.close(stream)
     if what["terminal"]:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.chdir(what["cwd"])
     os.environ.clear()
     os.environ.update(what["env"])
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", 1 if os.isatty(1) else -1, encoding, closefd=False)  # type: ignore
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)  # type: ignore
     sys.argv = ["", *what["arguments"]]
     sys.path[:] = [what["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
     importlib.invalidate_caches()

@@ -29,7 +29,7 @@ def audit(
     same command again continues where it stopped. Audits in the folder of a sweep are part of its report.
     """
     log: list[Path] = []
-    with exit_codes(log):
+    with exit_codes(log, as_json):
         prepare()
         from scenarios.audits import audit_scenario
         from scenarios.loading import load

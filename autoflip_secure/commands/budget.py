@@ -25,7 +25,7 @@ def budget(
     results, has seen the sum. Cells that were begun count, finished or not; the same cell under the same conditions
     counts once. Cells without privacy are named: what they released has no bound.
     """
-    with exit_codes(None):
+    with exit_codes(None, as_json):
         prepare()
         if delta is not None and not 0 < delta < 1:
             raise InputError(f"--delta = {delta:g}: should be above 0 and below 1, far below 1/n of n people")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ def list_entries(
     as_json: Json = False,
 ) -> None:
     """What there is, with every option and its default: attacks, aggregators, pruners, datasets, models, presets, …"""
-    with exit_codes(None):
+    with exit_codes(None, as_json):
         prepare()
         from scenarios.catalogue import catalogue, options
         from scenarios.messages import suggest
@@ -39,8 +38,8 @@ def list_entries(
 
 def schema() -> None:
     """JSON schema of a scenario file, for editors."""
-    with exit_codes(None):
+    with exit_codes(None, as_json=True):
         prepare()
         from scenarios.config import json_schema
 
-        print(json.dumps(json_schema(), indent=2))
+        tell(json_schema(), True, [])

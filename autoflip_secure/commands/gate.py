@@ -37,7 +37,7 @@ def gate(
     as_json: Json = False,
 ) -> None:
     """Is this sweep worse than the baseline? Exit code 0 no, 1 yes, 2 cannot tell."""
-    with exit_codes(None):
+    with exit_codes(None, as_json):
         if update == (reason is None):
             raise InputError("gate: --update and --reason TEXT go together: a new baseline says why it is there")
         if update and (junit or markdown):
@@ -69,13 +69,15 @@ def gate(
         if held.rule != rule:
             remark(f"the scenario's outcome is {rule.words}; judged is the baseline's, {held.rule.words}")
         result = run_gate(records, held, effective_margins(held.margins, margins or []))
-        tell(as_data(result), as_json, lines(result))
-        if junit:
-            write(junit, junit_xml(result))
-        if markdown:
-            write(markdown, summary(result))
-        if os.environ.get("GITHUB_STEP_SUMMARY"):
-            append(Path(os.environ["GITHUB_STEP_SUMMARY"]), summary(result))
+        try:  # what is printed may fail, and what others read is there by then; nor does it keep the verdict back
+            if junit:
+                write(junit, junit_xml(result))
+            if markdown:
+                write(markdown, summary(result))
+            if os.environ.get("GITHUB_STEP_SUMMARY"):
+                append(Path(os.environ["GITHUB_STEP_SUMMARY"]), summary(result))
+        finally:
+            tell(as_data(result), as_json, lines(result))
         raise typer.Exit(result.exit_code)
 
 

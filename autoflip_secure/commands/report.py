@@ -27,7 +27,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
-    with exit_codes(folder):
+    with exit_codes(folder, as_json):
         prepare()
         from autoflip_secure.outcome import OutcomeRule
         from scenarios.results import read_results

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoflip_secure import notes, streams
+from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.interrupts import Interrupted, interruptible
 from autoflip_secure.regular import append_regular
@@ -35,6 +37,7 @@ Overrides = Annotated[
 def prepare() -> None:
     """A model of the user's own is found from the current folder; our package names lead to our packages."""
     from autoflip_secure.ownership import check_sole_owner
+    from autoflip_secure.platforms import untried
 
     try:
         here = os.getcwd()
@@ -43,6 +46,8 @@ def prepare() -> None:
             f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
         ) from error
     check_sole_owner()
+    if (sentence := untried()) is not None:
+        notes.once(sentence)
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
 
@@ -54,12 +59,19 @@ def link(path: Path) -> str:
 
 def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """The answer, for scripts or for people, on standard output."""
-    print(json.dumps(data, indent=2) if as_json else "\n".join(visible(line, lines=True) for line in lines))
+    try:
+        streams.answer(
+            json.dumps(data, indent=2) if as_json else "\n".join(visible(line, lines=True) for line in lines)
+        )
+    except OSError as error:
+        raise StoreError(
+            f"standard output: cannot be written ({error.strerror}), so the answer is lost; files are written"
+        ) from error
 
 
 def remark(text: str) -> None:
     """What a person should know beside the answer, on standard error."""
-    print(f"note: {visible(text)}", file=sys.stderr)
+    notes.remark(text)
 
 
 def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
@@ -71,18 +83,24 @@ def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
 
 
 @contextlib.contextmanager
-def exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
-    """Errors -> one clear message and an exit code. ``place``: where a log may be written, known by then or not."""
+def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterator[None]:
+    """Errors -> one clear message and an exit code.
+
+    Args:
+        place: where a log may be written, known by then or not.
+        as_json: the answer is for scripts: standard output is that alone, whatever a model or a library prints.
+    """
+    notes.begin()
     try:
-        with interruptible() as signals:
+        with interruptible() as signals, streams.answer_alone() if as_json else contextlib.nullcontext():
             yield
     except (InputError, StoreError) as error:
-        print(f"error: {visible(error, lines=True)}", file=sys.stderr)
+        print(f"error: {visible(without_unsafe_advice(str(error)), lines=True)}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         raise _interrupted(error) from error
-    except BrokenPipeError as error:  # `autoflip-secure list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:  # what is not the answer, and nobody reads
+        streams.drop(sys.stdout)
         raise typer.Exit(0) from error
     except (typer.Exit, typer.Abort):
         raise
@@ -93,7 +111,8 @@ def exit_codes(place: Path | list[Path] | None) -> Iterator[None]:
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SystemExit):
             text = f"something that was called, the model perhaps, ended the program ({text})"
-        print(f"error: {visible(text, lines=True)}\nDetails: {_write_log(folder)}", file=sys.stderr)
+        told = visible(without_unsafe_advice(text), lines=True)
+        print(f"error: {told}\nDetails: {_write_log(folder)}", file=sys.stderr)
         raise typer.Exit(3) from error
 
 

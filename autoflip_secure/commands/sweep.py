@@ -72,18 +72,18 @@ def _sweep(
     mlflow: str | None = None,
 ) -> None:
     log: list[Path] = []
-    with exit_codes(log):
+    with exit_codes(log, as_json):
         if out is not None and not out.strip():
             raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
         prepare()
-        from scenarios.console import listener
+        from scenarios.console import listener, stage
         from scenarios.loading import load
         from scenarios.running import run_sweep
         from scenarios.sweep import plan
         from scenarios.trackers import trackers
 
         work = plan(load(source, overrides))
-        others = trackers(tensorboard, mlflow)
+        others = trackers(tensorboard, mlflow, work.name)
         folder = Path("runs") / work.name if out is None else Path(out)
         log.append(folder)
         with listener(len(work.keys)) as listening:
@@ -98,7 +98,8 @@ def _sweep(
         for sentence in summary["training"]:
             remark(sentence)
         if report:
-            path = write_page(folder, result.records, work.written)
+            with stage("writing the report", result.seconds):
+                path = write_page(folder, result.records, work.written)
             summary["report"] = str(path)
             lines.append(link(path))
         for tracker in others:

@@ -340,7 +340,7 @@ def test_a_forgotten_release_shows() -> None:
 
 
 def quiet() -> Listener:
-    return Listener(lambda done, total: None, lambda text: None)
+    return Listener(lambda *_: None, lambda text: None)
 
 
 def test_the_ledger_is_written_before_the_run_and_counts_attempts(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_other_neighbours_are_another_line() -> None:
 
 
 def quiet() -> Listener:
-    return Listener(lambda done, total: None, lambda text: None)
+    return Listener(lambda *_: None, lambda text: None)
 
 
 def planned(*privacy: Any, seeds: Sequence[int] = (31,), **more: Any) -> Plan:

@@ -39,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("sealed")
     (folder / "sealed.yaml").write_text(SCENARIO)
     work = plan(load(folder / "sealed.yaml"))
-    run_sweep(work, folder / "run", 1, Listener(lambda done, total: None, print))
+    run_sweep(work, folder / "run", 1, Listener(lambda *_: None, print))
     return work, folder / "run"
 
 
@@ -90,7 +90,7 @@ def test_the_next_sweep_keeps_the_changed_file_aside_and_runs_the_cell_again(swe
     path = cell(folder)
     before = read_record(path)
     rewrite(path, lambda d: d.update(final_accuracy=0.999))
-    again = run_sweep(work, folder, 1, Listener(lambda done, total: None, print))
+    again = run_sweep(work, folder, 1, Listener(lambda *_: None, print))
     assert (again.reused, len(again.damaged)) == (1, 1)
     assert read_record(path).numbers() == before.numbers()
     assert json.loads(path.with_name(f"{path.name}.damaged-1").read_text())["final_accuracy"] == 0.999

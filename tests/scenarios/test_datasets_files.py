@@ -1,6 +1,7 @@
 """The idx format: where files are found, and files damaged on purpose."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -51,12 +52,12 @@ SIZE = 16 + 40 * 784
         (False, lambda b: b + b"x", rf"found {SIZE + 1} or more bytes, expected {SIZE}"),
         (False, lambda b: b[:7], r"found 7 bytes, expected a header of 16"),
         (False, lambda b: b"", r"found 0 bytes, expected a header of 16"),
-        (False, lambda b: b"<html>" + b, r"starts with 3c68746d, expected 00000803"),
+        (False, lambda b: b"<html>" + b, r"is a web page, not an idx file; download the file itself"),
         (False, lambda b: b[:4] + b"\xff" * 4 + b[8:], rf"found {SIZE} bytes, expected {16 + (2**32 - 1) * 784}"),
         (True, lambda b: b[:-2000], rf"found \d+ bytes before the packed data broke off .*, expected {SIZE}"),
         (True, lambda b: b[:-6] + bytes([b[-6] ^ 1]) + b[-5:], rf"found {SIZE} bytes before .*CRC.*, expected {SIZE}"),
         (True, lambda b: b[:300] + bytes(200) + b[500:], r"before the packed data broke off"),
-        (True, lambda b: b"no gzip", r"found 0 bytes before the packed data broke off \(Not a gzipped file"),
+        (True, lambda b: b"no gzip", "is plain text, not an idx file"),
     ],
 )
 def test_damaged_idx_says_file_bytes_found_and_expected(tmp_path, packed, damage, message):
@@ -66,7 +67,7 @@ def test_damaged_idx_says_file_bytes_found_and_expected(tmp_path, packed, damage
     with pytest.raises(DataError, match=message) as caught:
         Mnist(root=tmp_path).load()
     assert str(path) in str(caught.value)
-    assert "download: true" in str(caught.value)
+    assert re.search("download: true|download the file itself", str(caught.value))
 
 
 @settings(max_examples=sized(13, 40), deadline=None)

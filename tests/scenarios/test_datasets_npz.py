@@ -77,7 +77,7 @@ BAD_NPZ = [
     ({"x_train": np.full((12, 8), "a")}, "x_train is <U1"),
     ({"groups": np.arange(11)}, r"groups is int64 \(11,\)"),
     ({"class_names": np.array(["a"])}, "class_names is <U1 .*, expected 3 strings"),
-    ({"y_train": np.array([Evil((os.getcwd, ()))] * 12, dtype=object)}, "not a whole .npz of plain arrays .*pickle"),
+    ({"y_train": np.array([Evil((os.getcwd, ()))] * 12, dtype=object)}, "y_train is an array of Python objects"),
 ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_npz_damaged_absent_or_something_else(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         Npz(path=tmp_path / "none.npz").load()
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(DataError, match="single array"):
+    with pytest.raises(DataError, match="is a single numpy array"):
         Npz(path=tmp_path / "one.npy").load()
     with pytest.raises(DataError, match="cannot be read"):
         Npz(path=tmp_path).load()

@@ -167,7 +167,7 @@ def test_parts_of_a_key_do_not_run_together() -> None:
 
 
 def quiet() -> Listener:
-    return Listener(lambda done, total: None, lambda text: None)
+    return Listener(lambda *_: None, lambda text: None)
 
 
 def steps(record: PrivacyRecord) -> int:

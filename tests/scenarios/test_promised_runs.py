@@ -40,7 +40,7 @@ SCENARIO: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
     """FedAvg at sample level was begun before, under other conditions; AutoFLIP stops explorers by a bare loss."""
-    folder, quiet = tmp_path_factory.mktemp("runs"), Listener(lambda done, total: None, lambda text: None)
+    folder, quiet = tmp_path_factory.mktemp("runs"), Listener(lambda *_: None, lambda text: None)
     work = plan(resolve(Document("test", SCENARIO)))
     first = {record.cell: record for record in run_sweep(work, folder, 1, quiet).records}
     cell = next(

@@ -280,7 +280,7 @@ def test_every_aggregator_says_what_it_needs() -> None:
 def test_without_crypten_or_certificates_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(text: str) -> None:
         work = plan(resolve(Document.parse(f"{SMALL}{BASE}secure_sum: {text}", "s.yaml")))
-        run_sweep(work, tmp_path / "out", 1, Listener(lambda done, total: None, print))
+        run_sweep(work, tmp_path / "out", 1, Listener(lambda *_: None, print))
 
     with pytest.raises(InputError, match=rf"there is no ca\.pem in {tmp_path}; autoflip-secure certificates makes it"):
         begin(f"{{parties: [{{host: a, port: 1}}, {{host: b, port: 1}}], certificates: {tmp_path}}}")

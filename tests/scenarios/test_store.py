@@ -14,12 +14,13 @@ import forked
 import pytest
 
 from autoflip_secure.checksums import with_checksum, without_checksum
+from autoflip_secure.durable import write_whole
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
 from scenarios.documents import Document
 from scenarios.loading import load, resolve
 from scenarios.running import Listener, SweepResult, run_sweep
-from scenarios.store import Store, read_manifest, read_record, write_atomically
+from scenarios.store import Store, read_manifest, read_record
 from scenarios.sweep import Plan, plan
 
 TINY = """
@@ -48,7 +49,7 @@ class Ear:
         self.progress: list[tuple[float, int]] = []
 
     def listener(self) -> Listener:
-        return Listener(lambda done, total: self.progress.append((done, total)), self.notes.append)
+        return Listener(lambda done, total, left: self.progress.append((done, total)), self.notes.append)
 
 
 def run(work: Plan, folder: Path, ear: Ear | None = None) -> SweepResult:
@@ -402,12 +403,12 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_atomically(path, "old")
+    write_whole(path, "old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
         with pytest.raises(OSError, match="large"):
-            write_atomically(path, "new" * 100)
+            write_whole(path, "new" * 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "old"

@@ -124,7 +124,7 @@ class ReadTensorBoard:
         self.place = place / "tb"
 
     def tracker(self) -> Tracker:
-        return trackers(self.place, None)[0]
+        return trackers(self.place, None, "tracked")[0]
 
     def runs(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -153,7 +153,7 @@ class ReadMlflow:
         self.client = MlflowClient(tracking_uri=uri)
 
     def tracker(self) -> Tracker:
-        return trackers(None, self.uri)[0]
+        return trackers(None, self.uri, "tracked")[0]
 
     def all(self) -> list[Any]:
         experiment = self.client.get_experiment_by_name("tracked")
@@ -272,15 +272,15 @@ def test_places_that_cannot_be_used(tmp_path: Path, records: list[RunRecord], mo
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"--tensorboard .*file.*cannot be written \(.*finished cells are kept"):
-        trackers(tmp_path / "file", None)
+        trackers(tmp_path / "file", None, "tracked")
     with pytest.raises(StoreError, match=r"--mlflow nonsense://x: MLflow failed \(.*sqlite:///mlflow.db"):
-        trackers(None, "nonsense://x")
+        trackers(None, "nonsense://x", "tracked")
     for folder in (tmp_path.as_uri(), str(tmp_path / "mlruns")):
         with pytest.raises(
             InputError, match=r"plain folders no more.*sqlite:///mlflow.db.*MLFLOW_ALLOW_FILE_STORE=true"
         ):
-            trackers(None, folder)
-    tracker = trackers(tmp_path / "tb", None)[0]
+            trackers(None, folder, "tracked")
+    tracker = trackers(tmp_path / "tb", None, "tracked")[0]
     (tmp_path / "tb" / "tracked").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
         tracker.write("tracked", records[:1])
