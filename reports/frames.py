@@ -13,6 +13,7 @@ from autoflip_secure.proven import Bound, bounds, no_guarantee
 from autoflip_secure.record import Bytes, RoundRecord, RunRecord
 from reports.labels import attack_label, clean_text, leaves, partition_label
 from reports.privacy_words import protection
+from reports.tables import harmless
 
 _ATTACK = ("sigma", "share", "scope")
 _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
@@ -104,6 +105,13 @@ def parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """``frame`` of :func:`tidy` as CSV. Texts that a spreadsheet would run begin with an apostrophe (only here)."""
+    texts = frame.columns[frame.dtypes == "string"]
+    shown = frame.assign(**{str(name): frame[name].map(harmless, na_action="ignore") for name in texts})
+    return shown.rename(columns=harmless).to_csv(index=False)
 
 
 def _kind(name: str, column: pd.Series) -> str:

@@ -23,7 +23,75 @@ from reports.gate_metrics import METRICS, Entry
 BASELINE_SCHEMA = 3
 READABLE = (1, 2, 3)  # 1 has epsilons without neighbours and delta, which nothing can be compared with; 1 and 2 stand
 # on the last evaluation
-_CONFLICT = b"        content = read_regular(path)
+_CONFLICT = b"<<<<<<< "
+_REMAKE = "restore it, or remove it and make it anew with --update --reason"
+
+
+class Baseline(BaseModel):
+    """What later runs are held against. ``entries`` are keyed by the hash of the configuration without its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    baseline_schema: int = BASELINE_SCHEMA
+    reason: str
+    created: str
+    versions: dict[str, str]
+    outcome: Annotated[str, Field(pattern=PATTERN)] = "last"  # what accuracy is; formats 1 and 2 do not say
+    margins: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    entries: dict[str, Entry]
+
+    @property
+    def rule(self) -> OutcomeRule:
+        """The outcome that its accuracies are, and that those of a sweep must be to be held against them."""
+        return OutcomeRule.parse(self.outcome)
+
+    def text(self) -> str:
+        """The file's content: sorted keys, one value per line, and a checksum of all of it."""
+        document = with_checksum(self.model_dump(mode="json"))
+        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def make_baseline(
+    records: Iterable[RunRecord],
+    reason: str,
+    created: str,
+    margins: Mapping[str, float],
+    outcome: OutcomeRule = DEFAULT,
+) -> Baseline:
+    """A baseline of a finished sweep.
+
+    Args:
+        records: every cell of the sweep.
+        reason: why it is made, for whoever reads the history.
+        created: date and time, as text.
+        margins: of every metric.
+        outcome: which evaluations of a run make its accuracy.
+
+    Raises:
+        InputError: a record that cannot be compared, or no reason.
+    """
+    if not reason.strip():
+        raise InputError("--reason: is empty; say in a few words why the baseline changes")
+    known = list(records)
+    return Baseline(
+        reason=reason.strip(),
+        created=created,
+        versions=versions(known),
+        outcome=str(outcome),
+        margins=dict(margins),
+        entries=entries(known, outcome=outcome),
+    )
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline; one without a checksum, from an older version, is taken as it is.
+
+    Raises:
+        InputError: it is missing, unreadable, damaged or of another format; the message says what to do.
+    """
+    content = b""
+    try:
+        content = read_regular(path)
         data = parse_json(content, _unique)
     except FileNotFoundError:
         raise InputError(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from autoflip_secure.durable import unwritable
 from autoflip_secure.errors import StoreError
+from reports.fitting import Page
 from reports.gate import GateResult, Line
 from reports.gate_decision import Decision
 from reports.gate_output import (
@@ -25,9 +28,9 @@ from reports.gate_output import (
     value_text,
     version_changes,
 )
-from reports.labels import clean_text
+from reports.labels import clean_text, shorten
 
-MOST_ROWS = 1000  # per table; a job summary holds at most 1 MiB
+_LONGEST = 300  # characters of a name or a reason
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
 _SIGN = {Decision.REGRESSION: "❌", Decision.CANNOT_TELL: "❔", Decision.PASS: "✅"}
 
@@ -70,28 +73,64 @@ def _case(classname: str, name: str, tag: str, kind: str, text: str) -> ET.Eleme
 
 
 def summary(result: GateResult) -> str:
-    """Verdict, a table of what did not pass, and folded away the rest; every text from outside is escaped."""
-    open_lines = [line for decision in WORST_FIRST[:2] for line in result.of(decision)]
-    told = [
-        f"## {_SIGN[result.decision]} Robustness gate: {escape(headline(result))}",
-        "",
-        f"Baseline: {escape(result.baseline.reason)} ({escape(result.baseline.created)}); {identity(result)}; "
-        f"{outcome_text(result)}.",
-        "",
+    """Verdict, what did not pass, and folded away the rest, in at most :data:`~reports.fitting.MOST_CHARACTERS`.
+
+    What matters most comes first, and what finds no room is counted. Every text from outside is escaped.
+    """
+    page = Page()
+    told = f"{escape(result.baseline.reason)} ({escape(result.baseline.created)})"
+    page.add(
+        [
+            f"## {_SIGN[result.decision]} Robustness gate: {escape(headline(result))}", "",
+            f"Baseline: {told}; {identity(result)}; {outcome_text(result)}.", "",
+        ]
+    )  # fmt: skip
+    sections = [
+        _Section("metrics that did not pass", rows=[_row(line) for d in WORST_FIRST[:2] for line in result.of(d)]),
+        _Section(
+            "missing configurations",
+            bullets=[f"**missing**: {escape(e.label)} is in the baseline and not in the sweep" for e in result.missing],
+        ),
+        _Section("versions that changed", bullets=[escape(text) for text in version_changes(result)]),
+        _Section("metrics that pass", rows=[_row(line) for line in result.of(Decision.PASS)], folded=True),
+        _Section("without a baseline, not judged", bullets=[escape(text) for text in unjudged(result)], folded=True),
     ]
-    told += _bullets([escape(text) for text in version_changes(result)])
-    told += _bullets(
-        [f"**missing**: {escape(e.label)} is in the baseline and not in the sweep" for e in result.missing]
-    )
-    told += _table(open_lines)
-    passed = result.of(Decision.PASS)
-    if passed:
-        told += [f"<details><summary>{len(passed)} metrics that pass</summary>", "", *_table(passed), "</details>", ""]
-    fresh = unjudged(result)
-    if fresh:
-        told += [f"<details><summary>{len(fresh)} without a baseline, not judged</summary>", ""]
-        told += [*_bullets([escape(label) for label in fresh[:MOST_ROWS]]), "</details>", ""]
-    return "\n".join(told)
+    for number, section in enumerate(sections, start=1):
+        _write(page, section, keep=_HEADING * (len(sections) - number))
+    return page.text()
+
+
+@dataclass(frozen=True)
+class _Section:
+    what: str  # its items are, in the plural
+    rows: Sequence[str] = ()
+    bullets: Sequence[str] = ()
+    folded: bool = False
+
+
+_HEADING = 500  # characters that every section may need even without its items
+_TABLE = (
+    "| | algorithm | condition | metric | baseline | new | change (95 % bounds) | margin | seeds | why |",
+    "|---|---|---|---|--:|--:|--:|--:|---|---|",
+)
+
+
+def _write(page: Page, section: _Section, keep: int) -> None:
+    """One section, with as many of its items as leave ``keep`` characters and room for its own end."""
+    items = [*section.rows, *(f"- {text}" for text in section.bullets)]
+    if not items:
+        return
+    fits = Page(page.left - keep - _HEADING)
+    dropped = fits.add(items)
+    if section.folded:
+        page.add([f"<details><summary>{len(items)} {section.what}</summary>", ""])
+    page.add([*(_TABLE if section.rows and fits.lines else ()), *fits.lines, *([""] if fits.lines else [])])
+    if dropped:
+        of = f"{dropped} of the {len(items)} {section.what}"
+        are = "is" if dropped == 1 else "are"
+        page.add([f"{of} {are} left out here; the JUnit and JSON output have them all.", ""])
+    if section.folded:
+        page.add(["</details>", ""])
 
 
 def append(path: Path, text: str) -> None:
@@ -104,42 +143,29 @@ def append(path: Path, text: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     except OSError as error:
-        raise StoreError(f"{path} ($GITHUB_STEP_SUMMARY): cannot be written ({error.strerror})") from error
+        way_out = "set GITHUB_STEP_SUMMARY to another file, or to nothing"
+        raise StoreError(f"{path} ($GITHUB_STEP_SUMMARY): {unwritable(error, way_out)}") from error
 
 
 def escape(text: object) -> str:
-    """Text that Markdown and HTML show as it is, on one line.
+    """Text that Markdown and HTML show as it is, on one line and not longer than a name should be.
 
     >>> escape("<b>|*x*")
     '&lt;b&gt;\\\\|\\\\*x\\\\*'
     """
-    return html.escape(_SPECIAL.sub(r"\\\1", clean_text(text)), quote=False).replace("@", "&#64;")
+    return html.escape(_SPECIAL.sub(r"\\\1", shorten(clean_text(text), _LONGEST)), quote=False).replace("@", "&#64;")
 
 
-def _table(chosen: Sequence[Line]) -> list[str]:
-    if not chosen:
-        return []
-    told = [
-        "| | algorithm | condition | metric | baseline | new | change (95 % bounds) | margin | seeds | why |",
-        "|---|---|---|---|--:|--:|--:|--:|---|---|",
+def _row(line: Line) -> str:
+    j, metric = line.judgement, line.metric
+    cells = [
+        _SIGN[j.decision],
+        *map(escape, (line.algorithm, line.condition, metric.title)),
+        value_text(metric, j.comparison.baseline),
+        value_text(metric, j.comparison.new),
+        bounds_text(metric, j),
+        margin_text(metric, j.margin),
+        method_text(j),
+        j.reason + more_text(j),
     ]
-    for line in chosen[:MOST_ROWS]:
-        j, metric = line.judgement, line.metric
-        cells = [
-            _SIGN[j.decision],
-            *map(escape, (line.algorithm, line.condition, metric.title)),
-            value_text(metric, j.comparison.baseline),
-            value_text(metric, j.comparison.new),
-            bounds_text(metric, j),
-            margin_text(metric, j.margin),
-            method_text(j),
-            j.reason + more_text(j),
-        ]
-        told.append(f"| {' | '.join(cells)} |")
-    if len(chosen) > MOST_ROWS:
-        told.append(f"\n{len(chosen) - MOST_ROWS} more are left out here; the JSON output has them all.")
-    return [*told, ""]
-
-
-def _bullets(texts: Sequence[str]) -> list[str]:
-    return [*(f"- {text}" for text in texts), ""] if texts else []
+    return f"| {' | '.join(cells)} |"

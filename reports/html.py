@@ -29,7 +29,7 @@ from reports.curves import BREAKDOWN_MARGIN
 from reports.degradation import degradations
 from reports.figures_releases import ledgers
 from reports.files import write
-from reports.frames import parquet, tidy
+from reports.frames import as_csv, parquet, tidy
 from reports.gaps import name_missing
 from reports.guarantee_table import guarantee_table
 from reports.markdown import summary
@@ -84,7 +84,7 @@ def write_report(
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
     frame = tidy(records, rule)
-    write(path.with_name("results.csv"), frame.to_csv(index=False))
+    write(path.with_name("results.csv"), as_csv(frame))
     write(path.with_name("results.parquet"), parquet(frame))
     write(
         path.with_suffix(".md"),

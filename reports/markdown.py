@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.comparisons import Standing, Summary
 from reports.findings import Claim, Evidence
+from reports.fitting import Page
 from reports.labels import clean_text
 from reports.study import Study
 from reports.summary_tables import tally
@@ -18,6 +19,7 @@ from reports.verdict import Opening, bracket, percent, points
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$#])")
 _JOINER = "\u2060"  # invisible, without width: breaks what GitHub would turn into a link or a mention
 MISSING_NAMED = 10
+_REMARK = 500  # characters for saying that something is left out
 
 
 def escape(text: object, *, start: bool = True) -> str:
@@ -88,8 +90,17 @@ def summary(
     lines += _claims(claims)
     lines += ["**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
-    lines += ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""]
-    return "\n".join(lines)
+    return _fitted(lines, ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""], link)
+
+
+def _fitted(lines: Sequence[str], end: Sequence[str], link: str) -> str:
+    """The whole, or as much of it as a comment on GitHub takes."""
+    page = Page()
+    dropped = page.add(lines, keep=sum(map(len, end)) + _REMARK)
+    if dropped:
+        page.add(["", f"*{dropped} lines are left out, because comments have a limit; {escape(link)} has everything.*"])
+    page.add(end)
+    return page.text()
 
 
 def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:

@@ -11,6 +11,8 @@ import numpy as np
 from autoflip_secure.bounds import upper_delta, upper_text
 from reports.style import Table
 
+_FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
+_BLANK = " \t\r\n\u00a0"
 _SMALL = 0.01  # below, two significant digits say more than four places
 
 
@@ -31,12 +33,29 @@ def exact(item: Any) -> str:
     return repr(float(item)) if isinstance(item, float | np.floating) else str(item)
 
 
+def harmless(item: Any) -> Any:
+    """Text that a spreadsheet would run as a formula becomes text to it too, by an apostrophe; numbers stay.
+
+    Source: OWASP, "CSV Injection".
+
+    >>> harmless("=1+1"), harmless("-0.5"), harmless(-0.5), harmless("a=b")
+    ("'=1+1", '-0.5', -0.5, 'a=b')
+    """
+    if not isinstance(item, str) or not item.lstrip(_BLANK).startswith(_FORMULAS):
+        return item
+    try:
+        float(item)
+    except ValueError:
+        return f"'{item}"
+    return item
+
+
 def as_csv(table: Table) -> str:
-    """``table`` as RFC 4180 text, with every row and every digit."""
+    """``table`` as RFC 4180 text, with every row and every digit, and without formulas."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(table.columns)
-    writer.writerows([exact(item) for item in row] for row in table.rows)
+    writer.writerow(map(harmless, table.columns))
+    writer.writerows([exact(harmless(item)) for item in row] for row in table.rows)
     return text.getvalue()
 
 

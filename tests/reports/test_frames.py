@@ -1,5 +1,6 @@
 """The tidy frame holds what the records hold."""
 
+import csv
 import io
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
 from reports.cells_table import cells_table
-from reports.frames import parquet, tidy
+from reports.frames import as_csv, parquet, tidy
 from reports.study import study
 
 
@@ -38,7 +39,7 @@ def test_every_number_is_the_records(small: list[RunRecord]):
 
 def test_survives_a_round_trip_through_csv(small: list[RunRecord]):
     frame = tidy(small[:8])
-    text = io.StringIO(frame.to_csv(index=False))
+    text = io.StringIO(as_csv(frame))
     again = pd.read_csv(text, dtype={"cell": str, "step_norm": str})
     assert again["cell"].tolist() == frame["cell"].tolist()
     np.testing.assert_array_equal([float(digits) for digits in again["step_norm"]], frame["step_norm"])  # every digit
@@ -107,3 +108,41 @@ def test_the_table_of_cells_is_the_records(small: list[RunRecord]):
         (e.bytes.uplink_values + e.bytes.downlink_values, e.flops) if e else (0, 0)
         for e in (run.exploration for run in study_.records)
     ]
+
+
+FORMULAS = ("=HYPERLINK(0)", "+1+1", "-2+3", "@SUM(1)", "\uff1d1", "-x")
+
+
+def test_no_text_is_a_formula_in_a_spreadsheet(record: Callable[..., RunRecord], partition: dict[str, Any]):
+    """Names of algorithms, kinds, axes and what they hold; numbers and the typed file stay as they are."""
+    runs = [
+        record(
+            "fedavg",
+            partition["iid"],
+            {"kind": "none"},
+            seed,
+            rounds=2,
+            label=name,
+            axes={"algorithm": name, "x": -0.5},
+        )
+        for seed, name in enumerate(FORMULAS)
+    ]
+    other = {"partition": {"kind": "@split"}, "attack": {"kind": "=cmd", "scope": 0.2}}
+    runs = [run.model_copy(update={"config": run.config | other}) for run in runs]
+    frame = tidy(runs)
+    text = as_csv(frame)
+    rows = list(csv.reader(io.StringIO(text)))
+    texts = [cell for row in rows for cell in row if not _is_number(cell)]
+    assert not [cell for cell in texts if cell.startswith(("=", "+", "-", "@", "\t", "\uff1d"))]
+    column = rows[0].index("algorithm")
+    assert [row[column] for row in rows[1::2]] == [f"'{name}" for name in FORMULAS]
+    assert {row[rows[0].index("axis.x")] for row in rows[1:]} == {"-0.5"}
+    assert pd.read_parquet(io.BytesIO(parquet(frame)))["algorithm"].tolist()[::2] == list(FORMULAS)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

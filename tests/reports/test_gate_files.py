@@ -3,21 +3,26 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from planted import at
+from sizes import sized
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.record import RunRecord
+from reports.fitting import MOST_CHARACTERS
 from reports.gate import GateResult, run_gate
 from reports.gate_baseline import effective_margins, make_baseline
 from reports.gate_decision import Decision
 from reports.gate_files import append, escape, junit_xml, summary
 from reports.gate_output import as_data, lines
-from reports.labels import is_clean
+from reports.labels import clean_text, is_clean
 
 Make = Callable[..., RunRecord]
 HOSTILE = "<script>alert('x')</script>|`a`\n**b** &amp; ]]> \x00\x1b[31m \u202e@team \ud800"
@@ -78,6 +83,51 @@ def test_markdown_escapes_and_its_tables_are_tables(result: GateResult) -> None:
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}
     assert text.index("beyond the margin") < text.index("<details>") < text.index("metrics that pass")
     assert escape("a_b") == r"a\_b"
+
+
+def test_markdown_fits_into_a_comment_whatever_is_large(result: GateResult) -> None:
+    """Many lines, names and reasons without end, many versions: what is worst comes first, the rest is counted."""
+    worst, (_, *_), passed = (result.of(d) for d in (Decision.REGRESSION, Decision.CANNOT_TELL, Decision.PASS))
+    long = {"condition": "<&@|" * 5000}
+    versions = {f"library {number} {'x' * 1000}": "1" for number in range(500)}
+    baseline = result.baseline.model_copy(update={"reason": "@<" * 100_000, "versions": versions})
+    for lines_ in (
+        [*passed * 500, *worst * 2],
+        [*passed * 500, *worst * 500],
+        [replace(line, **long) for line in [*passed * 60, *worst * 3]],
+    ):
+        large = replace(
+            result,
+            lines=lines_,
+            missing=result.missing * 300,
+            new=result.new * 300,
+            new_metrics=["m"] * 9,
+            baseline=baseline,
+        )
+        text = summary(large)
+        assert len(text) <= MOST_CHARACTERS
+        tables = text.split("| | algorithm")
+        shown = [part.count("| ❌ |") for part in tables]
+        count = len(large.of(Decision.REGRESSION))
+        assert shown[1] == count or f"{count - shown[1]} of the {count} metrics that did not pass are left out" in text
+        assert shown[1] >= min(count, 3)
+        missing = text.count("- **missing**")
+        assert missing == 300 or f"{300 - missing} of the 300 missing configurations are left out here" in text
+        assert f"<summary>{len(large.of(Decision.PASS))} metrics that pass</summary>" in text
+        assert text.count("<details>") == text.count("</details>") == 2
+        assert re.search(r"\d+ of the 501 versions that changed are left out here; the JUnit and JSON output", text)
+    assert summary(result).count("left out") == 0
+
+
+@settings(max_examples=sized(20, 200))
+@given(st.text(), st.text(), st.text())
+def test_junit_reads_back_whatever_texts_hold(result: GateResult, name: str, condition: str, reason: str) -> None:
+    lines_ = [replace(line, algorithm=name, condition=condition) for line in result.lines]
+    baseline = result.baseline.model_copy(update={"reason": reason, "created": name})
+    text = junit_xml(replace(result, lines=lines_, baseline=baseline))
+    suite = ET.fromstring(text.encode("utf-8")).find("testsuite")
+    assert suite is not None
+    assert {case.get("classname") for case in suite.findall("testcase")[:8]} == {clean_text(name)}
 
 
 def test_terminal_and_json(result: GateResult) -> None:

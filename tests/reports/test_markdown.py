@@ -13,9 +13,10 @@ from markdown_it.token import Token
 from autoflip_secure.record import RunRecord
 from reports.claims import claims
 from reports.comparisons import compare
+from reports.fitting import MOST_CHARACTERS
 from reports.html import write_report
 from reports.labels import clean_text
-from reports.markdown import escape, table
+from reports.markdown import escape, summary, table
 from reports.study import study
 from reports.summary_tables import tally
 from reports.verdict import opening
@@ -138,3 +139,17 @@ def test_hostile_names_do_not_get_out(
     assert [t.attrs["href"] for t in inline if t.type == "link_open"] == ["report.html"]
     assert not any(t.type.startswith(("html", "fence", "code")) for t in tokens)
     assert [t.tag for t in tokens if t.type == "heading_open"] == ["h3"]
+
+
+def test_the_summary_fits_into_a_comment(small: list[RunRecord]) -> None:
+    found = study(small)
+    rows = compare(found)
+    told = opening(found, rows, {"name": "n", "question": "?"}, 0)
+    notes = [f"note {number} {'x' * 500}" for number in range(200)]
+    text = summary(found, told, claims(found), name="n" * 100_000, notes=notes)
+    assert len(text) <= MOST_CHARACTERS
+    kept = text.count("- note ")
+    assert 50 < kept < 200
+    assert "lines are left out, because comments have a limit; report.html has everything" in text
+    assert text.endswith("Figures, statistics and configuration: [report.html](report.html)\n")
+    assert "left out, because" not in summary(found, told, claims(found), name="n", notes=notes[:3])
