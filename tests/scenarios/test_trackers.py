@@ -284,3 +284,29 @@ def test_places_that_cannot_be_used(tmp_path: Path, records: list[RunRecord], mo
     (tmp_path / "tb" / "tracked").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
         tracker.write("tracked", records[:1])
+
+
+def test_an_experiment_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow keeps its name and its state, and refuses runs in it in words of its own, after the sweep."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow.tracking import MlflowClient
+
+    place = (tmp_path / "mlruns").as_uri()
+    client = MlflowClient(tracking_uri=place)
+    number = client.create_experiment("tracked")
+    trackers(None, place, "tracked")
+    client.delete_experiment(number)
+    with pytest.raises(
+        StoreError, match=rf"'tracked' was deleted there.* restore --experiment-id {number}`.*--set name="
+    ):
+        trackers(None, place, "tracked")
+    trackers(None, place, "other")
+
+
+def test_databases_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "page.db").write_text("<!doctype html><title>404</title>")
+    with pytest.raises(StoreError, match=r"page\.db: is a web page, not a SQLite database"):
+        trackers(None, f"sqlite:///{tmp_path / 'page.db'}", "tracked")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=r"there is no folder \S*foldr, but there is \S*folder; make it"):
+        trackers(None, f"sqlite:///{tmp_path / 'foldr' / 'a.db'}", "tracked")
