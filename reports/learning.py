@@ -8,7 +8,7 @@ classes, a reference
 - *diverged* when in any run a loss is not finite, every update of a round was left out, or the last losses are above
   :data:`FAR` times that of guessing, :math:`\ln C`, having risen or with nothing learned (:class:`Course`);
 - is *hardly better than chance* when its accuracy is under :math:`c + 0.1\,(1 - c)`, with :math:`c` the share of the
-  test set's largest class, and under :math:`3 c`.
+  test set's largest class, and under :math:`3 c`. After one round that is told, and is no failure yet.
 
 Features are *not scaled* when the root mean square of a column is above :data:`UNSCALED`; that is told as the cause of
 either, and by itself from :data:`HUGE` on. Seeds are *equal* when two of them have the same losses to the last bit.
@@ -69,7 +69,8 @@ def findings(study: Study) -> list[Finding]:
     told = [found for _, found in failed[:shown]]
     if len(failed) > shown:
         more = [f"{one.facet} ({_percent(one.accuracy)} accuracy)" for one, _ in failed[shown:]]
-        told.append(Finding("unlearned", f"Training failed in {len(more)} more settings: {_some(more)}.", True))
+        text = f"Training failed in {len(more)} more settings: {_some(more)}."
+        told.append(Finding("unlearned", text, any(found.refuses for _, found in failed[shown:])))
     others = _others(study, [run for one in judged for run in one.runs])
     features = _features(study, [one for one, _ in failed], judged, others)
     return [*told, *features, *_equal(study), *([others] if others else [])]
@@ -113,7 +114,8 @@ def _judged(one: Reference) -> Finding | None:
     if learned:
         return None
     advice = f"Differences and claims there are about models that have hardly learned anything. {_advice(one, courses)}"
-    return Finding("unlearned", f"Hardly better than chance, {one.place}: {accuracy}. {advice}", True)
+    begun = max(len(run.rounds) for run in one.runs) > 1  # after a single round nobody expects more
+    return Finding("unlearned", f"Hardly better than chance, {one.place}: {accuracy}. {advice}", refuses=begun)
 
 
 def _signs(one: Reference, diverged: Sequence[Course]) -> list[str]:

@@ -115,7 +115,7 @@ def _of_source(factory: str) -> str:
     try:
         return _of_files(sources(factory.partition(":")[0]) or [own])
     except OSError as error:
-        way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or mend the drive it is on"
+        way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
         raise InputError(
             f"model.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
         ) from error

@@ -95,8 +95,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
                 if counted != records[key]:
                     store.save(counted)
                     records[key] = counted
-        order = {block.index: number for number, block in enumerate(todo)}
-        cells = [len(block.cells) for block in todo]
+        order, cells = {block.index: number for number, block in enumerate(todo)}, [len(block.cells) for block in todo]
         pace = Pace([_work(block) for block in todo], workers)
 
         def tell() -> None:

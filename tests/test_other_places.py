@@ -25,9 +25,9 @@ question: größer …
 clients: 5
 cohort: 2
 rounds: 2
-training: {epochs: 1, batch_size: 64}
-data: {kind: digits, train_samples: 200, test_samples: 50}
-model: {kind: mlp, hidden: [8]}
+training: {epochs: 5, batch_size: 16}
+data: {kind: digits, train_samples: 400, test_samples: 50}
+model: {kind: mlp, hidden: [32]}
 algorithm: fedavg
 seeds: [1, 2, 3]
 """

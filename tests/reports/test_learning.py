@@ -156,7 +156,7 @@ def test_the_way_out_of_chance_level_follows_the_losses(
     cell: Callable[..., RunRecord], losses: list[float], features: FeatureScale, advice: str
 ):
     found = only([cell(s, losses, 0.12, features=features) for s in range(2)])
-    assert (found.kind, found.refuses) == ("unlearned", True)
+    assert (found.kind, found.refuses) == ("unlearned", len(losses) > 1), "after one round nobody expects more"
     assert "12.0 % accuracy, where answering the largest class gives 10.0 %" in found.text
     assert advice in found.text
     assert ("more rounds would help" in found.text) is advice.endswith("more rounds would help.")
