@@ -272,7 +272,7 @@ def read_record(path: Path) -> RunRecord:
         at = ".".join(map(str, first["loc"]))
         raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
     except ValueError as error:
-        what = instead(content, "a cell", "restore it", "text")
+        what = instead(content, "a cell", "restore it", "text", "empty")
         raise StoreError(f"{path}: {what or f'is damaged (not JSON: {error})'}") from error
     if record.schema_version != SCHEMA_VERSION:
         raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
