@@ -44,6 +44,17 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
+def gone(path: Path) -> bool:
+    """Whether nothing is there, surely: a link to nothing is something, and so is what may not be looked at."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def append_regular(path: Path, text: str) -> None:
     """Add ``text`` to a file, which is made when absent.
 

@@ -140,4 +140,8 @@ def ready(address: Address, certificates: Path | None = None) -> tuple[Party, Ad
     crypten()
     listener = listen(address)
     port = None if address.port is None else int(listener.getsockname()[1])
-    return Party(listener, certificates), Address(address.host, port)
+    try:
+        return Party(listener, certificates), Address(address.host, port)
+    except BaseException:
+        listener.close()
+        raise

@@ -7,6 +7,7 @@ of the key and, for who calls, the name of the machine that was called.
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -37,7 +38,7 @@ def context(folder: Path, side: Literal["calls", "is called"]) -> ssl.SSLContext
     if not calls:
         found.num_tickets = 0  # nobody comes back to a connection
     for name in (AUTHORITY, CERTIFICATE, KEY):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):
             raise InputError(f"certificates: there is no {name} in {folder}; autoflip-secure certificates makes it")
     try:
         found.load_verify_locations(folder / AUTHORITY)

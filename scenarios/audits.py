@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import torch
 from pydantic import ValidationError
@@ -31,6 +31,7 @@ from scenarios.loading import CellSpec
 from scenarios.problems import Builder, check
 from scenarios.sweep import Block, Plan
 
+_ABANDONED = 3600.0  # seconds
 Tell = Callable[[str], None]
 _ELSEWHERE = "give another folder with --out"
 
@@ -61,6 +62,9 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     kept = folder / "audits"
     try:
         kept.mkdir(parents=True, exist_ok=True)
+        for left_over in kept.glob(".*.tmp"):  # of a killed audit; another one may be writing its own now
+            if time() - left_over.stat().st_mtime > _ABANDONED:
+                left_over.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}") from error
     builder, found = Builder(), []

@@ -19,7 +19,7 @@ from autoflip_secure.budget_record import Budget
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.interfaces import Attack, ClientPrivacy
 from autoflip_secure.privacy_record import Release
-from autoflip_secure.regular import parse_json
+from autoflip_secure.regular import gone, parse_json
 from defenses.budget import Spent, budget_lines
 from scenarios.config import content_hash
 from scenarios.ledgers import ledger_file, private, released
@@ -61,7 +61,7 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
         for spec in _specs(folder):
             where = _data(spec)
             if not private(spec):
-                if (folder / "cells" / f"{spec.key}.json").exists():
+                if not gone(folder / "cells" / f"{spec.key}.json"):
                     bare[where].add(spec.key)
                 continue
             under = _released(folder, spec, notes[where])
@@ -97,7 +97,7 @@ def _budget(data: str, found: list[_Found], bare: int, delta: float | None, note
 
 def _specs(folder: Path) -> list[CellSpec]:
     path = folder / "scenario.yaml"
-    if not path.exists():
+    if gone(path):
         raise StoreError(f"{folder}: no results folder (it has no scenario.yaml); give the folder of a sweep")
     try:
         return list(load(path).cells)
@@ -108,13 +108,13 @@ def _specs(folder: Path) -> list[CellSpec]:
 def _released(folder: Path, spec: CellSpec, notes: list[str]) -> dict[str, list[Release]]:
     """Conditions -> what the cell released under them; from its record where its ledger is gone."""
     path = ledger_file(folder, spec.key)
-    if path.exists():
+    if not gone(path):
         try:
             return {under: _RELEASES.validate_python(rows) for under, rows in released(path).items()}
         except ValidationError as error:
             raise StoreError(f"{path} is damaged, so what was released cannot be counted") from error
     cell = folder / "cells" / f"{spec.key}.json"
-    record = read_record(cell) if cell.exists() else None
+    record = None if gone(cell) else read_record(cell)
     if record is None or record.privacy is None:
         return {}
     notes.append(f"{path} is gone: what its record says is counted, and attempts that it does not know are not")

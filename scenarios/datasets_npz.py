@@ -6,6 +6,7 @@ every other number is taken as it is. Whole numbers may be token ids: a model th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,8 @@ def read_members(path: Path, required: Iterable[str], optional: Iterable[str] = 
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give the path of an .npz file") from error
     except Exception as error:  # zip, compression and array headers each fail in their own ways
-        size, why = path.stat().st_size if path.is_file() else 0, without_unsafe_advice(f"{error!s:.200}")
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        why = without_unsafe_advice(f"{error!s:.200}")
         raise DataError(
             f"{path}: found {size} bytes that are not a whole .npz of plain arrays "
             f"({type(error).__name__}: {why}); save it again with numpy.savez, without object arrays"

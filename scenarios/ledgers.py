@@ -12,7 +12,6 @@ That a ledger is gone shows where its cell is there, or where the manifest says 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from autoflip_secure.errors import StoreError
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.privacy_record import Release
 from autoflip_secure.recording import versions
-from autoflip_secure.regular import parse_json, read_regular
+from autoflip_secure.regular import gone, parse_json, read_regular
 from scenarios.fingerprints import read_by
 from scenarios.loading import CellSpec
 from scenarios.sweep import Block
@@ -128,19 +127,19 @@ def refuse_without_ledger(folder: Path, begun: Iterable[str]) -> None:
         StoreError: a ledger is gone, so that what was released before cannot be counted.
     """
     for path in (ledger_file(folder, key) for key in sorted(begun)):
-        if not os.path.lexists(path):
+        if gone(path):
             raise StoreError(f"{path} is gone, and its cell was begun before, {_UNCOUNTED}")
 
 
 def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
     """A sentence if ledgers of cells that were begun are gone, and one for each that is damaged."""
-    there = {key: os.path.lexists(ledger_file(folder, key)) for key in sorted(set(begun))}
-    found = [sentence for key in there if there[key] and (sentence := _damage(ledger_file(folder, key))) is not None]
-    gone = [key for key in there if not there[key]]
-    if not gone:
+    lost = [key for key in sorted(set(begun)) if gone(ledger_file(folder, key))]
+    there = [ledger_file(folder, key) for key in sorted(set(begun) - set(lost))]
+    found = [sentence for path in there if (sentence := _damage(path)) is not None]
+    if not lost:
         return found
-    named = ", ".join(gone[:2]) + (f" and {len(gone) - 2} more" if len(gone) > 2 else "")
-    cells = "1 private cell has" if len(gone) == 1 else f"{len(gone)} private cells have"
+    named = ", ".join(lost[:2]) + (f" and {len(lost) - 2} more" if len(lost) > 2 else "")
+    cells = "1 private cell has" if len(lost) == 1 else f"{len(lost)} private cells have"
     return [
         f"{cells} no ledger file any more ({named}): a record counts what had been released when it was "
         "written, and whether more was released after that cannot be said.",
@@ -174,7 +173,7 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
     Raises:
         StoreError: it is damaged or cannot be read.
     """
-    if not os.path.lexists(path):
+    if gone(path):
         return []
     try:
         document = without_checksum(parse_json(read_regular(path)))

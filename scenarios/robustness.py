@@ -17,9 +17,10 @@ from autoflip_secure.durable import unwritable
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.record import RunRecord
+from autoflip_secure.visible import short
 from scenarios.estimates import Estimate
 from scenarios.fingerprints import run_digest
-from scenarios.loading import load, presets
+from scenarios.loading import LoadedScenario, load, presets
 from scenarios.locks import Lock
 from scenarios.messages import suggest
 from scenarios.running import Listener, run_sweep
@@ -113,7 +114,7 @@ class Robustness:
         caller = frame.f_back.f_code.co_filename if frame is not None and frame.f_back is not None else ""
         source = self._find(os.fspath(scenario), Path(caller).parent)
         with self._at_root():
-            work = plan(load(source, [_override(key, value) for key, value in overrides.items()]))
+            work = plan(_load(source, overrides))
             folder = self.cache / f"{work.name}-{run_digest(work)}"
             known = folder, work.outcome  # the same runs serve every outcome
             if known not in self._done:
@@ -139,7 +140,7 @@ class Robustness:
 
     def _find(self, scenario: str, beside: Path) -> str | Path:
         tried = list(dict.fromkeys(folder / scenario for folder in (beside, self.root)))
-        found = next((path for path in tried if path.is_file()), None)
+        found = next((path for path in tried if os.path.isfile(path)), None)
         if found is not None:
             return found
         if scenario in presets():
@@ -161,6 +162,18 @@ class Robustness:
         finally:
             if added and str(self.root) in sys.path:
                 sys.path.remove(str(self.root))
+
+
+def _load(source: str | Path, overrides: dict[str, Any]) -> LoadedScenario:
+    """The scenario with the overrides of a call, which are called by what the caller wrote."""
+    texts = {key: _override(key, value) for key, value in overrides.items()}
+    try:
+        return load(source, list(texts.values()))
+    except InputError as error:
+        said = str(error)
+        for key, text in texts.items():
+            said = said.replace(f"--set {short(text)}", f"robustness(…, {key}={short(repr(overrides[key]), 80)})")
+        raise type(error)(said) from error
 
 
 def _override(key: str, value: Any) -> str:

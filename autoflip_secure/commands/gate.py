@@ -121,10 +121,11 @@ def _new_baseline(
     """Write the baseline; margins that the one before it held stay, unless given anew."""
     from datetime import UTC, datetime
 
+    from autoflip_secure.regular import gone
     from reports.files import write
     from reports.gate_baseline import effective_margins, make_baseline, read_baseline
 
-    old = read_baseline(path) if path.exists() else None
+    old = None if gone(path) else read_baseline(path)
     margins = effective_margins(old.margins if old else {}, overrides)
     new = make_baseline(records, reason, datetime.now(UTC).isoformat(timespec="seconds"), margins, rule)
     write(path, new.text())

@@ -128,7 +128,7 @@ def _write_log(folder: Path | None) -> str:
     import traceback
 
     text = traceback.format_exc()
-    if folder is not None and folder.is_dir():
+    if folder is not None and os.path.isdir(folder):
         with contextlib.suppress(OSError):
             append_regular(folder / "log.txt", text)
             return str(folder / "log.txt")

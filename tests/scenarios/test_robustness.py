@@ -222,6 +222,10 @@ def test_overrides_presets_and_workers(home: Path) -> None:
     assert (torch.get_num_threads(), Path.cwd()) == (threads, folder)
     with pytest.raises(InputError, match=r"robustness\(…, rounds=<object.*is not plain data.*give numbers"):
         ask("grid.yaml", rounds=object())
+    with pytest.raises(
+        InputError, match=r"^robustness\(…, training__lr=-1\): training\.lr = -1: should be greater than 0"
+    ):
+        ask("grid.yaml", **short, training__lr=-1)
     with pytest.raises(InputError, match=r"no such preset; did you mean 'demo'"):
         ask("demoo")
 
