@@ -204,10 +204,6 @@ def _cut(text: str, draw: random.Random) -> str:
 
 def _tree(text: str, draw: random.Random) -> str:
     """A node of the parsed document replaced by another part of it, or by an odd value, and written anew."""
-    try:
-        data = yaml.safe_load(text)
-    except Exception:
-        return text
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
@@ -215,7 +211,11 @@ def _tree(text: str, draw: random.Random) -> str:
             places.append((node, key))
             walk(inner)
 
-    walk(data)
+    try:
+        data = yaml.safe_load(text)
+        walk(data)
+    except Exception:  # broken already, or inside itself
+        return text
     if not places:
         return text
     (node, key), (other, name) = draw.choice(places), draw.choice(places)
