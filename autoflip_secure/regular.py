@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))  # what there is
+_WHAT_THERE_IS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
 MOST_BYTES = 2**30  # of a document; a record has some hundred kilobytes
 
 
@@ -22,7 +22,7 @@ def open_regular(path: Path) -> BufferedReader:
         OSError: it cannot be read, or is a pipe, a socket, a device or a folder.
     """
     _refuse_others(path, os.stat(path))  # before it is opened: that alone can wait, or move a device
-    file = open(os.open(path, _FLAGS), "rb")  # noqa: SIM115 - for the caller
+    file = open(os.open(path, os.O_RDONLY | _WHAT_THERE_IS), "rb")  # noqa: SIM115 - for the caller
     try:
         _refuse_others(path, os.fstat(file.fileno()))  # and what was opened is what is read
     except OSError:
@@ -61,7 +61,7 @@ def append_regular(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, or is something else than a file.
     """
-    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _WHAT_THERE_IS
     with open(os.open(path, how, 0o666), "ab") as file:
         _refuse_others(path, os.fstat(file.fileno()))
         file.write(text.encode("utf-8", "backslashreplace"))

@@ -286,11 +286,13 @@ def test_a_manifest_from_before_checksums_is_read(folder: Path) -> None:
 
 def test_left_over_temporary_files_go(folder: Path) -> None:
     (folder / "ledger").mkdir()
-    left = [folder / place / ".abc.json.99.tmp" for place in (".", "cells", "ledger")]
+    left = [folder / name for name in (".manifest.json.9.tmp", "cells/.abc.json.9.tmp", "ledger/.abc.json.9.tmp")]
     for path in left:
         path.write_text("half")
+    (folder / ".report.html.9.tmp").write_text("of a report that is being written now")
     run(tiny(), folder)
     assert [path for path in left if path.exists()] == []
+    assert (folder / ".report.html.9.tmp").exists()
 
 
 # --------------------------------------------------------------------------------------- other scenarios, other runs
