@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from autoflip_secure.regular import open_regular
 
 LENGTH = 1024  # bytes that are looked at
 
@@ -52,9 +52,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<head", b"<script", b"<body")
 def glance(path: Path) -> bytes:
     """The first bytes of a file; none where there is no file that can be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            return b""
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(LENGTH)
     except OSError:
         return b""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from autoflip_secure.visible import visible
+
 _said: set[str] = set()
 
 
 def remark(text: str) -> None:
     """Say it, on one line, whatever a library or a file's name has in it."""
-    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-    print(f"note: {line}", file=sys.stderr, flush=True)
+    print(f"note: {visible(text)}", file=sys.stderr, flush=True)
 
 
 _tell: Callable[[str], None] = remark

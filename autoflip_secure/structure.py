@@ -86,7 +86,8 @@ class Chain:
 
         One sweep forward and one backward reach the fixed point: dropping a unit for want of outgoing weights takes no
         incoming weight away from any later unit. Monotone and idempotent; returns ``mask`` itself if nothing changes.
-        Frozen tensors count as alive until their unit is dead, and are left alive in the mask, which is not about them.
+        Frozen tensors count as alive until their unit is dead, and are left alive in the mask, which is not about them:
+        so a unit that frozen weights read is never dead for want of incoming ones: what it puts out is still read.
         """
         closed = self._closed(mask, layout) | layout.frozen.to(mask.device)
         return mask if torch.equal(closed, mask) else closed
@@ -97,7 +98,8 @@ class Chain:
         blocks = self.blocks(closed, layout)
         hidden = range(len(blocks) - 1)
         for index in hidden:
-            self._drop(closed, index, ~blocks[index].any(-1).any(-1), layout)
+            if layout[self.layers[index + 1].weight].trained:
+                self._drop(closed, index, ~blocks[index].any(-1).any(-1), layout)
         for index in reversed(hidden):
             self._drop(closed, index, ~blocks[index + 1].any(-1).any(0), layout)
         return closed
@@ -114,8 +116,9 @@ class Chain:
     def live_units(self, mask: Bool[Tensor, " params"], layout: Layout) -> list[Bool[Tensor, " _"]]:
         """Per layer, which units are left after closure, shape (units,). Output units always are."""
         blocks = self.blocks(self._closed(mask, layout), layout)
-        live = [block.any(-1).any(-1) for block in blocks]
-        return [*live[:-1], torch.ones_like(live[-1])]
+        fed, read = ([block.any(-1).any(axis) for block in blocks] for axis in (-1, 0))
+        hidden = [one | other for one, other in zip(fed[:-1], read[1:], strict=True)]
+        return [*hidden, torch.ones_like(fed[-1])]
 
     def keep_units(self, kept: Sequence[Bool[Tensor, " _"]], layout: Layout) -> Bool[Tensor, " params"]:
         """The mask that keeps exactly these units: per layer, shape (units,), everything else (and frozen) alive.

@@ -65,7 +65,7 @@ class Document:
         """Whether somebody wrote ``path``, in full or by a short form; else it is a default."""
         if path in self.places:
             return True
-        if not any(path[:end] in self.places for end in range(1, len(path))):
+        if self.places and not any(path[:end] in self.places for end in range(1, len(path))):
             return False
         here: Any = self.data
         for part in path:

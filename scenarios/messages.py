@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -43,6 +43,13 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
+def tags_in(annotation: Any) -> Iterator[str]:
+    """The tags of the forms that an annotation offers (``clip``: a number, or a mapping)."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        for argument in get_args(annotation):
+            yield from [argument.tag] if isinstance(argument, Tag) else tags_in(argument)
+
+
 def kind_of(model: type[BaseModel]) -> str:
     """The ``kind`` that a plug-in class answers to; "" for a class that is no plug-in."""
     fields: dict[str, FieldInfo] = model.__pydantic_fields__
@@ -57,15 +64,16 @@ def trace(
     models: list[type[BaseModel]] = [model]
     field: FieldInfo | None = None
     owner: type[BaseModel] | None = model
-    tagged = formed = False
+    tagged = False
+    forms = {ONE, UNION}  # of `sweep`, where the model is what stands below it
     for part in loc:
         if len(models) > 1 and not isinstance(part, int):
             tagged_models = [m for m in models if kind_of(m) == part]
             if tagged_models:
                 models, tagged = tagged_models, True
                 continue
-        if part in (ONE, UNION) and path == ["sweep"] and not formed:  # a tag: which of its forms `sweep` has
-            formed = True
+        if part in forms and path and (field is not None or path == ["sweep"]):  # which form a value has, not a key
+            forms = set()
             continue
         path.append(part)
         if isinstance(part, int):
@@ -73,6 +81,7 @@ def trace(
         owner = models[0] if models else None
         field = owner.model_fields.get(part) if owner is not None else None
         models, tagged = models_in(field.annotation) if field else [], False
+        forms = set(tags_in(field.annotation)) if field else forms if path == ["sweep"] else set()
     if tagged:
         owner = models[0]
     return tuple(path), field, owner

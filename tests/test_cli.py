@@ -179,10 +179,11 @@ def test_what_breaks_is_exit_code_3_with_a_log(here: Callable[..., Result], tiny
         "from torch import nn\n\nclass Bad(nn.Linear):\n"
         "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
         "    def forward(self, x):\n"
-        "        if self.training:\n            raise RuntimeError('the reactor is on fire')\n"
+        "        if self.training and len(x) > 16:\n            raise RuntimeError('the reactor is on fire')\n"
         "        return super().forward(x.flatten(1))\n"
     )
     settings = ["--set", "model=bad:Bad", "--set", "trainer=sequential", "--set", "sweep=null"]
+    settings += ["--set", "training.batch_size=20"]  # a rehearsal has no batch as large
     done = here("sweep", tiny, *settings)
     assert done.exit_code == 3
     assert "the reactor is on fire" in done.stderr

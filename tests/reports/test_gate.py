@@ -258,7 +258,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
 
     for text, expected in (
         (None, "there is no baseline"),
-        ("", "is damaged"),
+        ("", "is empty, not a baseline"),
         (json.dumps(good)[:-200], "is damaged"),
         ("[" * 100_000, "is damaged"),
         (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' stands twice"),

@@ -173,7 +173,7 @@ def private(record: RunRecord, public: float | None, server: float | None) -> Ru
 @pytest.fixture(scope="module")
 def held(cells: list[RunRecord]) -> Baseline:
     made = make_baseline(cells, "test", "then", effective_margins({}, []))
-    return Baseline.model_validate_json(made.text())
+    return made.model_copy(deep=True)
 
 
 def test_only_what_is_proven_is_held(cells: list[RunRecord], held: Baseline) -> None:
@@ -251,6 +251,7 @@ def test_a_baseline_of_the_format_before_is_read_and_its_epsilons_are_not_compar
     """Identical records stay identical: what they are about is known from the new side."""
     document = json.loads(held.text())
     document["baseline_schema"] = 1
+    del document["checksum"]
     for entry in document["entries"].values():
         del entry["terms"]
     path = tmp_path / "b.json"

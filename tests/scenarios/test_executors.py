@@ -164,7 +164,7 @@ def test_model_that_does_not_fit_the_classes(model_folder: Path) -> None:
     (model_folder / "seven.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))\n"
     )
-    with pytest.raises(InputError, match=r"outputs of shape \(2, 7\)"):
+    with pytest.raises(InputError, match=r"outputs of shape \(\d, 7\)"):
         check(blocks("", "model=seven:net"))
 
 
