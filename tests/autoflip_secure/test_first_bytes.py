@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import sized
 
 from autoflip_secure.first_bytes import LENGTH, glance, instead, look
 from autoflip_secure.near_names import near, nearby
@@ -81,6 +82,7 @@ def test_any_bytes_are_something_or_nothing(content: bytes) -> None:
     assert kind is None or (kind.name and kind.what and "\n" not in kind.what)
 
 
+@settings(max_examples=sized(10, 100))
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc", "Cf", "Zl", "Zp", "Cn", "Co", "Zs")), min_size=1200))
 def test_a_character_that_is_cut_is_still_text(text: str) -> None:
     kind = look(text.encode())

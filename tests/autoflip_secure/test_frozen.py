@@ -177,7 +177,7 @@ ALGORITHMS: list[dict[str, Any]] = [
 ]
 
 
-@settings(max_examples=sized(3, 40))
+@settings(max_examples=sized(1, 40))
 @given(frozen=some_frozen, norm=st.booleans())
 def test_a_run_equals_the_run_of_a_model_without_the_frozen_coordinates(frozen: set[str], norm: bool) -> None:
     names = sorted(frozen) if not norm else sorted({f"{int(n[0]) + (n[0] > '1')}{n[1:]}" for n in frozen})
@@ -404,7 +404,7 @@ def test_labels_are_not_guessed_from_a_frozen_output_layer() -> None:
 # ---------------------------------------------------------------------------------------------- units
 
 
-@settings(max_examples=sized(15, 100))
+@settings(max_examples=sized(6, 100))
 @given(frozen=some_frozen, seed=st.integers(0, 10**6), density=st.floats(0.02, 0.6))
 def test_closure_by_hand(frozen: set[str], seed: int, density: float) -> None:
     """Unit by unit until nothing changes; frozen weights live as long as their unit does, which they keep alive."""
@@ -435,7 +435,7 @@ def test_closure_by_hand(frozen: set[str], seed: int, density: float) -> None:
         assert sizes == [int(alive.sum()) for alive in units]
 
 
-@settings(max_examples=sized(8, 60))
+@settings(max_examples=sized(4, 60))
 @given(
     frozen=some_frozen,
     kind=st.sampled_from([ThresholdMask, BudgetMask, RandomUnits, RandomWeights]),
