@@ -24,6 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
+
 # Names without underscores in front and behind, and without "_backward".
 # fmt: off
 _NO_PRODUCTS = frozenset([
@@ -203,7 +206,7 @@ _OWN: dict[Any, Any] = {
 
 def count_pass(module: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor], *, training: bool) -> Operations:
     """Operations of a forward pass of ``module`` in evaluation mode, or of a training step's two passes."""
-    with torch.random.fork_rng(devices=[]):  # dropout must not shift anybody's draws
+    with drawing_at(0, Purpose.FORWARD):  # dropout must not shift anybody's draws
         if training:
             with torch.enable_grad(), counting(weights) as found:
                 module.train()(inputs).sum().backward()

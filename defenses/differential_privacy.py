@@ -21,6 +21,8 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.per_sample import zeroed
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.sequential import torch_optimizer
@@ -113,7 +115,7 @@ def opacus_is_right(net: nn.Module, inputs: Shaped[Tensor, "rows ..."]) -> bool:
             parameter.add_(0.1 * torch.cos(waves).view_as(parameter))
     pair = torch.cat([inputs[:1], inputs[-1:]])
     labels = torch.zeros(2, dtype=torch.long, device=pair.device)
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), drawing_at(0, Purpose.FORWARD):  # nobody's draws are shifted
         try:
             module = GradSampleModule(trial, loss_reduction="sum")
             for row in range(2):

@@ -17,6 +17,8 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.randomness import drawing_at
+from autoflip_secure.seeds import Purpose
 
 TOLERANCE = 1e-4  # of a sample's scores in one company against another, relative to the largest score
 _NORMS = nn.modules.batchnorm._NormBase  # BatchNorm and InstanceNorm
@@ -52,10 +54,9 @@ def check_separate(module: nn.Module, inputs: Shaped[Tensor, "rows ..."]) -> Non
     net = copy.deepcopy(module).train()
     one, other = (torch.stack([inputs[0], inputs[k % len(inputs)]]) for k in (1, 2))
     before = {name: buffer.clone() for name, buffer in net.named_buffers() if buffer.is_floating_point()}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        scores = []
-        for pair in (one, other):  # the same random draws, whatever the forward draws
-            torch.default_generator.manual_seed(0)
+    scores = []
+    for pair in (one, other):
+        with torch.no_grad(), drawing_at(0, Purpose.FORWARD):  # the same random draws, whatever the forward draws
             scores.append(net(pair))
     buffers = dict(net.named_buffers())
     moved = next((name for name, buffer in before.items() if not torch.equal(buffers[name], buffer)), None)

@@ -156,3 +156,11 @@ def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type
     rehearse_building(lambda seed: model.build(rows, 3, seed), rows, 1)
     rehearse_training(play, choose_trainer(module, play.layout, x[:2], private=fit))
     rehearse_units(play)
+
+
+@pytest.mark.parametrize("name", ["PythonDraws", "lazy", "weight_norm", "frozen_backbone"])
+def test_odd_models_train_privately_too(name: str) -> None:
+    (block,) = work(name, privacy="{kind: sample_level, noise_multiplier: 1.0}").blocks
+    check([block])
+    first, again = (run_block(block)[0] for _ in range(2))
+    assert [r.test_loss for r in first.rounds] == [r.test_loss for r in again.rounds]
