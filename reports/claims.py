@@ -42,7 +42,7 @@ def falsifier(study: Study) -> Claim:
     )
     pair = twins(study)
     measured = (
-        f"Final accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
+        f"Accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
         "every non-IID partition; does not hold when one shows a loss, however small, that its interval separates "
         "from zero."
     )
@@ -63,7 +63,7 @@ def level(study: Study) -> Claim:
     """AutoFLIP beside FedAvg on non-IID data, nobody attacking."""
     says = "Accuracy at the level of FedAvg or above under non-IID data."
     measured = (
-        f"Final accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
+        f"Accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
         "every non-IID partition; does not hold when one loses more."
     )
     own = subject(study)

@@ -25,10 +25,10 @@ _ADD = "Add the algorithms fedavg and autoflip, without attack, at the same seed
 
 
 def convergence(study: Study) -> Claim:
-    """Rounds until 90 % of FedAvg's final accuracy, AutoFLIP's fewer than FedAvg's in every partition."""
+    """Rounds until 90 % of FedAvg's accuracy, AutoFLIP's fewer than FedAvg's in every partition."""
     says = "Faster convergence than FedAvg: fewer rounds to the same accuracy (Fig. 7)."
     measured = (
-        f"Rounds until {100 * SHARE_OF_FINAL:.0f} % of the final accuracy of FedAvg at the same seed, without attack. "
+        f"Rounds until {100 * SHARE_OF_FINAL:.0f} % of FedAvg's accuracy at the same seed, without attack. "
         "Holds when the rounds saved are above zero in every partition; does not hold when they are certainly fewer "
         "than one step of evaluation in one."
     )

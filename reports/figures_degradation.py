@@ -86,7 +86,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     shown = [a for a in names if any(a in found for found in ends.values())]
     label_ends(figure, palette, [ends.get(row[-1], {}) for row in axes], axes[:, -1], shown)
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
-    caption = f"Final test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
+    caption = f"Test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
     if clean:
         caption += " At zero nobody attacks."
     if words == "noise σ":

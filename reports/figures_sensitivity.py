@@ -139,7 +139,7 @@ def _sensitivity(
     has_base = study.baseline is not None and any(r[2] == "any" for r in rows)
     base_name = [study.baseline] if has_base and study.baseline else []
     palette.legend(figure, base_name + list(names), dashed=base_name)
-    caption = f"Final test accuracy against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
+    caption = f"Test accuracy against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
     caption += f" The dashed line is {study.baseline}, which has no such setting." if has_base else ""
     header = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
     notes = left_out(len(found), len(shown), "conditions")
