@@ -309,19 +309,19 @@ def _events(study: Study) -> list[str]:
         )
     uncounted = Counter(r.costs.compaction for r in study.records if r.costs.flops.dense is None)
     if uncounted:
-        reason, count = uncounted.most_common(1)[0]
-        more = f"; {uncounted.total() - count} for other reasons" if len(uncounted) > 1 else ""
-        found.append(
-            f"In {_count(uncounted.total(), 'run')}, shown as –, "
-            f"{labels.shorten(labels.clean_text(reason), 300)}{more}."
-        )
+        found.append(f"In {_count(uncounted.total(), 'run')}, shown as –, {_most(uncounted)}.")
     counted = [r.costs for r in study.records if r.costs.flops.dense is not None]
     reasons = Counter(costs.compaction for costs in counted if costs.compaction != "ok")
     if reasons:
-        reason, count = reasons.most_common(1)[0]
-        more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
         found.append(
             f"{_count(reasons.total(), 'run')} could not be compacted to a smaller dense model, so their costs are "
-            f"counted for sparse kernels alone: {labels.clean_text(reason)}{more}."
+            f"counted for sparse kernels alone: {_most(reasons)}."
         )
     return found
+
+
+def _most(reasons: Counter[str]) -> str:
+    """The most common reason, and how many have others."""
+    reason, count = reasons.most_common(1)[0]
+    more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
+    return f"{labels.shorten(labels.clean_text(reason), 300)}{more}"

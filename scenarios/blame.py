@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoflip_secure.training.bits import same_bits
+
 
 def layer_called(module: nn.Module, name: str) -> str:
     """How a message calls a submodule, by its name in ``module``: ``layer 'fc' (Linear)``."""
@@ -72,11 +74,3 @@ def _tensors(value: Any) -> list[Tensor]:
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
     return len(one) == len(other) and all(map(same_bits, one, other))
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Equal in every entry, where NaN equals NaN."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    equal = one == other
-    return bool((equal | ((one != one) & (other != other))).all()) if torch.numel(one) else True  # noqa: PLR0124

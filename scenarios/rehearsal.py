@@ -24,7 +24,8 @@ from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.parameters import Layout
 from autoflip_secure.randomness import drawing_at
 from autoflip_secure.seeds import Purpose
-from scenarios.blame import Passage, attribute_called, followed, layer_called, same_bits, went_apart
+from autoflip_secure.training.bits import same_bits
+from scenarios.blame import Passage, attribute_called, followed, layer_called, went_apart
 from scenarios.datasets_base import Dataset
 from scenarios.model_trial import copied, first_line, quiet, scores
 

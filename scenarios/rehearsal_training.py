@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,9 @@ from autoflip_secure.randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.structure import Chain
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer
+from autoflip_secure.training.bits import same_bits
 from autoflip_secure.training.sequential import PrivateFit
-from scenarios.blame import attribute_called, same_bits
+from scenarios.blame import attribute_called
 from scenarios.datasets_base import Dataset
 from scenarios.lone_samples import needs_company
 from scenarios.model_trial import copied, first_line, quiet, scores
@@ -47,6 +48,11 @@ class Rehearsal:
         with _explained(self.module, "its tensors are listed"):
             return Layout.of(self.module)
 
+    @cached_property
+    def takes_one(self) -> bool:
+        """Whether the module trains on one sample; where it does not, lone samples are refused apart."""
+        return needs_company(self.module, self.data.x_train[:2]) is None
+
     def step(self, private: PrivateSteps | None) -> Schedule:
         """One epoch; private batches are no larger than what is trained on."""
         smaller = {} if private is None else {"batch_size": 1}
@@ -54,9 +60,8 @@ class Rehearsal:
 
     def jobs(self) -> list[ClientJob]:
         """A client of one sample, where the model takes one, and two of two samples."""
-        start, company = self.layout.vector(self.module), needs_company(self.module, self.data.x_train[:2])
-        owned = [torch.arange(2), torch.arange(2).flip(0)]
-        if company is None:
+        start, owned = self.layout.vector(self.module), [torch.arange(2), torch.arange(2).flip(0)]
+        if self.takes_one:
             owned.insert(0, torch.zeros(1, dtype=torch.long))
         return [ClientJob(start, rows, self.data.y_train[rows], 0, (1, k)) for k, rows in enumerate(owned)]
 
@@ -72,10 +77,10 @@ def rehearse_training(play: Rehearsal, trainer: Trainer) -> None:
         UnsupportedModelError: names the layer, and the way out.
     """
     jobs = play.jobs()
-    for private in (None, play.private)[: 1 if play.private is None else 2]:
-        _same_whoever_was_before(play, [_with(job, private) for job in jobs])
+    for group in [jobs] if play.private is None else [jobs, [replace(job, private=play.private) for job in jobs]]:
+        _same_whoever_was_before(play, group)
         if trainer.kind == "stacked":
-            _both_trainers_agree(play, [_with(job, private) for job in jobs])
+            _both_trainers_agree(play, group)
 
 
 def rehearse_units(play: Rehearsal) -> None:
@@ -121,8 +126,7 @@ def rehearse_passes(play: Rehearsal) -> None:
         UnsupportedModelError: names the layer, and the way out.
     """
     name, data = type(play.module).__name__, play.data
-    alone = needs_company(play.module, data.x_train[:2]) is None
-    for count in (1, 2) if alone else (2,):
+    for count in (1, 2) if play.takes_one else (2,):
         net = copied(play.module).train()
         with drawing_at(0, Purpose.FORWARD), torch.enable_grad():
             logits = scores(net, data.x_train[:count], data.num_classes, _TRAINING)
@@ -238,10 +242,6 @@ def _inside(value: object) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for part in value.values():
             yield from _inside(part)
-
-
-def _with(job: ClientJob, private: PrivateSteps | None) -> ClientJob:
-    return ClientJob(job.start, job.samples, job.labels, job.seed, job.address, job.mask, private, job.draws)
 
 
 def _what(private: PrivateSteps | None) -> str:

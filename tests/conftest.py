@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data is not beside the repository (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What a person is told beside the answer while the test runs."""
+    from autoflip_secure import notes
+
+    heard: list[str] = []
+    notes.begin(heard.append)
+    yield heard
+    notes.begin()

@@ -89,7 +89,7 @@ def _try(
 
     def same(run: Callable[[list[int]], Tensor]) -> bool:
         together = run(everybody)
-        return all(_equal(run(some), together[some]) for some in others)
+        return all(same_bits(run(some), together[some]) for some in others)
 
     def measure(some: list[int]) -> Tensor:
         rows = x[: SAMPLES + 2]
@@ -110,7 +110,9 @@ def _try(
     return "stack" if same(measure) else "block"
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, NaN included."""
-    whole = {torch.float32: torch.int32, torch.float64: torch.int64}[one.dtype]
-    return torch.equal(one.contiguous().view(whole), other.contiguous().view(whole))
+def same_bits(one: Shaped[Tensor, ...], other: Shaped[Tensor, ...]) -> bool:
+    """Whether two tensors of any kind are equal bit for bit, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    first, second = (tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(first, second)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -66,7 +67,8 @@ def class_outputs(
         parts = []
         for rows in torch.split(vectors, height):
             here = rows.to(x.device)
-            scores = [scores[: len(rows), : len(inputs)] for inputs, scores in _batches(forward, here, x)]
+            with _drawing(x):
+                scores = [forward(here, inputs)[: len(rows), : len(inputs)] for inputs in torch.split(x, SAMPLES)]
             parts.append(torch.cat(scores, 1))
         return torch.cat(parts).to(vectors.device)
 
@@ -74,20 +76,19 @@ def class_outputs(
 def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
     loss = torch.zeros_like(right)
-    for (inputs, scores), targets in zip(_batches(forward, rows, x), torch.split(y, SAMPLES), strict=True):
-        wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
-        real = (slice(len(rows)), slice(len(inputs)))
-        right += (scores.argmax(-1) == wanted)[real].sum(1)
-        loss += cross_entropy(scores, wanted)[real].double().contiguous().sum(1)
+    with _drawing(x):
+        for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
+            scores = forward(rows, inputs)
+            wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
+            real = (slice(len(rows)), slice(len(inputs)))
+            right += (scores.argmax(-1) == wanted)[real].sum(1)
+            loss += cross_entropy(scores, wanted)[real].double().contiguous().sum(1)
     return torch.stack([right, loss]) / len(y)
 
 
-def _batches(forward: Forward, rows: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each batch of inputs and its scores; what a forward draws is at an address of the batch, the same for all."""
-    for number, inputs in enumerate(torch.split(x, SAMPLES)):
-        with drawing_at(0, Purpose.EVALUATION, number, device=x.device):
-            scores = forward(rows, inputs)
-        yield inputs, scores
+def _drawing(x: Tensor) -> AbstractContextManager[None]:
+    """What a forward draws in an evaluation is at one address: the same for every model, whatever ran before."""
+    return drawing_at(0, Purpose.EVALUATION, device=x.device)
 
 
 def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
@@ -137,8 +138,10 @@ def _agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            ((_, scores),) = _batches(stacked, rows, x[:1])
-        ((_, plain),) = _batches(single, rows, x[:1])
+            with _drawing(x):
+                scores = stacked(rows, x[:1])[: len(rows), :1]
+        with _drawing(x):
+            plain = single(rows, x[:1])
     except Exception:  # whatever it is, one model at a time is the way that a module is made for
         return False
     if any(SLOW in str(warning.message) for warning in caught):

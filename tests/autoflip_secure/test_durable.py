@@ -3,22 +3,13 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from autoflip_secure import durable, notes
+from autoflip_secure import durable
 from autoflip_secure.durable import unwritable, write_whole
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    """What is remarked."""
-    heard: list[str] = []
-    notes.begin(heard.append)
-    yield heard
-    notes.begin()
 
 
 def error(number: int) -> OSError:

@@ -194,11 +194,11 @@ def test_a_flood_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch, listening: St
 def test_honest_callers_wait_for_one_another(monkeypatch: pytest.MonkeyPatch, listening: Start) -> None:
     """Many workers that begin at once are no flood: nobody is hung up on."""
     monkeypatch.setattr(party, "MOST_CALLERS", 2)
-    _, where = listening()
+    one, where = listening()
     with ExitStack() as stack:
         callers = [Channel(call(where, stack), "the party", 5) for _ in range(12)]
         for number, channel in enumerate(callers):
-            greet(channel, Joins(session=f"s{number}", rank=0, patience=60.0))
+            assert greet(channel, Joins(session=f"s{number}", rank=0, patience=60.0)).party == one.identity
 
 
 def test_no_room_for_another_thread_ends_nothing(monkeypatch: pytest.MonkeyPatch, listening: Start) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numbers_as_text import is_number
 
 from autoflip_secure.outcome import DEFAULT
 from autoflip_secure.record import RunRecord
@@ -132,17 +133,9 @@ def test_no_text_is_a_formula_in_a_spreadsheet(record: Callable[..., RunRecord],
     frame = tidy(runs)
     text = as_csv(frame)
     rows = list(csv.reader(io.StringIO(text)))
-    texts = [cell for row in rows for cell in row if not _is_number(cell)]
+    texts = [cell for row in rows for cell in row if not is_number(cell)]
     assert not [cell for cell in texts if cell.startswith(("=", "+", "-", "@", "\t", "\uff1d"))]
     column = rows[0].index("algorithm")
     assert [row[column] for row in rows[1::2]] == [f"'{name}" for name in FORMULAS]
     assert {row[rows[0].index("axis.x")] for row in rows[1:]} == {"-0.5"}
     assert pd.read_parquet(io.BytesIO(parquet(frame)))["algorithm"].tolist()[::2] == list(FORMULAS)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numbers_as_text import is_number
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.outcome import DEFAULT
@@ -212,14 +213,6 @@ def test_a_csv_reads_back_as_it_was(rows: list[tuple[str, float, bool, None]]):
     found = [(a, float(b), c == "yes", d or None) for a, b, c, d in lines]
     assert [(a.removeprefix("'"), *rest) for a, *rest in found] == [(a.removeprefix("'"), *rest) for a, *rest in rows]
     assert not any(re.match(r"\s*[=+@-]", a) for a, *_ in found if not is_number(a))  # no text begins a formula
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def minus(text: str) -> float:

@@ -2,25 +2,15 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from autoflip_secure import notes
 from autoflip_secure.errors import StoreError
 from scenarios.locks import Held, Lock
 from scenarios.robustness import Robustness
 from scenarios.store import Store
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    heard: list[str] = []
-    notes.begin(heard.append)
-    yield heard
-    notes.begin()
 
 
 @pytest.mark.parametrize(
