@@ -9,13 +9,22 @@ import numpy as np
 from pydantic import Field
 
 from autoflip_secure.seeds import Purpose, numpy_generator
+from scenarios.datasets_arrays import ORDER, Order, judged
 from scenarios.datasets_base import Arrays, Dataset, DataSource, stratified
 from scenarios.datasets_cifar import Cifar10, Cifar100
-from scenarios.datasets_folder import absolute
+from scenarios.datasets_custom import CustomData
+from scenarios.datasets_files import absolute
+from scenarios.datasets_huggingface import HuggingFace
+from scenarios.datasets_images import ImageFolder
+from scenarios.datasets_leaf import Leaf
 from scenarios.datasets_mnist import FashionMnist, Mnist
-from scenarios.datasets_npz import Order, read_npz
+from scenarios.datasets_npz import read_arrays
+from scenarios.datasets_table import Table
 
-__all__ = ["DATASETS", "Cifar10", "Cifar100", "DataSource", "Dataset", "Digits", "FashionMnist", "Mnist", "Npz"]
+__all__ = [
+    "DATASETS", "Cifar10", "Cifar100", "CustomData", "DataSource", "Dataset", "Digits", "FashionMnist", "HuggingFace",
+    "ImageFolder", "Leaf", "Mnist", "Npz", "Table",
+]  # fmt: skip
 
 _SPLIT = 2  # last word of the address of the fixed digits split
 
@@ -42,9 +51,7 @@ class Npz(DataSource):
 
     kind: Literal["npz"] = "npz"
     path: Path = Field(description="the .npz file; pickled arrays are refused; uint8 is divided by 255")
-    order: Order = Field(
-        default="auto", description="channel axis of images: auto (1, 3 or 4 long), nhwc, nchw, or as_is to leave it"
-    )
+    order: Order = Field(default="auto", description=ORDER)
 
     def places(self) -> tuple[str, ...]:
         """The file as it is meant now."""
@@ -52,7 +59,10 @@ class Npz(DataSource):
 
     def read(self) -> Arrays:
         """The arrays, checked."""
-        return read_npz(absolute(self.path), self.order)
+        path = absolute(self.path)
+        return judged(path, read_arrays(path), self.order)
 
 
-DATASETS: tuple[type[DataSource], ...] = (Digits, Mnist, FashionMnist, Cifar10, Cifar100, Npz)
+DATASETS: tuple[type[DataSource], ...] = (
+    Digits, Mnist, FashionMnist, Cifar10, Cifar100, Npz, Table, ImageFolder, Leaf, HuggingFace, CustomData,
+)  # fmt: skip

@@ -90,12 +90,23 @@ class DataSource(Plugin, ABC):
         default=None, description="size of a stratified subset of the test set, the same for all seeds; null = all"
     )
 
+    def __hash__(self) -> int:
+        """Of the written form: options may be mappings."""
+        return hash(self.model_dump_json())
+
     @abstractmethod
     def read(self) -> Arrays:
         """All samples, as they lie on disk.
 
         Raises:
             DataError: a file is missing, unreadable, truncated or not what its name says.
+        """
+
+    def rehearse(self) -> None:
+        """Try, before a sweep, that :meth:`read` gives the same every time; only what runs users' code can fail.
+
+        Raises:
+            DataError: it does not, so that workers would train on different data.
         """
 
     def places(self) -> tuple[str, ...]:

@@ -1,30 +1,66 @@
-"""Files of a data set: where they lie, and the idx format (a magic number, the sizes, then the bytes).
-
-The idx header is ``0 0 type dims`` and one big-endian 32-bit size per dimension; a file holds exactly the product of
-its sizes in bytes. Files are read where they lie, packed (``.gz``) or not, and nothing is ever written.
-Source: Y. LeCun, C. Cortes, "The MNIST database of handwritten digits" (file format).
-"""
+"""Files of a data set: where they lie, and reading one so that every damage becomes a sentence."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedReader
-from math import prod
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import DataError
-from autoflip_secure.first_bytes import LENGTH, glance, instead, look
-from autoflip_secure.near_names import near
+from autoflip_secure.first_bytes import glance, instead
+from autoflip_secure.near_names import near, nearby
 from autoflip_secure.regular import open_regular
+from autoflip_secure.visible import short
 
-_UBYTE = 0x08
+MOST_BYTES = 2**32  # of one file: what is read is held in memory, several times over
+
+
+def absolute(path: Path) -> Path:
+    """``path`` with ``~`` and the working directory filled in; links stay."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
+@contextmanager
+def opened(path: Path, wanted: str, way_out: str, *expected: str) -> Iterator[BufferedReader]:
+    """A file of data, opened for reading; whatever fails inside is a sentence about it.
+
+    Args:
+        path: the file.
+        wanted: what it should be, as in "an .npz".
+        way_out: what to do when it is something else, or damaged.
+        expected: the kinds of :func:`autoflip_secure.first_bytes.look` that it may be.
+
+    Raises:
+        DataError: the file is absent, unreadable, damaged, too large, or something else.
+    """
+    head = glance(path)
+    if (head or os.path.isfile(path)) and (sentence := instead(head, wanted, way_out, *expected)) is not None:
+        raise DataError(f"{path}: {sentence}")
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise DataError(f"{path}: has {size:,} bytes, and at most {MOST_BYTES:,} are read; take a part of it")
+            yield file
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file{nearby(path)}; give the path of {wanted}") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({why}); give the path of {wanted}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # libraries fail in their own ways
+        why = without_unsafe_advice(f"{error!s:.200}")
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        raise DataError(
+            f"{path}: found {size} bytes that are not a whole {wanted.partition(' ')[2]} "
+            f"({type(error).__name__}: {short(why, 200)}); {way_out}"
+        ) from error
 
 
 def locate(folders: Sequence[Path], names: Sequence[str], *, packed: bool = False) -> dict[str, Path] | None:
@@ -70,75 +106,3 @@ def _like(folder: Path, names: Sequence[str]) -> str:
 def _present(folder: Path, name: str, packed: bool) -> Path | None:
     candidates = (folder / name, folder / f"{name}.gz") if packed else (folder / name,)
     return next((path for path in candidates if os.path.isfile(path)), None)
-
-
-def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """An array of unsigned bytes from an idx file, packed when its name ends in ``.gz``.
-
-    Args:
-        path: the file.
-        dimensions: 3 for images (n, height, width), 1 for labels (n,).
-
-    Raises:
-        DataError: unreadable, not such a file, or not as long as its header promises.
-    """
-    _check_packing(path)
-    try:
-        with open_regular(path) as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _idx(path, unpacked, dimensions)
-            return _idx(path, file, dimensions)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_WAY_OUT}") from error
-
-
-_WAY_OUT = "replace the file, or remove it and fetch it again with `download: true`"
-
-
-def _check_packing(path: Path) -> None:
-    """What a file is called and what its first bytes are agree; a file that cannot be read says so later."""
-    head, packed = glance(path), path.suffix == ".gz"
-    kind = look(head) if head else None
-    if packed and head.startswith(b"\x00\x00" + bytes([_UBYTE])):
-        raise DataError(f"{path}: is not packed, though it is called .gz; rename it to {path.stem}")
-    if not packed and kind is not None and kind.name == "gzip":
-        raise DataError(f"{path}: is packed with gzip; rename it to {path.name}.gz, or unpack it with gunzip")
-    if head and (sentence := instead(head, "an idx file", _WAY_OUT, "gzip" if packed else "", "zeros")) is not None:
-        raise DataError(f"{path}: {sentence}")
-
-
-def _idx(path: Path, file: gzip.GzipFile | BufferedReader, dimensions: int) -> NDArray[np.uint8]:
-    size = 4 + 4 * dimensions
-    header, damage = _read(file, size)
-    wanted = bytes((0, 0, _UBYTE, dimensions))
-    if header[:4] != wanted[: len(header)]:
-        kind = look(bytes(header + _read(file, LENGTH)[0]))
-        if kind is not None and kind.name != "zeros":
-            raise DataError(f"{path}: holds what is {kind.what}, not an idx file; {kind.way_out or _WAY_OUT}")
-        raise DataError(
-            f"{path}: starts with {header[:4].hex()}, expected {wanted.hex()} "
-            f"(idx, unsigned bytes, dimensions: {dimensions}); {_WAY_OUT}"
-        )
-    if len(header) < size:
-        raise DataError(f"{path}: found {len(header)} bytes{damage}, expected a header of {size}; {_WAY_OUT}")
-    shape = struct.unpack(f">{dimensions}I", header[4:])
-    expected = prod(shape)
-    body, damage = _read(file, expected + 1)  # one more: shows a file that is too long, and makes gzip check its sum
-    if len(body) != expected or damage:
-        found = f"found {size + len(body)}{' or more' if len(body) > expected else ''} bytes{damage}"
-        raise DataError(
-            f"{path}: {found}, expected {size + expected} (header {size} + {' x '.join(map(str, shape))}); {_WAY_OUT}"
-        )
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
-
-
-def _read(file: gzip.GzipFile | BufferedReader, size: int) -> tuple[bytearray, str]:
-    """Up to ``size`` bytes, and what was wrong with the packing when it ended early (``read1`` loses nothing then)."""
-    content = bytearray()
-    try:
-        while len(content) < size and (chunk := file.read1(min(1 << 20, size - len(content)))):
-            content += chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        return content, f" before the packed data broke off ({error})"
-    return content, ""

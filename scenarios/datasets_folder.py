@@ -11,14 +11,9 @@ from pydantic import Field
 
 from autoflip_secure.errors import DataError
 from scenarios.datasets_base import DataSource
-from scenarios.datasets_files import locate, missing
+from scenarios.datasets_files import absolute, locate, missing
 
 ROOT_VARIABLE = "AUTOFLIP_DATA"
-
-
-def absolute(path: Path) -> Path:
-    """``path`` with ``~`` and the working directory filled in; links stay."""
-    return Path(os.path.abspath(path.expanduser()))
 
 
 class FileSource(DataSource):

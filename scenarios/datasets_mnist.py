@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from autoflip_secure.errors import DataError
+from scenarios.datasets_arrays import read_owners
 from scenarios.datasets_base import Arrays
-from scenarios.datasets_files import read_idx
-from scenarios.datasets_folder import FileSource, absolute
-from scenarios.datasets_npz import read_members, read_owners
+from scenarios.datasets_files import absolute
+from scenarios.datasets_folder import FileSource
+from scenarios.datasets_npz import read_members
+from scenarios.datasets_torchvision import read_idx
 
 _IDX_FOLDERS = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")  # torchvision's sets with the same file names
 
@@ -67,7 +69,7 @@ class _Idx(FileSource):
         return None
 
     def _part(self, images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        x, y = read_idx(images, 3), read_idx(labels, 1)
+        x, y = read_idx(self.torchvision_name, images, 3), read_idx(self.torchvision_name, labels, 1)
         if x.shape[1:] != (28, 28) or len(x) == 0:
             raise DataError(
                 f"{images}: holds {x.shape[0]} images of {x.shape[1]} x {x.shape[2]}, expected some of 28 x 28"

@@ -1,8 +1,8 @@
-"""What results depend on beside their configuration: the data, the source of a user's model, this package, libraries.
+"""What results depend on beside their configuration: data, the source of users' code, this package, libraries.
 
 A configuration names files and functions; results must not be taken up after what lies behind those names has changed.
 The store compares what its cells read (:func:`input_digests`); the pytest plugin keeps whole runs under everything
-(:func:`run_digest`). A model's source is its module and what that imports by name from the same place. What code reads
+(:func:`run_digest`). Such a source is its module and what that imports by name from the same place. What code reads
 or imports while it runs is out of sight.
 """
 
@@ -12,6 +12,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -21,11 +22,12 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.ownership import PACKAGES
 from autoflip_secure.regular import read_regular
 from scenarios.config import Settings
-from scenarios.datasets import Dataset
+from scenarios.datasets import CustomData, Dataset
 from scenarios.models import Custom
 from scenarios.models_custom import source_file
 from scenarios.sweep import Plan
 
+_SOURCE = re.compile(r"source of (\w+)\.factory (\S+) ")
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -40,17 +42,18 @@ def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
         for what in read_by(settings):
             if what not in found and what.startswith("data "):
                 found[what] = _of_dataset(settings.data.load())
-            elif what not in found and isinstance(settings.model, Custom):
-                found[what] = _of_source(settings.model.factory)
+            elif what not in found:
+                found[what] = _of_source(*_SOURCE.match(what).groups())  # type: ignore[union-attr]
     return found
 
 
 def read_by(settings: Settings) -> list[str]:
     """What one cell reads, named as :func:`input_digests` does."""
-    data = f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"
-    if not isinstance(settings.model, Custom):
-        return [data]
-    return [data, f"source of model.factory {settings.model.factory} and what it imports"]
+    found = [f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"]
+    for family in ("data", "model"):
+        if isinstance(plugin := getattr(settings, family), Custom | CustomData):
+            found.append(f"source of {family}.factory {plugin.factory} and what it imports")
+    return found
 
 
 def run_digest(plan: Plan) -> str:
@@ -107,9 +110,9 @@ def _of_dataset(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _of_source(factory: str) -> str:
+def _of_source(family: str, factory: str) -> str:
     """Over the files that the factory's module is made of; "built in" when there are none."""
-    own = source_file(factory)
+    own = source_file(factory, family)
     if own is None:
         return "built in"
     try:
@@ -117,7 +120,7 @@ def _of_source(factory: str) -> str:
     except OSError as error:
         way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
         raise InputError(
-            f"model.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
+            f"{family}.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
         ) from error
 
 

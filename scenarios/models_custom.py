@@ -1,4 +1,6 @@
-"""``module.path:function`` -> a user's own module. Every way in which this can fail gets one sentence with the place.
+"""``module.path:function`` -> what a user's own function makes, a model or data.
+
+Every way in which this can fail gets one sentence with the place.
 
 A scenario file that names a factory makes Python import that module: run only scenarios that you trust.
 """
@@ -21,39 +23,50 @@ from autoflip_secure.near_names import near
 
 
 def call_factory(factory: str, offered: Mapping[str, Any], arguments: Mapping[str, Any]) -> nn.Module:
-    """The module that ``factory`` makes.
+    """The module that ``factory`` makes; see :func:`call`.
+
+    Raises:
+        InputError: it cannot be called, or returns no nn.Module.
+    """
+    module = call("model", factory, offered, arguments)
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"model.factory = {factory!r}: gave a {type(module).__name__}, expected a torch.nn.Module; let it return "
+            "the model"
+        )
+    return module
+
+
+def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """What ``factory`` returns.
 
     Args:
+        family: ``model`` or ``data``, whose ``factory`` and ``arguments`` they are.
         factory: ``module.path:function``; the function may also be a class, or an attribute of one (``a.b:C.make``).
         offered: keywords that are passed when the signature has them, or takes any.
         arguments: the user's keywords; always passed, and they win over ``offered``.
 
     Raises:
-        InputError: no such module or function, not callable, arguments that do not fit, an error inside, no nn.Module.
+        InputError: no such module or function, not callable, arguments that do not fit, an error inside.
     """
-    place = f"model.factory = {factory!r}"
+    place = f"{family}.factory = {factory!r}"
     function = _find(place, factory)
     keywords = {**_accepted(function, offered), **arguments}
     try:
         inspect.signature(function).bind(**keywords)
     except TypeError as error:
         raise InputError(
-            f"{place}: cannot be called with {', '.join(keywords) or 'no arguments'} ({error}); change model.arguments "
-            f"to fit its signature {inspect.signature(function)}"
+            f"{place}: cannot be called with {', '.join(keywords) or 'no arguments'} ({error}); change "
+            f"{family}.arguments to fit its signature {inspect.signature(function)}"
         ) from error
     except ValueError:  # some built-in callables have no signature; the call itself will tell
         pass
     try:
-        module = function(**keywords)
+        return function(**keywords)
     except (Exception, SystemExit) as error:  # it is the user's code: it can fail in any way
         raise InputError(
-            f"{place}: failed with {_what(error)}; mend the function, or change model.arguments"
+            f"{place}: failed with {_what(error)}; mend the function, or change {family}.arguments"
         ) from error
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            f"{place}: gave a {type(module).__name__}, expected a torch.nn.Module; let it return the model"
-        )
-    return module
 
 
 def _find(place: str, factory: str) -> Callable[..., Any]:
@@ -72,12 +85,13 @@ def _find(place: str, factory: str) -> Callable[..., Any]:
             )
         found = getattr(found, name)
     if not callable(found):
-        raise InputError(f"{place}: is a {type(found).__name__}, expected a function or class that returns the model")
+        wanted = f"a function or class that returns the {place.partition('.')[0]}"
+        raise InputError(f"{place}: is a {type(found).__name__}, expected {wanted}")
     function: Callable[..., Any] = found
     return function
 
 
-def source_file(factory: str) -> Path | None:
+def source_file(factory: str, family: str = "model") -> Path | None:
     """The file that the factory's module is read from; None when it has none (built in, or a namespace).
 
     Raises:
@@ -89,10 +103,10 @@ def source_file(factory: str) -> Path | None:
         spec = module.__spec__ if module is not None else importlib.util.find_spec(path)
     except (Exception, SystemExit) as error:  # a package above it is imported
         raise InputError(
-            f"model.factory = {factory!r}: cannot import {path} ({_what(error)}); {_mend(path, error)}"
+            f"{family}.factory = {factory!r}: cannot import {path} ({_what(error)}); {_mend(path, error)}"
         ) from error
     if module is None and spec is None:
-        raise InputError(f"model.factory = {factory!r}: no module {path}; put its folder on PYTHONPATH")
+        raise InputError(f"{family}.factory = {factory!r}: no module {path}; put its folder on PYTHONPATH")
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 

@@ -182,8 +182,8 @@ class ByGroup(Partition):
         """Groups, largest first (ties at random), dealt round-robin to the clients."""
         if groups is None:
             raise InputError(
-                "by_group: the data set names no owners; use mnist with `groups: FILE.npz`, or an npz with an array "
-                "`groups`, or another partition"
+                "by_group: the data set names no owners; use mnist with `groups: FILE.npz`, an npz with an array "
+                "`groups`, a table with `owner: COLUMN`, leaf, or another partition"
             )
         _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
         if clients > len(counts):

@@ -79,6 +79,10 @@ class Builder:
         found: Dataset = self._once("inputs", make, settings, ("data", "model"))
         return found
 
+    def rehearse_data(self, settings: Settings) -> None:
+        """What users' code returns is the same for every worker."""
+        self._once("data rehearsal", lambda: settings.data.rehearse() or True, settings, ("data",))  # type: ignore[func-returns-value]
+
     def rows(self, settings: Settings) -> torch.Tensor:
         """What a model of these data is tried on."""
         rows: torch.Tensor = self._once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
@@ -247,6 +251,7 @@ def check(blocks: Iterable[Block]) -> None:
         for spec in block.cells:
             with _placed(spec, "data"):
                 data = builder.dataset(spec.settings)
+                builder.rehearse_data(spec.settings)
             with _placed(spec, "partition", "clients", "data"):
                 builder.split(spec.settings, spec.seed)
             with _placed(spec, "model", "privacy"):

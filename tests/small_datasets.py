@@ -1,8 +1,10 @@
 """Small data sets in the real layouts, written for tests, and the way to the real ones."""
 
 import gzip
+import hashlib
 import pickle
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,28 @@ def write_npz(path: Path, **changed: np.ndarray | None) -> Path:
     } | changed
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
+
+
+def official(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Torchvision's checksums become those of the packed idx files and CIFAR batches below ``root``."""
+    from torchvision import datasets
+
+    def sums(names: Iterable[str], folder: Path) -> list[tuple[str, str]]:
+        return [(name, hashlib.md5((folder / name).read_bytes()).hexdigest()) for name in names]
+
+    for name in ("MNIST", "FashionMNIST"):
+        found = sorted(path.name for path in (root / name / "raw").glob("*.gz"))
+        monkeypatch.setattr(getattr(datasets, name), "resources", sums(found, root / name / "raw"))
+    for name, folder, meta in (
+        ("CIFAR10", "cifar-10-batches-py", "batches.meta"),
+        ("CIFAR100", "cifar-100-python", "meta"),
+    ):
+        inside = root / folder
+        if inside.is_dir():
+            reader = getattr(datasets, name)
+            for part in ("train_list", "test_list"):
+                monkeypatch.setattr(reader, part, sums([one for one, _ in getattr(reader, part)], inside))
+            monkeypatch.setitem(reader.meta, "md5", sums([meta], inside)[0][1])
 
 
 class Evil:

@@ -3,10 +3,14 @@
 import functools
 import hashlib
 import http.server
+import itertools
+import json
 import os
 import pickle
 import shutil
+import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +19,14 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 from small_datasets import (
     MNIST_TEST,
     MNIST_TRAIN,
     SHARED,
     listing,
+    official,
     shared,
     write_cifar10,
     write_idx_folder,
@@ -28,7 +34,20 @@ from small_datasets import (
 )
 
 from autoflip_secure.errors import DataError
-from scenarios.datasets import DATASETS, Cifar10, Cifar100, Digits, FashionMnist, Mnist, Npz
+from scenarios.datasets import (
+    DATASETS,
+    Cifar10,
+    Cifar100,
+    CustomData,
+    Digits,
+    FashionMnist,
+    HuggingFace,
+    ImageFolder,
+    Leaf,
+    Mnist,
+    Npz,
+    Table,
+)
 from scenarios.datasets_base import Dataset, feature_scale, stratified
 
 # ------------------------------------------------------------------------------------------ every kind, one table
@@ -69,6 +88,48 @@ def make_npz(folder: Path) -> Npz:
     return Npz(path=write_npz(folder / "mine.npz"))
 
 
+def make_table(folder: Path) -> Table:
+    rows = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(40)]
+    (folder / "table.csv").write_text("\n".join(["first,second,label", *rows]))
+    return Table(path=folder / "table.csv", label="label")
+
+
+def make_images(folder: Path) -> ImageFolder:
+    rng = np.random.default_rng(4)
+    for part, name, number in itertools.product(("train", "test"), ("cat", "dog"), range(3)):
+        path = folder / part / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(path)
+    return ImageFolder(path=folder)
+
+
+def make_leaf(folder: Path) -> Leaf:
+    for part in ("train", "test"):
+        (folder / part).mkdir()
+        users = {"a": {"x": [[0.5] * 4] * 2, "y": [0, 1]}, "b": {"x": [[0.25] * 4], "y": [1]}}
+        content = {"users": ["a", "b"], "num_samples": [2, 1], "user_data": users}
+        (folder / part / "all.json").write_text(json.dumps(content))
+    return Leaf(path=folder, shape=(2, 2))
+
+
+def make_huggingface(folder: Path) -> HuggingFace:
+    rows = "\n".join(["u,v,label", *(f"{i},{i * i},{i % 3}" for i in range(12))])
+    for part in ("train", "test"):
+        (folder / f"{part}.csv").write_text(rows)
+    return HuggingFace(path=folder)
+
+
+def arrays_for_custom() -> dict[str, object]:
+    x, y = torch.arange(24.0).reshape(8, 3), np.arange(8) % 2
+    return {"x_train": x, "y_train": y, "x_test": x[:4], "y_test": y[:4], "groups": [0] * 4 + [1] * 4}
+
+
+def make_custom(folder: Path) -> CustomData:
+    sys.modules["data_for_tests"] = types.ModuleType("data_for_tests")
+    sys.modules["data_for_tests"].load = arrays_for_custom  # type: ignore[attr-defined]
+    return CustomData(factory="data_for_tests:load")
+
+
 CASES = {
     Digits: (make_digits, (1, 8, 8), 10),
     Mnist: (make_mnist, (1, 28, 28), 10),
@@ -76,6 +137,11 @@ CASES = {
     Cifar10: (make_cifar10, (3, 32, 32), 10),
     Cifar100: (make_cifar100, (3, 32, 32), 100),
     Npz: (make_npz, (3, 8, 8), 3),
+    Table: (make_table, (2,), 2),
+    ImageFolder: (make_images, (3, 6, 5), 2),
+    Leaf: (make_leaf, (1, 2, 2), 2),
+    HuggingFace: (make_huggingface, (2,), 3),
+    CustomData: (make_custom, (3,), 2),
 }
 
 
@@ -84,9 +150,10 @@ def test_every_data_set_has_a_case():
 
 
 @pytest.mark.parametrize("cls", DATASETS)
-def test_loads_tensors_of_the_promised_kind_once_and_writes_nothing(cls, tmp_path):
+def test_loads_tensors_of_the_promised_kind_once_and_writes_nothing(cls, tmp_path, monkeypatch):
     make, shape, classes = CASES[cls]
     source = make(tmp_path)
+    official(monkeypatch, tmp_path)
     before = listing(tmp_path)
     data = source.load()
     assert listing(tmp_path) == before
@@ -214,7 +281,7 @@ def test_real_mnist_truncated(tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     shutil.copytree(shared("MNIST", "raw"), raw)
     os.truncate(raw / "train-images-idx3-ubyte.gz", 5_000_000)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: found \d+ bytes .*, expected 47040016"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: is not the official file: 5000000 bytes"):
         Mnist(root=tmp_path).load()
 
 
