@@ -25,11 +25,11 @@ class Leaf(DataSource):
 
     kind: Literal["leaf"] = "leaf"
     path: Path = Field(description="folder that holds train and test, or the folder data above them")
-    shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+    shape: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] | None = Field(
         default=None, description="of one sample, such as [28, 28], where x is written flat; null = as it is written"
     )
     order: Order = Field(default="auto", description=ORDER)
-    num_classes: Annotated[int, Field(ge=2)] | None = Field(
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         default=None, description="number of classes where some have no training samples; null = what the labels show"
     )
 
