@@ -80,8 +80,20 @@ def _main(environment: dict[str, str], target: Callable[..., None], args: tuple[
         os.environ.clear()
         os.environ.update(environment)
     tame()
+    _lock_bars_here()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(*args)
+
+
+def _lock_bars_here() -> None:
+    """Progress bars of tqdm, which torch makes where it is installed, lock threads of this process and no other one.
+
+    Their own lock is a semaphore of the system: left behind when the process is ended, and complained of at the end.
+    """
+    with contextlib.suppress(ImportError):
+        from tqdm import tqdm
+
+        tqdm.set_lock(threading.RLock())
 
 
 def _die_with_parent() -> None:
