@@ -7,14 +7,15 @@ int64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from autoflip_secure.errors import DataError
 from autoflip_secure.seeds import Purpose, numpy_generator
-from scenarios.datasets_base import Arrays, stratified
+from scenarios.datasets_base import Arrays, DataSource, stratified
 
 Order = Literal["auto", "nhwc", "nchw", "as_is"]
 ORDER = "channel axis of images: auto (1, 3 or 4 long), nhwc, nchw, or as_is to leave it"
@@ -57,6 +58,19 @@ def judged(
         groups=None if groups is None else read_owners(place, "groups", groups, len(x_train)),
         scale=255.0 if x_train.dtype == np.uint8 else 1.0,
     )
+
+
+class HeldOutSource(DataSource):
+    """A data set that may come without a test set, and then gives up a share of its samples for one."""
+
+    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="stratified share of the samples that tests, where there is no test set"
+    )
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="seed of that draw")
+
+    def held_out(self, place: object, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which samples become the test set; see :func:`held_out`."""
+        return held_out(place, labels, self.test_share, self.split_seed)
 
 
 def held_out(place: object, labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

@@ -103,7 +103,7 @@ class DataSource(Plugin, ABC):
         """
 
     def rehearse(self) -> None:
-        """Try, before a sweep, that :meth:`read` gives the same every time; only what runs users' code can fail.
+        """Try, before a sweep, that :meth:`load` gives the same in every process; only what runs users' code can fail.
 
         Raises:
             DataError: it does not, so that workers would train on different data.
@@ -124,6 +124,11 @@ class DataSource(Plugin, ABC):
 
 @lru_cache(maxsize=4)
 def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, int] | None, ...]) -> Dataset:
+    return read_afresh(source)
+
+
+def read_afresh(source: DataSource) -> Dataset:
+    """The data set as :meth:`DataSource.load` gives it, read whether or not it is kept already."""
     arrays = source.read()
     name = str(getattr(source, "kind", type(source).__name__))
     whole = all(map(_whole_numbers, (arrays, arrays), (arrays.x_train, arrays.x_test)))

@@ -18,9 +18,6 @@ class _Cifar(FileSource):
     """32x32 colour images in pickled batches."""
 
     folder: ClassVar[str]
-    train_files: ClassVar[tuple[str, ...]]
-    test_file: ClassVar[str]
-    meta_file: ClassVar[str]
     archive: ClassVar[str]  # as it is distributed
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
@@ -49,10 +46,11 @@ class Cifar10(_Cifar):
     torchvision_name: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
     archive: ClassVar[str] = "cifar-10-python.tar.gz"
-    train_files: ClassVar[tuple[str, ...]] = tuple(f"data_batch_{number}" for number in range(1, 6))
-    test_file: ClassVar[str] = "test_batch"
-    meta_file: ClassVar[str] = "batches.meta"
-    files: ClassVar[tuple[str, ...]] = (*train_files, test_file, meta_file)
+    files: ClassVar[tuple[str, ...]] = (
+        *(f"data_batch_{number}" for number in range(1, 6)),
+        "test_batch",
+        "batches.meta",
+    )
     mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, float, float]] = (0.2470, 0.2435, 0.2616)
 
@@ -64,9 +62,6 @@ class Cifar100(_Cifar):
     torchvision_name: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"
     archive: ClassVar[str] = "cifar-100-python.tar.gz"
-    train_files: ClassVar[tuple[str, ...]] = ("train",)
-    test_file: ClassVar[str] = "test"
-    meta_file: ClassVar[str] = "meta"
-    files: ClassVar[tuple[str, ...]] = (*train_files, test_file, meta_file)
+    files: ClassVar[tuple[str, ...]] = ("train", "test", "meta")
     mean: ClassVar[tuple[float, float, float]] = (0.5071, 0.4865, 0.4409)
     std: ClassVar[tuple[float, float, float]] = (0.2673, 0.2564, 0.2762)

@@ -14,8 +14,8 @@ from pydantic import Field
 from autoflip_secure.errors import DataError
 from autoflip_secure.near_names import near
 from autoflip_secure.visible import short
-from scenarios.datasets_arrays import Order, held_out, judged
-from scenarios.datasets_base import Arrays, DataSource
+from scenarios.datasets_arrays import HeldOutSource, Order, judged
+from scenarios.datasets_base import Arrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SHOWN = 8  # columns named in a message
 
 
-class ColumnSource(DataSource):
+class ColumnSource(HeldOutSource):
     """Samples that are rows of a table."""
 
     label: str = Field(default="label", description="column with the class: whole numbers or text")
@@ -37,10 +37,6 @@ class ColumnSource(DataSource):
         description="subtract the mean and divide by the standard deviation of the training rows; null = where "
         "features are columns of single numbers; false keeps whole numbers whole (token ids)",
     )
-    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="stratified share of the rows that tests, where there is no test set"
-    )
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="seed of that draw")
 
     def arrays(
         self,
@@ -72,7 +68,7 @@ class ColumnSource(DataSource):
         x_test = None if test is None else _numbers(f"{place} of the test set", test, columns)
         groups = None if self.owner is None else np.unique(train[self.owner].astype(str), return_inverse=True)[1]
         if x_test is None or y_test is None:
-            chosen = held_out(place, y_train, self.test_share, self.split_seed)
+            chosen = self.held_out(place, y_train)
             x_train, x_test, y_train, y_test = x_train[~chosen], x_train[chosen], y_train[~chosen], y_train[chosen]
             groups = None if groups is None else groups[~chosen]
         single = not _holds_lists(train, columns)
@@ -175,18 +171,20 @@ def _classes(
             raise DataError(f"{place}: label {label!r} has numbers that name none of {len(names)} classes (a test set "
                             "without labels?); choose a set with labels")  # fmt: skip
         return numbers[0], numbers[1] if len(numbers) > 1 else None, names
-    written = [column.map(str) if column.dtype.kind not in "iufb" else column for column in columns]
-    known, y_train = np.unique(written[0].to_numpy(), return_inverse=True)
+    numeric = all(column.dtype.kind in "iufb" for column in columns)
+    written = [column.to_numpy() if numeric else column.map(str).to_numpy() for column in columns]
+    values, y_train = np.unique(written[0], return_inverse=True)
+    known = values.tolist()
     if len(known) < 2:
-        raise DataError(f"{place}: label {label!r} holds a single class, {short(repr(known[0].item() if hasattr(known[0], 'item') else known[0]))}; expected two or more")  # noqa: E501  # fmt: skip
+        raise DataError(f"{place}: label {label!r} holds a single class, {short(repr(known[0]))}; expected two or more")
     y_test = None
     if len(written) > 1:
-        tested = written[1].to_numpy()
-        strange = sorted(set(map(str, tested.tolist())) - set(map(str, known.tolist())))
-        if strange:
+        tested = written[1].tolist()
+        if strange := sorted(set(tested) - set(known)):
             raise DataError(f"{place}: the test set has class {short(repr(strange[0]))}, which no training row has")
-        y_test = np.searchsorted(known, tested.astype(known.dtype)).astype(np.int64)
-    return y_train.astype(np.int64), y_test, tuple(str(value) for value in known.tolist())
+        number_of = {value: number for number, value in enumerate(known)}
+        y_test = np.array([number_of[value] for value in tested], dtype=np.int64)
+    return y_train.astype(np.int64), y_test, tuple(map(str, known))
 
 
 def _standardised(x_train: NDArray[Any], x_test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

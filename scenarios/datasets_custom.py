@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -19,7 +20,7 @@ from autoflip_secure.errors import DataError
 from autoflip_secure.randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from scenarios.datasets_arrays import ORDER, REQUIRED, Order, judged
-from scenarios.datasets_base import Arrays, DataSource
+from scenarios.datasets_base import Arrays, Dataset, DataSource, read_afresh
 from scenarios.models_custom import call
 
 _FACTORY = 4  # last word of the address of what the function draws
@@ -49,8 +50,8 @@ class CustomData(DataSource):
         return judged(place, members, self.order, count)
 
     def rehearse(self) -> None:
-        """Two calls give the same arrays."""
-        if not same_samples(self.read(), self.read()):
+        """Another call gives what the first one gave."""
+        if not same_samples(self.load(), read_afresh(self)):
             raise DataError(
                 f"data.factory = {self.factory!r}: returns other samples when it is called again, and every worker "
                 "calls it; seed its generator"
@@ -110,10 +111,9 @@ def _array(place: str, name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def same_samples(one: Arrays, other: Arrays) -> bool:
-    """Whether two readings gave the same arrays, to the bit."""
-    pairs = [(one.x_train, other.x_train), (one.y_train, other.y_train), (one.x_test, other.x_test),
-             (one.y_test, other.y_test), (one.groups, other.groups)]  # fmt: skip
-    return one.class_names == other.class_names and all(
-        (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs
-    )
+def same_samples(one: Dataset, other: Dataset) -> bool:
+    """Whether two readings gave equal samples, labels, owners and classes."""
+    if one.class_names != other.class_names or (one.groups is None) != (other.groups is None):
+        return False
+    names = ("x_train", "y_train", "x_test", "y_test", *(("groups",) if one.groups is not None else ()))
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)

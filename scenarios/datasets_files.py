@@ -49,12 +49,11 @@ def opened(path: Path, wanted: str, way_out: str, *expected: str) -> Iterator[Bu
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file{nearby(path)}; give the path of {wanted}") from error
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({why}); give the path of {wanted}") from error
     except MemoryError:
         raise
-    except Exception as error:  # libraries fail in their own ways
+    except Exception as error:  # libraries fail in their own ways, some with an OSError that no system gave a number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of {wanted}") from error
         why = without_unsafe_advice(f"{error!s:.200}")
         size = os.path.getsize(path) if os.path.isfile(path) else 0
         raise DataError(

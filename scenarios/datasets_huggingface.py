@@ -8,7 +8,7 @@ downloads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ from scenarios.datasets_arrays import ORDER, Order
 from scenarios.datasets_base import Arrays
 from scenarios.datasets_columns import ColumnSource
 from scenarios.datasets_files import absolute
+from scenarios.datasets_table import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,48 +68,55 @@ class HuggingFace(ColumnSource):
         """Both splits."""
         place = str(self.name) if self.path is None else str(absolute(self.path))
         with _quiet(place), TemporaryDirectory(prefix="autoflip-data-") as cache:
-            train = self._split(place, self.train_split, cache)
-            test = None if self.test_split is None else self._split(place, self.test_split, cache)
-            names = getattr(train.features.get(self.label), "names", None)
-            frames = [None if one is None else _frame(place, one) for one in (train, test)]
-        assert frames[0] is not None
-        return self.arrays(place, frames[0], frames[1], self.order, None if names is None else tuple(names))
+            splits = self._splits(cache)
+            names = getattr(_chosen(place, splits, self.train_split).features.get(self.label), "names", None)
+            train = _frame(_chosen(place, splits, self.train_split))
+            test = None if self.test_split is None else _frame(_chosen(place, splits, self.test_split))
+        return self.arrays(place, train, test, self.order, None if names is None else tuple(names))
 
-    def _split(self, place: str, split: str, cache: str) -> Any:
+    def _splits(self, cache: str) -> Mapping[str, Any]:
+        """Name -> split; of files only those that are asked for."""
         import datasets
+        import pandas as pd
 
         if self.path is None:
-            found = datasets.load_dataset(str(self.name), self.subset, revision=self.revision)
-        elif _saved(absolute(self.path)):
-            found = datasets.load_from_disk(place, keep_in_memory=True)
-            found = found if isinstance(found, dict) else {"train": found}
-        else:
-            form, files = _files(absolute(self.path), split)
-            found = datasets.load_dataset(
-                form, data_files={"x": files}, cache_dir=cache, keep_in_memory=True
-            ) if files else {}  # fmt: skip
-            found = {split: found["x"]} if files else {}
-        if split not in found:
-            there = f"; it has {', '.join(found)}" if found else ""
-            raise DataError(
-                f"{place}: has no split {split!r}{there}; name another, or for the test set `test_split: null` to hold "
-                "out test_share"
-            )
-        size = found[split].data.nbytes
-        if size > _MOST_BYTES:
-            raise DataError(f"{place}: split {split!r} has {size:,} bytes, and at most {_MOST_BYTES:,} are held")
-        return found[split]
+            hub: Mapping[str, Any] = datasets.load_dataset(str(self.name), self.subset, revision=self.revision)
+            return hub
+        folder = absolute(self.path)
+        if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            saved = datasets.load_from_disk(str(folder), keep_in_memory=True)
+            return saved if isinstance(saved, dict) else {"train": saved}
+        found = {}
+        for split in {self.train_split, self.test_split} - {None}:
+            form, files = _files(folder, str(split))
+            if form == "csv":  # as tables are read: the library calls more than empty fields missing
+                rows = pd.concat([read_table(path) for path in files], ignore_index=True)
+                found[str(split)] = datasets.Dataset.from_pandas(rows, preserve_index=False)
+            elif files:
+                names = {"x": list(map(str, files))}
+                read = datasets.load_dataset("parquet", data_files=names, cache_dir=cache, keep_in_memory=True)
+                found[str(split)] = read["x"]
+        return found
 
 
-def _saved(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+def _chosen(place: str, splits: Mapping[str, Any], split: str) -> Any:
+    if split not in splits:
+        there = f"; it has {', '.join(splits)}" if splits else ""
+        raise DataError(
+            f"{place}: has no split {split!r}{there}; name another, or for the test set `test_split: null` to hold "
+            "out test_share"
+        )
+    size = splits[split].data.nbytes
+    if size > _MOST_BYTES:
+        raise DataError(f"{place}: split {split!r} has {size:,} bytes, and at most {_MOST_BYTES:,} are held")
+    return splits[split]
 
 
-def _files(folder: Path, split: str) -> tuple[str, list[str]]:
+def _files(folder: Path, split: str) -> tuple[str, list[Path]]:
     """Format and files of a split: those whose name, or whose folder's, is the split or begins with it and - or _."""
     for form in ("parquet", "csv"):
         found = [
-            str(path)
+            path
             for path in sorted(folder.rglob(f"*.{form}"))
             if path.is_file()
             and any(
@@ -121,7 +129,7 @@ def _files(folder: Path, split: str) -> tuple[str, list[str]]:
     return "", []
 
 
-def _frame(place: str, split: Any) -> pd.DataFrame:
+def _frame(split: Any) -> pd.DataFrame:
     """The rows; images as arrays of bytes."""
     import datasets
     import numpy as np

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from autoflip_secure.errors import DataError
-from scenarios.datasets_arrays import held_out, judged
-from scenarios.datasets_base import Arrays, DataSource
+from scenarios.datasets_arrays import HeldOutSource, judged
+from scenarios.datasets_base import Arrays
 from scenarios.datasets_files import absolute, opened
 
 _MOST_BYTES = 2**33  # of pixels; four times that as float32
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
-class ImageFolder(DataSource):
+class ImageFolder(HeldOutSource):
     """Image files, a folder a class, under train and test, or in one place with a held-out share."""
 
     kind: Literal["image_folder"] = "image_folder"
@@ -31,10 +31,6 @@ class ImageFolder(DataSource):
         default=None, description="[height, width] that every image is resized to; null = they have one size already"
     )
     colour: Literal["rgb", "grey"] = Field(default="rgb", description="three channels, or one")
-    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="stratified share that tests, where there are no folders train and test"
-    )
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="seed of that draw")
 
     def places(self) -> tuple[str, ...]:
         """The folder as it is meant now."""
@@ -56,7 +52,7 @@ class ImageFolder(DataSource):
             x_test = self._pixels([path for path, _ in tested])
             y_test = np.array([names.index(other[number]) for _, number in tested], dtype=np.int64)
         else:
-            chosen = held_out(folder, y, self.test_share, self.split_seed)
+            chosen = self.held_out(folder, y)
             x, x_test, y, y_test = x[~chosen], x[chosen], y[~chosen], y[chosen]
         members: dict[str, NDArray[Any]] = {
             "x_train": x,
@@ -92,18 +88,19 @@ def read_image(path: Path, colour: str, size: tuple[int, int] | None) -> NDArray
     Raises:
         DataError: it cannot be read, is no image, or has so many pixels that it must be a trap.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with opened(path, "an image", "replace it", *_OF_IMAGES) as file, warnings.catch_warnings():
+    kinds = ("png", "jpeg", *(("text",) if path.suffix.lower() in (".ppm", ".pgm") else ()))  # those may be text
+    with opened(path, "an image", "replace it", *kinds) as file, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image: Any = Image.open(file).convert("L" if colour == "grey" else "RGB")
+        try:
+            image: Any = Image.open(file).convert("L" if colour == "grey" else "RGB")
+        except UnidentifiedImageError:
+            raise ValueError("no format that Pillow knows") from None
         if size is not None:
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         pixels = np.array(image, dtype=np.uint8)
     return pixels[None] if colour == "grey" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-_OF_IMAGES = ("png", "jpeg", "zeros", "text")
 
 
 def _files(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:

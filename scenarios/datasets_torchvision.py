@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoflip_secure.errors import DataError
-from autoflip_secure.first_bytes import glance
+from autoflip_secure.first_bytes import LENGTH, glance, instead
 from scenarios.datasets_files import opened
 
 _IDX = b"\x00\x00\x08"  # of unsigned bytes
@@ -73,23 +75,23 @@ def read_idx(data_set: str, path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: is not packed, though it is called .gz; rename it to {name}")
     if not packed and head.startswith(b"\x1f\x8b"):
         raise DataError(f"{path}: is packed with gzip; rename it to {name}.gz, or unpack it with gunzip")
-    wanted = dict(getattr(torchvision.datasets, data_set).resources)[path.name] if packed else None
-    with _copies("an idx file", {name: (path, wanted)}, "raw") as copy:
-        file = copy / "raw" / name
-        try:
-            found = (mnist.read_image_file if dimensions == 3 else mnist.read_label_file)(str(file))
-        except Exception as error:  # assertions, views of too many bytes, unknown types: all of one damage
-            size = file.stat().st_size
-            raise DataError(
-                f"{path}: found {size} bytes that are not a whole idx file of {dimensions} dimensions "
-                f"({type(error).__name__}: {error!s:.200}); {_WAY_OUT}"
-            ) from error
+    read = mnist.read_image_file if dimensions == 3 else mnist.read_label_file
+    if packed:
+        wanted = dict(getattr(torchvision.datasets, data_set).resources)[path.name]
+        with _copies("an idx file", {name: (path, wanted)}, "raw") as copy:
+            found = read(str(copy / "raw" / name))
+    else:
+        with opened(path, "an idx file", _WAY_OUT, "zeros", "empty"):
+            try:
+                found = read(str(path))
+            except (AssertionError, RuntimeError, ValueError) as error:  # torchvision's, with few words
+                raise ValueError(f"no unsigned bytes in {dimensions} dimensions; {error!s:.200}") from error
     array: NDArray[np.uint8] = found.numpy().astype(np.uint8)
     return array
 
 
 @contextmanager
-def _copies(what: str, files: Mapping[str, tuple[Path, str | None]], folder: str) -> Iterator[Path]:
+def _copies(what: str, files: Mapping[str, tuple[Path, str]], folder: str) -> Iterator[Path]:
     """A private folder whose ``folder`` holds the files, unpacked, once their sums are found to be right."""
     with TemporaryDirectory(prefix="autoflip-data-") as made:
         inside = Path(made) / folder
@@ -100,7 +102,10 @@ def _copies(what: str, files: Mapping[str, tuple[Path, str | None]], folder: str
             with opened(path, what, _WAY_OUT, *kinds) as file:
                 content = file.read()
             found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if wanted is not None and found != wanted:
+            if found != wanted:
+                head = _unpacked(content) if packed else b""
+                if head and (sentence := instead(head, what, _WAY_OUT)) is not None:
+                    raise DataError(f"{path}: holds what {sentence}")
                 raise DataError(
                     f"{path}: is not the official file: {len(content)} bytes with MD5 {found}, expected {wanted}; "
                     f"{_WAY_OUT}; data of your own go into {{kind: npz}}"
@@ -113,3 +118,11 @@ def _copies(what: str, files: Mapping[str, tuple[Path, str | None]], folder: str
                     "TMPDIR name another folder"
                 ) from error
         yield Path(made)
+
+
+def _unpacked(content: bytes) -> bytes:
+    """The first bytes of what is packed; none where it is damaged."""
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(content)).read(LENGTH)
+    except (OSError, EOFError, zlib.error):
+        return b""

@@ -12,9 +12,8 @@ import ast
 import hashlib
 import importlib.util
 import json
-import re
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from scenarios.models import Custom
 from scenarios.models_custom import source_file
 from scenarios.sweep import Plan
 
-_SOURCE = re.compile(r"source of (\w+)\.factory (\S+) ")
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -39,20 +37,25 @@ def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for settings in cells:
-        for what in read_by(settings):
-            if what not in found and what.startswith("data "):
-                found[what] = _of_dataset(settings.data.load())
-            elif what not in found:
-                found[what] = _of_source(*_SOURCE.match(what).groups())  # type: ignore[union-attr]
+        for what, digest in _inputs(settings).items():
+            if what not in found:
+                found[what] = digest()
     return found
 
 
 def read_by(settings: Settings) -> list[str]:
     """What one cell reads, named as :func:`input_digests` does."""
-    found = [f"data {json.dumps(settings.data.model_dump(mode='json'), sort_keys=True)}"]
+    return list(_inputs(settings))
+
+
+def _inputs(settings: Settings) -> dict[str, Callable[[], str]]:
+    """What one cell reads -> its digest, made when it is asked for."""
+    data = json.dumps(settings.data.model_dump(mode="json"), sort_keys=True)
+    found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(settings.data.load())}
     for family in ("data", "model"):
         if isinstance(plugin := getattr(settings, family), Custom | CustomData):
-            found.append(f"source of {family}.factory {plugin.factory} and what it imports")
+            name = f"source of {family}.factory {plugin.factory} and what it imports"
+            found[name] = partial(_of_source, family, plugin.factory)
     return found
 
 

@@ -50,7 +50,7 @@ def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mappi
         InputError: no such module or function, not callable, arguments that do not fit, an error inside.
     """
     place = f"{family}.factory = {factory!r}"
-    function = _find(place, factory)
+    function = _find(family, factory)
     keywords = {**_accepted(function, offered), **arguments}
     try:
         inspect.signature(function).bind(**keywords)
@@ -69,7 +69,8 @@ def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mappi
         ) from error
 
 
-def _find(place: str, factory: str) -> Callable[..., Any]:
+def _find(family: str, factory: str) -> Callable[..., Any]:
+    place = f"{family}.factory = {factory!r}"
     path, _, attribute = factory.partition(":")
     try:
         found: Any = importlib.import_module(path)
@@ -85,7 +86,7 @@ def _find(place: str, factory: str) -> Callable[..., Any]:
             )
         found = getattr(found, name)
     if not callable(found):
-        wanted = f"a function or class that returns the {place.partition('.')[0]}"
+        wanted = f"a function or class that returns the {family}"
         raise InputError(f"{place}: is a {type(found).__name__}, expected {wanted}")
     function: Callable[..., Any] = found
     return function

@@ -183,7 +183,8 @@ class ByGroup(Partition):
         if groups is None:
             raise InputError(
                 "by_group: the data set names no owners; use mnist with `groups: FILE.npz`, an npz with an array "
-                "`groups`, a table with `owner: COLUMN`, leaf, or another partition"
+                "`groups`, a table or huggingface with `owner: COLUMN`, leaf, a function of yours that returns "
+                "groups, or another partition"
             )
         _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
         if clients > len(counts):

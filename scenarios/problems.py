@@ -81,7 +81,7 @@ class Builder:
 
     def rehearse_data(self, settings: Settings) -> None:
         """What users' code returns is the same for every worker."""
-        self._once("data rehearsal", lambda: settings.data.rehearse() or True, settings, ("data",))  # type: ignore[func-returns-value]
+        self._once("data rehearsal", settings.data.rehearse, settings, ("data",))
 
     def rows(self, settings: Settings) -> torch.Tensor:
         """What a model of these data is tried on."""

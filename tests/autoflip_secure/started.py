@@ -13,8 +13,16 @@ def tell(pipe: Connection, question: str) -> None:
     pipe.send({
         "variable": os.environ.get(question), "safe path": os.environ.get("PYTHONSAFEPATH"), "folder": os.getcwd(),
         "path": sys.path, "ignored": ignored, "blocked": blocked, "torch": "torch" in sys.modules,
-        "of the parent": "hypothesis" in sys.modules,
+        "of the parent": "hypothesis" in sys.modules, "bars lock": _lock_of_bars(),
     })  # fmt: skip
+
+
+def _lock_of_bars() -> str | None:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return type(tqdm.get_lock()).__module__
 
 
 def wait(pipe: Connection) -> None:

@@ -12,6 +12,7 @@ from small_datasets import shared
 
 from autoflip_secure.errors import DataError, InputError
 from scenarios.datasets import CustomData, ImageFolder, Leaf
+from scenarios.datasets_images import read_image
 from scenarios.documents import Document
 from scenarios.fingerprints import input_digests, read_by
 from scenarios.loading import resolve
@@ -126,8 +127,19 @@ def test_image_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ImageFolder(path=tmp_path / "b").load()
     whole = (tmp_path / "b" / "dog" / "0.png").read_bytes()
     (tmp_path / "b" / "dog" / "1.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"1\.png: cannot be read \(image file is truncated"):
+    with pytest.raises(
+        DataError,
+        match=r"1\.png: found \d+ bytes that are not a whole image \(OSError: image file is truncated.*; replace it",
+    ):
         ImageFolder(path=tmp_path / "b").load()
+    for content, message in (
+        (b"hello world", "is plain text, not an image"),
+        (bytes(500), "nothing but zeros so far"),
+        (b"\x01\x02" * 90, r"not a whole image \(ValueError: no format that Pillow knows\)"),
+    ):
+        (tmp_path / "b" / "dog" / "1.png").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            ImageFolder(path=tmp_path / "b").load()
     Image.new("L", (20_000, 20_000)).save(tmp_path / "b" / "dog" / "1.png")
     with pytest.raises(DataError, match="DecompressionBomb"):
         ImageFolder(path=tmp_path / "b").load()
@@ -144,6 +156,12 @@ X, Y = torch.arange(48.0).reshape(16, 3) / 48, np.arange(16) % 2
 
 def mapping(level=LEVEL):
     return {"x_train": X * level, "y_train": Y, "x_test": X[:4], "y_test": Y[:4], "groups": [0] * 8 + [1] * 8}
+
+CALLS = []
+
+def counted():
+    CALLS.append(1)
+    return mapping()
 
 def pair():
     return (X, Y), (X[:4], Y[:4])
@@ -212,7 +230,7 @@ def test_every_form_gives_the_same_samples(outside: Path) -> None:
         ("short", "returned a mapping without y_train, x_test, y_test"),
         ("unknown", "returned a mapping with owners, which is not known"),
         ("few", "num_classes is 1, expected a whole number of at least 2"),
-        ("ragged", "cannot be made an array|holds Python objects"),
+        ("ragged", "x_train cannot be made an array"),
         ("objects", "holds Python objects"),
         ("lengths", r"y_train is int64 \(3,\), expected 16 whole numbers"),
         ("broken", "failed with KeyError"),
@@ -241,6 +259,18 @@ def test_what_a_function_draws_globally_is_the_same_every_time_and_its_own_gener
     assert np.array_equal(first.x_train, CustomData(factory="outside_data:drawn").read().x_train)
     with pytest.raises(DataError, match="returns other samples when it is called again"):
         check(plan(resolve(Document.parse(text("restless"), "s.yaml"), ())).blocks)
+
+
+def test_a_check_calls_the_function_once_more_than_its_data_are_made(outside: Path) -> None:
+    check(plan(resolve(Document.parse(text("counted").replace("[1]", "[1, 2, 3]"), "s.yaml"), ())).blocks)
+    assert len(sys.modules["outside_data"].CALLS) == 2
+
+
+@pytest.mark.parametrize("extension", ["ppm", "bmp", "tif", "webp"])
+def test_images_of_every_kind_that_keeps_pixels(tmp_path: Path, extension: str) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"x.{extension}", **({"lossless": True} if extension == "webp" else {}))
+    assert (read_image(tmp_path / f"x.{extension}", "rgb", None) == pixels.transpose(2, 0, 1)).all()
 
 
 def test_the_source_of_the_function_is_part_of_what_a_cell_read(outside: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_archive_that_was_not_unpacked(tmp_path: Path) -> None:
         (True, gzip.decompress, f"is not packed, though it is called .gz; rename it to {IMAGES}"),
         (False, gzip.compress, f"is packed with gzip; rename it to {IMAGES}.gz, or unpack it with gunzip"),
         (True, lambda _: POINTER, "git lfs pull"),
-        (True, lambda _: gzip.compress(PAGE), "is not the official file"),
+        (True, lambda _: gzip.compress(PAGE), "holds what is a web page, not an idx file; download the file itself"),
         (False, lambda _: b"a,b\n1,2\n", "is plain text, not an idx file"),
     ],
 )
