@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from autoflip_secure.library_warnings import tame
-    from autoflip_secure.streams import show_what_can_be_shown
-    from autoflip_secure.threads import one_thread_from_the_start
+    from autoflip_secure.runtime.library_warnings import tame
+    from autoflip_secure.runtime.threads import one_thread_from_the_start
+    from autoflip_secure.terminal.streams import show_what_can_be_shown
 
     one_thread_from_the_start()
     show_what_can_be_shown()

@@ -15,7 +15,7 @@ from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
-from autoflip_secure.docstrings import docstring
+from autoflip_secure.terminal.docstrings import docstring
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from scenarios.robustness import Robustness
+    from autoflip_secure.scenarios.testing.robustness import Robustness
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,10 +43,7 @@ def robustness(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFac
     workers: int = pytestconfig.getoption("robustness_workers")
     if workers < 1:
         raise pytest.UsageError(f"--robustness-workers {workers}: give 1 or more")
-    from autoflip_secure.ownership import check_sole_owner
-
-    check_sole_owner()
-    from scenarios.robustness import Robustness
+    from autoflip_secure.scenarios.testing.robustness import Robustness
 
     folder: Path | None = pytestconfig.getoption("robustness_cache")
     if folder is None:

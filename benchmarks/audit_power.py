@@ -19,16 +19,16 @@ from time import monotonic
 import torch
 from planted_faults import FAULTS, planted
 
-from autoflip_secure.audit_record import EmpiricalEpsilon, verdict_of
-from autoflip_secure.bounds import lower_text, upper_text
-from autoflip_secure.cell import Cell
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.records.audit import EmpiricalEpsilon, verdict_of
+from autoflip_secure.records.rounding import lower_text, upper_text
+from autoflip_secure.scenarios.audits.clients import bounds_of, client_epsilons
+from autoflip_secure.scenarios.audits.gradients import gradient_epsilons
+from autoflip_secure.scenarios.audits.view import Effort, each
+from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.running.build import Builder
 from autoflip_secure.training import Trainer
-from scenarios.audit_clients import bounds_of, client_epsilons
-from scenarios.audit_gradients import gradient_epsilons
-from scenarios.audit_view import Effort, each
-from scenarios.loading import load
-from scenarios.problems import Builder
-from scenarios.sweep import plan
 
 BASE = """
 name: power

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from autoflip_secure.bounds import upper_delta, upper_text
-from autoflip_secure.privacy_record import Guarantee
-from autoflip_secure.proven import Bound, bound, weakest, who
-from autoflip_secure.threads import one_thread
-from reports.labels import is_clean
-from scenarios.fingerprints import input_digests
-from scenarios.ledgers import private, under_conditions
-from scenarios.loading import CellSpec, load
-from scenarios.privacy import ledger
-from scenarios.problems import Builder
-from scenarios.sweep import plan
+from autoflip_secure.records.privacy import Guarantee
+from autoflip_secure.records.proven import Bound, bound, weakest, who
+from autoflip_secure.records.rounding import upper_delta, upper_text
+from autoflip_secure.reports.study.labels import is_clean
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.config.loading import CellSpec, load
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.privacy_planning import ledger
+from autoflip_secure.scenarios.store.fingerprints import input_digests
+from autoflip_secure.scenarios.store.ledgers import private, under_conditions
 
 HEAD = ("setting", "against", "epsilon", "delta", "neighbours")
 

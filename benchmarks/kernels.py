@@ -49,9 +49,9 @@ def stacks() -> dict[str, float]:
     import torch
 
     from autoflip_secure.interfaces import ClientJob, Schedule
-    from autoflip_secure.parameters import Layout
+    from autoflip_secure.models.layout import Layout
+    from autoflip_secure.scenarios.models.chains import Cnn
     from autoflip_secure.training import StackedTrainer, convolutions
-    from scenarios.models import Cnn
 
     source = torch.Generator().manual_seed(0)
 

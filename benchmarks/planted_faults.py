@@ -15,13 +15,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.cell import Cell
+from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, ClipState, clip_to
+from autoflip_secure.defenses.privacy.schedule import Schedule as ReleaseSchedule
+from autoflip_secure.defenses.privacy.schedule import schedule_of
+from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import ClientJob, PrivacyView, Schedule, Trained
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import Trainer, private
-from defenses.client_privacy import ClientLevel, ClipState, clip_to
-from defenses.privacy_ledger import Schedule as ReleaseSchedule
-from defenses.privacy_ledger import schedule_of
 
 FAULTS = ("none", "no noise", "noise x 1/2", "noise / batch size", "clip after noise", "exploration not counted")
 _FAR = 1e6  # times the clip norm: nothing is clipped there
@@ -124,7 +124,10 @@ def planted(fault: str) -> Iterator[Callable[[Cell, Trainer], tuple[Cell, Traine
         raise ValueError(f"fault = {fault!r}: is not one of {', '.join(FAULTS)}")
     forgetful = fault == "exploration not counted"
     ledger = _without_exploration if forgetful else schedule_of
-    with patch("scenarios.audit_claims.schedule_of", ledger), patch("scenarios.privacy.schedule_of", ledger):
+    with (
+        patch("autoflip_secure.scenarios.audits.claims.schedule_of", ledger),
+        patch("autoflip_secure.scenarios.running.privacy_planning.schedule_of", ledger),
+    ):
         yield lambda cell, trainer: (_spoilt(fault, cell), _spoilt_trainer(fault, cell, trainer))
 
 

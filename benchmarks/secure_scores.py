@@ -13,22 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.cell import Cell
-from autoflip_secure.exploration import explore
-from autoflip_secure.federation import Watcher, run_cells, watch_cells
-from autoflip_secure.guidance import normalise
-from autoflip_secure.profile import GROUPS, affinity, grouped, landscape_groups
-from autoflip_secure.radial import RadialAgreement
-from autoflip_secure.robust import cosine, mad, quantile
-from autoflip_secure.secret_rows import LocalRows, Sketch
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, grouped, landscape_groups
+from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.algorithm.order_statistics import cosine, mad, quantile
+from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.defenses.secure_aggregation.scored_rows import clipped, norm_bound, update_points
+from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.engine import run_cells, watch_cells
+from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.loading import resolve
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.secure_rows.secret_rows import LocalRows, Sketch
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.server import ServerState
-from defenses.secure_scores import SecretUpdates, SecureView, clipped, norm_bound, secure_aggregate, update_points
-from scenarios.documents import Document
-from scenarios.loading import resolve
-from scenarios.problems import Builder
-from scenarios.sweep import plan
 
 SEEDS = range(10, 15)
 SPLITS: dict[str, Any] = {"IID": "iid", "2 classes": {"kind": "pathological", "classes_per_client": 2}}

@@ -17,19 +17,21 @@ import torch
 from secure_scores import PROFILE, SEEDS, cells, table
 from torch import Tensor
 
-from attacks.label_inference import class_scores
-from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.cell import Cell
-from autoflip_secure.federation import Watcher, watch_cells
-from autoflip_secure.fixed_point import FixedPoint
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
+from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.attacks.inference.label_inference import class_scores
+from autoflip_secure.defenses.secure_aggregation.scored_rows import clipped, norm_bound, update_points
+from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.engine import watch_cells
+from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob
-from autoflip_secure.linear_exploration import energy_points, energy_rows, linear_landscape
-from autoflip_secure.radial import RadialAgreement
-from autoflip_secure.secret_rows import LocalRows, Sketch
+from autoflip_secure.secure_rows.fixed_point import FixedPoint
+from autoflip_secure.secure_rows.secret_rows import LocalRows, Sketch
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.server import ServerState
 from autoflip_secure.training import Trainer
-from defenses.secure_scores import SecretUpdates, SecureView, clipped, norm_bound, secure_aggregate, update_points
 
 PAIRS = list(combinations(range(10), 2))
 SHADOWS = 8  # of every pair of classes

@@ -19,8 +19,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import shaped
 
-from defenses.krum import krum_scores
-from scenarios.tables import AGGREGATORS
+from autoflip_secure.defenses.aggregators.krum import krum_scores
+from autoflip_secure.scenarios.config.tables import AGGREGATORS
 
 STEPS = 8  # of byzfl's geometric median; ours goes on until it stands still, in about five from a better start
 BYZFL: dict[str, Callable[[int, float], Callable[[Tensor], Tensor]]] = {  # (number of bad clients, clipping radius)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.parameters import Layout
-from autoflip_secure.pruning.compaction import compact
-from autoflip_secure.structure import Chain
-from scenarios.models import Cnn, Mlp, Model
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.compaction import compact
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.scenarios.models.chains import Cnn, Mlp, Model
 
 BATCH, STEPS, TURNS = 16, 20, 15
 

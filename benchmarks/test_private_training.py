@@ -15,9 +15,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 import training_styles as styles
 
+from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.interfaces import PrivateSteps
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
-from defenses.differential_privacy import fit
 
 Ratios = Callable[..., None]
 

@@ -12,11 +12,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import MODELS, shaped
 
-from autoflip_secure.guidance import evolve, initial_guidance
+from autoflip_secure.algorithm.guidance import evolve, initial_guidance
+from autoflip_secure.models.compaction import compact
 from autoflip_secure.pruning.budget import BudgetMask
-from autoflip_secure.pruning.compaction import compact
 from autoflip_secure.pruning.threshold import ThresholdMask
-from scenarios.tables import PRUNERS
+from autoflip_secure.scenarios.config.tables import PRUNERS
 
 Ratios = Callable[..., None]
 

@@ -10,14 +10,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import SWEEP, finished_sweep
 
-from autoflip_secure.record import RunRecord
-from reports.html import render
-from scenarios.documents import Document
-from scenarios.loading import resolve
-from scenarios.running import Listener, run_sweep
-from scenarios.store import Store, read_record
-from scenarios.sweep import plan
-from scenarios.tracking import track
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.pages.report import render
+from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.loading import resolve
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
+from autoflip_secure.scenarios.store.store import Store, read_record
+from autoflip_secure.scenarios.trackers.flattened import track
 
 QUIET = Listener(lambda *_: None, lambda text: None)
 

@@ -24,13 +24,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from workloads import shaped
 
-from autoflip_secure.agreement import AgreementWeighted
-from autoflip_secure.fixed_point import FixedPoint
-from autoflip_secure.guidance import initial_guidance
-from autoflip_secure.secure_rounds import LARGEST_ENTRY, secret_mean
-from defenses.crew import Parties, local_parties
-from defenses.secure_aggregation import Session
-from defenses.shares import uniform
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.guidance import initial_guidance
+from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties
+from autoflip_secure.defenses.secure_aggregation.session import Session
+from autoflip_secure.defenses.secure_aggregation.shares import uniform
+from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, secret_mean
+from autoflip_secure.secure_rows.fixed_point import FixedPoint
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
 TURNS = {"10k": 3, "100k": 3, "1M": 3, "10M": 1}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from autoflip_secure.interfaces import ClientJob, Schedule
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
 
 SCHEDULE = Schedule(lr=0.1, batch_size=16, epochs=5)

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from autoflip_secure.exploration import explore
-from autoflip_secure.guidance import initial_guidance
+from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.algorithm.guidance import initial_guidance
 from autoflip_secure.interfaces import Exploration, PruneView, RoundView
-from autoflip_secure.parameters import Layout
-from autoflip_secure.record import RunRecord
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.loading import resolve
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.models.chains import Cnn, Mlp, Model
+from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.structure import Chain
-from scenarios.documents import Document
-from scenarios.loading import resolve
-from scenarios.models import Cnn, Mlp, Model
-from scenarios.problems import run_block
-from scenarios.sweep import plan
 
 SHAPE = (1, 8, 8)
 MODELS: dict[str, Model] = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # for typecheck.py, sizes.py, forked.py
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 import sizes
 import typecheck
@@ -53,7 +53,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def said() -> Iterator[list[str]]:
     """What a person is told beside the answer while the test runs."""
-    from autoflip_secure import notes
+    from autoflip_secure.terminal import notes
 
     heard: list[str] = []
     notes.begin(heard.append)

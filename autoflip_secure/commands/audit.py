@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from autoflip_secure.audit_record import Verdict
 from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
-from autoflip_secure.visible import visible
+from autoflip_secure.records.audit import Verdict
+from autoflip_secure.terminal.visible import visible
 
 
 def audit(
@@ -31,16 +31,16 @@ def audit(
     log: list[Path] = []
     with exit_codes(log, as_json):
         prepare()
-        from scenarios.audits import audit_scenario
-        from scenarios.loading import load
-        from scenarios.sweep import plan
+        from autoflip_secure.scenarios.audits.sweep_audit import audit_scenario
+        from autoflip_secure.scenarios.config.loading import load
+        from autoflip_secure.scenarios.config.plan import plan
 
         work = plan(load(scenario, overrides or []))
         folder = out if out is not None else Path("runs") / work.name
         log.append(folder)
         records = audit_scenario(work, folder, lambda text: print(visible(text), file=sys.stderr, flush=True))
-        from reports.audit_page import write_audit
-        from reports.audit_words import sentences
+        from autoflip_secure.reports.pages.audit import write_audit
+        from autoflip_secure.reports.wording.audit import sentences
 
         command = shlex.join(["autoflip-secure", *sys.argv[1:]])
         path = write_audit(records, work.written, folder / "audit.html", command=command)

@@ -29,9 +29,9 @@ def budget(
         prepare()
         if delta is not None and not 0 < delta < 1:
             raise InputError(f"--delta = {delta:g}: should be above 0 and below 1, far below 1/n of n people")
-        from reports.budget_words import sentences
-        from scenarios.budgets import as_json as data
-        from scenarios.budgets import budgets
+        from autoflip_secure.reports.wording.budget import sentences
+        from autoflip_secure.scenarios.store.budget import as_json as data
+        from autoflip_secure.scenarios.store.budget import budgets
 
         found = budgets(folders, delta)
         lines = [line for one in found for line in sentences(one)]

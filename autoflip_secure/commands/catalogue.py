@@ -17,8 +17,8 @@ def list_entries(
     """What there is, with every option and its default: attacks, aggregators, pruners, datasets, models, presets, …"""
     with exit_codes(None, as_json):
         prepare()
-        from scenarios.catalogue import catalogue, options
-        from scenarios.messages import suggest
+        from autoflip_secure.scenarios.config.listing import catalogue, options
+        from autoflip_secure.scenarios.config.messages import suggest
 
         families = catalogue()
         if family is not None:
@@ -40,6 +40,6 @@ def schema() -> None:
     """JSON schema of a scenario file, for editors."""
     with exit_codes(None, as_json=True):
         prepare()
-        from scenarios.config import json_schema
+        from autoflip_secure.scenarios.config.settings import json_schema
 
         tell(json_schema(), True, [])

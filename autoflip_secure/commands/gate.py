@@ -13,8 +13,8 @@ from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare,
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
-    from autoflip_secure.outcome import OutcomeRule
-    from scenarios.results import Results
+    from autoflip_secure.records.outcome import OutcomeRule
+    from autoflip_secure.scenarios.store.results import Results
 
 
 def gate(
@@ -45,7 +45,7 @@ def gate(
         if allow_unlearned and not update:
             raise InputError("gate: --allow-unlearned is about a new baseline: give it with --update, or leave it away")
         prepare()
-        from autoflip_secure.outcome import OutcomeRule
+        from autoflip_secure.records.outcome import OutcomeRule
 
         results = _whole_sweep(folder)
         records = results.records
@@ -54,11 +54,11 @@ def gate(
         if reason is not None:
             _new_baseline(records, baseline, reason, margins or [], rule, as_json)
             return
-        from reports.files import write
-        from reports.gate import run_gate
-        from reports.gate_baseline import effective_margins, read_baseline
-        from reports.gate_files import append, junit_xml, summary
-        from reports.gate_output import as_data, lines
+        from autoflip_secure.reports.gate.baseline import effective_margins, read_baseline
+        from autoflip_secure.reports.gate.files import append, junit_xml, summary
+        from autoflip_secure.reports.gate.gate import run_gate
+        from autoflip_secure.reports.gate.output import as_data, lines
+        from autoflip_secure.reports.pages.writing import write
 
         held = read_baseline(baseline)
         if held.rule != rule and outcome is not None:
@@ -83,9 +83,9 @@ def gate(
 
 def _whole_sweep(folder: Path) -> Results:
     """Every cell of a finished sweep: a gate says nothing about a part of one."""
-    from reports.gaps import name_missing
-    from scenarios.results import read_results
-    from scenarios.store import read_manifest
+    from autoflip_secure.reports.study.missing_cells import name_missing
+    from autoflip_secure.scenarios.store.manifest import read_manifest
+    from autoflip_secure.scenarios.store.results import read_results
 
     expected = len(read_manifest(folder)["cells"])
     results = read_results(folder)
@@ -121,9 +121,9 @@ def _new_baseline(
     """Write the baseline; margins that the one before it held stay, unless given anew."""
     from datetime import UTC, datetime
 
-    from autoflip_secure.regular import gone
-    from reports.files import write
-    from reports.gate_baseline import effective_margins, make_baseline, read_baseline
+    from autoflip_secure.files.regular_files import gone
+    from autoflip_secure.reports.gate.baseline import effective_margins, make_baseline, read_baseline
+    from autoflip_secure.reports.pages.writing import write
 
     old = None if gone(path) else read_baseline(path)
     margins = effective_margins(old.margins if old else {}, overrides)

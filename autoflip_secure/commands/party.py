@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autoflip_secure.commands.session import exit_codes, prepare
-from autoflip_secure.interrupts import Interrupted
+from autoflip_secure.runtime.interrupts import Interrupted
 
 
 def party(
@@ -29,7 +29,7 @@ def party(
     """
     with exit_codes(None):
         prepare()
-        from scenarios.secure_sums import serve_party
+        from autoflip_secure.scenarios.running.parties import serve_party
 
         try:
             serve_party(host, port, certificates, allow_plaintext, lambda text: print(text, flush=True))
@@ -53,6 +53,6 @@ def certificates(
     """
     with exit_codes(None):
         prepare()
-        from scenarios.secure_sums import write_certificates
+        from autoflip_secure.scenarios.running.parties import write_certificates
 
         print("\n".join(write_certificates(out, machines, days)))

@@ -14,7 +14,7 @@ from autoflip_secure.commands.session import Json, Outcome, exit_codes, link, pr
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
-    from autoflip_secure.outcome import OutcomeRule
+    from autoflip_secure.records.outcome import OutcomeRule
 
 
 def report(
@@ -29,8 +29,8 @@ def report(
     """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
     with exit_codes(folder, as_json):
         prepare()
-        from autoflip_secure.outcome import OutcomeRule
-        from scenarios.results import read_results
+        from autoflip_secure.records.outcome import OutcomeRule
+        from autoflip_secure.scenarios.store.results import read_results
 
         results = read_results(folder)
         other = read_results(compare) if compare is not None else None
@@ -51,7 +51,7 @@ def report(
         }  # fmt: skip
         lines = [link(path)]
         if other is not None:
-            from reports.side_by_side import Side, write_comparison
+            from autoflip_secure.reports.comparison.side_by_side import Side, write_comparison
 
             first, second = (
                 Side(
@@ -80,8 +80,8 @@ def write_page(
     Raises:
         StoreError: the folder cannot be written; the cells are kept.
     """
-    from reports.html import write_report
-    from scenarios.audits import finished_audits, unreadable_audits
+    from autoflip_secure.reports.pages.report import write_report
+    from autoflip_secure.scenarios.audits.sweep_audit import finished_audits, unreadable_audits
 
     command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
     left_out = unreadable_audits(folder)
@@ -103,7 +103,7 @@ def _budgets(folder: Path, records: list[Any]) -> list[Any]:
     """What the private cells of the folder cost together; a remark where their ledgers cannot be added up."""
     if all(record.privacy is None for record in records):
         return []
-    from scenarios.budgets import budgets
+    from autoflip_secure.scenarios.store.budget import budgets
 
     try:
         return list(budgets([folder]))

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure import notes, streams
-from autoflip_secure.advice import without_unsafe_advice
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
-from autoflip_secure.interrupts import Interrupted, interruptible
-from autoflip_secure.regular import append_regular
-from autoflip_secure.visible import visible
+from autoflip_secure.files.regular_files import append_regular
+from autoflip_secure.runtime.interrupts import Interrupted, interruptible
+from autoflip_secure.terminal import notes, streams
+from autoflip_secure.terminal.advice import without_unsafe_advice
+from autoflip_secure.terminal.visible import visible
 
 if TYPE_CHECKING:
-    from autoflip_secure.outcome import OutcomeRule
-    from reports.learning import Finding
+    from autoflip_secure.records.outcome import OutcomeRule
+    from autoflip_secure.reports.study.learning import Finding
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Scenario = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")]
@@ -35,9 +35,8 @@ Overrides = Annotated[
 
 
 def prepare() -> None:
-    """A model of the user's own is found from the current folder; our package names lead to our packages."""
-    from autoflip_secure.ownership import check_sole_owner
-    from autoflip_secure.platforms import untried
+    """A model of the user's own is found from the current folder."""
+    from autoflip_secure.runtime.platforms import untried
 
     try:
         here = os.getcwd()
@@ -45,7 +44,6 @@ def prepare() -> None:
         raise InputError(
             f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
         ) from error
-    check_sole_owner()
     if (sentence := untried()) is not None:
         notes.once(sentence)
     if here not in sys.path and "" not in sys.path:
@@ -76,8 +74,8 @@ def remark(text: str) -> None:
 
 def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
     """Where the training of a sweep failed, in words; usually nothing."""
-    from reports.learning import findings
-    from reports.study import study
+    from autoflip_secure.reports.study.learning import findings
+    from autoflip_secure.reports.study.study import study
 
     return findings(study(records, rule))
 

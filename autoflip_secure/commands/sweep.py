@@ -23,7 +23,7 @@ from autoflip_secure.commands.session import (
 from autoflip_secure.errors import InputError
 
 if TYPE_CHECKING:
-    from scenarios.running import SweepResult
+    from autoflip_secure.scenarios.running.sweep import SweepResult
 
 Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
 Workers = Annotated[
@@ -76,11 +76,11 @@ def _sweep(
         if out is not None and not out.strip():
             raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
         prepare()
-        from scenarios.console import listener, stage
-        from scenarios.loading import load
-        from scenarios.running import run_sweep
-        from scenarios.sweep import plan
-        from scenarios.trackers import trackers
+        from autoflip_secure.scenarios.config.loading import load
+        from autoflip_secure.scenarios.config.plan import plan
+        from autoflip_secure.scenarios.running.console import listener, stage
+        from autoflip_secure.scenarios.running.sweep import run_sweep
+        from autoflip_secure.scenarios.trackers.registry import trackers
 
         work = plan(load(source, overrides))
         others = trackers(tensorboard, mlflow, work.name)

@@ -20,12 +20,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from autoflip_secure.algorithm.exploration import normalised_energy
+from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.errors import UnsupportedModelError
-from autoflip_secure.exploration import normalised_energy
 from autoflip_secure.interfaces import Exploration, Pruner, PruneView
-from autoflip_secure.parameters import Layout
-from autoflip_secure.robust import TINY
-from autoflip_secure.structure import Chain
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.layout import Layout
 
 
 def require_chain(view: PruneView, kind: str) -> Chain:

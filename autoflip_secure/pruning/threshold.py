@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.guidance import normalise
+from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.interfaces import Guidance, Pruner, PruneView
-from autoflip_secure.parameters import Layout
-from autoflip_secure.robust import TINY
+from autoflip_secure.models.layout import Layout
 
 
 def threshold_mask(guidance: Float[Tensor, " params"], layout: Layout, threshold: float) -> Bool[Tensor, " params"]:

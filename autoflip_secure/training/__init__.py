@@ -4,7 +4,7 @@ Both trainers take the same jobs and draw mini-batches from the same addresses, 
 rounding; which of them runs is a question of speed and of what the model allows (:func:`choose_trainer`).
 """
 
-from autoflip_secure import kernels
+from autoflip_secure.runtime import kernels
 from autoflip_secure.training.base import Trainer
 from autoflip_secure.training.bits import Bits, promised_bits
 from autoflip_secure.training.choice import WORTHWHILE, choose_trainer, stackable

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, Schedule, Trained
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
 
 Notes = dict[str, bool]

@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Trainer, working_copy
 from autoflip_secure.training.evaluation import SAMPLES, evaluate
 from autoflip_secure.training.program import kept_floats

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Schedule
-from autoflip_secure.parameters import Layout
-from autoflip_secure.randomness import GlobalDraws, drawing_at
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.user_randomness import GlobalDraws, drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
 from autoflip_secure.training.program import SLOW, cross_entropy, kept_floats, stacked_forward

@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from autoflip_secure.parameters import Layout
-from autoflip_secure.randomness import drawing_at
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import precise, working_copy
 from autoflip_secure.training.buckets import FEWEST, LANES, filled, height

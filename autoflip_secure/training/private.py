@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, Schedule
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
 from autoflip_secure.training.base import Notes, masked_start, named_tensors
 from autoflip_secure.training.buckets import FEWEST, height

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, Schedule
-from autoflip_secure.parameters import Layout
-from autoflip_secure.randomness import drawing_at
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start, named_tensors
 

@@ -7,7 +7,7 @@ model m's batch and 0 for padding, so its gradient with respect to a model's lea
 On the CPU a job's numbers are equal to the last bit whatever else is in the stack and wherever it stands in it: the
 width of its batches is its own, every reduction is inside one model, nothing is left over at the end of a tensor
 (:mod:`buckets`), calls of convolutions have one shape (:mod:`convolutions`), and products come from kernels that give
-the same bits again (:mod:`autoflip_secure.kernels`). :mod:`bits` tries it on the model and the machine at hand. On a
+the same bits again (:mod:`.runtime.kernels`). :mod:`bits` tries it on the model and the machine at hand. On a
 GPU equality is within float tolerance.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, Schedule
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.private import train_privately

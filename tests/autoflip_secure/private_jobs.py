@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose
 
 IMAGES = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for party_crews.py
+sys.path.insert(0, str(Path(__file__).parent / "privacy"))  # for tests that lend
 
-from defenses.crew import Parties, local_parties
-from defenses.secure_aggregation import Session
+from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties
+from autoflip_secure.defenses.secure_aggregation.session import Session
 
 
 @pytest.fixture(scope="session")

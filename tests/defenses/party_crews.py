@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from defenses.crew import Parties
-from defenses.party import listen
-from defenses.wire import Address, connected
+from autoflip_secure.defenses.secure_aggregation.local_parties import Parties
+from autoflip_secure.defenses.secure_aggregation.party import listen
+from autoflip_secure.defenses.secure_aggregation.wire import Address, connected
 
 
 class Tap:

@@ -14,9 +14,9 @@ import torch
 from party_crews import Tap
 from torch import Tensor
 
-from defenses.crew import Parties
-from defenses.shares import Seed
-from defenses.wire import Address
+from autoflip_secure.defenses.secure_aggregation.local_parties import Parties
+from autoflip_secure.defenses.secure_aggregation.shares import Seed
+from autoflip_secure.defenses.secure_aggregation.wire import Address
 
 PREFIX = ">IQ"
 

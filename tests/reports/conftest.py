@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoflip_secure.record import RunRecord
+from autoflip_secure.records.run import RunRecord
 
 CLIENTS, COHORT = 20, 5
 IID = {"kind": "iid"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from scenarios.loading import presets
+from autoflip_secure.scenarios.config.loading import presets
 
 TINY = """\
 name: tiny

@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
+from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.algorithm.guidance import initial_guidance, normalise
 from autoflip_secure.errors import UnsupportedModelError
-from autoflip_secure.exploration import explore
-from autoflip_secure.guidance import initial_guidance, normalise
 from autoflip_secure.interfaces import Guidance, Pruner, PruneView
-from autoflip_secure.parameters import Layout
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.budget import BudgetMask, kept_counts, unit_guidance
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.structure import Chain
 
 
 def mlp() -> nn.Module:

@@ -1,0 +1,122 @@
+r"""Phase 1: explorers train once from the initial weights, each on its own copy; their deviations map the landscape.
+
+.. math::
+    d_k = w_k - w_0, \quad e_k = d_k^2 / \|d_k\|^2, \quad \pi = \mathrm{med}_k \sqrt{e_k}, \quad
+    a_k = \cos(\sqrt{e_k}, \pi) \min(1, \mathrm{med}_l \|d_l\| / \|d_k\|)
+
+    D_0 = \sum_k v_k e_k, \quad v_k \propto a_k
+    [a_k \ge \mathrm{med}(a) - 3 \max(1.4826\,\mathrm{MAD}(a), 0.05\,\mathrm{med}(a))]
+
+``method: plain`` is the mean of d_k² (scaled to sum 1, so that it can evolve), which noisy explorers flatten.
+``method: linear`` is robust too and needs nothing but sums of rows, so that they can stay secret: see
+:mod:`autoflip_secure.algorithm.linear_exploration`, on whose ring it is computed here too, bit for bit as on shares.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
+from autoflip_secure.algorithm.order_statistics import TINY, column_blocks, cosine, mad, median_rows, quantile
+from autoflip_secure.interfaces import Config, Exploration, Schedule
+from autoflip_secure.secure_rows.secret_rows import LocalRows
+
+
+class ExplorationConfig(Config):
+    """Who explores, for how long, and how their deviations are combined."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000, description="at most this many passes over an explorer's data")] = 5
+    explorers: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="how many clients explore; null = all"
+    )
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="stop an explorer after so many epochs without a lower training loss; null = never"
+    )
+    lr: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None,
+        description="learning rate of the explorers' plain SGD; null = the training's if that is SGD, else 0.1",
+    )
+    method: Literal["robust", "plain", "linear"] = Field(
+        default="robust", description="how deviations become energy; linear is what secure sums allow"
+    )
+    reveal: Literal["scores", "sum"] = Field(
+        default="scores",
+        description="linear: what is learned of the explorers, two scores each, or nothing but the sum of all",
+    )
+
+    @model_validator(mode="after")
+    def _linear_only(self) -> ExplorationConfig:
+        if self.reveal == "sum" and self.method != "linear":
+            raise ValueError(f"reveal = 'sum' needs method = 'linear', not {self.method!r}; set both, or neither")
+        return self
+
+    def schedule(self, training: Schedule, epochs: int | None = None) -> Schedule:
+        """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""
+        lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
+        return Schedule(optimizer="sgd", lr=lr, batch_size=training.batch_size, epochs=epochs or self.epochs)
+
+
+def normalised_energy(deviations: Float[Tensor, "explorers params"]) -> Float[Tensor, "explorers params"]:
+    """e_k: squared deviations of each explorer, scaled to sum 1."""
+    squared = deviations.square()
+    return squared / squared.sum(1, keepdim=True).clamp_min(TINY**2)
+
+
+def _summed_squares(rows: Float[Tensor, "explorers params"]) -> Float[Tensor, " params"]:
+    """Sum of the squares over rows in double, where single precision ends at rows of length 1e19."""
+    return torch.cat([rows[:, block].double().square().sum(0) for block in column_blocks(rows)])
+
+
+def explorer_agreement(
+    deviations: Float[Tensor, "explorers params"],
+) -> tuple[Float[Tensor, " explorers"], Bool[Tensor, " explorers"]]:
+    """a_k and keep_k. Needs |d_k| only, so squared deviations are all that an explorer has to send for it."""
+    norms = deviations.norm(dim=1)
+    roots = deviations.abs() / norms.clamp_min(TINY)[:, None]
+    reference = median_rows(roots)
+    agreement = cosine(roots, reference) * (quantile(norms, 0.5) / norms.clamp_min(TINY)).clamp(max=1)
+    centre = quantile(agreement, 0.5)
+    return agreement, agreement >= centre - 3 * torch.maximum(mad(agreement, centre), 0.05 * centre)
+
+
+def explore(
+    clients: Tensor,
+    samples: Tensor,
+    deviations: Float[Tensor, "explorers params"],
+    method: str,
+    losses: list[list[float]],
+    reveal: str = "scores",
+) -> Exploration:
+    """The landscape energy D_0 from the explorers' deviations.
+
+    Args:
+        clients: ids of the explorers, (explorers,).
+        samples: their numbers of samples, (explorers,).
+        deviations: d_k = w_k - w_0, finite; without any, the landscape is flat.
+        method: ``robust``, ``plain`` or ``linear``.
+        losses: training loss per explorer and epoch, kept for the record.
+        reveal: what ``linear`` may use.
+    """
+    history = tuple(tuple(row) for row in losses)
+    if len(deviations) == 0:
+        flat, nobody = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1]), samples
+        return Exploration(clients, samples, deviations, flat, nobody, nobody.bool(), history)
+    if method == "linear":
+        points, owners = energy_points(len(deviations)), tuple(clients.tolist())
+        rows = LocalRows(points.encode(energy_rows(deviations), owners), owners)
+        seen = linear_landscape(rows, points, reveal)
+        energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
+        return Exploration(clients, samples, deviations, energy, agreement, seen.kept.to(clients.device), history)
+    agreement, kept = explorer_agreement(deviations)
+    if method == "plain":
+        kept = torch.ones_like(kept)
+        energy = _summed_squares(deviations)
+    else:
+        energy = (agreement * kept / deviations.norm(dim=1).square().clamp_min(TINY**2)) @ deviations.square()
+    energy = (energy / energy.sum().clamp_min(TINY**2)).to(deviations)
+    return Exploration(clients, samples, deviations, energy, agreement, kept, history)

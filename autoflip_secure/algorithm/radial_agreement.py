@@ -1,0 +1,216 @@
+r"""Radial agreement (``autoflip_plus``, ours): what a client's update does to the current weights *along themselves*.
+
+For a softmax output layer :math:`-\langle \nabla L, w_{out} \rangle = \sum_i (q_i - p_i) f_i`: positive when the
+client's labels agree with what the model believes, negative when they contradict it, whichever classes the client owns.
+
+.. math::
+    R_k = \mathrm{mean}_l \cos(u_k^l, w^l), \quad x_k = \bar R_k / Q_{0.6}(\bar R), \quad
+    s_k = \mathrm{clip}((x_k + .3)/.6, 0, 1)\, \mathrm{clip}((2.8 - x_k)/.6, 0, 1)
+
+Isotropic noise is estimated from the coordinates that the landscape says nobody moves, and taken out of norms and R.
+Known limits: an attacker that adds a multiple of w raises R; isotropic noise is assumed; see ``docs/algorithm.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.algorithm.agreement import clip_factors, exponential_mean
+from autoflip_secure.algorithm.order_statistics import TINY, cosine, quantile
+from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
+from autoflip_secure.models.layout import Layout
+
+
+@dataclass(frozen=True)
+class RadialState:
+    """Per-client memories (NaN = not seen yet) and the largest centre so far."""
+
+    radial: Float[Tensor, " all_clients"]
+    noise: Float[Tensor, " all_clients"]  # mean of shat
+    log_signal: Float[Tensor, " all_clients"]
+    largest_centre: float
+    energy: Float[Tensor, " params"]  # D_0
+
+
+@dataclass(frozen=True)
+class RadialNumbers:
+    """All that is needed to know of each participant's update u_k, corrected for weight decay."""
+
+    norms: Float[Tensor, " clients"]  # ||u_k||
+    shat: Float[Tensor, " clients"]  # noise per coordinate, before what is usual is taken off
+    along: Float[Tensor, " clients"]  # <u_k, w>
+    layers: Float[Tensor, " clients"]  # mean over layers of cos(u_k^l, w^l)
+
+
+@dataclass(frozen=True)
+class RadialJudgement:
+    """What each participant counts for, and the memories with this round in them."""
+
+    scores: Float[Tensor, " clients"]  # s_k
+    trust: Float[Tensor, " clients"]  # omega_k
+    factors: Float[Tensor, " clients"]  # clipping
+    statistics: dict[str, Float[Tensor, " clients"]]
+    state: RadialState
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one round's rows show, and the memories with it."""
+
+    radial: Tensor  # R_k
+    sigma: Tensor
+    signal: Tensor
+    noise_norm: Tensor  # sigma_k sqrt(P)
+    noisy: Bool[Tensor, " clients"]
+    typical: Tensor  # r
+    state: RadialState  # noise and log_signal refreshed
+
+
+def low_energy(energy: Tensor, live: Bool[Tensor, " params"], share: float) -> Bool[Tensor, " params"]:
+    """The ``share`` of the live hidden weights with the lowest D_0: there an honest client hardly moves."""
+    candidates = live.nonzero().squeeze(1)
+    chosen = torch.zeros_like(live)
+    chosen[candidates[energy[candidates].argsort(stable=True)[: max(1, int(share * len(candidates)))]]] = True
+    return chosen
+
+
+def radial_cosine(updates: Tensor, weights: Tensor, layout: Layout) -> Float[Tensor, " clients"]:
+    """R_k: mean over layers (weight and bias together) of the cosine with the current weights.
+
+    Layers followed by a normalisation are left out: there <grad, w> = 0 and the cosine is only weight decay. Where none
+    is left (say, nothing but normalisations is trained), the cosine of the whole update counts.
+    """
+    cosines = []
+    for group in layout.layers:
+        if not group[0].normalised:
+            where = slice(group[0].start, group[-1].stop)
+            cosines.append(cosine(updates[:, where], weights[where]))
+    if not cosines:
+        return cosine(updates, weights)
+    return torch.stack(cosines).mean(0)
+
+
+class RadialAgreement(Aggregator):
+    """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
+
+    kind: Literal["radial"] = "radial"
+    needs_guidance: ClassVar[bool] = True
+    scores_clients: ClassVar[bool] = True
+    rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5
+    memory: Annotated[float, Field(ge=0, lt=1, description="memory of the radial agreement")] = 0.6
+    low: Annotated[float, Field(gt=0, le=1, description="share of the hidden weights that noise is read from")] = 0.25
+    noisy_at: Annotated[
+        float, Field(gt=0, le=1e12, description="noise norm / typical norm from which a client counts as noisy")
+    ] = 0.25
+    tolerated_noise: Annotated[
+        float, Field(gt=0, le=1e12, description="noise in the step / norm of the weights that is kept")
+    ] = 0.2
+
+    noise: Literal["median", "norm"] = Field(
+        default="median", description="noise of a client: 1.4826 median |u| over the low set, or root mean square there"
+    )
+
+    def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> RadialState:
+        """The exploration seeds the memories: d_k as update, w_0 as weights; a noisy explorer seeds its noise only.
+
+        Where deviations stayed secret, nobody has been seen yet.
+        """
+        assert exploration is not None
+        unseen = weights.new_full((clients,), torch.nan)
+        state = RadialState(unseen, unseen, unseen, 0.0, exploration.energy)
+        if len(exploration.deviations) == 0:
+            return state
+        live = torch.ones_like(weights, dtype=torch.bool)
+        own = weights * layout.trained.to(weights.device)
+        numbers = self._read(exploration.deviations, own, self.low_set(state, live, layout), layout)
+        measured = self._measure(state, exploration.clients, numbers, own, live, layout)
+        quiet = exploration.clients[~measured.noisy]
+        log_signal = unseen.index_put((quiet,), measured.state.log_signal[quiet])
+        radial = unseen.index_put((quiet,), measured.radial[~measured.noisy])
+        return replace(measured.state, radial=radial, log_signal=log_signal)
+
+    def low_set(self, state: RadialState, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
+        """Where noise is read from: the live hidden weights (all live ones, if none is hidden) of the lowest D_0."""
+        live = mask & layout.trained.to(mask.device)
+        hidden = live & layout.prunable.to(mask.device)
+        return low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
+
+    def _read(self, updates: Tensor, weights: Tensor, low: Tensor, layout: Layout) -> RadialNumbers:
+        quiet = updates[:, low]
+        if quiet.shape[1] == 0:  # all that is trained has been pruned away
+            quiet = quiet.new_zeros(len(quiet), 1)
+        median = self.noise == "median"  # of which torch takes the lower one
+        shat = 1.4826 * quiet.abs().median(dim=1).values if median else quiet.square().mean(1).sqrt()
+        return RadialNumbers(updates.norm(dim=1), shat, updates @ weights, radial_cosine(updates, weights, layout))
+
+    def _measure(
+        self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
+    ) -> _Measured:
+        root = float((mask & layout.trained.to(mask.device)).sum()) ** 0.5
+        norms, shat = read.norms, read.shat
+        noise = exponential_mean(state.noise, clients, shat, self.rho)
+        sigma = (shat.square() - quantile(noise, 0.4).square()).clamp_min(0).sqrt()
+        noise_norm = sigma * root
+        signal = torch.maximum(
+            (norms.square() - noise_norm.square()).clamp_min(0).sqrt(), 0.1 * norms / (1 + noise_norm)
+        )
+        signal = signal.clamp_min(TINY)
+        log_signal = exponential_mean(state.log_signal, clients, signal.log(), self.rho)
+        typical = quantile(log_signal, 0.4).exp()
+        noisy = noise_norm / typical > self.noisy_at
+        floored = torch.maximum(signal, typical / 2)
+        along = read.along / (floored * weights.norm().clamp_min(TINY)) + 2 * sigma / floored
+        radial = torch.where(noisy, along, read.layers)
+        signal = torch.where(noisy, floored, norms)
+        return _Measured(
+            radial, sigma, signal, noise_norm, noisy, typical, replace(state, noise=noise, log_signal=log_signal)
+        )
+
+    def judge(
+        self,
+        state: RadialState,
+        clients: Tensor,
+        samples: Tensor,
+        numbers: RadialNumbers,
+        weights: Tensor,
+        mask: Tensor,
+        layout: Layout,
+    ) -> RadialJudgement:
+        """Scores and weights from numbers alone. ``weights`` are those of the round, without buffers."""
+        m = self._measure(state, clients, numbers, weights, mask, layout)
+        share = samples / samples.sum()
+        noise_in_step = share * m.noise_norm / weights.norm().clamp_min(TINY)
+        damped = m.noisy & (noise_in_step > self.tolerated_noise)
+        known = ~state.radial[clients].isnan()
+        fresh = torch.where(damped & known, torch.nan, m.radial)  # NaN: the memory is not refreshed
+        radial = exponential_mean(state.radial, clients, fresh, self.memory)
+        centre = float(quantile(radial, 0.6))
+        largest = max(state.largest_centre, centre)
+        scores = torch.ones_like(share)
+        if centre > 0 and centre >= 0.3 * largest:
+            x = radial[clients] / centre
+            too_much = torch.where(m.noisy, 1.0, ((2.8 - x) / 0.6).clamp(0, 1))
+            scores = ((x + 0.3) / 0.6).clamp(0, 1) * too_much
+        damping = (self.tolerated_noise / noise_in_step.clamp_min(TINY)).pow(4)
+        scores = torch.where(damped, scores * damping, scores)
+        weight = share * scores
+        trust = weight / weight.sum() if bool(weight.sum() > 0) else torch.zeros_like(weight)
+        bound = torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical)
+        statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
+        after = replace(m.state, radial=radial, largest_centre=largest)
+        return RadialJudgement(scores, trust, clip_factors(m.signal, bound), statistics, after)
+
+    def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
+        """Score, damp what would bring too much noise, clip, and take the weighted mean."""
+        weights = view.weights * view.layout.trained.to(view.weights.device)
+        updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
+        numbers = self._read(updates, weights, self.low_set(state, view.mask, view.layout), view.layout)
+        judged = self.judge(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
+        delta = judged.trust @ (view.updates * judged.factors[:, None])
+        return Aggregate(delta, judged.trust, judged.scores, judged.state, judged.statistics)

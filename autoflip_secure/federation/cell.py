@@ -1,0 +1,169 @@
+"""What is run: a problem, a protocol and a seed make a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, SerializeAsAny
+from torch import Tensor, nn
+
+from autoflip_secure.algorithm.exploration import ExplorationConfig
+from autoflip_secure.algorithm.guidance import GuidanceConfig
+from autoflip_secure.interfaces import (
+    Aggregator,
+    Attack,
+    ClientPrivacy,
+    Config,
+    NoAttack,
+    NoPrivacy,
+    PrivateSteps,
+    Pruner,
+    Schedule,
+)
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
+from autoflip_secure.seeds import PrivateDraws, Purpose, generator
+
+
+class Protocol(Config):
+    """How a federation is run: everything but the problem and the seed."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
+    cohort: Annotated[int, Field(ge=1, le=100_000)] = 5
+    evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
+    training: Schedule = Schedule()
+    exploration: ExplorationConfig = ExplorationConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
+    pruner: SerializeAsAny[Pruner]
+    aggregator: SerializeAsAny[Aggregator]
+    attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
+    privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
+    sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
+    secure_sum: SecureSumConfig | None = None
+
+    @property
+    def mechanism(self) -> ClientPrivacy | None:
+        """The privacy mechanism, if there is one."""
+        return self.privacy if isinstance(self.privacy, ClientPrivacy) else None
+
+    @property
+    def client_level(self) -> ClientPrivacy | None:
+        """The mechanism on updates, if there is one."""
+        return self.mechanism if self.mechanism is not None and self.mechanism.unit == "client" else None
+
+    @property
+    def guidance_sees_rows(self) -> bool:
+        """Whether guidance may learn from single clients' rows; else it learns from the published step.
+
+        Masks are made of guidance and published. Where a step is a sum that is noised as a whole, or by all clients
+        together, what is proven for who sees the models is about that sum, so masks may be made of nothing else.
+        """
+        mechanism = self.client_level
+        summed = mechanism is not None and (mechanism.trusted_server or self.aggregator.linear)
+        return not self.secret_updates and not summed
+
+    @property
+    def secret_updates(self) -> bool:
+        """Whether updates pass through the parties, so that the server sees their sum only."""
+        return self.secure_sum is not None and self.secure_sum.updates
+
+    @property
+    def secret_exploration(self) -> bool:
+        """Whether the explorers' deviations pass through the parties."""
+        return self.secure_sum is not None and self.explores
+
+    @property
+    def explores(self) -> bool:
+        """Whether phase 1 is needed: FedAvg does not pay for it."""
+        return self.pruner.needs_guidance or self.aggregator.needs_guidance
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned. Tensors lie on the trainer's device; ``module`` is a template and never trained."""
+
+    module: nn.Module
+    layout: Layout
+    chain: Any  # structure.Chain or None
+    chain_reason: str  # "ok", or why there is no chain
+    x_train: Tensor
+    y_train: Int[Tensor, " n"]
+    x_test: Tensor
+    y_test: Int[Tensor, " m"]
+    num_classes: int
+    clients: tuple[Int[Tensor, " _"], ...]  # rows of the training set owned by each client
+    initial: Float[Tensor, " params"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a problem, a protocol, a seed, and the names it is known by."""
+
+    key: str
+    config: dict[str, Any]
+    axes: dict[str, Any]
+    algorithm: str
+    seed: int
+    problem: Problem
+    protocol: Protocol
+    noise_multipliers: tuple[float, ...] = ()  # per client; () without privacy
+    conditions: str = ""  # that it runs under (software, processor, data): other conditions, other private draws
+
+    @cached_property
+    def draws(self) -> PrivateDraws:
+        """Its private draws: independent of those of every other cell, and of this one under other conditions."""
+        mechanism = self.protocol.mechanism
+        system = mechanism is not None and mechanism.noise_source == "system"
+        return PrivateDraws.of(self.seed, self.key, self.conditions, system=system)
+
+    @cached_property
+    def bad_clients(self) -> Bool[Tensor, " clients"]:
+        """Who is bad: drawn once per seed, nested as the scope grows, the same for every algorithm."""
+        attack, clients = self.protocol.attack, len(self.problem.clients)
+        bad = torch.zeros(clients, dtype=torch.bool)
+        if isinstance(attack, Attack):
+            if attack.clients is not None:
+                bad[list(attack.clients)] = True
+            else:
+                order = torch.randperm(clients, generator=generator(self.seed, Purpose.BAD_CLIENTS))
+                bad[order[: round(attack.scope * clients)]] = True
+        return bad
+
+    def bad_in(self, round_: int) -> Bool[Tensor, " clients"]:
+        """Who acts badly in this round (0 = exploration)."""
+        attack = self.protocol.attack
+        active = isinstance(attack, Attack) and attack.active(round_)
+        return self.bad_clients & active
+
+    def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
+        """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.
+
+        At client level the public's guarantee rests on nobody knowing, so the cohorts are private draws; everywhere
+        else they are public, and the same for all cells of a seed.
+        """
+        protocol, clients = self.protocol, len(self.problem.clients)
+        if protocol.client_level is not None:
+            source = self.draws.agreed(Purpose.COHORT, round_)
+            if protocol.sampling == "fixed":
+                return torch.from_numpy(source.permutation(clients)[: protocol.cohort]).sort().values
+            return torch.from_numpy(source.random(clients) < protocol.cohort / clients).nonzero().squeeze(1)
+        if protocol.sampling == "fixed":
+            return self.draw(Purpose.COHORT, protocol.cohort, round_)
+        chances = torch.rand(clients, generator=generator(self.seed, Purpose.COHORT, round_), dtype=torch.float64)
+        return (chances < protocol.cohort / clients).nonzero().squeeze(1)
+
+    def private_steps(self, client: int, round_: int) -> PrivateSteps | None:
+        """DP-SGD of this client; None: plain training, as without privacy and for who acts badly."""
+        mechanism = self.protocol.mechanism
+        if mechanism is None or bool(self.bad_in(round_)[client]):
+            return None
+        return mechanism.steps(self.noise_multipliers[client])
+
+    def draw(self, purpose: Purpose, count: int, *address: int) -> Int[Tensor, " count"]:
+        """``count`` of the clients without replacement, in ascending order."""
+        order = torch.randperm(len(self.problem.clients), generator=generator(self.seed, purpose, *address))
+        return order[:count].sort().values

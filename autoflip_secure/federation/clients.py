@@ -1,0 +1,85 @@
+"""The clients' side of a round: what each one trains on, and what it sends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, Schedule, UpdateAttack
+from autoflip_secure.seeds import Purpose, generator
+
+
+def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
+    """The labels as this client sees them in this round."""
+    labels = cell.problem.y_train[cell.problem.clients[client]]
+    attack = cell.protocol.attack
+    if isinstance(attack, DataAttack) and bool(cell.bad_in(round_)[client]):
+        return attack.labels(labels, cell.problem.num_classes, generator(cell.seed, Purpose.DATA_ATTACK, client))
+    return labels
+
+
+def client_jobs(
+    cell: Cell, weights: Tensor, mask: Tensor, clients: Tensor, round_: int, *address: int
+) -> list[ClientJob]:
+    """Local training of ``clients`` from ``weights``."""
+    pruned = None if bool(mask.all()) else mask
+    return [
+        ClientJob(
+            start=weights,
+            samples=cell.problem.clients[k],
+            labels=client_labels(cell, k, round_),
+            seed=cell.seed,
+            address=(round_, k, *address),
+            mask=pruned,
+            private=(private := cell.private_steps(k, round_)),
+            draws=cell.draws if private is not None else None,
+        )
+        for k in clients.tolist()
+    ]
+
+
+def attack_updates(
+    cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
+) -> Float[Tensor, "clients params"]:
+    """Rows as they are sent: bad clients change theirs, and only live coordinates that are not frozen travel."""
+    attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients].to(updates.device)
+    if isinstance(attack, UpdateAttack) and bool(bad.any()):
+        draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
+        active = mask & cell.problem.layout.trained.to(mask.device)
+        updates = attack.updates(updates, bad, active, draws)
+    return torch.where(mask & cell.problem.layout.sent.to(mask.device), updates, 0.0)
+
+
+def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:
+    """What the client-level mechanism works on; private draws at (DP_NOISE, round, client), (SERVER_NOISE, round)."""
+    return PrivacyView(
+        round=round_,
+        honest=~cell.bad_in(round_)[clients].to(active.device),
+        active=active,
+        expected=float(cell.protocol.cohort),
+        noise_multiplier=cell.noise_multipliers[0],
+        generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k) for k in clients.tolist()],
+        server=cell.draws.generator(Purpose.SERVER_NOISE, round_),
+    )
+
+
+LARGEST_NORM: Final = 1e18
+"""Of a row that can be computed with in single precision, products and sums of a few hundred squares included."""
+UNUSABLE: Final = f"not finite, or longer than {LARGEST_NORM:g}"
+
+
+def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
+    """Rows that can be computed with: no NaN, no infinity, and a norm of at most :data:`LARGEST_NORM`."""
+    return updates.square().sum(1) <= LARGEST_NORM**2
+
+
+def weight_decay_shrinkage(schedule: Schedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:
+    """Share of the weights that decay alone takes off in local training (0 for Adam, where it has no closed form)."""
+    if schedule.optimizer != "sgd" or schedule.weight_decay == 0:
+        return torch.zeros_like(samples)
+    steps = schedule.epochs * (samples / schedule.batch_size).ceil()
+    return 1 - (1 - schedule.lr * schedule.weight_decay / (1 - schedule.momentum)) ** steps

@@ -1,0 +1,167 @@
+"""A block of cells: the local training of all of them goes to the trainer at once, which is where the time goes.
+
+The order inside a round (``record.PIPELINE``) is the same for every algorithm.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.exploring import Sums, landscapes
+from autoflip_secure.federation.recorder import Logbook, Outcome
+from autoflip_secure.federation.server import ServerState, begin, finish_round, plan_round
+from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.models.costs import CostModel
+from autoflip_secure.records.run import RunRecord, TrainerChoice
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.secure_rows.secure_sum import Connect, SecureSum
+from autoflip_secure.training import Trainer, evaluate, promised_bits
+
+
+def _session(cell: Cell, connect: Connect | None) -> SecureSum | None:
+    """The parties of a cell; None: it does without."""
+    config = cell.protocol.secure_sum
+    if config is None:
+        return None
+    if connect is None:
+        raise InputError(
+            "secure_sum: this run has no parties to connect to; run it as a sweep, or set secure_sum: none"
+        )
+    return connect(config)
+
+
+def _round(
+    cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer, watch: Watcher, sums: Sums
+) -> list[tuple[ServerState, Outcome]]:
+    """One round of several cells: plan each, train all at once, finish each, and show it."""
+    plans = [plan_round(cell, state) for cell, state in zip(cells, states, strict=True)]
+    jobs = [job for _, own in plans for job in own]
+    problem = cells[0].problem
+    trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
+    results, row = [], 0
+    for cell, state, (clients, own) in zip(cells, states, plans, strict=True):
+        rows = slice(row, row := row + len(own))
+        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell))
+        loss = float(trained.losses[rows, -1].mean())
+        results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
+        if not cell.protocol.secret_updates:
+            here = [k for k in outcome.participants if k not in outcome.rejected]
+            watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
+    return results
+
+
+def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[tuple[float, float] | None]:
+    """(accuracy, loss) on the test set for the cells that are due in this round; all in one stacked program."""
+    due = [
+        state.round % cell.protocol.evaluate_every == 0 or state.round == cell.protocol.rounds
+        for cell, state in zip(cells, states, strict=True)
+    ]
+    if not any(due):
+        return [None] * len(cells)
+    problem = cells[0].problem
+    vectors = torch.stack([state.weights for state, is_due in zip(states, due, strict=True) if is_due])
+    accuracy, loss = evaluate(problem.module, problem.layout, vectors, problem.x_test, problem.y_test)
+    measured = iter(zip(accuracy.tolist(), loss.tolist(), strict=True))
+    return [next(measured) if is_due else None for is_due in due]
+
+
+@one_thread()
+def run_cells(
+    cells: Sequence[Cell],
+    trainer: Trainer,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Watcher | None = None,
+    connect: Connect | None = None,
+) -> list[RunRecord]:
+    """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
+
+    Args:
+        cells: at least one. Same ``x_train``, layout, rounds, training and exploration schedules in all of them.
+        trainer: does the local training of all cells in one stacked program, or one client at a time.
+        progress: called after every round with (rounds done, rounds in all).
+        watch: is shown what the server receives; nothing of what passes through parties, whose sums it can derive.
+        connect: opens the session with the parties of a cell that asks for secure sums.
+
+    Returns:
+        One record per cell, in order.
+
+    Raises:
+        SecureSumError: a party failed.
+    """
+    sums = partial(_session, connect=connect)
+    began = time.perf_counter()
+    first, rounds = cells[0].problem, cells[0].protocol.rounds
+    costs = CostModel(
+        first.module,
+        first.layout,
+        first.chain,
+        first.chain_reason,
+        first.x_train[:1],
+        cells[0].protocol.training.batch_size,
+    )
+    books = [Logbook(cell, costs) for cell in cells]
+    watch = watch or Watcher()
+    states, how = [], _how(cells, trainer)
+    explored = landscapes(cells, trainer, watch, sums)
+    for cell, book, (landscape, events, passage) in zip(cells, books, explored, strict=True):
+        states.append(begin(cell, landscape))
+        book.open(landscape, states[-1].guidance, events, passage)
+    for done in range(1, rounds + 1):
+        results = _round(cells, states, trainer, watch, sums)
+        states = [state for state, _ in results]
+        for book, (_, outcome), test in zip(books, results, _test(cells, states), strict=True):
+            book.add(outcome, test)
+        if progress is not None:
+            progress(done, rounds)
+    seconds = (time.perf_counter() - began) / len(cells)
+    return [book.close(state.mask, state.guidance, how, seconds) for book, state in zip(books, states, strict=True)]
+
+
+@one_thread()
+def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None:
+    """The same runs as :func:`run_cells`, in the open, for who looks on alone: nothing is tested, counted or recorded.
+
+    Args:
+        cells: as for :func:`run_cells`.
+        trainer: does the local training.
+        watch: is shown what the server receives.
+
+    Raises:
+        InputError: a cell asks for secure sums.
+    """
+    sums = partial(_session, connect=None)
+    explored = landscapes(cells, trainer, watch, sums)
+    states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]
+    for _ in range(cells[0].protocol.rounds):
+        states = [state for state, _ in _round(cells, states, trainer, watch, sums)]
+
+
+def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
+    """The trainer, and whether what it computes depends on what else is in the block."""
+    problem, schedule = cells[0].problem, cells[0].protocol.training
+    models = sum(len(cell.problem.clients) for cell in cells)
+    kinds = {
+        steps is None: steps
+        for cell in cells
+        for steps in (cell.private_steps(client, 1) for client in range(len(cell.problem.clients)))
+    }
+    found = {
+        promised_bits(
+            trainer, problem.module, problem.layout, problem.x_train, problem.initial, schedule, models, private
+        )
+        for private in kinds.values()
+    }
+    return TrainerChoice(
+        kind=trainer.kind,
+        reason=trainer.reason,
+        device=str(trainer.device),
+        bits="stack" if found == {"stack"} else "block",
+    )

@@ -1,0 +1,145 @@
+"""Phase 1: the explorers of several cells train as one program, and a landscape is made of what they send."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.clients import UNUSABLE, attack_updates, client_jobs, privacy_view, usable_rows
+from autoflip_secure.federation.secure_rounds import secret_landscape, timed
+from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces import ClientJob, Exploration
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.secure_rows.secure_sum import Passage, SecureSum
+from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training import Trainer
+
+Explored = tuple[Exploration, list[str], Passage | None]
+
+
+Nothing = tuple[None, list[str], None]
+
+
+Sums = Callable[[Cell], SecureSum | None]
+
+
+@dataclass
+class _Explorer:
+    """One client exploring: the copy of the weights that is its own, and how its loss goes."""
+
+    job: ClientJob
+    patience: int | None
+    deviation: Tensor
+    losses: list[float] = field(default_factory=list)
+    stale: int = 0  # epochs since the lowest loss
+
+    @property
+    def running(self) -> bool:
+        """Whether it still trains."""
+        return self.patience is None or self.stale < self.patience
+
+    def next_job(self, stage: int) -> ClientJob:
+        """Go on from where it stands; the first stage draws its mini-batches at the plain address."""
+        address = (*self.job.address, stage) if stage else self.job.address
+        return replace(self.job, start=self.job.start + self.deviation, address=address)
+
+    def moved(self, update: Tensor, losses: list[float]) -> None:
+        """Note one stage."""
+        self.stale = 0 if losses[-1] < min(self.losses, default=math.inf) else self.stale + 1
+        self.deviation = self.deviation + update
+        self.losses += losses
+
+
+def _identity(job: ClientJob) -> tuple[object, ...]:
+    """Equal for two jobs that compute the same: cells that differ in algorithm share an exploration without noise."""
+    tensors, named = (job.start, job.samples, job.labels), (job.seed, job.address, job.private, job.draws)
+    return (*named, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
+
+
+def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[Explored]:
+    """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
+
+    Landscapes come one at a time, so that only one cell's copies are in memory.
+    """
+    if not cells:
+        return
+    first = cells[0]
+    config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
+    crews: list[tuple[Tensor, list[_Explorer]]] = []
+    known: dict[tuple[object, ...], _Explorer] = {}
+    for cell in cells:
+        count = cell.protocol.exploration.explorers or len(cell.problem.clients)
+        clients, start = cell.draw(Purpose.EXPLORERS, count), cell.problem.initial
+        jobs = client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)
+        fresh = {_identity(job): _Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
+        known = {**fresh, **known}
+        crews.append((clients, [known[identity] for identity in fresh]))
+    stages = [config.epochs] if config.patience is None else [1] * config.epochs
+    for stage, epochs in enumerate(stages):
+        running = [explorer for explorer in known.values() if explorer.running]
+        if not running:
+            break
+        schedule = config.schedule(first.protocol.training, epochs)
+        jobs = [explorer.next_job(stage) for explorer in running]
+        trained = trainer.train(first.problem.module, first.problem.layout, first.problem.x_train, jobs, schedule)
+        for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
+            explorer.moved(update, losses)
+    for cell, (clients, crew) in zip(cells, crews, strict=True):
+        yield _landscape(cell, clients, crew, watch, sums(cell))
+
+
+def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher, sums: SecureSum | None) -> Explored:
+    """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest.
+
+    Frozen coordinates are taken out before and put back, with energy 0, after: shares of the coordinates mean others.
+    """
+    layout = cell.problem.layout
+    deviations = torch.stack([explorer.deviation for explorer in crew])
+    sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
+    trained = layout.trained.to(sent.device)
+    sent = torch.where(trained, sent, 0.0)
+    if cell.protocol.client_level is not None:
+        sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trained, 0))
+    usable = usable_rows(sent)
+    here = clients.to(sent.device)[usable]
+    samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
+    losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
+    left_out = clients[(~usable).cpu()].tolist()
+    events = [f"exploration: client {k} sent deviations that are {UNUSABLE}: left out" for k in left_out]
+    if len(here) == 0:
+        events = [
+            "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"
+        ]
+    config = cell.protocol.exploration
+    if sums is None:
+        watch.exploration(cell, here, sent[usable])
+        landscape = explore(here, samples, layout.of_sent(sent[usable]), config.method, losses, config.reveal)
+        return replace(_everywhere(landscape, layout), rejected=tuple(left_out)), events, None
+    draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
+    with timed(sums) as through:
+        landscape, revealed, more, watched = secret_landscape(
+            owners, layout.of_sent(sent[usable]), samples, losses, config.reveal, draws, sums
+        )
+    dropped = [k for k in owners if k not in landscape.clients.tolist()]
+    landscape = replace(_everywhere(landscape, layout), rejected=tuple(sorted([*left_out, *dropped])))
+    return landscape, events + more, through(len(landscape.clients), revealed, watched)
+
+
+def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
+    """A landscape of the sent coordinates as one of all."""
+    energy, deviations = (layout.spread(x, layout.sent) for x in (landscape.energy, landscape.deviations))
+    return replace(landscape, energy=energy, deviations=deviations)
+
+
+def landscapes(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[Explored | Nothing]:
+    """Phase 1, cell by cell; nothing where nobody explores."""
+    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums)
+    for cell in cells:
+        yield next(found) if cell.protocol.explores else (None, [], None)

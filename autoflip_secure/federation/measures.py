@@ -1,0 +1,67 @@
+"""What is measured of a round: variances, bytes, digests, and the versions that numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoflip_secure import __version__
+from autoflip_secure.algorithm.order_statistics import column_blocks
+from autoflip_secure.models.amounts import Bytes
+from autoflip_secure.runtime import kernels
+from autoflip_secure.secure_rows.secure_sum import Passage
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_counts(total: Any, more: Any) -> Any:
+    """Sum of two records of counts, field by field; None stays None."""
+    pairs = {name: (getattr(total, name), getattr(more, name)) for name in type(total).model_fields}
+    return type(total)(**{name: None if a is None or b is None else a + b for name, (a, b) in pairs.items()})
+
+
+def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
+    """Variance of the step's coordinates in ``mask``."""
+    live = step.double()[mask]  # double: squares of what an attack sends overflow sooner
+    return float(live.var(correction=0)) if len(live) else 0.0
+
+
+def variance_between_clients(rows: Tensor) -> float:
+    """Mean over coordinates of the variance between the rows: mean ||u_k - mean u||² / params."""
+    if len(rows) == 0:
+        return 0.0
+    total = 0.0
+    for block in column_blocks(rows):  # in double: squares of what an attack sends overflow sooner
+        own = rows[:, block].double()
+        total += float((own - own.mean(0)).square().sum())
+    return total / rows.numel()
+
+
+def uplink(plain: Bytes, passage: Passage | None) -> Bytes:
+    """What clients really send: shares to every party where rows are secret."""
+    if passage is None:
+        return plain
+    sent = passage.traffic.from_clients
+    return plain.model_copy(update={"uplink_values": sent, "uplink_bitmask": sent})
+
+
+def digest(tensor: Tensor) -> str:
+    """16 hexadecimal digits of the SHA-256 of its bytes."""
+    return hashlib.sha256(tensor.contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers may depend on."""
+    return {
+        "autoflip-secure": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "kernels": kernels.description(),
+    }

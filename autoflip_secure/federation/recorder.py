@@ -1,0 +1,261 @@
+"""The logbook of one run: what happened in each round becomes a :class:`RunRecord`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.federation.measures import (
+    add_counts,
+    digest,
+    uplink,
+    variance_between_clients,
+    variance_over_coordinates,
+    versions,
+)
+from autoflip_secure.federation.secure_recorder import SecureLog
+from autoflip_secure.interfaces import Exploration, Guidance
+from autoflip_secure.models.amounts import Bytes, Flops
+from autoflip_secure.models.costs import CostModel, exploration_bytes, round_bytes
+from autoflip_secure.records.detection import detection
+from autoflip_secure.records.run import (
+    Costs,
+    ExplorationRecord,
+    GuidanceRecord,
+    LayerRecord,
+    RoundRecord,
+    RunRecord,
+    TrainerChoice,
+    pipeline,
+)
+from autoflip_secure.runtime.platforms import peak_memory
+from autoflip_secure.secure_rows.secure_sum import Passage
+
+if TYPE_CHECKING:
+    from autoflip_secure.federation.cell import Cell
+
+_BINS = 50
+_SAMPLE = 600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one round did; lists run over the participants."""
+
+    round: int
+    participants: list[int]
+    bad: list[bool]
+    scores: list[float] | None
+    trust: list[float]
+    rejected: list[int]
+    delta: Tensor  # (params,)
+    sent: Tensor  # (usable participants, params)
+    mask: Tensor  # that this round was trained and sent with
+    samples: int  # training samples of all participants, one epoch
+    events: tuple[str, ...]
+    train_loss: float | None = None
+    passage: Passage | None = None  # through the parties; None: in the open
+
+
+def _pipeline(cell: Cell) -> list[str]:
+    protocol, mechanism = cell.protocol, cell.protocol.mechanism
+    noise: Literal["central", "distributed"] | None = None
+    if protocol.client_level is not None:
+        noise = "central" if protocol.client_level.trusted_server else "distributed"
+    return pipeline(
+        sample_level=mechanism is not None and mechanism.unit == "sample",
+        noise=noise,
+        secret=protocol.secret_updates,
+        guidance_sees_rows=protocol.guidance_sees_rows,
+    )
+
+
+_BLOCK = (
+    "numbers: on this machine the last bits of this model depend on the cells that run beside it; the same sweep gives "
+    "the same numbers again, another sweep with the same cell may not"
+)
+
+_FROZEN = (
+    "frozen: {:,} of {:,} numbers of the model are not trained; each client gets them once, and nothing else is done "
+    "with them"
+)
+
+
+class Logbook:
+    """Collects one cell's rounds. Everything it writes is computed from outcomes, never fed back."""
+
+    def __init__(self, cell: Cell, costs: CostModel) -> None:
+        self.cell, self.costs = cell, costs
+        self.rounds: list[RoundRecord] = []
+        self.events: list[str] = []
+        self._exploration: ExplorationRecord | None = None
+        self._initial: Tensor | None = None  # G before round 1
+        self._reached = set[int]()  # clients that have the frozen parameters
+        frozen = int(cell.problem.layout.frozen.sum())
+        if frozen:
+            self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
+        self._secret = SecureLog(cell.protocol)
+
+    def open(
+        self, exploration: Exploration | None, guidance: Guidance | None, events: list[str], passage: Passage | None
+    ) -> None:
+        """Note phase 1."""
+        self._secret.add("exploration", passage)
+        cell = self.cell
+        self.events += events
+        if exploration is None or guidance is None:
+            return
+        explorers = exploration.clients.tolist()
+        self._reached |= {*explorers, *exploration.rejected}
+        epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
+            exploration.rejected
+        )
+        samples = sum(
+            len(cell.problem.clients[k]) * n for k, n in zip([*explorers, *exploration.rejected], epochs, strict=True)
+        )
+        dense = torch.ones_like(cell.problem.initial, dtype=torch.bool)
+        self._exploration = ExplorationRecord(
+            explorers=explorers,
+            bad=cell.bad_in(0)[exploration.clients.cpu()].tolist(),
+            agreement=exploration.agreement.tolist(),
+            kept=exploration.kept.tolist(),
+            losses=[list(row) for row in exploration.losses],
+            bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), passage),
+            flops=self.costs.training(dense, samples).dense,
+        )
+        self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
+
+    def add(self, outcome: Outcome, test: tuple[float, float] | None) -> None:
+        """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
+        layout, protocol = self.cell.problem.layout, self.cell.protocol
+        hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
+        trained = layout.trained.to(outcome.mask.device)
+        delta = outcome.delta * trained
+        self.events += outcome.events
+        newcomers = set(outcome.participants) - self._reached
+        self._reached |= newcomers
+        self._secret.add("updates", outcome.passage)
+        self.rounds.append(
+            RoundRecord(
+                round=outcome.round,
+                participants=outcome.participants,
+                bad=outcome.bad,
+                scores=outcome.scores,
+                trust=outcome.trust,
+                rejected=outcome.rejected,
+                train_loss=outcome.train_loss,
+                test_accuracy=test[0] if test else None,
+                test_loss=test[1] if test and math.isfinite(test[1]) else None,
+                density=float(hidden.float().mean()) if len(hidden) else 1.0,
+                update_variance=variance_over_coordinates(delta, outcome.mask & trained),
+                update_variance_all=variance_over_coordinates(delta, trained),
+                client_variance=variance_between_clients(layout.of_sent(outcome.sent * trained)),
+                step_norm=float(delta.double().norm()),
+                bytes=uplink(
+                    round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.passage
+                ),
+                flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
+            )
+        )
+
+    def _layers(self, mask: Tensor) -> list[LayerRecord]:
+        problem = self.cell.problem
+        units: dict[str, tuple[int, int]] = {}
+        if problem.chain is not None:
+            for layer, live in zip(problem.chain.layers, problem.chain.live_units(mask, problem.layout), strict=True):
+                units[layer.weight] = (layer.units, int(live.sum()))
+        return [
+            LayerRecord(
+                name=segment.name,
+                shape=list(segment.shape),
+                hidden=segment.hidden,
+                weights=segment.stop - segment.start,
+                live_weights=int(mask[segment.slice].sum()),
+                units=units.get(segment.name, (None, None))[0],
+                live_units=units.get(segment.name, (None, None))[1],
+            )
+            for segment in problem.layout
+            if segment.kind == "weight"
+        ]
+
+    def _guidance(self, guidance: Guidance | None, mask: Tensor) -> GuidanceRecord | None:
+        if guidance is None or self._initial is None:
+            return None
+        layout, kind = self.cell.problem.layout, self.cell.protocol.guidance.normalisation
+        hidden = layout.prunable.to(mask.device)
+        first = self._initial[hidden].cpu().numpy()
+        last = normalise(guidance.energy, layout, kind)[hidden].cpu().numpy()
+        live = mask[hidden].cpu().numpy()
+        edges = np.linspace(0, 1, _BINS + 1)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(first))[:_SAMPLE])
+        return GuidanceRecord(
+            normalisation=kind,
+            threshold=getattr(self.cell.protocol.pruner, "threshold", None),
+            bin_edges=[round(float(edge), 4) for edge in edges],
+            initial_counts=np.histogram(first, edges)[0].tolist(),
+            final_counts=np.histogram(last, edges)[0].tolist(),
+            sample=[(round(float(first[j]), 4), round(float(last[j]), 4), bool(live[j])) for j in chosen],
+        )
+
+    def _costs(self, mask: Tensor) -> Costs:
+        total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
+        total_flops = Flops(dense=0, sparse=0, compacted=0)
+        if self._exploration is not None:
+            flops = self._exploration.flops  # the dense model is what explores
+            total_bytes = add_counts(total_bytes, self._exploration.bytes)
+            total_flops = add_counts(total_flops, Flops(dense=flops, sparse=flops, compacted=flops))
+        for record in self.rounds:
+            total_bytes, total_flops = add_counts(total_bytes, record.bytes), add_counts(total_flops, record.flops)
+        return Costs(
+            bytes=total_bytes,
+            flops=total_flops,
+            model_flops=self.costs.forward(mask),
+            compaction=self.costs.compaction_of(mask),
+        )
+
+    def _digests(self, mask: Tensor) -> dict[str, str]:
+        found = {"mask": digest(mask)}
+        if self._initial is not None:
+            found["guidance"] = digest(self._initial)
+        return found
+
+    def close(self, mask: Tensor, guidance: Guidance | None, trainer: TrainerChoice, seconds: float) -> RunRecord:
+        """The record of the whole run."""
+        cell = self.cell
+        final = self.rounds[-1]
+        assert final.test_accuracy is not None
+        return RunRecord(
+            cell=cell.key,
+            config=cell.config,
+            axes=cell.axes,
+            algorithm=cell.algorithm,
+            seed=cell.seed,
+            versions=versions(),
+            pipeline=_pipeline(cell),
+            parameters=int(cell.problem.layout.sent.sum()),
+            bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
+            client_samples=[len(rows) for rows in cell.problem.clients],
+            trainer=trainer,
+            exploration=self._exploration,
+            guidance=self._guidance(guidance, mask),
+            rounds=self.rounds,
+            layers=self._layers(mask),
+            costs=self._costs(mask),
+            detection=detection(self.rounds, cell.bad_clients.nonzero().squeeze(1).tolist()),
+            final_accuracy=final.test_accuracy,
+            final_loss=final.test_loss,
+            events=[*self.events, *([_BLOCK] if trainer.bits == "block" else [])],
+            secure_sum=self._secret.record(),
+            digests=self._digests(mask),
+            timing={
+                "seconds": round(seconds, 4),
+                **self._secret.timing(),
+                **({} if (peak := peak_memory()) is None else {"peak_memory_mib": round(peak / 2**20, 1)}),
+            },
+        )

@@ -1,0 +1,185 @@
+r"""The engine's side of secure sums: rows are encoded and shared, sums come back and are divided in the open.
+
+.. math:: \Delta = 2^{-b} \Big( \sum_k n_k\, \mathrm{round}(2^b u_k) \bmod 2^{64} \Big) \Big/ \sum_k n_k
+
+with public numbers of samples n_k, as in a plain mean. Only live coordinates travel. The number of bits b follows from
+a public bound on what an entry may be; a client that exceeds it is left out and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
+from autoflip_secure.interfaces import Exploration
+from autoflip_secure.secure_rows.fixed_point import FixedPoint
+from autoflip_secure.secure_rows.secure_sum import Passage, Revealed, SecureSum, SharedBatch
+from autoflip_secure.secure_rows.sum_error import WatchedRows
+
+LARGEST_ENTRY = 256.0
+"""Of an update; a client that sends more has diverged."""
+FEWEST_CLIENTS = 2
+"""A sum of fewer hides nothing."""
+NEVER = 1e-20
+"""Chance that noise alone takes any entry of an honest client's update beyond :data:`LARGEST_ENTRY` in a whole run. A
+mechanism that differs from a proven one with this chance has a delta that is larger by at most (1 + e^epsilon) times
+it, which at epsilon 30 is 1e-7."""
+
+
+def largest_clip(noise: float, entries: int) -> float:
+    r"""Largest clip norm C with which clipped and noised rows stay within :data:`LARGEST_ENTRY`, but for :data:`NEVER`.
+
+    .. math:: C (1 + \tau z) \le 256, \quad n\, e^{-z^2/2} = 10^{-20}, \quad P(|N(0, 1)| > z) \le e^{-z^2/2}
+
+    Args:
+        noise: tau, standard deviation of the noise on an entry / C.
+        entries: n, that honest clients send in the whole run.
+    """
+    return LARGEST_ENTRY / (1 + noise * math.sqrt(2 * math.log(max(1, entries) / NEVER)))
+
+
+@dataclass(frozen=True)
+class SecretMean:
+    """One round's mean as the server learns it."""
+
+    delta: Float[Tensor, " params"]
+    taken: Bool[Tensor, " clients"]  # whose rows are in it; nobody's: no step
+    revealed: Revealed
+    events: tuple[str, ...]
+    watched: WatchedRows | None = None  # how exact the sum is
+
+
+@contextlib.contextmanager
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], Passage]]:
+    """What passes within becomes a :class:`Passage`, given the number of rows, what was revealed, and how exact."""
+    began, before = time.perf_counter(), sums.traffic
+
+    def passage(clients: int, revealed: Revealed, watched: WatchedRows | None) -> Passage:
+        seconds = time.perf_counter() - began
+        return Passage(clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error())
+
+    yield passage
+
+
+def encoded(
+    points: FixedPoint,
+    rows: Sequence[Float[Tensor, " params"]],
+    clients: tuple[int, ...],
+    live: Bool[Tensor, " params"],
+) -> Int[Tensor, "clients sent"]:
+    """Every client's live coordinates as ring elements, on the CPU, one client at a time as each would do it."""
+    everything = bool(live.all())
+    found = torch.empty(len(rows), int(live.sum()), dtype=torch.int64)
+    for place, (client, row) in enumerate(zip(clients, rows, strict=True)):
+        found[place] = points.encode((row if everything else row[live])[None], (client,))[0]
+    return found
+
+
+def secret_landscape(
+    clients: tuple[int, ...], deviations: Float[Tensor, "explorers params"], samples: Float[Tensor, " explorers"],
+    losses: list[list[float]], reveal: str, draws: torch.Generator, sums: SecureSum,
+) -> tuple[Exploration, Revealed, list[str], WatchedRows | None]:  # fmt: skip
+    """The landscape of explorers whose deviations nobody sees; the same, to the bit, as ``method: linear`` in the open.
+
+    Args:
+        clients: ids of the explorers.
+        deviations: d_k, finite; each explorer encodes and splits its own.
+        samples: their numbers of samples.
+        losses: training loss per explorer and epoch, kept for the record.
+        reveal: ``scores`` or ``sum``.
+        draws: source of the public checks.
+        sums: the parties.
+    """
+    points = energy_points(max(1, len(clients)))
+    shared: SharedBatch | None = None
+    kept = clients
+    energies = list(energy_rows(deviations))
+    if len(clients) >= FEWEST_CLIENTS:
+        everywhere = torch.ones(deviations.shape[1], dtype=torch.bool, device=deviations.device)
+        shared = sums.share(encoded(points, energies, clients, everywhere), clients)
+        kept = shared.clients
+    events = [f"exploration: {event}" for event in shared.events] if shared is not None else []
+    rows = [clients.index(client) for client in kept]
+    history = tuple(tuple(losses[row]) for row in rows)
+    ids = torch.tensor(kept, dtype=torch.long, device=deviations.device)
+    nothing = deviations[:0]
+    if shared is None or len(kept) < FEWEST_CLIENTS:
+        events.append(
+            f"exploration: {len(kept)} explorers reached the parties, whose sum hides nothing: flat landscape"
+        )
+        flat = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1])
+        nobody = samples[rows]
+        return Exploration(ids, nobody, nothing, flat, nobody, nobody.bool(), history), Revealed(), events, None
+    watched = WatchedRows(shared, points, [energies[row] for row in rows])
+    seen = linear_landscape(watched, points, reveal, draws)
+    revealed = shared.revealed
+    shared.forget()
+    events += [f"exploration: client {k} sent shares of what is no energy: left out" for k in seen.invalid]
+    energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
+    explored = Exploration(ids, samples[rows], nothing, energy, agreement, seen.kept.to(ids.device), history)
+    return explored, revealed, events, watched
+
+
+def secret_mean(
+    clients: tuple[int, ...], updates: Float[Tensor, "clients params"], samples: Int[Tensor, " clients"],
+    live: Bool[Tensor, " params"], sums: SecureSum, *, noised: bool = False,
+) -> SecretMean:  # fmt: skip
+    """The mean of the updates weighted with public numbers of samples, of which the server learns nothing but the sum.
+
+    Where the rows bring the noise, a sum that lacks a row is not asked for: it would have less noise than the ledger
+    counts. Who sends a value out of range is left out none the less: no client that follows the protocol does
+    (planning refuses settings in which its noise might), and the noise of others is not counted.
+
+    Args:
+        clients: ids.
+        updates: u_k, finite.
+        samples: n_k; ones where they stay with the clients.
+        live: coordinates that are sent; 0 elsewhere.
+        sums: the parties.
+        noised: every row has a share of the noise that the ledger counts in the sum.
+    """
+    fits = torch.stack([row.abs().max() <= LARGEST_ENTRY for row in updates])  # by row: a cohort is large
+    events = [
+        f"client {k} sent a value beyond +-{LARGEST_ENTRY:g}: left out of the secure sum"
+        for k, ok in zip(clients, fits.tolist(), strict=True)
+        if not ok
+    ]
+    taken, delta = torch.zeros_like(fits), torch.zeros_like(updates[:1].sum(0))
+    able = tuple(k for k, ok in zip(clients, fits.tolist(), strict=True) if ok)
+    if len(able) < FEWEST_CLIENTS:
+        return SecretMean(delta, taken, Revealed(), (*events, _TOO_FEW.format(len(able))))
+    points = FixedPoint.for_sums(LARGEST_ENTRY, int(samples.sum()))
+    shared = sums.share(encoded(points, [row for row, ok in zip(updates, fits, strict=True) if ok], able, live), able)
+    events += shared.events
+    for client in shared.clients:
+        taken[clients.index(client)] = True
+    if len(shared.clients) < FEWEST_CLIENTS:
+        shared.forget()
+        return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
+    missing = [k for k in able if k not in shared.clients]
+    if noised and missing:
+        shared.forget()
+        events.append(_LESS_NOISE.format(", ".join(map(str, missing))))
+        return SecretMean(delta, torch.zeros_like(taken), Revealed(), tuple(events))
+    weights = samples[taken].cpu()
+    watched = WatchedRows(shared, points, [row for row, ok in zip(updates, taken, strict=True) if ok], live)
+    total = points.decode(watched.total(weights)) / int(weights.sum())
+    revealed = shared.revealed
+    shared.forget()
+    delta[live] = total.to(delta)
+    return SecretMean(delta, taken, revealed, tuple(events), watched)
+
+
+_TOO_FEW = "no step: {} clients reached the parties, and their sum would hide nothing"
+_LESS_NOISE = (
+    "no step: of clients {} no share of the noise arrived, and a sum with less noise than the ledger counts is not "
+    "asked for"
+)

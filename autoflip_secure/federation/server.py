@@ -1,0 +1,243 @@
+"""The server's side: state in, state out. ``plan_round`` and ``finish_round`` are pure; training lies between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.algorithm.guidance import evolve, initial_guidance
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.clients import (
+    UNUSABLE,
+    attack_updates,
+    client_jobs,
+    privacy_view,
+    usable_rows,
+    weight_decay_shrinkage,
+)
+from autoflip_secure.federation.recorder import Outcome
+from autoflip_secure.federation.secure_rounds import secret_mean, timed
+from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.secure_rows.secure_sum import Passage, SecureSum
+from autoflip_secure.seeds import Purpose, generator
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Everything the server carries from round to round."""
+
+    round: int
+    weights: Float[Tensor, " params"]
+    mask: Bool[Tensor, " params"]
+    exploration: Exploration | None
+    guidance: Guidance | None
+    aggregator: Any
+    privacy: Any = None  # of the client-level mechanism
+
+    def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
+        """Coordinates that clients send: live ones that are not frozen."""
+        return self.mask & layout.sent.to(self.mask.device)
+
+
+def _prune(cell: Cell, state: ServerState) -> ServerState:
+    """Ask the pruner, and rescale when the mask changed."""
+    protocol, problem = cell.protocol, cell.problem
+    view = PruneView(
+        layout=problem.layout,
+        chain=problem.chain,
+        weights=state.weights,
+        mask=state.mask,
+        exploration=state.exploration,
+        guidance=state.guidance,
+        round=state.round,
+        rounds=protocol.rounds,
+        generator=partial(generator, cell.seed, Purpose.PRUNING),
+        normalisation=protocol.guidance.normalisation,
+    )
+    mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
+    if mask is not state.mask:
+        mask = mask | frozen
+    if mask is state.mask or torch.equal(mask, state.mask):
+        return state
+    weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
+    return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights))
+
+
+def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
+    """The state before round 1: memories seeded, initial weights pruned."""
+    problem, protocol = cell.problem, cell.protocol
+    weights = problem.initial
+    state = ServerState(
+        round=0,
+        weights=weights,
+        mask=torch.ones_like(weights, dtype=torch.bool),
+        exploration=exploration,
+        guidance=None if exploration is None else initial_guidance(exploration),
+        aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
+        privacy=protocol.client_level.start() if protocol.client_level is not None else None,
+    )
+    state = _prune(cell, state)
+    if exploration is None:
+        return state
+    # what single explorers sent is used up; kept, it would be the largest thing in memory
+    return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
+
+
+def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
+    """Who takes part in the next round, and what they train."""
+    round_ = state.round + 1
+    clients = cell.cohort(round_)
+    return clients, client_jobs(cell, state.weights, state.mask, clients, round_)
+
+
+def finish_round(
+    cell: Cell, state: ServerState, clients: Tensor, updates: Tensor, sums: SecureSum | None = None
+) -> tuple[ServerState, Outcome]:
+    """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
+    problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
+    private = protocol.client_level
+    raw, travelling = attack_updates(cell, updates, clients, state.mask, round_), state.travelling(problem.layout)
+    view = None if private is None else privacy_view(cell, clients, travelling, round_)
+    sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
+    usable = usable_rows(sent)
+    decision, events, passage = None, list[str](), None
+    if protocol.secret_updates and sums is not None:
+        decision, usable, events, passage = _decide_secretly(cell, state, clients, sent, usable, sums)
+    elif bool(usable.any()):
+        decision = _decide(cell, state, clients, sent, usable)
+    step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
+    after = replace(state, round=round_)
+    if private is not None and view is not None:
+        if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
+            step = step * (float(usable.sum()) / view.expected)
+        step, clip = private.publish(state.privacy, step, raw[usable], view)
+        after = replace(after, privacy=clip)
+    trust = torch.zeros(len(clients), device=updates.device)
+    weights = torch.where(state.mask, state.weights + step, 0.0)
+    if decision is None and (private is None or not private.trusted_server):  # with central noise: noise alone
+        events += [] if events else ["no step: no participant sent a finite update"]
+    elif bool(usable_rows(weights[None]).all()):
+        after = replace(after, weights=weights)
+        if decision is not None:
+            trust[usable] = decision.trust
+            after = replace(after, aggregator=decision.state)
+        after = replace(after, guidance=_evolve(cell, state.guidance, sent[usable], step, decision))
+    else:
+        events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
+        step = torch.zeros_like(step)
+    rejected = clients[(~usable).cpu()].tolist()
+    if rejected:
+        strange = clients[~usable_rows(sent).cpu()].tolist()
+        events += (
+            [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
+        )
+    outcome = Outcome(
+        round=round_,
+        participants=clients.tolist(),
+        bad=cell.bad_in(round_)[clients].tolist(),
+        scores=_scores(protocol.aggregator.scores_clients, decision, usable),
+        trust=trust.tolist(),
+        rejected=rejected,
+        delta=step,
+        sent=sent[usable],
+        mask=state.mask,
+        samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
+        events=tuple(f"round {round_}: {event}" for event in events),
+        passage=passage,
+    )
+    return _prune(cell, after), outcome
+
+
+def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
+    """Show the usable rows to the aggregator."""
+    return cell.protocol.aggregator.aggregate(state.aggregator, _view(cell, state, clients, sent, usable))
+
+
+def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> RoundView:
+    """The usable rows. At client level numbers of samples stay with the clients."""
+    problem, protocol = cell.problem, cell.protocol
+    here = clients.to(sent.device)[usable]
+    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
+    shrinkage = weight_decay_shrinkage(protocol.training, samples)
+    if protocol.client_level is not None:
+        samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
+    return RoundView(
+        round=state.round + 1,
+        clients=here,
+        samples=samples,
+        updates=sent[usable],
+        weights=state.weights,
+        mask=state.mask,
+        guidance=state.guidance,
+        layout=problem.layout,
+        shrinkage=shrinkage,
+    )
+
+
+def _decide_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
+) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+    """The step, and who is in it, events, and what passed. Of a mean the server learns nothing but the sum."""
+    here, protocol = tuple(clients[usable.cpu()].tolist()), cell.protocol
+    if not here:
+        return None, usable, [], None
+    if not protocol.aggregator.linear:
+        return _score_secretly(cell, state, clients, sent, usable, sums)
+    alike = protocol.client_level is not None
+    samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
+    noised = alike and cell.noise_multipliers[0] > 0
+    with timed(sums) as through:
+        live = state.travelling(cell.problem.layout)
+        found = secret_mean(here, sent[usable], samples, live, sums, noised=noised)
+    taken = usable.clone()
+    taken[usable] = found.taken
+    passage = through(int(taken.sum()), found.revealed, found.watched)
+    if not bool(taken.any()):
+        return None, taken, list(found.events), passage
+    weights = samples[found.taken].to(sent.dtype)
+    return (
+        Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), passage,
+    )  # fmt: skip
+
+
+def _score_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
+) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+    """An aggregate weighted with scores, of which the server learns the sum and a few numbers about each client."""
+    config, round_ = cell.protocol.secure_sum, state.round + 1
+    assert config is not None
+    obeys = ~cell.bad_in(round_)[clients].to(sent.device)[usable]
+    draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
+    with timed(sums) as through:
+        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch)
+    taken = usable.clone()
+    taken[usable] = found.taken
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.watched)
+
+
+def _evolve(
+    cell: Cell, guidance: Guidance | None, rows: Tensor, step: Tensor, decision: Aggregate | None
+) -> Guidance | None:
+    """Guidance learns from the rows and what they counted for; from the step where single rows must not be used."""
+    if guidance is None or (decision is None and cell.protocol.guidance_sees_rows):
+        return guidance
+    trained = cell.problem.layout.trained.to(step.device)
+    if cell.protocol.guidance_sees_rows and decision is not None:
+        return evolve(guidance, rows * trained, decision.trust, cell.protocol.guidance.beta)
+    return evolve(guidance, (step * trained)[None], step.new_ones(1), cell.protocol.guidance.beta)
+
+
+def _scores(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:
+    """Scores of all participants; 0 for those that were rejected."""
+    if not scoring:
+        return None
+    scores = torch.zeros(len(usable), device=usable.device)
+    if decision is not None and decision.scores is not None:
+        scores[usable] = decision.scores
+    return scores.tolist()

@@ -1,0 +1,18 @@
+"""Who looks on: audits are shown what the server receives, and have no hand in it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.server import ServerState
+
+
+class Watcher:
+    """Looks on without a hand in it: what the server receives, for audits. Override what is of interest."""
+
+    def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
+        """Deviations (explorers, params) as they reach the server."""
+
+    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+        """Updates (participants that sent finite ones, params) as they reach the server, and the state around them."""

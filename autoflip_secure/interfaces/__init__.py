@@ -1,0 +1,39 @@
+"""The nouns of the project: what a plug-in is asked, and with what. Small abstract classes, no behaviour.
+
+A plug-in is a frozen, validated configuration with pure functions on rows: state in, state out. It is named by its
+``kind`` in one explicit table (:mod:`autoflip_secure.scenarios.config.tables`), never found by import side effects.
+"""
+
+from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, RoundView
+from autoflip_secure.interfaces.attack import Attack, DataAttack, NoAttack, UpdateAttack, Window
+from autoflip_secure.interfaces.base import Config, Plugin
+from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
+from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
+from autoflip_secure.interfaces.pruning import Pruner, PruneView
+from autoflip_secure.interfaces.schedule import Schedule
+
+__all__ = [
+    "Accountant",
+    "Aggregate",
+    "Aggregator",
+    "Attack",
+    "ClientJob",
+    "ClientPrivacy",
+    "Config",
+    "DataAttack",
+    "Exploration",
+    "Guidance",
+    "NoAttack",
+    "NoPrivacy",
+    "Plugin",
+    "PrivacyView",
+    "PrivateSteps",
+    "PruneView",
+    "Pruner",
+    "RoundView",
+    "Schedule",
+    "Trained",
+    "UpdateAttack",
+    "Window",
+]

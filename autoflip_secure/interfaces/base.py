@@ -1,0 +1,26 @@
+"""What every plug-in is: a frozen, validated configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from autoflip_secure.terminal.docstrings import docstring
+
+
+class Config(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Its docstring is for people (``list``, ``schema``), and there however Python was started."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.__doc__ is None:
+            cls.__doc__ = docstring(cls) or None
+
+
+class Plugin(Config):
+    """A configuration with a ``kind: Literal[...]``; the first line of its docstring is what ``list`` prints."""

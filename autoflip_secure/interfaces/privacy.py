@@ -1,0 +1,97 @@
+"""What is done to updates so that they reveal little."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.contribution import PrivateSteps
+
+
+@dataclass(frozen=True)
+class PrivacyView:
+    """What client-level privacy works on in one round (0 = exploration)."""
+
+    round: int
+    honest: Bool[Tensor, " clients"]  # rows whose owners do as they are told; bad clients neither clip nor noise
+    active: Bool[Tensor, " params"]  # coordinates that are sent
+    expected: float  # clients that take part, on average: the denominator, never the number that really came
+    noise_multiplier: float
+    generators: list[np.random.Generator]  # one per row, by address
+    server: np.random.Generator  # for what the server draws
+
+
+Accountant = Literal["rdp", "prv", "pld"]
+"""What a target epsilon is measured with; ``pld`` needs the extra ``accounting``."""
+
+
+class ClientPrivacy(Plugin, ABC):
+    """What is done to updates so that what leaves a client, or the server, reveals little.
+
+    The clip norm is the sensitivity: mechanisms get noise in units of it, never a second number.
+    """
+
+    unit: ClassVar[Literal["sample", "client"]]
+    noise_multiplier: float | None
+    target_epsilon: float | None
+    delta: float | None
+    accountant: Accountant
+    fix_modules: bool
+    allow_unproven: bool
+    noise_source: Literal["seed", "system"]
+
+    @property
+    def trusted_server(self) -> bool:
+        """Whether the server gets rows without noise, so that only their noised sum may be used."""
+        return False
+
+    @property
+    def exploration_multiplier(self) -> float | None:
+        """Noise multiplier of the explorers' deviations where it is not that of the updates."""
+        return None
+
+    def steps(self, noise_multiplier: float) -> PrivateSteps | None:
+        """DP-SGD of an honest client; None: it trains as usual."""
+        return None
+
+    def start(self) -> Any:
+        """State before round 1 (an adaptive clip norm); None: stateless."""
+        return None
+
+    def explore(
+        self, deviations: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """The explorers' deviations as they leave the clients."""
+        return deviations
+
+    def send(
+        self, state: Any, updates: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """Updates as the aggregator gets them."""
+        return updates
+
+    def publish(
+        self, state: Any, delta: Float[Tensor, " params"], updates: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> tuple[Float[Tensor, " params"], Any]:
+        """The step as it leaves the server, and the state after the round.
+
+        Args:
+            state: see :meth:`start`.
+            delta: what the aggregator made of the rows.
+            updates: the rows before :meth:`send`, bad clients' too, from which a server that is trusted with them
+                refreshes an adaptive clip norm.
+            view: the round.
+        """
+        return delta, state
+
+
+class NoPrivacy(Plugin):
+    """Updates leave the clients as they are."""
+
+    kind: Literal["none"] = "none"

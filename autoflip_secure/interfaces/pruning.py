@@ -1,0 +1,47 @@
+"""What a pruner is asked, and with what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.models.layout import Layout
+
+
+@dataclass(frozen=True)
+class PruneView:
+    """What a pruner may look at."""
+
+    layout: Layout
+    chain: Any  # autoflip_secure.models.chain.Chain, or None when units are unknown
+    weights: Float[Tensor, " params"]
+    mask: Bool[Tensor, " params"]  # current; all True at the start
+    exploration: Exploration | None
+    guidance: Guidance | None
+    round: int  # 0: before training
+    rounds: int
+    generator: Callable[..., torch.Generator]  # generator(*address below PRUNING)
+    normalisation: str = "sqrt_q99"  # of guidance
+
+
+class Pruner(Plugin, ABC):
+    """Decides which coordinates live."""
+
+    needs_guidance: ClassVar[bool] = False
+    needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
+
+    @abstractmethod
+    def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
+        """The mask from now on; ``view.mask`` itself when nothing changes in this round."""
+
+    def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
+        """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
+        return weights * new

@@ -1,0 +1,88 @@
+r"""The outcome of a run: what every table, sentence, gate and assertion takes for what came out, from one place.
+
+.. math:: \text{outcome} = \frac1m \sum_{i=0}^{m-1} y_{T-i}, \qquad
+    m = \min\big(n,\; \#\{\text{evaluations in the second half of the rounds}\}\big)
+
+of the evaluations :math:`y_1 \dots y_T` of a run, accuracy or loss. One evaluation alone jumps from round to round by
+more than what most comparisons are about: with two classes a client, by whoever happened to be in the last cohort. The
+first half of a short run is left out, since there it is still learning. ``last`` (:math:`n = 1`) is the model that a
+run ends with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Self
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.records.run import RoundRecord, RunRecord
+
+MOST = 999
+SHAPE = "'last', or 'mean of the last 5' with a number from 2 to 999"
+PATTERN = r"^(last|mean of the last ([2-9]|[1-9]\d{1,2})( evaluations)?)$"
+
+
+@dataclass(frozen=True)
+class OutcomeRule:
+    """Which evaluations of a run count: at most ``evaluations``, from the end; 1 is the last one alone.
+
+    >>> OutcomeRule.parse("last"), str(OutcomeRule())
+    (OutcomeRule(evaluations=1), 'mean of the last 5 evaluations')
+    """
+
+    evaluations: int = 5
+
+    @classmethod
+    def parse(cls, text: object, place: str = "outcome") -> Self:
+        """From how a scenario, a baseline or ``--outcome`` writes it.
+
+        Raises:
+            InputError: it is neither ``last`` nor ``mean of the last N``.
+        """
+        found = re.fullmatch(PATTERN, text) if isinstance(text, str) else None
+        if found is None:
+            raise InputError(f"{place} = {text!r}: should be {SHAPE}")
+        return cls(int(found[2] or 1))
+
+    @classmethod
+    def of(cls, scenario: Mapping[str, Any]) -> Self:
+        """The choice of a scenario as a document; what it leaves out is the default.
+
+        Raises:
+            InputError: it names no such choice.
+        """
+        return cls.parse(scenario.get("outcome", str(cls())), "scenario.yaml: outcome")
+
+    def __str__(self) -> str:
+        """As a scenario writes it."""
+        return "last" if self.evaluations == 1 else f"mean of the last {self.evaluations} evaluations"
+
+    @property
+    def words(self) -> str:
+        """In a sentence: ``the last evaluation``."""
+        return "the last evaluation" if self.evaluations == 1 else f"the {self}"
+
+    def counted(self, record: RunRecord) -> list[RoundRecord]:
+        """The evaluated rounds that count, in order; empty only for a record without evaluated rounds."""
+        seen = [entry for entry in record.rounds if entry.test_accuracy is not None]
+        late = [entry for entry in seen if 2 * entry.round > seen[-1].round]
+        return late[-self.evaluations :]
+
+    def accuracy(self, record: RunRecord) -> float:
+        """Test accuracy, in [0, 1]."""
+        found = [entry.test_accuracy for entry in self.counted(record) if entry.test_accuracy is not None]
+        return fmean(found) if self.evaluations > 1 and found else record.final_accuracy
+
+    def loss(self, record: RunRecord) -> float | None:
+        """Test loss, in nats; None where one of them is not finite."""
+        if self.evaluations == 1:
+            return record.final_loss
+        found = [entry.test_loss for entry in self.counted(record)]
+        finite = [loss for loss in found if loss is not None]
+        return fmean(finite) if finite and len(finite) == len(found) else None
+
+
+DEFAULT = OutcomeRule()

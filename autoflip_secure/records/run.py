@@ -1,0 +1,230 @@
+"""What a run leaves behind: one JSON document with a schema number. Reports are views of records, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from autoflip_secure.models.amounts import Bytes, Flops
+from autoflip_secure.records.privacy import PrivacyRecord
+from autoflip_secure.secure_rows.secure_sum import Links
+
+SCHEMA_VERSION = 1
+
+PIPELINE = (
+    "draw the cohort",
+    "local data attack (bad clients)",
+    "local training of live weights",
+    "update attack (bad clients)",
+    "only live weights travel",
+    "reject updates that are not finite",
+    "score and aggregate",
+    "evolve guidance",
+    "prune",
+    "evaluate",
+)
+"""The order in which a round is processed. Under privacy :func:`pipeline` says where its steps lie."""
+
+
+def pipeline(
+    *,
+    sample_level: bool = False,
+    noise: Literal["central", "distributed"] | None = None,
+    secret: bool = False,
+    guidance_sees_rows: bool = True,
+) -> list[str]:
+    """The steps of a round, in order.
+
+    Args:
+        sample_level: honest clients train by DP-SGD.
+        noise: who adds noise at client level; None: nobody.
+        secret: updates pass through parties in shares.
+        guidance_sees_rows: guidance learns from single clients' updates; else from the step.
+    """
+    steps = list(PIPELINE)
+    if sample_level:
+        steps[2] += " by DP-SGD (honest clients; bad ones train plainly)"
+    if noise == "distributed":
+        steps.insert(5, "clip, and add a share of the noise (honest clients)")
+    if noise == "central":
+        steps.insert(5, "clip (the server, every update)")
+        steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
+    if secret:
+        steps[steps.index("score and aggregate")] = (
+            "secure sum: shares to the parties, which reveal what the method needs"
+        )
+    if not guidance_sees_rows:
+        step = "the step" if noise is None else "the noised step"
+        steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
+    return steps
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class RoundRecord(_Record):
+    """One round. Lists run over the participants, in the order of ``participants``."""
+
+    round: int  # from 1
+    participants: list[int]
+    bad: list[bool]  # the truth: acted badly in this round; never shown to a defence
+    scores: list[float] | None  # agreement scores in [0, 1]; None: the aggregator does not score
+    trust: list[float]  # omega: share in the aggregate
+    rejected: list[int]  # participants whose update was not finite, or too long; their score and trust are 0
+    train_loss: float | None
+    test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
+    test_loss: float | None  # None: not evaluated, or not finite
+    density: float  # live hidden weights / hidden weights; 1 when none is trained and prunable
+    update_variance: float  # of the global step, over the coordinates that are alive
+    client_variance: float  # mean over all coordinates of the variance between the participants' updates
+    step_norm: float
+    update_variance_all: float | None = None  # over all coordinates; None: a record of an earlier version
+    bytes: Bytes
+    flops: Flops
+
+
+class LayerRecord(_Record):
+    """One weight tensor at the end of the run."""
+
+    name: str
+    shape: list[int]
+    hidden: bool
+    weights: int
+    live_weights: int
+    units: int | None  # output units (neurons, filters); None: structure unknown
+    live_units: int | None
+
+
+class ExplorationRecord(_Record):
+    """Phase 1. Lists run over ``explorers``."""
+
+    explorers: list[int]
+    bad: list[bool]
+    agreement: list[float]  # a_k
+    kept: list[bool]
+    losses: list[list[float]]  # per explorer and epoch
+    bytes: Bytes
+    flops: int | None
+
+
+class GuidanceRecord(_Record):
+    """Guidance of hidden weights: histograms over ``bin_edges`` and a fixed random sample of weights."""
+
+    normalisation: str
+    threshold: float | None  # T_p of the pruner, if it has one
+    bin_edges: list[float]
+    initial_counts: list[int]
+    final_counts: list[int]
+    sample: list[tuple[float, float, bool]]  # (initial G, final G, still alive), at most 600
+
+
+class Detection(_Record):
+    """Agreement scores as a detector of bad participants, measured afterwards. None where undefined (one class only).
+
+    Pooled over all (round, participant) pairs; flagged means score < 0.5. ``client_auc`` uses each client's mean score.
+    """
+
+    auc: float | None
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+    client_auc: float | None
+    roc: list[tuple[float, float]]  # (false positive rate, true positive rate)
+
+
+class Costs(_Record):
+    """Totals over the run, exploration included; per-sample FLOPs are of the final model's forward pass."""
+
+    bytes: Bytes
+    flops: Flops
+    model_flops: Flops
+    compaction: str  # "ok", or why there are no operations of a compacted model, or none at all
+
+
+class TrainerChoice(_Record):
+    """How local training ran, and why."""
+
+    kind: Literal["stacked", "sequential"]
+    reason: str
+    device: str
+    bits: Literal["stack", "block"] | None = None  # the numbers repeat: whatever runs beside it | when its block runs
+
+
+class SecretPhase(_Record):
+    """Rows that passed through the parties in shares, and what they gave away."""
+
+    phase: Literal["exploration", "updates"]
+    batches: int  # how often rows were shared: once, or once a round
+    rows: int  # of all batches
+    sums: int  # weighted sums of rows that the server learned, of all batches
+    numbers_per_client: int  # that the server learned about one client, at most, in one batch
+    client_bytes: int  # from clients to parties
+    server_bytes: int  # requests and public vectors, from the server to the parties
+    revealed_bytes: int  # from the parties to the server
+    party_bytes: int  # among the parties
+    largest_error: float | None = None  # of a sum against the same in double, per its largest entry; None: not known
+
+
+class SecureSumRecord(_Record):
+    """What went through the parties, and what the server saw none the less."""
+
+    parties: int
+    phases: list[SecretPhase]
+    server_sees: list[str]  # one sentence for each thing that clients send
+    links: Links | None = None  # what protected them; None: a record of an earlier version, which did not say
+
+
+class FeatureScale(_Record):
+    """Root mean squares of the columns of the training data (the numbers of a sample, flattened), about zero."""
+
+    columns: int
+    typical: float  # median over columns
+    largest: float
+    where: int  # the column with the largest, from 0
+
+
+class DataRecord(_Record):
+    """What decides beforehand whether anything can be learned, and what counts as having learned."""
+
+    classes: int
+    largest_class: float  # its share of the test set: always answering it is right so often
+    features: FeatureScale | None = None  # None: inputs are no quantities (tokens)
+
+
+_HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "secure_sum": {"links"}}
+
+
+class RunRecord(_Record):
+    """One cell of a sweep."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: str  # content hash of ``config``
+    config: dict[str, Any]  # the full resolved cell configuration, seed included
+    axes: dict[str, Any]  # the cell's place in its sweep: config path -> value as written
+    algorithm: str  # display name
+    seed: int
+    versions: dict[str, str]
+    pipeline: list[str]  # the order in which a round was processed
+    parameters: int  # and running statistics; frozen ones, which nobody trains or sends again, left out
+    bad_clients: list[int]
+    client_samples: list[int]
+    data: DataRecord | None = None  # None: a record of an earlier version
+    trainer: TrainerChoice
+    exploration: ExplorationRecord | None
+    guidance: GuidanceRecord | None
+    rounds: list[RoundRecord]
+    layers: list[LayerRecord]
+    costs: Costs
+    detection: Detection | None  # None: the aggregator does not score
+    privacy: PrivacyRecord | None = None  # the ledger; None: no privacy was asked for
+    secure_sum: SecureSumRecord | None = None  # None: everything in the open
+    final_accuracy: float
+    final_loss: float | None  # None: not finite
+    events: list[str]  # what a reader must know: rejected clients, skipped steps, …
+    digests: dict[str, str] = {}  # of the guidance before round 1 and of the final mask: equal means equal bit for bit
+    timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that determinism promises: the record without its timing, the versions and the links it ran on."""
+        return self.model_dump(mode="json", exclude=_HOW_IT_RAN)

@@ -1,0 +1,4 @@
+"""Rows that nobody may read: numbers in a ring, and the few things that may be learned of them.
+
+The engine asks for secure sums through these interfaces; ``defenses.secure_aggregation`` is who answers.
+"""

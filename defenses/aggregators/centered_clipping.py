@@ -1,0 +1,44 @@
+r"""Centred clipping (Karimireddy et al. 2021): updates are clipped around the last aggregate.
+
+.. math:: v \leftarrow v + \frac{1}{n} \sum_k (u_k - v) \min(1, \tau / \|u_k - v\|)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
+from autoflip_secure.models.layout import Layout
+
+
+class CenteredClipping(Aggregator):
+    """Mean of the updates clipped around the last aggregate (Karimireddy et al. 2021)."""
+
+    kind: Literal["centered_clipping"] = "centered_clipping"
+    radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
+        1.0
+    )
+    steps: Annotated[int, Field(ge=1, le=10_000, description="iterations in a round")] = 1
+
+    def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Tensor:
+        """The first centre is zero."""
+        return torch.zeros_like(weights)
+
+    def aggregate(self, state: Tensor, view: RoundView) -> Aggregate:
+        """One round; trust is each client's remaining share after clipping, scaled to sum 1."""
+        centre, n = state, len(view.updates)
+        trained = view.layout.trained.to(centre.device)
+        factor = torch.ones_like(view.samples)
+        for _ in range(self.steps):
+            offsets = view.updates - centre
+            distances = torch.linalg.vector_norm(offsets * trained, dim=1, dtype=torch.float64)
+            factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1).to(offsets)
+            centre = centre + (factor / n) @ offsets
+        total = factor.sum()
+        trust = factor / total if bool(total > 0) else torch.full_like(factor, 1 / n)
+        return Aggregate(centre, trust, None, centre)

@@ -1,0 +1,54 @@
+r"""Krum and Multi-Krum (Blanchard et al. 2017): the update(s) with the smallest summed distance to their neighbours.
+
+.. math:: \mathrm{score}(k) = \sum_{l \to k} \|u_k - u_l\|^2 \quad\text{over the } n - f - 1 \text{ nearest } l
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.algorithm.order_statistics import squared_distances
+from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+
+
+def krum_scores(updates: Float[Tensor, "clients params"], bad: int) -> Float[Tensor, " clients"]:
+    """Summed squared distances to the ``n - bad - 1`` nearest others, in double."""
+    distances = squared_distances(updates)
+    distances.fill_diagonal_(torch.inf)
+    neighbours = min(max(len(updates) - bad - 1, 1), max(len(updates) - 1, 1))
+    return distances.sort(dim=1).values[:, :neighbours].sum(1)
+
+
+class MultiKrum(Aggregator):
+    """Mean of the updates that lie closest to their neighbours (Blanchard et al. 2017)."""
+
+    kind: Literal["multi_krum"] = "multi_krum"
+    bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort assumed bad")] = 0.2
+
+    def selected(self, clients: int, bad: int) -> int:
+        """How many updates are averaged."""
+        return max(1, clients - bad)
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round; trust is even among the selected clients and 0 for the others."""
+        n = len(view.updates)
+        bad = round(self.bad_share * n)
+        chosen = krum_scores(view.directions, bad).argsort(stable=True)[: self.selected(n, bad)]
+        trust = torch.zeros_like(view.samples)
+        trust[chosen] = 1 / len(chosen)
+        return Aggregate(trust @ view.updates, trust, None, state)
+
+
+class Krum(MultiKrum):
+    """The one update that lies closest to its neighbours (Blanchard et al. 2017)."""
+
+    kind: Literal["krum"] = "krum"  # type: ignore[assignment]
+
+    def selected(self, clients: int, bad: int) -> int:
+        """One."""
+        return 1

@@ -1,0 +1,35 @@
+"""Coordinate-wise median and trimmed mean (Yin et al. 2018): order statistics instead of a mean, every client alike."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from autoflip_secure.algorithm.order_statistics import ascending, median_rows
+from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+
+
+class Median(Aggregator):
+    """Coordinate-wise median of the updates (Yin et al. 2018)."""
+
+    kind: Literal["median"] = "median"
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round; trust is even, since every client may set some coordinate."""
+        n = len(view.updates)
+        return Aggregate(median_rows(view.updates), view.samples.new_full((n,), 1 / n), None, state)
+
+
+class TrimmedMean(Aggregator):
+    """Coordinate-wise mean without the largest and smallest values (Yin et al. 2018)."""
+
+    kind: Literal["trimmed_mean"] = "trimmed_mean"
+    bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort cut at each end")] = 0.2
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round; at least one value is left in each coordinate."""
+        n = len(view.updates)
+        cut = min(round(self.bad_share * n), (n - 1) // 2)
+        ordered = ascending(view.updates)
+        return Aggregate(ordered[cut : n - cut].mean(0), view.samples.new_full((n,), 1 / n), None, state)

@@ -1,0 +1,121 @@
+"""The sum over runs: what all releases of several ledgers reveal together.
+
+Runs have independent noise (:class:`~autoflip_secure.seeds.PrivateDraws`), so their releases compose like those of one
+run. Where all runs divide the data among clients alike, a client's releases are added up and the client that pays most
+counts. Where they do not (other seeds, other partitions), somebody may be the one that pays most in each of them: the
+largest Rényi divergence of any client is taken at each order within every division, and these are added up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoflip_secure.defenses.privacy.accountants import (
+    ORDERS,
+    Count,
+    counted,
+    epsilon_of,
+    prv_epsilon,
+    rdp_curve,
+    rdp_epsilon,
+)
+from autoflip_secure.defenses.privacy.pld import pld_epsilon
+from autoflip_secure.records.budget import BudgetLine
+from autoflip_secure.records.privacy import OBSERVERS, Observer, Relation, Release
+from autoflip_secure.runtime.threads import one_thread
+
+Unit = str
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one cell released, in all its attempts under different conditions."""
+
+    division: str  # equal where the same clients own the same samples
+    unit: Unit  # "sample" or "client"
+    attempts: int
+    releases: tuple[Release, ...]  # to all observers
+
+
+@one_thread()
+def budget_lines(spent: Sequence[Spent], delta: float) -> list[BudgetLine]:
+    """One line for each observer and each kind of neighbours; lines about different neighbours do not add up.
+
+    Args:
+        spent: cells that used the same data.
+        delta: at which epsilon is stated, of everything together.
+    """
+    lines = []
+    for observer in OBSERVERS:
+        apart: dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]] = defaultdict(list)
+        for cell in spent:
+            seen = [release for release in cell.releases if release.observer == observer]
+            if seen:
+                apart[cell.unit, seen[0].relation].append((cell, seen))
+        lines += [_line(observer, unit, relation, cells, delta) for (unit, relation), cells in sorted(apart.items())]
+    return lines
+
+
+def _line(
+    observer: Observer, unit: Unit, relation: Relation, cells: list[tuple[Spent, list[Release]]], delta: float
+) -> BudgetLine:
+    reasons = {seen[0].reason: None for _, seen in cells if seen[0].reason}
+    reason, epsilon = "; ".join(reasons), None
+    clients: list[tuple[int, float]] = []
+    if not reason:
+        divisions: dict[str, list[Release]] = defaultdict(list)
+        for cell, seen in cells:
+            divisions[cell.division] += seen
+        counts = [_by_client(seen) for seen in divisions.values()]
+        epsilon, clients = _together(counts, delta)
+    return BudgetLine.model_validate(
+        {
+            "observer": observer, "unit": unit, "relation": relation, "cells": len(cells), "reason": reason,
+            "attempts": sum(cell.attempts for cell, _ in cells), "epsilon": epsilon, "clients": clients,
+        }
+    )  # fmt: skip
+
+
+def _by_client(seen: Iterable[Release]) -> dict[int | None, Count | None]:
+    """Everything that each client released; one entry with None where all are alike."""
+    found = list(seen)
+    own = sorted({release.client for release in found if release.client is not None})
+    return {client: counted(r for r in found if r.client in (client, None)) for client in own or (None,)}
+
+
+def _together(
+    divisions: Sequence[dict[int | None, Count | None]], delta: float
+) -> tuple[float | None, list[tuple[int, float]]]:
+    """Epsilon of the client that pays most, and of each client where the data were divided in one way only."""
+    counts = [{count for count in division.values() if count is not None} for division in divisions]
+    if any(None in division.values() for division in divisions):
+        return None, []
+    if len(divisions) == 1:
+        known = {count: _best(count, delta) for count in counts[0]}
+        found = {client: known[count] for client, count in divisions[0].items() if count is not None}
+        worst = None if None in found.values() else max(e for e in found.values() if e is not None)
+        return worst, [(client, e) for client, e in found.items() if client is not None and e is not None]
+    if all(len(different) == 1 for different in counts):  # nobody pays more than anybody else
+        steps: dict[object, int] = defaultdict(int)
+        for (count,) in counts:
+            for mechanism, number in count:
+                steps[mechanism] += number
+        return _best(tuple(sorted(steps.items())), delta), []  # type: ignore[arg-type]
+    curve = sum(np.max([_curve(count) for count in different], axis=0) for different in counts)
+    return epsilon_of(np.asarray(curve), delta), []
+
+
+def _curve(count: Count) -> np.ndarray:
+    curve = np.zeros(len(ORDERS))
+    for mechanism, steps in count:
+        curve += steps * rdp_curve(mechanism)
+    return curve
+
+
+def _best(count: Count, delta: float) -> float | None:
+    bounds = (rdp_epsilon(count, delta), prv_epsilon(count, delta), pld_epsilon(count, delta))
+    return min((bound for bound in bounds if bound is not None), default=None)

@@ -1,0 +1,281 @@
+r"""Differential privacy of clients: DP-SGD inside each client, or clipped and noised updates.
+
+Sample level (Abadi et al. 2016): see :class:`~autoflip_secure.interfaces.PrivateSteps`. Client level (McMahan et al.
+2018), with :math:`m` the expected cohort and :math:`C` the clip norm, which is also the sensitivity:
+
+.. math::
+    \bar u_k = u_k \min(1, C / \|u_k\|), \qquad
+    \text{central: } \Delta = \tfrac1m \big(\textstyle\sum_k \bar u_k + N(0, \sigma^2 C^2)\big), \qquad
+    \text{distributed: } \bar u_k + N(0, \sigma^2 C^2 / m) \text{ leaves client } k
+
+Adaptive clipping (Andrew et al. 2021): :math:`C \leftarrow C \exp(-\eta(\tilde b - \gamma))`, with :math:`\tilde b` the
+noised share of the updates that were not longer than :math:`C`; updates then get the multiplier
+:math:`(\sigma^{-2} - (2\sigma_b)^{-2})^{-1/2}`, so that both releases together cost what :math:`\sigma` says. Votes are
+counted before they are noised, so this takes a server that is trusted with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import exp
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Discriminator, Field, Tag, model_validator
+from torch import Tensor
+
+from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.interfaces import Accountant, ClientPrivacy, Config, PrivacyView, PrivateSteps
+
+DEFAULT_EPSILON = 8.0
+
+Multiplier = Annotated[float, Field(ge=0, le=1e6)]
+Epsilon = Annotated[float, Field(gt=0, le=1e6)]
+Delta = Annotated[float, Field(gt=0, lt=1)]
+Clip = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class _Mechanism(ClientPrivacy):
+    """How much noise, and for which guarantee."""
+
+    noise_multiplier: Multiplier | None = Field(
+        default=None, description="noise / clip norm; this or target_epsilon; 0 = clipping alone"
+    )
+    target_epsilon: Epsilon | None = Field(
+        default=None, description="noise is chosen so that everything released stays below; 8 if neither is given"
+    )
+    delta: Delta | None = Field(default=None, description="below 1/n; null = 0.1/n, n samples or clients")
+    accountant: Accountant = Field(default="rdp", description="what target_epsilon is measured with")
+    fix_modules: bool = Field(
+        default=False, description="replace layers that mix samples (BatchNorm) by ones that do not (GroupNorm)"
+    )
+    allow_unproven: bool = Field(default=False, description="run combinations without proof, marked as such")
+    noise_source: Literal["seed", "system"] = Field(
+        default="seed",
+        description="seed: repeatable bit for bit, by who knows the seed too; system: from the operating system, once",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_noise(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("noise_multiplier") is None and value.get("target_epsilon") is None:
+            return {**value, "target_epsilon": DEFAULT_EPSILON}
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> _Mechanism:
+        if self.noise_multiplier is not None and self.target_epsilon is not None:
+            raise ValueError(
+                f"noise_multiplier = {self.noise_multiplier:g} and target_epsilon = {self.target_epsilon:g} are both "
+                "given, and one decides the other; keep one"
+            )
+        return self
+
+    @property
+    def silent(self) -> bool:
+        """No noise at all: nothing is proven."""
+        return self.noise_multiplier == 0
+
+
+def _needs_clip(clip: object) -> None:
+    if clip is None:
+        raise ValueError("clip = null: noise has no scale without a clip norm (it is in units of it); give clip: 1.0")
+
+
+class SampleLevel(_Mechanism):
+    """Local DP-SGD: honest clients clip and noise per-sample gradients, so that one sample hardly shows."""
+
+    kind: Literal["sample_level"] = "sample_level"
+    unit: ClassVar[Literal["sample", "client"]] = "sample"
+    clip: Clip | None = Field(default=1.0, description="L2 norm that each sample's gradient is clipped to")
+
+    @model_validator(mode="after")
+    def _clipped(self) -> SampleLevel:
+        _needs_clip(self.clip)
+        return self
+
+    def steps(self, noise_multiplier: float) -> PrivateSteps:
+        """DP-SGD of an honest client."""
+        assert self.clip is not None
+        return PrivateSteps(self.clip, noise_multiplier)
+
+
+class AdaptiveClip(Config):
+    """A clip norm that follows a quantile of the update norms (Andrew et al. 2021)."""
+
+    start: Clip = 1.0
+    quantile: Annotated[float, Field(ge=0, le=1, description="share of the updates that are not clipped")] = 0.5
+    lr: Annotated[float, Field(gt=0, le=10, description="step of log clip per round")] = 0.2
+    noise_multiplier: Annotated[
+        float, Field(gt=0, le=1e6, description="standard deviation of the noise on the count of unclipped updates")
+    ] = 1.0
+
+
+def _form(value: Any) -> str:
+    return "<none>" if value is None else "<adaptive>" if isinstance(value, dict | AdaptiveClip) else "<number>"
+
+
+AnyClip = Annotated[
+    Annotated[Clip, Tag("<number>")] | Annotated[AdaptiveClip, Tag("<adaptive>")] | Annotated[None, Tag("<none>")],
+    Discriminator(_form),
+]
+
+
+@dataclass(frozen=True)
+class ClipState:
+    """The clip norm of the coming round."""
+
+    clip: float
+
+
+class ClientLevel(_Mechanism):
+    """Clipped and noised updates, so that one client hardly shows; the server or each client adds the noise."""
+
+    kind: Literal["client_level"] = "client_level"
+    unit: ClassVar[Literal["sample", "client"]] = "client"
+    clip: AnyClip = Field(
+        default=1.0, description="L2 norm that each update is clipped to: a number, or {start, …} with central noise"
+    )
+    noise: Literal["central", "distributed"] = Field(
+        default="central", description="the server noises the sum, or each client its own share"
+    )
+    exploration_noise_multiplier: Multiplier | None = Field(
+        default=None, description="of each explorer's deviation; null = that of the updates"
+    )
+
+    @model_validator(mode="after")
+    def _clipped(self) -> ClientLevel:
+        _needs_clip(self.clip)
+        if self.noise == "distributed" and isinstance(self.clip, AdaptiveClip):
+            raise ValueError(
+                "clip = {quantile, …}: an adaptive clip norm is learnt from every client's vote without noise, so it "
+                "needs a server that is trusted with votes, and noise: distributed trusts none; give a number, as in "
+                f"clip: {self.clip.start:g}, or noise: central"
+            )
+        if self.noise_multiplier is not None:
+            self.update_multiplier(self.noise_multiplier)
+        return self
+
+    @property
+    def trusted_server(self) -> bool:
+        """With central noise."""
+        return self.noise == "central"
+
+    @property
+    def exploration_multiplier(self) -> float | None:
+        """As given; None: that of the updates."""
+        return self.exploration_noise_multiplier
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether votes on the clip norm are released with the updates."""
+        return isinstance(self.clip, AdaptiveClip)
+
+    def update_multiplier(self, noise_multiplier: float) -> float:
+        """Noise on the updates / clip: what is left when the clip norm's release takes its part.
+
+        Raises:
+            ValueError: the clip norm's release alone costs more than both together may.
+        """
+        if not isinstance(self.clip, AdaptiveClip) or noise_multiplier == 0:
+            return noise_multiplier
+        left = noise_multiplier**-2 - (2 * self.clip.noise_multiplier) ** -2
+        if left <= 0:
+            raise ValueError(
+                f"clip.noise_multiplier = {self.clip.noise_multiplier:g} is too small for noise_multiplier = "
+                f"{noise_multiplier:g}: the clip norm's release alone would cost more; give more than "
+                f"{noise_multiplier / 2:g}"
+            )
+        return float(left**-0.5)
+
+    def start(self) -> ClipState:
+        """The first clip norm."""
+        assert self.clip is not None
+        return ClipState(self.clip.start if isinstance(self.clip, AdaptiveClip) else self.clip)
+
+    def explore(
+        self, deviations: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """Honest explorers scale their deviation to the clip norm exactly and add noise of their own."""
+        clip = self.start().clip
+        multiplier = self.exploration_noise_multiplier
+        own = view.noise_multiplier if multiplier is None else multiplier
+        finite = _or_zeros(deviations).double()  # so that no row is longer by rounding
+        scaled = finite * (clip * (1 - 1e-6) / finite.norm(dim=1, keepdim=True).clamp_min(TINY))
+        return _noised(scaled.to(deviations), deviations, view, own * clip)
+
+    def send(
+        self, state: ClipState, updates: Float[Tensor, "clients params"], view: PrivacyView
+    ) -> Float[Tensor, "clients params"]:
+        """Central: every row clipped. Distributed: honest rows clipped, each with its share of the noise.
+
+        Who is honest and has a row that is not finite sends noise alone where clients noise, so that neither the row
+        nor its share of the noise is missed; the trusted server leaves such rows out, which is the same as zeros.
+        """
+        if self.noise == "central":
+            return torch.where(updates.isfinite().all(1, keepdim=True), clip_to(updates, state.clip), updates)
+        clipped = clip_to(_or_zeros(updates), state.clip)
+        share = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected**0.5
+        return _noised(clipped, updates, view, share)
+
+    def publish(
+        self,
+        state: ClipState,
+        delta: Float[Tensor, " params"],
+        updates: Float[Tensor, "clients params"],
+        view: PrivacyView,
+    ) -> tuple[Float[Tensor, " params"], ClipState]:
+        """Central: noise on the step, and the clip norm follows its quantile. Distributed: all noise is in the rows."""
+        if self.noise == "distributed":
+            return delta, state
+        scale = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected
+        noise = _normal(view.server, len(delta), delta)
+        return delta + scale * noise * view.active, self._follow(state, updates, view)
+
+    def _follow(self, state: ClipState, updates: Tensor, view: PrivacyView) -> ClipState:
+        if not isinstance(self.clip, AdaptiveClip):
+            return state
+        norms = updates.norm(dim=1)
+        short = (norms <= state.clip).float() - 0.5  # centred, so that one client changes it by 1/2 …
+        short = torch.where(norms > 0, short, 0.0)  # … and zeros, as those of the ledger's neighbour, are no vote
+        noise = float(view.server.standard_normal())
+        if view.noise_multiplier == 0:
+            noise = 0.0
+        count = float(short.sum()) + self.clip.noise_multiplier * noise
+        share = min(max(count / view.expected + 0.5, 0.0), 1.0)
+        clip = state.clip * exp(-self.clip.lr * (share - self.clip.quantile))
+        return replace(state, clip=min(max(clip, 1e-6), 1e6))
+
+
+def _or_zeros(rows: Float[Tensor, "clients params"]) -> Float[Tensor, "clients params"]:
+    """Zeros instead of rows that are not finite."""
+    return torch.where(rows.isfinite().all(1, keepdim=True), rows, 0.0)
+
+
+def clip_to(rows: Float[Tensor, "clients params"], clip: float) -> Float[Tensor, "clients params"]:
+    """Rows longer than ``clip`` shortened to it; computed in double, so that no row is longer by rounding.
+
+    Not even one of length 1e38, whose factor single precision has no digits for.
+    """
+    wide = rows.double()
+    shrink: Tensor = (clip * (1 - 1e-6) / wide.norm(dim=1, keepdim=True).clamp_min(TINY)).clamp(max=1)
+    return (wide * shrink).to(rows)
+
+
+def _noised(
+    honest: Float[Tensor, "clients params"], sent: Float[Tensor, "clients params"], view: PrivacyView, scale: float
+) -> Float[Tensor, "clients params"]:
+    """Rows of honest owners: those of ``honest`` with noise of standard deviation ``scale``; others as in ``sent``."""
+    rows = sent.clone()
+    obeys: Bool[Tensor, " clients"] = view.honest
+    for row in obeys.nonzero().squeeze(1).tolist():
+        noise = _normal(view.generators[row], sent.shape[1], sent)
+        rows[row] = honest[row] + scale * noise * view.active
+    return rows
+
+
+def _normal(source: np.random.Generator, count: int, like: Tensor) -> Float[Tensor, " params"]:
+    """Standard normal numbers, drawn in double, on the device and in the type of ``like``."""
+    return torch.from_numpy(source.standard_normal(count)).to(like)

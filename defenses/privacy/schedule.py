@@ -1,0 +1,101 @@
+"""What a run will release, as far as privacy is concerned: known before it begins; nothing in it depends on data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.seeds import Purpose
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a run will release, as far as privacy is concerned. Nothing in it depends on data."""
+
+    unit: Literal["sample", "client"]
+    samples: tuple[int, ...]  # n_k
+    honest: tuple[int, ...]  # clients that are asked about; none that ever acts badly
+    noise_multipliers: tuple[float, ...]  # per client
+    delta: float | None  # None: a tenth of 1/n
+    batch_size: int
+    epochs: int
+    rounds: tuple[tuple[int, ...], ...]  # participants of each round
+    loyal: frozenset[int]  # all who never act badly: their noise counts, and among them a participant hides
+    explorers: tuple[int, ...]  # () without exploration
+    exploration_epochs: int
+    early_stopping: bool  # of explorers, by a loss without noise
+    sampling: Literal["fixed", "poisson"]
+    cohort: int
+    noise: Literal["central", "distributed"]
+    exploration_noise_multiplier: float
+    linear: bool  # the aggregate is a plain sum of rows
+    post_processing: tuple[str, ...]  # what is computed from releases
+    secure_sum: bool = False  # the server sees sums of updates only
+    earlier: tuple[Schedule, ...] = ()  # attempts under other conditions: other draws, so other releases
+
+    def loyal_in(self, number: int) -> int:
+        """How many participants of round ``number`` (from 1) never act badly."""
+        return self._loyal_in[number - 1]
+
+    def rounds_of(self, client: int) -> list[int]:
+        """Rounds that ``client`` takes part in, ascending from 1."""
+        return self._rounds_of.get(client, [])
+
+    @cached_property
+    def _loyal_in(self) -> list[int]:
+        return [len(self.loyal.intersection(cohort)) for cohort in self.rounds]
+
+    @cached_property
+    def _rounds_of(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for number, cohort in enumerate(self.rounds, 1):
+            for client in cohort:
+                found.setdefault(client, []).append(number)
+        return found
+
+
+def schedule_of(cell: Cell) -> Schedule:
+    """The schedule of a cell whose noise multipliers are known."""
+    protocol, problem = cell.protocol, cell.problem
+    mechanism = protocol.mechanism
+    assert mechanism is not None
+    rounds = tuple(tuple(cell.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
+    bad: Iterable[set[int]] = (
+        set(cell.bad_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
+    )
+    ever = set().union(*bad)
+    loyal = tuple(k for k in range(len(problem.clients)) if k not in ever)
+    explorers: tuple[int, ...] = ()
+    if protocol.explores:
+        count = protocol.exploration.explorers or len(problem.clients)
+        explorers = tuple(cell.draw(Purpose.EXPLORERS, count).tolist())
+    extra = mechanism.exploration_multiplier
+    derived = ["the global models and their accuracy"]
+    if protocol.aggregator.scores_clients:
+        derived.insert(0, "agreement scores")
+    if protocol.explores:
+        derived.insert(0, "guidance and masks")
+    return Schedule(
+        unit=mechanism.unit,
+        samples=tuple(len(rows) for rows in problem.clients),
+        honest=loyal,
+        noise_multipliers=cell.noise_multipliers,
+        delta=mechanism.delta,
+        batch_size=protocol.training.batch_size,
+        epochs=protocol.training.epochs,
+        rounds=rounds,
+        loyal=frozenset(loyal),
+        explorers=explorers,
+        exploration_epochs=protocol.exploration.epochs,
+        early_stopping=protocol.exploration.patience is not None,
+        sampling=protocol.sampling,
+        cohort=protocol.cohort,
+        noise="central" if mechanism.trusted_server else "distributed",
+        exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
+        linear=protocol.aggregator.linear,
+        post_processing=tuple(derived),
+        secure_sum=protocol.secret_updates,
+    )

@@ -1,0 +1,119 @@
+r"""What a claim of the paper is worth here: one interval per place it was tested, one answer for all of them.
+
+A claim says that a quantity :math:`q` (a difference to FedAvg, a saving, a rate) is above a bound. With the mean over
+seeds of :math:`q` and its interval :math:`[l, h]`:
+
+.. math:: \text{supported: } l \ge \theta_+ \qquad \text{refuted: } h' < \theta_- \qquad \text{else open}
+
+where :math:`h'` is the end of the interval at level :math:`1 - \alpha/m` for :math:`m` places, since one refuted place
+refutes a general claim. It holds when every place supports it, does not hold when one refutes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from autoflip_secure.reports.statistics.intervals import FLAT, LEVEL, MARGIN, Interval, mean_interval
+from autoflip_secure.reports.statistics.sample_size import seeds_to_decide, unanimous
+
+
+class Answer(Enum):
+    """What this sweep says about a claim."""
+
+    HOLDS = "holds"
+    DOES_NOT_HOLD = "does not hold"
+    CANNOT_TELL = "cannot tell"
+    NOT_TESTED = "not tested here"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """When a quantity supports and when it refutes a claim; ``strict`` lets the refutation win where both are true.
+
+    ``counted``: the quantity is counted, not sampled (bytes, operations), so seeds that agree exactly are no accident.
+    """
+
+    support: float
+    refute: float
+    strict: bool = False
+    counted: bool = False
+
+
+NOT_LOWER = Bound(-MARGIN, 0.0, strict=True)  # measurably lower refutes; supported when any loss is within the margin
+AT_LEVEL = Bound(-MARGIN, -MARGIN)  # lower by more than the margin refutes
+
+
+def above(least: float) -> Bound:
+    """Better at all supports; certainly not better by ``least`` refutes."""
+    return Bound(0.0, least)
+
+
+def over(least: float) -> Bound:
+    """A counted quantity: more than ``least`` supports, and ``least`` itself refutes."""
+    least = math.nextafter(least, math.inf)
+    return Bound(least, least, counted=True)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One place where a claim was tested. ``text`` carries the numbers."""
+
+    where: str
+    text: str
+    interval: Interval
+    answer: Answer
+    seeds_needed: int | None = None
+
+    def saying(self, text: str) -> Evidence:
+        """The same evidence with its numbers in words."""
+        return replace(self, text=text)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, as we read it, and what this sweep says about it."""
+
+    slug: str
+    says: str  # the claim
+    measured: str  # what was compared, and the bounds
+    answer: Answer
+    evidence: tuple[Evidence, ...] = ()
+    needs: str = ""  # what the sweep would have to contain, when it was not tested
+    notes: tuple[str, ...] = ()
+
+
+def weigh(where: str, values: Mapping[int, float], bound: Bound, places: int = 1) -> Evidence:
+    """Judge ``values`` (seed -> quantity) against ``bound``, knowing that the claim is tested in ``places`` places."""
+    data = [values[seed] for seed in sorted(values)]
+    interval = mean_interval(data)
+    answer = _answer(interval, mean_interval(data, 1 - (1 - LEVEL) / places), bound)
+    needed = None
+    if answer is Answer.CANNOT_TELL and len(data) > 1:
+        needed = seeds_to_decide(data, bound.support, bound.refute)
+    return Evidence(where, "", interval, answer, needed)
+
+
+def _answer(interval: Interval, wider: Interval, bound: Bound) -> Answer:
+    if interval.low is None or interval.high is None or wider.high is None:
+        return Answer.CANNOT_TELL
+    if interval.high - interval.low < FLAT and not bound.counted and interval.n < unanimous():
+        same = abs(interval.mean) < FLAT and bound.support < 0  # equal runs: not lower, whatever the seed
+        return Answer.HOLDS if same else Answer.CANNOT_TELL
+    supported = interval.low > bound.support if bound.support == 0 else interval.low >= bound.support
+    refuted = wider.high < bound.refute
+    if refuted and (bound.strict or not supported):
+        return Answer.DOES_NOT_HOLD
+    return Answer.HOLDS if supported else Answer.CANNOT_TELL
+
+
+def conclude(evidence: Sequence[Evidence]) -> Answer:
+    """All support: holds. One refutes: does not hold. Nothing was tested: not tested. Else: cannot tell."""
+    answers = {e.answer for e in evidence}
+    if not answers:
+        return Answer.NOT_TESTED
+    if Answer.DOES_NOT_HOLD in answers:
+        return Answer.DOES_NOT_HOLD
+    return Answer.HOLDS if answers == {Answer.HOLDS} else Answer.CANNOT_TELL

@@ -1,0 +1,87 @@
+"""The claim about label flips: agreement scores find them (Fig. 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autoflip_secure.records.run import Detection
+from autoflip_secure.reports.claims.findings import Answer, Bound, Claim, Evidence, conclude, over, weigh
+from autoflip_secure.reports.claims.subjects import subject
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.study.study import Condition, Study
+from autoflip_secure.reports.wording.phrases import percent
+
+FLIPPED, SCOPE = 0.3, 0.2  # the paper's label flip
+CHANCE, FOUND = 0.5, 0.5  # AUC of a coin; true positive rate from which on "identified" is a fair word
+FLAGGED = 0.1  # false positive rate up to which it is one: whoever flags everybody finds all bad ones too
+
+
+def flips_found(study: Study) -> Claim:
+    """Agreement scores as a detector of label-flipping participants."""
+    says = "30 % flipped labels on 20 % of the clients are identified as low-agreement updates and filtered (Fig. 10)."
+    measured = (
+        "Agreement scores of all participants and rounds against the truth, per seed: area under the ROC curve, and "
+        f"shares of bad and of good participants scored under 0.5. Holds when the area is above {CHANCE:g}, over "
+        f"{100 * FOUND:.0f} % of the bad ones are flagged and at most {100 * FLAGGED:.0f} % of the good ones, in every "
+        "partition; does not hold when one of the three is certainly not so."
+    )
+    own, places = subject(study), []
+    for condition in study.conditions:
+        runs = study.runs(condition, own) if own and _is_the_papers(study, condition) else []
+        found = {r.seed: r.detection for r in runs if r.detection is not None and r.detection.auc is not None}
+        if found:
+            places.append((condition.facet, found))
+    evidence = []
+    for facet, found in places:
+        area, true, false = _read(found, _area), _read(found, _true), _read(found, _false)
+        parts = [weigh(facet, area, Bound(CHANCE, CHANCE), 3 * len(places))]
+        text = f"area {parts[0].interval.mean:.2f} {_shares(parts[0].interval)}"
+        if true:
+            parts.append(weigh(facet, true, over(FOUND), 3 * len(places)))
+            text += f"; bad ones flagged {percent(parts[-1].interval.mean)} {_shares(parts[-1].interval, 100)}"
+        if false:
+            spared = {seed: 1 - rate for seed, rate in false.items()}
+            parts.append(weigh(facet, spared, Bound(1 - FLAGGED, 1 - FLAGGED, counted=True), 3 * len(places)))
+            interval = mean_interval(list(false.values()))
+            text += f"; good ones flagged {percent(interval.mean)} {_shares(interval, 100)}"
+        evidence.append(_weakest(parts).saying(text))
+    needs = ""
+    if not evidence:
+        needs = f"Add {{kind: label_flip, share: {FLIPPED:g}, scope: {SCOPE:g}}} for autoflip."
+    return Claim("label-flips", says, measured, conclude(evidence), tuple(evidence), needs)
+
+
+def _is_the_papers(study: Study, condition: Condition) -> bool:
+    attack = study.attacks[condition.attack]
+    if attack["kind"] != "label_flip" or attack.get("clients") is not None:
+        return False
+    return abs(float(attack.get("share") or 0) - FLIPPED) < 1e-9 and abs(float(attack.get("scope") or 0) - SCOPE) < 1e-9
+
+
+def _area(found: Detection) -> float | None:
+    return found.auc
+
+
+def _true(found: Detection) -> float | None:
+    return found.true_positive_rate
+
+
+def _false(found: Detection) -> float | None:
+    return found.false_positive_rate
+
+
+def _read(found: dict[int, Detection], read: Callable[[Detection], float | None]) -> dict[int, float]:
+    return {s: v for s, d in found.items() if (v := read(d)) is not None}
+
+
+def _weakest(parts: list[Evidence]) -> Evidence:
+    """All must hold: the part that refutes, else the one that cannot tell, else the first."""
+    order = (Answer.DOES_NOT_HOLD, Answer.CANNOT_TELL, Answer.HOLDS)
+    return min(parts, key=lambda p: order.index(p.answer))
+
+
+def _shares(interval: Interval, scale: int = 1) -> str:
+    if interval.low is None or interval.high is None:
+        return f"[no interval: {interval.reason}]"
+    low, high = scale * max(0.0, interval.low), scale * min(1.0, interval.high)
+    return f"[{low:.1f}, {high:.1f}]" if scale > 1 else f"[{low:.2f}, {high:.2f}]"

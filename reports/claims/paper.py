@@ -1,0 +1,99 @@
+"""The claims of the AutoFLIP paper, each with what this sweep says about it; the one that would refute it comes first.
+
+The claims are our reading of the paper's abstract, figure captions and a review. A claim is answered from paired
+evidence only, and one that the sweep cannot answer says what to add.
+"""
+
+from __future__ import annotations
+
+from autoflip_secure.reports.claims.costs import communication, compute
+from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
+from autoflip_secure.reports.claims.flips import flips_found
+from autoflip_secure.reports.claims.noise import graceful
+from autoflip_secure.reports.claims.subjects import clean, non_iid, subject, twins
+from autoflip_secure.reports.claims.training import convergence, variance
+from autoflip_secure.reports.statistics.intervals import MARGIN
+from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording.phrases import bracket, percent, points
+
+NON_IID = "a non-IID partition, such as {kind: dirichlet, alpha: 0.3} or {kind: pathological, classes_per_client: 2}"
+
+
+def claims(study: Study) -> list[Claim]:
+    """All claims, the falsifier first."""
+    return [
+        falsifier(study),
+        level(study),
+        *compute(study),
+        *communication(study),
+        convergence(study),
+        *variance(study),
+        *graceful(study),
+        flips_found(study),
+    ]
+
+
+def falsifier(study: Study) -> Claim:
+    """Pruning by the initial map must not cost accuracy where the unpruned model is trained on the same split."""
+    says = (
+        "Pruning by the initial map of the loss landscape keeps the accuracy of the unpruned model under the same "
+        "non-IID partition. (The falsifier: measurably lower accuracy refutes the paper's central claim.)"
+    )
+    pair = twins(study)
+    measured = (
+        f"Accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
+        "every non-IID partition; does not hold when one shows a loss, however small, that its interval separates "
+        "from zero."
+    )
+    if pair is None:
+        needs = (
+            "Add a model pruned by guidance and its unpruned twin with the same way to count clients, without attack, "
+            "at the same seeds: guidance_only with fedavg, or autoflip with agreement_only. AutoFLIP with FedAvg alone "
+            "would not do: they also count clients differently."
+        )
+        if not non_iid(study):
+            needs += f" Add {NON_IID}."
+        return Claim("falsifier", says, measured, conclude(()), needs=needs)
+    notes = (f"Compared: {pair.pruned} with {pair.unpruned}{f'; {pair.why}' if pair.why else ''}.",)
+    return _accuracy(study, "falsifier", says, measured, pair.pruned, pair.unpruned, NOT_LOWER, notes)
+
+
+def level(study: Study) -> Claim:
+    """AutoFLIP beside FedAvg on non-IID data, nobody attacking."""
+    says = "Accuracy at the level of FedAvg or above under non-IID data."
+    measured = (
+        f"Accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
+        "every non-IID partition; does not hold when one loses more."
+    )
+    own = subject(study)
+    if own is None or study.baseline is None:
+        return Claim("accuracy", says, measured, conclude(()), needs="Add the algorithms fedavg and autoflip.")
+    notes = ("The paper's own models and data, and its other rivals, were not run.",)
+    return _accuracy(study, "accuracy", says, measured, own, study.baseline, AT_LEVEL, notes)
+
+
+def _accuracy(
+    study: Study, slug: str, says: str, measured: str, own: str, other: str, bound: Bound, notes: tuple[str, ...]
+) -> Claim:
+    places = []
+    for facet in non_iid(study):
+        a, b = (study.values(clean(study, facet), x) for x in (own, other))
+        seeds = sorted(set(a) & set(b))
+        if seeds:
+            places.append((facet, {s: a[s] for s in seeds}, {s: b[s] for s in seeds}))
+    evidence = []
+    for facet, a, b in places:
+        found = weigh(facet, {s: a[s] - b[s] for s in a}, bound, len(places))
+        means = [sum(side.values()) / len(side) for side in (a, b)]
+        text = (
+            f"{shorten(own)} {percent(means[0])}, {shorten(other)} {percent(means[1])}: "
+            f"{points(found.interval.mean)} points {bracket(found.interval, signed=True)}"
+        )
+        evidence.append(found.saying(text))
+    needs = "" if evidence else f"Add {NON_IID}, without attack, for {own} and {other} at the same seeds."
+    return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, notes)
+
+
+def _margin() -> str:
+    return f"{100 * MARGIN:g} points"

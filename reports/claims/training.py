@@ -1,0 +1,177 @@
+r"""Claims about training: faster convergence (Fig. 7) and lower variance of weight updates (Fig. 3) than FedAvg.
+
+Rounds to accuracy: the first evaluated round whose test accuracy reaches a share of what FedAvg ends with, at the same
+seed and without attack. Variance: the ratio to FedAvg's, as the mean over rounds of the difference of logarithms. Over
+which coordinates the paper takes it is not public, and the answers are opposite, so both are given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.reports.claims.findings import Claim, above, conclude, weigh
+from autoflip_secure.reports.claims.subjects import subject
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.study.study import Study
+
+SHARE_OF_FINAL = 0.9
+LEAST_RATIO = 0.05  # an update variance lower by certainly less than this share is not "lower"
+Runs = dict[int, RunRecord]  # by seed
+Read = Callable[[RoundRecord], float | None]
+_ADD = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."
+
+
+def convergence(study: Study) -> Claim:
+    """Rounds until 90 % of FedAvg's accuracy, AutoFLIP's fewer than FedAvg's in every partition."""
+    says = "Faster convergence than FedAvg: fewer rounds to the same accuracy (Fig. 7)."
+    measured = (
+        f"Rounds until {100 * SHARE_OF_FINAL:.0f} % of FedAvg's accuracy at the same seed, without attack. "
+        "Holds when the rounds saved are above zero in every partition; does not hold when they are certainly fewer "
+        "than one step of evaluation in one."
+    )
+    found = []
+    for facet, own, base in _runs(study):
+        rounds = {}
+        for seed, run in own.items():
+            goal = SHARE_OF_FINAL * study.accuracy(base[seed])
+            rounds[seed] = (_reached(run, goal), _reached(base[seed], goal), _last(run))
+        found.append((facet, rounds, _step(next(iter(base.values())))))
+    evidence = []
+    for facet, rounds, step in found:
+        saved = {s: float((b or last) - (a or last)) for s, (a, b, last) in rounds.items()}
+        never = sum(a is None for a, _, _ in rounds.values())
+        one = weigh(facet, saved, above(float(step)), len(found))
+        mine, theirs = (
+            sum(pair[i] or pair[2] for pair in rounds.values()) / len(rounds)  # never reached: the last round
+            for i in (0, 1)
+        )
+        text = f"{mine:.1f} rounds against FedAvg's {theirs:.1f}: {one.interval.mean:+.1f} saved {_plain(one.interval)}"
+        if never:
+            text += f"; {never} of {len(rounds)} runs never got there and count as their last round"
+        evidence.append(one.saying(text.replace("-", "−")))
+    notes = ("PruneFL, EFLPrune and FedMask, which the paper compares with too, are not part of this project.",)
+    return Claim("convergence", says, measured, conclude(evidence), tuple(evidence), "" if evidence else _ADD, notes)
+
+
+def variance(study: Study) -> list[Claim]:
+    """Variance of the global step relative to FedAvg's: over the coordinates that are alive, and over all of them."""
+    says = "Lower variance of weight updates than FedAvg (Fig. 3)"
+    return [
+        _variance(
+            study,
+            "variance-living",
+            f"{says}: over the coordinates that are alive.",
+            "Variance of the global step over the coordinates that are alive",
+            lambda entry: entry.update_variance,
+            "The weights that are left are scaled up, which raises this variance; pruned ones are not in it.",
+        ),
+        _variance(
+            study,
+            "variance-all",
+            f"{says}: over all coordinates, pruned ones too.",
+            "Variance of the global step over all coordinates, a pruned one counting as a step of zero",
+            lambda entry: entry.update_variance_all,
+            "Whatever prunes lowers this variance: a step of zero on a pruned weight counts as calm.",
+            between=True,
+        ),
+    ]
+
+
+def _variance(
+    study: Study, slug: str, says: str, what: str, read: Read, remark: str, *, between: bool = False
+) -> Claim:
+    """``between``: the variance between clients, which is over all coordinates, is told too."""
+    measured = (
+        f"{what}, ratio to FedAvg's at the same seed (geometric mean over rounds), without attack. Holds when the "
+        f"ratio is under 1 in every partition; does not hold when one is certainly over {1 - LEAST_RATIO:g}."
+    )
+    places = _runs(study)
+    evidence = []
+    for facet, own, base in places:
+        falls = _falls(own, base, read)
+        if not falls:
+            continue
+        one = weigh(facet, falls, above(-math.log(1 - LEAST_RATIO)), len(places))
+        text = f"{_times(-one.interval.mean)} times FedAvg's {_ratios(one.interval)}"
+        if between and (clients := _falls(own, base, lambda entry: entry.client_variance)):
+            text += f"; between clients {_times(-sum(clients.values()) / len(clients))} times"
+        evidence.append(one.saying(text))
+    noisy = [
+        f"{_times(-interval.mean)} times at {place} {_ratios(interval)}"
+        for place, own, base in _runs(study, noisy=True)
+        if (falls := _falls(own, base, read))
+        for interval in [mean_interval(list(falls.values()))]
+    ]
+    notes = [remark, *([f"Under noisy clients, not part of the answer: {'; '.join(noisy)}."] if noisy else [])]
+    needs = "" if evidence else _ADD
+    if not evidence and any(e.update_variance > 0 for _, own, _ in places for run in own.values() for e in run.rounds):
+        needs = "The records are of a version that did not note it: run the sweep again in a new folder."
+    return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, tuple(notes))
+
+
+def _runs(study: Study, noisy: bool = False) -> list[tuple[str, Runs, Runs]]:
+    """Place, AutoFLIP's runs and FedAvg's by seed, where both ran: without attack, or under ``noisy`` clients."""
+    own = subject(study)
+    if own is None or study.baseline is None:
+        return []
+    found = []
+    for condition in study.conditions:
+        kind = study.attacks[condition.attack]["kind"]
+        if kind != ("gaussian_noise" if noisy else "none"):
+            continue
+        mine, theirs = ({r.seed: r for r in study.runs(condition, a)} for a in (own, study.baseline))
+        shared = sorted(set(mine) & set(theirs))
+        if shared:
+            place = str(condition) if noisy else condition.facet
+            found.append((place, {s: mine[s] for s in shared}, {s: theirs[s] for s in shared}))
+    return found
+
+
+def _reached(run: RunRecord, goal: float) -> int | None:
+    return next((e.round for e in run.rounds if e.test_accuracy is not None and e.test_accuracy >= goal), None)
+
+
+def _last(run: RunRecord) -> int:
+    return run.rounds[-1].round if run.rounds else 0
+
+
+def _step(run: RunRecord) -> int:
+    """Rounds between evaluations: what the count of rounds can resolve."""
+    seen = [e.round for e in run.rounds if e.test_accuracy is not None]
+    return max((b - a for a, b in pairwise(seen)), default=1)
+
+
+def _falls(own: Runs, base: Runs, read: Read) -> dict[int, float]:
+    """Seed -> mean over rounds of log(FedAvg's / own): positive is lower. A round without a step has no logarithm."""
+    found = {}
+    for seed, run in own.items():
+        pairs = [(read(a), read(b)) for a, b in zip(run.rounds, base[seed].rounds, strict=False)]
+        logs = [math.log(b / a) for a, b in pairs if a and b]  # None: a record of an earlier version
+        if logs:
+            found[seed] = sum(logs) / len(logs)
+    return found
+
+
+def _plain(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"[no interval: {interval.reason}]"
+    return f"[{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+def _ratios(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"[no interval: {interval.reason}]"
+    return f"[{_times(-interval.high)}, {_times(-interval.low)}]"
+
+
+def _times(log_ratio: float) -> str:
+    """A ratio with two digits after the point, or two that count where those would be lost.
+
+    >>> _times(math.log(3.427)), _times(math.log(0.00712)), _times(math.log(0.1))
+    ('3.43', '0.0071', '0.10')
+    """
+    ratio = math.exp(log_ratio)
+    return f"{ratio:.2f}" if ratio >= 0.0995 else f"{ratio:.2g}"

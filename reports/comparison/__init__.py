@@ -1,0 +1,1 @@
+"""Two sweeps side by side: which cells are the same experiment, and what changed."""

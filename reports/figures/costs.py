@@ -1,0 +1,157 @@
+"""Accuracy against cost (Fig. 8): bytes as encoded for the wire, operations dense, sparse and compacted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from autoflip_secure.records.run import Costs
+from autoflip_secure.reports.figures.drawing import (
+    SEEDS_FOR_BARS,
+    fit_shares,
+    fitting,
+    left_out,
+    spoken_for,
+    spokesmen,
+)
+from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finish, panels, percent
+from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.study.labels import NO_ATTACK
+from autoflip_secure.reports.study.study import Condition, Study
+from autoflip_secure.reports.tables.text import Table
+
+COLUMNS = 3
+Kinds = dict[str, tuple[str, Callable[[Costs], float | None]]]
+BYTES: Kinds = {
+    "live values": ("o", lambda c: (c.bytes.uplink_values + c.bytes.downlink_values) / 1e6),
+    "with bitmask": ("D", lambda c: (c.bytes.uplink_bitmask + c.bytes.downlink_bitmask) / 1e6),
+}
+
+
+def _billions(operations: int | None) -> float | None:
+    return None if operations is None else operations / 1e9
+
+
+OPERATIONS: Kinds = {
+    "dense": ("s", lambda c: _billions(c.flops.dense)),
+    "compacted": ("D", lambda c: _billions(c.flops.compacted)),
+    "sparse": ("o", lambda c: _billions(c.flops.sparse)),
+}
+
+
+def against_bytes(study: Study, palette: Palette) -> Picture | None:
+    """Accuracy against megabytes on the wire, both directions."""
+    caption = (
+        "Accuracy against megabytes sent and received in the whole run, exploration included, as really encoded. "
+        "Live values: both sides know the mask. With bitmask: the mask travels too."
+    )
+    return _costs(study, palette, BYTES, "MB", "megabytes, whole run", "bytes", caption)
+
+
+def against_operations(study: Study, palette: Palette) -> Picture | None:
+    """Accuracy against operations of local training, dense, compacted and sparse."""
+    caption = (
+        "Accuracy against operations of all local training. The three ways to count are three different claims: dense "
+        "is what a plain implementation with masks computes, compacted is the smaller dense model that is left when "
+        "dead units are removed, sparse counts living weights only and needs sparse kernels to become time."
+    )
+    if all(r.costs.flops.dense is None for r in study.records):
+        return None
+    return _costs(study, palette, OPERATIONS, "10⁹ FLOPs", "10⁹ operations, whole run", "operations", caption)
+
+
+def _costs(
+    study: Study, palette: Palette, kinds: Kinds, unit: str, label: str, name: str, caption: str
+) -> Picture | None:
+    facets = list(study.facets)[:COLUMNS]
+    places = {f: next(c for c in study.conditions if c.facet == f) for f in facets}
+    figure, axes = panels(1, len(facets), height=2.7)
+    rows: list[list[object]] = []
+    for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
+        _panel(study, palette, condition, kinds, ax, rows, unit)
+        ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
+        percent(ax)
+        ax.set_xlabel(label)
+    axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
+    axes[0, 0].set_ylabel("test accuracy")
+    fit_shares(
+        axes[0, 0], (study.accuracy(r) for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
+    )
+    marks = [
+        Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
+        for kind, (m, _) in kinds.items()
+    ]
+    palette.legend(figure, [a for a in study.algorithms if any(r[1] == a for r in rows)], colour=True, more=marks)
+    caption += " Mean over seeds; bars (from three seeds on): 95 % interval of accuracy."
+    alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
+    columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
+    columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
+    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
+    return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
+
+
+def _panel(
+    study: Study,
+    palette: Palette,
+    condition: Condition,
+    kinds: Kinds,
+    ax: Axes,
+    rows: list[list[object]],
+    unit: str,
+) -> None:
+    base = [r.costs for r in study.runs(condition, study.baseline)] if study.baseline else []
+    names = spokesmen(study)
+    for place, algorithm in enumerate(names):
+        above = 2 + (len(names) - place) / 10  # the first ones, which the report is about, on top
+        runs = study.runs(condition, algorithm)
+        if not runs:
+            continue
+        accuracy = mean_interval([study.accuracy(r) for r in runs], share=True)
+        colour = palette.colours[algorithm]
+        drawn = []
+        for kind, (marker, cost) in kinds.items():
+            amounts = [v for r in runs if (v := cost(r.costs)) is not None]
+            if not amounts:
+                continue
+            amount = float(np.mean(amounts))
+            reference = [v for c in base if (v := next(iter(kinds.values()))[1](c)) is not None]
+            share = 100 * amount / float(np.mean(reference)) if reference and np.mean(reference) else None
+            ends = [None if v is None else 100 * v for v in (accuracy.mean, accuracy.low, accuracy.high)]
+            rows.append([str(condition), algorithm, kind, unit, amount, share, *ends, accuracy.n])
+            drawn.append((amount, marker))
+        if len(drawn) > 1:
+            sns.lineplot(
+                x=[a for a, _ in drawn],
+                y=[accuracy.mean] * len(drawn),
+                ax=ax,
+                color=colour,
+                lw=1,
+                alpha=0.5,
+                errorbar=None,
+                zorder=above,
+            )
+        for amount, marker in drawn:
+            ax.plot(
+                [amount],
+                [accuracy.mean],
+                marker=marker,
+                ms=6,
+                color=colour,
+                mfc="none" if marker == "o" else colour,
+                mew=1.4,
+                lw=0,
+                zorder=above,
+            )
+            if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
+                ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
+
+
+def _words(rows: list[list[object]], kind: str) -> str:
+    shares = [
+        f"{r[1]} {float(str(r[5])):.0f} %" for r in rows if r[2] != kind and r[5] is not None and r[0] == rows[0][0]
+    ]
+    return f"Shares of the baseline's: {', '.join(shares)}." if shares else ""

@@ -1,0 +1,247 @@
+"""How figures look: one colour and marker per algorithm everywhere, and SVG that takes its ink from the page.
+
+Figures are made without pyplot's global state. Text, axes and grids are drawn in marker colours that become CSS
+variables, so that one file is legible in a light and in a dark page, and in print. Fonts are the page's.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from autoflip_secure.reports.study.labels import pretty, shorten
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.tables.text import Table
+
+WIDTH = 10.0  # inches; 96 CSS pixels each
+BROAD = 640  # CSS pixels from which a figure is scrolled on a narrow screen rather than made smaller
+SVG_LIMIT = 220_000  # characters; above, a picture at twice the resolution is smaller and quicker
+INK, MUTED, RULE = "#1b1f23", "#5b6470", "#d5dae0"  # become var(--ink), var(--muted), var(--rule)
+BLUE = "#0173b2"  # too dark for a dark page, so the page has a say
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", BLUE: "var(--blue)"}
+_KNOWN = {  # seaborn's "colorblind" palette, assigned once and for all
+    "fedavg": ("#7d848d", "o"),
+    "autoflip": (BLUE, "s"),
+    "autoflip_plus": ("#d55e00", "D"),
+    "agreement_only": ("#029e73", "^"),
+    "guidance_only": ("#cc78bc", "v"),
+    "random_weights": ("#ca9161", "P"),
+    "random_units": ("#de8f05", "X"),
+}
+_OTHERS = ("#56b4e9", "#9a8f00", "#e377b0", "#7b5ea7", "#2f9e9e", "#a14a3b", "#5a8f29", "#4a6fe3")
+_OTHER_MARKERS = ("<", ">", "p", "h", "*", "d", "8", "H")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure. ``markup`` is safe HTML: an inline SVG or an ``<img>`` with its data inside."""
+
+    slug: str
+    title: str
+    caption: str
+    alt: str
+    markup: str
+    vector: bool
+    table: Table
+    notes: list[str] = field(default_factory=list)  # what was left out of the drawing, and where to find it
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Seaborn's style inside, everything as before outside. Unknown glyphs and odd labels are no reason to fail."""
+    settings = {
+        **sns.axes_style("ticks"),
+        "font.family": "DejaVu Sans",
+        "font.size": 9.0,
+        "axes.labelsize": 9.0,
+        "axes.titlesize": 9.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.linewidth": 0.8,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": MUTED,
+        "axes.titlecolor": INK,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "xtick.major.size": 3.0,
+        "ytick.major.size": 3.0,
+        "grid.color": RULE,
+        "grid.linewidth": 0.7,
+        "legend.fontsize": 9.0,
+        "legend.frameon": False,
+        "lines.solid_capstyle": "round",
+        "svg.fonttype": "none",
+        "svg.hashsalt": "report",
+    }
+    with warnings.catch_warnings(), mpl.rc_context(settings):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def panels(
+    rows: int, columns: int, *, height: float, share_x: bool = True, share_y: bool = True, wide: bool = True
+) -> tuple[Figure, np.ndarray]:
+    """A figure of the page's width (narrower for one or two panels unless ``wide``) and its axes, (rows, columns)."""
+    width = WIDTH if wide or columns > 2 else 4.2 * columns + 0.8
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.06)
+    figure = Figure(figsize=(width, rows * height + 0.45), layout=layout)
+    axes = figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False)
+    for ax in axes.flat:
+        sns.despine(ax=ax)
+        ax.grid(axis="y")
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+class Palette:
+    """Colour, marker and line width of every algorithm of a study."""
+
+    def __init__(self, study: Study) -> None:
+        spare = ((_OTHERS[i % 8], _OTHER_MARKERS[(i + i // 8) % 8]) for i in count())
+        families = dict.fromkeys(study.families.values())
+        looks = {family: _KNOWN.get(family) or next(spare) for family in families}
+        self.colours: dict[str, Any] = {}
+        self.markers: dict[str, str] = {}
+        for family, (colour, marker) in looks.items():
+            labels = [a for a in study.algorithms if study.families[a] == family]
+            ramp = [colour]
+            if len(labels) > 1:  # settings of one algorithm: from a lighter to a darker shade of its colour
+                light, dark = sns.light_palette(colour, 5)[2], sns.dark_palette(colour, 5)[3]
+                ramp = sns.blend_palette([light, colour, dark], len(labels)).as_hex()
+            for label, shade in zip(labels, ramp, strict=True):
+                self.colours[label], self.markers[label] = shade, marker
+            self.colours.setdefault(pretty(family), colour)  # for lines over the settings of a family
+            self.markers.setdefault(pretty(family), marker)
+        self.widths = {
+            a: 2.0 if study.families[a] in ("fedavg", "autoflip", "autoflip_plus") else 1.4 for a in study.algorithms
+        }
+
+    def legend(
+        self,
+        figure: Figure,
+        names: Sequence[str],
+        *,
+        line: bool = True,
+        colour: bool = False,
+        dashed: Sequence[str] = (),
+        more: Sequence[Line2D] = (),
+    ) -> None:
+        """One legend above all panels, row by row: the algorithms (as bars of ``colour`` where marks mean something
+        else, without a mark where they are drawn ``dashed``), then ``more`` handles that tell marks apart."""
+        handles = []
+        for name in names:
+            handle = Line2D([], [], color=self.colours[name], label=shorten(name), lw=5, solid_capstyle="butt")
+            if name in dashed:
+                handle.set(linewidth=1.6, linestyle=(0, (4, 2)))
+            elif not colour:
+                handle.set(marker=self.markers[name], markersize=5.5, linewidth=1.8 if line else 0)
+            handles.append(handle)
+        handles += more
+        longest = max((len(str(h.get_label())) for h in handles), default=1)
+        columns = max(1, min(len(handles), int(figure.get_figwidth() * 12.5 / (longest + 4))))
+        figure.set_figheight(figure.get_figheight() + 0.19 * ((len(handles) - 1) // columns))  # panels keep their size
+        handles = [handles[i] for column in range(columns) for i in range(column, len(handles), columns)]
+        figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9)
+
+
+def percent(ax: Axes, axis: str = "y", *, signed: bool = False) -> None:
+    """Ticks of a share in [0, 1] as per cent (of a difference: as points, with a sign)."""
+    target = ax.yaxis if axis == "y" else ax.xaxis
+
+    def text(value: float, _: object) -> str:
+        value = round(100 * value, 6)
+        return f"{value:+g}".replace("-", "−") if signed and value else f"{value:g}" + ("" if signed else " %")
+
+    target.set_major_formatter(text)
+
+
+def powers(ax: Axes) -> None:
+    """Ticks of a logarithmic y axis as powers of ten, in plain text."""
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+    def text(value: float, _: object) -> str:
+        exponent = round(math.log10(value))
+        return "1" if exponent == 0 else "10" if exponent == 1 else f"10{str(exponent).translate(raised)}"
+
+    ax.yaxis.set_major_locator(LogLocator(numticks=6))
+    ax.yaxis.set_major_formatter(text)
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def finish(
+    figure: Figure, slug: str, title: str, caption: str, alt: str, table: Table, notes: Sequence[str] = ()
+) -> Picture:
+    """Render ``figure`` for the page: inline SVG when small, else a PNG at twice the resolution."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+        buffer,
+        metadata={"Date": None},  # savefig would draw everything twice
+    )
+    markup = inline_svg(buffer.getvalue(), slug, alt)
+    vector = len(markup) <= SVG_LIMIT
+    if not vector:
+        pixels = io.BytesIO()
+        figure.savefig(pixels, format="png", dpi=192)
+        data = base64.b64encode(pixels.getvalue()).decode()
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
+        kind = "broad" if width >= BROAD else ""
+        source = f"data:image/png;base64,{data}"
+        markup = f'<img class="{kind}" src="{source}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
+    return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
+
+
+def inline_svg(text: str, slug: str, alt: str) -> str:
+    """A standalone SVG made fit to stand inside a page: own ids, the page's fonts and colours, an alternative text."""
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE[^>]*>",
+        "",
+        text,
+        flags=re.DOTALL,
+    )
+    text = re.sub(r"<[a-zA-Z][^>]*>", lambda tag: _adopt(tag.group(), slug), text)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    width, height = (round(float(side) * 96 / 72) for side in box.groups()) if box else (960, 320)
+    label = html.escape(alt)
+    kind = "plot-svg broad" if width >= BROAD else "plot-svg"
+    opening = f'<svg class="{kind}" role="img" aria-label="{label}" width="{width}" height="{height}" viewBox='
+    return re.sub(r"<svg\b[^>]*?viewBox=", lambda _: opening, text, count=1).strip()
+
+
+def _adopt(tag: str, slug: str) -> str:
+    tag = re.sub(r'\bid="', f'id="{slug}-', tag)
+    tag = tag.replace("url(#", f"url(#{slug}-").replace('href="#', f'href="#{slug}-')
+    tag = re.sub(r"font: (?:(bold|\d{3}) )?([\d.]+px) [^;\"]*", _font, tag)
+    tag = re.sub(r"(\d+\.\d{3})\d+", r"\1", tag)  # a thousandth of a point is enough
+    for colour, variable in _VARIABLES.items():
+        tag = tag.replace(colour, variable)
+    return tag
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}"

@@ -1,0 +1,1 @@
+"""A finished sweep against a baseline: metrics, decisions with error rates, files for other machines."""

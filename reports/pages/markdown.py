@@ -1,0 +1,170 @@
+"""The verdict as GitHub-flavoured Markdown for a pull request: a few sentences, the scoreboard, the claims, caveats.
+
+Nothing that came from a scenario or a record can become markup, a link, a mention or a second line: see :func:`escape`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from autoflip_secure.reports.claims.findings import Claim, Evidence
+from autoflip_secure.reports.pages.fitting import Page
+from autoflip_secure.reports.study.comparisons import Standing, Summary
+from autoflip_secure.reports.study.labels import clean_text
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.tables.summaries import tally
+from autoflip_secure.reports.wording.phrases import bracket, percent, points
+from autoflip_secure.reports.wording.verdict import Opening
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$#])")
+_JOINER = "\u2060"  # invisible, without width: breaks what GitHub would turn into a link or a mention
+MISSING_NAMED = 10
+_REMARK = 500  # characters for saying that something is left out
+
+
+def escape(text: object, *, start: bool = True) -> str:
+    """``text`` on one line, as Markdown that shows exactly these characters and nothing else.
+
+    ``start``: it may stand at the start of a line, where a dash would open a list.
+
+    >>> print(escape("a|b `c` <d>"))
+    a\\|b \\`c\\` \\<d\\>
+    """
+    line = _MARKUP.sub(r"\\\1", clean_text(text))
+    line = re.sub(r"@(?=\w)", f"@{_JOINER}", line)
+    line = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)", rf"\1{_JOINER}", line)
+    line = re.sub(r"(?i)\bwww(?=\.)", f"www{_JOINER}", line)
+    if not start:
+        return line
+    return re.sub(r"^([-+=]|\d+(?=[.)](?:\s|$)))", _first, line)
+
+
+def _first(match: re.Match[str]) -> str:
+    """What would open a list or underline a heading when a line begins with it."""
+    text = match[1]
+    return f"{text}{_JOINER}" if text[0].isdigit() else f"\\{text}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> list[str]:
+    """A GitHub table: the first column left, the others right (or left, unless ``numbers``). Cells are escaped."""
+
+    def line(cells: Sequence[object]) -> str:
+        return f"| {' | '.join(escape(cell, start=False) for cell in cells)} |"
+
+    return [line(header), "|:--" + ("|--:" if numbers else "|:--") * (len(header) - 1) + "|", *map(line, rows)]
+
+
+def summary(
+    study: Study,
+    opening: Opening,
+    claims: Sequence[Claim],
+    *,
+    name: str,
+    missing: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    link: str = "report.html",
+) -> str:
+    """The report's first screen as Markdown.
+
+    Args:
+        study: the records, sorted.
+        opening: the texts of the report's first screen.
+        claims: of the paper, with what this sweep says.
+        name: of the sweep.
+        missing: names of the cells that are missing, a line each.
+        notes: what was left out of the folder, and why.
+        link: the HTML file, beside this one.
+    """
+    lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
+    if opening.question:
+        lines[2:2] = [f"> {escape(opening.question)}", ""]
+    for sentence in opening.training:
+        lines += [f"**Note.** {escape(sentence)}", ""]
+    for sentence in opening.answer:
+        lines += [escape(sentence), ""]
+    lines += [*_scoreboard(study, opening.standings), ""]
+    if missing:
+        more = f" and {len(missing) - MISSING_NAMED} more" if len(missing) > MISSING_NAMED else ""
+        named = "; ".join(escape(line) for line in missing[:MISSING_NAMED])
+        lines += [f"**Not finished.** Missing: {named}{more}.", ""]
+    lines += _claims(claims)
+    lines += ["**Keep in mind**", ""]
+    lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
+    return _fitted(lines, ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""], link)
+
+
+def _fitted(lines: Sequence[str], end: Sequence[str], link: str) -> str:
+    """The whole, or as much of it as a comment on GitHub takes."""
+    page = Page()
+    dropped = page.add(lines, keep=sum(map(len, end)) + _REMARK)
+    if dropped:
+        page.add(["", f"*{dropped} lines are left out, because comments have a limit; {escape(link)} has everything.*"])
+    page.add(end)
+    return page.text()
+
+
+def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
+    kinds = [(k, t) for k, t in (("attacked", "under attack"), ("clean", "without attack")) if _any(standings, k)]
+    header = ["Algorithm"]
+    for _, title in kinds:
+        header += [f"Accuracy {title}"] + ([f"Difference to {study.baseline}"] if study.baseline else [])
+    header += ["Bytes sent", "FLOPs, compacted"] if study.baseline else []
+    rows = []
+    full = {kind: max(s.conditions for x in standings if (s := getattr(x, kind))) for kind, _ in kinds}
+    for standing in standings:
+        row = [standing.algorithm]
+        for kind, _ in kinds:
+            found: Summary | None = getattr(standing, kind)
+            over = f", {found.conditions} of {full[kind]} conditions" if found and found.conditions < full[kind] else ""
+            row.append(f"{percent(found.accuracy.mean)} {_ends(found, False)}{over}" if found else "–")
+            if study.baseline:
+                row.append(_difference(found, standing.algorithm == study.baseline))
+        if study.baseline:
+            row += [_share(standing.uplink), _share(standing.flops.get("compacted"))]
+        rows.append(row)
+    return table(header, rows)
+
+
+def _claims(claims: Sequence[Claim]) -> list[str]:
+    """Tested claims as a table, the others by name."""
+    if not claims:
+        return []
+    told = [f"**Claims of the paper**, as we read it: of {len(claims)}, {tally(claims)}.", ""]
+    tested = [claim for claim in claims if claim.evidence]
+    if tested:
+        rows = [(claim.says, claim.answer.value, _evidence(claim)) for claim in tested]
+        told += [*table(["Claim", "Here", "Evidence"], rows, numbers=False), ""]
+    untested = [f"- {escape(claim.says)} **{claim.answer.value}**" for claim in claims if not claim.evidence]
+    return [*told, *untested, *([""] if untested else [])]
+
+
+def _evidence(claim: Claim) -> str:
+    """Every place where a claim was tested, with its numbers."""
+    return "; ".join(_place(found, len(claim.evidence) > 1) for found in claim.evidence)
+
+
+def _place(found: Evidence, several: bool) -> str:
+    more = f", about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
+    seeds = f"{found.interval.n} seed{'' if found.interval.n == 1 else 's'}"
+    return f"{found.where}{f' ({found.answer.value})' if several else ''}: {found.text}, {seeds}{more}"
+
+
+def _any(standings: Sequence[Standing], kind: str) -> bool:
+    return any(getattr(standing, kind) for standing in standings)
+
+
+def _difference(found: Summary | None, reference: bool) -> str:
+    if found is None or found.against is None:
+        return "reference" if reference else "–"
+    word = "equal" if found.against.verdict.name == "EQUAL" else found.against.verdict.value
+    return f"{word}, {points(found.against.difference.mean)} {_ends(found, True)}"
+
+
+def _ends(found: Summary, difference: bool) -> str:
+    interval = found.against.difference if difference and found.against else found.accuracy
+    return bracket(interval, signed=difference) if interval.low is not None else "(one seed)"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,238 @@
+"""The report: one HTML file that needs nothing else, and beside it the tidy results and a summary in Markdown.
+
+.. code-block:: text
+
+    report.html       verdict, figures with their data, statistics, reproducibility
+    report.md         the verdict for a pull request
+    results.csv       one row per cell and round
+    results.parquet   the same, with types
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoflip_secure.records.audit import AuditRecord
+from autoflip_secure.records.budget import Budget
+from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.claims.paper import claims
+from autoflip_secure.reports.figures.releases import ledgers
+from autoflip_secure.reports.figures.sections import Section, sections
+from autoflip_secure.reports.pages.markdown import summary
+from autoflip_secure.reports.pages.page import as_yaml, page
+from autoflip_secure.reports.pages.writing import write
+from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
+from autoflip_secure.reports.study import labels
+from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.degradation import degradations
+from autoflip_secure.reports.study.missing_cells import name_missing
+from autoflip_secure.reports.study.privacy import (
+    EVIDENCE,
+    MEANING,
+    ONE_RUN,
+    derived,
+    exceeded,
+    ledger_rows,
+    statements,
+)
+from autoflip_secure.reports.study.study import Study, study
+from autoflip_secure.reports.tables.cells import cells_table
+from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
+from autoflip_secure.reports.tables.guarantees import guarantee_table
+from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
+from autoflip_secure.reports.tables.summaries import claims_table, degradation_rows, degradation_table, tally
+from autoflip_secure.reports.wording import budget as budget_words
+from autoflip_secure.reports.wording import secure as secure_words
+from autoflip_secure.reports.wording import verdict
+from autoflip_secure.reports.wording.audit import headline
+from autoflip_secure.runtime.threads import one_thread
+
+__all__ = ["Section", "render", "sections", "write_report"]
+
+
+@one_thread()
+def write_report(
+    records: Sequence[RunRecord],
+    scenario: Mapping[str, Any],
+    path: Path,
+    *,
+    missing: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+    audits: Sequence[AuditRecord] = (),
+    budgets: Sequence[Budget] = (),
+    outcome: OutcomeRule | None = None,
+) -> Path:
+    """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
+
+    Args:
+        records: finished cells, in any order.
+        scenario: the scenario they come from, as a document; its ``name`` and ``question`` open the report.
+        path: the HTML file.
+        missing: cells of the sweep that have no usable record: ``cell``, ``algorithm``, ``seed``, ``axes``, ``config``.
+        notes: what the reader must know of the folder: what was left out, and why.
+        command: what to type to run the sweep again.
+        audits: of its cells; they get a section of their own.
+        budgets: what all private cells of the folder cost together.
+        outcome: which evaluations of a run count; left out, the scenario says it.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: no record, or a scenario with an outcome that is none.
+        StoreError: the folder cannot be written.
+    """
+    rule = OutcomeRule.of(scenario) if outcome is None else outcome
+    text = render(
+        records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
+    )
+    found = study(records, rule)
+    rows = compare(found)
+    opening = verdict.opening(found, rows, scenario, len(missing))
+    frame = tidy(records, rule)
+    write(path.with_name("results.csv"), as_csv(frame))
+    write(path.with_name("results.parquet"), parquet(frame))
+    write(
+        path.with_suffix(".md"),
+        summary(
+            found,
+            opening,
+            claims(found),
+            name=_name(scenario),
+            missing=name_missing(missing),
+            notes=notes,
+            link=path.name,
+        ),
+    )
+    write(path, text)
+    return path
+
+
+def render(
+    records: Sequence[RunRecord],
+    scenario: Mapping[str, Any],
+    *,
+    missing: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    command: str = "",
+    audits: Sequence[AuditRecord] = (),
+    budgets: Sequence[Budget] = (),
+    outcome: OutcomeRule | None = None,
+    figures: bool = True,
+) -> str:
+    """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
+    found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
+    rows = compare(found)
+    opening = verdict.opening(found, rows, scenario, len(missing))
+    return page(
+        "report.html.j2",
+        name=_name(scenario),
+        study=found,
+        opening=opening,
+        full={
+            kind: max((s.conditions for x in opening.standings if (s := getattr(x, kind))), default=0)
+            for kind in ("attacked", "clean")
+        },
+        rows=rows,
+        statistics=statistics_table(rows, found.baseline),
+        without_interval=without_interval(rows),
+        **_summaries(found),
+        **_privacy(found),
+        sections=sections(found, rows, audits) if figures else [],
+        audit_headline=headline(audits) if audits else "",
+        budget_why=budget_words.WHY,
+        budgets=[(budget_words.rows(one), budget_words.remarks(one)) for one in budgets],
+        evidence=EVIDENCE,
+        secure_lines=secure_words.lines(found, audits),
+        missing=name_missing(missing),
+        missing_cells=len(missing),
+        folder_notes=[labels.clean_text(note) for note in notes],
+        **_reproducibility(found, scenario, command),
+    )
+
+
+def _summaries(found: Study) -> dict[str, Any]:
+    weighed, lines = claims(found), degradations(found)
+    return {
+        "claims": weighed,
+        "claims_tally": tally(weighed),
+        "claims_data": claims_table(weighed),
+        "degradation_rows": degradation_rows(lines),
+        "degradation_data": degradation_table(lines),
+        "breakdown_margin": f"{100 * BREAKDOWN_MARGIN:g}",
+    }
+
+
+def _privacy(found: Study) -> dict[str, Any]:
+    shown, more = ledgers(found)
+    entries = []
+    for name, record in shown:
+        assert record.privacy is not None
+        rows, left_out = ledger_rows(record.privacy)
+        above = [text] if (text := exceeded(record.privacy, record.config.get("privacy") or {})) else []
+        entries.append(
+            {
+                "name": name,
+                "proven": [*above, *statements(record.privacy)],
+                "rows": rows,
+                "left_out": left_out,
+                "derived": derived(record.privacy),
+                "notes": [labels.clean_text(note) for note in record.privacy.notes],
+            }
+        )
+    return {
+        "ledgers": entries,
+        "more_ledgers": more,
+        "guarantees": guarantee_table(found),
+        "privacy_meaning": [MEANING, ONE_RUN],
+    }
+
+
+def _name(scenario: Mapping[str, Any]) -> str:
+    return labels.shorten(labels.clean_text(scenario.get("name") or "sweep"), 120)
+
+
+def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> dict[str, Any]:
+    records = found.records
+    first = {
+        a: next(r for i, r in enumerate(records) if found.cells["algorithm"].iloc[i] == a) for a in found.algorithms
+    }
+    notes = [
+        (f"{row.algorithm}, {row.facet}, {row.attack}, seed {row.seed}", [labels.clean_text(e) for e in record.events])
+        for row, record in zip(found.cells.itertuples(), records, strict=True)
+        if record.events
+    ]
+    trainers = dict.fromkeys((r.trainer.kind, r.trainer.reason, r.trainer.device) for r in records)
+    return {
+        "command": labels.clean_text(command),
+        "scenario_yaml": as_yaml(scenario),
+        "configs": {a: (r.cell, r.seed, as_yaml(r.config)) for a, r in first.items()},
+        "sweep_hash": hashlib.sha256(" ".join(sorted(r.cell for r in records)).encode()).hexdigest()[:16],
+        "cells": cells_table(found),
+        "versions": versions(records),
+        "seeds": sorted({r.seed for r in records}),
+        "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),
+        "trainers": [labels.clean_text(f"{kind} on {device}: {reason}") for kind, reason, device in trainers],
+        "parameters": sorted({r.parameters for r in records}),
+        "notes": notes,
+    }
+
+
+def versions(records: Sequence[RunRecord]) -> list[str]:
+    """``name version`` of everything that computed ``records``; where versions differ, with the number of cells."""
+    counts: dict[str, dict[str, int]] = {}
+    for record in records:
+        for name, version in record.versions.items():
+            own = counts.setdefault(labels.clean_text(name), {})
+            text = labels.clean_text(version)
+            own[text] = own.get(text, 0) + 1
+    found = []
+    for name, own in sorted(counts.items()):
+        many = [f"{version} ({count} of {len(records)} cells)" for version, count in sorted(own.items())]
+        found.append(f"{name} {', '.join(many if len(own) > 1 else own)}")
+    return found

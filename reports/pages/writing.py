@@ -1,0 +1,25 @@
+"""Writing beside a reader: a file is there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.files.durable import unwritable, write_whole
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write to a temporary file beside ``path`` and rename it, so that a reader never sees half a file.
+
+    Args:
+        path: the file; its folder is made when absent.
+        content: text is encoded as UTF-8; what cannot be encoded becomes a question mark.
+
+    Raises:
+        StoreError: the folder cannot be made or written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise StoreError(f"{path}: {unwritable(error, 'give another folder')}") from error

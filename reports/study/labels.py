@@ -1,0 +1,158 @@
+"""Short names for what a cell was run on: configurations become words, and different configurations different words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from autoflip_secure.files.regular_files import parse_json
+
+Json = Mapping[str, Any]
+PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
+STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
+NO_ATTACK = "no attack"
+OPEN = "in the open"
+
+
+def canonical(config: Any) -> str:
+    """One text per configuration: equal configurations give equal texts."""
+    return json.dumps(config, sort_keys=True, default=str)
+
+
+def clean_text(text: object) -> str:
+    """A label as one line of printable text; what cannot be printed or encoded becomes the replacement character."""
+    line = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
+    return "".join(c if c.isprintable() else "\ufffd" for c in line)
+
+
+def shorten(text: str, length: int = 34) -> str:
+    """At most ``length`` characters, for places where a figure has no more room."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def pretty(algorithm: str) -> str:
+    """The name a reader sees: the known ones spelled as in the papers, every other as it is, without underscores."""
+    return PRETTY.get(algorithm, clean_text(algorithm).replace("_", " "))
+
+
+def number(value: object) -> str:
+    """A setting as a reader writes it: 0.3, 5, yes, cnn; a list (as text, from :func:`leaves`) without its brackets.
+
+    >>> number(0.30), number(True), number('["size", "direction"]'), number("[128, 64]"), number(None), number("[]")
+    ('0.3', 'yes', 'size + direction', '128-64', 'none', 'none')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):  # else it is no list, but a name that looks like one
+            value = parse_json(value)
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ("-" if all(map(is_number, value)) else " + ").join(map(number, value))
+    return f"{value:g}" if isinstance(value, int | float) else clean_text(value)
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Path -> scalar for every leaf of a nested configuration; a list is one leaf, written as text.
+
+    >>> leaves({"attack": {"kind": "none"}, "hidden": [64, 10]})
+    {'attack.kind': 'none', 'hidden': '[64, 10]'}
+    """
+    if isinstance(config, Mapping):
+        found: dict[str, Any] = {}
+        for key, value in config.items():
+            found |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: json.dumps(config, default=str) if isinstance(config, list | tuple) else config}
+
+
+def varying(configs: Iterable[Any]) -> list[str]:
+    """Paths whose leaf is not the same in all ``configs``, in the order in which they appear."""
+    flat = [leaves(config) for config in configs]
+    paths = dict.fromkeys(path for one in flat for path in one)
+    return [path for path in paths if len({repr(one.get(path)) for one in flat}) > 1]
+
+
+def partition_label(partition: Json) -> str:
+    """How the data were split, in words."""
+    kind = str(partition.get("kind", "unknown split"))
+    if kind == "iid":
+        return "IID"
+    if kind == "dirichlet" and "alpha" in partition:
+        return f"Dirichlet {number(partition['alpha'])}"
+    if kind == "pathological" and "classes_per_client" in partition:
+        return f"{number(partition['classes_per_client'])} classes per client"
+    return "by natural group" if kind == "by_group" else clean_text(kind)
+
+
+def is_clean(attack: Json | None) -> bool:
+    """Whether nobody attacks: no attack, or one of zero strength."""
+    if not attack or attack.get("kind") in (None, "none"):
+        return True
+    named = attack.get("clients") is not None
+    return any(attack.get(key) == 0 and not (key == "scope" and named) for key in STRENGTHS)
+
+
+def attack_label(attack: Json) -> str:
+    """What the bad clients did, in words: ``noise σ 0.5 on 20 %``."""
+    if is_clean(attack):
+        return NO_ATTACK
+    clients = attack.get("clients")
+    share = f"{100 * float(attack.get('scope', 0)):.3g} %"
+    who = share if clients is None else f"{len(clients)} chosen client{'' if len(clients) == 1 else 's'}"
+    kind = str(attack["kind"])
+    if kind == "gaussian_noise" and "sigma" in attack:
+        return f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''} on {who}"
+    if kind == "label_flip" and "share" in attack:
+        return f"{100 * float(attack['share']):.3g} % labels flipped on {who}"
+    return f"{clean_text(kind).replace('_', ' ')} on {who}"
+
+
+def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[str, str]:
+    """Canonical text -> label, one label per distinct configuration.
+
+    Where ``describe`` gives two configurations the same words, what differs between them is appended.
+    """
+    distinct = {canonical(config): config for config in configs}
+    groups: dict[str, list[str]] = {}
+    for key, config in distinct.items():
+        groups.setdefault(describe(config), []).append(key)
+    labels: dict[str, str] = {}
+    for words, keys in groups.items():
+        paths = varying(distinct[key] for key in keys) if len(keys) > 1 else []
+        for key in keys:
+            flat = leaves(distinct[key])
+            label = " · ".join([words, *(f"{setting(path)} {number(flat.get(path, '–'))}" for path in paths)])
+            taken = sum(other == label or other.startswith(f"{label} (") for other in labels.values())
+            labels[key] = f"{label} ({taken + 1})" if label in labels.values() else label
+    return labels
+
+
+def setting(path: str) -> str:
+    """A configuration path as words: the paper's symbol for what has one, else the last name on the path."""
+    known = {"threshold": "T_p", "alpha": "α", "sigma": "σ", "classes_per_client": "classes per client"}
+    last = path.rpartition(".")[2]
+    if last == "kind" and "." in path:
+        last = path.split(".")[-2]
+    return known.get(last, clean_text(last).replace("_", " "))
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting can be an axis: a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def passage(config: Mapping[str, Any] | None) -> str:
+    """What a setting of secure sums is called.
+
+    >>> passage({"parties": 3, "updates": False}), passage({"parties": 2, "updates": True}), passage(None)
+    ('exploration through 3 parties', 'everything through 2 parties', 'in the open')
+    """
+    if not config or config.get("kind") == "none":
+        return OPEN
+    parties = config.get("parties")
+    count = parties if isinstance(parties, int) else len(parties or ())
+    return f"{'everything' if config.get('updates') else 'exploration'} through {count} parties"

@@ -1,0 +1,164 @@
+"""Tidy results: one row per cell and round, for whoever wants to draw another figure (CSV and Parquet)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from autoflip_secure.models.amounts import Bytes
+from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
+from autoflip_secure.records.proven import Bound, bounds, no_guarantee
+from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.reports.study.labels import attack_label, clean_text, leaves, partition_label
+from autoflip_secure.reports.study.privacy import protection
+from autoflip_secure.reports.tables.text import harmless
+
+_ATTACK = ("sigma", "share", "scope")
+_NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
+_WORDS = ("guarantee.", "neighbours.")
+_COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.", "exploration.")
+
+
+def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
+    """One row per cell and round, in the order of ``records``.
+
+    Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
+    attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
+    alone (exploration excluded); what is of the whole run repeats on every row of its cell: ``outcome`` (which
+    evaluations count) and ``outcome_accuracy``, what the exploration cost (``exploration.bytes.*``,
+    ``exploration.flops``; zero without one), and how well bad participants were told apart (``detection.*``; empty
+    where nobody scores or nobody is bad). What was not measured is empty.
+
+    Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
+    ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit. Where operations
+    of any cell are not counted: ``operations``, the reason.
+    """
+    paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
+    observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
+    gaps = any(uncounted(record) for record in records)
+    rows = []
+    for record in records:
+        axes = leaves(record.axes)
+        attack = record.config.get("attack") or {"kind": "none"}
+        common = {
+            "cell": record.cell,
+            "algorithm": clean_text(record.algorithm),
+            "seed": record.seed,
+            **{f"axis.{path}": _text(axes.get(path)) for path in paths},
+            "partition": partition_label(record.config.get("partition") or {}),
+            "attack": attack_label(attack),
+            **{f"attack.{key}": attack.get(key) for key in _ATTACK},
+            **(_guarantees(record, observers) if observers else {}),
+            "outcome": str(outcome),
+            "outcome_accuracy": outcome.accuracy(record),
+            **({"operations": uncounted(record)} if gaps else {}),
+            **_exploration(record),
+            **_detection(record),
+        }
+        rows += [common | _round(entry) for entry in record.rounds]
+    frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
+    return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
+
+
+def uncounted(record: RunRecord) -> str | None:
+    """Why a run has no operations; None: it has."""
+    return clean_text(record.costs.compaction) if record.costs.flops.dense is None else None
+
+
+def _exploration(record: RunRecord) -> dict[str, object]:
+    """What phase 1 cost, all explorers together."""
+    spent = record.exploration
+    counts = {key: 0 if spent is None else getattr(spent.bytes, key) for key in Bytes.model_fields}
+    return {
+        **{f"exploration.bytes.{key}": value for key, value in counts.items()},
+        "exploration.flops": 0 if spent is None else spent.flops,
+    }
+
+
+def _detection(record: RunRecord) -> dict[str, object]:
+    """Agreement scores as a detector of bad participants, over the whole run."""
+    found = record.detection
+    names = ("auc", "true_positive_rate", "false_positive_rate", "client_auc")
+    return {f"detection.{name}": None if found is None else getattr(found, name) for name in names}
+
+
+def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object]:
+    """What a run asked for, and what is proven of it against each observer."""
+    asked = record.config.get("privacy")
+    found: dict[str, object] = {"privacy": protection(asked, no_guarantee([record.privacy]))}
+    proven: dict[str, Bound] = {bound.observer: bound for bound in bounds(record.privacy)}
+    for observer in observers:
+        bound, name = proven.get(observer), observer.replace(" ", "_")
+        found |= {
+            f"guarantee.{name}": "no" if bound is None else "yes",
+            f"epsilon.{name}": None if bound is None else bound.epsilon,
+            f"delta.{name}": None if bound is None else bound.delta,
+            f"neighbours.{name}": None if bound is None else bound.relation,
+        }
+    return found
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """``frame`` of :func:`tidy` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """``frame`` of :func:`tidy` as CSV. Texts that a spreadsheet would run begin with an apostrophe (only here)."""
+    texts = frame.columns[frame.dtypes == "string"]
+    shown = frame.assign(**{str(name): frame[name].map(harmless, na_action="ignore") for name in texts})
+    return shown.rename(columns=harmless).to_csv(index=False)
+
+
+def _kind(name: str, column: pd.Series) -> str:
+    """The type of a column: known by its name, for an axis by what it holds; mixed values become text."""
+    if name in _NAMES or name.startswith(_WORDS):
+        return "string"
+    if name.startswith(_COUNTS):
+        return "Int64"
+    if not name.startswith("axis."):
+        return "float64"
+    found = {type(value) for value in column if not pd.isna(value)}
+    if found == {bool}:
+        return "boolean"
+    if found and found <= {int, float}:
+        return "Int64" if found == {int} else "float64"
+    return "string"
+
+
+def _text(value: object) -> object:
+    return clean_text(value) if isinstance(value, str) else value
+
+
+def _round(entry: RoundRecord) -> dict[str, object]:
+    bad = np.array(entry.bad, dtype=bool)
+    scores = np.array(entry.scores, dtype=float) if entry.scores is not None else None
+    trust = np.array(entry.trust, dtype=float)
+    return {
+        "round": entry.round,
+        "participants": len(entry.participants),
+        "bad_participants": int(bad.sum()),
+        "rejected": len(entry.rejected),
+        "score_of_good": _mean(scores, ~bad),
+        "score_of_bad": _mean(scores, bad),
+        "trust_of_bad": float(trust[bad].sum()),
+        "train_loss": entry.train_loss,
+        "test_accuracy": entry.test_accuracy,
+        "test_loss": entry.test_loss,
+        "density": entry.density,
+        "update_variance": entry.update_variance,
+        "update_variance_all": entry.update_variance_all,
+        "client_variance": entry.client_variance,
+        "step_norm": entry.step_norm,
+        **{f"bytes.{key}": value for key, value in entry.bytes.model_dump().items()},
+        **{f"flops.{key}": value for key, value in entry.flops.model_dump().items()},
+    }
+
+
+def _mean(scores: np.ndarray | None, who: np.ndarray) -> float | None:
+    return float(scores[who].mean()) if scores is not None and who.any() else None

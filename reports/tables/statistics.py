@@ -1,0 +1,55 @@
+"""The statistics table: every condition and algorithm, each mean with two intervals, each difference with two tests.
+
+On the page a cell without an interval is a dash, and a sentence below the heading says why; the CSV has every digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autoflip_secure.reports.statistics.paired import Interval
+from autoflip_secure.reports.study.comparisons import Row
+from autoflip_secure.reports.tables.text import Table
+
+_OWN = ["accuracy (%)", "low (%)", "high (%)", "BCa low (%)", "BCa high (%)"]
+_OWN += ["low, other samples (%)", "high, other samples (%)", "test samples", "seeds"]
+_PAIR = ["difference (points)", "difference low", "difference high", "difference BCa low", "difference BCa high"]
+_PAIR += ["pairs", "effect d", "p t", "p t Holm", "p Wilcoxon", "p Wilcoxon Holm", "verdict"]
+_PAIR += ["seeds that would settle it"]
+
+
+def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
+    """Every digit, for the CSV. Accuracies in per cent, differences in points; what is missing is said in the end."""
+    columns = ["partition", "attack", "algorithm", *_OWN, *(_PAIR if baseline else []), "no interval because"]
+    data: list[list[Any]] = []
+    for row in rows:
+        own, pair = row.accuracy, row.against
+        line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm]
+        anywhere = _hundred(row.anywhere)[1:] if row.anywhere else [None, None]
+        line += [*_hundred(own), *_hundred(row.bootstrap)[1:], *anywhere, row.samples, own.n]
+        if baseline and pair:
+            line += [*_hundred(pair.difference), *_hundred(pair.bootstrap)[1:], pair.difference.n, pair.effect]
+            line += [pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
+        elif baseline:
+            line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
+        data.append([*line, "; ".join(_reasons([row]))])
+    return Table(columns, data)
+
+
+def without_interval(rows: Sequence[Row]) -> str:
+    """Why some cells of the table have a dash in place of an interval, as a sentence; empty when none has."""
+    found = _reasons(rows)
+    return f"A dash stands where there is no interval: {'; '.join(found)}." if found else ""
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    intervals: list[Interval] = []
+    for row in rows:
+        intervals += [row.accuracy, row.bootstrap]
+        intervals += [row.against.difference, row.against.bootstrap] if row.against else []
+    return list(dict.fromkeys(interval.reason for interval in intervals if interval.reason))
+
+
+def _hundred(interval: Interval) -> list[float | None]:
+    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]

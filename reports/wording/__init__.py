@@ -1,0 +1,1 @@
+"""Sentences: the headline, what is proven, what to keep in mind."""

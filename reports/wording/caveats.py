@@ -1,0 +1,163 @@
+"""What to keep in mind when reading a report: what is missing, weak, shared or assumed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from autoflip_secure.reports.study import labels, test_set
+from autoflip_secure.reports.study.comparisons import Row, Standing
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording import privacy_caveats
+from autoflip_secure.reports.wording.phrases import count_of, judgement, short_verdict
+
+OUR_READING = (
+    "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
+    "not public. What the paper leaves open is a named choice in the configuration below."
+)
+
+
+def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: int) -> list[str]:
+    """Every caveat that this sweep gives reason for, the most important first."""
+    found = []
+    if missing:
+        done = len(study.cells)
+        found.append(
+            f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
+        )
+    found += privacy_caveats.caveats(study)
+    found += _weak_points(study, table)
+    counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
+    fewest, most = int(counts.min()), int(counts.max())
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = f"{seeds} seed{'s' if most != 1 else ''} per cell. "
+    if most == 1:
+        text += "One seed gives no interval: nothing here says how much another seed would change."
+    else:
+        text += (
+            "Intervals are 95 % t intervals over seeds, differences are paired by seed. Words are corrected for how "
+            "many comparisons stand beside each other (Holm), intervals are not: one that leaves zero outside by "
+            "little may be a “cannot tell”."
+        )
+        if fewest != most:
+            text += (
+                " Where algorithms or conditions have different seeds, a difference uses the seeds that both have and "
+                "a mean over conditions those that every condition has; n says how many."
+            )
+        if fewest == 1:
+            text += " A condition with one seed has no interval."
+        floor = 2 / 2**most
+        if floor > 0.05:
+            text += (
+                f" With {most} seeds Wilcoxon's test cannot go below p = {floor:.2g}, so it alone can prove nothing."
+            )
+    found.append(text)
+    found += [*_other_samples(rows), *_windows(study)]
+    found.append("The attacks are fixed ones: none of them adapts to the defence it meets.")
+    if any(f.startswith("autoflip") for f in study.families.values()):
+        found.append(OUR_READING)
+    found += _events(study)
+    return found
+
+
+def _other_samples(rows: list[Row]) -> list[str]:
+    """What intervals over seeds leave out, since all seeds are tested on the same samples."""
+    known = [row for row in rows if row.samples is not None]
+    if not known:
+        return []
+    sizes = sorted({row.samples for row in known if row.samples is not None})
+    size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    most = max(test_set.error(row.accuracy.mean, row.samples or 1) for row in known)
+    text = (
+        f"All seeds share one test set of {size} samples, so intervals over seeds say nothing of other samples: those "
+        f"could move an accuracy here by up to ± {100 * test_set.NORMAL * most:.1f} points (95 %, binomial), however "
+        "many seeds there are; the statistics table has an interval of every accuracy that counts it."
+    )
+    pairs = [
+        test_set.error_of_difference(row.accuracy.mean, row.accuracy.mean - row.against.difference.mean, row.samples)
+        for row in known
+        if row.against is not None and row.samples is not None
+    ]
+    if pairs:
+        text += (
+            f" Differences are taken on the same samples: other ones could move them by ± "
+            f"{100 * test_set.NORMAL * max(pairs):.1f} points at the very most, by far less where two algorithms fail "
+            "on the same samples. How often they do is not recorded, so no word counts it: words are about this test "
+            "set."
+        )
+    return [text]
+
+
+def _windows(study: Study) -> list[str]:
+    """Runs in which the attack begins or ends among the evaluations that are averaged."""
+    mixed = 0
+    for record in study.records:
+        window = (record.config.get("attack") or {}).get("window") or {}
+        first, last = window.get("first") or 1, window.get("last") or math.inf
+        mixed += len({first <= entry.round <= last for entry in study.outcome.counted(record)}) > 1
+    if not mixed:
+        return []
+    return [
+        f"In {count_of(mixed, 'run')} the attack begins or ends among the evaluations that are averaged: accuracy "
+        "there is in part that of rounds without attack. `outcome: last` has the last one alone."
+    ]
+
+
+def _weak_points(study: Study, table: list[Standing]) -> list[str]:
+    found = []
+    for head in table:
+        weakest = head.weakest
+        if head.algorithm not in study.headline or weakest is None or weakest.against is None:
+            continue
+        total = sum(head.tally.values())
+        text = f"{head.algorithm} "
+        if total:
+            counted = [f"{short_verdict(v)} in {n}" for v, n in head.tally.items() if n]
+            text += f"against {study.baseline}, {count_of(total, 'attacked condition')}: {', '.join(counted)}. It "
+        text += f"stands worst under {weakest.condition}: {judgement(weakest.against)}."
+        found.append(text)
+    return found
+
+
+def _why(study: Study) -> str:
+    """Why updates were rejected, by what the runs that rejected some can find fault with."""
+    reasons = {"not finite": None}
+    for record in study.records:
+        parties = record.config.get("secure_sum") or {}
+        if parties.get("updates") and any(e.rejected for e in record.rounds):
+            reasons |= {"not accepted by the parties": None}
+    return " or ".join(reasons)
+
+
+def _events(study: Study) -> list[str]:
+    runs = [r for r in study.records if r.events]
+    rejected = sum(len(e.rejected) for r in study.records for e in r.rounds)
+    found = []
+    if rejected:
+        found.append(
+            f"Left out because {_why(study)}: {count_of(rejected, 'update')}; the clients counted as filtered."
+        )
+    if runs:
+        example = labels.shorten(labels.clean_text(runs[0].events[0]), 160)
+        found.append(
+            f"{len(runs)} of {count_of(len(study.records), 'run')} left a note, for instance “{example}”; "
+            "all are under Reproducibility."
+        )
+    uncounted = Counter(r.costs.compaction for r in study.records if r.costs.flops.dense is None)
+    if uncounted:
+        found.append(f"In {count_of(uncounted.total(), 'run')}, shown as –, {_most(uncounted)}.")
+    counted = [r.costs for r in study.records if r.costs.flops.dense is not None]
+    reasons = Counter(costs.compaction for costs in counted if costs.compaction != "ok")
+    if reasons:
+        found.append(
+            f"{count_of(reasons.total(), 'run')} could not be compacted to a smaller dense model, so their costs are "
+            f"counted for sparse kernels alone: {_most(reasons)}."
+        )
+    return found
+
+
+def _most(reasons: Counter[str]) -> str:
+    """The most common reason, and how many have others."""
+    reason, count = reasons.most_common(1)[0]
+    more = f"; {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
+    return f"{labels.shorten(labels.clean_text(reason), 300)}{more}"

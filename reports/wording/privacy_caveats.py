@@ -1,0 +1,66 @@
+"""What a reader must know before any epsilon of a report: what has no guarantee, what went above its target, what an
+epsilon is of."""
+
+from __future__ import annotations
+
+from autoflip_secure.records.proven import Bound, above_target, no_guarantee, unprotected
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.study.labels import clean_text, number
+from autoflip_secure.reports.study.privacy import ONE_RUN
+from autoflip_secure.reports.study.study import Study
+
+_NAMED = 3  # settings in one sentence
+
+
+def caveats(study: Study) -> list[str]:
+    """Sentences for "keep in mind"; none without privacy."""
+    private = [
+        (f"{row.algorithm} · {row.facet}", record)
+        for row, record in zip(study.cells.itertuples(), study.records, strict=True)
+        if record.privacy is not None
+    ]
+    if not private:
+        return []
+    return [*_unproven(private), *_above(private), ONE_RUN]
+
+
+def _unproven(private: list[tuple[str, RunRecord]]) -> list[str]:
+    """One sentence for each set of observers against whom there is no guarantee."""
+    lacking: dict[str, list[tuple[str, RunRecord]]] = {}
+    for name, record in private:
+        if words := no_guarantee([record.privacy]):
+            lacking.setdefault(words, []).append((name, record))
+    return [
+        f"{len(runs)} of {len(private)} private runs have {words} ({_some([name for name, _ in runs])}): "
+        f"{_reason(runs[0][1])}."
+        for words, runs in lacking.items()
+    ]
+
+
+def _reason(record: RunRecord) -> str:
+    assert record.privacy is not None
+    missing = unprotected(record.privacy)
+    lacking = [g for g in record.privacy.guarantees if g.observer in missing]
+    return clean_text("; ".join(dict.fromkeys("no bound is finite" if g.proven else g.reason for g in lacking)))
+
+
+def _above(private: list[tuple[str, RunRecord]]) -> list[str]:
+    found: list[tuple[str, float, Bound]] = []
+    for name, record in private:
+        target = (record.config.get("privacy") or {}).get("target_epsilon")
+        if target is not None:
+            found += [(name, float(target), bound) for bound in above_target(record.privacy, target)]
+    if not found:
+        return []
+    name, target, worst = max(found, key=lambda one: one[2].epsilon / one[1])
+    return [
+        f"Above their target: {_some([name for name, _, _ in found])}. The ledger counts what was released, which was "
+        f"more than was planned: a run that was begun again, for instance. Most in {name}: the target is "
+        f"{number(target)}, and proven is {worst}."
+    ]
+
+
+def _some(names: list[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - _NAMED} more" if len(distinct) > _NAMED else ""
+    return "; ".join(distinct[:_NAMED]) + more

@@ -1,0 +1,130 @@
+"""The opening of the report: what was asked, what came out in two sentences with numbers, and what to keep in mind.
+
+Every word of judgement comes from :func:`~.corrected`, so that none is printed which the evidence does
+not support after correction for how many comparisons are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoflip_secure.reports.statistics.paired import Interval, Verdict
+from autoflip_secure.reports.study import labels, learning, privacy_groups
+from autoflip_secure.reports.study.comparisons import Row, Standing, Summary, standings
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording.caveats import caveats_of
+from autoflip_secure.reports.wording.phrases import bracket, count_of, judgement, listed, percent, short_verdict
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The texts of the first screen."""
+
+    headline: str
+    question: str  # as the scenario puts it; may be empty
+    asked: str  # what was run to answer it
+    training: list[str]  # where training failed, and what to do about it; usually nothing
+    answer: list[str]  # under attack, without attack, and what privacy costs
+    caveats: list[str]
+    standings: list[Standing]
+
+
+def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int) -> Opening:
+    """Write the first screen of the report."""
+    table = standings(study, rows)
+    heads = [s for s in table if s.algorithm in study.headline]
+    base = next((s for s in table if s.algorithm == study.baseline), None)
+    caveats = [_bound(text) for text in caveats_of(study, table, rows, missing)]
+    answer = [_bound(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
+    return Opening(
+        _headline(study, heads),
+        labels.clean_text(scenario.get("question") or ""),
+        _bound(_asked(study)),
+        [_bound(found.text) for found in learning.findings(study)],
+        answer,
+        caveats,
+        table,
+    )
+
+
+def _bound(text: str) -> str:
+    """Numbers stay on the line of their unit."""
+    return text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0").replace(" points", "\u00a0points")
+
+
+def _headline(study: Study, heads: list[Standing]) -> str:
+    if study.baseline is None:
+        return "Accuracy under bad clients; no FedAvg in this sweep to compare with"
+    if not heads:
+        return "FedAvg alone: how it fares when clients are bad"
+    head = heads[0]
+    parts = []
+    for summary, where in ((head.attacked, "under attack"), (head.clean, "without attack")):
+        if summary is not None and summary.against is not None:
+            parts.append(f"{_word(summary)} {where}")
+    if not parts:
+        return f"{head.algorithm}: nothing to compare with {study.baseline} yet"
+    if len(parts) == 2 and head.attacked and head.clean and head.attacked.against and head.clean.against:
+        same = head.attacked.against.verdict is head.clean.against.verdict
+        wider = max(head.attacked, head.clean, key=lambda summary: summary.conditions)
+        parts = [f"{_word(wider)} with and without attack"] if same else parts
+    return f"{head.algorithm} against {study.baseline}: {', '.join(parts)}"
+
+
+def _word(summary: Summary) -> str:
+    """A mean over conditions is no statement about each of them."""
+    assert summary.against is not None
+    verdict = summary.against.verdict
+    mean = " on average" if summary.conditions > 1 and verdict is not Verdict.CANNOT_TELL else ""
+    return f"{short_verdict(verdict)}{mean}"
+
+
+def _asked(study: Study) -> str:
+    attacks = [a for a in study.attacks if a != labels.NO_ATTACK]
+    seeds = sorted(set(study.cells["seed"]))
+    what = f"{listed(study.algorithms, 8)} were run" if len(study.algorithms) > 1 else f"{study.algorithms[0]} was run"
+    data = sorted({str((f.get("data") or {}).get("kind", "data")) for f in study.facets.values()})
+    split = {labels.partition_label(f.get("partition") or {}) for f in study.facets.values()}
+    among = [", ".join(split)] if len(split) == 1 else []
+    settings = [] if list(study.facets) == among else [f"({listed(list(study.facets))})"]
+    where = f"on {', '.join([labels.clean_text(', '.join(data)), *among])} {' '.join(settings)}".rstrip()
+    under = f"without attack and under {listed(attacks)}" if attacks else "without any attack"
+    if attacks and labels.NO_ATTACK not in study.attacks:
+        under = f"under {listed(attacks)}"
+    text = f"{what} {where}, {under}: {count_of(len(seeds), 'seed')}, {count_of(len(study.cells), 'run')}."
+    return f"{_capital(text)} Accuracy is {study.outcome.words} of a run."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _answer(heads: list[Standing], base: Standing | None) -> list[str]:
+    return [
+        sentence
+        for name, where in (("attacked", "Under attack"), ("clean", "Without attack"))
+        if (sentence := _sentence(heads or [base] if base else heads, base, name, where))
+    ]
+
+
+def _sentence(heads: list[Standing], base: Standing | None, name: str, where: str) -> str:
+    parts: list[str] = []
+    said: Interval | None = None  # what was last said of the baseline
+    for head in heads:
+        summary: Summary | None = getattr(head, name)
+        if summary is None:
+            continue
+        over = f", averaged over {summary.conditions} conditions," if summary.conditions > 1 else ""
+        lead = f"{where}{over} " if not parts else ""
+        text = f"{lead}{head.algorithm} reaches {percent(summary.accuracy.mean)} {bracket(summary.accuracy)}"
+        if summary.against and base:
+            if summary.reference != said:
+                over = f" over {count_of(summary.conditions, 'condition')}" if parts else ""
+                text += f"{over} where {base.algorithm} reaches "
+                text += f"{percent(summary.reference.mean)} {bracket(summary.reference)}"
+                said = summary.reference
+            text += f": {judgement(summary.against)}"
+        parts.append(text)
+    return "; ".join(parts) + "." if parts else ""

@@ -1,0 +1,140 @@
+"""The audits of a scenario: one per cell of its first seed, kept one by one.
+
+.. code-block:: text
+
+    runs/<name>/          may be the folder of a sweep
+      audits/<hash>.json   one AuditRecord each; what is there and fits is not attacked again
+      audit.html           the page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic, time
+
+import torch
+from pydantic import ValidationError
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.federation.measures import versions
+from autoflip_secure.files.durable import unwritable, write_whole
+from autoflip_secure.files.regular_files import read_regular
+from autoflip_secure.records.audit import AuditRecord
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.audits.cell_audit import audit, span
+from autoflip_secure.scenarios.audits.view import Effort
+from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.plan import Block, Plan
+from autoflip_secure.scenarios.running.build import Builder, check
+from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
+from autoflip_secure.scenarios.store.ledgers import under_conditions
+
+_ABANDONED = 3600.0  # seconds
+Tell = Callable[[str], None]
+_ELSEWHERE = "give another folder with --out"
+
+
+def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
+    """The cells that an audit attacks: all settings, each at the scenario's first seed."""
+    return _of_first_seed(work, work.blocks)
+
+
+@one_thread()
+def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None = None) -> list[AuditRecord]:
+    """Audit every setting of a scenario; what an earlier call finished is read, not attacked again.
+
+    Args:
+        work: the scenario.
+        folder: of the results; made when absent.
+        tell: hears what is going on.
+        effort: how hard attackers try.
+
+    Raises:
+        InputError: a cell cannot be run or audited.
+        StoreError: the folder cannot be written.
+    """
+    effort = effort or Effort()
+    check(work.blocks)
+    inputs = input_digests(spec.settings for spec in work.cells)
+    chosen = _of_first_seed(work, under_conditions(work.blocks, inputs))
+    kept = folder / "audits"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        for left_over in kept.glob(".*.tmp"):  # of a killed audit; another one may be writing its own now
+            if time() - left_over.stat().st_mtime > _ABANDONED:
+                left_over.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}") from error
+    builder, found = Builder(), []
+    reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
+    known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
+    missing = sum(record is None for record in known.values())
+    tell(f"{len(chosen)} setting{'' if len(chosen) == 1 else 's'}, {missing} to attack; every finished one is kept")
+    begun, made = monotonic(), 0
+    for number, (block, spec) in enumerate(chosen, start=1):
+        place = f"{number}/{len(chosen)} {spec.settings.algorithm.name}"
+        place += "".join(f", {path} = {_short(value)}" for path, value in spec.axes.items() if path != "algorithm")
+        record = known[spec.key]
+        if record is None:
+            trainer = builder.trainer(block.cells[0])
+            cell = builder.cell(spec, block.cells[0], torch.device(trainer.device))
+            record = audit(cell, trainer, work.name, effort, lambda text, at=place: tell(f"{at}: {text}"))  # type: ignore[misc]
+            record = record.model_copy(update={"inputs": reads[spec.key]})
+            try:
+                write_whole(kept / f"{spec.key}.json", record.model_dump_json(indent=1))
+            except OSError as error:
+                again = "finished audits are kept, run the same command again to continue"
+                raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}; {again}") from error
+            made += 1
+            if missing > made:
+                tell(f"{place}: finished; about {span((monotonic() - begun) / made * (missing - made))} left")
+        else:
+            tell(f"{place}: from before")
+        found.append(record)
+    return found
+
+
+def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:
+    """The audits in a results folder that belong to ``cells`` and can be read, in the order of the cells."""
+    found = [_read(folder / "audits" / f"{cell}.json") for cell in cells]
+    return [record for record in found if record is not None]
+
+
+def unreadable_audits(folder: Path) -> list[str]:
+    """One sentence for each audit in a results folder that is there and cannot be read."""
+    return [
+        f"Left out: audits/{path.name} is damaged or of another version; the next audit in this folder makes it again."
+        for path in sorted((folder / "audits").glob("*.json"))
+        if _read(path) is None
+    ]
+
+
+def _of_first_seed(work: Plan, blocks: Iterable[Block]) -> list[tuple[Block, CellSpec]]:
+    first = work.cells[0].seed
+    return [(block, spec) for block in blocks for spec in block.cells if spec.seed == first]
+
+
+def _short(value: object) -> str:
+    """A setting on one line: a dictionary by its kind, then its other settings by name."""
+    named = value if isinstance(value, dict) else {"kind": value}
+    text = ", ".join(str(one) if key == "kind" else f"{key} {one}" for key, one in named.items())
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _read(path: Path) -> AuditRecord | None:
+    try:
+        return AuditRecord.model_validate_json(read_regular(path))
+    except (OSError, ValidationError):
+        return None
+
+
+def _finished(path: Path, effort: Effort, inputs: Mapping[str, str]) -> AuditRecord | None:
+    """A whole audit of this cell by this software with this effort, of these data and this model."""
+    record = _read(path)
+    return (
+        record
+        if record and (record.versions, record.effort, record.inputs) == (versions(), asdict(effort), inputs)
+        else None
+    )

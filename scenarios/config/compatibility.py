@@ -1,0 +1,155 @@
+"""Cross-checks: which values of a scenario go together, told before anything runs.
+
+| what the aggregator needs of the updates | through the parties |
+|---|---|
+| their weighted sum (mean) | yes |
+| that and a few numbers about each (agreement, radial) | yes |
+| every one of them (median, Krum, …) | no: refused, with the reason |
+"""
+
+from __future__ import annotations
+
+from pydantic_core import PydanticCustomError
+
+from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
+from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin
+from autoflip_secure.scenarios.config.fields import Fields
+from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
+
+
+def check(settings: Fields) -> None:
+    """Values that do not go together are refused.
+
+    Raises:
+        PydanticCustomError: they do not; names the key that is in the way.
+    """
+    _private_enough(settings)
+    obstacle = impossible(settings)
+    if obstacle is not None:
+        _refuse(*obstacle, "secure_sum")
+    if settings.cohort > settings.clients:
+        _refuse(
+            "cohort",
+            f"{settings.cohort}: is larger than clients = {settings.clients}; lower cohort or raise clients",
+            "clients",
+        )
+    explorers = settings.exploration.explorers
+    if explorers is not None and explorers > settings.clients:
+        _refuse(
+            "exploration.explorers",
+            f"{explorers}: is larger than clients = {settings.clients}; lower it, or leave it out for all clients",
+            "clients",
+        )
+    if isinstance(settings.attack, Attack):
+        unknown = [client for client in settings.attack.clients or () if client >= settings.clients]
+        if unknown:
+            _refuse("attack.clients", f"{unknown}: no such client; ids are 0 to {settings.clients - 1}", "clients")
+        _somebody_is_bad(settings, settings.attack)
+        if settings.attack.window.first > settings.rounds:
+            _refuse(
+                "attack.window.first",
+                f"{settings.attack.window.first}: the attack begins after the last round, {settings.rounds}; "
+                "begin earlier",
+                "rounds",
+            )
+
+
+def _refuse(path: str, message: str, other: str = "") -> None:
+    raise PydanticCustomError("cross_check", "{text}", {"text": f"{path} = {message}", "path": path, "other": other})
+
+
+def _private_enough(settings: Fields) -> None:
+    """What can be said of privacy without the data; the ledger says the rest before anything runs."""
+    privacy = settings.privacy
+    if not isinstance(privacy, ClientPrivacy) or privacy.unit != "client":
+        return
+    if privacy.delta is not None and privacy.delta >= 1 / settings.clients:
+        _refuse(
+            "privacy.delta",
+            f"{privacy.delta:g}: is not below 1/clients = {1 / settings.clients:g}, so one client could be published "
+            f"whole; give less, or leave it out for {0.1 / settings.clients:g}",
+            "clients",
+        )
+    if settings.sampling == "poisson" and not privacy.trusted_server:
+        _refuse(
+            "sampling",
+            "poisson: with distributed noise nobody knows how many shares of noise will come together; "
+            "set sampling: fixed, or privacy.noise: central",
+            "privacy",
+        )
+
+
+def _somebody_is_bad(settings: Fields, attack: Attack) -> None:
+    """An attack by nobody would pass for a defence."""
+    if attack.clients == ():
+        _refuse("attack.clients", "[]: names nobody; give ids, leave it out for scope, or set attack: none")
+    if attack.clients is None and attack.scope > 0 and round(attack.scope * settings.clients) == 0:
+        _refuse(
+            "attack.scope",
+            f"{attack.scope:g}: of {settings.clients} clients that is nobody; give at least "
+            f"{1 / settings.clients:.4g}, 0 for nobody, or more clients",
+            "clients",
+        )
+
+
+def impossible(settings: Fields) -> tuple[str, str] | None:
+    """The key that is in the way of secure sums, and the sentence about it; None: all is well."""
+    config, algorithm = settings.secure_sum, settings.algorithm
+    if config is None:
+        return None
+    pruner, aggregator = algorithm.pruner, algorithm.aggregator
+    explores = pruner.needs_guidance or aggregator.needs_guidance
+    if not explores and not config.updates:
+        return "secure_sum.updates", (
+            f"false: algorithm {algorithm.name} does not explore, so nothing would pass through the parties; set "
+            "secure_sum.updates: true, or secure_sum: none"
+        )
+    if explores and settings.exploration.method != "linear":
+        return "exploration.method", (
+            f"{settings.exploration.method}: needs every explorer's deviation, and secure_sum shows the server sums "
+            "only; set exploration.method: linear"
+        )
+    if explores and pruner.needs_explorers:
+        return "algorithm", (
+            f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and secure_sum "
+            "shows the server sums only; take the pruner threshold"
+        )
+    return _impossible_crowd(settings, explores) or _impossible_updates(settings, config)
+
+
+def needed(kind: type[Plugin]) -> str:
+    """What the server has to see of the updates for an aggregator as it is by default: one line of ``list``."""
+    aggregator = kind()
+    assert isinstance(aggregator, Aggregator)
+    reason = refusal(aggregator)
+    if reason is not None:
+        return f"every one of them, so not through parties: {reason}"
+    return "their weighted sum" if aggregator.linear else "a weighted sum, and a few numbers about each"
+
+
+def _impossible_crowd(settings: Fields, explores: bool) -> tuple[str, str] | None:
+    explorers = settings.exploration.explorers or settings.clients
+    if explores and explorers < 2:
+        return "exploration.explorers", f"{explorers}: a sum over one explorer is its row; let two or more explore"
+    if settings.secure_sum is not None and settings.secure_sum.updates and settings.cohort < 2:
+        return "cohort", f"{settings.cohort}: a sum over one client is its update; let two or more take part"
+    return None
+
+
+def _impossible_updates(settings: Fields, config: SecureSumConfig) -> tuple[str, str] | None:
+    aggregator, privacy = settings.algorithm.aggregator, settings.privacy
+    if not config.updates:
+        return None
+    reason = refusal(aggregator)
+    if reason is not None:
+        return "secure_sum.updates", (
+            f"true: the aggregator {kind_of(type(aggregator))} cannot do with sums: {reason}; or set "
+            "secure_sum.updates: false"
+        )
+    if isinstance(privacy, ClientPrivacy) and privacy.unit == "client" and privacy.trusted_server:
+        return "privacy.noise", (
+            "central: the server clips every update, so it has to see them; set privacy.noise: distributed, or "
+            "secure_sum.updates: false"
+        )
+    return None

@@ -1,0 +1,121 @@
+"""Which plug-in a key of a scenario names: short forms, one union per family, and algorithms by name.
+
+Short forms: ``data: mnist`` for ``{kind: mnist}``, ``model: "package.module:factory"`` for a model of your own,
+``algorithm: autoflip`` for its pruner and aggregator, ``{name: autoflip, pruner: {threshold: 0.2}}`` to change a part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from autoflip_secure.interfaces import (
+    Aggregator,
+    Attack,
+    ClientPrivacy,
+    Config,
+    NoAttack,
+    NoPrivacy,
+    Plugin,
+    Pruner,
+)
+from autoflip_secure.scenarios.config.messages import suggest
+from autoflip_secure.scenarios.config.tables import (
+    AGGREGATORS,
+    ALGORITHMS,
+    ATTACKS,
+    DATASETS,
+    MODELS,
+    PARTITIONS,
+    PRIVACY,
+    PRUNERS,
+)
+from autoflip_secure.scenarios.data.datasets import DataSource
+from autoflip_secure.scenarios.data.partitions import Partition
+from autoflip_secure.scenarios.models.chains import Model
+
+
+class Short:
+    """JSON schema of a short form: a name, or the full mapping."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "examples": self.names}, handler(core)]}
+
+
+def expand(key: str, value: Any) -> Any:
+    """The mapping that a short form stands for; anything else as it is.
+
+    >>> expand("data", "mnist"), expand("model", "mine.nets:small"), expand("algorithm", "fedavg")
+    ({'kind': 'mnist'}, {'kind': 'custom', 'factory': 'mine.nets:small'}, {'name': 'fedavg'})
+    """
+    if not isinstance(value, str):
+        return value
+    if key == "algorithm":
+        return {"name": value}
+    if key == "model" and ":" in value:
+        return {"kind": "custom", "factory": value}
+    if key in ("data", "partition", "model", "attack", "privacy", "pruner", "aggregator"):
+        return {"kind": value}
+    return value
+
+
+if TYPE_CHECKING:
+    AnyData: TypeAlias = DataSource
+    AnyPartition: TypeAlias = Partition
+    AnyModel: TypeAlias = Model
+    AnyAttack: TypeAlias = Attack | NoAttack
+    AnyPrivacy: TypeAlias = ClientPrivacy | NoPrivacy
+    AnyPruner: TypeAlias = Pruner
+    AnyAggregator: TypeAlias = Aggregator
+else:
+
+    def _family(key: str, table: dict[str, type[Plugin]]) -> Any:
+        union = Annotated[Union[tuple(table.values())], Field(discriminator="kind")]  # noqa: UP007 - made from a table
+        return Annotated[union, BeforeValidator(lambda value: expand(key, value)), Short(sorted(table))]
+
+    AnyData, AnyPartition, AnyModel = (
+        _family("data", DATASETS),
+        _family("partition", PARTITIONS),
+        _family("model", MODELS),
+    )
+    AnyAttack = _family("attack", ATTACKS)
+    AnyPrivacy = _family("privacy", PRIVACY)
+    AnyPruner, AnyAggregator = _family("pruner", PRUNERS), _family("aggregator", AGGREGATORS)
+
+
+class AlgorithmConfig(Config):
+    """A pruner × an aggregator, under the name that reports show."""
+
+    name: str = Field(
+        default="autoflip", min_length=1, description="a name of the table, or your own with pruner and aggregator"
+    )
+    pruner: AnyPruner
+    aggregator: AnyAggregator
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge(cls, value: Any) -> Any:
+        """Fill in what the table says about ``name``; a part whose kind differs from the table's replaces it."""
+        if not isinstance(value, dict):
+            return value
+        name = value.get("name", "autoflip")
+        known = ALGORITHMS.get(name) if isinstance(name, str) else None
+        merged = dict(value)
+        for part in ("pruner", "aggregator"):
+            given = expand(part, value.get(part))
+            if known is not None and (given is None or isinstance(given, dict)):
+                base: dict[str, Any] = getattr(known, part)
+                given = given or {}
+                merged[part] = {**base, **given} if given.get("kind", base["kind"]) == base["kind"] else given
+            elif given is None:
+                raise PydanticCustomError(
+                    "algorithm", "algorithm: unknown name {name}; {hint}; or give it a pruner and an aggregator",
+                    {"name": repr(name), "hint": suggest(name, ALGORITHMS), "path": "algorithm"},
+                )  # fmt: skip
+        return merged

@@ -1,0 +1,66 @@
+"""The keys of one cell, each with its bounds, default and description."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from autoflip_secure.algorithm.exploration import ExplorationConfig
+from autoflip_secure.algorithm.guidance import GuidanceConfig
+from autoflip_secure.interfaces import (
+    Config,
+    Schedule,
+)
+from autoflip_secure.scenarios.config.families import (
+    AlgorithmConfig,
+    AnyAttack,
+    AnyData,
+    AnyModel,
+    AnyPartition,
+    AnyPrivacy,
+    Short,
+    expand,
+)
+from autoflip_secure.scenarios.config.tables import (
+    ALGORITHMS,
+)
+from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
+
+
+def _none_in_words(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+class Fields(Config):
+    """Everything that changes the numbers of a cell, its seed apart; :class:`.Settings` also fit together."""
+
+    data: AnyData = Field(description="what is learned")
+    partition: AnyPartition = Field(description="who owns which samples")
+    model: AnyModel = Field(description="which network")
+    clients: Annotated[int, Field(ge=1, le=100_000, description="how many clients there are")] = 20
+    cohort: Annotated[int, Field(ge=1, le=100_000, description="how many of them take part in a round")] = 5
+    rounds: Annotated[int, Field(ge=1, le=100_000, description="rounds of training")] = 60
+    evaluate_every: Annotated[
+        int, Field(ge=1, le=100_000, description="test accuracy is measured every so many rounds")
+    ] = 1
+    training: Schedule = Schedule()
+    exploration: ExplorationConfig = ExplorationConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
+    algorithm: Annotated[
+        AlgorithmConfig, BeforeValidator(lambda value: expand("algorithm", value)), Short(sorted(ALGORITHMS))
+    ] = Field(description="pruner × aggregator")
+    attack: AnyAttack = Field(description="what bad clients do")
+    privacy: AnyPrivacy = Field(description="what is done so that updates reveal little")
+    secure_sum: Annotated[SecureSumConfig | None, BeforeValidator(_none_in_words), Short(["none"])] = Field(
+        default=None, description="rows pass through party processes in shares, so that the server sees sums only"
+    )
+    sampling: Literal["fixed", "poisson"] = Field(
+        default="fixed", description="cohorts of a fixed size, or every client by itself with chance cohort / clients"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="cpu", description="where tensors live; auto = a GPU if there is one"
+    )
+    trainer: Literal["auto", "stacked", "sequential"] = Field(
+        default="auto", description="many clients in one program, or in turn"
+    )

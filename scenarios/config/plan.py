@@ -1,0 +1,93 @@
+"""Cells -> blocks: cells that can be one program, in chunks of a fixed size.
+
+A block is fixed by the scenario alone, never by what is left to do: a resumed block is run whole, with its finished
+cells, so that what is computed together never changes. Records therefore do not depend on workers, resumes or order.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.scenarios.config.loading import CellSpec, LoadedScenario
+from autoflip_secure.scenarios.config.messages import kind_of
+
+BLOCK_CELLS = 12
+
+
+def counted(count: int) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{count} cell{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells of one model shape and schedule, run in lockstep."""
+
+    index: int
+    cells: tuple[CellSpec, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Content hashes of the cells."""
+        return tuple(cell.key for cell in self.cells)
+
+    @property
+    def label(self) -> str:
+        """For messages: number, data, model."""
+        data, model = (kind_of(type(part)) for part in (self.cells[0].settings.data, self.cells[0].settings.model))
+        return f"block {self.index} ({counted(len(self.cells))} of {data}, {model})"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scenario comes to."""
+
+    name: str
+    question: str
+    outcome: OutcomeRule
+    written: dict[str, Any]  # the scenario as data; see LoadedScenario
+    blocks: tuple[Block, ...]
+
+    @property
+    def cells(self) -> tuple[CellSpec, ...]:
+        """All cells, block by block."""
+        return tuple(cell for block in self.blocks for cell in block.cells)
+
+    @property
+    def keys(self) -> list[str]:
+        """Content hashes of all cells."""
+        return [cell.key for cell in self.cells]
+
+    def manifest(self) -> dict[str, Any]:
+        """What the results folder says about itself."""
+        cells = [
+            {"cell": c.key, "algorithm": c.settings.algorithm.name, "seed": c.seed, "axes": c.axes} for c in self.cells
+        ]
+        return {"name": self.name, "cells": cells, "blocks": [list(block.keys) for block in self.blocks]}
+
+
+def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
+    """Group the cells by everything that must be equal to compute together, then cut each group into chunks."""
+    groups: dict[str, list[CellSpec]] = {}
+    for cell in scenario.cells:
+        groups.setdefault(_shape(cell), []).append(cell)
+    chunks = [
+        tuple(group[start : start + block_cells])
+        for group in groups.values()
+        for start in range(0, len(group), block_cells)
+    ]
+    blocks = tuple(Block(index, chunk) for index, chunk in enumerate(chunks, start=1))
+    header = scenario.header
+    return Plan(header.name, header.question, OutcomeRule.parse(header.outcome), scenario.written, blocks)
+
+
+def _shape(cell: CellSpec) -> str:
+    """What must be equal: data, model and schedules. Partition, clients, attack and algorithm may differ."""
+    config = cell.config
+    shared = [config[key] for key in ("data", "model", "training", "rounds", "evaluate_every", "device", "trainer")]
+    shared.append(bool(config["privacy"].get("fix_modules")))  # it changes the model
+    explorers = [config["exploration"][key] for key in ("epochs", "lr", "patience")]
+    return json.dumps([shared, explorers], sort_keys=True)

@@ -1,0 +1,116 @@
+"""The scenario file: what is asked, with which data, against whom, on which grid.
+
+``Settings`` is one cell without its seed: what changes numbers. ``Scenario`` adds name, question, seeds and the sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from autoflip_secure.interfaces import (
+    Config,
+)
+from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
+from autoflip_secure.scenarios.config.compatibility import check
+from autoflip_secure.scenarios.config.fields import Fields
+from autoflip_secure.scenarios.config.grid import OWN, Sweep
+
+DEFAULTS: dict[str, Any] = {
+    "data": "digits", "partition": "iid", "model": "mlp", "algorithm": "autoflip", "attack": "none",
+    "privacy": "none",
+}  # fmt: skip
+
+
+class Settings(Fields):
+    """Everything that changes the numbers of a cell, its seed apart."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        check(self)
+        return self
+
+    def resolved(self, seed: int) -> dict[str, Any]:
+        """The full configuration of a cell, as plain data."""
+        return {**self.model_dump(mode="json"), "seed": seed}
+
+
+def content_hash(config: dict[str, Any]) -> str:
+    """Name of a cell: 16 hexadecimal digits of the SHA-256 of its canonical JSON.
+
+    >>> content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_MOST_SEEDS = 100_000
+LONGEST_NAME = 100  # characters; file systems take 255 bytes
+
+
+def _seed_list(value: Any) -> Any:
+    """``{first: 10, count: 5}`` -> ``[10, …, 14]``."""
+    if isinstance(value, dict) and set(value) == {"first", "count"}:
+        first, count = value["first"], value["count"]
+        if type(first) is int and type(count) is int and count >= 1:
+            if count > _MOST_SEEDS or not 0 <= first <= 2**63 - count:
+                raise PydanticCustomError(
+                    OWN, "should have first >= 0, first + count <= 2^63 and count <= {most}", {"most": _MOST_SEEDS}
+                )
+            return list(range(first, first + count))
+    if not isinstance(value, list | tuple):
+        raise PydanticCustomError(OWN, "should be a list of whole numbers, or {first: 10, count: 5} with count >= 1")
+    if len(set(map(str, value))) < len(value):
+        raise PydanticCustomError(OWN, "the same seed stands twice; every seed is run once")
+    return value
+
+
+class Header(Config):
+    """What a scenario says about itself and its grid."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=LONGEST_NAME,
+        description="letters, digits, . _ -; names the results folder",
+    )
+    question: str = Field(default="", description="what the scenario asks; stands at the top of the report")
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_seed_list), Field(min_length=1)
+    ] = Field(default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}")
+    outcome: str = Field(
+        default=str(DEFAULT),
+        pattern=PATTERN,
+        description=f"{SHAPE}: which evaluations of a run make its outcome",
+    )
+    sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
+
+
+class Scenario(Header, Settings):
+    """A whole scenario file; its JSON schema is what ``autoflip-secure schema`` prints."""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a scenario file, for editors. Keys that :data:`DEFAULTS` fills are not required."""
+    schema: dict[str, Any] = _any_of(Scenario.model_json_schema())
+    schema["required"] = [key for key in schema.get("required", []) if key not in DEFAULTS and key != "name"]
+    schema["$defs"]["AlgorithmConfig"].pop("required", None)
+    for key, value in DEFAULTS.items():
+        schema["properties"][key]["default"] = value
+    seeds = schema["properties"]["seeds"]
+    pair = {"type": "object", "properties": {"first": {"type": "integer"}, "count": {"type": "integer", "minimum": 1}}}
+    schema["properties"]["seeds"] = {
+        "anyOf": [seeds, {**pair, "required": ["first", "count"], "additionalProperties": False}]
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _any_of(node: Any) -> Any:
+    """A part of an algorithm may leave its kind out, so several alternatives may fit: ``anyOf``, not ``oneOf``."""
+    if isinstance(node, dict):
+        return {"anyOf" if k == "oneOf" else k: _any_of(v) for k, v in node.items() if k != "discriminator"}
+    return [_any_of(item) for item in node] if isinstance(node, list) else node

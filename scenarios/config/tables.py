@@ -1,0 +1,99 @@
+"""Every plug-in by name: one explicit table per family. What is not here does not exist for a scenario file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
+from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
+from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
+from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedian
+from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
+from autoflip_secure.defenses.aggregators.mean import Mean
+from autoflip_secure.defenses.aggregators.median import Median, TrimmedMean
+from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
+from autoflip_secure.interfaces import NoAttack, NoPrivacy, Plugin
+from autoflip_secure.pruning.budget import BudgetMask
+from autoflip_secure.pruning.none import NoPruning
+from autoflip_secure.pruning.random import RandomUnits, RandomWeights
+from autoflip_secure.pruning.threshold import ThresholdMask
+from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.scenarios.data import datasets, partitions
+from autoflip_secure.scenarios.models import chains as models
+
+P = TypeVar("P", bound=type[Plugin])
+
+
+def _table(*classes: P) -> dict[str, P]:
+    return {kind_of(cls): cls for cls in classes}
+
+
+ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
+PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
+PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits)
+AGGREGATORS = _table(
+    Mean,
+    AgreementWeighted,
+    RadialAgreement,
+    Median,
+    TrimmedMean,
+    Krum,
+    MultiKrum,
+    GeometricMedian,
+    CenteredClipping,
+)
+DATASETS = _table(*datasets.DATASETS)
+PARTITIONS = _table(*partitions.PARTITIONS)
+MODELS = _table(*models.MODELS)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A pruner × an aggregator, by kind and settings; the settings left out have their defaults."""
+
+    pruner: dict[str, Any]
+    aggregator: dict[str, Any]
+    description: str
+
+
+def _mix(
+    pruner: str, aggregator: str, description: str, *, prune: dict[str, Any] | None = None, **settings: Any
+) -> Algorithm:
+    return Algorithm({"kind": pruner, **(prune or {})}, {"kind": aggregator, **settings}, description)
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "fedavg": _mix("none", "mean", "Federated averaging: no pruning, every client counts by its samples."),
+    "autoflip": _mix(
+        "threshold", "agreement", "AutoFLIP as this project reads the paper: guidance mask, agreement scores."
+    ),
+    "autoflip_plus": _mix("budget", "radial", "Ours: whole units first within budgets, radial agreement."),
+    "autoflip_static": _mix(
+        "threshold", "agreement", "AutoFLIP whose mask is cut once and never refined.", prune={"refine_every": None}
+    ),
+    "agreement_only": _mix("none", "agreement", "Agreement scores without pruning."),
+    "radial_only": _mix("none", "radial", "Radial agreement without pruning."),
+    "guidance_only": _mix("threshold", "mean", "Guidance mask, plain mean."),
+    "budget_only": _mix("budget", "mean", "Budgeted mask, plain mean."),
+    "threshold_radial": _mix("threshold", "radial", "Guidance mask, radial agreement."),
+    "budget_agreement": _mix("budget", "agreement", "Budgeted mask, agreement scores."),
+    "random_weights": _mix(
+        "random_weights", "mean", "Random weights pruned, as many per tensor as the guidance mask; mean."
+    ),
+    "random_units": _mix("random_units", "mean", "Random units pruned, as many per layer as the budgeted mask; mean."),
+    **{
+        f"score_{name}": _mix(
+            "none", "agreement", f"No pruning; agreement score of one statistic: {name}.", statistics=[name]
+        )
+        for name in STATISTICS
+    },
+    "median": _mix("none", "median", "Coordinate-wise median of the updates."),
+    "trimmed_mean": _mix("none", "trimmed_mean", "Coordinate-wise mean without the extremes."),
+    "krum": _mix("none", "krum", "The one update that is closest to its neighbours."),
+    "multi_krum": _mix("none", "multi_krum", "Mean of the updates that are closest to their neighbours."),
+    "geometric_median": _mix("none", "geometric_median", "The point with the least summed distance to the updates."),
+    "centered_clipping": _mix("none", "centered_clipping", "Updates clipped around the previous step, then averaged."),
+}

@@ -1,0 +1,220 @@
+"""What a data set is: arrays as they lie on disk -> a stratified subset -> normalised tensors.
+
+.. math:: x = (\\text{raw} / \\text{scale} - \\text{mean}_c) / \\text{std}_c
+
+Whole numbers that are not pixels stay whole numbers: they may be token ids.
+
+A source only reads; choosing the subset, normalising and judging what was read is done here, alike for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Num
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from autoflip_secure.errors import DataError
+from autoflip_secure.interfaces import Plugin
+from autoflip_secure.records.run import DataRecord, FeatureScale
+from autoflip_secure.seeds import Purpose, numpy_generator
+
+Samples = Annotated[int, Field(ge=1)] | None
+_ROWS = 4096  # looked at at once
+TRAIN, TEST = 0, 1  # last word of the address of a subset's draw
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Normalised samples, ready to learn from. It is cached and shared: never change its tensors in place."""
+
+    name: str
+    x_train: Num[Tensor, "n ..."]  # float32; int64 where the source holds whole numbers that are no pixels
+    y_train: Int[Tensor, " n"]
+    x_test: Num[Tensor, "m ..."]
+    y_test: Int[Tensor, " m"]
+    num_classes: int
+    groups: Int[Tensor, " n"] | None  # natural owner of every training sample
+    class_names: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (channels, height, width) for images."""
+        return tuple(self.x_train.shape[1:])
+
+    def as_numbers(self) -> Dataset:
+        """The same with inputs that are float32, for models that reckon with what whole numbers count."""
+        return replace(self, x_train=self.x_train.float(), x_test=self.x_test.float())
+
+    @cached_property
+    def record(self) -> DataRecord:
+        """What a run's record says of its data."""
+        counts = torch.bincount(self.y_test, minlength=self.num_classes)
+        return DataRecord(
+            classes=self.num_classes,
+            largest_class=float(counts.max()) / len(self.y_test),
+            features=feature_scale(self.x_train) if self.x_train.is_floating_point() else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """A data set as a source read it: channels first, not yet scaled, all samples."""
+
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    groups: NDArray[np.int64] | None = None
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()  # per channel, of raw / scale
+    std: tuple[float, ...] = ()
+
+
+class DataSource(Plugin, ABC):
+    """Where training and test samples come from."""
+
+    train_samples: Samples = Field(
+        default=None, description="size of a stratified subset of the training set, the same for all seeds; null = all"
+    )
+    test_samples: Samples = Field(
+        default=None, description="size of a stratified subset of the test set, the same for all seeds; null = all"
+    )
+
+    def __hash__(self) -> int:
+        """Of the written form: options may be mappings."""
+        return hash(self.model_dump_json())
+
+    @abstractmethod
+    def read(self) -> Arrays:
+        """All samples, as they lie on disk.
+
+        Raises:
+            DataError: a file is missing, unreadable, truncated or not what its name says.
+        """
+
+    def rehearse(self) -> None:
+        """Try, before a sweep, that :meth:`load` gives the same in every process; only what runs users' code can fail.
+
+        Raises:
+            DataError: it does not, so that workers would train on different data.
+        """
+
+    def places(self) -> tuple[str, ...]:
+        """Absolute paths that this configuration means now; with the configuration they are the key of the cache."""
+        return ()
+
+    def load(self) -> Dataset:
+        """The data set: read once per process, then kept until a file among :meth:`places` changes.
+
+        Raises:
+            DataError: see :meth:`read`; or a subset is larger than the set or smaller than its number of classes.
+        """
+        return _load(self, self.places(), tuple(map(_stamp, self.places())))
+
+
+@lru_cache(maxsize=4)
+def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, int] | None, ...]) -> Dataset:
+    return read_afresh(source)
+
+
+def read_afresh(source: DataSource) -> Dataset:
+    """The data set as :meth:`DataSource.load` gives it, read whether or not it is kept already."""
+    arrays = source.read()
+    name = str(getattr(source, "kind", type(source).__name__))
+    whole = all(map(_whole_numbers, (arrays, arrays), (arrays.x_train, arrays.x_test)))
+    train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
+    test = _subset(name, "test_samples", source.test_samples, arrays.y_test, TEST)
+    return Dataset(
+        name=name,
+        x_train=_int64(arrays.x_train[train]) if whole else _normalised(arrays, arrays.x_train[train]),
+        y_train=_int64(arrays.y_train[train]),
+        x_test=_int64(arrays.x_test[test]) if whole else _normalised(arrays, arrays.x_test[test]),
+        y_test=_int64(arrays.y_test[test]),
+        num_classes=len(arrays.class_names),
+        groups=None if arrays.groups is None else _int64(arrays.groups[train]),
+        class_names=arrays.class_names,
+    )
+
+
+def feature_scale(x: Float[Tensor, "n ..."]) -> FeatureScale:
+    """Root mean squares of the columns of ``x``, to four digits; a few thousand rows at a time."""
+    rows = x.reshape(len(x), -1)
+    squares = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for start in range(0, len(rows), _ROWS):
+        squares += rows[start : start + _ROWS].double().square().sum(0)
+    scales = (squares / len(rows)).sqrt()
+    where = int(scales.argmax())
+    typical, largest = (float(f"{float(scale):.4g}") for scale in (scales.median(), scales[where]))
+    return FeatureScale(columns=len(scales), typical=typical, largest=largest, where=where)
+
+
+def _stamp(place: str) -> tuple[int, int] | None:
+    """Size and time of change of a file; None for anything else."""
+    if not os.path.isfile(place):
+        return None
+    found = os.stat(place)
+    return found.st_size, found.st_mtime_ns
+
+
+def stratified(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a subset that keeps the class shares: one sample of every class, the rest by largest remainder.
+
+    Args:
+        labels: (n,) class of every sample.
+        size: samples to take, between the number of classes present and n.
+        rng: draws which samples of a class are taken.
+
+    Returns:
+        (size,) ascending rows.
+    """
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    spare = counts - 1
+    exact = (size - len(classes)) * spare / max(1, int(spare.sum()))
+    quota = np.floor(exact).astype(np.int64)
+    missing = size - len(classes) - int(quota.sum())
+    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
+    rows = [rng.permutation(np.flatnonzero(inverse == c))[: 1 + quota[c]] for c in range(len(classes))]
+    return np.sort(np.concatenate(rows))
+
+
+def _subset(
+    name: str, key: str, size: int | None, labels: NDArray[np.int64], part: int
+) -> NDArray[np.int64] | slice[None, None, None]:
+    if size is None:
+        return slice(None)
+    classes = len(np.unique(labels))
+    if not classes <= size <= len(labels):
+        raise DataError(
+            f"{name}: {key} = {size} must lie between {classes} (one sample per class) and {len(labels)} (all that "
+            f"are there); give such a number, or null for all"
+        )
+    return stratified(labels, size, numpy_generator(0, Purpose.DATA_SUBSET, part))
+
+
+def _whole_numbers(arrays: Arrays, raw: NDArray[Any]) -> bool:
+    """Whether values may be names of things, such as tokens: whole numbers that are nobody's pixels."""
+    return raw.dtype.kind in "iu" and raw.dtype != np.uint8 and arrays.scale == 1.0 and not arrays.mean
+
+
+def _normalised(arrays: Arrays, raw: NDArray[Any]) -> Tensor:
+    x = torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))  # always a copy: the array may be read-only
+    x /= arrays.scale
+    if arrays.mean:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        x -= torch.tensor(arrays.mean).reshape(shape)
+        x /= torch.tensor(arrays.std).reshape(shape)
+    return x
+
+
+def _int64(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.int64))

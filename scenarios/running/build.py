@@ -1,0 +1,331 @@
+"""Cells as data -> cells that can run: load, split, build. What can be wrong is found before training."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoflip_secure.defenses.privacy.module_checks import check as check_module
+from autoflip_secure.defenses.privacy.module_checks import check_separate, fixed
+from autoflip_secure.defenses.privacy.opacus_training import fit
+from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.federation.cell import Cell, Problem, Protocol
+from autoflip_secure.federation.engine import run_cells
+from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.records.privacy import PrivacyRecord, Release
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.messages import choose_place, mark_default
+from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.config.settings import Settings, content_hash
+from autoflip_secure.scenarios.config.sizes import out_of_memory, refuse_huge
+from autoflip_secure.scenarios.data.datasets import Dataset
+from autoflip_secure.scenarios.models.batchnorm_check import needs_company, refuse_lone_samples
+from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
+from autoflip_secure.scenarios.models.rehearsal_training import (
+    Rehearsal,
+    rehearse_passes,
+    rehearse_training,
+    rehearse_units,
+)
+from autoflip_secure.scenarios.running.parties import Crews, connecting
+from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, refuse_unproven, with_noise
+from autoflip_secure.scenarios.store.ledgers import Attempts, private
+from autoflip_secure.seeds import Purpose, numpy_generator
+from autoflip_secure.training import Trainer, choose_trainer
+
+START_SECONDS = 4.0  # a worker process imports torch before it is of use
+_FLOPS = 2e10  # of one core, for the small matrices of small models
+
+
+def protocol(settings: Settings) -> Protocol:
+    """How a cell is run."""
+    return Protocol(
+        rounds=settings.rounds,
+        cohort=settings.cohort,
+        evaluate_every=settings.evaluate_every,
+        training=settings.training,
+        exploration=settings.exploration,
+        guidance=settings.guidance,
+        pruner=settings.algorithm.pruner,
+        aggregator=settings.algorithm.aggregator,
+        attack=settings.attack,
+        privacy=settings.privacy,
+        sampling=settings.sampling,
+        secure_sum=settings.secure_sum,
+    )
+
+
+class Builder:
+    """Builds problems; what several cells share (data, split, model) is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def dataset(self, settings: Settings) -> Dataset:
+        """The data, on the CPU; whole numbers as the model takes them."""
+        data = settings.data.load()
+        if data.x_train.is_floating_point():
+            return data
+
+        def make() -> Dataset:
+            whole = settings.model.takes_whole_numbers(trial_rows(data), data.num_classes, 0)
+            return data if whole else data.as_numbers()
+
+        found: Dataset = self._once("inputs", make, settings, ("data", "model"))
+        return found
+
+    def rehearse_data(self, settings: Settings) -> None:
+        """What users' code returns is the same for every worker."""
+        self._once("data rehearsal", settings.data.rehearse, settings, ("data",))
+
+    def rows(self, settings: Settings) -> torch.Tensor:
+        """What a model of these data is tried on."""
+        rows: torch.Tensor = self._once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
+        return rows
+
+    def split(self, settings: Settings, seed: int) -> tuple[torch.Tensor, ...]:
+        """Rows of the training set per client."""
+
+        def make() -> tuple[torch.Tensor, ...]:
+            data = self.dataset(settings)
+            rng = numpy_generator(seed, Purpose.PARTITION)
+            return settings.partition.split(data.y_train, settings.clients, data.num_classes, data.groups, rng)
+
+        rows: tuple[torch.Tensor, ...] = self._once("split", make, settings, ("data", "partition", "clients"), seed)
+        return rows
+
+    def module(self, settings: Settings, seed: int) -> nn.Module:
+        """The model with the initial weights of ``seed``."""
+
+        def make() -> nn.Module:
+            data = self.dataset(settings)
+            refuse_huge(settings.model, data.input_shape, data.num_classes)
+            module = settings.model.build(self.rows(settings), data.num_classes, seed)
+            if isinstance(settings.privacy, ClientPrivacy):
+                per_sample = settings.privacy.unit == "sample"
+                if settings.privacy.fix_modules:
+                    module = fixed(module)
+                check_module(module, per_sample=per_sample)
+                if per_sample:
+                    check_separate(module, data.x_train[:3])
+            return module
+
+        private = getattr(settings.privacy, "unit", "")
+        repaired = getattr(settings.privacy, "fix_modules", False)
+        module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
+        return module
+
+    def needs_company(self, settings: Settings, seed: int) -> str | None:
+        """Why the model cannot train on one sample (BatchNorm); None when it can."""
+        rows, module = self.dataset(settings).x_train[:2], self.module(settings, seed)
+        found: str | None = self._once(
+            "company", lambda: needs_company(module, rows), settings, ("data", "model", "privacy")
+        )
+        return found
+
+    def rehearse(self, spec: CellSpec) -> None:
+        """Do once, on a few rows of the data, whatever a run does with a model of the user's own.
+
+        Raises:
+            UnsupportedModelError: something fails, or its numbers would depend on what ran before.
+        """
+        settings, seed = spec.settings, spec.seed
+        if not settings.model.foreign:
+            return
+        mechanism = settings.privacy if getattr(settings.privacy, "unit", "") == "sample" else None
+
+        def make() -> bool:
+            data, rows, module = self.dataset(settings), self.rows(settings), self.module(settings, seed)
+            private = mechanism.steps(0.0) if isinstance(mechanism, ClientPrivacy) else None
+            play = Rehearsal(module, data, settings.training, private, fit)
+            rehearse_evaluation(module, rows, data.num_classes)
+            rehearse_passes(play)
+            rehearse_building(lambda number: settings.model.build(rows, data.num_classes, number), rows, seed)
+            rehearse_training(play, self.trainer(spec))
+            rehearse_units(play)
+            return True
+
+        how = (mechanism is not None, getattr(settings.privacy, "fix_modules", False))
+        self._once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)
+
+    def trainer(self, cell: CellSpec) -> Trainer:
+        """The trainer of a block, chosen by its first cell."""
+        settings, module = cell.settings, self.module(cell.settings, cell.seed)
+        sample = self.dataset(settings).x_train[: settings.training.batch_size]
+        return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
+
+    def cell(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
+        """``spec`` as the federation wants it; all cells of a block share the module of ``template``."""
+        settings = spec.settings
+        problem = Problem(
+            **self._shared(template, device),
+            clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
+            initial=self._shared(template, device)["layout"].vector(self.module(settings, spec.seed)).to(device),
+        )
+        names = (spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed)
+        return with_noise(Cell(*names, problem, protocol(settings), conditions=spec.conditions))
+
+    def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
+        def make() -> dict[str, Any]:
+            data, module = self.dataset(template.settings), self.module(template.settings, template.seed)
+            chain, reason = None, "ok"
+            try:
+                chain = Chain.of(module, data.x_train[:1])
+            except UnsupportedModelError as error:
+                reason = str(error)
+            return {
+                "module": module.to(device),
+                "layout": Layout.of(module),
+                "chain": chain,
+                "chain_reason": reason,
+                "x_train": data.x_train.to(device),
+                "y_train": data.y_train.to(device),
+                "x_test": data.x_test.to(device),
+                "y_test": data.y_test.to(device),
+                "num_classes": data.num_classes,
+            }
+
+        return self._once("shared", make, template.settings, ("data", "model", "privacy"), template.seed, str(device))  # type: ignore[no-any-return]
+
+    def _once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
+        parts = settings.model_dump(mode="json", include=set(keys))
+        key = content_hash({"what": what, "parts": parts, "more": list(more)})
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+@one_thread()
+def run_block(
+    block: Block, progress: Callable[[int, int], None] | None = None, crews: Crews | None = None
+) -> list[RunRecord]:
+    """Build and run one block, in one thread.
+
+    Args:
+        block: what to run.
+        progress: called after every round with (rounds done, rounds in all).
+        crews: the parties of the cells that ask for secure sums.
+    """
+    builder = Builder()
+    trainer = builder.trainer(block.cells[0])
+    device = torch.device(trainer.device)
+    cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
+    with connecting(crews or {}) as connect:
+        records = run_cells(cells, trainer, progress, connect=connect)
+    data = builder.dataset(block.cells[0].settings).record
+    return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
+
+
+def planned_releases(blocks: Iterable[Block]) -> Iterator[tuple[CellSpec, list[Release]]]:
+    """What every private cell of ``blocks`` is about to release, to the server and to the public."""
+    builder = Builder()
+    for block in blocks:
+        for spec in filter(private, block.cells):
+            yield spec, planned(builder.cell(spec, block.cells[0], torch.device("cpu")))
+
+
+def recounted(block: Block, key: str, tried: Attempts) -> PrivacyRecord | None:
+    """The ledger of a cell that was begun more than once: of all that it released under different conditions."""
+    spec, builder = next(spec for spec in block.cells if spec.key == key), Builder()
+    *earlier, last = [
+        builder.cell(replace(spec, conditions=conditions), block.cells[0], torch.device("cpu"))
+        for conditions in tried.conditions
+    ]
+    return ledger(last, tried.attempts, earlier)
+
+
+@one_thread()
+def check(blocks: Iterable[Block]) -> None:
+    """Load every data set, deal every split and build every model once, without training.
+
+    Raises:
+        InputError: with the cell's place in the sweep, and what to change.
+    """
+    builder = Builder()
+    for block in blocks:
+        for spec in block.cells:
+            with _placed(spec, "data"):
+                data = builder.dataset(spec.settings)
+                builder.rehearse_data(spec.settings)
+            with _placed(spec, "partition", "clients", "data"):
+                builder.split(spec.settings, spec.seed)
+            with _placed(spec, "model", "privacy"):
+                builder.module(spec.settings, spec.seed)
+            with _placed(spec, "model", "trainer", "device"):
+                builder.rehearse(spec)
+            with _placed(spec, "attack"):
+                _check_classes(spec.settings, data.num_classes)
+            with _placed(spec, "privacy", "training", "clients"):
+                refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
+            with _placed(spec, "training", "partition", "clients", "model"):
+                if reason := builder.needs_company(spec.settings, spec.seed):
+                    refuse_lone_samples(cell, reason)
+        with _placed(block.cells[0], "device", "trainer", "model"):
+            builder.trainer(block.cells[0])
+
+
+@contextlib.contextmanager
+def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
+    """Put the place of a finding before it: of the keys that the message names, else of the first of ``families``."""
+    try:
+        yield
+    except (InputError, MemoryError, RuntimeError) as error:
+        found = out_of_memory(error)
+        if not isinstance(error, InputError) and found is None:
+            raise
+        text = str(error) if found is None else f"needs more memory than there is ({found}); make it smaller"
+        for key in spec.defaults:
+            text = mark_default(text, tuple(key.split(".")))
+        own = [key for key in spec.places if key.split(".")[0] in families]
+        named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
+        named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
+        named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
+        named = named or [key for key in own if key == families[0]]
+        kinds = [
+            place for family in families[:1] if (place := spec.places.get(f"{family}.kind", "")).startswith("--set")
+        ]
+        candidates = [spec.places[key] for key in named] + kinds
+        place = f"{choose_place(candidates)}: " if candidates else ""
+        at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
+        kind = type(error) if isinstance(error, InputError) else InputError
+        raise kind(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
+
+
+def estimated_seconds(block: Block) -> float:
+    """Roughly what a block takes on one core: 6 floating-point operations per parameter, sample and epoch.
+
+    Too low for convolutions; it only decides whether starting workers pays.
+    """
+    total = 0.0
+    builder = Builder()
+    for spec in block.cells:
+        settings = spec.settings
+        module = builder.module(settings, block.cells[0].seed)
+        parameters = sum(p.numel() for p in module.parameters())
+        samples = len(builder.dataset(settings).y_train) / settings.clients * settings.cohort * settings.training.epochs
+        total += settings.rounds * (6 * parameters * samples / _FLOPS + 0.002)
+    return total
+
+
+def _check_classes(settings: Settings, num_classes: int) -> None:
+    """The classes that a label flip names exist in the data."""
+    attack = settings.attack
+    named = [
+        getattr(attack, "target", None),
+        *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),
+    ]
+    for value in named:
+        if value is not None and not 0 <= value < num_classes:
+            raise InputError(
+                f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"
+            )

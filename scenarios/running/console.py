@@ -1,0 +1,119 @@
+"""Progress for people: a bar with rate and time left on a terminal, else a plain line on stderr every ten seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from autoflip_secure.scenarios.config.plan import counted
+from autoflip_secure.scenarios.running.sweep import Listener
+from autoflip_secure.terminal.visible import visible
+
+PLAIN_EVERY = 10.0  # seconds
+
+
+def estimate(done: float, seconds: float, left: float | None) -> str:
+    """``3.1 cells/s, 0:23 left``; nothing before the first cell.
+
+    Args:
+        done: cells.
+        seconds: that they took.
+        left: seconds left; None where nobody can say.
+
+    >>> estimate(31, 10.0, 22.6)
+    '3.1 cells/s, 0:23 left'
+    >>> estimate(2, 400.0, 11000.0)
+    '200.0 s/cell, 3:03:20 left'
+    """
+    if done < 1 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    speed = f"{rate:.1f} cells/s" if rate >= 1 else f"{1 / rate:.1f} s/cell"
+    return speed if left is None else f"{speed}, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+@contextlib.contextmanager
+def stage(what: str, waited: float) -> Iterator[None]:
+    """A line of its own for work without numbers, while it lasts: on a terminal, or for those who waited before.
+
+    Args:
+        what: is going on, as in "writing the report".
+        waited: seconds that the command has taken so far.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(what):
+            yield
+        return
+    if waited >= PLAIN_EVERY:
+        print(what, file=sys.stderr, flush=True)
+    yield
+
+
+@contextlib.contextmanager
+def listener(cells: int) -> Iterator[Listener]:
+    """Shows progress while the context lasts."""
+    with _bar(cells) if sys.stderr.isatty() else _plain(cells) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def _bar(cells: int) -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[count]} cells"),
+        BarColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("cells", total=None, count=f"0/{cells}", speed="preparing")
+        began: list[float] = []
+
+        def progress(done: float, total: int, left: float | None) -> None:
+            if not began:
+                began.append(time.monotonic())
+            already = cells - total
+            bar.update(
+                task, total=cells, completed=already + done, count=f"{int(already + done)}/{cells}",
+                speed=estimate(done, time.monotonic() - began[0], left),
+            )  # fmt: skip
+
+        yield Listener(
+            progress,
+            lambda text: console.print(f"note: {visible(text)}", markup=False, highlight=False),
+            lambda todo, workers: bar.update(task, speed=_starting(todo, workers)),
+        )
+
+
+@contextlib.contextmanager
+def _plain(cells: int) -> Iterator[Listener]:
+    began = last = time.monotonic()
+
+    def progress(done: float, total: int, left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY:
+            last = now
+            speed = estimate(done, now - began, left)
+            print(
+                f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}", file=sys.stderr, flush=True
+            )
+
+    yield Listener(progress, lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True))
+
+
+def _starting(cells: int, workers: int) -> str:
+    return f"starting: {counted(cells)}, {workers} worker{'' if workers == 1 else 's'}, exploration first"

@@ -1,0 +1,214 @@
+"""Privacy of a cell before it runs: how much noise, and what is proven with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+
+from autoflip_secure.defenses.privacy.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
+from autoflip_secure.defenses.privacy.calibration import noise_multiplier_for
+from autoflip_secure.defenses.privacy.guarantees import account
+from autoflip_secure.defenses.privacy.ledger import deltas, releases
+from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
+from autoflip_secure.defenses.privacy.pld import installed, pld_epsilon
+from autoflip_secure.defenses.privacy.schedule import Schedule, schedule_of
+from autoflip_secure.errors import InputError
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, largest_clip
+from autoflip_secure.interfaces import Accountant, ClientPrivacy
+from autoflip_secure.records.privacy import OBSERVERS, PrivacyRecord, Release
+
+_SYSTEM = (
+    "noise and batches of this cell came from the operating system's generator: it cannot be repeated bit for bit, and "
+    "every attempt to run it counts"
+)
+_VOTES = (
+    "clip norm: every round releases the noised sum of updates and the noised count of votes on the clip norm, both of "
+    'one cohort; the noise multiplier of the row "updates" is that of both together (Andrew et al. 2021)'
+)
+
+
+def with_noise(cell: Cell) -> Cell:
+    """``cell`` with the noise multiplier of every client: as given, or the smallest that keeps its target epsilon.
+
+    Where nothing is proven and the scenario allows that, a target gets the noise that would keep it under a proof.
+
+    Raises:
+        InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached,
+            no noise keeps it because nothing is proven, its accountant is not installed, or a secure sum has no room
+            for the noised updates.
+    """
+    mechanism = cell.protocol.mechanism
+    if mechanism is None:
+        return cell
+    clients = len(cell.problem.clients)
+    given = replace(cell, noise_multipliers=(mechanism.noise_multiplier or 1.0,) * clients)
+    schedule = schedule_of(given)
+    _check(schedule, mechanism)
+    if mechanism.target_epsilon is None:
+        return _with_room(replace(cell, noise_multipliers=(mechanism.noise_multiplier or 0.0,) * clients))
+    if mechanism.accountant == "pld" and not installed():
+        raise InputError(
+            "privacy.accountant = pld: dp-accounting is not installed; pip install 'autoflip-secure[accounting]', or "
+            "measure privacy.target_epsilon with accountant: prv or rdp"
+        )
+    refuse_unproven(given)  # no noise reaches a target where nothing is proven
+    calibrated = _calibrated(_as_if_proven(schedule), mechanism)
+    if isinstance(mechanism, ClientLevel):
+        try:
+            mechanism.update_multiplier(calibrated[0])
+        except ValueError as error:
+            raise InputError(f"privacy.{error}") from None
+    return _with_room(replace(cell, noise_multipliers=calibrated))
+
+
+def _with_room(cell: Cell) -> Cell:
+    """``cell``, where a secure sum that counts on everybody's noise has room for every honest client's noised update.
+
+    An update that does not fit is left out and takes its share of the noise with it.
+
+    Raises:
+        InputError: an update may not fit.
+    """
+    protocol, mechanism, noise = cell.protocol, cell.protocol.client_level, cell.noise_multipliers[0]
+    if not (isinstance(mechanism, ClientLevel) and protocol.secret_updates and protocol.aggregator.linear and noise):
+        return cell
+    clip, rows = mechanism.start().clip, sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
+    most = largest_clip(noise / protocol.cohort**0.5, rows * int(cell.problem.layout.sent.sum()))
+    if clip > most:
+        raise InputError(
+            f"privacy.clip = {clip:g}: with noise_multiplier = {noise:.3g} and cohort = {protocol.cohort} a noised "
+            f"update may have a value beyond +-{LARGEST_ENTRY:g}, which a secure sum leaves out, and its share of the "
+            f"noise with it; give clip: {0.99 * most:.2g} or less, less noise or a larger cohort"
+        )
+    return cell
+
+
+def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> PrivacyRecord | None:
+    """The ledger of a cell, known before it runs; None without privacy.
+
+    Args:
+        cell: what runs.
+        attempts: how often it was begun.
+        earlier: the same cell under the other conditions that it was begun under, whose releases are others.
+    """
+    mechanism = cell.protocol.mechanism
+    if mechanism is None:
+        return None
+    adaptive = isinstance(mechanism, ClientLevel) and mechanism.adaptive
+    notes = [note for note, said in ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, adaptive)) if said]
+    before = tuple(schedule_of(one) for one in earlier)
+    return account(replace(schedule_of(cell), earlier=before), attempts, tuple(notes))
+
+
+def planned(cell: Cell) -> list[Release]:
+    """Everything that the cell will release, whoever sees it."""
+    schedule = schedule_of(cell)
+    return [release for observer in OBSERVERS for release in releases(schedule, observer)[0]]
+
+
+def refuse_unproven(cell: Cell) -> None:
+    """Refuse what noise is added for and nothing is proven of, unless the scenario allows it.
+
+    Raises:
+        InputError: with the reason.
+    """
+    mechanism = cell.protocol.mechanism
+    if mechanism is None or mechanism.allow_unproven or mechanism.noise_multiplier == 0:
+        return
+    _, reason = releases(schedule_of(cell), "public")
+    if reason:
+        raise InputError(
+            f"privacy.kind = {cell.config['privacy']['kind']}: no guarantee: {reason}; or set "
+            "privacy.allow_unproven: true to run it with the mark"
+        )
+
+
+def _check(schedule: Schedule, mechanism: ClientPrivacy) -> None:
+    if schedule.unit != "sample":
+        return
+    for client in schedule.honest:
+        n = schedule.samples[client]
+        if schedule.batch_size > n:
+            raise InputError(
+                f"training.batch_size = {schedule.batch_size}: client {client} has {n} samples, so its batch rate "
+                f"would be {schedule.batch_size / n:.2f}, over 1; lower training.batch_size to {n} or less, or have "
+                "fewer clients"
+            )
+        if mechanism.delta is not None and mechanism.delta >= 1 / n:
+            raise InputError(
+                f"privacy.delta = {mechanism.delta:g}: is not below 1/n = {1 / n:.3g} of client {client} with {n} "
+                f"samples, so one sample could be published whole; give less, or leave it out for {0.1 / n:.2g}"
+            )
+
+
+def _as_if_proven(schedule: Schedule) -> Schedule:
+    """Without what takes the proof away; a schedule that has one stays as it is."""
+    bare = schedule.unit == "client" and schedule.exploration_noise_multiplier == 0
+    return replace(
+        schedule,
+        early_stopping=False,
+        linear=schedule.linear or (schedule.unit == "client" and schedule.noise == "central"),
+        explorers=() if bare else schedule.explorers,
+    )
+
+
+def _calibrated(schedule: Schedule, mechanism: ClientPrivacy) -> tuple[float, ...]:
+    target = mechanism.target_epsilon
+    assert target is not None
+    if schedule.unit == "sample":
+        found = []
+        for client, n in enumerate(schedule.samples):
+            alone, _ = releases(replace(schedule, honest=(client,)), "server")
+            rate, steps = schedule.batch_size / n, sum(release.steps for release in alone)
+            delta = schedule.delta or 0.1 / n
+            # a bad client obeys nothing: its number is never used
+            found.append(_of_steps(target, mechanism.accountant, rate, steps, delta) if rate <= 1 and steps else 1.0)
+        return tuple(found)
+    noise = noise_multiplier_for(target, partial(_epsilon, schedule, mechanism), mechanism.accountant)
+    return (noise,) * len(schedule.samples)
+
+
+@lru_cache(maxsize=100_000)
+def _of_steps(target: float, accountant: Accountant, rate: float, steps: int, delta: float) -> float:
+    """Noise multiplier of so many steps at one rate."""
+
+    def epsilon(noise: float) -> float | None:
+        count = ((Mechanism(noise, rate, "poisson"), steps),)
+        return _best(count, delta, accountant)
+
+    return noise_multiplier_for(target, epsilon, accountant)
+
+
+def _best(count: Count, delta: float, accountant: Accountant) -> float | None:
+    numeric = {"prv": prv_epsilon, "pld": pld_epsilon}
+    bounds = [rdp_epsilon(count, delta, WHOLE)]
+    if accountant in numeric:
+        bounds.append(numeric[accountant](count, delta))
+    return min((e for e in bounds if e is not None), default=None)
+
+
+def _epsilon(schedule: Schedule, mechanism: ClientPrivacy, noise: float) -> float | None:
+    """Epsilon of everything released, against whoever is not trusted (other clients too), of who pays most."""
+    clients, delta = len(schedule.samples), deltas(schedule)[None]
+    extra = noise if mechanism.exploration_multiplier is None else mechanism.exploration_multiplier
+    trial = replace(schedule, noise_multipliers=(noise,) * clients, exploration_noise_multiplier=extra)
+    worst = 0.0
+    for observer in OBSERVERS:
+        found, reason = releases(trial, observer)
+        if reason and observer == "server" and mechanism.trusted_server:
+            continue
+        if reason:
+            return None
+        own: list[int | None] = [*sorted({r.client for r in found if r.client is not None})]
+        for client in own or [None]:
+            mine = [r for r in found if r.client in (client, None)]
+            count = counted(mine)
+            if count is None:
+                return None
+            epsilon = _best(count, delta, mechanism.accountant)
+            if epsilon is None:
+                return None
+            worst = max(worst, epsilon)
+    return worst

@@ -1,0 +1,157 @@
+"""A plan and a folder -> records: take up what is there, run what is missing, save every block as it finishes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.config.plan import Block, Plan
+from autoflip_secure.scenarios.running.build import check, planned_releases, recounted
+from autoflip_secure.scenarios.running.executors import choose_workers, running
+from autoflip_secure.scenarios.running.pace import Pace
+from autoflip_secure.scenarios.running.parties import check_parties, crews_for, exposed
+from autoflip_secure.scenarios.store.fingerprints import input_digests
+from autoflip_secure.scenarios.store.ledgers import (
+    Attempts,
+    announce,
+    refuse_without_ledger,
+    under_conditions,
+    without_ledger,
+)
+from autoflip_secure.scenarios.store.results import name_foreign
+from autoflip_secure.scenarios.store.store import Store
+
+
+@dataclass
+class SweepResult:
+    """What a sweep came to."""
+
+    folder: Path
+    records: list[RunRecord]  # in the order of the plan
+    reused: int  # cells taken up from before
+    workers: int
+    seconds: float
+    damaged: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a sweep reports to while it runs."""
+
+    progress: Callable[[float, int, float | None], None]
+    """Cells done in this run (a part of a block counts), cells to do, seconds left where that can be said."""
+    note: Callable[[str], None]  # one sentence that the user must see
+    start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
+
+
+@one_thread()
+def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener) -> SweepResult:
+    """Run what is missing of ``plan`` in ``folder``.
+
+    Args:
+        plan: cells and blocks.
+        folder: results folder; made when absent, continued when it holds the same scenario.
+        workers: processes; None chooses.
+        listener: hears of progress.
+
+    Raises:
+        InputError: data, split or model do not fit; nothing has been run.
+        StoreError: the folder is locked, of another scenario or of other data, unwritable or full; finished cells are
+            kept.
+        AutoflipError: a worker died; finished cells are kept.
+    """
+    began = time.monotonic()
+    with Store(folder) as store:
+        store.accept(plan)
+        records = store.load(plan.keys)
+        _tell(store.damaged, listener)
+        if foreign := store.foreign(plan.keys):
+            listener.note(name_foreign(foreign))
+        reused = len(records)
+        todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
+        check_parties(todo)
+        if (warning := exposed(todo)) is not None:
+            listener.note(warning)
+        check(todo)
+        inputs = _inputs(plan, bool(todo), listener)
+        told = len(store.damaged)
+        store.claim(plan, inputs)
+        _tell(store.damaged[told:], listener)
+        todo = under_conditions(todo, inputs or {})
+        workers = workers if workers is not None else choose_workers(todo)
+        store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
+        if todo:
+            listener.start(sum(len(block.cells) for block in todo), workers)
+        begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
+        refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
+        with store.explained():
+            tried = announce(folder, planned_releases(todo))
+        _tell(without_ledger(folder, begun), listener)
+        if tried:
+            store.note_begun(tried)
+        for block in todo:  # a block is run whole: cells that are finished release once more
+            for key in records.keys() & set(block.keys):
+                counted = _with_attempts(block, tried, records[key])
+                if counted != records[key]:
+                    store.save(counted)
+                    records[key] = counted
+        order, cells = {block.index: number for number, block in enumerate(todo)}, [len(block.cells) for block in todo]
+        pace = Pace([_work(block) for block in todo], workers)
+
+        def tell() -> None:
+            done = sum(count * share for count, share in zip(cells, pace.shares, strict=True))
+            listener.progress(done, sum(cells), pace.left())
+
+        def progress(block: Block, share: float) -> None:
+            pace.advance(order[block.index], share)
+            tell()
+
+        with crews_for(todo) as crews, running(todo, workers, progress, crews) as stream:
+            for block, results in stream:
+                for record in map(partial(_with_attempts, block, tried), results):
+                    if record.cell not in records:
+                        store.save(record)
+                        records[record.cell] = record
+                pace.finish(order[block.index])
+                tell()
+                store.log(f"{block.label} done")
+        store.log("complete")
+        return SweepResult(
+            folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
+        )
+
+
+def _tell(sentences: Iterable[str], listener: Listener) -> None:
+    for sentence in sentences:
+        listener.note(sentence)
+
+
+def _work(block: Block) -> float:
+    """How much a block is beside others of the sweep: local passes over a client's data."""
+    settings = [spec.settings for spec in block.cells]
+    return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
+
+
+def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecord) -> RunRecord:
+    """The ledger in the record counts every attempt that may have released something else."""
+    attempts = tried.get(record.cell)
+    if attempts is None or attempts.attempts == 1:
+        return record
+    return record.model_copy(update={"privacy": recounted(block, record.cell, attempts)})
+
+
+def _inputs(plan: Plan, needed: bool, listener: Listener) -> dict[str, str] | None:
+    """Fingerprints of what the cells read; None when it is gone and nothing is left to run."""
+    try:
+        return input_digests(cell.settings for cell in plan.cells)
+    except InputError as error:
+        if needed:
+            raise
+        listener.note(f"the results are there, but what they were made from cannot be compared: {error}")
+        return None

@@ -1,0 +1,156 @@
+"""The ledgers of results folders -> what all of it cost: epsilon of everything that runs on the same data released.
+
+An epsilon in a record is that of one cell. Whoever sees the whole sweep, or chooses a setting by looking at its
+results, has seen every cell; this adds them up, from the ledgers that were written before anything was released.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from autoflip_secure.defenses.privacy.budget import Spent, budget_lines
+from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.files.regular_files import gone, parse_json
+from autoflip_secure.interfaces import Attack, ClientPrivacy
+from autoflip_secure.records.budget import Budget
+from autoflip_secure.records.privacy import Release
+from autoflip_secure.scenarios.config.loading import CellSpec, load
+from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
+from autoflip_secure.scenarios.store.store import read_record
+
+_RELEASES = TypeAdapter(list[Release])
+_TURNCOATS = (
+    "some cells have bad clients, who clip and noise nothing: the sum is about clients that are honest in every cell"
+)
+
+
+@dataclass
+class _Found:
+    """What is known of one cell, of whichever folder: conditions -> what was released under them."""
+
+    spec: CellSpec
+    under: dict[str, list[Release]] = field(default_factory=dict)
+
+
+def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]:
+    """One budget for each data set that cells of ``folders`` used.
+
+    The same cell under the same conditions repeats its releases bit for bit, so it counts once however many folders
+    hold it.
+
+    Args:
+        folders: results folders, finished or not.
+        delta: at which epsilon is stated; None: the smallest delta of any of the ledgers.
+
+    Raises:
+        StoreError: a folder or a ledger cannot be read.
+        InputError: no cell of ``folders`` was begun.
+    """
+    cells: dict[str, _Found] = {}
+    bare: dict[str, set[str]] = defaultdict(set)
+    notes: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        for spec in _specs(folder):
+            where = _data(spec)
+            if not private(spec):
+                if not gone(folder / "cells" / f"{spec.key}.json"):
+                    bare[where].add(spec.key)
+                continue
+            under = _released(folder, spec, notes[where])
+            if under:
+                cells.setdefault(spec.key, _Found(spec)).under.update(under)
+    names = dict.fromkeys([*(_data(found.spec) for found in cells.values()), *bare])
+    if not names:
+        raise InputError(f"{', '.join(map(str, folders))}: no cell was begun, so nothing was released")
+    return [
+        _budget(name, [f for f in cells.values() if _data(f.spec) == name], len(bare[name]), delta, notes[name])
+        for name in names
+    ]
+
+
+def _budget(data: str, found: list[_Found], bare: int, delta: float | None, notes: list[str]) -> Budget:
+    spent = [
+        Spent(_division(one.spec), _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
+        for one in found
+    ]
+    if any(isinstance(one.spec.settings.attack, Attack) for one in found):
+        notes = [*notes, _TURNCOATS]
+    smallest = delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
+    return Budget(
+        data=data,
+        delta=smallest,
+        cells=len(found),
+        bare=bare,
+        divisions=len({one.division for one in spent}),
+        lines=budget_lines(spent, smallest),
+        notes=notes,
+    )
+
+
+def _specs(folder: Path) -> list[CellSpec]:
+    path = folder / "scenario.yaml"
+    if gone(path):
+        raise StoreError(f"{folder}: no results folder (it has no scenario.yaml); give the folder of a sweep")
+    try:
+        return list(load(path).cells)
+    except InputError as error:
+        raise StoreError(f"{path}: cannot be read by this version, so its cells cannot be counted: {error}") from error
+
+
+def _released(folder: Path, spec: CellSpec, notes: list[str]) -> dict[str, list[Release]]:
+    """Conditions -> what the cell released under them; from its record where its ledger is gone."""
+    path = ledger_file(folder, spec.key)
+    if not gone(path):
+        try:
+            return {under: _RELEASES.validate_python(rows) for under, rows in released(path).items()}
+        except ValidationError as error:
+            raise StoreError(f"{path} is damaged, so what was released cannot be counted") from error
+    cell = folder / "cells" / f"{spec.key}.json"
+    record = None if gone(cell) else read_record(cell)
+    if record is None or record.privacy is None:
+        return {}
+    notes.append(f"{path} is gone: what its record says is counted, and attempts that it does not know are not")
+    rows = [release for guarantee in record.privacy.guarantees for release in guarantee.releases]
+    return {f"record in {folder.resolve()}": rows}
+
+
+def _data(spec: CellSpec) -> str:
+    """Kind and path: subsets of the same data are about the same people."""
+    config = spec.config["data"]
+    return " ".join(str(config[name]) for name in ("kind", "path") if config.get(name))
+
+
+def _division(spec: CellSpec) -> str:
+    config: dict[str, Any] = spec.config
+    return content_hash({name: config[name] for name in ("data", "partition", "clients", "seed")})
+
+
+def _unit(spec: CellSpec) -> str:
+    privacy = spec.settings.privacy
+    assert isinstance(privacy, ClientPrivacy)
+    return privacy.unit
+
+
+def _delta(found: _Found) -> float:
+    """The one that is given, else a tenth of one over the largest number of samples or clients."""
+    privacy = found.spec.settings.privacy
+    assert isinstance(privacy, ClientPrivacy)
+    if privacy.delta is not None:
+        return privacy.delta
+    if privacy.unit == "client":
+        return 0.1 / found.spec.settings.clients
+    sizes = [r.population for rows in found.under.values() for r in rows if r.population is not None]
+    return 0.1 / max(sizes, default=10_000)
+
+
+def as_json(found: Sequence[Budget]) -> list[dict[str, Any]]:
+    """For scripts."""
+    return [parse_json(one.model_dump_json()) for one in found]

@@ -1,0 +1,176 @@
+"""What results depend on beside their configuration: data, the source of users' code, this package, libraries.
+
+A configuration names files and functions; results must not be taken up after what lies behind those names has changed.
+The store compares what its cells read (:func:`input_digests`); the pytest plugin keeps whole runs under everything
+(:func:`run_digest`). Such a source is its module and what that imports by name from the same place. What code reads
+or imports while it runs is out of sight.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import autoflip_secure
+from autoflip_secure.errors import InputError
+from autoflip_secure.files.regular_files import read_regular
+from autoflip_secure.scenarios.config.plan import Plan
+from autoflip_secure.scenarios.config.settings import Settings
+from autoflip_secure.scenarios.data.datasets import CustomData, Dataset
+from autoflip_secure.scenarios.models.chains import Custom
+from autoflip_secure.scenarios.plugins.factories import source_file
+
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
+    """What is read -> SHA-256 in hexadecimal, each once; what is read is named as the scenario file writes it.
+
+    Raises:
+        InputError: data or source cannot be read.
+    """
+    found: dict[str, str] = {}
+    for settings in cells:
+        for what, digest in _inputs(settings).items():
+            if what not in found:
+                found[what] = digest()
+    return found
+
+
+def read_by(settings: Settings) -> list[str]:
+    """What one cell reads, named as :func:`input_digests` does."""
+    return list(_inputs(settings))
+
+
+def _inputs(settings: Settings) -> dict[str, Callable[[], str]]:
+    """What one cell reads -> its digest, made when it is asked for."""
+    data = json.dumps(settings.data.model_dump(mode="json"), sort_keys=True)
+    found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(settings.data.load())}
+    for family in ("data", "model"):
+        if isinstance(plugin := getattr(settings, family), Custom | CustomData):
+            name = f"source of {family}.factory {plugin.factory} and what it imports"
+            found[name] = partial(_of_source, family, plugin.factory)
+    return found
+
+
+def run_digest(plan: Plan) -> str:
+    """16 hexadecimal digits; equal digests mean that a finished run can be taken up instead of a new one.
+
+    Raises:
+        InputError: data or source cannot be read.
+    """
+    parts = {
+        "cells": plan.keys,
+        "libraries": {name: version(name) for name in ("torch", "numpy")},
+        "package": _own_source(),
+        "inputs": input_digests(cell.settings for cell in plan.cells),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def sources(module: str) -> list[Path]:
+    """The file of ``module`` and those that it imports, in turn, from the folder its top-level name lies in.
+
+    Of an installed package only its own files are followed. A module that is not there gives no files.
+    """
+    top = module.partition(".")[0]
+    root = _root(top)
+    if root is None:
+        return []
+    only = top if _INSTALLED & set(root.parts) else None
+    found: set[Path] = set()
+    todo = [module]
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in seen or (only is not None and name.partition(".")[0] != only):
+            continue
+        seen.add(name)
+        if "." in name:
+            todo.append(name.rpartition(".")[0])
+        path = _file(root, name)
+        if path is not None and path not in found:
+            found.add(path)
+            todo += _imports(path, name if path.name == "__init__.py" else name.rpartition(".")[0])
+    return sorted(found)
+
+
+def _of_dataset(data: Dataset) -> str:
+    """Over shapes and bytes of all samples, labels and owners."""
+    digest = hashlib.sha256()
+    for tensor in (data.x_train, data.y_train, data.x_test, data.y_test, data.groups):
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _of_source(family: str, factory: str) -> str:
+    """Over the files that the factory's module is made of; "built in" when there are none."""
+    own = source_file(factory, family)
+    if own is None:
+        return "built in"
+    try:
+        return _of_files(sources(factory.partition(":")[0]) or [own])
+    except OSError as error:
+        way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
+        raise InputError(
+            f"{family}.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
+        ) from error
+
+
+@cache
+def _own_source() -> str:
+    folders = os.walk(Path(autoflip_secure.__file__).parent, followlinks=True)  # links, in a source checkout
+    return _of_files(
+        sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".py"))
+    )
+
+
+def _of_files(paths: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        content = read_regular(path)
+        total.update(f"{path.name} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def _root(top: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    places = list(spec.submodule_search_locations or []) or ([spec.origin] if spec.has_location and spec.origin else [])
+    return Path(places[0]).parent if places else None
+
+
+def _file(root: Path, name: str) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+
+
+def _imports(path: Path, package: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(read_regular(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ([base] if base else [])
+            yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names)

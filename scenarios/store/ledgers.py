@@ -1,0 +1,199 @@
+"""The ledger on disk: what a cell is about to release, written before it begins, and every attempt to run it.
+
+``ledger/<hash>.json`` holds one entry per attempt, with its planned releases where its conditions are new. An attempt
+under the same conditions (software, processor, data, source of the model) repeats the same releases bit for bit, so it
+counts once. Under other conditions its noise, batches and secret cohorts are drawn anew
+(:class:`~autoflip_secure.seeds.PrivateDraws`), so it is another, independent release and counts again. With
+``privacy.noise_source: system`` no attempt can be repeated, so each has a word of its own among its conditions.
+
+That a ledger is gone shows where its cell is there, or where the manifest says that the cell was begun.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.federation.measures import versions
+from autoflip_secure.files.checksums import with_checksum, without_checksum
+from autoflip_secure.files.durable import write_whole
+from autoflip_secure.files.regular_files import gone, parse_json, read_regular
+from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.records.privacy import Release
+from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.store.fingerprints import read_by
+
+_UNCOUNTED = (
+    "so what was released before cannot be counted; restore it, or use a new results folder and count what this one "
+    "released beside it"
+)
+
+_DRAWS = "Philox, SHA-512, by cell and conditions"  # change it when private draws change: an attempt is another then
+_COUNTED = ("versions", "inputs", "once")
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How often a cell was begun, and under which conditions."""
+
+    attempts: int
+    conditions: tuple[str, ...]  # each once, in the order in which they first were; those of now are among them
+
+
+def private(spec: CellSpec) -> bool:
+    """Whether the cell has a ledger."""
+    return isinstance(spec.settings.privacy, ClientPrivacy)
+
+
+def under_conditions(blocks: Iterable[Block], inputs: Mapping[str, str]) -> list[Block]:
+    """The blocks with the conditions of now in every private cell, from which its private draws follow.
+
+    Args:
+        blocks: about to run.
+        inputs: fingerprints of what cells read.
+    """
+    now = conditions()
+    return [replace(block, cells=tuple(_under(spec, now, inputs) for spec in block.cells)) for block in blocks]
+
+
+def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) -> CellSpec:
+    if not private(spec):
+        return spec
+    own: dict[str, Any] = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
+    privacy = spec.settings.privacy
+    assert isinstance(privacy, ClientPrivacy)
+    if privacy.accountant == "pld" and privacy.target_epsilon is not None:  # it chose the noise
+        now = {**now, "dp-accounting": version("dp-accounting")}
+    attempt: dict[str, Any] = {"versions": now, "inputs": own}
+    if privacy.noise_source == "system":
+        attempt["once"] = secrets.token_hex(16)
+    return replace(spec, conditions=_what_counts(attempt))
+
+
+def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) -> dict[str, Attempts]:
+    """Note, for every cell that is about to run, what it will release and that it is tried.
+
+    Args:
+        folder: results folder.
+        planned: cells :func:`under_conditions`, and what they will release.
+
+    Raises:
+        StoreError: an earlier ledger is damaged or cannot be read, so that what was released before cannot be counted.
+        OSError: the ledger cannot be written.
+    """
+    found = {}
+    for spec, releases in planned:
+        path = ledger_file(folder, spec.key)
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        before, now = _attempts(path), {**parse_json(spec.conditions), "began": began}
+        if spec.conditions not in map(_what_counts, before):
+            now["planned"] = [release.model_dump(mode="json") for release in releases]
+        tried = [*before, now]
+        path.parent.mkdir(exist_ok=True)
+        document = with_checksum({"cell": spec.key, "attempts": tried})
+        write_whole(path, json.dumps(document, indent=1) + "\n")
+        found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
+    return found
+
+
+def released(path: Path) -> dict[str, list[Any]]:
+    """A ledger file as conditions -> the releases that were planned under them.
+
+    Raises:
+        StoreError: it is damaged or cannot be read.
+    """
+    return {_what_counts(attempt): attempt["planned"] for attempt in _attempts(path) if "planned" in attempt}
+
+
+def ledger_file(folder: Path, key: str) -> Path:
+    """Where the ledger of a cell is."""
+    return folder / "ledger" / f"{key}.json"
+
+
+def refuse_without_ledger(folder: Path, begun: Iterable[str]) -> None:
+    """Cells that were begun before are not begun again without their ledger.
+
+    Raises:
+        StoreError: a ledger is gone, so that what was released before cannot be counted.
+    """
+    for path in (ledger_file(folder, key) for key in sorted(begun)):
+        if gone(path):
+            raise StoreError(f"{path} is gone, and its cell was begun before, {_UNCOUNTED}")
+
+
+def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
+    """A sentence if ledgers of cells that were begun are gone, and one for each that is damaged."""
+    lost = [key for key in sorted(set(begun)) if gone(ledger_file(folder, key))]
+    there = [ledger_file(folder, key) for key in sorted(set(begun) - set(lost))]
+    found = [sentence for path in there if (sentence := _damage(path)) is not None]
+    if not lost:
+        return found
+    named = ", ".join(lost[:2]) + (f" and {len(lost) - 2} more" if len(lost) > 2 else "")
+    cells = "1 private cell has" if len(lost) == 1 else f"{len(lost)} private cells have"
+    return [
+        f"{cells} no ledger file any more ({named}): a record counts what had been released when it was "
+        "written, and whether more was released after that cannot be said.",
+        *found,
+    ]
+
+
+def _damage(path: Path) -> str | None:
+    """One sentence about a ledger that cannot be read; None: it can."""
+    try:
+        _attempts(path)
+    except StoreError as error:
+        why = str(error).removesuffix(f", {_UNCOUNTED}")
+        return f"{why}: the record of its cell says what had been released when it was written, and no more is known."
+    return None
+
+
+def conditions() -> dict[str, str]:
+    """Versions, and what else the last bits of a release may depend on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {**versions(), "opacus": version("opacus"), "gpu": gpu, "private draws": _DRAWS}
+
+
+def _what_counts(attempt: Mapping[str, Any]) -> str:
+    return json.dumps({name: attempt[name] for name in _COUNTED if name in attempt}, sort_keys=True)
+
+
+def _attempts(path: Path) -> list[dict[str, Any]]:
+    """Every attempt at a cell, none if it has no ledger; a file without a checksum, from before, is taken as it is.
+
+    Raises:
+        StoreError: it is damaged or cannot be read.
+    """
+    if gone(path):
+        return []
+    try:
+        document = without_checksum(parse_json(read_regular(path)))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}), {_UNCOUNTED}") from error
+    except (ValueError, StoreError) as error:
+        raise StoreError(f"{path} is damaged ({error}), {_UNCOUNTED}") from error
+    attempts = document.get("attempts") if isinstance(document, dict) and document.get("cell") == path.stem else None
+    if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
+        raise StoreError(f"{path} is damaged (it is no ledger of its cell), {_UNCOUNTED}")
+    if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
+        attempts = [{**attempt, "planned": document["planned"]} for attempt in attempts]
+    return attempts
+
+
+def _is_attempt(attempt: Any) -> bool:
+    """Whether it says under which conditions it was, and, where these were new, what was planned."""
+    return (
+        isinstance(attempt, dict)
+        and isinstance(attempt.get("versions"), dict)
+        and isinstance(attempt.get("inputs", {}), dict)
+        and isinstance(attempt.get("planned", []), list)
+    )

@@ -1,0 +1,111 @@
+"""The manifest of a results folder: what it says, and what is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.files.checksums import without_checksum
+from autoflip_secure.files.first_bytes import instead
+from autoflip_secure.files.regular_files import parse_json, read_regular
+from autoflip_secure.scenarios.config.plan import Plan
+from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.terminal.near_names import nearby
+
+STORE_SCHEMA = 1
+NOT_THERE = "(not there)"
+
+
+def manifest_of(plan: Plan) -> dict[str, Any]:
+    """What a new folder of ``plan`` says about itself."""
+    manifest = plan.manifest()
+    return {"schema": STORE_SCHEMA, "scenario_hash": content_hash({"cells": manifest["cells"]}), **manifest}
+
+
+class DamagedManifestError(StoreError):
+    """There is no manifest, or none that can be used; cells may be there all the same."""
+
+    def __init__(self, why: str, way_out: str) -> None:
+        super().__init__(f"{why}; {way_out}")
+        self.why = why
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a results folder; one without a checksum, from an older version, is taken as it is.
+
+    Raises:
+        DamagedManifestError: there is none, it cannot be read or is damaged.
+        StoreError: it is of another format.
+    """
+    path = folder / "manifest.json"
+    again = "run the same sweep again in this folder, whole cells are taken up; or restore it"
+    content = b""
+    try:
+        content = read_regular(path)
+        manifest = without_checksum(parse_json(content))
+    except FileNotFoundError:
+        raise DamagedManifestError(
+            f"{folder}: is not a results folder (no manifest.json){results_near(folder)}",
+            "give a folder that a sweep has made",
+        ) from None
+    except OSError as error:
+        raise DamagedManifestError(f"{path}: cannot be read ({error.strerror})", again) from error
+    except (ValueError, StoreError) as error:
+        what, _, way_out = (instead(content, "a manifest", again, "text", "empty") or "").partition("; ")
+        raise DamagedManifestError(f"{path}: {what or f'is damaged ({error})'}", way_out or again) from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if isinstance(schema, int) and schema != STORE_SCHEMA:
+        raise StoreError(
+            f"{path}: is a manifest of format {schema}, not {STORE_SCHEMA}; use the version that wrote it, or another "
+            "folder"
+        )
+    if not _is_manifest(manifest):
+        raise DamagedManifestError(f"{path}: is damaged (it is not a manifest of format {STORE_SCHEMA})", again)
+    return dict(manifest)
+
+
+def _is_manifest(manifest: Any) -> bool:
+    """Whether everything that is read of it is there, and of the type that it should be."""
+    keys = {"schema": int, "scenario_hash": str, "name": str, "cells": list, "blocks": list}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), kind) for key, kind in keys.items()):
+        return False
+    cells = all(isinstance(one, dict) and isinstance(one.get("cell"), str) for one in manifest["cells"])
+    inputs = manifest.get("inputs", {})
+    return cells and isinstance(inputs, dict) and all(isinstance(one, str) for one in inputs.values())
+
+
+def results_near(folder: Path) -> str:
+    """``, but …`` for a folder that holds no results: those above, below or beside it that do."""
+    try:
+        if not folder.is_dir():
+            return nearby(folder)
+        if (folder.absolute().parent / "manifest.json").is_file():
+            return f", but {folder.absolute().parent} is one"
+        inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    except OSError:
+        return ""
+    more = f" and {len(inside) - 2} more" if len(inside) > 2 else ""
+    return f", but there is {', '.join(map(str, inside[:2]))}{more}" if inside else ""
+
+
+def begun_cells(manifest: dict[str, Any]) -> set[str]:
+    """Private cells that were begun, as the manifest says."""
+    begun = manifest.get("begun", [])
+    return {key for key in begun if isinstance(key, str)} if isinstance(begun, list) else set()
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two plain structures differ, as (dotted key, old, new). What makes no numbers does not count.
+
+    >>> difference({"rounds": 60, "seeds": [1]}, {"rounds": 40, "seeds": [1], "clients": 9})
+    [('clients', '(not there)', 9), ('rounds', 60, 40)]
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new} - ({"name", "question", "outcome"} if not path else set()))
+        return [
+            found
+            for key in keys
+            for found in difference(old.get(key, NOT_THERE), new.get(key, NOT_THERE), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [(path, old, new)]

@@ -1,0 +1,1 @@
+"""A scenario as something to assert on, for the pytest plugin."""

@@ -1,0 +1,1 @@
+"""Finished records where people already look: TensorBoard and MLflow, imported on use only."""

@@ -1,0 +1,134 @@
+"""A record as experiment trackers want it: parameters, final numbers, and one series of numbers per quantity.
+
+Everything comes from the finished record, in an order that the record fixes; equal numbers give an equal digest, which
+is how a tracker knows that a run is there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
+from autoflip_secure.records.proven import bound
+from autoflip_secure.records.run import RoundRecord, RunRecord
+
+Series = dict[str, list[tuple[int, float]]]  # name -> (round, value), rounds rising
+_NAME = 120  # characters of a run's name, without the cell's hash
+
+
+@dataclass(frozen=True)
+class Track:
+    """One cell, for a tracker."""
+
+    run: str  # readable, unique in its sweep, and safe as a folder's name
+    parameters: dict[str, str]  # dotted config path -> value
+    final: dict[str, float]  # of the whole run; accuracy and loss are the scenario's outcome
+    series: Series
+    tags: dict[str, str]
+    digest: str  # of the record's numbers, and of which of them make the outcome
+
+
+def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
+    """What of ``record`` goes to a tracker; ``outcome`` says what it came to.
+
+    Quantities that are undefined or not finite are left out.
+    """
+    series: Series = {}
+    for entry in record.rounds:
+        for name, value in _round(entry):
+            if value is not None and math.isfinite(value):
+                series.setdefault(name, []).append((entry.round, float(value)))
+    numbers = json.dumps([record.numbers(), str(outcome)], sort_keys=True)
+    digest = hashlib.sha256(numbers.encode()).hexdigest()[:16]
+    tags = {
+        "autoflip.cell": record.cell,
+        "autoflip.digest": digest,
+        "autoflip.algorithm": record.algorithm,
+        "autoflip.seed": str(record.seed),
+        "autoflip.outcome": str(outcome),
+        "autoflip.bad_clients": ", ".join(map(str, record.bad_clients)),
+        **{f"autoflip.version.{name}": version for name, version in sorted(record.versions.items())},
+        **_guarantees(record),
+    }
+    final = {name: float(v) for name, v in _final(record, outcome) if v is not None and math.isfinite(v)}
+    return Track(run_name(record), dict(_flat(record.config)), final, series, tags, digest)
+
+
+def _guarantees(record: RunRecord) -> dict[str, str]:
+    """What is proven against each observer, in words: a target among the parameters is no proof."""
+    found = record.privacy.guarantees if record.privacy is not None else []
+    return {f"autoflip.guarantee.{g.observer.replace(' ', '_')}": str(bound(g) or "no guarantee") for g in found}
+
+
+def run_name(record: RunRecord) -> str:
+    """``autoflip,attack=gaussian_noise(sigma=0.5),seed=10,3f2a…``: algorithm, the sweep's axes, seed, cell.
+
+    Characters that are not safe in a file name become ``-``.
+    """
+    axes = [f"{path}={_short(value)}" for path, value in record.axes.items() if path != "algorithm"]
+    text = ",".join([record.algorithm, *axes])
+    clean = re.sub(r"[^\w.,=()+-]+", "-", text, flags=re.ASCII).strip(".-")[:_NAME]
+    return f"{clean},seed={record.seed},{record.cell}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        kind = value.get("kind", value.get("name", ""))
+        rest = ",".join(f"{k}={_short(v)}" for k, v in value.items() if k not in ("kind", "name"))
+        return f"{kind}({rest})" if rest else str(kind)
+    return str(value)
+
+
+def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
+    yield "test/accuracy", entry.test_accuracy
+    yield "test/loss", entry.test_loss
+    yield "train/loss", entry.train_loss
+    yield "model/density", entry.density
+    yield "update/variance", entry.update_variance
+    yield "update/client_variance", entry.client_variance
+    yield "update/step_norm", entry.step_norm
+    yield "clients/rejected", float(len(entry.rejected))
+    for name, numbers in (("score", entry.scores), ("trust", entry.trust)):
+        for who, bad in (("bad", True), ("honest", False)):
+            yield f"clients/{name}_{who}", _mean(n for n, b in zip(numbers or (), entry.bad, strict=False) if b is bad)
+    yield "cost/uplink_bytes", float(entry.bytes.uplink_values)
+    yield "cost/downlink_bytes", float(entry.bytes.downlink_values)
+    yield "cost/training_flops", _number(entry.flops.sparse)
+
+
+def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float | None]]:
+    yield "outcome/accuracy", outcome.accuracy(record)
+    yield "outcome/loss", outcome.loss(record)
+    yield "final/detection_auc", record.detection.auc if record.detection else None
+    yield "final/density", record.rounds[-1].density if record.rounds else None
+    yield "final/uplink_bytes", float(record.costs.bytes.uplink_values)
+    yield "final/training_flops", _number(record.costs.flops.sparse)
+
+
+def _number(count: int | None) -> float | None:
+    return None if count is None else float(count)
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return fmean(found) if found else None
+
+
+def _flat(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Leaves of a configuration by dotted path; text as it is, everything else as JSON.
+
+    >>> dict(_flat({"attack": {"kind": "none"}, "hidden": [8, 4], "lr": None}))
+    {'attack.kind': 'none', 'hidden': '[8, 4]', 'lr': 'null'}
+    """
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value if isinstance(value, str) else json.dumps(value)

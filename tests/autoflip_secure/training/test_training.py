@@ -1,0 +1,335 @@
+"""Both trainers against a slow loop written here, and against each other: the same updates, whoever trains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sizes import sized
+from torch import Tensor, nn
+
+from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.scenarios.models.chains import Cnn, Cnn6, McMahanCnn, Mlp
+from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer
+
+TOLERANCE = 1e-5
+TRAINERS = [StackedTrainer(), SequentialTrainer()]
+SIZES = [1, 37, 3, 16, 50, 15, 32, 17, 1, 64]
+
+SCHEDULES = {
+    "sgd": Schedule(lr=0.1, batch_size=16, epochs=2),
+    "momentum": Schedule(lr=0.05, momentum=0.9, batch_size=16, epochs=2),
+    "momentum and decay": Schedule(lr=0.05, momentum=0.5, weight_decay=0.1, batch_size=16, epochs=2),
+    "adam": Schedule(optimizer="adam", lr=1e-3, batch_size=16, epochs=2),
+    "adam and decay": Schedule(optimizer="adam", lr=1e-3, weight_decay=0.1, batch_size=16, epochs=2),
+}
+
+
+class Gain(nn.Module):
+    """A scalar parameter, a frozen one, an unused one and a constant buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(64, 10)
+        self.gain = nn.Parameter(torch.tensor(2.0))
+        self.frozen = nn.Parameter(torch.full((10,), 0.3), requires_grad=False)
+        self.unused = nn.Parameter(torch.ones(3))
+        self.register_buffer("shift", torch.linspace(-1, 1, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.dense(x.flatten(1)) * self.gain + self.frozen + self.shift
+        return scores
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10))
+
+
+def group_norm() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.GroupNorm(2, 6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"mlp": mlp, "cnn": cnn, "group norm": group_norm, "gain": Gain}
+
+
+def made(make: Callable[[], nn.Module], seed: int = 0) -> tuple[nn.Module, Layout]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = make()
+    return module, Layout.of(module)
+
+
+def data(rows: int = 240, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(1)
+    return torch.randn(rows, *shape, generator=source), torch.randint(0, classes, (rows,), generator=source)
+
+
+def jobs_of(
+    layout: Layout, module: nn.Module, labels: Tensor, sizes: list[int], *, masks: bool = False, seed: int = 3
+) -> list[ClientJob]:
+    """Own start, own rows, own order for each; with ``masks`` every second job has a mask of weights."""
+    source = torch.Generator().manual_seed(seed)
+    jobs = []
+    for client, size in enumerate(sizes):
+        start = layout.vector(module) + 0.05 * torch.randn(layout.size, generator=source)
+        rows = torch.randperm(len(labels), generator=source)[:size]
+        mask = None
+        if masks and client % 2 == 0:
+            mask = (torch.rand(layout.size, generator=source) < 0.6) | ~layout.trained
+        jobs.append(ClientJob(start, rows, labels[rows], seed=seed + client % 3, address=(4, client), mask=mask))
+    return jobs
+
+
+def by_hand(module: nn.Module, layout: Layout, x: Tensor, job: ClientJob, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """The slow way: explicit batches, gradient and step of one model, written without anything of the trainers."""
+    net = copy.deepcopy(module).train()
+    start = job.start.clone()
+    if job.mask is not None:
+        start[~job.mask] = 0.0
+    layout.load(net, start)
+    if schedule.optimizer == "adam":
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            net.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, foreach=False
+        )
+    else:
+        optimizer = torch.optim.SGD(
+            net.parameters(),
+            lr=schedule.lr,
+            momentum=schedule.momentum,
+            weight_decay=schedule.weight_decay,
+            foreach=False,
+        )
+    order = generator(job.seed, Purpose.BATCHES, *job.address)
+    curve = []
+    for _ in range(schedule.epochs):
+        permutation = torch.randperm(len(job.samples), generator=order).tolist()
+        total = 0.0
+        for first in range(0, len(permutation), schedule.batch_size):
+            batch = permutation[first : first + schedule.batch_size]
+            scores = net(torch.stack([x[job.samples[i]] for i in batch]))
+            chances = scores.softmax(1)
+            loss = -sum(chances[k, job.labels[i]].log() for k, i in enumerate(batch)) / len(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            for name, parameter in net.named_parameters():
+                if job.mask is not None and parameter.grad is not None:
+                    keep = job.mask[layout[name].slice].reshape(parameter.shape)
+                    parameter.grad[~keep] = 0.0
+            optimizer.step()
+            total += loss.item() * len(batch)
+        curve.append(total / len(permutation))
+    return layout.vector(net) - start, torch.tensor(curve)
+
+
+def assert_same(updates: Tensor, others: Tensor, schedule: Schedule) -> None:
+    """Equal within float rounding. Adam divides by the gradient's own size, so a coordinate whose gradient is all
+    rounding error may differ by a part of the learning rate: at most one in ten thousand."""
+    far = (updates - others).abs() > TOLERANCE
+    assert far.float().mean() <= (1e-4 if schedule.optimizer == "adam" else 0)
+    torch.testing.assert_close(updates, others, atol=0.1 * schedule.lr if far.any() else TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+@pytest.mark.parametrize("masks", [False, True], ids=["dense", "masked"])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_updates_and_losses_equal_the_loop_by_hand(
+    make: Callable[[], nn.Module], schedule: Schedule, masks: bool, trainer: Trainer
+) -> None:
+    module, layout = made(make)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [1, 37, 3, 16], masks=masks)
+    trained = trainer.train(module, layout, x, jobs, schedule)
+    for row, job in enumerate(jobs):
+        update, curve = by_hand(module, layout, x, job, schedule)
+        assert_same(trained.updates[row], update, schedule)
+        torch.testing.assert_close(trained.losses[row], curve, atol=TOLERANCE, rtol=1e-5)
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["dense", "masked"])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Mlp().make((1, 8, 8), 10), lambda: Cnn(width=8).make((1, 8, 8), 10), *MODELS.values()],
+    ids=["built-in mlp", "built-in cnn", *MODELS],
+)
+def test_stacked_equals_sequential(make: Callable[[], nn.Module], schedule: Schedule, masks: bool) -> None:
+    module, layout = made(make)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, SIZES, masks=masks)
+    stacked = StackedTrainer().train(module, layout, x, jobs, schedule)
+    sequential = SequentialTrainer().train(module, layout, x, jobs, schedule)
+    assert_same(stacked.updates, sequential.updates, schedule)
+    torch.testing.assert_close(stacked.losses, sequential.losses, atol=TOLERANCE, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(lambda: McMahanCnn().make((1, 12, 12), 10), (1, 12, 12)), (lambda: Cnn6().make((3, 8, 8), 10), (3, 8, 8))],
+    ids=["mcmahan_cnn", "cnn6"],
+)
+def test_stacked_equals_sequential_on_the_larger_built_in_models(
+    make: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
+    module, layout = made(make)
+    x, y = data(30, shape)
+    jobs = jobs_of(layout, module, y, [9, 4, 11], masks=True)
+    schedule = Schedule(lr=0.02, momentum=0.5, weight_decay=0.01, batch_size=8, epochs=1)
+    stacked = StackedTrainer().train(module, layout, x, jobs, schedule)
+    sequential = SequentialTrainer().train(module, layout, x, jobs, schedule)
+    torch.testing.assert_close(stacked.updates, sequential.updates, atol=TOLERANCE, rtol=0)
+
+
+@settings(max_examples=sized(10, 25), deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=7),
+    batch_size=st.integers(1, 24),
+    momentum=st.sampled_from([0.0, 0.9]),
+    masks=st.booleans(),
+)
+def test_stacked_equals_sequential_for_any_sizes(
+    sizes: list[int], batch_size: int, momentum: float, masks: bool
+) -> None:
+    module, layout = made(mlp)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, sizes, masks=masks)
+    schedule = Schedule(lr=0.02, momentum=momentum, weight_decay=0.01, batch_size=batch_size, epochs=2)
+    stacked = StackedTrainer().train(module, layout, x, jobs, schedule)
+    sequential = SequentialTrainer().train(module, layout, x, jobs, schedule)
+    torch.testing.assert_close(stacked.updates, sequential.updates, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_masked_weights_end_at_exactly_zero(schedule: Schedule, trainer: Trainer) -> None:
+    module, layout = made(cnn)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, SIZES, masks=True)
+    trained = trainer.train(module, layout, x, jobs, schedule)
+    for update, job in zip(trained.updates, jobs, strict=True):
+        if job.mask is not None:
+            assert (update[~job.mask] == 0).all()
+            assert (update[job.mask] != 0).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+def test_a_client_that_diverges_harms_nobody_else(trainer: Trainer) -> None:
+    module, layout = made(mlp)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [40, 40, 20])
+    schedule = Schedule(epochs=2)
+    alone = trainer.train(module, layout, x, [jobs[0], jobs[2]], schedule)
+    jobs[1] = ClientJob(jobs[1].start * 1e38, jobs[1].samples, jobs[1].labels, jobs[1].seed, jobs[1].address)
+    trained = trainer.train(module, layout, x, jobs, schedule)
+    assert not trained.updates[1].isfinite().all()
+    assert torch.equal(trained.updates[[0, 2]], alone.updates)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+def test_the_module_and_the_global_generator_are_left_alone(trainer: Trainer) -> None:
+    module, layout = made(cnn)
+    module.eval()
+    before, state = layout.vector(module), torch.get_rng_state()
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [20, 5])
+    trainer.train(module, layout, x, jobs, Schedule())
+    assert torch.equal(layout.vector(module), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not module.training
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+def test_no_jobs_give_no_rows(trainer: Trainer) -> None:
+    module, layout = made(mlp)
+    trained = trainer.train(module, layout, data()[0], [], Schedule(epochs=3))
+    assert trained.updates.shape == (0, layout.size)
+    assert trained.losses.shape == (0, 3)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+def test_training_learns(trainer: Trainer) -> None:
+    module, layout = made(mlp)
+    x, _ = data()
+    y = x.flatten(1)[:, :10].argmax(1)
+    losses = trainer.train(module, layout, x, jobs_of(layout, module, y, [200]), Schedule(epochs=12)).losses[0]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
+def test_a_job_that_cannot_be_trained_says_why(trainer: Trainer) -> None:
+    module, layout = made(mlp)
+    x, y = data()
+    start, rows = layout.vector(module), torch.arange(4)
+    none = ClientJob(start, rows[:0], y[:0], 0, (1, 7))
+    with pytest.raises(InputError, match=r"\(1, 7\) has 0 samples; .* change the partition"):
+        trainer.train(module, layout, x, [none], Schedule())
+    short = ClientJob(start[:-1], rows, y[:4], 0, (1, 7))
+    with pytest.raises(InputError, match=rf"has shape \({layout.size - 1},\); the model needs \({layout.size},\)"):
+        trainer.train(module, layout, x, [short], Schedule())
+
+
+def test_running_statistics_travel_with_the_update() -> None:
+    module, layout = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [40, 22, 16], masks=True)
+    schedule = Schedule(batch_size=16, momentum=0.9, epochs=3)
+    trained = SequentialTrainer().train(module, layout, x, jobs, schedule)
+    for row, job in enumerate(jobs):
+        update, _ = by_hand(module, layout, x, job, schedule)
+        torch.testing.assert_close(trained.updates[row], update, atol=TOLERANCE, rtol=0)
+    assert (trained.updates[:, layout["2.running_mean"].slice] != 0).all()
+
+
+def test_cumulative_statistics_start_anew_for_every_client() -> None:
+    norm = nn.BatchNorm1d(64, momentum=None)
+    module, layout = made(lambda: nn.Sequential(nn.Flatten(), norm, nn.Linear(64, 10)))
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [32, 32])
+    trainer = SequentialTrainer()
+    together = trainer.train(module, layout, x, jobs, Schedule())
+    alone = trainer.train(module, layout, x, jobs[1:], Schedule())
+    assert torch.equal(together.updates[1:], alone.updates)
+
+
+def test_a_batch_of_one_and_batch_norm_is_said_clearly() -> None:
+    module, layout = made(lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)))
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [17])
+    with pytest.raises(UnsupportedModelError, match=r"17 samples gets such a batch at batch_size = 16; choose another"):
+        SequentialTrainer().train(module, layout, x, jobs, Schedule(batch_size=16))
+
+
+def test_dropout_is_drawn_by_address() -> None:
+    module, layout = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Dropout(0.5), nn.Linear(32, 10)))
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [30, 30, 30])
+    trainer, schedule, state = SequentialTrainer(), Schedule(), torch.get_rng_state()
+    first = trainer.train(module, layout, x, jobs, schedule)
+    again = trainer.train(module, layout, x, jobs[::-1], schedule)
+    assert torch.equal(first.updates, again.updates.flip(0))
+    assert torch.equal(torch.get_rng_state(), state)
+    twin = ClientJob(jobs[0].start, jobs[0].samples, jobs[0].labels, jobs[0].seed, (4, 99))
+    other = trainer.train(module, layout, x, [twin], schedule)
+    assert not torch.allclose(other.updates[0], first.updates[0])
+
+
+def test_the_comparison_can_fail() -> None:
+    """Another batch order, by another address, is far outside the tolerance."""
+    module, layout = made(mlp)
+    x, y = data()
+    job = jobs_of(layout, module, y, [50])[0]
+    moved = ClientJob(job.start, job.samples, job.labels, job.seed, (5, 0))
+    updates = [StackedTrainer().train(module, layout, x, [j], Schedule()).updates for j in (job, moved)]
+    assert (updates[0] - updates[1]).abs().max() > 100 * TOLERANCE

@@ -1,0 +1,365 @@
+"""``autoflip-secure audit`` and the privacy part of a report, from scenario files to pages in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+from playwright.sync_api import sync_playwright
+
+from autoflip_secure.records.audit import AuditRecord
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.figures import audit as figures_audit
+from autoflip_secure.reports.figures.audit import _fitted
+from autoflip_secure.reports.pages.audit import render_audit
+from autoflip_secure.reports.pages.report import render
+from autoflip_secure.reports.study.audited import named
+from autoflip_secure.reports.wording.audit import headline, sentences, verdict_lines
+from autoflip_secure.reports.wording.budget import rows
+from autoflip_secure.scenarios.audits.sweep_audit import audited_cells
+from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.store.budget import budgets
+from autoflip_secure.scenarios.store.store import read_record
+
+TINY = """
+name: tiny
+question: What <b>leaks</b>?
+data: {kind: digits, train_samples: 400, test_samples: 200}
+model: {kind: mlp, hidden: [8]}
+partition: {kind: pathological, classes_per_client: 2}
+clients: 6
+cohort: 3
+rounds: 3
+training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 1}
+exploration: {epochs: 1}
+seeds: [21, 22]
+sweep:
+  - product: {algorithm: [fedavg, autoflip]}
+  - product:
+      algorithm: [fedavg, autoflip]
+      privacy:
+        - {kind: sample_level, clip: 1.0, target_epsilon: 3}
+        - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}
+"""
+
+
+def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return forked.run(*arguments, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("audits")
+    (found / "tiny.yaml").write_text(TINY)
+    short = TINY[: TINY.index("sweep:")] + (
+        "sweep:\n  product:\n    privacy:\n      - {kind: sample_level, clip: 1.0, target_epsilon: 3}\n"
+        "      - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}\n"
+    )
+    (found / "short.yaml").write_text(short)
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> subprocess.CompletedProcess[str]:
+    return command("audit", "short.yaml", "--json", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def records(done: subprocess.CompletedProcess[str]) -> list[AuditRecord]:
+    return [AuditRecord.model_validate(entry) for entry in json.loads(done.stdout)["audits"]]
+
+
+def test_an_audit_says_what_was_released_proven_and_achieved(
+    done: subprocess.CompletedProcess[str], folder: Path, records: list[AuditRecord]
+) -> None:
+    assert done.returncode == 0, done.stderr
+    assert [record.protection["kind"] for record in records] == ["sample_level", "client_level"]
+    assert {record.seed for record in records} == {21}, "the first seed"
+    for record in records:
+        assert record.privacy is not None
+        assert record.privacy.epsilon("server") is not None
+        assert min(len(record.empirical), len(record.membership), len(record.labels)) > 0
+        assert record.verdict == "holds"
+    assert {bound.unit for bound in records[1].empirical} == {"sample", "client"}
+    assert "1/2 autoflip" in done.stderr, "progress"
+    assert done.stderr.startswith("2 settings, 2 to attack")
+    assert re.search(r"1/2 .*: finished; about \d+ s left", done.stderr)
+    page = (folder / "runs/tiny/audit.html").read_text()
+    assert "No attacker showed more than is proven" in page
+    assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
+    assert "<b>leaks" not in page
+
+
+def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    again = command("audit", "short.yaml", "--json", folder=folder)
+    assert again.returncode == 0
+    assert again.stderr.count("from before") == 2
+    assert "0 to attack" in again.stderr
+    assert json.loads(again.stdout)["audits"] == json.loads(done.stdout)["audits"]
+
+
+def judged(folder: Path, out: str, change: Callable[[list[dict[str, Any]]], None]) -> tuple[Any, str]:
+    """What the command and its page say of the finished audits after ``change`` of the bounds in each."""
+    shutil.copytree(folder / "runs/tiny", folder / out)
+    for path in (folder / out / "audits").iterdir():
+        record = json.loads(path.read_text())
+        change(record["empirical"])
+        path.write_text(json.dumps(record))
+    found = command("audit", "short.yaml", "--out", out, folder=folder)
+    return found, (folder / out / "audit.html").read_text()
+
+
+def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """A finished audit that found more than is proven: exit code 1, and the page opens with it."""
+
+    def violate(bounds: list[dict[str, Any]]) -> None:
+        bound = next(b for b in bounds if b["proven"] is not None)
+        bound.update(lower=bound["proven"] + 1, violated=True)
+
+    found, page = judged(folder, "broken", violate)
+    assert found.returncode == 1
+    assert found.stdout.startswith("Violated: an attacker showed epsilon of at least")
+    assert re.search(r'<h1 id="verdict-title">Violated', page)
+    assert "The audit fails." in page
+
+
+def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: list[AuditRecord]) -> None:
+    """Ceilings below what is proven: exit code 2, the headline says it, and every line of the table."""
+
+    def blind(bounds: list[dict[str, Any]]) -> None:
+        for bound in bounds:
+            bound["lower"], bound["ceiling"] = 0.0, 0.01
+
+    found, page = judged(folder, "blind", blind)
+    assert found.returncode == 2
+    assert found.stdout.startswith("Cannot tell for 2 of 2 settings: no attack could have shown as much as is proven")
+    assert re.search(r'<h1 id="verdict-title">Cannot tell', page)
+    assert "cannot fail: the most that could be shown lies below" in page
+
+
+def test_the_table_of_verdicts_rounds_to_the_safe_side(records: list[AuditRecord]) -> None:
+    lines = verdict_lines(records)
+    assert {line.noise for line in lines} > {"as run"}
+    assert {line.verdict for line in lines} <= {"holds", "not attacked: sees what is made of rows that were"}
+    for record, (name, _) in zip(records, named(records), strict=True):
+        assert record.privacy is not None
+        own = [line for line in lines if line.setting == name and line.observer == "the server"]
+        epsilon, top = record.privacy.epsilon("server"), own[0]
+        assert epsilon is not None
+        assert epsilon <= float(top.proven.removeprefix("≤ ")) < epsilon + 0.0101
+        shown = max(b.lower for b in record.empirical if b.noise == "as run" and b.unit == record.privacy.unit)
+        assert shown - 0.0101 < float(top.shown.removeprefix("≥ ")) <= shown
+        assert {line.delta for line in own} == {top.delta}
+        assert top.relation == record.privacy.guarantees[0].relation
+
+
+def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_path: Path, folder: Path) -> None:
+    from dataclasses import asdict
+
+    from autoflip_secure.scenarios.audits.sweep_audit import _finished
+    from autoflip_secure.scenarios.audits.view import Effort
+
+    effort = Effort()
+    path = tmp_path / "one.json"
+    path.write_text(records[0].model_dump_json())
+    assert _finished(path, effort, records[0].inputs) == records[0]
+    assert asdict(effort) == records[0].effort
+    assert [name.split()[0] for name in records[0].inputs] == ["data"]
+    assert _finished(path, effort, dict.fromkeys(records[0].inputs, "other data")) is None
+    for text in (
+        "{",
+        records[0].model_copy(update={"versions": {"torch": "0"}}).model_dump_json(),
+        records[0].model_copy(update={"effort": {"runs": 1}}).model_dump_json(),
+    ):
+        path.write_text(text)
+        assert _finished(path, effort, records[0].inputs) is None
+    path.write_bytes(b"\xff\xfe")
+    assert _finished(path, effort, records[0].inputs) is None
+    assert _finished(tmp_path / "none.json", effort, {}) is None
+
+
+def test_bad_input_is_one_sentence(folder: Path) -> None:
+    for arguments, words in (
+        (("audit", "nowhere.yaml"), "nowhere.yaml"),
+        (("audit", "short.yaml", "--set", "attack={kind: label_flip, share: 1, scope: 1}"), "no honest client"),
+        (("audit", "short.yaml", "--set", "rounds=-1"), "rounds"),
+    ):
+        found = command(*arguments, "--out", "other", folder=folder)
+        assert found.returncode == 2, found.stdout
+        assert words in found.stderr
+        assert "Traceback" not in found.stderr
+
+
+def test_every_setting_is_audited_once() -> None:
+    work = plan(load("privacy_cost"))
+    assert len(audited_cells(work)) * 5 == len(work.cells)
+    assert len(audited_cells(plan(load("audit_demo")))) == 5
+
+
+def test_words_of_an_audit(records: list[AuditRecord]) -> None:
+    assert headline(records).startswith("No attacker showed more than is proven; up to ")
+    bare = records[0].model_copy(
+        update={"empirical": [b.model_copy(update={"proven": None}) for b in records[0].empirical], "privacy": None}
+    )
+    assert headline([bare]).startswith("Nothing is proven")
+    assert "nothing is proven" in sentences([bare])[1]
+    assert "membership: not attacked" in sentences([bare.model_copy(update={"membership": []})])[1]
+    twice = render_audit([bare, bare], {"name": "x"})
+    assert "(2)" in twice, "settings of one name stay apart"
+    long = [r.model_copy(update={"algorithm": "a" * 300}) for r in (bare, bare, bare)]
+    cut = [_fitted(name) for name, _ in named(long)]
+    assert len(set(cut)) == 3
+    assert max(map(len, cut)) <= 56
+
+
+def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
+    """Markup, text that runs from right to left, and 600 characters, wherever a user chooses words."""
+    hostile = "<script>alert(1)</script>\u202eevil\u0000" + "x" * 600
+    record = records[0].model_copy(
+        update={"algorithm": hostile, "protection": {"kind": hostile}, "notes": [hostile], "axes": {hostile: hostile}}
+    )
+    page = render_audit([record, record], {"name": hostile, "question": hostile}, command=hostile)
+    assert "<script>alert" not in page
+    assert "\u202e" not in page.split("<details", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
+    done = command("sweep", "tiny.yaml", "--out", "swept", folder=folder)
+    assert done.returncode == 0, done.stderr
+    found = [read_record(p) for p in sorted((folder / "swept/cells").glob("*.json"))]
+    return folder / "swept", found
+
+
+def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
+    page = (swept[0] / "report.html").read_text()
+    (spent,) = budgets([swept[0]])
+    assert 'id="budget"' in page
+    assert all(row["everything together"] in page for row in rows(spent))
+    for slug in ("privacy-utility", "privacy-ledger", "privacy-rounds", "ledger"):
+        assert f'id="{slug}"' in page, slug
+    assert "What privacy costs (mean accuracy" in page
+    assert "single samples, target ε 3" in page
+    assert "whole clients, each adds noise, σ 3" in page
+    assert "What privacy costs" in (swept[0] / "report.md").read_text()
+
+
+def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Path) -> None:
+    """The audit first, then the sweep into the same folder."""
+    swept = command("sweep", "short.yaml", folder=folder)
+    assert swept.returncode == 0, swept.stderr
+    page = (folder / "runs/tiny/report.html").read_text()
+    assert "What attackers achieved" in page
+    assert "No attacker showed more than is proven; up to " in page
+    assert 'id="bounds"' in page
+    assert (folder / "runs/tiny/audit.html").exists()
+
+
+def test_a_damaged_audit_is_named(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "audits").mkdir()
+    (folder / "audits" / "0123.json").write_text("{")
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 0
+    assert "note: Left out: audits/0123.json is damaged" in told.stderr
+    assert "audits/0123.json is damaged" in (folder / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_keeps_the_cells(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept[0], tmp_path / "swept"))
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    told = command("report", "swept", folder=tmp_path)
+    assert told.returncode == 2
+    assert "All cells are kept: `autoflip-secure report swept`" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:
+    bare = [record for record in swept[1] if record.privacy is None]
+    page = render(bare, {"name": "bare"})
+    assert 'id="privacy-utility"' not in page
+    assert 'id="ledger"' not in page
+
+
+def test_report_says_what_privacy_does_to_pruning(swept: tuple[Path, list[RunRecord]]) -> None:
+    """By hand: 100 weights of which 25 live without privacy, 90 and 95 with it."""
+
+    def keeping(record: RunRecord) -> RunRecord:
+        kind = (record.config.get("privacy") or {}).get("kind")
+        live = {"sample_level": 90, "client_level": 95}.get(str(kind), 25)
+        layer = record.layers[0].model_copy(update={"weights": 100, "live_weights": live})
+        return record.model_copy(update={"layers": [layer]})
+
+    page = render([keeping(record) for record in swept[1]], {"name": "kept"}, figures=False).replace("\xa0", " ")
+    assert "single samples, no attack: 25 % of the weights are alive at the end without privacy, 90 % with it." in page
+    assert "adds noise, no attack: 25 % of the weights are alive at the end without privacy, 95 % with it." in page
+    unpruned = [r.model_copy(update={"layers": []}) for r in swept[1]]
+    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"}, figures=False)
+
+
+def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:
+    """Guarantees taken away: no number may stay anywhere."""
+    voided = []
+    for record in swept[1]:
+        if record.privacy is None:
+            continue
+        nothing = [
+            g.model_copy(update={"proven": False, "reason": "planted <reason>", "clients": [], "over_rounds": []})
+            for g in record.privacy.guarantees
+        ]
+        voided.append(record.model_copy(update={"privacy": record.privacy.model_copy(update={"guarantees": nothing})}))
+    page = render(voided, {"name": "void"})
+    assert "no guarantee: planted &lt;reason&gt;" in page
+    assert not re.search(r"ε ≤ [\d.]+ at δ", page)
+    assert 'id="privacy-rounds"' not in page
+    assert "none\nproven" not in page or "at ε" not in page
+
+
+def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, folder: Path) -> None:
+    chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for path, figures in ((folder / "runs/tiny/audit.html", 3), (swept[0] / "report.html", 8)):
+            for width in (390, 1280):
+                errors: list[str] = []
+                page = browser.new_page(viewport={"width": width, "height": 900})
+                page.on("console", lambda m, to=errors: to.append(m.text) if m.type in ("error", "warning") else None)
+                page.on("pageerror", lambda e, to=errors: to.append(str(e)))
+                page.goto(path.as_uri())
+                assert page.locator("figure svg, figure img").count() >= figures
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+                assert not errors
+                page.close()
+        browser.close()
+
+
+def test_final_models_are_not_drawn_among_updates(records: list[AuditRecord]) -> None:
+    """Where updates pass through parties only the final model is attacked: one curve, not two."""
+    one = records[0]
+    finals = [m for m in one.membership if m.view == "final global model"]
+    assert 0 < len(finals) < len(one.membership)
+    both, last = (
+        figures_audit.membership([one.model_copy(update={"membership": m})]) for m in (one.membership, finals)
+    )
+    assert both is not None
+    assert last is not None
+    assert "ROC curves of 2 attacks" in both.alt
+    assert "ROC curves of 1 attack" in last.alt
+
+
+def test_names_beside_an_axis_leave_out_what_all_share() -> None:
+    names = ["A · none, σ 1, flips", "A · none, σ 1, through 2 parties, flips"]
+    assert figures_audit._shared_end(names) == ", flips"
+    assert figures_audit._shared_end(names[:1]) == ""
+    assert figures_audit._shared_end(["A, x", "B, x"]) == ", x"
+    assert figures_audit._shared_end(["A, x", "A, y"]) == ""
+    assert figures_audit._shared_end(["x", "x, x"]) == ""

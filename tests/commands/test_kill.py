@@ -1,0 +1,86 @@
+"""kill -9 at random moments of a real sweep: nothing finished is lost, nothing is wrong, nobody is left behind."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import forked
+import pytest
+from processes import gone
+
+from autoflip_secure.scenarios.store.store import read_record
+
+SWEEP = """
+name: killed
+clients: 10
+cohort: 4
+rounds: 8
+training: {epochs: 2}
+exploration: {epochs: 2}
+data: {kind: digits, train_samples: 600, test_samples: 100}
+model: {kind: mlp, hidden: [24]}
+seeds: {first: 0, count: SEEDS}
+sweep:
+  product:
+    partition: [iid, dirichlet]
+    algorithm: [fedavg, autoflip, autoflip_plus]
+    attack: [none, {kind: gaussian_noise, sigma: 0.5}]
+"""
+
+
+def start(folder: Path, workers: int) -> forked.Process:
+    arguments = ["sweep", "killed.yaml", "--out", "out", "--workers", workers, "--no-report"]
+    return forked.start(*arguments, cwd=folder, stdout=subprocess.DEVNULL, session=True)
+
+
+def finish(folder: Path, workers: int) -> dict[str, dict[str, object]]:
+    with start(folder, workers) as process:
+        _, stderr = process.communicate(timeout=280)
+    assert process.returncode == 0, stderr
+    return {path.stem: read_record(path).numbers() for path in saved(folder)}
+
+
+def saved(folder: Path) -> list[Path]:
+    return list((folder / "out" / "cells").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "seeds", "kills"),
+    [
+        pytest.param(2, 2, 1, id="short"),
+        pytest.param(1, 12, 4, id="1", marks=pytest.mark.slow),
+        pytest.param(2, 12, 4, id="2", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_again_and_again_a_sweep_ends_with_the_same_records(
+    workers: int, seeds: int, kills: int, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+        (folder / "killed.yaml").write_text(SWEEP.replace("SEEDS", str(seeds)))
+    began = time.monotonic()
+    expected = finish(whole, 1)
+    duration = time.monotonic() - began
+    assert len(expected) == 12 * seeds
+
+    moments, kept = random.Random(workers), 0
+    for _ in range(kills):
+        process = start(broken, workers)
+        if kills < 4:  # the short form: never before there is something to lose
+            while process.poll() is None and len(saved(broken)) <= kept:
+                time.sleep(0.02)
+        time.sleep(moments.uniform(0.2, 0.8) * duration if kills == 4 else moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)  # the main process alone: its workers have to notice
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+        assert gone(process.pid), "processes are left behind"
+        cells = saved(broken)
+        assert len(cells) >= kept, "a finished cell is lost"
+        for path in cells:
+            assert read_record(path).numbers() == expected[path.stem]
+        kept = len(cells)
+    assert finish(broken, workers) == expected

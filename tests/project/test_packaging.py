@@ -1,0 +1,211 @@
+"""What a user installs: one wheel with everything in it that the code reads, under one import name."""
+
+import ast
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the tree, without network."""
+    tree, out = tmp_path_factory.mktemp("tree") / "source", tmp_path_factory.mktemp("wheel")
+    skipped = ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    copytree(ROOT, tree, ignore=skipped, symlinks=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(tree)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_carries_all_code_presets_and_templates(names: set[str]) -> None:
+    for folder, _, files in os.walk(ROOT / "autoflip_secure", followlinks=True):
+        for path in (Path(folder, name) for name in files):
+            if "__pycache__" not in path.parts:
+                assert path.relative_to(ROOT).as_posix() in names
+    assert "autoflip_secure/py.typed" in names
+    assert "autoflip_secure/scenarios/presets/demo.yaml" in names
+    assert any(name.startswith("autoflip_secure/reports/templates/") for name in names)
+
+
+def test_wheel_carries_nothing_else(names: set[str]) -> None:
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"autoflip_secure"}
+
+
+def test_wheel_metadata(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = next(name.rsplit("/", 1)[0] for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(f"{info}/METADATA").decode()
+        scripts = archive.read(f"{info}/entry_points.txt").decode()
+        assert any(name.startswith(f"{info}/licenses/LICENSE") for name in archive.namelist())
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
+    mandatory = [line for line in required if "extra ==" not in line]
+    assert not [line for line in mandatory if "crypten" in line]
+    assert [line for line in required if "crypten" in line and "secure" in line]
+    assert "Requires-Python: >=3.11" in metadata
+    assert "autoflip-secure = autoflip_secure.__main__:main" in scripts
+
+
+def test_installed_wheel_finds_its_presets(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked away from the tree, as an installation is."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "from autoflip_secure.scenarios.config.loading import presets, load;"
+        "assert len(load('demo').cells); print(presets()['demo'])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert Path(done.stdout.strip()) == tmp_path / "autoflip_secure" / "scenarios" / "presets" / "demo.yaml"
+
+
+# ------------------------------------------------------------------------------------------------ import names
+
+NAMESAKES = ("attacks", "defenses", "scenarios", "reports")
+
+
+def clean() -> dict[str, str]:
+    """The environment without what would lead back to this tree."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` of a fresh environment with the wheel in it; what it needs is taken from the one that runs this."""
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False)
+    (site,) = home.glob("lib/python*/site-packages")
+    (site / "needed.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--ignore-installed", "--quiet", str(wheel)], env=clean(), check=True, capture_output=True)
+    return home / "bin"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A repository with packages of its own of the names that our folders have, and a model in one of them."""
+    for name in NAMESAKES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"OWNER = 'somebody else: {name}'\n")
+    (tmp_path / "attacks" / "nets.py").write_text(
+        "from math import prod\nfrom torch import nn\ndef small(input_shape, num_classes):\n"
+        "    inner = nn.Linear(prod(input_shape), 8)\n"
+        "    return nn.Sequential(nn.Flatten(), inner, nn.ReLU(), nn.Linear(8, num_classes))\n"
+    )
+    (tmp_path / "tiny.yaml").write_text(
+        "{name: tiny, model: 'attacks.nets:small', clients: 4, cohort: 2, rounds: 1, algorithm: fedavg, seeds: [1],\n"
+        " training: {epochs: 1}}\n"
+    )
+    (tmp_path / "test_theirs.py").write_text(
+        "import attacks, autoflip_secure.attacks, reports\n"
+        "def test_both(robustness):\n"
+        "    assert attacks.OWNER.endswith('attacks') and reports.OWNER.endswith('reports')\n"
+        "    assert not hasattr(autoflip_secure.attacks, 'OWNER')\n"
+        "    assert robustness('tiny.yaml').accuracy().n == 1\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("autoflip-secure", "sweep", "tiny.yaml", "--out", "out"),
+        ("python", "-m", "autoflip_secure", "sweep", "tiny.yaml", "--out", "out"),
+        ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_theirs.py"),
+    ],
+    ids=["command", "module", "pytest"],
+)
+def test_the_wheel_beside_packages_of_the_same_names(
+    arguments: tuple[str, ...], installed: Path, elsewhere: Path
+) -> None:
+    command = [str(installed / arguments[0]), *arguments[1:]]
+    done = subprocess.run(command, cwd=elsewhere, env=clean(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "pytest" in arguments:
+        assert "1 passed" in done.stdout
+    else:
+        assert (elsewhere / "out" / "report.html").exists()
+
+
+def test_no_source_uses_a_folder_as_an_import_name() -> None:
+    """``attacks.poisoning`` is a folder; the name is ``autoflip_secure.attacks.poisoning``, and there is no other."""
+    for path in (
+        p for top in ("autoflip_secure", *NAMESAKES, "tests", "benchmarks") for p in (ROOT / top).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.partition(".")[0] in NAMESAKES], path
+
+
+def test_the_folders_are_linked_into_the_package() -> None:
+    for name in NAMESAKES:
+        assert (ROOT / "autoflip_secure" / name).resolve() == (ROOT / name).resolve()
+
+
+# ------------------------------------------------------------------------------------------------ make
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    for name in ("Makefile", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def fake_python(folder: Path, script: str) -> str:
+    path = folder / "python-fake"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (None, "There is no '/nowhere/python'; install Python 3.11 or newer"),
+        (
+            'case "$*" in *version_info*) exit 1;; *) echo Python 3.9.2;; esac',
+            "is Python 3.9.2, but Python 3.11 or newer",
+        ),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "has no venv module; install it"),
+    ],
+)
+def test_unfit_python_gets_one_sentence(script: str | None, expected: str, tmp_path: Path) -> None:
+    python = "/nowhere/python" if script is None else fake_python(tmp_path, script)
+    done = make(tmp_path, "demo", f"PYTHON={python}")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("make")]) == 1
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_nothing_is_installed_twice(tmp_path: Path) -> None:
+    """With a stamp newer than pyproject.toml, make has nothing to do."""
+    make(tmp_path, "--version")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    done = subprocess.run(["make", "-n", ".venv/.installed"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "is up to date" in done.stdout
+    dry = make(tmp_path, "-n", "test").stdout
+    assert "pip install" in dry, "a changed pyproject.toml installs again"

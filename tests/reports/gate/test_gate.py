@@ -1,0 +1,331 @@
+"""The gate on whole sweeps of invented records: what meets what, error rates with every metric, exit codes."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import at, moved
+from scipy import stats
+from sizes import sized
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.records.outcome import DEFAULT as OUTCOME
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.gate.baseline import Baseline, effective_margins, make_baseline, read_baseline
+from autoflip_secure.reports.gate.decision import LEVEL, Decision
+from autoflip_secure.reports.gate.entries import entries
+from autoflip_secure.reports.gate.gate import GateResult, run_gate
+from autoflip_secure.reports.gate.metrics import METRICS, config_hash
+from autoflip_secure.reports.study.labels import is_clean
+
+Make = Callable[..., RunRecord]
+CLEAN: dict[str, Any] = {"kind": "none"}
+IID = {"kind": "iid"}
+DEFAULTS = {name: metric.margin for name, metric in METRICS.items()}
+ALGORITHMS = ("fedavg", "autoflip")
+
+
+@pytest.fixture(scope="module")
+def pool(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> dict[int, list[RunRecord]]:
+    """Seed -> its cells: two algorithms, clean and two strengths of noise."""
+    attacks = [CLEAN, attack["noise"](0.1), attack["noise"](0.5)]
+    return {
+        seed: [record(name, IID, harm, seed, rounds=2) for harm in attacks for name in ALGORITHMS]
+        for seed in range(120)
+    }
+
+
+def baseline(records: list[RunRecord], **margins: float) -> Baseline:
+    return make_baseline(records, "test", "2024-01-01", DEFAULTS | margins)
+
+
+def gate(records: list[RunRecord], held: Baseline, **margins: float) -> GateResult:
+    return run_gate(records, held, dict(held.margins) | margins)
+
+
+def take(pool: dict[int, list[RunRecord]], seeds: Any) -> list[RunRecord]:
+    return [record for seed in seeds for record in pool[int(seed)]]
+
+
+def worse(
+    records: list[RunRecord], loss: float, where: Callable[[RunRecord], bool], wobble: float = 0.0
+) -> list[RunRecord]:
+    """The same records with accuracy taken away from some of them."""
+    draws = np.random.default_rng(3)
+    return [moved(r, wobble * draws.normal() - loss) if where(r) else r for r in records]
+
+
+def attacked_autoflip(record: RunRecord) -> bool:
+    return record.algorithm == "autoflip" and not is_clean(record.config["attack"])
+
+
+def test_the_same_run_again_passes_whatever_the_number_of_seeds(pool: dict[int, list[RunRecord]]) -> None:
+    for seeds in (range(1), range(2), range(5)):
+        records = take(pool, seeds)
+        again = [RunRecord.model_validate_json(r.model_dump_json()) for r in records]
+        result = gate(again, baseline(records), clean_accuracy=0.0, bytes=0.0)
+        assert (result.decision, result.exit_code) == (Decision.PASS, 0)
+        assert {line.judgement.comparison.method for line in result.lines} == {"identical"}
+        assert result.identical == (len(records), len(records))
+
+
+def test_every_metric_of_every_configuration_is_judged(pool: dict[int, list[RunRecord]]) -> None:
+    records = take(pool, range(3))
+    result = gate(records, baseline(records))
+    judged = sorted((line.algorithm, line.metric.name) for line in result.lines)
+    costs = ["bytes", "flops_compacted", "flops_sparse"]
+    fedavg = ["attacked_accuracy"] * 2 + ["clean_accuracy", "degradation_area"] + costs * 3
+    assert judged == sorted(
+        [("FedAvg", name) for name in fedavg] + [("AutoFLIP", name) for name in [*fedavg, *["detection_auc"] * 2]]
+    )
+    sampled = {name for name, metric in METRICS.items() if not metric.computed}
+    assert {name for _, name in judged} == sampled - {"secure_sum_error"}  # nothing passed through parties
+    assert len({line.name for line in result.lines}) == len(result.lines)
+
+
+def test_values_are_those_of_the_records(pool: dict[int, list[RunRecord]]) -> None:
+    """By hand, one seed: the area between strengths 0, 0.1 and 0.5; bytes both ways, masks included."""
+    found = entries(take(pool, range(2)))
+    cells = {r.config["attack"].get("sigma", 0.0): r for r in pool[1] if r.algorithm == "autoflip"}
+    a, b, c = (OUTCOME.accuracy(cells[x]) for x in (0.0, 0.1, 0.5))
+    (curve,) = [e for e in found.values() if e.curve and e.algorithm == "AutoFLIP"]
+    assert curve.metrics["degradation_area"][1] == pytest.approx(((a + b) / 2 * 0.1 + (b + c) / 2 * 0.4) / 0.5)
+    entry = found[config_hash(cells[0.5].config)]
+    sent = cells[0.5].costs.bytes
+    assert entry.metrics["bytes"][1] == sent.uplink_bitmask + sent.downlink_bitmask
+    assert "clean_accuracy" not in entry.metrics
+    assert cells[0.5].detection is not None
+    assert entry.metrics["detection_auc"][1] == cells[0.5].detection.auc
+
+
+def test_private_configurations_have_short_words(pool: dict[int, list[RunRecord]]) -> None:
+    base = take(pool, range(1))[0]
+    whole = {"kind": "client_level", "clip": 1.0, "noise": "distributed", "noise_multiplier": 2.0, "delta": None}
+    sample = {"kind": "sample_level", "clip": 1.0, "target_epsilon": 4.0, "delta": None}
+    through = {"parties": 3, "updates": True}
+    settings = [(None, None), (sample, None), (whole, None), (whole, through), ({**whole, "clip": 2.0}, None)]
+    records = [
+        base.model_copy(update={"config": {**base.config, "privacy": private, "secure_sum": parties}})
+        for private, parties in settings
+    ]
+    words = [entry.condition for entry in entries(records).values()]
+    bare, *private = words
+    assert private[0] == f"{bare}, single samples, target ε 4"
+    assert private[1] == f"{bare}, whole clients, each adds noise, σ 2 · clip 1"
+    assert private[2] == f"{bare}, whole clients, each adds noise, σ 2, everything through 3 parties"
+    assert private[3] == f"{bare}, whole clients, each adds noise, σ 2 · clip 2"
+
+
+def test_other_seeds_raise_an_alarm_in_at_most_5_percent_of_runs(pool: dict[int, list[RunRecord]]) -> None:
+    """All metrics of both algorithms at once, unpaired."""
+    draws, alarms, runs = np.random.default_rng(11), 0, sized(60, 200)
+    for _ in range(runs):
+        seeds = draws.permutation(len(pool))[:10]
+        result = gate(take(pool, seeds[:5]), baseline(take(pool, seeds[5:])))
+        assert {line.judgement.comparison.method for line in result.lines} <= {"unpaired", "exact"}
+        alarms += result.exit_code == 1
+    assert alarms <= stats.binom.ppf(0.999, runs, LEVEL)
+
+
+def test_a_planted_regression_of_one_margin_does_not_pass(pool: dict[int, list[RunRecord]]) -> None:
+    """On the same seeds, in one algorithm under attack only; with little spread it is named, with much it is open."""
+    draws = np.random.default_rng(5)
+    margin = DEFAULTS["attacked_accuracy"]
+    words = []
+    for run in range(25):
+        records = take(pool, draws.permutation(len(pool))[:6])
+        result = gate(worse(records, margin, attacked_autoflip, 0.002 + 0.0002 * run), baseline(records))
+        words.append(result.exit_code)
+        named = {line.algorithm for line in result.of(Decision.REGRESSION)}
+        assert named <= {"AutoFLIP"}
+    assert 0 not in words
+    assert words.count(1) >= 20
+
+
+def test_exactly_one_margin_on_every_seed_is_a_regression(pool: dict[int, list[RunRecord]]) -> None:
+    records = take(pool, range(4))
+    for loss, code in ((0.03, 1), (0.0299, 0), (-0.1, 0)):
+        lower = worse(records, loss, attacked_autoflip)
+        assert gate(lower, baseline(records), degradation_area=0.5).exit_code == code
+
+
+def test_costs_and_detection_regress_too(pool: dict[int, list[RunRecord]]) -> None:
+    records = take(pool, range(4))
+
+    def spoil(r: RunRecord) -> RunRecord:
+        sent = r.costs.bytes.model_copy(update={"uplink_bitmask": int(r.costs.bytes.uplink_bitmask * 1.2)})
+        detection = r.detection and r.detection.model_copy(update={"auc": r.detection.auc and r.detection.auc * 0.8})
+        return r.model_copy(update={"costs": r.costs.model_copy(update={"bytes": sent}), "detection": detection})
+
+    result = gate([spoil(r) for r in records], baseline(records))
+    assert {line.metric.name for line in result.of(Decision.REGRESSION)} == {"bytes", "detection_auc"}
+    assert gate(records, baseline([spoil(r) for r in records])).exit_code == 0  # cheaper and better is no regression
+
+
+def test_different_settings_never_meet(pool: dict[int, list[RunRecord]], record: Make) -> None:
+    records = take(pool, range(3))
+    held = baseline(records)
+    others = [record(r.algorithm, IID, r.config["attack"], r.seed, rounds=3) for r in records]
+    with pytest.raises(InputError, match=r"no configuration of the sweep is in the baseline.*rounds: 2 -> 3"):
+        gate(others, held)
+    result = gate(records + others, held)
+    assert result.exit_code == 0
+    assert len(result.new) == 8  # three cells and a curve of each algorithm
+    fewer = gate([r for r in records if r.algorithm == "fedavg"], held)
+    assert fewer.exit_code == 2
+    assert {entry.algorithm for entry in fewer.missing} == {"AutoFLIP"}
+
+
+def test_a_regression_outweighs_what_is_missing(pool: dict[int, list[RunRecord]]) -> None:
+    records = take(pool, range(3))
+    rest = [r for r in worse(records, 0.2, attacked_autoflip) if r.algorithm == "autoflip"]
+    result = gate(rest, baseline(records))
+    assert result.missing
+    assert result.exit_code == 1
+
+
+def test_a_sweep_with_more_strengths_still_meets_the_old_curve(
+    pool: dict[int, list[RunRecord]], record: Make, attack: dict[str, Callable[..., dict[str, Any]]]
+) -> None:
+    records = take(pool, range(3))
+    more = records + [record(a, IID, attack["noise"](1.0), s, rounds=2) for a in ALGORITHMS for s in range(3)]
+    result = gate(more, baseline(records))
+    assert (result.exit_code, result.missing) == (0, [])
+    assert len(result.new) == 4  # a cell and a longer curve of each
+    back = gate(records, baseline(more))
+    assert (back.exit_code, len(back.missing)) == (2, 4)
+
+
+def test_too_few_seeds_say_how_many_more(pool: dict[int, list[RunRecord]]) -> None:
+    one = gate(take(pool, [1]), baseline(take(pool, [2])))
+    assert one.exit_code == 2
+    assert {line.judgement.more_seeds for line in one.of(Decision.CANNOT_TELL)} == {1}
+    wide = gate(take(pool, range(3)), baseline(take(pool, range(50, 53))), clean_accuracy=0.001)
+    open_lines = [x for x in wide.of(Decision.CANNOT_TELL) if x.metric.name == "clean_accuracy"]
+    assert all(x.judgement.more_seeds is None or x.judgement.more_seeds > 20 for x in open_lines)
+    assert wide.exit_code == 2
+
+
+def test_a_metric_that_is_gone_cannot_be_told(pool: dict[int, list[RunRecord]]) -> None:
+    records = take(pool, range(3))
+    blind = [r.model_copy(update={"detection": None}) for r in records]
+    result = gate(blind, baseline(records))
+    assert result.exit_code == 2
+    assert {x.judgement.reason for x in result.of(Decision.CANNOT_TELL)} == {"not measured in the new run"}
+    back = gate(records, baseline(blind))
+    assert back.exit_code == 0
+    assert any("detection AUC" in label for label in back.new_metrics)
+
+
+def test_records_that_cannot_be_compared_are_refused(pool: dict[int, list[RunRecord]]) -> None:
+    bad = pool[0][0]
+    with pytest.raises(InputError, match="clean accuracy = nan is not a finite number"):
+        entries([at(bad, float("nan"))])
+    for update, expected in (
+        ({"schema_version": 9}, "record format 9"),
+        (
+            {"costs": bad.costs.model_copy(update={"flops": bad.costs.flops.model_copy(update={"sparse": 0})})},
+            "sparse = 0",
+        ),
+    ):
+        with pytest.raises(InputError, match=expected):
+            entries([bad.model_copy(update=update)])
+
+
+def test_baseline_file_round_trip(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
+    held = baseline(take(pool, range(3)), bytes=0.1)
+    path = tmp_path / "b.json"
+    path.write_text(held.text(), encoding="utf-8")
+    assert read_baseline(path) == held
+    assert held.text() == baseline(take(pool, reversed(range(3))), bytes=0.1).text()  # order of cells leaves no trace
+
+
+def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
+    good = json.loads(baseline(take(pool, range(2))).text())
+    del good["checksum"]  # as older versions wrote it
+    path = tmp_path / "b.json"
+    key = next(k for k, e in good["entries"].items() if not e["curve"])
+    good_text = json.dumps(good)
+
+    def with_(change: Callable[[dict[str, Any]], object]) -> str:
+        data = json.loads(json.dumps(good))
+        change(data)
+        return json.dumps(data)
+
+    for text, expected in (
+        (None, "there is no baseline"),
+        ("", "is empty, not a baseline"),
+        (json.dumps(good)[:-200], "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' stands twice"),
+        ("[1]", "is not a baseline"),
+        ("{}", "is not a baseline"),
+        (with_(lambda d: d.update(baseline_schema=4)), "is a baseline of format 4"),
+        (with_(lambda d: d.update(baseline_schema=[2])), "is a baseline of format [2]"),
+        (with_(lambda d: d.update(checksum="0" * 64)), "changed after --update wrote it: its checksum does not fit"),
+        (with_(lambda d: d.pop("reason")), "reason: Field required"),
+        (with_(lambda d: d["entries"][key]["config"].update(rounds=99)), "has another hash"),
+        (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": -4})), "bytes must be positive"),
+        (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": float("nan")})), "finite number"),
+        (with_(lambda d: d["entries"][key]["metrics"].update(speed={"1": 4})), "no metric 'speed'"),
+        (with_(lambda d: d["margins"].update(bytes=7)), "margins.bytes"),
+    ):
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(InputError) as error:
+            read_baseline(path)
+        assert expected in str(error.value)
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+
+def test_a_baseline_carries_a_checksum_of_its_content(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
+    held, path = baseline(take(pool, range(2))), tmp_path / "b.json"
+    document = json.loads(held.text())
+    path.write_text(json.dumps(dict(reversed(document.items()))))
+    assert read_baseline(path) == held  # another layout of the same content
+    path.write_text(held.text().replace('"reason": "test"', '"reason": "another"'))
+    with pytest.raises(InputError, match="is damaged \\(it was changed after --update wrote it"):
+        read_baseline(path)
+    del document["checksum"]
+    path.write_text(json.dumps(document))
+    assert read_baseline(path) == held
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_baseline_that_is_no_file_is_not_waited_for(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "b.json")
+    with pytest.raises(InputError, match=r"b\.json: cannot be read"):
+        read_baseline(tmp_path / "b.json")
+
+
+def test_a_baseline_whose_numbers_were_changed_is_not_compared(pool: dict[int, list[RunRecord]]) -> None:
+    """The digest says that the record is the same, the number that it is not."""
+    records = take(pool, range(3))
+    document = baseline(records).model_dump(mode="json")
+    for entry in document["entries"].values():
+        if "attacked_accuracy" in entry["metrics"]:
+            entry["metrics"]["attacked_accuracy"]["1"] += 0.01
+            break
+    with pytest.raises(InputError, match=r"seed 1: attacked_accuracy = .* changed by hand"):
+        gate(records, Baseline.model_validate(document))
+    assert gate(take(pool, range(5, 8)), Baseline.model_validate(document)).lines  # other seeds: nothing contradicts it
+
+
+def test_margins() -> None:
+    assert effective_margins({}, []) == DEFAULTS
+    mixed = effective_margins({"bytes": 0.1, "detection_auc": 0.2}, ["bytes=0.3", " clean_accuracy = 1 %"])
+    assert (mixed["bytes"], mixed["detection_auc"], mixed["clean_accuracy"]) == (0.3, 0.2, 0.01)
+    for override, expected in (
+        ("byte=1", "no metric 'byte'"), ("bytes", "is not a number"), ("bytes=-1", "from 0 to below 1"),
+        ("bytes=nan", "is not a number"), ("bytes=1", "below 1"), ("bytes=inf", "below 1"), ("=3", "no metric ''"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=expected):
+            effective_margins({}, [override])
+    with pytest.raises(InputError, match="--reason: is empty"):
+        make_baseline([], "  ", "now", DEFAULTS)

@@ -1,0 +1,110 @@
+"""The presets answer what they say they answer."""
+
+from pathlib import Path
+
+import pytest
+
+from autoflip_secure.scenarios.config.loading import LoadedScenario, load, presets
+from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.running.build import check
+
+PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
+SPLITS = {"iid", "dirichlet", "pathological"}
+
+
+def values(scenario: LoadedScenario, path: str) -> set[object]:
+    found: set[object] = set()
+    for cell in scenario.cells:
+        here: object = cell.config
+        for part in path.split("."):
+            here = here.get(part) if isinstance(here, dict) else None
+        found.add(here)
+    return found
+
+
+def test_the_presets_are_these() -> None:
+    assert set(presets()) == {
+        "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
+        "secure_exploration", "interplay", *PRIVATE,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_preset_is_sound(name: str) -> None:
+    scenario = load(name)
+    assert scenario.header.name == name
+    assert len(scenario.header.question) > 20
+    assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
+    algorithms = values(scenario, "algorithm.name")
+    assert {"fedavg", "autoflip"} <= algorithms
+    assert values(scenario, "data.kind") == {"digits"}
+    assert values(scenario, "model.kind") == {"mlp"}
+    if name in PRIVATE:
+        assert {"none", "sample_level", "client_level"} & values(scenario, "privacy.kind")
+        return
+    if name == "interplay":
+        assert values(scenario, "privacy.kind") == {"none", "sample_level"}
+        assert values(scenario, "secure_sum.parties") == {None, 2}
+        assert algorithms == {"fedavg", "guidance_only", "agreement_only", "autoflip"}  # neither, one, the other, both
+        return
+    if name == "secure_exploration":
+        assert values(scenario, "secure_sum.parties") == {None, 3}  # plain beside secure
+        return
+    assert "autoflip_plus" in algorithms
+    if name != "demo":
+        assert values(scenario, "partition.kind") == SPLITS
+        assert scenario.header.seeds == (10, 11, 12, 13, 14)
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load("demo").header.name == "demo"
+    (tmp_path / "noise_scope").write_text("name: mine\n")
+    assert load("noise_scope").header.name == "mine"
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_preset_builds(name: str) -> None:
+    """Data, splits and models of one seed fit, so the preset starts."""
+    blocks = plan(load(name, ["seeds=[10]"])).blocks
+    check(blocks)
+    assert blocks
+
+
+def test_figures_of_the_paper() -> None:
+    magnitude, scope, flip = load("noise_magnitude"), load("noise_scope"), load("label_flip")
+    assert len(values(magnitude, "attack.sigma")) >= 5
+    assert values(magnitude, "attack.scope") - {None} == {0.2}
+    assert values(scope, "attack.sigma") - {None} == {0.1, 0.5}
+    assert len(values(scope, "attack.scope")) >= 4
+    assert {0.3} < values(flip, "attack.share")
+    assert values(flip, "attack.scope") - {None} == {0.2}
+    assert values(load("threshold"), "algorithm.pruner.threshold") >= {0.1, 0.2, 0.3, 0.4, 0.5}
+    assert len(values(load("explorers"), "exploration.explorers")) >= 4
+
+
+def test_ablation_has_every_pruner_with_every_scoring_and_every_statistic() -> None:
+    from autoflip_secure.scenarios.config.tables import AGGREGATORS, PRUNERS, STATISTICS
+
+    scenario = load("ablation")
+    mixes = {
+        (c.config["algorithm"]["pruner"]["kind"], c.config["algorithm"]["aggregator"]["kind"]) for c in scenario.cells
+    }
+    assert mixes >= {(p, a) for p in PRUNERS for a in ("mean", "agreement", "radial")}
+    assert mixes >= {("none", a) for a in AGGREGATORS}
+    alone = {tuple(c.config["algorithm"]["aggregator"].get("statistics", ())) for c in scenario.cells}
+    assert alone >= {(name,) for name in STATISTICS}
+
+
+def test_preset_takes_other_data_and_models() -> None:
+    scenario = load("noise_magnitude", ["data=mnist", "model=cnn", "seeds=[10]"])
+    assert values(scenario, "data.kind") == {"mnist"}
+    assert values(scenario, "model.kind") == {"cnn"}
+
+
+def test_the_demo_is_small_enough() -> None:
+    scenario = load("demo")
+    assert sum(cell.settings.rounds for cell in scenario.cells) <= 4600, "a minute on two cores"
+    assert {"iid", "pathological"} == values(scenario, "partition.kind")
+    assert {"none", "gaussian_noise", "label_flip"} == values(scenario, "attack.kind")

@@ -1,0 +1,334 @@
+"""Scenario files: short forms, resolution, hashes, and one clear sentence for everything that can be wrong."""
+
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.scenarios.config import tables
+from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.loading import LoadedScenario, load, resolve, to_yaml
+from autoflip_secure.scenarios.config.settings import DEFAULTS, Settings, content_hash, json_schema
+from autoflip_secure.scenarios.data import datasets, partitions
+from autoflip_secure.scenarios.models import chains as models
+
+
+def read(text: str, *overrides: str) -> LoadedScenario:
+    return resolve(Document.parse(text, "s.yaml"), overrides)
+
+
+def settings(text: str, *overrides: str) -> Settings:
+    return read(text, *overrides).cells[0].settings
+
+
+def refusal(text: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read(text, *overrides)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ short forms
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("data: mnist", "data: {kind: mnist}"),
+        ("partition: by_group", "partition: {kind: by_group}"),
+        ('model: "my.nets:small"', 'model: {kind: custom, factory: "my.nets:small"}'),
+        ("attack: gaussian_noise", "attack: {kind: gaussian_noise}"),
+        ("algorithm: fedavg", "algorithm: {name: fedavg, pruner: {kind: none}, aggregator: {kind: mean}}"),
+        (
+            "algorithm: {name: autoflip, pruner: {threshold: 0.2}}",
+            "algorithm: {name: autoflip, pruner: {kind: threshold, threshold: 0.2}, aggregator: {kind: agreement}}",
+        ),
+        (
+            "algorithm: autoflip_static",
+            "algorithm: {name: autoflip_static, pruner: {kind: threshold, refine_every: null}, aggregator: agreement}",
+        ),
+        (
+            "algorithm: {name: autoflip, pruner: budget}",
+            "algorithm: {name: autoflip, pruner: {kind: budget}, aggregator: {kind: agreement}}",
+        ),
+        ("seeds: {first: 3, count: 2}", "seeds: [3, 4]"),
+        ("training: {lr: 1e-3}", "training: {lr: 0.001}"),
+        ("", "rounds: 60"),
+    ],
+)
+def test_a_short_form_means_its_full_form(short: str, full: str) -> None:
+    short, full = f"question: a\n{short}", f"question: b\n{full}"
+    assert [c.key for c in read(short).cells] == [c.key for c in read(full).cells]
+
+
+def test_a_part_of_another_kind_replaces_the_whole_part() -> None:
+    """Settings of the table's kind must not leak into another kind."""
+    pruner = settings("algorithm: {name: autoflip_static, pruner: {kind: budget, threshold: 0.4}}").algorithm.pruner
+    assert pruner.model_dump()["kind"] == "budget"
+    assert pruner.model_dump()["threshold"] == 0.4
+
+
+def test_algorithm_of_ones_own() -> None:
+    algorithm = settings("algorithm: {name: mine, pruner: random_units, aggregator: krum}").algorithm
+    kinds = algorithm.model_dump()["pruner"]["kind"], algorithm.model_dump()["aggregator"]["kind"]
+    assert (algorithm.name, kinds) == ("mine", ("random_units", "krum"))
+
+
+@pytest.mark.parametrize("name", tables.ALGORITHMS)
+def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
+    resolved = settings(f"algorithm: {name}").algorithm.model_dump(mode="json")
+    table = tables.ALGORITHMS[name]
+    assert resolved["name"] == name
+    assert table.pruner.items() <= resolved["pruner"].items()
+    assert table.aggregator.items() <= resolved["aggregator"].items()
+
+
+def test_fedavg_is_no_pruning_and_the_mean() -> None:
+    assert tables.ALGORITHMS["fedavg"].pruner == {"kind": "none"}
+    assert tables.ALGORITHMS["fedavg"].aggregator == {"kind": "mean"}
+
+
+def test_every_plugin_class_is_in_its_table() -> None:
+    """Forgetting one fails: concrete classes of the packages against the tables."""
+    import importlib
+    import inspect
+    import pkgutil
+
+    from autoflip_secure.interfaces import Aggregator, Attack, Pruner
+
+    families = {Aggregator: tables.AGGREGATORS, Pruner: tables.PRUNERS, Attack: tables.ATTACKS}
+    modules = []
+    for package in ("attacks.poisoning", "defenses.aggregators", "pruning", "algorithm"):
+        root = importlib.import_module(f"autoflip_secure.{package}")
+        names = [m.name for m in pkgutil.iter_modules(root.__path__, f"{root.__name__}.")]
+        modules += [importlib.import_module(name) for name in names]
+    found = {c for module in modules for _, c in inspect.getmembers(module, inspect.isclass)}
+    for base, table in families.items():
+        concrete = {c for c in found if issubclass(c, base) and not inspect.isabstract(c) and "kind" in c.model_fields}
+        assert concrete <= set(table.values()), base
+    assert set(tables.DATASETS.values()) == set(datasets.DATASETS)
+    assert set(tables.PARTITIONS.values()) == set(partitions.PARTITIONS)
+    assert set(tables.MODELS.values()) == set(models.MODELS)
+
+
+# ------------------------------------------------------------------------------------------------ hashes, round trips
+
+
+def test_hash_is_of_canonical_json() -> None:
+    cell = read("rounds: 3").cells[0]
+    text = json.dumps(cell.config, sort_keys=True, separators=(",", ":"))
+    assert cell.key == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["rounds: 61", "attack: gaussian_noise", "guidance: {beta: 0.2}", "model: {kind: mlp, hidden: [9]}", "seeds: [77]"],
+)
+def test_whatever_changes_numbers_changes_the_hash(change: str) -> None:
+    assert read(change).cells[0].key != read("rounds: 60").cells[0].key
+
+
+def test_name_question_and_the_list_of_seeds_do_not_change_the_hash() -> None:
+    one = read("name: a\nquestion: x\nseeds: [5]").cells[0]
+    other = read("name: b\nquestion: y\nseeds: [5, 6]").cells[0]
+    assert one.key == other.key
+
+
+def test_resolved_scenario_loads_to_the_same_cells() -> None:
+    text = (
+        "attack: gaussian_noise\nsweep:\n  - product: {attack.sigma: [0.1, 1e-3]}\n  - zip: {rounds: [3], cohort: [2]}"
+    )
+    scenario = read(text, "seeds=[4, 5]", "partition.kind=dirichlet", "partition.alpha=0.7")
+    again = read(to_yaml(scenario.written))
+    assert [(c.key, c.axes) for c in again.cells] == [(c.key, c.axes) for c in scenario.cells]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-2, 2) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), json_values, max_size=4), st.randoms())
+def test_hash_does_not_depend_on_the_order_of_keys(config: dict[str, object], random: object) -> None:
+    items = list(config.items())
+    random.shuffle(items)  # type: ignore[attr-defined]
+    assert content_hash(dict(items)) == content_hash(copy.deepcopy(config))
+
+
+def test_json_schema_lists_every_kind_and_requires_no_default() -> None:
+    schema = json_schema()
+    text = json.dumps(schema)
+    for table in (
+        tables.ATTACKS,
+        tables.PRUNERS,
+        tables.AGGREGATORS,
+        tables.DATASETS,
+        tables.PARTITIONS,
+        tables.MODELS,
+    ):
+        for kind in table:
+            assert f'"{kind}"' in text
+    assert set(DEFAULTS) <= set(schema["properties"])
+    assert not set(schema.get("required", [])) & set(DEFAULTS)
+
+
+# ------------------------------------------------------------------------------------------------ --set
+
+
+def test_set_replaces_and_descends() -> None:
+    scenario = settings("data: digits\nattack: {kind: gaussian_noise, sigma: 0.1}", "data=mnist", "attack.sigma=2")
+    assert scenario.data.model_dump()["kind"] == "mnist"
+    assert scenario.attack.model_dump()["sigma"] == 2.0
+
+
+def test_set_expands_short_forms_on_its_way() -> None:
+    pruner = settings("algorithm: autoflip", "algorithm.pruner.threshold=0.45").algorithm.pruner
+    assert pruner.model_dump()["threshold"] == 0.45
+
+
+def test_set_seeds_of_a_sweep() -> None:
+    scenario = read("seeds: {first: 10, count: 5}\nsweep: {product: {rounds: [3, 4]}}", "seeds.count=2")
+    assert [c.seed for c in scenario.cells] == [10, 11, 10, 11]
+
+
+def test_set_on_an_axis_is_refused_with_two_ways_out_that_work() -> None:
+    text = "attack: gaussian_noise\nsweep: {product: {attack.sigma: [1, 2]}}\nseeds: [1]"
+    message = refusal(text, "attack.sigma=3")
+    assert "--set attack.sigma=3" in message
+    assert "sweep.attack.sigma=" in message
+    assert "sweep=null" in message
+    assert [c.axes["attack.sigma"] for c in read(text, "sweep.attack.sigma=[3]").cells] == [3]
+    assert len(read(text, "sweep=null", "attack.sigma=3").cells) == 1
+
+
+def test_set_below_a_whole_axis_is_refused() -> None:
+    assert "axis 'attack'" in refusal("sweep: {product: {attack: [none, gaussian_noise]}}", "attack.sigma=3")
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+REFUSALS = [
+    ("rounds: 3\nclinets: 3", "s.yaml:2: unknown key 'clinets'; did you mean 'clients'?"),
+    ("attack:\n  kind: gaussian_noise\n  sigam: 3", "s.yaml:3: unknown key 'sigam' in attack; did you mean 'sigma'?"),
+    ("attack: gausian_noise", "s.yaml:1: attack: unknown kind 'gausian_noise'; did you mean 'gaussian_noise'?"),
+    ("attack: {sigma: 3}", "key 'kind' is missing; allowed: gaussian_noise"),
+    ("attack: null", "attack = None: should be one of gaussian_noise"),
+    (
+        "\n\nattack: {kind: gaussian_noise, scope: 1.5}",
+        "s.yaml:3: attack.scope = 1.5: should be less than or equal to 1",
+    ),
+    ("attack: {kind: label_flip, clients: [3, 44]}", "attack.clients = [44]: no such client; ids are 0 to 19"),
+    ("attack: {kind: label_flip, window: {first: 900}}", "attack.window.first = 900: the attack begins after"),
+    ("cohort: 30", "s.yaml:1: cohort = 30: is larger than clients = 20; lower cohort or raise clients"),
+    ("exploration: {explorers: 33}", "exploration.explorers = 33: is larger than clients = 20"),
+    ("rounds: sixty", "rounds = 'sixty': should be a valid integer"),
+    ("rounds: 0", "rounds = 0: should be greater than or equal to 1"),
+    ("rounds: true", "rounds = True: should be a number"),
+    ('rounds: "60"', "rounds = '60': should be a number"),
+    ("training: {lr: .nan}", "training.lr = nan: should be a finite number"),
+    ("training: 5", "training = 5: should be a mapping (`key: value` lines) with keys of: optimizer"),
+    ("training: {optimizer: rmsprop}", "training.optimizer = 'rmsprop'"),
+    ("algorithm: autofli", "algorithm: unknown name 'autofli'; did you mean 'autoflip'?"),
+    ("algorithm: {name: autoflip, pruner: {threshold: 1.5}}", "algorithm.pruner.threshold = 1.5: should be less than"),
+    ("algorithm: {name: autoflip, pruner: {treshold: 1}}", "unknown key 'treshold' in algorithm.pruner; did you mean"),
+    ("partition: {kind: pathological, classes_per_client: 0}", "partition.classes_per_client = 0"),
+    ("seeds: 5", "seeds = 5: should be a list of whole numbers"),
+    ("seeds: [1, 1]", "seeds = [1, 1]: the same seed stands twice"),
+    ("seeds: []", "seeds = []: should have at least 1 item"),
+    ("name: a/b", "name = 'a/b': should be letters"),
+    ("rounds: 3\nrounds: 4", "s.yaml:2: key 'rounds' stands twice (first on line 1)"),
+    ("attack:\n  kind: none\n  kind: none", "s.yaml:3: key 'attack.kind' stands twice"),
+    ("rounds: [1", "s.yaml:1: not valid YAML"),
+    ("x: !!python/object:os.system {}", "s.yaml:1: x: the tag `!!python/object:os.system` is not"),
+    ("- 1", "s.yaml:1: a scenario is a mapping"),
+    ("", "s.yaml: the file is empty"),
+    ("1: 2", "s.yaml:1: key `1`: keys must be text; write '1' in quotes"),
+    ("device: tpu", "device = 'tpu': should be 'auto', 'cpu' or 'cuda'"),
+    ("sweep: 5", "sweep = 5: should be a mapping"),
+    ("sweep: {attack.sigma: [1]}", "unknown key 'attack.sigma' in sweep; allowed: product, zip"),
+    ("sweep: {}", "no axis is given"),
+    ("sweep: {product: {cohort: []}}", "sweep.product.cohort = []: should have at least 1 item"),
+    ("sweep: {product: {cohort: 4}}", "sweep.product.cohort = 4: should be a valid list"),
+    ("sweep: {zip: {cohort: [5, 6], clients: [9]}}", "zip axes go in step"),
+    ("sweep: {zip: {cohort: [5]}, product: {cohort: [3]}}", "'cohort' is in product and in zip"),
+    ("sweep: {product: {seeds: [3]}}", "'seeds' cannot be an axis"),
+    ("sweep: {product: {outcome: [last]}}", "'outcome' cannot be an axis; it is one for the whole scenario"),
+    ("outcome: best", "outcome = 'best': should be 'last', or 'mean of the last 5' with a number from 2 to 999"),
+    ("outcome: 5", "outcome = 5: "),
+    ("sweep: {product: {clients.x: [3]}}", "s.yaml:1: clients = {'x': 3}: should be a valid integer"),
+    ("clients: 9\nsweep: {product: {clients.x: [3]}}", "'clients.x' cannot be set: clients = 9 has no keys below it"),
+    ("sweep:\n  product:\n    cohort:\n      - 5\n      - 50", "s.yaml:5: cohort = 50: is larger than clients"),
+    (
+        "sweep:\n  - zip:\n      attack:\n        - none\n        - {kind: nine}",
+        "s.yaml:5: attack: unknown kind 'nine'",
+    ),
+    ("sweep:\n  product: {partiton: [iid]}", "s.yaml:2: unknown key 'partiton'; did you mean 'partition'?"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), REFUSALS, ids=[text.replace("\n", "|") for text, _ in REFUSALS])
+def test_refusal_names_place_key_value_and_way_out(text: str, expected: str) -> None:
+    assert expected in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("cohort=77", "--set cohort=77: cohort = 77: is larger than clients"),
+        ("cohort", "--set cohort: write it as key=value"),
+        ("=3", "write it as key=value"),
+        ("cohrt=7", "--set cohrt=7: unknown key 'cohrt'; did you mean 'cohort'?"),
+        ("rounds.x=7", "--set rounds.x=7: 'rounds.x' cannot be set: rounds = 3 has no keys below it"),
+        ("rounds=[", "--set rounds=[: the value is not valid YAML"),
+        ("sweep.rounds=[3]", "--set sweep.rounds=[3]: there is no sweep"),
+    ],
+)
+def test_override_refusal_names_the_override(override: str, expected: str) -> None:
+    assert expected in refusal("rounds: 3", override)
+
+
+def test_all_findings_of_a_cell_are_told_at_once() -> None:
+    lines = refusal("rounds: 0\ncohort: 0\nclients: 0").splitlines()
+    assert [line.split(":")[1] for line in lines] == ["3", "2", "1"]
+
+
+def test_a_correct_scenario_is_not_refused() -> None:
+    """The refusals above would mean nothing if everything were refused."""
+    assert len(read("rounds: 3\nseeds: [1]").cells) == 1
+
+
+@pytest.mark.parametrize(("make", "expected"), [("missing.yaml", "no such file"), ("demoo", "did you mean 'demo'")])
+def test_unreadable_source(make: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(expected)):
+        load(make)
+    binary = tmp_path / "b.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        load(binary)
+
+
+def test_file_name_is_the_default_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("rounds: 3")
+    assert load(tmp_path / "mine.yaml").header.name == "mine"
+
+
+def test_plain_data_agrees_with_safe_load() -> None:
+    """Oracle: PyYAML itself, on what all versions of YAML read alike."""
+    text = "a: &x {b: [1, 2.5, true, null, text, '2026-01-01']}\nc: *x\nd:\n  <<: *x\n  e: '1e-3'"
+    assert Document.parse(text, "t").data == yaml.safe_load(text)
+
+
+def test_the_outcome_changes_no_cell():
+    plain, last = read("rounds: 4"), read("rounds: 4\noutcome: last")
+    assert [cell.key for cell in plain.cells] == [cell.key for cell in last.cells]
+    assert (plain.header.outcome, last.header.outcome) == ("mean of the last 5 evaluations", "last")
+    assert read("rounds: 4", "outcome=mean of the last 9").header.outcome == "mean of the last 9"
+    assert "outcome" in json_schema()["properties"]
