@@ -26,7 +26,7 @@ def report(
     outcome: Outcome = None,
     as_json: Json = False,
 ) -> None:
-    """Write DIR/report.html (also report.md, results.csv, results.parquet) from the results that are there."""
+    """Write DIR/report.html, report.md, and cells and results as .csv and .parquet, from the results that are there."""
     with exit_codes(folder, as_json):
         prepare()
         from autoflip_secure.records.outcome import OutcomeRule
@@ -75,28 +75,47 @@ def write_page(
     command: str = "",
     outcome: OutcomeRule | None = None,
 ) -> Path:
-    """Write ``report.html`` and the files beside it; audits in the folder become part of it.
+    """Write ``report.html`` into ``folder``, for the command line: it names the command, and what to do on failure.
 
     Raises:
         StoreError: the folder cannot be written; the cells are kept.
     """
-    from autoflip_secure.reports.pages.report import write_report
-    from autoflip_secure.scenarios.audits.sweep_audit import finished_audits, unreadable_audits
-
     command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
-    left_out = unreadable_audits(folder)
-    for note in left_out:
-        remark(note)
-    notes = [*notes, *left_out]
+    page = folder / "report.html"
     try:
-        return write_report(
-            records, scenario, folder / "report.html", missing=missing, notes=notes, command=command,
-            audits=finished_audits(folder, [record.cell for record in records]), budgets=_budgets(folder, records),
-            outcome=outcome,
-        )  # fmt: skip
+        return write_page_at(page, folder, records, scenario, missing, notes, command=command, outcome=outcome)
     except StoreError as error:
         again = shlex.join(["autoflip-secure", "report", str(folder)])
         raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error
+
+
+def write_page_at(
+    page: Path,
+    folder: Path,
+    records: list[Any],
+    scenario: dict[str, Any],
+    missing: Sequence[Any] = (),
+    notes: Sequence[str] = (),
+    *,
+    command: str = "",
+    outcome: OutcomeRule | None = None,
+) -> Path:
+    """Write the report on the results in ``folder`` to ``page``, its tables beside it; audits become part of it.
+
+    Raises:
+        StoreError: the page or a table cannot be written.
+    """
+    from autoflip_secure.reports.pages.report import write_report
+    from autoflip_secure.scenarios.audits.sweep_audit import finished_audits, unreadable_audits
+
+    left_out = unreadable_audits(folder)
+    for note in left_out:
+        remark(note)
+    return write_report(
+        records, scenario, page, missing=missing, notes=[*notes, *left_out], command=command,
+        audits=finished_audits(folder, [record.cell for record in records]), budgets=_budgets(folder, records),
+        outcome=outcome,
+    )  # fmt: skip
 
 
 def _budgets(folder: Path, records: list[Any]) -> list[Any]:

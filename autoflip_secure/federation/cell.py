@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import torch
@@ -151,10 +151,15 @@ class Cell:
             if protocol.sampling == "fixed":
                 return torch.from_numpy(source.permutation(clients)[: protocol.cohort]).sort().values
             return torch.from_numpy(source.random(clients) < protocol.cohort / clients).nonzero().squeeze(1)
-        if protocol.sampling == "fixed":
-            return self.draw(Purpose.COHORT, protocol.cohort, round_)
-        chances = torch.rand(clients, generator=generator(self.seed, Purpose.COHORT, round_), dtype=torch.float64)
-        return (chances < protocol.cohort / clients).nonzero().squeeze(1)
+        return public_cohort(self.seed, round_, clients, protocol.cohort, protocol.sampling)
+
+    @property
+    def cohorts(self) -> tuple[tuple[int, ...], ...]:
+        """Who takes part, round by round."""
+        protocol, clients = self.protocol, len(self.problem.clients)
+        if protocol.client_level is not None:
+            return tuple(tuple(self.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
+        return public_cohorts(self.seed, protocol.rounds, clients, protocol.cohort, protocol.sampling)
 
     def private_steps(self, client: int, round_: int) -> PrivateSteps | None:
         """DP-SGD of this client; None: plain training, as without privacy and for who acts badly."""
@@ -165,5 +170,24 @@ class Cell:
 
     def draw(self, purpose: Purpose, count: int, *address: int) -> Int[Tensor, " count"]:
         """``count`` of the clients without replacement, in ascending order."""
-        order = torch.randperm(len(self.problem.clients), generator=generator(self.seed, purpose, *address))
-        return order[:count].sort().values
+        return _drawn(self.seed, purpose, len(self.problem.clients), count, *address)
+
+
+def public_cohort(seed: int, round_: int, clients: int, cohort: int, sampling: str) -> Int[Tensor, " cohort"]:
+    """Who takes part in a round where that is no secret: the same for all cells of a seed, in ascending order."""
+    if sampling == "fixed":
+        return _drawn(seed, Purpose.COHORT, clients, cohort, round_)
+    chances = torch.rand(clients, generator=generator(seed, Purpose.COHORT, round_), dtype=torch.float64)
+    return (chances < cohort / clients).nonzero().squeeze(1)
+
+
+@lru_cache(maxsize=32)  # a sweep asks for those of a few seeds again and again
+def public_cohorts(seed: int, rounds: int, clients: int, cohort: int, sampling: str) -> tuple[tuple[int, ...], ...]:
+    """:func:`public_cohort` of every round from the first."""
+    numbers = range(1, rounds + 1)
+    return tuple(tuple(public_cohort(seed, number, clients, cohort, sampling).tolist()) for number in numbers)
+
+
+def _drawn(seed: int, purpose: Purpose, clients: int, count: int, *address: int) -> Int[Tensor, " count"]:
+    order = torch.randperm(clients, generator=generator(seed, purpose, *address))
+    return order[:count].sort().values

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoflip_secure import __version__
 from autoflip_secure.algorithm.order_statistics import column_blocks
 from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.runtime import kernels
 from autoflip_secure.secure_rows.secure_sum import Passage
+from autoflip_secure.version import __version__
 
 if TYPE_CHECKING:
     pass

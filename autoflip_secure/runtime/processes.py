@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -43,8 +44,24 @@ def start(target: Callable[..., None], *args: Any, name: str | None = None, impo
         with _like_here():
             multiprocessing.forkserver.ensure_running()
     process: BaseProcess = context.Process(target=_main, args=(dict(os.environ), target, args), name=name, daemon=True)
-    process.start()
+    with _without_script():
+        process.start()
     return process
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """What is started does not run the program that starts it: a user's script calls us outside any ``__main__`` guard.
+
+    Nothing that is sent to a process lives in that module.
+    """
+    script = sys.modules.get("__main__")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        if script is not None:
+            sys.modules["__main__"] = script
 
 
 _ASK_TO_END = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))

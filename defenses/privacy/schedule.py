@@ -62,7 +62,6 @@ def schedule_of(cell: Cell) -> Schedule:
     protocol, problem = cell.protocol, cell.problem
     mechanism = protocol.mechanism
     assert mechanism is not None
-    rounds = tuple(tuple(cell.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
     bad: Iterable[set[int]] = (
         set(cell.bad_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
     )
@@ -86,7 +85,7 @@ def schedule_of(cell: Cell) -> Schedule:
         delta=mechanism.delta,
         batch_size=protocol.training.batch_size,
         epochs=protocol.training.epochs,
-        rounds=rounds,
+        rounds=cell.cohorts,
         loyal=frozenset(loyal),
         explorers=explorers,
         exploration_epochs=protocol.exploration.epochs,

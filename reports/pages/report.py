@@ -6,6 +6,10 @@
     report.md         the verdict for a pull request
     results.csv       one row per cell and round
     results.parquet   the same, with types
+    cells.csv         one row per cell
+    cells.parquet     the same, with types
+
+``docs/results.md`` describes the columns.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from autoflip_secure.reports.study.privacy import (
 )
 from autoflip_secure.reports.study.study import Study, study
 from autoflip_secure.reports.tables.cells import cells_table
+from autoflip_secure.reports.tables.cells_frame import cells_frame
 from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
 from autoflip_secure.reports.tables.guarantees import guarantee_table
 from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
@@ -67,7 +72,7 @@ def write_report(
     budgets: Sequence[Budget] = (),
     outcome: OutcomeRule | None = None,
 ) -> Path:
-    """Write the report to ``path``; ``report.md``, ``results.csv`` and ``results.parquet`` into the same folder.
+    """Write the report to ``path``; the other files into the same folder.
 
     Args:
         records: finished cells, in any order.
@@ -94,9 +99,9 @@ def write_report(
     found = study(records, rule)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
-    frame = tidy(records, rule)
-    write(path.with_name("results.csv"), as_csv(frame))
-    write(path.with_name("results.parquet"), parquet(frame))
+    for name, frame in (("results", tidy(records, rule)), ("cells", cells_frame(records, rule))):
+        write(path.with_name(f"{name}.csv"), as_csv(frame))
+        write(path.with_name(f"{name}.parquet"), parquet(frame))
     write(
         path.with_suffix(".md"),
         summary(

@@ -1,41 +1,54 @@
-"""One row per cell: what it came to, what it cost, how well bad clients were found, and what is proven of it."""
+"""One row per cell, for people: outcome, costs, how well bad clients were found, and what is proven of it.
+
+The numbers are those of :mod:`.cells_frame`; settings, attacks and algorithms are called as in the rest of a
+report.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.records.proven import bounds, who
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.tables.cells_frame import cell_rows
 from autoflip_secure.reports.tables.text import Table, Upper
+
+Row = dict[str, Any]
+
+
+def _share(name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row[name] is None else 100 * row[name]
+
+
+def _number(name: str) -> Callable[[Row], Any]:
+    return lambda row: row[name]
+
+
+def _both_ways(name: str) -> Callable[[Row], int]:
+    return lambda row: row[f"{name}.uplink_values"] + row[f"{name}.downlink_values"]
+
+
+_SHOWN: dict[str, Callable[[Row], Any]] = {  # heading -> from the columns of the frame
+    "accuracy (%)": _share("outcome_accuracy"), "loss": _number("outcome_loss"), "weights alive (%)": _share("density"),
+    "bytes": _both_ways("bytes"), "bytes of exploration": _both_ways("exploration.bytes"),
+    "FLOPs, sparse": _number("flops.sparse"), "FLOPs of exploration": _number("exploration.flops"),
+    "detection AUC": _number("detection.auc"), "bad ones flagged (%)": _share("detection.true_positive_rate"),
+    "good ones flagged (%)": _share("detection.false_positive_rate"),
+}  # fmt: skip
 
 
 def cells_table(study: Study) -> Table:
     """Every cell of the study, in its order. Bytes are values both ways; those of the whole run include exploration."""
     observers = list(dict.fromkeys(g.observer for r in study.records if r.privacy for g in r.privacy.guarantees))
-    columns = ["cell", "setting", "attack", "algorithm", "seed", "accuracy (%)", "loss", "weights alive (%)"]
-    columns += ["bytes", "of them exploration", "FLOPs, sparse", "of them exploration", "detection AUC"]
-    columns += ["bad ones flagged (%)", "good ones flagged (%)"]
+    columns = ["cell", "setting", "attack", "algorithm", "seed", *_SHOWN]
     columns += [f"epsilon against {who(observer)}" for observer in observers]
     rows: list[list[Any]] = []
-    for row, record in zip(study.cells.itertuples(), study.records, strict=True):
-        explored, found = record.exploration, record.detection
-        flagged = (found.true_positive_rate, found.false_positive_rate) if found else (None, None)
+    known = cell_rows(study.records, study.outcome)
+    for row, record, found in zip(study.cells.itertuples(), study.records, known, strict=True):
         proven = {bound.observer: bound.epsilon for bound in bounds(record.privacy)}
         line: list[Any] = [record.cell, row.facet, row.attack, row.algorithm, record.seed]
-        line += [100 * study.accuracy(record), study.outcome.loss(record), _alive(record)]
-        line += [_both_ways(record.costs.bytes), _both_ways(explored.bytes) if explored else 0]
-        line += [record.costs.flops.sparse, explored.flops if explored else 0]
-        line += [found.auc if found else None, *(None if share is None else 100 * share for share in flagged)]
+        line += [show(found) for show in _SHOWN.values()]
         line += [Upper(proven[o]) if o in proven else "no guarantee" for o in observers]
         rows.append(line)
     return Table(columns, rows)
-
-
-def _alive(record: RunRecord) -> float | None:
-    return 100 * record.rounds[-1].density if record.rounds else None
-
-
-def _both_ways(spent: Bytes) -> int:
-    return spent.uplink_values + spent.downlink_values

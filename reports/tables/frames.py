@@ -1,9 +1,12 @@
-"""Tidy results: one row per cell and round, for whoever wants to draw another figure (CSV and Parquet)."""
+"""Tidy results: one row per cell and round, for whoever wants to draw another figure (CSV and Parquet).
+
+One row per cell: :mod:`autoflip_secure.reports.tables.cells_frame`.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,23 +22,27 @@ from autoflip_secure.reports.tables.text import harmless
 _ATTACK = ("sigma", "share", "scope")
 _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
-_COUNTS = ("seed", "round", "participants", "bad_participants", "rejected", "bytes.", "flops.", "exploration.")
+_COUNTS = (
+    "seed", "round", "participants", "bad_participants", "rejected", "parameters", "bytes.", "flops.", "exploration.",
+)  # fmt: skip
 
 
 def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
     """One row per cell and round, in the order of ``records``.
 
-    Columns: cell, algorithm, seed; the cell's axes as ``axis.<config path>``; partition and attack in words, with the
-    attack's numbers; then what the round recorded. Accuracies are shares in [0, 1], bytes and FLOPs are of that round
-    alone (exploration excluded); what is of the whole run repeats on every row of its cell: ``outcome`` (which
-    evaluations count) and ``outcome_accuracy``, what the exploration cost (``exploration.bytes.*``,
-    ``exploration.flops``; zero without one), and how well bad participants were told apart (``detection.*``; empty
-    where nobody scores or nobody is bad). What was not measured is empty.
-
-    Where any cell has a ledger: ``privacy`` in words, and for each observer ``guarantee.OBSERVER`` (yes or no),
-    ``epsilon.OBSERVER``, ``delta.OBSERVER`` and ``neighbours.OBSERVER`` of the whole run, every digit. Where operations
-    of any cell are not counted: ``operations``, the reason.
+    ``docs/results.md`` describes every column. Accuracies are shares in [0, 1], bytes and FLOPs are of that round alone
+    (exploration excluded); what is of the whole run repeats on every row of its cell. What was not measured is empty.
     """
+    rows = [
+        known | _round(entry)
+        for record, known in zip(records, described(records, outcome), strict=True)
+        for entry in record.rounds
+    ]
+    return typed(rows)
+
+
+def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[str, object]]:
+    """What is said of each cell as a whole, in every table: which one it is, what it came to, what is proven of it."""
     paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
     observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
     gaps = any(uncounted(record) for record in records)
@@ -43,22 +50,28 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     for record in records:
         axes = leaves(record.axes)
         attack = record.config.get("attack") or {"kind": "none"}
-        common = {
-            "cell": record.cell,
-            "algorithm": clean_text(record.algorithm),
-            "seed": record.seed,
-            **{f"axis.{path}": _text(axes.get(path)) for path in paths},
-            "partition": partition_label(record.config.get("partition") or {}),
-            "attack": attack_label(attack),
-            **{f"attack.{key}": attack.get(key) for key in _ATTACK},
-            **(_guarantees(record, observers) if observers else {}),
-            "outcome": str(outcome),
-            "outcome_accuracy": outcome.accuracy(record),
-            **({"operations": uncounted(record)} if gaps else {}),
-            **_exploration(record),
-            **_detection(record),
-        }
-        rows += [common | _round(entry) for entry in record.rounds]
+        rows.append(
+            {
+                "cell": record.cell,
+                "algorithm": clean_text(record.algorithm),
+                "seed": record.seed,
+                **{f"axis.{path}": _text(axes.get(path)) for path in paths},
+                "partition": partition_label(record.config.get("partition") or {}),
+                "attack": attack_label(attack),
+                **{f"attack.{key}": attack.get(key) for key in _ATTACK},
+                **(_guarantees(record, observers) if observers else {}),
+                "outcome": str(outcome),
+                "outcome_accuracy": outcome.accuracy(record),
+                **({"operations": uncounted(record)} if gaps else {}),
+                **_exploration(record),
+                **_detection(record),
+            }
+        )
+    return rows
+
+
+def typed(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows of plain values as a frame whose columns have types: text, whole numbers with gaps, numbers."""
     frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
     return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
 
@@ -102,14 +115,14 @@ def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
-    """``frame`` of :func:`tidy` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls."""
+    """``frame`` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls."""
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """``frame`` of :func:`tidy` as CSV. Texts that a spreadsheet would run begin with an apostrophe (only here)."""
+    """``frame`` as CSV. Texts that a spreadsheet would run begin with an apostrophe (only here)."""
     texts = frame.columns[frame.dtypes == "string"]
     shown = frame.assign(**{str(name): frame[name].map(harmless, na_action="ignore") for name in texts})
     return shown.rename(columns=harmless).to_csv(index=False)

@@ -27,7 +27,8 @@ from autoflip_secure.scenarios.audits.cell_audit import audit, span
 from autoflip_secure.scenarios.audits.view import Effort
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.plan import Block, Plan
-from autoflip_secure.scenarios.running.build import Builder, check
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 from autoflip_secure.scenarios.store.ledgers import under_conditions
 
@@ -56,9 +57,12 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         StoreError: the folder cannot be written.
     """
     effort = effort or Effort()
-    check(work.blocks)
-    inputs = input_digests(spec.settings for spec in work.cells)
-    chosen = _of_first_seed(work, under_conditions(work.blocks, inputs))
+    builder = Builder()
+    check_inputs(work.blocks, builder)
+    inputs = input_digests((spec.settings for spec in work.cells), builder.data)
+    blocks = under_conditions(work.blocks, inputs)
+    check_cells(blocks, builder)
+    chosen = _of_first_seed(work, blocks)
     kept = folder / "audits"
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
                 left_over.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}") from error
-    builder, found = Builder(), []
+    found = []
     reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
     known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
     missing = sum(record is None for record in known.values())

@@ -55,6 +55,11 @@ def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mappi
 def _find(family: str, factory: str) -> Callable[..., Any]:
     place = f"{family}.factory = {factory!r}"
     path, _, attribute = factory.partition(":")
+    if path.partition(".")[0] == "__main__":
+        raise InputError(
+            f"{place}: __main__ is the script or notebook that is being run, from which other processes cannot import; "
+            f"put {attribute} into a module, a file of its own, and name that"
+        )
     try:
         found: Any = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # importing runs the user's code

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,7 +12,7 @@ from torch import nn
 from autoflip_secure.defenses.privacy.module_checks import check as check_module
 from autoflip_secure.defenses.privacy.module_checks import check_separate, fixed
 from autoflip_secure.defenses.privacy.opacus_training import fit
-from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem, Protocol
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import ClientPrivacy
@@ -24,12 +22,11 @@ from autoflip_secure.records.privacy import PrivacyRecord, Release
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
-from autoflip_secure.scenarios.config.messages import choose_place, mark_default
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.config.settings import Settings, content_hash
-from autoflip_secure.scenarios.config.sizes import out_of_memory, refuse_huge
+from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
-from autoflip_secure.scenarios.models.batchnorm_check import needs_company, refuse_lone_samples
+from autoflip_secure.scenarios.models.batchnorm_check import needs_company
 from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
 from autoflip_secure.scenarios.models.rehearsal_training import (
     Rehearsal,
@@ -37,14 +34,14 @@ from autoflip_secure.scenarios.models.rehearsal_training import (
     rehearse_training,
     rehearse_units,
 )
+from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.parties import Crews, connecting
-from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, refuse_unproven, with_noise
+from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer, choose_trainer
 
-START_SECONDS = 4.0  # a worker process imports torch before it is of use
-_FLOPS = 2e10  # of one core, for the small matrices of small models
+_OF_DATA = ("data", "inputs", "rows", "split", "clients")  # what no run can change
 
 
 def protocol(settings: Settings) -> Protocol:
@@ -66,18 +63,43 @@ def protocol(settings: Settings) -> Protocol:
 
 
 class Builder:
-    """Builds problems; what several cells share (data, split, model) is made once."""
+    """Builds cells; what several of them share is made once, and a cell too.
+
+    One serves a whole sweep: its check, its estimates, its ledgers and, in this process, its blocks.
+    """
 
     def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
+        self._made: dict[tuple[str, str], Any] = {}
+        self._cells: dict[tuple[str, ...], Cell] = {}
+        self._noise: dict[tuple[str, str], tuple[float, ...]] = {}
+
+    def for_a_block(self) -> Builder:
+        """A builder that knows data, splits and noise from here, and makes modules of its own.
+
+        A module of the user's may remember who passed through it, so what a block runs on has seen no other block.
+        """
+        other = Builder()
+        other._made = {key: made for key, made in self._made.items() if key[0] in _OF_DATA}
+        other._noise = self._noise
+        return other
+
+    def forget(self) -> None:
+        """Let go of all but the noise that was found: of what takes memory while others run the blocks."""
+        self._made.clear()
+        self._cells.clear()
+
+    def data(self, settings: Settings) -> Dataset:
+        """The data as their source gives them, on the CPU."""
+        data: Dataset = self._once("data", settings.data.load, settings, ("data",))
+        return data
 
     def dataset(self, settings: Settings) -> Dataset:
         """The data, on the CPU; whole numbers as the model takes them."""
-        data = settings.data.load()
-        if data.x_train.is_floating_point():
-            return data
 
         def make() -> Dataset:
+            data = self.data(settings)
+            if data.x_train.is_floating_point():
+                return data
             whole = settings.model.takes_whole_numbers(trial_rows(data), data.num_classes, 0)
             return data if whole else data.as_numbers()
 
@@ -165,15 +187,39 @@ class Builder:
         return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
 
     def cell(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
-        """``spec`` as the federation wants it; all cells of a block share the module of ``template``."""
-        settings = spec.settings
+        """``spec`` as the federation wants it; all cells of a block share the module of ``template``.
+
+        It is built once. Its noise, where that is to be found, is found once too: under other conditions anew only at
+        client level, where cohorts are drawn under the conditions.
+        """
+        secret = spec.conditions if getattr(spec.settings.privacy, "unit", "") == "client" else ""
+        place = (spec.key, secret, template.key, str(device))
+        if place not in self._cells:
+            built = with_noise(self._bare(spec, template, device), self._noise.get((spec.key, secret)))
+            self._noise[spec.key, secret] = built.noise_multipliers
+            self._cells[place] = built
+        cell = self._cells[place]
+        return cell if cell.conditions == spec.conditions else replace(cell, conditions=spec.conditions)
+
+    def _bare(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
+        """The cell before its noise is known."""
+        settings, seed, where = spec.settings, spec.seed, str(device)
+        shared = self._shared(template, device)
+
+        def clients() -> tuple[torch.Tensor, ...]:
+            return tuple(rows.to(device) for rows in self.split(settings, seed))
+
+        def initial() -> torch.Tensor:
+            vector: torch.Tensor = shared["layout"].vector(self.module(settings, seed))
+            return vector.to(device)
+
         problem = Problem(
-            **self._shared(template, device),
-            clients=tuple(rows.to(device) for rows in self.split(settings, spec.seed)),
-            initial=self._shared(template, device)["layout"].vector(self.module(settings, spec.seed)).to(device),
+            **shared,
+            clients=self._once("clients", clients, settings, ("data", "model", "partition", "clients"), seed, where),
+            initial=self._once("initial", initial, settings, ("data", "model", "privacy"), seed, template.seed, where),
         )
-        names = (spec.key, spec.config, spec.axes, settings.algorithm.name, spec.seed)
-        return with_noise(Cell(*names, problem, protocol(settings), conditions=spec.conditions))
+        names = (spec.key, spec.config, spec.axes, settings.algorithm.name, seed)
+        return Cell(*names, problem, protocol(settings), conditions=spec.conditions)
 
     def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
         def make() -> dict[str, Any]:
@@ -184,7 +230,7 @@ class Builder:
             except UnsupportedModelError as error:
                 reason = str(error)
             return {
-                "module": module.to(device),
+                "module": module if device.type == "cpu" else copied(module).to(device),
                 "layout": Layout.of(module),
                 "chain": chain,
                 "chain_reason": reason,
@@ -199,7 +245,7 @@ class Builder:
 
     def _once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
         parts = settings.model_dump(mode="json", include=set(keys))
-        key = content_hash({"what": what, "parts": parts, "more": list(more)})
+        key = what, content_hash({"parts": parts, "more": list(more)})
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -207,7 +253,10 @@ class Builder:
 
 @one_thread()
 def run_block(
-    block: Block, progress: Callable[[int, int], None] | None = None, crews: Crews | None = None
+    block: Block,
+    progress: Callable[[int, int], None] | None = None,
+    crews: Crews | None = None,
+    builder: Builder | None = None,
 ) -> list[RunRecord]:
     """Build and run one block, in one thread.
 
@@ -215,8 +264,9 @@ def run_block(
         block: what to run.
         progress: called after every round with (rounds done, rounds in all).
         crews: the parties of the cells that ask for secure sums.
+        builder: knows data, splits and noise already.
     """
-    builder = Builder()
+    builder = (builder or Builder()).for_a_block()
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
@@ -226,106 +276,18 @@ def run_block(
     return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
 
 
-def planned_releases(blocks: Iterable[Block]) -> Iterator[tuple[CellSpec, list[Release]]]:
+def planned_releases(blocks: Iterable[Block], builder: Builder) -> Iterator[tuple[CellSpec, list[Release]]]:
     """What every private cell of ``blocks`` is about to release, to the server and to the public."""
-    builder = Builder()
     for block in blocks:
         for spec in filter(private, block.cells):
             yield spec, planned(builder.cell(spec, block.cells[0], torch.device("cpu")))
 
 
-def recounted(block: Block, key: str, tried: Attempts) -> PrivacyRecord | None:
+def recounted(block: Block, key: str, tried: Attempts, builder: Builder) -> PrivacyRecord | None:
     """The ledger of a cell that was begun more than once: of all that it released under different conditions."""
-    spec, builder = next(spec for spec in block.cells if spec.key == key), Builder()
+    spec = next(spec for spec in block.cells if spec.key == key)
     *earlier, last = [
         builder.cell(replace(spec, conditions=conditions), block.cells[0], torch.device("cpu"))
         for conditions in tried.conditions
     ]
     return ledger(last, tried.attempts, earlier)
-
-
-@one_thread()
-def check(blocks: Iterable[Block]) -> None:
-    """Load every data set, deal every split and build every model once, without training.
-
-    Raises:
-        InputError: with the cell's place in the sweep, and what to change.
-    """
-    builder = Builder()
-    for block in blocks:
-        for spec in block.cells:
-            with _placed(spec, "data"):
-                data = builder.dataset(spec.settings)
-                builder.rehearse_data(spec.settings)
-            with _placed(spec, "partition", "clients", "data"):
-                builder.split(spec.settings, spec.seed)
-            with _placed(spec, "model", "privacy"):
-                builder.module(spec.settings, spec.seed)
-            with _placed(spec, "model", "trainer", "device"):
-                builder.rehearse(spec)
-            with _placed(spec, "attack"):
-                _check_classes(spec.settings, data.num_classes)
-            with _placed(spec, "privacy", "training", "clients"):
-                refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
-            with _placed(spec, "training", "partition", "clients", "model"):
-                if reason := builder.needs_company(spec.settings, spec.seed):
-                    refuse_lone_samples(cell, reason)
-        with _placed(block.cells[0], "device", "trainer", "model"):
-            builder.trainer(block.cells[0])
-
-
-@contextlib.contextmanager
-def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
-    """Put the place of a finding before it: of the keys that the message names, else of the first of ``families``."""
-    try:
-        yield
-    except (InputError, MemoryError, RuntimeError) as error:
-        found = out_of_memory(error)
-        if not isinstance(error, InputError) and found is None:
-            raise
-        text = str(error) if found is None else f"needs more memory than there is ({found}); make it smaller"
-        for key in spec.defaults:
-            text = mark_default(text, tuple(key.split(".")))
-        own = [key for key in spec.places if key.split(".")[0] in families]
-        named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
-        named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
-        named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
-        named = named or [key for key in own if key == families[0]]
-        kinds = [
-            place for family in families[:1] if (place := spec.places.get(f"{family}.kind", "")).startswith("--set")
-        ]
-        candidates = [spec.places[key] for key in named] + kinds
-        place = f"{choose_place(candidates)}: " if candidates else ""
-        at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
-        kind = type(error) if isinstance(error, InputError) else InputError
-        raise kind(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
-
-
-def estimated_seconds(block: Block) -> float:
-    """Roughly what a block takes on one core: 6 floating-point operations per parameter, sample and epoch.
-
-    Too low for convolutions; it only decides whether starting workers pays.
-    """
-    total = 0.0
-    builder = Builder()
-    for spec in block.cells:
-        settings = spec.settings
-        module = builder.module(settings, block.cells[0].seed)
-        parameters = sum(p.numel() for p in module.parameters())
-        samples = len(builder.dataset(settings).y_train) / settings.clients * settings.cohort * settings.training.epochs
-        total += settings.rounds * (6 * parameters * samples / _FLOPS + 0.002)
-    return total
-
-
-def _check_classes(settings: Settings, num_classes: int) -> None:
-    """The classes that a label flip names exist in the data."""
-    attack = settings.attack
-    named = [
-        getattr(attack, "target", None),
-        *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),
-    ]
-    for value in named:
-        if value is not None and not 0 <= value < num_classes:
-            raise InputError(
-                f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"
-            )

@@ -1,4 +1,7 @@
-"""Progress for people: a bar with rate and time left on a terminal, else a plain line on stderr every ten seconds."""
+"""Progress for people: a bar with rate and time left on a terminal, a line that stays in its place in a notebook.
+
+Elsewhere it is a plain line on stderr every ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from autoflip_secure.scenarios.running.sweep import Listener
 from autoflip_secure.terminal.visible import visible
 
 PLAIN_EVERY = 10.0  # seconds
+LINE_EVERY = 0.5
 
 
 def estimate(done: float, seconds: float, left: float | None) -> str:
@@ -62,8 +66,16 @@ def stage(what: str, waited: float) -> Iterator[None]:
 @contextlib.contextmanager
 def listener(cells: int) -> Iterator[Listener]:
     """Shows progress while the context lasts."""
-    with _bar(cells) if sys.stderr.isatty() else _plain(cells) as listening:
+    shown = _bar if sys.stderr.isatty() else _line if in_notebook() else _plain
+    with shown(cells) as listening:
         yield listening
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel shows what this process has to say."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
 
 
 @contextlib.contextmanager
@@ -96,6 +108,33 @@ def _bar(cells: int) -> Iterator[Listener]:
             lambda text: console.print(f"note: {visible(text)}", markup=False, highlight=False),
             lambda todo, workers: bar.update(task, speed=_starting(todo, workers)),
         )
+
+
+@contextlib.contextmanager
+def _line(cells: int) -> Iterator[Listener]:
+    """One line under the notebook's cell, written anew every half second."""
+    from IPython.display import display
+
+    began = last = time.monotonic()
+
+    def show(text: str) -> None:
+        handle.update({"text/plain": text}, raw=True)
+
+    def progress(done: float, total: int, left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            last = now
+            speed = estimate(done, now - began, left)
+            show(f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}")
+
+    handle = display({"text/plain": f"0/{cells} cells, preparing"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+    yield Listener(
+        progress,
+        lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True),
+        lambda todo, workers: show(f"{cells - todo}/{cells} cells, {_starting(todo, workers)}"),
+    )
+    show(counted(cells))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Where blocks run: in this process, or in worker processes. The records are the same.
 
 The automatic choice takes as many workers as there are cores and blocks when that saves more time than the
-:data:`~.build.START_SECONDS` that a worker needs to start; a GPU is left to one process.
+seconds that a worker needs to start; a GPU is left to one process.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterator, Sequence
 
 from autoflip_secure.scenarios.config.plan import Block
-from autoflip_secure.scenarios.running.build import START_SECONDS, estimated_seconds, run_block
+from autoflip_secure.scenarios.running.build import Builder, run_block
 from autoflip_secure.scenarios.running.parties import Crews
 from autoflip_secure.scenarios.running.workers import Finished, Progress, run_in_workers
 from autoflip_secure.training.base import resolve_device
+
+_START_SECONDS = 4.0  # a worker process imports torch before it is of use
+_FLOPS = 2e10  # of one core, for the small matrices of small models
 
 
 def cores() -> int:
@@ -22,33 +25,62 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_workers(blocks: Sequence[Block]) -> int:
+def choose_workers(blocks: Sequence[Block], builder: Builder | None = None) -> int:
     """How many workers ``--workers auto`` means for these blocks."""
     most = min(cores(), len(blocks))
     if most <= 1 or any(resolve_device(block.cells[0].settings.device).type != "cpu" for block in blocks):
         return 1
-    seconds = sum(estimated_seconds(block) for block in blocks)
-    return most if seconds / most + START_SECONDS < seconds else 1
+    seconds = sum(estimated_seconds(block, builder) for block in blocks)
+    return most if seconds / most + _START_SECONDS < seconds else 1
+
+
+def estimated_seconds(block: Block, builder: Builder | None = None) -> float:
+    """Roughly what a block takes on one core: 6 floating-point operations per parameter, sample and epoch.
+
+    Too low for convolutions; it only decides whether starting workers pays.
+    """
+    total = 0.0
+    builder = builder or Builder()
+    for spec in block.cells:
+        settings = spec.settings
+        module = builder.module(settings, block.cells[0].seed)
+        parameters = sum(p.numel() for p in module.parameters())
+        samples = len(builder.dataset(settings).y_train) / settings.clients * settings.cohort * settings.training.epochs
+        total += settings.rounds * (6 * parameters * samples / _FLOPS + 0.002)
+    return total
 
 
 @contextlib.contextmanager
 def running(
-    blocks: Sequence[Block], workers: int, progress: Progress, crews: Crews | None = None
+    blocks: Sequence[Block],
+    workers: int,
+    progress: Progress,
+    crews: Crews | None = None,
+    builder: Builder | None = None,
 ) -> Iterator[Finished]:
-    """Finished blocks, as they come. Leaving the context stops what is still running."""
+    """Finished blocks, as they come. Leaving the context stops what is still running.
+
+    Args:
+        blocks: what to run.
+        workers: processes; with one, or one block, everything runs here.
+        progress: called with a block in flight and its share done.
+        crews: the parties of the cells that ask for secure sums.
+        builder: knows data, splits and noise already; it forgets them where others run the blocks.
+    """
+    elsewhere = workers > 1 and len(blocks) > 1
+    if elsewhere and builder is not None:
+        builder.forget()
     stream = (
-        run_in_workers(blocks, workers, progress, crews)
-        if workers > 1 and len(blocks) > 1
-        else _run_here(blocks, progress, crews)
+        run_in_workers(blocks, workers, progress, crews) if elsewhere else _run_here(blocks, progress, crews, builder)
     )
     with contextlib.closing(stream):
         yield stream
 
 
-def _run_here(blocks: Sequence[Block], progress: Progress, crews: Crews | None) -> Finished:
+def _run_here(blocks: Sequence[Block], progress: Progress, crews: Crews | None, builder: Builder | None) -> Finished:
     for block in blocks:
 
         def tell(done: int, total: int, block: Block = block) -> None:
             progress(block, done / total)
 
-        yield block, run_block(block, tell, crews)
+        yield block, run_block(block, tell, crews, builder)

@@ -29,10 +29,14 @@ _VOTES = (
 )
 
 
-def with_noise(cell: Cell) -> Cell:
+def with_noise(cell: Cell, known: tuple[float, ...] | None = None) -> Cell:
     """``cell`` with the noise multiplier of every client: as given, or the smallest that keeps its target epsilon.
 
     Where nothing is proven and the scenario allows that, a target gets the noise that would keep it under a proof.
+
+    Args:
+        cell: what runs.
+        known: what was found for it before, taken as it is.
 
     Raises:
         InputError: delta is not below 1/n, a batch would be more than all samples, the target cannot be reached,
@@ -42,6 +46,8 @@ def with_noise(cell: Cell) -> Cell:
     mechanism = cell.protocol.mechanism
     if mechanism is None:
         return cell
+    if known is not None:
+        return replace(cell, noise_multipliers=known)
     clients = len(cell.problem.clients)
     given = replace(cell, noise_multipliers=(mechanism.noise_multiplier or 1.0,) * clients)
     schedule = schedule_of(given)

@@ -12,7 +12,8 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.plan import Block, Plan
-from autoflip_secure.scenarios.running.build import check, planned_releases, recounted
+from autoflip_secure.scenarios.running.build import Builder, planned_releases, recounted
+from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.running.executors import choose_workers, running
 from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, crews_for, exposed
@@ -78,26 +79,25 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         check_parties(todo)
         if (warning := exposed(todo)) is not None:
             listener.note(warning)
-        check(todo)
-        inputs = _inputs(plan, bool(todo), listener)
+        builder = Builder()
+        todo, inputs = _checked(plan, todo, builder, listener)
         told = len(store.damaged)
         store.claim(plan, inputs)
         _tell(store.damaged[told:], listener)
-        todo = under_conditions(todo, inputs or {})
-        workers = workers if workers is not None else choose_workers(todo)
+        workers = workers if workers is not None else choose_workers(todo, builder)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
         begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
         refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
         with store.explained():
-            tried = announce(folder, planned_releases(todo))
+            tried = announce(folder, planned_releases(todo, builder))
         _tell(without_ledger(folder, begun), listener)
         if tried:
             store.note_begun(tried)
         for block in todo:  # a block is run whole: cells that are finished release once more
             for key in records.keys() & set(block.keys):
-                counted = _with_attempts(block, tried, records[key])
+                counted = _with_attempts(block, tried, builder, records[key])
                 if counted != records[key]:
                     store.save(counted)
                     records[key] = counted
@@ -112,9 +112,9 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             pace.advance(order[block.index], share)
             tell()
 
-        with crews_for(todo) as crews, running(todo, workers, progress, crews) as stream:
+        with crews_for(todo) as crews, running(todo, workers, progress, crews, builder) as stream:
             for block, results in stream:
-                for record in map(partial(_with_attempts, block, tried), results):
+                for record in map(partial(_with_attempts, block, tried, builder), results):
                     if record.cell not in records:
                         store.save(record)
                         records[record.cell] = record
@@ -138,18 +138,29 @@ def _work(block: Block) -> float:
     return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
 
 
-def _with_attempts(block: Block, tried: Mapping[str, Attempts], record: RunRecord) -> RunRecord:
+def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: Builder, record: RunRecord) -> RunRecord:
     """The ledger in the record counts every attempt that may have released something else."""
     attempts = tried.get(record.cell)
     if attempts is None or attempts.attempts == 1:
         return record
-    return record.model_copy(update={"privacy": recounted(block, record.cell, attempts)})
+    return record.model_copy(update={"privacy": recounted(block, record.cell, attempts, builder)})
 
 
-def _inputs(plan: Plan, needed: bool, listener: Listener) -> dict[str, str] | None:
+def _checked(
+    plan: Plan, todo: list[Block], builder: Builder, listener: Listener
+) -> tuple[list[Block], dict[str, str] | None]:
+    """What is to do, under the conditions of now, and what it reads; nothing is wrong with it."""
+    check_inputs(todo, builder)
+    inputs = _inputs(plan, bool(todo), builder, listener)
+    todo = under_conditions(todo, inputs or {})
+    check_cells(todo, builder)
+    return todo, inputs
+
+
+def _inputs(plan: Plan, needed: bool, builder: Builder, listener: Listener) -> dict[str, str] | None:
     """Fingerprints of what the cells read; None when it is gone and nothing is left to run."""
     try:
-        return input_digests(cell.settings for cell in plan.cells)
+        return input_digests((cell.settings for cell in plan.cells), builder.data)
     except InputError as error:
         if needed:
             raise

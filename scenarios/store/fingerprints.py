@@ -13,12 +13,14 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
+from weakref import WeakKeyDictionary
 
-import autoflip_secure
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.scenarios.config.plan import Plan
@@ -28,17 +30,26 @@ from autoflip_secure.scenarios.models.chains import Custom
 from autoflip_secure.scenarios.plugins.factories import source_file
 
 _INSTALLED = {"site-packages", "dist-packages"}
+_imported: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()  # a factory's module -> its source when first seen
 
 
-def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
+def _load(settings: Settings) -> Dataset:
+    return settings.data.load()
+
+
+def input_digests(cells: Iterable[Settings], load: Callable[[Settings], Dataset] = _load) -> dict[str, str]:
     """What is read -> SHA-256 in hexadecimal, each once; what is read is named as the scenario file writes it.
+
+    Args:
+        cells: what reads.
+        load: gives the data of a cell as their source does, for callers that have them already.
 
     Raises:
         InputError: data or source cannot be read.
     """
     found: dict[str, str] = {}
     for settings in cells:
-        for what, digest in _inputs(settings).items():
+        for what, digest in _inputs(settings, load).items():
             if what not in found:
                 found[what] = digest()
     return found
@@ -46,13 +57,13 @@ def input_digests(cells: Iterable[Settings]) -> dict[str, str]:
 
 def read_by(settings: Settings) -> list[str]:
     """What one cell reads, named as :func:`input_digests` does."""
-    return list(_inputs(settings))
+    return list(_inputs(settings, _load))
 
 
-def _inputs(settings: Settings) -> dict[str, Callable[[], str]]:
+def _inputs(settings: Settings, load: Callable[[Settings], Dataset]) -> dict[str, Callable[[], str]]:
     """What one cell reads -> its digest, made when it is asked for."""
     data = json.dumps(settings.data.model_dump(mode="json"), sort_keys=True)
-    found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(settings.data.load())}
+    found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(load(settings))}
     for family in ("data", "model"):
         if isinstance(plugin := getattr(settings, family), Custom | CustomData):
             name = f"source of {family}.factory {plugin.factory} and what it imports"
@@ -116,21 +127,27 @@ def _of_dataset(data: Dataset) -> str:
 
 def _of_source(family: str, factory: str) -> str:
     """Over the files that the factory's module is made of; "built in" when there are none."""
-    own = source_file(factory, family)
+    own, name = source_file(factory, family), factory.partition(":")[0]
     if own is None:
         return "built in"
     try:
-        return _of_files(sources(factory.partition(":")[0]) or [own])
+        digest = _of_files(sources(name) or [own])
     except OSError as error:
         way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
         raise InputError(
             f"{family}.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
         ) from error
+    if (module := sys.modules.get(name)) is not None and _imported.setdefault(module, digest) != digest:
+        raise InputError(
+            f"{family}.factory = {factory!r}: its source has changed since this process imported it, so what would run "
+            "is no longer what is written there; start Python anew (in a notebook: restart the kernel)"
+        )
+    return digest
 
 
 @cache
 def _own_source() -> str:
-    folders = os.walk(Path(autoflip_secure.__file__).parent, followlinks=True)  # links, in a source checkout
+    folders = os.walk(Path(__file__).parents[2], followlinks=True)  # links, in a source checkout
     return _of_files(
         sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".py"))
     )

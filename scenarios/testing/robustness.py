@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,9 @@ from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.durable import unwritable
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.config.loading import LoadedScenario, load, presets
+from autoflip_secure.scenarios.config.loading import presets
 from autoflip_secure.scenarios.config.messages import suggest
+from autoflip_secure.scenarios.config.overrides import as_called, importable, load_changed
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import run_digest
@@ -25,7 +24,6 @@ from autoflip_secure.scenarios.store.locks import Lock
 from autoflip_secure.scenarios.testing.estimates import Estimate
 from autoflip_secure.scenarios.testing.selection import one_condition
 from autoflip_secure.terminal import notes
-from autoflip_secure.terminal.visible import short
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,8 +111,8 @@ class Robustness:
         frame = inspect.currentframe()
         caller = frame.f_back.f_code.co_filename if frame is not None and frame.f_back is not None else ""
         source = self._find(os.fspath(scenario), Path(caller).parent)
-        with self._at_root():
-            work = plan(_load(source, overrides))
+        with importable(self.root), contextlib.chdir(self.root), as_called(overrides, "robustness"):
+            work = plan(load_changed(source, overrides, "robustness"))
             folder = self.cache / f"{work.name}-{run_digest(work)}"
             known = folder, work.outcome  # the same runs serve every outcome
             if known not in self._done:
@@ -149,45 +147,3 @@ class Robustness:
             f"robustness({scenario!r}): no such file ({', '.join(map(str, tried))}), and no such preset; "
             f"{suggest(scenario, presets())}"
         )
-
-    @contextlib.contextmanager
-    def _at_root(self) -> Iterator[None]:
-        """In ``root``, which modules can be imported from; folder and import path are put back."""
-        added = str(self.root) not in sys.path
-        if added:
-            sys.path.append(str(self.root))
-        try:
-            with contextlib.chdir(self.root):
-                yield
-        finally:
-            if added and str(self.root) in sys.path:
-                sys.path.remove(str(self.root))
-
-
-def _load(source: str | Path, overrides: dict[str, Any]) -> LoadedScenario:
-    """The scenario with the overrides of a call, which are called by what the caller wrote."""
-    texts = {key: _override(key, value) for key, value in overrides.items()}
-    try:
-        return load(source, list(texts.values()))
-    except InputError as error:
-        said = str(error)
-        for key, text in texts.items():
-            said = said.replace(f"--set {short(text)}", f"robustness(…, {key}={short(repr(overrides[key]), 80)})")
-        raise type(error)(said) from error
-
-
-def _override(key: str, value: Any) -> str:
-    path = key.replace("__", ".")
-    try:
-        text = json.dumps(value, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"robustness(…, {key}={value!r}): cannot stand in a scenario ({error}); give numbers, text, lists or dicts"
-        ) from error
-    return f"{path}={text}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} is not plain data")

@@ -78,6 +78,29 @@ def test_installed_wheel_finds_its_presets(wheel: Path, tmp_path: Path) -> None:
     assert Path(done.stdout.strip()) == tmp_path / "autoflip_secure" / "scenarios" / "presets" / "demo.yaml"
 
 
+@pytest.mark.slow
+def test_a_users_file_passes_mypy_strict(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(
+        "from pathlib import Path\n"
+        "from typing import assert_type\n"
+        "import pandas as pd\n"
+        "import autoflip_secure as af\n"
+        "def mean(path: Path) -> float:\n"
+        "    results = af.run(path, rounds=3, workers=2, out='runs', attack__sigma=0.3)\n"
+        "    assert_type(results, af.Results)\n"
+        "    assert_type(af.load('runs').report('x.html'), Path)\n"
+        "    assert_type(results.rounds(), pd.DataFrame)\n"
+        "    return results.accuracy(sigma=0.3).mean\n"
+        "af.runs  # no such name\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(tmp_path / "user.py")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (error,) = [line for line in said.stdout.splitlines() if "error:" in line]
+    assert 'user.py:11: error: Module has no attribute "runs"' in error
+
+
 # ------------------------------------------------------------------------------------------------ import names
 
 NAMESAKES = ("attacks", "defenses", "scenarios", "reports")

@@ -18,7 +18,8 @@ from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder, check
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 from autoflip_secure.secure_rows.secure_sum import Revealed, Scored, SecureSum, SecureSumConfig, SharedBatch, Traffic
 

@@ -26,7 +26,8 @@ from autoflip_secure.reports.study.privacy import ledger_rows, proven
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder, check
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.store import read_record

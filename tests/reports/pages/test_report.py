@@ -401,6 +401,8 @@ def test_written_whole_or_not_at_all(tmp_path: Path, record: Make, partition: di
     path = write_report(cells, {"name": "x"}, tmp_path / "run" / "report.html")
     assert path == tmp_path / "run" / "report.html"
     assert sorted(p.name for p in path.parent.iterdir()) == [
+        "cells.csv",
+        "cells.parquet",
         "report.html",
         "report.md",
         "results.csv",

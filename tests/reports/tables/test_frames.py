@@ -103,7 +103,7 @@ def test_the_table_of_cells_is_the_records(small: list[RunRecord]):
         assert row["accuracy (%)"] == 100 * DEFAULT.accuracy(run)
         assert row["bytes"] == run.costs.bytes.uplink_values + run.costs.bytes.downlink_values
         assert row["detection AUC"] == (run.detection.auc if run.detection else None)
-    where = [i for i, name in enumerate(table.columns) if name == "of them exploration"]
+    where = [table.columns.index(f"{what} of exploration") for what in ("bytes", "FLOPs")]
     spent = [(line[where[0]], line[where[1]]) for line in table.rows]
     assert spent == [
         (e.bytes.uplink_values + e.bytes.downlink_values, e.flops) if e else (0, 0)

@@ -15,7 +15,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve, to_yaml
 from autoflip_secure.scenarios.config.plan import Plan, plan
-from autoflip_secure.scenarios.running.build import check
+from autoflip_secure.scenarios.running.checks import check
 
 COUNT = sized(500, 10_000)
 CHECKED = 8  # one of so many that are understood is also tried on its data and models

@@ -6,7 +6,7 @@ import pytest
 
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load, presets
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import check
+from autoflip_secure.scenarios.running.checks import check
 
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
 SPLITS = {"iid", "dirichlet", "pathological"}

@@ -16,7 +16,7 @@ from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.data.datasets import CustomData, ImageFolder, Leaf
 from autoflip_secure.scenarios.data.images import read_image
-from autoflip_secure.scenarios.running.build import check
+from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 
 # ------------------------------------------------------------------------------------------------ LEAF
@@ -280,6 +280,9 @@ def test_the_source_of_the_function_is_part_of_what_a_cell_read(outside: Path) -
     before = input_digests([settings])
     assert set(before) == set(named)
     (outside / "outside_helper.py").write_text("LEVEL = 2.0  # another source, the same data\n")
+    with pytest.raises(InputError, match="its source has changed since this process imported it"):
+        input_digests([settings])
+    del sys.modules["outside_data"]  # as a process would that starts now
     after = input_digests([settings])
     assert after[named[0]] == before[named[0]]
     assert after[named[1]] != before[named[1]]

@@ -14,7 +14,8 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
-from autoflip_secure.scenarios.running.build import check, run_block
+from autoflip_secure.scenarios.running.build import run_block
+from autoflip_secure.scenarios.running.checks import check
 
 NETS = """
 from torch import nn

@@ -28,7 +28,8 @@ from autoflip_secure.scenarios.models.rehearsal_training import (
     rehearse_units,
 )
 from autoflip_secure.scenarios.models.trial import check_model
-from autoflip_secure.scenarios.running.build import check, run_block
+from autoflip_secure.scenarios.running.build import run_block
+from autoflip_secure.scenarios.running.checks import check
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(weight_norm|torch.jit.script|enable_nested):FutureWarning")
 

@@ -13,8 +13,8 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
-from autoflip_secure.scenarios.running.build import check, estimated_seconds
-from autoflip_secure.scenarios.running.executors import choose_workers, cores, running
+from autoflip_secure.scenarios.running.checks import check
+from autoflip_secure.scenarios.running.executors import choose_workers, cores, estimated_seconds, running
 
 TINY = """
 clients: 5

@@ -1,6 +1,8 @@
 """Time left: blocks that run side by side, a last block alone, and never a negative time."""
 
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -121,3 +123,40 @@ def test_the_report_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str], mo
     with stage("writing the report", waited=0):
         pass
     assert "writing the report" in capsys.readouterr().err
+
+
+def test_a_notebook_has_one_line_that_changes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what IPython offers a kernel; in a real one: ``tests/project/test_notebook.py``."""
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            assert raw
+            shown.append(data["text/plain"])
+
+    def display(data: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        assert display_id
+        Handle().update(data, raw)
+        return Handle()
+
+    clock = Clock()
+    monkeypatch.setattr(console.time, "monotonic", clock)
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    shell = SimpleNamespace()  # of IPython on a terminal
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert not console.in_notebook()
+    shell.kernel = "a kernel"
+    assert console.in_notebook()
+    with console.listener(6) as listening:
+        listening.start(4, 1)
+        clock.now += 0.4
+        listening.progress(1.0, 4, None)  # too soon after the start
+        clock.now += 1.6
+        listening.progress(1.0, 4, 6.0)
+        listening.note("a\nsentence")
+    assert shown[0] == "0/6 cells, preparing"
+    assert shown[1].startswith("2/6 cells, ")
+    assert shown[2:] == ["3/6 cells, 2.0 s/cell, 0:06 left", "6 cells"]
+    assert capsys.readouterr().err.startswith("note: a")

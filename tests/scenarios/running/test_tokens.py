@@ -12,7 +12,8 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
-from autoflip_secure.scenarios.running.build import Builder, check, run_block
+from autoflip_secure.scenarios.running.build import Builder, run_block
+from autoflip_secure.scenarios.running.checks import check
 
 NETS = """
 import torch

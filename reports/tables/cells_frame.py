@@ -1,0 +1,39 @@
+"""One row per cell: everything that a run came to, for whoever compares runs (CSV and Parquet).
+
+Totals are of the whole run, exploration included; ``docs/results.md`` describes every column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.tables.frames import described, typed
+
+
+def cells_frame(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
+    """One row per cell, in the order of ``records``, with typed columns."""
+    return typed(cell_rows(records, outcome))
+
+
+def cell_rows(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> list[dict[str, object]]:
+    """The rows as plain values; None is what was not measured or is not known."""
+    return [
+        known | _totals(record, outcome)
+        for record, known in zip(records, described(records, outcome), strict=True)
+    ]  # fmt: skip
+
+
+def _totals(record: RunRecord, outcome: OutcomeRule) -> dict[str, object]:
+    """What a cell's last round and its sums say."""
+    return {
+        "outcome_loss": outcome.loss(record),
+        "rounds": len(record.rounds),
+        "parameters": record.parameters,
+        "density": record.rounds[-1].density if record.rounds else None,
+        **{f"bytes.{key}": value for key, value in record.costs.bytes.model_dump().items()},
+        **{f"flops.{key}": value for key, value in record.costs.flops.model_dump().items()},
+    }

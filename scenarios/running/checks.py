@@ -1,0 +1,111 @@
+"""What can be wrong with a sweep is found before training, and said with the cell's place in the scenario."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.messages import choose_place, mark_default
+from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.config.settings import Settings
+from autoflip_secure.scenarios.config.sizes import out_of_memory
+from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
+from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
+
+
+def check(blocks: Sequence[Block]) -> None:
+    """Load every data set, deal every split, build every model and every cell once, without training.
+
+    Raises:
+        InputError: with the cell's place in the sweep, and what to change.
+    """
+    builder = Builder()
+    check_inputs(blocks, builder)
+    check_cells(blocks, builder)
+
+
+@one_thread()
+def check_inputs(blocks: Iterable[Block], builder: Builder) -> None:
+    """What cells are made of: data, split, model, classes. For the conditions, all of it has to be there.
+
+    Raises:
+        InputError: as :func:`check`.
+    """
+    for spec in (spec for block in blocks for spec in block.cells):
+        with _placed(spec, "data"):
+            data = builder.dataset(spec.settings)
+            builder.rehearse_data(spec.settings)
+        with _placed(spec, "partition", "clients", "data"):
+            builder.split(spec.settings, spec.seed)
+        with _placed(spec, "model", "privacy"):
+            builder.module(spec.settings, spec.seed)
+        with _placed(spec, "model", "trainer", "device"):
+            builder.rehearse(spec)
+        with _placed(spec, "attack"):
+            _check_classes(spec.settings, data.num_classes)
+
+
+@one_thread()
+def check_cells(blocks: Iterable[Block], builder: Builder) -> None:
+    """The cells themselves, under the conditions that they are to run under: what is proven, who trains, on what.
+
+    Raises:
+        InputError: as :func:`check`.
+    """
+    for block in blocks:
+        for spec in block.cells:
+            with _placed(spec, "privacy", "training", "clients"):
+                refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
+            with _placed(spec, "training", "partition", "clients", "model"):
+                if reason := builder.needs_company(spec.settings, spec.seed):
+                    refuse_lone_samples(cell, reason)
+        with _placed(block.cells[0], "device", "trainer", "model"):
+            builder.trainer(block.cells[0])
+
+
+@contextlib.contextmanager
+def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
+    """Put the place of a finding before it: of the keys that the message names, else of the first of ``families``."""
+    try:
+        yield
+    except (InputError, MemoryError, RuntimeError) as error:
+        found = out_of_memory(error)
+        if not isinstance(error, InputError) and found is None:
+            raise
+        text = str(error) if found is None else f"needs more memory than there is ({found}); make it smaller"
+        for key in spec.defaults:
+            text = mark_default(text, tuple(key.split(".")))
+        own = [key for key in spec.places if key.split(".")[0] in families]
+        named = [key for key in own if key not in families or key in ("clients", "device", "trainer")]
+        named = [key for key in named if re.search(rf"\b{re.escape(key.split('.')[-1])}\b", text)]
+        named.sort(key=lambda key: not text.startswith(f"{key} = "))  # what it is about comes first
+        named = named or [key for key in own if key == families[0]]
+        kinds = [
+            place for family in families[:1] if (place := spec.places.get(f"{family}.kind", "")).startswith("--set")
+        ]
+        candidates = [spec.places[key] for key in named] + kinds
+        place = f"{choose_place(candidates)}: " if candidates else ""
+        at = ", ".join(f"{path} = {value!r}" for path, value in spec.axes.items())
+        kind = type(error) if isinstance(error, InputError) else InputError
+        raise kind(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
+
+
+def _check_classes(settings: Settings, num_classes: int) -> None:
+    """The classes that a label flip names exist in the data."""
+    attack = settings.attack
+    named = [
+        getattr(attack, "target", None),
+        *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),
+    ]
+    for value in named:
+        if value is not None and not 0 <= value < num_classes:
+            raise InputError(
+                f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"
+            )
