@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install demo test test-all check bench bench-compare format clean
+.PHONY: install demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -31,15 +31,23 @@ install: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python -m autoflip_secure demo
 
-test: check
-	$(PYTEST) -m "not slow" $(ARGS)
+# Types and layers take one core a minute: they are checked while the tests run, and their findings stand at the end.
+BESIDE = log=$$(mktemp); $(MAKE) --no-print-directory types >$$log 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null' INT TERM; \
+	$(1); tests=$$?; wait $$types; types=$$?; cat $$log; rm -f $$log; exit $$((tests != 0 || types != 0))
 
-test-all: check
-	$(PYTEST) $(ARGS)
+test: style
+	@$(call BESIDE,$(PYTEST) -m "not slow" $(ARGS))
 
-check: $(STAMP)
+test-all: style
+	@$(call BESIDE,$(PYTEST) $(ARGS))
+
+check: style types
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

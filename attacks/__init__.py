@@ -1,1 +1,1 @@
-"""Bad clients: what they do to their labels and their updates."""
+"""Malicious clients: what they do to their labels and their updates."""

@@ -1,4 +1,4 @@
-"""AutoFLIP and what evaluates it: agreement-scored federated pruning under bad clients.
+"""AutoFLIP and what evaluates it: agreement-scored federated pruning under malicious clients.
 
 .. code-block:: python
 

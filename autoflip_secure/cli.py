@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="How far can agreement-scored federated pruning be trusted when some clients are bad?",
+    help="How far can agreement-scored federated pruning be trusted when some clients are malicious?",
 )
 for _name, _command in (
     ("demo", demo), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget), ("list", list_entries),

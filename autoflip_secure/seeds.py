@@ -1,6 +1,7 @@
 """Randomness by address: every draw has a purpose, a round and a client, so adding one draw never shifts another.
 
-Algorithms compared at one seed therefore see the same partition, initial weights, cohorts, batches and bad clients.
+Algorithms compared at one seed therefore see the same partition, initial weights, cohorts, batches and malicious
+clients.
 
 What a privacy guarantee rests on is not shared: see :class:`PrivateDraws`.
 """
@@ -23,7 +24,7 @@ class Purpose(IntEnum):
     INITIAL_WEIGHTS = 1
     COHORT = 2
     BATCHES = 3
-    BAD_CLIENTS = 4
+    MALICIOUS_CLIENTS = 4
     DATA_ATTACK = 5
     UPDATE_ATTACK = 6
     PRUNING = 7

@@ -27,7 +27,7 @@ from autoflip_secure.scenarios.audits.gradients import gradient_epsilons
 from autoflip_secure.scenarios.audits.view import Effort, each
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.training import Trainer
 
 BASE = """
@@ -58,7 +58,7 @@ def built(folder: Path, mode: str, target: str, seed: int) -> tuple[Cell, Traine
     path = folder / "power.yaml"
     path.write_text(BASE.format(seed=seed, mode=MODES[mode].format(target=target)))
     block = plan(load(str(path))).blocks[0]
-    builder = Builder()
+    builder = CellBuilder()
     trainer = builder.trainer(block.cells[0])
     return builder.cell(block.cells[0], block.cells[0], torch.device("cpu")), trainer
 

@@ -19,7 +19,7 @@ from autoflip_secure.reports.study.labels import is_clean
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec, load
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import private, under_conditions
@@ -31,7 +31,7 @@ def rows(source: str) -> list[tuple[str, ...]]:
     """The table of one scenario."""
     work = plan(load(source))
     blocks = under_conditions(work.blocks, input_digests(cell.settings for cell in work.cells))
-    builder = Builder()
+    builder = CellBuilder()
     found: dict[str, dict[str, list[Guarantee]]] = {}
     for block in blocks:
         for spec in block.cells:

@@ -48,7 +48,7 @@ def stacks() -> dict[str, float]:
     """Seconds of training a stack, with convolutions in calls of one shape and in one grouped call."""
     import torch
 
-    from autoflip_secure.interfaces import ClientJob, Schedule
+    from autoflip_secure.interfaces import ClientJob, TrainingSchedule
     from autoflip_secure.models.layout import Layout
     from autoflip_secure.scenarios.models.chains import Cnn
     from autoflip_secure.training import StackedTrainer, convolutions
@@ -65,7 +65,7 @@ def stacks() -> dict[str, float]:
             before = convolutions.TOGETHER, convolutions.LARGE
             if grouped:
                 convolutions.TOGETHER, convolutions.LARGE = max(models, 2), 10**12
-            StackedTrainer().train(net, layout, x, jobs, Schedule(epochs=1))
+            StackedTrainer().train(net, layout, x, jobs, TrainingSchedule(epochs=1))
             convolutions.TOGETHER, convolutions.LARGE = before
 
         return run

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, ClipState, clip_to
-from autoflip_secure.defenses.privacy.schedule import Schedule as ReleaseSchedule
-from autoflip_secure.defenses.privacy.schedule import schedule_of
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import ClientJob, PrivacyView, Schedule, Trained
+from autoflip_secure.interfaces import ClientJob, PrivacyView, Trained, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import Trainer, private
 
@@ -37,7 +36,7 @@ class Faulty(Trainer):
         self.inner, self.noise, self.late = inner, noise, late
 
     def train(
-        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: TrainingSchedule
     ) -> Trained:
         """As the real one, with other settings."""
         clips = {job.private.clip for job in jobs if job.private is not None}
@@ -46,7 +45,7 @@ class Faulty(Trainer):
             return self.inner.train(module, layout, x, wrong, schedule)
         (clip,), real = clips, private.stacked_optimizer
 
-        def clips_late(schedule: Schedule, leaves: list[Tensor]) -> Any:
+        def clips_late(schedule: ReleaseSchedule, leaves: list[Tensor]) -> Any:
             return _ClipsLate(real(schedule, leaves), clip / schedule.batch_size)
 
         with patch.object(private, "stacked_optimizer", clips_late):

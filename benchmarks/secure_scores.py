@@ -28,7 +28,7 @@ from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.secure_rows.secret_rows import LocalRows, Sketch
 from autoflip_secure.seeds import Purpose, generator
 
@@ -47,7 +47,7 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> None:
 def cells(split: str, **settings: Any) -> Iterator[tuple[list[Cell], Any]]:
     """Blocks of cells on the embedded digits with the default perceptron, and their trainers."""
     scenario = {"name": "b", "question": "b", "seeds": list(SEEDS), "partition": SPLITS[split], **settings}
-    builder = Builder()
+    builder = CellBuilder()
     for block in plan(resolve(Document("benchmark", scenario))).blocks:
         yield (
             [builder.cell(c, block.cells[0], torch.device("cpu")) for c in block.cells],
@@ -114,7 +114,7 @@ def explorers() -> None:
         watch = Explored()
         for block, trainer in cells(split, rounds=1, algorithm="autoflip"):
             watch_cells(block, trainer, watch)
-        for bad, (share, change) in BAD.items():
+        for malicious, (share, change) in BAD.items():
             values = defaultdict(list)
             for cell, clean in watch.seen:
                 layout, n = cell.problem.layout, len(clean)
@@ -139,10 +139,11 @@ def explorers() -> None:
             for method in methods:
                 pruned, same, found, lost = torch.tensor(values[method]).mean(0).tolist()
                 shown = f"{found:.0%}" if share and method != "plain" else "-"
-                rows.append([split, bad, method, f"{pruned:.2f}", f"{same:.3f}", shown, f"{lost:.1%}"])
+                rows.append([split, malicious, method, f"{pruned:.2f}", f"{same:.3f}", shown, f"{lost:.1%}"])
     table(
-        "Explorers: pruned at T_p .3; share of the mask as by `robust` with nobody bad; bad found; honest left out",
-        ["split", "bad", "method", "pruned", "mask equal", "found", "lost"],
+        "Explorers: pruned at T_p .3; share of the mask as by `robust` with nobody malicious; malicious found; honest "
+        "left out",
+        ["split", "malicious", "method", "pruned", "mask equal", "found", "lost"],
         rows,
     )
 
@@ -162,21 +163,29 @@ def profile() -> None:
         for name, attack in attacks.items():
             row = [split, name]
             for aggregator in ("mean", "agreement", PROFILE):
-                accuracies, bad, good = [], [], []
+                accuracies, malicious, good = [], [], []
                 algorithm = {"name": "x", "pruner": "none", "aggregator": aggregator}
                 for block, trainer in cells(split, rounds=60, attack=attack, algorithm=algorithm, evaluate_every=60):
                     for record in run_cells(block, trainer):
                         accuracies.append(record.final_accuracy)
                         for entry in record.rounds:
-                            for score, wrong in zip(entry.scores or [], entry.bad, strict=False):
-                                (bad if wrong else good).append(score)
+                            for score, wrong in zip(entry.scores or [], entry.malicious, strict=False):
+                                (malicious if wrong else good).append(score)
                 mean = sum(accuracies) / len(accuracies)
                 row.append(f"{100 * mean:.1f}")
                 if aggregator != "mean":
-                    shown = f"{sum(bad) / len(bad):.2f}" if bad else "-"
+                    shown = f"{sum(malicious) / len(malicious):.2f}" if malicious else "-"
                     row.append(f"{shown} / {sum(good) / len(good):.2f}")
             rows.append(row)
-    head = ["split", "bad", "mean", "landscape", "scores bad / honest", "profile", "scores bad / honest"]
+    head = [
+        "split",
+        "malicious",
+        "mean",
+        "landscape",
+        "scores malicious / honest",
+        "profile",
+        "scores malicious / honest",
+    ]
     table("Accuracy after 60 rounds (%), no pruning, 5 seeds; mean scores of participants", head, rows)
 
 

@@ -23,13 +23,15 @@ from autoflip_secure.defenses.aggregators.krum import krum_scores
 from autoflip_secure.scenarios.config.tables import AGGREGATORS
 
 STEPS = 8  # of byzfl's geometric median; ours goes on until it stands still, in about five from a better start
-BYZFL: dict[str, Callable[[int, float], Callable[[Tensor], Tensor]]] = {  # (number of bad clients, clipping radius)
-    "median": lambda bad, radius: byzfl.Median(),
-    "trimmed_mean": lambda bad, radius: byzfl.TrMean(f=bad),
-    "krum": lambda bad, radius: byzfl.Krum(f=bad),
-    "multi_krum": lambda bad, radius: byzfl.MultiKrum(f=bad),
-    "geometric_median": lambda bad, radius: byzfl.GeometricMedian(nu=1e-6, T=STEPS),
-    "centered_clipping": lambda bad, radius: byzfl.CenteredClipping(L=1, tau=radius),
+BYZFL: dict[
+    str, Callable[[int, float], Callable[[Tensor], Tensor]]
+] = {  # (number of malicious clients, clipping radius)
+    "median": lambda malicious, radius: byzfl.Median(),
+    "trimmed_mean": lambda malicious, radius: byzfl.TrMean(f=malicious),
+    "krum": lambda malicious, radius: byzfl.Krum(f=malicious),
+    "multi_krum": lambda malicious, radius: byzfl.MultiKrum(f=malicious),
+    "geometric_median": lambda malicious, radius: byzfl.GeometricMedian(nu=1e-6, T=STEPS),
+    "centered_clipping": lambda malicious, radius: byzfl.CenteredClipping(L=1, tau=radius),
 }
 SIZES = [(20, "100k"), (20, "1M"), (100, "100k"), (100, "1M")]
 ROUNDS = {(20, "100k"): 25, (100, "1M"): 2}  # short ones need more to find a quiet moment
@@ -60,8 +62,8 @@ def test_one_round(
     assert found.delta.isfinite().all()
     if kind not in BYZFL:
         return
-    bad = round(0.2 * clients)
-    theirs = BYZFL[kind](bad, float(view.updates.norm(dim=1).median()))
+    malicious = round(0.2 * clients)
+    theirs = BYZFL[kind](malicious, float(view.updates.norm(dim=1).median()))
     theirs_time = best(lambda: theirs(view.updates), 1 if size == "1M" else 3)
     ours_time = min(benchmark.stats.stats.data)
     ratios(f"{kind}, {clients} x {size}: byzfl / ours", theirs_time / ours_time, "", f"ours {1e3 * ours_time:,.0f} ms")
@@ -70,7 +72,7 @@ def test_one_round(
         if kind == "median":  # byzfl takes the lower of the middle two
             expected = torch.quantile(view.updates, 0.5, dim=0)
         if kind == "krum":  # random rows are near ties: what is chosen must be as near as byzfl's choice
-            scores = krum_scores(view.updates, bad)
+            scores = krum_scores(view.updates, malicious)
             chosen = [int((view.updates - row).norm(dim=1).argmin()) for row in (found.delta, expected)]
             assert scores[chosen[0]] <= scores[chosen[1]] * (1 + 1e-5)
         elif kind != "multi_krum":

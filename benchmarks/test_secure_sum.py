@@ -39,7 +39,7 @@ MEMORY = 10 * 2**30  # free bytes that the largest size needs
 
 
 @dataclass(frozen=True)
-class Crew:
+class Pool:
     """Parties, and what they use."""
 
     where: Parties
@@ -57,13 +57,13 @@ class Crew:
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2 parties", "3 parties"])
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     before = set(psutil.Process().children())
     with local_parties(request.param, timeout=300) as where:
         ours = [
             p for p in psutil.Process().children() if p not in before and "resource_tracker" not in str(p.cmdline())
         ]
-        yield Crew(where, ours, sum(p.cpu_times().user + p.cpu_times().system for p in ours))
+        yield Pool(where, ours, sum(p.cpu_times().user + p.cpu_times().system for p in ours))
 
 
 def best(
@@ -107,9 +107,9 @@ CASES = [(n, size) for size in ("10k", "100k", "1M") for n in (5, 20)] + [(5, "1
 
 @pytest.mark.parametrize(("clients", "size"), CASES, ids=[f"{n} x {size}" for n, size in CASES])
 def test_secure_mean(
-    clients: int, size: str, crew: Crew, benchmark: BenchmarkFixture, ratios: Callable[..., None]
+    clients: int, size: str, pool: Pool, benchmark: BenchmarkFixture, ratios: Callable[..., None]
 ) -> None:
-    parties = len(crew.where.addresses)
+    parties = len(pool.where.addresses)
     if size == "10M" and (parties > 2 or psutil.virtual_memory().available < MEMORY):
         pytest.skip("10M parameters: once, with two parties and 10 GiB of free memory")
     rows, samples = round_of(clients, size)
@@ -118,15 +118,15 @@ def test_secure_mean(
     plain, _ = best(lambda: (samples.float() / samples.sum()) @ rows, turns, repeats=repeats)
     masked, _ = best(lambda: masking(rows, samples), turns, repeats=repeats)
     expanded, _ = best(lambda: masking(rows, samples, uniform), turns, repeats=repeats)
-    before = crew.memory()
-    with Session(crew.where) as session:
+    before = pool.memory()
+    with Session(pool.where) as session:
 
         def secure() -> Tensor:
             return secret_mean(ids, rows, samples, live, session).delta
 
         benchmark.pedantic(secure, rounds=1)  # processor seconds of this process: clients and server
         sent = session.traffic
-        seconds, wall = best(secure, turns, crew.processor, repeats)
+        seconds, wall = best(secure, turns, pool.processor, repeats)
         after = session.traffic
         error = secret_error(rows, samples, session)
     per_turn = [
@@ -138,7 +138,7 @@ def test_secure_mean(
         "<= 2" if SIZES[size] >= 1_000_000 else "",
         f"{1e3 * seconds:,.0f} ms, wall {1e3 * wall:,.0f}; {seconds / expanded:.2f} of expanded masks; plain mean "
         f"{1e3 * plain:,.1f} ms; MB up {per_turn[0]:.1f}, "
-        f"down {per_turn[1]:.1f}, between {per_turn[2]:.1f}; party +{max(crew.memory() - before, 0):,.0f} MiB; "
+        f"down {per_turn[1]:.1f}, between {per_turn[2]:.1f}; party +{max(pool.memory() - before, 0):,.0f} MiB; "
         f"error {error:.0e} of the largest entry",
     )  # fmt: skip
 
@@ -155,21 +155,21 @@ def secret_error(rows: Tensor, samples: Tensor, session: Session) -> float:
     return error
 
 
-def test_start_up_is_paid_once(crew: Crew, benchmark: BenchmarkFixture, ratios: Callable[..., None]) -> None:
+def test_start_up_is_paid_once(pool: Pool, benchmark: BenchmarkFixture, ratios: Callable[..., None]) -> None:
     def session() -> None:
-        Session(crew.where).close()
+        Session(pool.where).close()
 
     benchmark.pedantic(session, rounds=5)
-    seconds, _ = best(session, 3, crew.processor, 20)
+    seconds, _ = best(session, 3, pool.processor, 20)
     ratios(
-        f"start-up of {len(crew.where.addresses)} parties, processor seconds", crew.started, "",
+        f"start-up of {len(pool.where.addresses)} parties, processor seconds", pool.started, "",
         f"once a sweep; a session with them {1e3 * seconds:,.0f} ms",
     )  # fmt: skip
 
 
-def test_cost_is_linear(crew: Crew, benchmark: BenchmarkFixture, ratios: Callable[..., None]) -> None:
+def test_cost_is_linear(pool: Pool, benchmark: BenchmarkFixture, ratios: Callable[..., None]) -> None:
     costs = {}
-    with Session(crew.where) as session:
+    with Session(pool.where) as session:
         for clients, size in ((5, "100k"), (20, "1M")):
             rows, samples = round_of(clients, size)
             ids, live = tuple(range(clients)), torch.ones(SIZES[size], dtype=torch.bool)
@@ -179,16 +179,16 @@ def test_cost_is_linear(crew: Crew, benchmark: BenchmarkFixture, ratios: Callabl
 
             if size == "100k":
                 benchmark.pedantic(secure, rounds=5)
-            costs[clients, size] = best(secure, TURNS[size], crew.processor, REPEATS[size])[0] / (clients * SIZES[size])
+            costs[clients, size] = best(secure, TURNS[size], pool.processor, REPEATS[size])[0] / (clients * SIZES[size])
     ratios(
-        f"cost per number, 20 x 1M / 5 x 100k, {len(crew.where.addresses)} parties",
+        f"cost per number, 20 x 1M / 5 x 100k, {len(pool.where.addresses)} parties",
         costs[20, "1M"] / costs[5, "100k"], "<= 1.25",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("statistics", [("profile", "size", "direction"), ("landscape", "size", "direction")])
 def test_secure_agreement(
-    statistics: tuple[str, ...], crew: Crew, benchmark: BenchmarkFixture, ratios: Callable[..., None]
+    statistics: tuple[str, ...], pool: Pool, benchmark: BenchmarkFixture, ratios: Callable[..., None]
 ) -> None:
     """Scores and weighted sum of 20 updates of a model of a million parameters, beside the secure mean of the same."""
     where = shaped("1M")
@@ -198,7 +198,7 @@ def test_secure_agreement(
     state = aggregator.aggregate(state, view).state  # memories of a round, so that every statistic is computed
     everyone = torch.ones(20, dtype=torch.bool)
     ids, samples = tuple(range(20)), view.samples.long()
-    with Session(crew.where) as session:
+    with Session(pool.where) as session:
 
         def scored() -> object:
             return session.score(aggregator, state, view, everyone, torch.Generator().manual_seed(0), 256)
@@ -207,8 +207,8 @@ def test_secure_agreement(
             return secret_mean(ids, view.updates, samples, view.mask, session)
 
         benchmark.pedantic(scored, rounds=1)
-        costs = [best(task, 2, crew.processor) for task in (scored, mean)]
+        costs = [best(task, 2, pool.processor) for task in (scored, mean)]
     ratios(
-        f"secure agreement ({statistics[0]}) / secure mean, {len(crew.where.addresses)} parties, 20 x 1M",
+        f"secure agreement ({statistics[0]}) / secure mean, {len(pool.where.addresses)} parties, 20 x 1M",
         costs[0][0] / costs[1][0], "<= 2", f"wall {costs[0][1]:.2f} s and {costs[1][1]:.2f} s",
     )  # fmt: skip

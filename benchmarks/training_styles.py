@@ -17,11 +17,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
 
-SCHEDULE = Schedule(lr=0.1, batch_size=16, epochs=5)
+SCHEDULE = TrainingSchedule(lr=0.1, batch_size=16, epochs=5)
 
 
 def mlp() -> nn.Module:

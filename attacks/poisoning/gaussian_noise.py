@@ -1,4 +1,4 @@
-r"""Gaussian noise: bad clients add noise to what they send (AutoFLIP paper, Fig. 9: on 20 % of the clients).
+r"""Gaussian noise: malicious clients add noise to what they send (AutoFLIP paper, Fig. 9: on 20 % of the clients).
 
 .. math:: u_k \leftarrow u_k + \sigma z, \qquad \text{relative:}\quad u_k \leftarrow u_k + \sigma \|u_k\| z / \|z\|
 """
@@ -17,22 +17,22 @@ from autoflip_secure.interfaces import UpdateAttack
 
 
 class GaussianNoise(UpdateAttack):
-    """Bad clients add Gaussian noise to their update, absolute or relative to the update's norm."""
+    """Malicious clients add Gaussian noise to their update, absolute or relative to the update's norm."""
 
     kind: Literal["gaussian_noise"] = "gaussian_noise"
     sigma: Annotated[float, Field(ge=0, description="standard deviation per weight, or noise norm / update norm")] = 0.5
-    relative: bool = Field(default=False, description="sigma is relative to the norm of the bad client's update")
+    relative: bool = Field(default=False, description="sigma is relative to the norm of the malicious client's update")
 
     def updates(
         self,
         updates: Float[Tensor, "clients params"],
-        bad: Bool[Tensor, " clients"],
+        malicious: Bool[Tensor, " clients"],
         active: Bool[Tensor, " params"],
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients params"]:
-        """All rows, the bad ones with noise on their active coordinates."""
+        """All rows, the malicious ones with noise on their active coordinates."""
         result = updates.clone()
-        for row in bad.nonzero().squeeze(1).tolist():
+        for row in malicious.nonzero().squeeze(1).tolist():
             noise = torch.randn(updates.shape[1], generator=generators[row]).to(updates.device) * active
             scale = self.sigma * updates[row].norm() / noise.norm().clamp_min(TINY) if self.relative else self.sigma
             result[row] += scale * noise

@@ -1,4 +1,4 @@
-"""Label flipping: bad clients train on wrong labels (AutoFLIP paper, Fig. 10: 30 % of them on 20 % of the clients)."""
+"""Label flipping: malicious clients train on wrong labels (AutoFLIP paper, Fig. 10: 30 % of them, 20 % of clients)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from autoflip_secure.interfaces import DataAttack
 
 
 class LabelFlip(DataAttack):
-    """Bad clients train on flipped labels: to a random other class, by fixed pairs, or to one target."""
+    """Malicious clients train on flipped labels: to a random other class, by fixed pairs, or to one target."""
 
     kind: Literal["label_flip"] = "label_flip"
-    share: Annotated[float, Field(ge=0, le=1, description="share of a bad client's labels that are flipped")] = 0.3
+    share: Annotated[float, Field(ge=0, le=1, description="share of a malicious client's labels that are flipped")] = (
+        0.3
+    )
     to: Literal["other", "pairs", "target"] = Field(default="other", description="where flipped labels go")
     pairs: dict[int, int] | None = Field(
         default=None, description="with to: pairs: class -> class; null = class c becomes classes - 1 - c"

@@ -52,7 +52,7 @@ class AgreementState:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ClientScores:
     """What each participant counts for, and the memories with this round in them."""
 
     scores: Float[Tensor, " clients"]  # s_k
@@ -177,9 +177,9 @@ class AgreementWeighted(Aggregator):
         unseen = weights.new_full((clients,), torch.nan)
         return AgreementState(torch.zeros_like(weights), dict.fromkeys(self.statistics, unseen), unseen)
 
-    def judge(
+    def scores_from_numbers(
         self, state: AgreementState, clients: Tensor, samples: Tensor, fresh: dict[str, Tensor], norms: Tensor
-    ) -> Judgement:
+    ) -> ClientScores:
         """Scores and weights from numbers alone: one of each statistic a participant, and its norm."""
         z = torch.full_like(norms, -torch.inf)
         means: dict[str, Tensor] = {}
@@ -198,18 +198,18 @@ class AgreementWeighted(Aggregator):
             factors = clip_factors(norms, self.clip * quantile(log_norms, 0.4).exp())
         share = samples * scores
         trust = share / share.sum() if bool(share.sum() > 0) else torch.zeros_like(share)
-        return Judgement(scores, trust, factors, means, log_norms)
+        return ClientScores(scores, trust, factors, means, log_norms)
 
-    def remember(self, state: AgreementState, judgement: Judgement, step: Tensor) -> AgreementState:
+    def remember(self, state: AgreementState, scored: ClientScores, step: Tensor) -> AgreementState:
         """The state after a round whose step, without buffers, was ``step``."""
         memory = self.memory * state.memory + (1 - self.memory) * step
-        return AgreementState(memory, judgement.means, judgement.log_norms)
+        return AgreementState(memory, scored.means, scored.log_norms)
 
     def aggregate(self, state: AgreementState, view: RoundView) -> Aggregate:
         """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
         updates = view.directions
         fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(updates, view, state) for name in self.statistics}
-        judged = self.judge(state, view.clients, view.samples, fresh, updates.norm(dim=1))
-        delta = judged.trust @ (view.updates * judged.factors[:, None])
+        scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, updates.norm(dim=1))
+        delta = scored.trust @ (view.updates * scored.factors[:, None])
         step = delta * view.layout.trained.to(delta.device)
-        return Aggregate(delta, judged.trust, judged.scores, self.remember(state, judged, step), fresh)
+        return Aggregate(delta, scored.trust, scored.scores, self.remember(state, scored, step), fresh)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.algorithm.order_statistics import TINY, column_blocks, cosine, mad, median_rows, quantile
-from autoflip_secure.interfaces import Config, Exploration, Schedule
+from autoflip_secure.interfaces import Config, Exploration, TrainingSchedule
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 
 
@@ -55,10 +55,10 @@ class ExplorationConfig(Config):
             raise ValueError(f"reveal = 'sum' needs method = 'linear', not {self.method!r}; set both, or neither")
         return self
 
-    def schedule(self, training: Schedule, epochs: int | None = None) -> Schedule:
+    def schedule(self, training: TrainingSchedule, epochs: int | None = None) -> TrainingSchedule:
         """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""
         lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
-        return Schedule(optimizer="sgd", lr=lr, batch_size=training.batch_size, epochs=epochs or self.epochs)
+        return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=training.batch_size, epochs=epochs or self.epochs)
 
 
 def normalised_energy(deviations: Float[Tensor, "explorers params"]) -> Float[Tensor, "explorers params"]:

@@ -28,9 +28,9 @@ from autoflip_secure.algorithm.order_statistics import TINY, mad, quantile
 from autoflip_secure.errors import InputError
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
 from autoflip_secure.secure_rows.secret_rows import SecretRows, public_signs
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD
 
 SUPPORT, PEAK = 0.3, 0.05  # shares of the coordinates: where an explorer's energy should be, and should not all be
-LEAST_CROWD = 2  # fewer are never told apart by two sums
 
 
 @dataclass(frozen=True)

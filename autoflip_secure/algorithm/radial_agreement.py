@@ -49,7 +49,7 @@ class RadialNumbers:
 
 
 @dataclass(frozen=True)
-class RadialJudgement:
+class RadialClientScores:
     """What each participant counts for, and the memories with this round in them."""
 
     scores: Float[Tensor, " clients"]  # s_k
@@ -172,7 +172,7 @@ class RadialAgreement(Aggregator):
             radial, sigma, signal, noise_norm, noisy, typical, replace(state, noise=noise, log_signal=log_signal)
         )
 
-    def judge(
+    def scores_from_numbers(
         self,
         state: RadialState,
         clients: Tensor,
@@ -181,7 +181,7 @@ class RadialAgreement(Aggregator):
         weights: Tensor,
         mask: Tensor,
         layout: Layout,
-    ) -> RadialJudgement:
+    ) -> RadialClientScores:
         """Scores and weights from numbers alone. ``weights`` are those of the round, without buffers."""
         m = self._measure(state, clients, numbers, weights, mask, layout)
         share = samples / samples.sum()
@@ -204,13 +204,13 @@ class RadialAgreement(Aggregator):
         bound = torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical)
         statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
         after = replace(m.state, radial=radial, largest_centre=largest)
-        return RadialJudgement(scores, trust, clip_factors(m.signal, bound), statistics, after)
+        return RadialClientScores(scores, trust, clip_factors(m.signal, bound), statistics, after)
 
     def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
         """Score, damp what would bring too much noise, clip, and take the weighted mean."""
         weights = view.weights * view.layout.trained.to(view.weights.device)
         updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
         numbers = self._read(updates, weights, self.low_set(state, view.mask, view.layout), view.layout)
-        judged = self.judge(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
-        delta = judged.trust @ (view.updates * judged.factors[:, None])
-        return Aggregate(delta, judged.trust, judged.scores, judged.state, judged.statistics)
+        scored = self.scores_from_numbers(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
+        delta = scored.trust @ (view.updates * scored.factors[:, None])
+        return Aggregate(delta, scored.trust, scored.scores, scored.state, scored.statistics)

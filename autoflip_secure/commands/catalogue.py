@@ -14,7 +14,7 @@ def list_entries(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …")] = None,
     as_json: Json = False,
 ) -> None:
-    """What there is, with every option and its default: attacks, aggregators, pruners, datasets, models, presets, …"""
+    """List components with their options and defaults: attacks, aggregators, pruners, datasets, models, presets, …"""
     with exit_codes(None, as_json):
         prepare()
         from autoflip_secure.scenarios.config.listing import catalogue, options

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def gate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The results folder of a finished sweep.")],
-    baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="What the sweep is held against.")],
+    baseline: Annotated[Path, typer.Option("--baseline", metavar="FILE", help="The baseline file to compare with.")],
     update: Annotated[bool, typer.Option("--update", help="Write FILE from DIR instead; needs --reason.")] = False,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why the baseline changes.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why it changes; kept in FILE.")
+    ] = None,
     allow_unlearned: Annotated[
-        bool, typer.Option("--allow-unlearned", help="With --update: even of a sweep whose training failed.")
+        bool, typer.Option("--allow-unlearned", help="With --update: accept a sweep whose training failed.")
     ] = False,
     margins: Annotated[
         list[str] | None,

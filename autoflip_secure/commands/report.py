@@ -21,7 +21,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder, finished or not.")],
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", metavar="DIR", help="Another one: writes comparison.html, what changed against it."),
+        typer.Option("--compare", metavar="DIR", help="Another results folder; comparison.html shows what changed."),
     ] = None,
     outcome: Outcome = None,
     as_json: Json = False,

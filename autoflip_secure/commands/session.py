@@ -27,7 +27,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Scenario = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")]
 Outcome = Annotated[
     str | None,
-    typer.Option("--outcome", metavar="last|'mean of the last N'", help="Evaluations that count, not the scenario's."),
+    typer.Option(
+        "--outcome",
+        metavar="last|'mean of the last N'",
+        help="Evaluations that count, instead of the scenario's.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario; repeatable.")

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, max=1024, help="Processes; left out, chosen by the work there is.")
+    int | None,
+    typer.Option("--workers", min=1, max=1024, help="Worker processes; default: by the amount of work."),
 ]
 
 
 def demo(out: Out = None, workers: Workers = None) -> None:
-    """Real handwritten digits, bad clients, FedAvg beside AutoFLIP: under a minute, no download."""
+    """Compare FedAvg with AutoFLIP under attack on real handwritten digits: about two minutes, no download."""
     _sweep("demo", out, workers, [], as_json=False, report=True)
 
 
@@ -42,7 +43,7 @@ def sweep(
     workers: Workers = None,
     overrides: Overrides = None,
     as_json: Json = False,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Results only.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
     ] = None,
@@ -112,7 +113,6 @@ def _sweep(
 def _summary(result: SweepResult) -> str:
     run = len(result.records) - result.reused
     before = f", {result.reused} from before" if result.reused else ""
-    crew = f"{result.workers} worker{'s' if result.workers > 1 else ''}"
-    return (
-        f"{len(result.records)} cells: {run} run{before}, {result.seconds:.1f} s with {crew}. Results: {result.folder}"
-    )
+    workers = f"{result.workers} worker{'s' if result.workers > 1 else ''}"
+    took = f"{result.seconds:.1f} s with {workers}"
+    return f"{len(result.records)} cells: {run} run{before}, {took}. Results: {result.folder}"

@@ -22,7 +22,7 @@ from autoflip_secure.interfaces import (
     NoPrivacy,
     PrivateSteps,
     Pruner,
-    Schedule,
+    TrainingSchedule,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
@@ -35,7 +35,7 @@ class Protocol(Config):
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 60
     cohort: Annotated[int, Field(ge=1, le=100_000)] = 5
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
-    training: Schedule = Schedule()
+    training: TrainingSchedule = TrainingSchedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     pruner: SerializeAsAny[Pruner]
@@ -121,23 +121,23 @@ class Cell:
         return PrivateDraws.of(self.seed, self.key, self.conditions, system=system)
 
     @cached_property
-    def bad_clients(self) -> Bool[Tensor, " clients"]:
-        """Who is bad: drawn once per seed, nested as the scope grows, the same for every algorithm."""
+    def malicious_clients(self) -> Bool[Tensor, " clients"]:
+        """Who is malicious: drawn once per seed, nested as the scope grows, the same for every algorithm."""
         attack, clients = self.protocol.attack, len(self.problem.clients)
-        bad = torch.zeros(clients, dtype=torch.bool)
+        malicious = torch.zeros(clients, dtype=torch.bool)
         if isinstance(attack, Attack):
             if attack.clients is not None:
-                bad[list(attack.clients)] = True
+                malicious[list(attack.clients)] = True
             else:
-                order = torch.randperm(clients, generator=generator(self.seed, Purpose.BAD_CLIENTS))
-                bad[order[: round(attack.scope * clients)]] = True
-        return bad
+                order = torch.randperm(clients, generator=generator(self.seed, Purpose.MALICIOUS_CLIENTS))
+                malicious[order[: round(attack.scope * clients)]] = True
+        return malicious
 
-    def bad_in(self, round_: int) -> Bool[Tensor, " clients"]:
-        """Who acts badly in this round (0 = exploration)."""
+    def malicious_in(self, round_: int) -> Bool[Tensor, " clients"]:
+        """Who misbehaves in this round (0 = exploration)."""
         attack = self.protocol.attack
         active = isinstance(attack, Attack) and attack.active(round_)
-        return self.bad_clients & active
+        return self.malicious_clients & active
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
         """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.
@@ -154,6 +154,13 @@ class Cell:
         return public_cohort(self.seed, round_, clients, protocol.cohort, protocol.sampling)
 
     @property
+    def explorers(self) -> Int[Tensor, " explorers"]:
+        """Who explores before round 1, in ascending order: all clients, or as many as asked for; or nobody."""
+        if not self.protocol.explores:
+            return torch.zeros(0, dtype=torch.long)
+        return self.draw(Purpose.EXPLORERS, self.protocol.exploration.explorers or len(self.problem.clients))
+
+    @property
     def cohorts(self) -> tuple[tuple[int, ...], ...]:
         """Who takes part, round by round."""
         protocol, clients = self.protocol, len(self.problem.clients)
@@ -162,9 +169,9 @@ class Cell:
         return public_cohorts(self.seed, protocol.rounds, clients, protocol.cohort, protocol.sampling)
 
     def private_steps(self, client: int, round_: int) -> PrivateSteps | None:
-        """DP-SGD of this client; None: plain training, as without privacy and for who acts badly."""
+        """DP-SGD of this client; None: plain training, as without privacy and for who misbehaves."""
         mechanism = self.protocol.mechanism
-        if mechanism is None or bool(self.bad_in(round_)[client]):
+        if mechanism is None or bool(self.malicious_in(round_)[client]):
             return None
         return mechanism.steps(self.noise_multipliers[client])
 

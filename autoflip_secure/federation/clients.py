@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, Schedule, UpdateAttack
+from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, TrainingSchedule, UpdateAttack
 from autoflip_secure.seeds import Purpose, generator
 
 
@@ -17,7 +17,7 @@ def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
     """The labels as this client sees them in this round."""
     labels = cell.problem.y_train[cell.problem.clients[client]]
     attack = cell.protocol.attack
-    if isinstance(attack, DataAttack) and bool(cell.bad_in(round_)[client]):
+    if isinstance(attack, DataAttack) and bool(cell.malicious_in(round_)[client]):
         return attack.labels(labels, cell.problem.num_classes, generator(cell.seed, Purpose.DATA_ATTACK, client))
     return labels
 
@@ -45,12 +45,12 @@ def client_jobs(
 def attack_updates(
     cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
 ) -> Float[Tensor, "clients params"]:
-    """Rows as they are sent: bad clients change theirs, and only live coordinates that are not frozen travel."""
-    attack, bad = cell.protocol.attack, cell.bad_in(round_)[clients].to(updates.device)
-    if isinstance(attack, UpdateAttack) and bool(bad.any()):
+    """Rows as they are sent: malicious clients change theirs, and only live coordinates that are not frozen travel."""
+    attack, malicious = cell.protocol.attack, cell.malicious_in(round_)[clients].to(updates.device)
+    if isinstance(attack, UpdateAttack) and bool(malicious.any()):
         draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
         active = mask & cell.problem.layout.trained.to(mask.device)
-        updates = attack.updates(updates, bad, active, draws)
+        updates = attack.updates(updates, malicious, active, draws)
     return torch.where(mask & cell.problem.layout.sent.to(mask.device), updates, 0.0)
 
 
@@ -58,7 +58,7 @@ def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> Pr
     """What the client-level mechanism works on; private draws at (DP_NOISE, round, client), (SERVER_NOISE, round)."""
     return PrivacyView(
         round=round_,
-        honest=~cell.bad_in(round_)[clients].to(active.device),
+        honest=~cell.malicious_in(round_)[clients].to(active.device),
         active=active,
         expected=float(cell.protocol.cohort),
         noise_multiplier=cell.noise_multipliers[0],
@@ -77,7 +77,7 @@ def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clie
     return updates.square().sum(1) <= LARGEST_NORM**2
 
 
-def weight_decay_shrinkage(schedule: Schedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:
+def weight_decay_shrinkage(schedule: TrainingSchedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:
     """Share of the weights that decay alone takes off in local training (0 for Adam, where it has no closed form)."""
     if schedule.optimizer != "sgd" or schedule.weight_decay == 0:
         return torch.zeros_like(samples)

@@ -111,9 +111,9 @@ def run_cells(
     watch = watch or Watcher()
     states, how = [], _how(cells, trainer)
     explored = landscapes(cells, trainer, watch, sums)
-    for cell, book, (landscape, events, passage) in zip(cells, books, explored, strict=True):
+    for cell, book, (landscape, events, transfer) in zip(cells, books, explored, strict=True):
         states.append(begin(cell, landscape))
-        book.open(landscape, states[-1].guidance, events, passage)
+        book.open(landscape, states[-1].guidance, events, transfer)
     for done in range(1, rounds + 1):
         results = _round(cells, states, trainer, watch, sums)
         states = [state for state, _ in results]

@@ -17,11 +17,11 @@ from autoflip_secure.federation.secure_rounds import secret_landscape, timed
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.secure_rows.secure_sum import Passage, SecureSum
+from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer
 
-Explored = tuple[Exploration, list[str], Passage | None]
+Explored = tuple[Exploration, list[str], SecureTransfer | None]
 
 
 Nothing = tuple[None, list[str], None]
@@ -72,15 +72,14 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums
         return
     first = cells[0]
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
-    crews: list[tuple[Tensor, list[_Explorer]]] = []
+    explorers_of_cells: list[tuple[Tensor, list[_Explorer]]] = []
     known: dict[tuple[object, ...], _Explorer] = {}
     for cell in cells:
-        count = cell.protocol.exploration.explorers or len(cell.problem.clients)
-        clients, start = cell.draw(Purpose.EXPLORERS, count), cell.problem.initial
+        clients, start = cell.explorers, cell.problem.initial
         jobs = client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)
         fresh = {_identity(job): _Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
         known = {**fresh, **known}
-        crews.append((clients, [known[identity] for identity in fresh]))
+        explorers_of_cells.append((clients, [known[identity] for identity in fresh]))
     stages = [config.epochs] if config.patience is None else [1] * config.epochs
     for stage, epochs in enumerate(stages):
         running = [explorer for explorer in known.values() if explorer.running]
@@ -91,17 +90,19 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums
         trained = trainer.train(first.problem.module, first.problem.layout, first.problem.x_train, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
-    for cell, (clients, crew) in zip(cells, crews, strict=True):
-        yield _landscape(cell, clients, crew, watch, sums(cell))
+    for cell, (clients, explorers) in zip(cells, explorers_of_cells, strict=True):
+        yield _landscape(cell, clients, explorers, watch, sums(cell))
 
 
-def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watcher, sums: SecureSum | None) -> Explored:
-    """Attack the explorers' deviations as bad clients do, leave out what is not finite, and combine the rest.
+def _landscape(
+    cell: Cell, clients: Tensor, explorers: list[_Explorer], watch: Watcher, sums: SecureSum | None
+) -> Explored:
+    """Attack the explorers' deviations as malicious clients do, leave out what is not finite, and combine the rest.
 
     Frozen coordinates are taken out before and put back, with energy 0, after: shares of the coordinates mean others.
     """
     layout = cell.problem.layout
-    deviations = torch.stack([explorer.deviation for explorer in crew])
+    deviations = torch.stack([explorer.deviation for explorer in explorers])
     sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
     trained = layout.trained.to(sent.device)
     sent = torch.where(trained, sent, 0.0)
@@ -110,7 +111,7 @@ def _landscape(cell: Cell, clients: Tensor, crew: list[_Explorer], watch: Watche
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
-    losses = [explorer.losses for explorer, ok in zip(crew, usable.tolist(), strict=True) if ok]
+    losses = [explorer.losses for explorer, ok in zip(explorers, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
     events = [f"exploration: client {k} sent deviations that are {UNUSABLE}: left out" for k in left_out]
     if len(here) == 0:

@@ -13,7 +13,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.order_statistics import column_blocks
 from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.runtime import kernels
-from autoflip_secure.secure_rows.secure_sum import Passage
+from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 from autoflip_secure.version import __version__
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def variance_between_clients(rows: Tensor) -> float:
     return total / rows.numel()
 
 
-def uplink(plain: Bytes, passage: Passage | None) -> Bytes:
+def uplink(plain: Bytes, transfer: SecureTransfer | None) -> Bytes:
     """What clients really send: shares to every party where rows are secret."""
-    if passage is None:
+    if transfer is None:
         return plain
-    sent = passage.traffic.from_clients
+    sent = transfer.traffic.from_clients
     return plain.model_copy(update={"uplink_values": sent, "uplink_bitmask": sent})
 
 

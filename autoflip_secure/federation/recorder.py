@@ -35,7 +35,7 @@ from autoflip_secure.records.run import (
     pipeline,
 )
 from autoflip_secure.runtime.platforms import peak_memory
-from autoflip_secure.secure_rows.secure_sum import Passage
+from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Cell
@@ -50,7 +50,7 @@ class Outcome:
 
     round: int
     participants: list[int]
-    bad: list[bool]
+    malicious: list[bool]
     scores: list[float] | None
     trust: list[float]
     rejected: list[int]
@@ -60,7 +60,7 @@ class Outcome:
     samples: int  # training samples of all participants, one epoch
     events: tuple[str, ...]
     train_loss: float | None = None
-    passage: Passage | None = None  # through the parties; None: in the open
+    transfer: SecureTransfer | None = None  # through the parties; None: in the open
 
 
 def _pipeline(cell: Cell) -> list[str]:
@@ -103,10 +103,14 @@ class Logbook:
         self._secret = SecureLog(cell.protocol)
 
     def open(
-        self, exploration: Exploration | None, guidance: Guidance | None, events: list[str], passage: Passage | None
+        self,
+        exploration: Exploration | None,
+        guidance: Guidance | None,
+        events: list[str],
+        transfer: SecureTransfer | None,
     ) -> None:
         """Note phase 1."""
-        self._secret.add("exploration", passage)
+        self._secret.add("exploration", transfer)
         cell = self.cell
         self.events += events
         if exploration is None or guidance is None:
@@ -122,11 +126,11 @@ class Logbook:
         dense = torch.ones_like(cell.problem.initial, dtype=torch.bool)
         self._exploration = ExplorationRecord(
             explorers=explorers,
-            bad=cell.bad_in(0)[exploration.clients.cpu()].tolist(),
+            malicious=cell.malicious_in(0)[exploration.clients.cpu()].tolist(),
             agreement=exploration.agreement.tolist(),
             kept=exploration.kept.tolist(),
             losses=[list(row) for row in exploration.losses],
-            bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), passage),
+            bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), transfer),
             flops=self.costs.training(dense, samples).dense,
         )
         self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
@@ -140,12 +144,12 @@ class Logbook:
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
-        self._secret.add("updates", outcome.passage)
+        self._secret.add("updates", outcome.transfer)
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
                 participants=outcome.participants,
-                bad=outcome.bad,
+                malicious=outcome.malicious,
                 scores=outcome.scores,
                 trust=outcome.trust,
                 rejected=outcome.rejected,
@@ -158,7 +162,7 @@ class Logbook:
                 client_variance=variance_between_clients(layout.of_sent(outcome.sent * trained)),
                 step_norm=float(delta.double().norm()),
                 bytes=uplink(
-                    round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.passage
+                    round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.transfer
                 ),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
             )
@@ -239,7 +243,7 @@ class Logbook:
             versions=versions(),
             pipeline=_pipeline(cell),
             parameters=int(cell.problem.layout.sent.sum()),
-            bad_clients=cell.bad_clients.nonzero().squeeze(1).tolist(),
+            malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],
             trainer=trainer,
             exploration=self._exploration,
@@ -247,7 +251,7 @@ class Logbook:
             rounds=self.rounds,
             layers=self._layers(mask),
             costs=self._costs(mask),
-            detection=detection(self.rounds, cell.bad_clients.nonzero().squeeze(1).tolist()),
+            detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,
             events=[*self.events, *([_BLOCK] if trainer.bits == "block" else [])],

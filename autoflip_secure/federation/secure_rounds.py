@@ -21,12 +21,11 @@ from torch import Tensor
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
-from autoflip_secure.secure_rows.secure_sum import Passage, Revealed, SecureSum, SharedBatch
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, Revealed, SecureSum, SecureTransfer, SharedBatch
 from autoflip_secure.secure_rows.sum_error import WatchedRows
 
 LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
-FEWEST_CLIENTS = 2
 """A sum of fewer hides nothing."""
 NEVER = 1e-20
 """Chance that noise alone takes any entry of an honest client's update beyond :data:`LARGEST_ENTRY` in a whole run. A
@@ -58,15 +57,17 @@ class SecretMean:
 
 
 @contextlib.contextmanager
-def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], Passage]]:
-    """What passes within becomes a :class:`Passage`, given the number of rows, what was revealed, and how exact."""
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], SecureTransfer]]:
+    """What passes within as a :class:`SecureTransfer`, given the number of rows, what was revealed, and how exact."""
     began, before = time.perf_counter(), sums.traffic
 
-    def passage(clients: int, revealed: Revealed, watched: WatchedRows | None) -> Passage:
+    def transfer(clients: int, revealed: Revealed, watched: WatchedRows | None) -> SecureTransfer:
         seconds = time.perf_counter() - began
-        return Passage(clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error())
+        return SecureTransfer(
+            clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error()
+        )
 
-    yield passage
+    yield transfer
 
 
 def encoded(
@@ -102,7 +103,7 @@ def secret_landscape(
     shared: SharedBatch | None = None
     kept = clients
     energies = list(energy_rows(deviations))
-    if len(clients) >= FEWEST_CLIENTS:
+    if len(clients) >= LEAST_CROWD:
         everywhere = torch.ones(deviations.shape[1], dtype=torch.bool, device=deviations.device)
         shared = sums.share(encoded(points, energies, clients, everywhere), clients)
         kept = shared.clients
@@ -111,7 +112,7 @@ def secret_landscape(
     history = tuple(tuple(losses[row]) for row in rows)
     ids = torch.tensor(kept, dtype=torch.long, device=deviations.device)
     nothing = deviations[:0]
-    if shared is None or len(kept) < FEWEST_CLIENTS:
+    if shared is None or len(kept) < LEAST_CROWD:
         events.append(
             f"exploration: {len(kept)} explorers reached the parties, whose sum hides nothing: flat landscape"
         )
@@ -154,14 +155,14 @@ def secret_mean(
     ]
     taken, delta = torch.zeros_like(fits), torch.zeros_like(updates[:1].sum(0))
     able = tuple(k for k, ok in zip(clients, fits.tolist(), strict=True) if ok)
-    if len(able) < FEWEST_CLIENTS:
+    if len(able) < LEAST_CROWD:
         return SecretMean(delta, taken, Revealed(), (*events, _TOO_FEW.format(len(able))))
     points = FixedPoint.for_sums(LARGEST_ENTRY, int(samples.sum()))
     shared = sums.share(encoded(points, [row for row, ok in zip(updates, fits, strict=True) if ok], able, live), able)
     events += shared.events
     for client in shared.clients:
         taken[clients.index(client)] = True
-    if len(shared.clients) < FEWEST_CLIENTS:
+    if len(shared.clients) < LEAST_CROWD:
         shared.forget()
         return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
     missing = [k for k in able if k not in shared.clients]

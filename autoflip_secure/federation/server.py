@@ -24,7 +24,7 @@ from autoflip_secure.federation.recorder import Outcome
 from autoflip_secure.federation.secure_rounds import secret_mean, timed
 from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.secure_rows.secure_sum import Passage, SecureSum
+from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 
 
@@ -106,9 +106,9 @@ def finish_round(
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = usable_rows(sent)
-    decision, events, passage = None, list[str](), None
+    decision, events, transfer = None, list[str](), None
     if protocol.secret_updates and sums is not None:
-        decision, usable, events, passage = _decide_secretly(cell, state, clients, sent, usable, sums)
+        decision, usable, events, transfer = _decide_secretly(cell, state, clients, sent, usable, sums)
     elif bool(usable.any()):
         decision = _decide(cell, state, clients, sent, usable)
     step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
@@ -140,7 +140,7 @@ def finish_round(
     outcome = Outcome(
         round=round_,
         participants=clients.tolist(),
-        bad=cell.bad_in(round_)[clients].tolist(),
+        malicious=cell.malicious_in(round_)[clients].tolist(),
         scores=_scores(protocol.aggregator.scores_clients, decision, usable),
         trust=trust.tolist(),
         rejected=rejected,
@@ -149,7 +149,7 @@ def finish_round(
         mask=state.mask,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
         events=tuple(f"round {round_}: {event}" for event in events),
-        passage=passage,
+        transfer=transfer,
     )
     return _prune(cell, after), outcome
 
@@ -182,7 +182,7 @@ def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable:
 
 def _decide_secretly(
     cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
-) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:
     """The step, and who is in it, events, and what passed. Of a mean the server learns nothing but the sum."""
     here, protocol = tuple(clients[usable.cpu()].tolist()), cell.protocol
     if not here:
@@ -197,25 +197,25 @@ def _decide_secretly(
         found = secret_mean(here, sent[usable], samples, live, sums, noised=noised)
     taken = usable.clone()
     taken[usable] = found.taken
-    passage = through(int(taken.sum()), found.revealed, found.watched)
+    transfer = through(int(taken.sum()), found.revealed, found.watched)
     if not bool(taken.any()):
-        return None, taken, list(found.events), passage
+        return None, taken, list(found.events), transfer
     weights = samples[found.taken].to(sent.dtype)
     return (
-        Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), passage,
+        Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), transfer,
     )  # fmt: skip
 
 
 def _score_secretly(
     cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
-) -> tuple[Aggregate | None, Tensor, list[str], Passage | None]:
+) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:
     """An aggregate weighted with scores, of which the server learns the sum and a few numbers about each client."""
     config, round_ = cell.protocol.secure_sum, state.round + 1
     assert config is not None
-    obeys = ~cell.bad_in(round_)[clients].to(sent.device)[usable]
+    honest = ~cell.malicious_in(round_)[clients].to(sent.device)[usable]
     draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
     with timed(sums) as through:
-        found = sums.score(cell.protocol.aggregator, state.aggregator, view, obeys, draws, config.sketch)
+        found = sums.score(cell.protocol.aggregator, state.aggregator, view, honest, draws, config.sketch)
     taken = usable.clone()
     taken[usable] = found.taken
     return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.watched)

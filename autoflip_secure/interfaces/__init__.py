@@ -11,7 +11,7 @@ from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Tra
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
 from autoflip_secure.interfaces.pruning import Pruner, PruneView
-from autoflip_secure.interfaces.schedule import Schedule
+from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
     "Accountant",
@@ -32,8 +32,8 @@ __all__ = [
     "PruneView",
     "Pruner",
     "RoundView",
-    "Schedule",
     "Trained",
+    "TrainingSchedule",
     "UpdateAttack",
     "Window",
 ]

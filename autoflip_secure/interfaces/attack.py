@@ -1,4 +1,4 @@
-"""What bad clients do, and when."""
+"""What malicious clients do, and when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autoflip_secure.interfaces.base import Config, Plugin
 
 
 class Window(Config):
-    """Rounds in which bad clients act: 1-based, both ends included; ``last: null`` = to the end."""
+    """Rounds in which malicious clients act: 1-based, both ends included; ``last: null`` = to the end."""
 
     first: Annotated[int, Field(ge=1, le=100_000)] = 1
     last: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -27,19 +27,19 @@ class Window(Config):
 
 
 class Attack(Plugin):
-    """Who is bad, and when; subclasses say what they do."""
+    """Who is malicious, and when; subclasses say what they do."""
 
     scope: Annotated[
-        float, Field(ge=0, le=1, description="share of the clients that are bad (rounded to a whole number)")
+        float, Field(ge=0, le=1, description="share of the clients that are malicious (rounded to a whole number)")
     ] = 0.2
     clients: tuple[Annotated[int, Field(ge=0, lt=100_000)], ...] | None = Field(
-        default=None, description="explicit ids (0-based) of the bad clients; overrides scope"
+        default=None, description="explicit ids (0-based) of the malicious clients; overrides scope"
     )
     window: Window = Window()
-    explorers: bool = Field(default=True, description="bad clients are bad in the exploration too")
+    explorers: bool = Field(default=True, description="malicious clients are malicious in the exploration too")
 
     def active(self, round_: int) -> bool:
-        """Whether bad clients act in this round (0 = exploration)."""
+        """Whether malicious clients act in this round (0 = exploration)."""
         if round_ == 0:
             return self.explorers
         return self.window.first <= round_ and (self.window.last is None or round_ <= self.window.last)
@@ -52,23 +52,26 @@ class NoAttack(Plugin):
 
 
 class DataAttack(Attack, ABC):
-    """Changes a bad client's labels before it trains. The draw is the client's, the same in every round."""
+    """Changes a malicious client's labels before it trains. The draw is the client's, the same in every round."""
 
     @abstractmethod
     def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
-        """The labels that the bad client trains on."""
+        """The labels that the malicious client trains on."""
 
 
 class UpdateAttack(Attack, ABC):
-    """Changes bad clients' rows after they trained."""
+    """Changes malicious clients' rows after they trained."""
 
     @abstractmethod
     def updates(
         self,
         updates: Float[Tensor, "clients params"],
-        bad: Bool[Tensor, " clients"],
+        malicious: Bool[Tensor, " clients"],
         active: Bool[Tensor, " params"],
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients params"]:
-        """All rows, the bad ones replaced. ``generators`` has one per row, by address; ``active`` marks the trained,
-        unmasked coordinates, the only ones that are sent."""
+        """All rows, the malicious ones replaced.
+
+        ``generators`` has one per row, by address; ``active`` marks the trained, unmasked coordinates, the only ones
+        that are sent.
+        """

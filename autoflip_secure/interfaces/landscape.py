@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Exploration:
-    """Phase 1: what the explorers sent, and the landscape energy made of it. Bad explorers are among them."""
+    """Phase 1: what the explorers sent, and the landscape energy made of it. Malicious explorers are among them."""
 
     clients: Int[Tensor, " explorers"]
     samples: Float[Tensor, " explorers"]  # n_k

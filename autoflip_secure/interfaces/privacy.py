@@ -19,7 +19,7 @@ class PrivacyView:
     """What client-level privacy works on in one round (0 = exploration)."""
 
     round: int
-    honest: Bool[Tensor, " clients"]  # rows whose owners do as they are told; bad clients neither clip nor noise
+    honest: Bool[Tensor, " clients"]  # rows whose owners do as they are told; malicious clients neither clip nor noise
     active: Bool[Tensor, " params"]  # coordinates that are sent
     expected: float  # clients that take part, on average: the denominator, never the number that really came
     noise_multiplier: float
@@ -42,7 +42,7 @@ class ClientPrivacy(Plugin, ABC):
     target_epsilon: float | None
     delta: float | None
     accountant: Accountant
-    fix_modules: bool
+    replace_unsupported_layers: bool
     allow_unproven: bool
     noise_source: Literal["seed", "system"]
 
@@ -84,7 +84,7 @@ class ClientPrivacy(Plugin, ABC):
         Args:
             state: see :meth:`start`.
             delta: what the aggregator made of the rows.
-            updates: the rows before :meth:`send`, bad clients' too, from which a server that is trusted with them
+            updates: the rows before :meth:`send`, malicious clients' too, from which a server that is trusted with them
                 refreshes an adaptive clip norm.
             view: the round.
         """

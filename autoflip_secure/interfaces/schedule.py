@@ -9,7 +9,7 @@ from pydantic import Field
 from autoflip_secure.interfaces.base import Config
 
 
-class Schedule(Config):
+class TrainingSchedule(Config):
     """Local training of one client."""
 
     optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="plain or momentum SGD, or Adam")

@@ -92,7 +92,7 @@ class AuditRecord(_Record):
     versions: dict[str, str]
     inputs: dict[str, str] = {}  # fingerprints of what the cell reads: an audit of other data is another one
     effort: dict[str, int]  # how hard attackers tried
-    attack: dict[str, Any]  # of the bad clients
+    attack: dict[str, Any]  # of the malicious clients
     protection: dict[str, Any]  # the scenario's privacy settings
     parties: dict[str, Any] | None = None  # its secure sums
     final_accuracy: float

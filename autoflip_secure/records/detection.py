@@ -1,4 +1,4 @@
-"""How well agreement scores find bad participants: measured afterwards, from the truth in the record."""
+"""How well agreement scores find malicious participants: measured afterwards, from the truth in the record."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from autoflip_secure.records.run import Detection, RoundRecord
 FLAGGED_BELOW = 0.5
 
 
-def area_under_curve(bad: Sequence[bool], scores: Sequence[float]) -> float | None:
-    """Probability that a bad one scores lower than a good one, ties counting half; None when there is one kind only."""
+def area_under_curve(malicious: Sequence[bool], scores: Sequence[float]) -> float | None:
+    """Probability that a malicious client scores lower than an honest one, ties counting half; None without both."""
     from sklearn.metrics import roc_auc_score
 
-    if len(set(bad)) < 2:
+    if len(set(malicious)) < 2:
         return None
-    return float(roc_auc_score(np.asarray(bad), -np.asarray(scores, dtype=float)))
+    return float(roc_auc_score(np.asarray(malicious), -np.asarray(scores, dtype=float)))
 
 
-def detection(rounds: Sequence[RoundRecord], bad_clients: Sequence[int]) -> Detection | None:
+def detection(rounds: Sequence[RoundRecord], malicious_clients: Sequence[int]) -> Detection | None:
     """Pooled over (round, participant) pairs; None when the aggregator does not score."""
     from sklearn.metrics import roc_curve
 
     pairs = [
-        (client, bad, score)
+        (client, malicious, score)
         for record in rounds
         if record.scores is not None
-        for client, bad, score in zip(record.participants, record.bad, record.scores, strict=True)
+        for client, malicious, score in zip(record.participants, record.malicious, record.scores, strict=True)
     ]
     if not pairs:
         return None
-    clients, bad, scores = (np.array(column) for column in zip(*pairs, strict=True))
+    clients, malicious, scores = (np.array(column) for column in zip(*pairs, strict=True))
     flagged = scores < FLAGGED_BELOW
     seen = sorted(set(clients.tolist()))
     roc: list[tuple[float, float]] = []
-    if bad.any() and not bad.all():
-        false_positive, true_positive, _ = roc_curve(bad, -scores)
+    if malicious.any() and not malicious.all():
+        false_positive, true_positive, _ = roc_curve(malicious, -scores)
         roc = [(round(float(f), 4), round(float(t), 4)) for f, t in zip(false_positive, true_positive, strict=True)]
     return Detection(
-        auc=area_under_curve(bad.tolist(), scores.tolist()),
-        true_positive_rate=float(flagged[bad].mean()) if bad.any() else None,
-        false_positive_rate=float(flagged[~bad].mean()) if not bad.all() else None,
+        auc=area_under_curve(malicious.tolist(), scores.tolist()),
+        true_positive_rate=float(flagged[malicious].mean()) if malicious.any() else None,
+        false_positive_rate=float(flagged[~malicious].mean()) if not malicious.all() else None,
         client_auc=area_under_curve(
-            [c in bad_clients for c in seen], [float(scores[clients == c].mean()) for c in seen]
+            [c in malicious_clients for c in seen], [float(scores[clients == c].mean()) for c in seen]
         ),
         roc=roc,
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.privacy import PrivacyRecord
+from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PIPELINE = (
     "draw the cohort",
-    "local data attack (bad clients)",
+    "local data attack (malicious clients)",
     "local training of live weights",
-    "update attack (bad clients)",
+    "update attack (malicious clients)",
     "only live weights travel",
     "reject updates that are not finite",
     "score and aggregate",
@@ -44,7 +45,7 @@ def pipeline(
     """
     steps = list(PIPELINE)
     if sample_level:
-        steps[2] += " by DP-SGD (honest clients; bad ones train plainly)"
+        steps[2] += " by DP-SGD (honest clients; malicious ones train plainly)"
     if noise == "distributed":
         steps.insert(5, "clip, and add a share of the noise (honest clients)")
     if noise == "central":
@@ -69,7 +70,7 @@ class RoundRecord(_Record):
 
     round: int  # from 1
     participants: list[int]
-    bad: list[bool]  # the truth: acted badly in this round; never shown to a defence
+    malicious: list[bool]  # the truth: misbehaved in this round; never shown to a defence
     scores: list[float] | None  # agreement scores in [0, 1]; None: the aggregator does not score
     trust: list[float]  # omega: share in the aggregate
     rejected: list[int]  # participants whose update was not finite, or too long; their score and trust are 0
@@ -101,7 +102,7 @@ class ExplorationRecord(_Record):
     """Phase 1. Lists run over ``explorers``."""
 
     explorers: list[int]
-    bad: list[bool]
+    malicious: list[bool]
     agreement: list[float]  # a_k
     kept: list[bool]
     losses: list[list[float]]  # per explorer and epoch
@@ -121,7 +122,7 @@ class GuidanceRecord(_Record):
 
 
 class Detection(_Record):
-    """Agreement scores as a detector of bad participants, measured afterwards. None where undefined (one class only).
+    """Agreement scores as a detector of malicious participants, measured afterwards. None where undefined (one class).
 
     Pooled over all (round, participant) pairs; flagged means score < 0.5. ``client_auc`` uses each client's mean score.
     """
@@ -207,7 +208,7 @@ class RunRecord(_Record):
     versions: dict[str, str]
     pipeline: list[str]  # the order in which a round was processed
     parameters: int  # and running statistics; frozen ones, which nobody trains or sends again, left out
-    bad_clients: list[int]
+    malicious_clients: list[int]
     client_samples: list[int]
     data: DataRecord | None = None  # None: a record of an earlier version
     trainer: TrainerChoice
@@ -224,6 +225,11 @@ class RunRecord(_Record):
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …
     digests: dict[str, str] = {}  # of the guidance before round 1 and of the final mask: equal means equal bit for bit
     timing: dict[str, float]  # seconds, memory: the only part that may differ between two runs of one cell
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, value: Any) -> Any:
+        return upgraded(value)
 
     def numbers(self) -> dict[str, Any]:
         """Everything that determinism promises: the record without its timing, the versions and the links it ran on."""

@@ -21,6 +21,8 @@ from autoflip_secure.secure_rows.secret_rows import SecretRows
 from autoflip_secure.secure_rows.sum_error import WatchedRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
+LEAST_CROWD = 2
+"""Rows that a sum is made of, at the least: the sum of one row is that row."""
 Links = Literal["private sockets", "mutual TLS", "plaintext"]
 
 
@@ -159,7 +161,7 @@ class Revealed:
 
 
 @dataclass(frozen=True)
-class Passage:
+class SecureTransfer:
     """One batch of rows that went through the parties."""
 
     clients: int
@@ -202,7 +204,7 @@ class SecureSum(ABC):
 
     @abstractmethod
     def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Bool[Tensor, " clients"],
         draws: torch.Generator, width: int | None,
     ) -> Scored:  # fmt: skip
         """What ``aggregator`` makes of updates that nobody sees.
@@ -211,7 +213,7 @@ class SecureSum(ABC):
             aggregator: one that can do with sums and a few numbers about each client.
             state: its state.
             view: the round; its rows are the clients' own and leave them in shares only.
-            obeys: who clips its update as it should.
+            honest: who clips its update as it should.
             draws: source of public checks and sketches.
             width: buckets of a sketch; None: exact norms.
         """

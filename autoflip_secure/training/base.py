@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import ClientJob, Schedule, Trained
+from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
 
@@ -38,7 +38,7 @@ class Trainer(ABC):
         layout: Layout,
         x: Shaped[Tensor, "rows ..."],
         jobs: Sequence[ClientJob],
-        schedule: Schedule,
+        schedule: TrainingSchedule,
     ) -> Trained:
         """Train every job from its own start; jobs may be of many cells and differ in size, mask, start and seed.
 
@@ -72,7 +72,7 @@ class LocalTrainer(Trainer):
         layout: Layout,
         x: Shaped[Tensor, "rows ..."],
         jobs: Sequence[ClientJob],
-        schedule: Schedule,
+        schedule: TrainingSchedule,
     ) -> Trained:
         """See :meth:`Trainer.train`."""
         for job in jobs:
@@ -88,7 +88,13 @@ class LocalTrainer(Trainer):
 
     @abstractmethod
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+        notes: Notes,
     ) -> tuple[Tensor, Tensor]:
         """End weights (jobs, params) and losses (jobs, epochs).
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Trainer, working_copy
 from autoflip_secure.training.evaluation import SAMPLES, evaluate
@@ -36,7 +36,7 @@ def promised_bits(
     layout: Layout,
     x: Shaped[Tensor, "rows ..."],
     start: Float[Tensor, " params"],
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     models: int,
     private: PrivateSteps | None = None,
 ) -> Bits:
@@ -63,7 +63,7 @@ def promised_bits(
 _tried: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Bits]] = WeakKeyDictionary()
 
 
-def _tallest(trainer: Trainer, module: nn.Module, layout: Layout, x: Tensor, schedule: Schedule) -> int:
+def _tallest(trainer: Trainer, module: nn.Module, layout: Layout, x: Tensor, schedule: TrainingSchedule) -> int:
     """Models of the tallest stack."""
     activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
     budget = trainer.budget if isinstance(trainer, StackedTrainer) else BUDGET[x.device.type]
@@ -76,7 +76,7 @@ def _try(
     layout: Layout,
     x: Tensor,
     start: Tensor,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     count: int,
     private: PrivateSteps | None,
 ) -> Bits:

@@ -18,7 +18,7 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from autoflip_secure.interfaces import Schedule
+from autoflip_secure.interfaces import TrainingSchedule
 
 FEWEST = 2
 """Rows of a stack at least: a product of one pair of matrices may go to another kernel than a batch of them."""
@@ -98,7 +98,9 @@ def filled(rows: Tensor, count: int) -> Tensor:
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
-def plan(sizes: Sequence[int], schedule: Schedule, parameters: int, activations: int, budget: int) -> list[Bucket]:
+def plan(
+    sizes: Sequence[int], schedule: TrainingSchedule, parameters: int, activations: int, budget: int
+) -> list[Bucket]:
     """Buckets such that one step of a stack touches about ``budget`` floats: weights and activations.
 
     Args:
@@ -121,6 +123,6 @@ def plan(sizes: Sequence[int], schedule: Schedule, parameters: int, activations:
     return buckets
 
 
-def padding_waste(sizes: Sequence[int], schedule: Schedule, buckets: Sequence[Bucket]) -> float:
+def padding_waste(sizes: Sequence[int], schedule: TrainingSchedule, buckets: Sequence[Bucket]) -> float:
     """Samples computed / samples used, at least 1."""
     return sum(bucket.slots for bucket in buckets) / (schedule.epochs * sum(sizes))

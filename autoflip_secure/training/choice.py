@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
-from autoflip_secure.interfaces import Schedule
+from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.user_randomness import GlobalDraws, drawing_at
 from autoflip_secure.seeds import Purpose
@@ -70,7 +70,7 @@ def choose_trainer(
     if problem is not None:
         return SequentialTrainer(f"the model cannot be stacked: {problem}", where, private)
     activations = kept_floats(_trial(module), sample[:1].cpu())
-    fit = BUDGET[where.type] // (layout.size + Schedule().batch_size * activations)
+    fit = BUDGET[where.type] // (layout.size + TrainingSchedule().batch_size * activations)
     size = f"{layout.size:,} parameters and {activations:,} activations per sample: {fit} such models fit one step"
     if fit < WORTHWHILE:
         return SequentialTrainer(f"{size}, and below {WORTHWHILE} one client at a time is faster", where, private)

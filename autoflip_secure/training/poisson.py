@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.seeds import Purpose
 
 
-def private_steps(job: ClientJob, schedule: Schedule) -> int:
+def private_steps(job: ClientJob, schedule: TrainingSchedule) -> int:
     """Number of steps of a job.
 
     Raises:
@@ -30,7 +30,7 @@ def private_steps(job: ClientJob, schedule: Schedule) -> int:
     return schedule.epochs * -(-n // schedule.batch_size)
 
 
-def poisson_batches(job: ClientJob, schedule: Schedule) -> Bool[Tensor, "steps n"]:
+def poisson_batches(job: ClientJob, schedule: TrainingSchedule) -> Bool[Tensor, "steps n"]:
     """Who is in which batch, drawn at (POISSON, *address) of the job's private draws."""
     n, steps = len(job.samples), private_steps(job, schedule)
     chances = job.private_draws.generator(Purpose.POISSON, *job.address).random((steps, n))

@@ -17,7 +17,7 @@ from math import ceil, sqrt
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
 from autoflip_secure.training.base import Notes, masked_start, named_tensors
@@ -51,7 +51,7 @@ def train_privately(
     layout: Layout,
     x: Tensor,
     jobs: Sequence[ClientJob],
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     notes: Notes,
     budget: int,
 ) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ def _shape_and_place(planned: _Planned) -> tuple[int, int, bool, int]:
     return -width, -steps, masked, planned.place
 
 
-def _plan(place: int, job: ClientJob, schedule: Schedule) -> _Planned:
+def _plan(place: int, job: ClientJob, schedule: TrainingSchedule) -> _Planned:
     batches = poisson_batches(job, schedule)
     counts = batches.sum(1)
     size, share = schedule.batch_size, schedule.batch_size / len(job.samples)
@@ -96,7 +96,7 @@ def _plan(place: int, job: ClientJob, schedule: Schedule) -> _Planned:
 
 
 def _run(
-    sums: ClippedSums, layout: Layout, trained: list[int], x: Tensor, taken: list[_Planned], schedule: Schedule
+    sums: ClippedSums, layout: Layout, trained: list[int], x: Tensor, taken: list[_Planned], schedule: TrainingSchedule
 ) -> tuple[Tensor, Tensor]:
     """Train one stack; all jobs in it take the same number of steps."""
     device = x.device

@@ -13,13 +13,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start, named_tensors
 
-PrivateFit = Callable[[nn.Module, Tensor, ClientJob, Schedule, list[Tensor] | None], Tensor]
+PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
 masks of the trained parameters, as float) -> mean loss per epoch (epochs,)."""
 
@@ -37,7 +37,13 @@ class SequentialTrainer(LocalTrainer):
         self.private = private
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+        notes: Notes,
     ) -> tuple[Tensor, Tensor]:
         named = named_tensors(net)
         tensors = [named[segment.name] for segment in layout]
@@ -80,7 +86,7 @@ class SequentialTrainer(LocalTrainer):
         masks: list[Tensor] | None,
         x: Tensor,
         job: ClientJob,
-        schedule: Schedule,
+        schedule: TrainingSchedule,
     ) -> Tensor:
         samples, labels = job.samples.to(self.device), job.labels.to(self.device)
         size, epochs = schedule.batch_size, []
@@ -101,7 +107,7 @@ class SequentialTrainer(LocalTrainer):
         return torch.stack(epochs)
 
 
-def torch_optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+def torch_optimizer(parameters: list[nn.Parameter], schedule: TrainingSchedule) -> torch.optim.Optimizer:
     """The schedule's optimiser."""
     if schedule.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay, foreach=True)
@@ -110,7 +116,7 @@ def torch_optimizer(parameters: list[nn.Parameter], schedule: Schedule) -> torch
     )
 
 
-def _scores(net: nn.Module, xs: Tensor, job: ClientJob, schedule: Schedule) -> Tensor:
+def _scores(net: nn.Module, xs: Tensor, job: ClientJob, schedule: TrainingSchedule) -> Tensor:
     try:
         scores: Tensor = net(xs)
     except ValueError as error:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start
 from autoflip_secure.training.buckets import Bucket, height, plan
@@ -51,7 +51,13 @@ class StackedTrainer(LocalTrainer):
         self.budget = BUDGET[self.device.type] if budget is None else budget
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+        notes: Notes,
     ) -> tuple[Tensor, Tensor]:
         apart = [place for place, job in enumerate(jobs) if job.private is not None]
         if apart:
@@ -76,7 +82,7 @@ class StackedTrainer(LocalTrainer):
         layout: Layout,
         x: Tensor,
         jobs: Sequence[ClientJob],
-        schedule: Schedule,
+        schedule: TrainingSchedule,
         notes: Notes,
         apart: list[int],
     ) -> tuple[Tensor, Tensor]:
@@ -100,7 +106,7 @@ class _Stack:
         jobs: list[ClientJob],
         layout: Layout,
         orders: list[list[int] | None],
-        schedule: Schedule,
+        schedule: TrainingSchedule,
         device: torch.device,
     ) -> None:
         self.bucket, self.schedule = bucket, schedule
@@ -153,7 +159,7 @@ class _Stack:
 
 
 def _tables(
-    bucket: Bucket, jobs: list[ClientJob], schedule: Schedule, device: torch.device
+    bucket: Bucket, jobs: list[ClientJob], schedule: TrainingSchedule, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of x, labels and sample weights, each (steps, models, width). Padding repeats a sample of the job's own."""
     epochs, width, last = schedule.epochs, bucket.width, bucket.steps[0]

@@ -17,7 +17,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from autoflip_secure.interfaces import Schedule
+from autoflip_secure.interfaces import TrainingSchedule
 
 
 class StackedOptimizer(ABC):
@@ -35,7 +35,7 @@ class StackedOptimizer(ABC):
 class StackedSgd(StackedOptimizer):
     """SGD with momentum and coupled weight decay, as in ``torch.optim.SGD``."""
 
-    def __init__(self, schedule: Schedule, leaves: list[Tensor]) -> None:
+    def __init__(self, schedule: TrainingSchedule, leaves: list[Tensor]) -> None:
         self.lr, self.momentum, self.decay = schedule.lr, schedule.momentum, schedule.weight_decay
         self.velocity = [torch.zeros_like(leaf) for leaf in leaves] if self.momentum else []
 
@@ -60,7 +60,7 @@ class StackedAdam(StackedOptimizer):
     betas = (0.9, 0.999)
     epsilon = 1e-8
 
-    def __init__(self, schedule: Schedule, leaves: list[Tensor]) -> None:
+    def __init__(self, schedule: TrainingSchedule, leaves: list[Tensor]) -> None:
         self.lr, self.decay, self.steps = schedule.lr, schedule.weight_decay, 0
         self.first = [torch.zeros_like(leaf) for leaf in leaves]
         self.second = [torch.zeros_like(leaf) for leaf in leaves]
@@ -85,6 +85,6 @@ class StackedAdam(StackedOptimizer):
         torch._foreach_addcdiv_(leaves, self.first, scale, -self.lr / (1 - beta1**self.steps))
 
 
-def stacked_optimizer(schedule: Schedule, leaves: list[Tensor]) -> StackedOptimizer:
+def stacked_optimizer(schedule: TrainingSchedule, leaves: list[Tensor]) -> StackedOptimizer:
     """The stacked twin of the schedule's optimiser."""
     return StackedAdam(schedule, leaves) if schedule.optimizer == "adam" else StackedSgd(schedule, leaves)

@@ -16,11 +16,11 @@ from autoflip_secure.algorithm.order_statistics import squared_distances
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 
 
-def krum_scores(updates: Float[Tensor, "clients params"], bad: int) -> Float[Tensor, " clients"]:
-    """Summed squared distances to the ``n - bad - 1`` nearest others, in double."""
+def krum_scores(updates: Float[Tensor, "clients params"], malicious: int) -> Float[Tensor, " clients"]:
+    """Summed squared distances to the ``n - malicious - 1`` nearest others, in double."""
     distances = squared_distances(updates)
     distances.fill_diagonal_(torch.inf)
-    neighbours = min(max(len(updates) - bad - 1, 1), max(len(updates) - 1, 1))
+    neighbours = min(max(len(updates) - malicious - 1, 1), max(len(updates) - 1, 1))
     return distances.sort(dim=1).values[:, :neighbours].sum(1)
 
 
@@ -28,17 +28,17 @@ class MultiKrum(Aggregator):
     """Mean of the updates that lie closest to their neighbours (Blanchard et al. 2017)."""
 
     kind: Literal["multi_krum"] = "multi_krum"
-    bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort assumed bad")] = 0.2
+    bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort assumed malicious")] = 0.2
 
-    def selected(self, clients: int, bad: int) -> int:
+    def selected(self, clients: int, malicious: int) -> int:
         """How many updates are averaged."""
-        return max(1, clients - bad)
+        return max(1, clients - malicious)
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; trust is even among the selected clients and 0 for the others."""
         n = len(view.updates)
-        bad = round(self.bad_share * n)
-        chosen = krum_scores(view.directions, bad).argsort(stable=True)[: self.selected(n, bad)]
+        malicious = round(self.bad_share * n)
+        chosen = krum_scores(view.directions, malicious).argsort(stable=True)[: self.selected(n, malicious)]
         trust = torch.zeros_like(view.samples)
         trust[chosen] = 1 / len(chosen)
         return Aggregate(trust @ view.updates, trust, None, state)
@@ -49,6 +49,6 @@ class Krum(MultiKrum):
 
     kind: Literal["krum"] = "krum"  # type: ignore[assignment]
 
-    def selected(self, clients: int, bad: int) -> int:
+    def selected(self, clients: int, malicious: int) -> int:
         """One."""
         return 1

@@ -4,7 +4,7 @@ r"""What hides a client in the noised sum of a round: from who knows the cohort,
     \text{noise / clip norm} = \sigma \sqrt{\min(1, s / m)}, \qquad \text{rate} = d / n
 
 with m the expected cohort, s the shares of noise that the observer cannot subtract, and d of n clients drawn without
-replacement as far as the observer knows. h of the H clients that never act badly take part in the round:
+replacement as far as the observer knows. h of the H clients that never misbehave take part in the round:
 
 | cohorts | noise | observer | s | d of n |
 |---|---|---|---|---|
@@ -14,7 +14,7 @@ replacement as far as the observer knows. h of the H clients that never act badl
 | fixed | distributed | outside | h | h of H |
 | fixed | distributed | another client | h; in rounds of its own h - 1 | h of H - 1; in rounds of its own h - 1 |
 
-The other client is one that never acts badly. Who ever acts badly is taken to tell everybody its noise, and in which
+The other client is one that never misbehaves. Who ever misbehaves is taken to tell everybody its noise, and in which
 rounds it takes part, from the beginning; beyond that it knows its own row. So how many of the others take part is
 known, and given their number they are a sample without replacement; a rate of m/N would be too small for rounds to
 which many of them came. Poisson cohorts are independent coins: they tell a client nothing about another's.
@@ -28,7 +28,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from autoflip_secure.defenses.privacy.schedule import Schedule
+    from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 
 
 class Hidden(NamedTuple):
@@ -44,7 +44,7 @@ class Hidden(NamedTuple):
         return self.drawn / self.population
 
 
-def unknown_cohorts(schedule: Schedule, *, another: bool) -> dict[Hidden, list[int]]:
+def unknown_cohorts(schedule: ReleaseSchedule, *, another: bool) -> dict[Hidden, list[int]]:
     """Rounds by what hides a participant; rounds to which nobody who is protected came are left out.
 
     Args:
@@ -73,14 +73,14 @@ def unknown_cohorts(schedule: Schedule, *, another: bool) -> dict[Hidden, list[i
     return hidden
 
 
-def known_cohorts(schedule: Schedule, client: int, *, rows: bool, another: bool) -> dict[float, list[int]]:
+def known_cohorts(schedule: ReleaseSchedule, client: int, *, rows: bool, another: bool) -> dict[float, list[int]]:
     """Rounds in which ``client`` takes part, by the noise / clip norm that is left to who knows the cohort.
 
     Args:
         schedule: with distributed noise.
         client: who is protected.
         rows: the observer sees every row, with its own share of the noise; else their sum.
-        another: the observer is the one client that never acts badly whose shares of the noise are missed most.
+        another: the observer is the one client that never misbehaves whose shares of the noise are missed most.
     """
     numbers = schedule.rounds_of(client)
     other = _closest(schedule, client, numbers) if another and not rows else None
@@ -91,20 +91,20 @@ def known_cohorts(schedule: Schedule, client: int, *, rows: bool, another: bool)
     return left
 
 
-def shared_noise(schedule: Schedule, shares: int) -> float:
+def shared_noise(schedule: ReleaseSchedule, shares: int) -> float:
     """Noise / clip norm of so many shares."""
     return schedule.noise_multipliers[0] * sqrt(min(1.0, shares / schedule.cohort))
 
 
-def _most_frequent(schedule: Schedule, numbers: Sequence[int]) -> set[int]:
-    """Those of the rounds ``numbers`` that the client is in which is in most of them and never acts badly."""
+def _most_frequent(schedule: ReleaseSchedule, numbers: Sequence[int]) -> set[int]:
+    """Those of the rounds ``numbers`` that the client is in which is in most of them and never misbehaves."""
     came = Counter(client for number in numbers for client in schedule.rounds[number - 1] if client in schedule.loyal)
     one = min(came, key=lambda client: (-came[client], client))
     return {number for number in numbers if one in schedule.rounds[number - 1]}
 
 
-def _closest(schedule: Schedule, client: int, numbers: Sequence[int]) -> int | None:
-    """Who can take most noise off the sums that ``client`` is in; None: nobody who never acts badly is in one of them.
+def _closest(schedule: ReleaseSchedule, client: int, numbers: Sequence[int]) -> int | None:
+    """Who can take most noise off the sums that ``client`` is in; None: nobody who never misbehaves is in one of them.
 
     Gaussian releases that are not sampled cost together what one with 1/sigma² = their sum of 1/sigma² costs, by every
     accountant, so the one who adds most to that sum is the worst observer.

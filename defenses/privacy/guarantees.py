@@ -16,7 +16,7 @@ import numpy as np
 from autoflip_secure.defenses.privacy.accountants import Count, Mechanism, counted, prv_epsilon, rdp_epsilon
 from autoflip_secure.defenses.privacy.ledger import best, deltas, proofs, releases
 from autoflip_secure.defenses.privacy.pld import pld_epsilon
-from autoflip_secure.defenses.privacy.schedule import Schedule
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 from autoflip_secure.records.privacy import (
     OBSERVERS,
     ClientEpsilon,
@@ -35,7 +35,7 @@ MOST = 12
 """Different clients for whom PRV and PLD are asked, at most; the others' RDP counts."""
 
 
-def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) -> PrivacyRecord:
+def account(schedule: ReleaseSchedule, attempts: int = 1, notes: tuple[str, ...] = ()) -> PrivacyRecord:
     """The ledger of a run: for every observer, every release and the epsilon of all of them."""
     return PrivacyRecord(
         unit=schedule.unit,
@@ -49,7 +49,7 @@ def account(schedule: Schedule, attempts: int = 1, notes: tuple[str, ...] = ()) 
 
 
 @one_thread()
-def guarantee(schedule: Schedule, observer: Observer) -> Guarantee:
+def guarantee(schedule: ReleaseSchedule, observer: Observer) -> Guarantee:
     """What ``observer`` learns at most."""
     found, reason = releases(schedule, observer)
     clients: list[ClientEpsilon] = []
@@ -73,7 +73,7 @@ _Key = tuple[Count | None, Count | None, float]
 """Everything released, the updates alone, delta: who has the same has the same epsilon."""
 
 
-def epsilons(schedule: Schedule, found: Sequence[Release]) -> list[ClientEpsilon]:
+def epsilons(schedule: ReleaseSchedule, found: Sequence[Release]) -> list[ClientEpsilon]:
     """Epsilon of every client that releases something of its own, or one entry for all of them."""
     own, delta = {release.client for release in found} - {None}, deltas(schedule)
     alike: dict[int | None, _Key] = {}
@@ -119,7 +119,9 @@ def _by_all(entry: ClientEpsilon, key: _Key) -> ClientEpsilon:
     return entry.model_copy(update={**numeric, "training": tightest})
 
 
-def _over_rounds(schedule: Schedule, observer: Observer, clients: Sequence[ClientEpsilon]) -> list[tuple[int, float]]:
+def _over_rounds(
+    schedule: ReleaseSchedule, observer: Observer, clients: Sequence[ClientEpsilon]
+) -> list[tuple[int, float]]:
     """(round, largest epsilon of any client so far), by RDP and by the proof that counts for the whole run.
 
     Who pays most may be another client at every point, and each has a delta of its own. Round 0 is the exploration,
@@ -152,7 +154,7 @@ def _over_rounds(schedule: Schedule, observer: Observer, clients: Sequence[Clien
     return curve
 
 
-def _rests_on(schedule: Schedule, observer: Observer, found: Sequence[Release]) -> str:
+def _rests_on(schedule: ReleaseSchedule, observer: Observer, found: Sequence[Release]) -> str:
     if schedule.unit == "sample":
         return "per-sample clipping and noise inside every honest client; Poisson batches that nobody else knows"
     if schedule.noise == "central":

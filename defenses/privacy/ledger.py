@@ -1,7 +1,7 @@
 """The ledger: every release of a run, known before it happens; :mod:`.guarantees` says what is proven for all.
 
 The schedule of a run does not depend on data: who explores, who takes part in which round, how many steps a client
-takes. So the ledger of a run is known before it begins. It holds for the clients that never act badly. What hides them
+takes. So the ledger of a run is known before it begins. It holds for the clients that never misbehave. What hides them
 in a sum, and from whom, is in :mod:`autoflip_secure.defenses.privacy.cohort_views`.
 
 Where no proof exists the ledger says so and why. What is computed from what has been noised already is post-processing.
@@ -14,11 +14,11 @@ from math import ceil, inf
 
 from autoflip_secure.defenses.privacy.accountants import counted, rdp_epsilon
 from autoflip_secure.defenses.privacy.cohort_views import known_cohorts, unknown_cohorts
-from autoflip_secure.defenses.privacy.schedule import Schedule
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 from autoflip_secure.records.privacy import Observer, Relation, Release
 
 
-def releases(schedule: Schedule, observer: Observer) -> tuple[list[Release], str]:
+def releases(schedule: ReleaseSchedule, observer: Observer) -> tuple[list[Release], str]:
     """Everything that ``observer`` gets, and why nothing is proven ("" when something is)."""
     reason = _void(schedule, observer)
     accounts = proofs(schedule, observer)
@@ -26,7 +26,7 @@ def releases(schedule: Schedule, observer: Observer) -> tuple[list[Release], str
     return [r.model_copy(update={"reason": reason}) for r in found] if reason else found, reason
 
 
-def proofs(schedule: Schedule, observer: Observer) -> tuple[list[Release], ...]:
+def proofs(schedule: ReleaseSchedule, observer: Observer) -> tuple[list[Release], ...]:
     """Every account of what ``observer`` gets in all attempts; each is complete, with neighbours of its own.
 
     Noised sums have two for who does not know the cohorts: either that hides a client (amplified, neighbours replace a
@@ -38,7 +38,7 @@ def proofs(schedule: Schedule, observer: Observer) -> tuple[list[Release], ...]:
     return tuple(_together(parts) for parts in zip(*attempts, strict=True))
 
 
-def best(schedule: Schedule, found: Sequence[list[Release]]) -> int:
+def best(schedule: ReleaseSchedule, found: Sequence[list[Release]]) -> int:
     """Which of :func:`proofs` has the smallest epsilon, by RDP and of the client that pays most."""
     if len(found) == 1:
         return 0
@@ -56,7 +56,7 @@ def _together(attempts: Iterable[list[Release]]) -> list[Release]:
     return list(found.values())
 
 
-def _void(schedule: Schedule, observer: Observer) -> str:
+def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
     """Why no proof covers the run, or ""."""
     central = schedule.unit == "client" and schedule.noise == "central"
     reasons = {
@@ -76,7 +76,7 @@ def _void(schedule: Schedule, observer: Observer) -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
-def _sample_level(schedule: Schedule, observer: Observer) -> list[list[Release]]:
+def _sample_level(schedule: ReleaseSchedule, observer: Observer) -> list[list[Release]]:
     """One account: every client's own training, whoever looks."""
     found = []
     for client in schedule.honest:
@@ -101,7 +101,7 @@ def _release(name: str, first: int, last: int, steps: int, common: dict[str, obj
     return Release.model_validate({"name": name, "first_round": first, "last_round": last, "steps": steps, **common})
 
 
-def _client_level(schedule: Schedule, observer: Observer) -> list[list[Release]]:
+def _client_level(schedule: ReleaseSchedule, observer: Observer) -> list[list[Release]]:
     """The accounts of one attempt: of rows, or of sums."""
     distributed = schedule.noise == "distributed"
     if observer == "another client" and len(schedule.samples) == 1:
@@ -125,7 +125,7 @@ def _most(found: list[Release], delta: float) -> float:
     return max((inf if epsilon is None else epsilon for epsilon in epsilons), default=0.0)
 
 
-def _common(schedule: Schedule, observer: Observer, relation: Relation) -> dict[str, object]:
+def _common(schedule: ReleaseSchedule, observer: Observer, relation: Relation) -> dict[str, object]:
     return {
         "observer": observer, "client": None, "mechanism": "gaussian", "relation": relation, "sampling": "none",
         "rate": 1.0, "population": len(schedule.samples), "reason": "",
@@ -133,7 +133,7 @@ def _common(schedule: Schedule, observer: Observer, relation: Relation) -> dict[
     }  # fmt: skip
 
 
-def _explored(schedule: Schedule, common: dict[str, object], sensitivity: float = 1.0) -> list[Release]:
+def _explored(schedule: ReleaseSchedule, common: dict[str, object], sensitivity: float = 1.0) -> list[Release]:
     """Every explorer's own row with its own noise: one release, whoever else explores."""
     noise = schedule.exploration_noise_multiplier / sensitivity
     return [_release("exploration", 0, 0, 1, {**common, "noise_multiplier": noise})] if schedule.explorers else []
@@ -143,7 +143,7 @@ def _updates(numbers: list[int], common: dict[str, object]) -> Release:
     return _release("updates", numbers[0], numbers[-1], len(numbers), common)
 
 
-def _without_noise(schedule: Schedule) -> list[Release]:
+def _without_noise(schedule: ReleaseSchedule) -> list[Release]:
     """What a server sees that adds the noise itself."""
     common = _common(schedule, "server", "zero out one client")
     everything = list(range(1, len(schedule.rounds) + 1))
@@ -151,7 +151,7 @@ def _without_noise(schedule: Schedule) -> list[Release]:
     return [*_explored(schedule, common), bare]
 
 
-def _known(schedule: Schedule, observer: Observer, *, rows: bool) -> list[Release]:
+def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list[Release]:
     """Releases to who knows who takes part: every participation of every client, not amplified."""
     common = _common(schedule, observer, "zero out one client")
     another = observer == "another client"
@@ -165,7 +165,7 @@ def _known(schedule: Schedule, observer: Observer, *, rows: bool) -> list[Releas
     ]
 
 
-def _unknown(schedule: Schedule, observer: Observer) -> list[Release]:
+def _unknown(schedule: ReleaseSchedule, observer: Observer) -> list[Release]:
     """Releases to who does not know who takes part, but for itself.
 
     Explorers bring noise of their own, and how strong noise is shows in many dimensions at once: one that is away would
@@ -187,7 +187,7 @@ def _unknown(schedule: Schedule, observer: Observer) -> list[Release]:
     return found
 
 
-def deltas(schedule: Schedule) -> dict[int | None, float]:
+def deltas(schedule: ReleaseSchedule) -> dict[int | None, float]:
     """Delta of each honest client (sample level), or of all (None)."""
     if schedule.unit == "client":
         return {None: schedule.delta or 0.1 / len(schedule.samples)}

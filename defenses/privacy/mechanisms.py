@@ -28,6 +28,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.interfaces import Accountant, ClientPrivacy, Config, PrivacyView, PrivateSteps
+from autoflip_secure.terminal import notes
 
 DEFAULT_EPSILON = 8.0
 
@@ -48,7 +49,7 @@ class _Mechanism(ClientPrivacy):
     )
     delta: Delta | None = Field(default=None, description="below 1/n; null = 0.1/n, n samples or clients")
     accountant: Accountant = Field(default="rdp", description="what target_epsilon is measured with")
-    fix_modules: bool = Field(
+    replace_unsupported_layers: bool = Field(
         default=False, description="replace layers that mix samples (BatchNorm) by ones that do not (GroupNorm)"
     )
     allow_unproven: bool = Field(default=False, description="run combinations without proof, marked as such")
@@ -56,6 +57,16 @@ class _Mechanism(ClientPrivacy):
         default="seed",
         description="seed: repeatable bit for bit, by who knows the seed too; system: from the operating system, once",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "fix_modules" not in value:
+            return value
+        if "replace_unsupported_layers" in value:
+            raise ValueError("fix_modules is the older name of replace_unsupported_layers; give one of the two")
+        notes.once("privacy.fix_modules is the older name of privacy.replace_unsupported_layers; it still works")
+        return {("replace_unsupported_layers" if key == "fix_modules" else key): one for key, one in value.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -269,8 +280,8 @@ def _noised(
 ) -> Float[Tensor, "clients params"]:
     """Rows of honest owners: those of ``honest`` with noise of standard deviation ``scale``; others as in ``sent``."""
     rows = sent.clone()
-    obeys: Bool[Tensor, " clients"] = view.honest
-    for row in obeys.nonzero().squeeze(1).tolist():
+    owners: Bool[Tensor, " clients"] = view.honest
+    for row in owners.nonzero().squeeze(1).tolist():
         noise = _normal(view.generators[row], sent.shape[1], sent)
         rows[row] = honest[row] + scale * noise * view.active
     return rows

@@ -37,7 +37,8 @@ def check(module: nn.Module, *, per_sample: bool = True) -> None:
     for name, layer in _refused(module, per_sample):
         raise UnsupportedModelError(
             f"privacy: the model {type(module).__name__} has {_named(name, layer)}, which {_why(layer)}; set "
-            "privacy.fix_modules: true to have such layers replaced (BatchNorm by GroupNorm), or choose another model"
+            "privacy.replace_unsupported_layers: true to have such layers replaced (BatchNorm by GroupNorm), or choose "
+            "another model"
         )
 
 
@@ -99,13 +100,14 @@ def fixed(module: nn.Module) -> nn.Module:
                 problem = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         if id(layer) not in made:
             raise UnsupportedModelError(
-                f"privacy.fix_modules: {_named(name, layer)} of the model {type(module).__name__} has no replacement "
-                f"({problem}); choose another model"
+                f"privacy.replace_unsupported_layers: {_named(name, layer)} of the model {type(module).__name__} has "
+                f"no replacement ({problem}); choose another model"
             )
         repaired = _put(repaired, name, made[id(layer)])
     for name, layer in _refused(repaired, True):
         raise UnsupportedModelError(
-            f"privacy.fix_modules: the replacement of {_named(name, layer)} is refused too; choose another model"
+            f"privacy.replace_unsupported_layers: the replacement of {_named(name, layer)} is refused too; choose "
+            "another model"
         )
     return repaired
 

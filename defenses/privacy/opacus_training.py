@@ -21,7 +21,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.module_checks import check, check_separate, quiet
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.per_sample import zeroed
@@ -37,7 +37,7 @@ _Backward = Callable[[Tensor, Tensor], Tensor]
 """Inputs and labels of a batch -> summed loss; leaves ``grad_sample`` at every trained parameter, None where unused."""
 
 
-def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: Schedule, masks: list[Tensor] | None) -> Tensor:
+def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: TrainingSchedule, masks: list[Tensor] | None) -> Tensor:
     """Train ``net`` in place on the job's data; a :data:`~autoflip_secure.training.sequential.PrivateFit`.
 
     Raises:

@@ -8,22 +8,21 @@ from functools import cached_property
 from typing import Literal
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.seeds import Purpose
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ReleaseSchedule:
     """What a run will release, as far as privacy is concerned. Nothing in it depends on data."""
 
     unit: Literal["sample", "client"]
     samples: tuple[int, ...]  # n_k
-    honest: tuple[int, ...]  # clients that are asked about; none that ever acts badly
+    honest: tuple[int, ...]  # clients that are asked about; none that ever misbehaves
     noise_multipliers: tuple[float, ...]  # per client
     delta: float | None  # None: a tenth of 1/n
     batch_size: int
     epochs: int
     rounds: tuple[tuple[int, ...], ...]  # participants of each round
-    loyal: frozenset[int]  # all who never act badly: their noise counts, and among them a participant hides
+    loyal: frozenset[int]  # all who never misbehave: their noise counts, and among them a participant hides
     explorers: tuple[int, ...]  # () without exploration
     exploration_epochs: int
     early_stopping: bool  # of explorers, by a loss without noise
@@ -34,10 +33,10 @@ class Schedule:
     linear: bool  # the aggregate is a plain sum of rows
     post_processing: tuple[str, ...]  # what is computed from releases
     secure_sum: bool = False  # the server sees sums of updates only
-    earlier: tuple[Schedule, ...] = ()  # attempts under other conditions: other draws, so other releases
+    earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
-        """How many participants of round ``number`` (from 1) never act badly."""
+        """How many participants of round ``number`` (from 1) never misbehave."""
         return self._loyal_in[number - 1]
 
     def rounds_of(self, client: int) -> list[int]:
@@ -57,27 +56,23 @@ class Schedule:
         return found
 
 
-def schedule_of(cell: Cell) -> Schedule:
+def schedule_of(cell: Cell) -> ReleaseSchedule:
     """The schedule of a cell whose noise multipliers are known."""
     protocol, problem = cell.protocol, cell.problem
     mechanism = protocol.mechanism
     assert mechanism is not None
-    bad: Iterable[set[int]] = (
-        set(cell.bad_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
+    malicious: Iterable[set[int]] = (
+        set(cell.malicious_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
     )
-    ever = set().union(*bad)
+    ever = set().union(*malicious)
     loyal = tuple(k for k in range(len(problem.clients)) if k not in ever)
-    explorers: tuple[int, ...] = ()
-    if protocol.explores:
-        count = protocol.exploration.explorers or len(problem.clients)
-        explorers = tuple(cell.draw(Purpose.EXPLORERS, count).tolist())
     extra = mechanism.exploration_multiplier
     derived = ["the global models and their accuracy"]
     if protocol.aggregator.scores_clients:
         derived.insert(0, "agreement scores")
     if protocol.explores:
         derived.insert(0, "guidance and masks")
-    return Schedule(
+    return ReleaseSchedule(
         unit=mechanism.unit,
         samples=tuple(len(rows) for rows in problem.clients),
         honest=loyal,
@@ -87,7 +82,7 @@ def schedule_of(cell: Cell) -> Schedule:
         epochs=protocol.training.epochs,
         rounds=cell.cohorts,
         loyal=frozenset(loyal),
-        explorers=explorers,
+        explorers=tuple(cell.explorers.tolist()),
         exploration_epochs=protocol.exploration.epochs,
         early_stopping=protocol.exploration.patience is not None,
         sampling=protocol.sampling,

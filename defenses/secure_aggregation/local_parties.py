@@ -62,7 +62,7 @@ def local_parties(count: int, timeout: float) -> Iterator[Parties]:
             "secure_sum.parties: a number of them runs on this machine, whose system has no Unix sockets; start each "
             "with `autoflip-secure party` and name them as {host, port}"
         )
-    crew: list[tuple[BaseProcess, Connection]] = []
+    started: list[tuple[BaseProcess, Connection]] = []
     with _private_folder() as folder:
         addresses = tuple(Address(str(folder / f"party-{rank}"), None) for rank in range(count))
         try:
@@ -76,15 +76,15 @@ def local_parties(count: int, timeout: float) -> Iterator[Parties]:
                     imports=["autoflip_secure.defenses.secure_aggregation.party"],
                 )
                 there.close()
-                crew.append((process, here))
+                started.append((process, here))
             end = time.monotonic() + START_SECONDS
-            for rank, (process, pipe) in enumerate(crew):
+            for rank, (process, pipe) in enumerate(started):
                 _wait_for(rank, process, pipe, end)
             yield Parties(addresses, timeout, ours=True)
         finally:
-            for process, _ in crew:
+            for process, _ in started:
                 process.kill()  # nothing of theirs is worth saving, and one that hangs hears nothing else
-            for process, pipe in crew:
+            for process, pipe in started:
                 process.join()
                 pipe.close()
                 process.close()

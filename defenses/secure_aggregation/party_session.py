@@ -26,7 +26,7 @@ from autoflip_secure.defenses.secure_aggregation.messages import (
     understood,
 )
 from autoflip_secure.defenses.secure_aggregation.reveal import Links, coin, install, reveal, squared_norm
-from autoflip_secure.defenses.secure_aggregation.share_store import Batch
+from autoflip_secure.defenses.secure_aggregation.share_store import ShareStore
 from autoflip_secure.defenses.secure_aggregation.shares import KEY_BYTES, Seed
 from autoflip_secure.defenses.secure_aggregation.wire import Channel, GoneError, WireError, raw
 from autoflip_secure.errors import AutoflipError, SecureSumError
@@ -49,7 +49,7 @@ class PartySession:
             held: bytes that all sessions of this party hold, this one's among them.
         """
         self.server, self.links, self.timeout, self._held = server, links, timeout, held
-        self.batches: dict[str, Batch] = {}
+        self.batches: dict[str, ShareStore] = {}
         self.sketches: dict[int, Sketch] = {}
         self._ops: dict[str, tuple[type[Message], Callable[[Any, int], None]]] = {
             "open": (Open, self._open), "share": (FromClient, self._share), "seal": (About, self._seal),
@@ -92,7 +92,7 @@ class PartySession:
         except WireError:
             return  # the server is what is gone
 
-    def _batch(self, asked: About) -> Batch:
+    def _batch(self, asked: About) -> ShareStore:
         if asked.batch not in self.batches:
             raise SecureSumError(f"does not know the batch {printable(asked.batch)!r}")
         return self.batches[asked.batch]
@@ -100,14 +100,14 @@ class PartySession:
     def _open(self, asked: Open, size: int) -> None:
         self._nothing(size)
         self._room(8 * len(asked.clients) * asked.params)
-        self.batches[asked.batch] = Batch(asked.clients, asked.params)
+        self.batches[asked.batch] = ShareStore(asked.clients, asked.params)
 
     def _share(self, sent: FromClient, size: int) -> None:
         batch = self._batch(sent)
         if self._arrived(batch, sent, size, batch.space(sent.client, str(sent.dtype), sent.bytes(size))):
             batch.held.add(sent.client)
 
-    def _arrived(self, batch: Batch, sent: FromClient, size: int, space: memoryview | None) -> bool:
+    def _arrived(self, batch: ShareStore, sent: FromClient, size: int, space: memoryview | None) -> bool:
         """Read what a client sent, or expand the key of it, into ``space``; None: read it and forget."""
         if sent.expand is not None and size != KEY_BYTES and space is not None:
             batch.complain(f"client {sent.client} sent a key of {size} bytes, not {KEY_BYTES}: left out")
@@ -128,7 +128,7 @@ class PartySession:
         batch = self._batch(asked)
         self._hold(batch, batch.held)
 
-    def _hold(self, batch: Batch, held: Container[int]) -> None:
+    def _hold(self, batch: ShareStore, held: Container[int]) -> None:
         """Say whose words are here, and what was not taken."""
         self.server.send({"held": [k for k in batch.clients if k in held], "complaints": batch.complaints})
         batch.complaints = []

@@ -18,12 +18,12 @@ from autoflip_secure.defenses.secure_aggregation.scored_rows import (
     own_agreement,
     update_points,
 )
-from autoflip_secure.defenses.secure_aggregation.scores import LEAST_CROWD, SecretUpdates, SecureView, secure_aggregate
+from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
 from autoflip_secure.federation.secure_rounds import encoded
 from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.secure_rows.fixed_point import within
 from autoflip_secure.secure_rows.secret_rows import LiveRows
-from autoflip_secure.secure_rows.secure_sum import Scored, SharedBatch
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, Scored, SharedBatch
 from autoflip_secure.secure_rows.sum_error import WatchedRows
 
 
@@ -37,7 +37,7 @@ class _Sums(Protocol):
 
 
 def score_secretly(
-    sums: _Sums, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+    sums: _Sums, aggregator: Aggregator, state: Any, view: RoundView, honest: Bool[Tensor, " clients"],
     draws: torch.Generator, width: int | None,
 ) -> Scored:  # fmt: skip
     """See :meth:`autoflip_secure.secure_rows.secure_sum.SecureSum.score`."""
@@ -48,7 +48,7 @@ def score_secretly(
     points = update_points(bound, int(view.layout.sent.sum()))
     rows = [
         clipped(row[None], bound, live)[0] if fine else row.double()
-        for row, fine in zip(view.updates, obeys.tolist(), strict=True)
+        for row, fine in zip(view.updates, honest.tolist(), strict=True)
     ]
     fits = torch.tensor([within(row, points.bound) for row in rows])
     ids = view.clients.tolist()

@@ -35,9 +35,9 @@ from autoflip_secure.interfaces import Aggregate, Guidance
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
 from autoflip_secure.secure_rows.secret_rows import SecretRows, Sketch, public_signs
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD
 
 WEIGHT_BITS = 24  # of the public weights in the one sum
-LEAST_CROWD = 2  # a sum of fewer clients would be a client's update
 CHUNK = 2**25  # entries of public vectors held at once
 
 
@@ -176,10 +176,12 @@ def _agreement(
     fresh: dict[str, Tensor] = {name: statistics[name].to(view.weights) for name in aggregator.statistics}
     here = valid.to(view.clients.device)
     inside: dict[str, Tensor] = {name: value[here] for name, value in fresh.items()}
-    judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, norms.to(view.weights)[here])
-    trust, delta = _step(updates, valid, judged.trust, judged.factors)
-    after = aggregator.remember(state, judged, delta * view.layout.trained.to(delta.device))
-    return Aggregate(delta, trust, _spread(judged.scores, valid), after, fresh)
+    scored = aggregator.scores_from_numbers(
+        state, view.clients[here], view.samples[here], inside, norms.to(view.weights)[here]
+    )
+    trust, delta = _step(updates, valid, scored.trust, scored.factors)
+    after = aggregator.remember(state, scored, delta * view.layout.trained.to(delta.device))
+    return Aggregate(delta, trust, _spread(scored.scores, valid), after, fresh)
 
 
 def _radial(
@@ -218,10 +220,12 @@ def _radial(
     here = valid.to(view.clients.device)
     inside = RadialNumbers(*(x.to(view.weights)[here] for x in vars(numbers).values()))
     own = view.weights * view.layout.trained.to(view.weights.device)
-    judged = aggregator.judge(state, view.clients[here], view.samples[here], inside, own, view.mask, view.layout)
-    trust, delta = _step(updates, valid, judged.trust, judged.factors)
-    statistics = {name: _spread(value, valid) for name, value in judged.statistics.items()}
-    return Aggregate(delta, trust, _spread(judged.scores, valid), judged.state, statistics)
+    scored = aggregator.scores_from_numbers(
+        state, view.clients[here], view.samples[here], inside, own, view.mask, view.layout
+    )
+    trust, delta = _step(updates, valid, scored.trust, scored.factors)
+    statistics = {name: _spread(value, valid) for name, value in scored.statistics.items()}
+    return Aggregate(delta, trust, _spread(scored.scores, valid), scored.state, statistics)
 
 
 def _spread(values: Tensor, valid: Tensor) -> Tensor:

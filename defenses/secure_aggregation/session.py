@@ -73,11 +73,11 @@ class Session(PartyLinks, SecureSum):
         return SharedRows(self, batch, kept, params, tuple(events))
 
     def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Bool[Tensor, " clients"],
+        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Bool[Tensor, " clients"],
         draws: torch.Generator, width: int | None,
     ) -> Scored:  # fmt: skip
         """See :class:`~autoflip_secure.secure_rows.secure_sum.SecureSum`."""
-        return score_secretly(self, aggregator, state, view, obeys, draws, width)
+        return score_secretly(self, aggregator, state, view, honest, draws, width)
 
     @property
     def traffic(self) -> Traffic:

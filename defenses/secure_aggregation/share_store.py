@@ -33,7 +33,7 @@ MOST_NORMS = 1024
 BLOCK = 2**13  # values
 
 
-class Batch:
+class ShareStore:
     """Shares of the rows of several clients."""
 
     def __init__(self, clients: list[int], params: int) -> None:

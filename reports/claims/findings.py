@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from autoflip_secure.reports.statistics.intervals import FLAT, LEVEL, MARGIN, Interval, mean_interval
+from autoflip_secure.records.t_interval import LEVEL
+from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, Interval, mean_interval
 from autoflip_secure.reports.statistics.sample_size import seeds_to_decide, unanimous
 
 

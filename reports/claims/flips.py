@@ -13,7 +13,7 @@ from autoflip_secure.reports.wording.phrases import percent
 
 FLIPPED, SCOPE = 0.3, 0.2  # the paper's label flip
 CHANCE, FOUND = 0.5, 0.5  # AUC of a coin; true positive rate from which on "identified" is a fair word
-FLAGGED = 0.1  # false positive rate up to which it is one: whoever flags everybody finds all bad ones too
+FLAGGED = 0.1  # false positive rate up to which it is one: whoever flags everybody finds all malicious ones too
 
 
 def flips_found(study: Study) -> Claim:
@@ -21,9 +21,9 @@ def flips_found(study: Study) -> Claim:
     says = "30 % flipped labels on 20 % of the clients are identified as low-agreement updates and filtered (Fig. 10)."
     measured = (
         "Agreement scores of all participants and rounds against the truth, per seed: area under the ROC curve, and "
-        f"shares of bad and of good participants scored under 0.5. Holds when the area is above {CHANCE:g}, over "
-        f"{100 * FOUND:.0f} % of the bad ones are flagged and at most {100 * FLAGGED:.0f} % of the good ones, in every "
-        "partition; does not hold when one of the three is certainly not so."
+        f"shares of malicious and of honest participants scored under 0.5. Holds when the area is above {CHANCE:g}, "
+        f"over {100 * FOUND:.0f} % of the malicious ones are flagged and at most {100 * FLAGGED:.0f} % of the honest "
+        "ones, in every partition; does not hold when one of the three is certainly not so."
     )
     own, places = subject(study), []
     for condition in study.conditions:
@@ -38,12 +38,12 @@ def flips_found(study: Study) -> Claim:
         text = f"area {parts[0].interval.mean:.2f} {_shares(parts[0].interval)}"
         if true:
             parts.append(weigh(facet, true, over(FOUND), 3 * len(places)))
-            text += f"; bad ones flagged {percent(parts[-1].interval.mean)} {_shares(parts[-1].interval, 100)}"
+            text += f"; true positive rate {percent(parts[-1].interval.mean)} {_shares(parts[-1].interval, 100)}"
         if false:
             spared = {seed: 1 - rate for seed, rate in false.items()}
             parts.append(weigh(facet, spared, Bound(1 - FLAGGED, 1 - FLAGGED, counted=True), 3 * len(places)))
             interval = mean_interval(list(false.values()))
-            text += f"; good ones flagged {percent(interval.mean)} {_shares(interval, 100)}"
+            text += f"; false positive rate {percent(interval.mean)} {_shares(interval, 100)}"
         evidence.append(_weakest(parts).saying(text))
     needs = ""
     if not evidence:

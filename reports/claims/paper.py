@@ -10,7 +10,7 @@ from autoflip_secure.reports.claims.costs import communication, compute
 from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
 from autoflip_secure.reports.claims.flips import flips_found
 from autoflip_secure.reports.claims.noise import graceful
-from autoflip_secure.reports.claims.subjects import clean, non_iid, subject, twins
+from autoflip_secure.reports.claims.subjects import clean, non_iid, pruned_pair, subject
 from autoflip_secure.reports.claims.training import convergence, variance
 from autoflip_secure.reports.statistics.intervals import MARGIN
 from autoflip_secure.reports.study.labels import shorten
@@ -40,7 +40,7 @@ def falsifier(study: Study) -> Claim:
         "Pruning by the initial map of the loss landscape keeps the accuracy of the unpruned model under the same "
         "non-IID partition. (The falsifier: measurably lower accuracy refutes the paper's central claim.)"
     )
-    pair = twins(study)
+    pair = pruned_pair(study)
     measured = (
         f"Accuracy without attack, difference at the same seeds. Holds when any loss is under {_margin()} in "
         "every non-IID partition; does not hold when one shows a loss, however small, that its interval separates "

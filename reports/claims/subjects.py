@@ -12,7 +12,7 @@ _PRUNER, _AGGREGATOR = "algorithm.pruner.", "algorithm.aggregator."
 
 
 @dataclass(frozen=True)
-class Twins:
+class PrunedPair:
     """A pruned algorithm and the unpruned one it is compared with. ``why`` says what else differs, or nothing."""
 
     pruned: str
@@ -36,7 +36,7 @@ def clean(study: Study, facet: str) -> Condition:
     return Condition(facet, NO_ATTACK)
 
 
-def twins(study: Study) -> Twins | None:
+def pruned_pair(study: Study) -> PrunedPair | None:
     """The pair that isolates pruning by the initial map best: the mask alone differs, and it never changes later.
 
     In this order: a static mask before a refined one, a plain mean before an agreement score; of several thresholds the
@@ -58,7 +58,7 @@ def twins(study: Study) -> Twins | None:
         pairs = [(p, u) for rank, p, u in found if rank == best]
         pruned, unpruned = pairs[(len(pairs) - 1) // 2]
         why = "the mask is refined by agreement later" if best[0] else ""
-        return Twins(pruned, unpruned, why)
+        return PrunedPair(pruned, unpruned, why)
     return None
 
 

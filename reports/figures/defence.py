@@ -1,4 +1,4 @@
-"""How well agreement scores tell bad clients from good ones: the scores, and the ROC of "a low score means bad"."""
+"""How well agreement scores tell malicious clients from honest ones: the scores, and their ROC."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autoflip_secure.reports.tables.text import Table
 
 PANELS = 6
 LINES = 8  # algorithms in one ROC panel; the table has all
-BAD_MARK = "#e5484d"
+MALICIOUS_MARK = "#e5484d"
 NOT_SAMPLED = "#e6e9ee"  # light in a dark page too, so that a score of 0 stands out
 
 
@@ -40,8 +40,10 @@ def score_map(study: Study) -> Picture | None:
         ax.set_title(f"{shorten(algorithm, 50)}\n")
         ax.text(0, 1.025, shorten(str(condition), 70), color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
-            for client, bad, score in zip(entry.participants, entry.bad, entry.scores or [], strict=True):
-                rows.append([str(condition), algorithm, run.seed, entry.round, client, "yes" if bad else "no", score])
+            for client, malicious, score in zip(entry.participants, entry.malicious, entry.scores or [], strict=True):
+                rows.append(
+                    [str(condition), algorithm, run.seed, entry.round, client, "yes" if malicious else "no", score]
+                )
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
@@ -49,12 +51,12 @@ def score_map(study: Study) -> Picture | None:
     bar.outline.set_visible(False)
     caption = (
         f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
-        "bad ones stand on top, with a red number and bar, and the defence never sees that truth. "
+        "malicious ones stand on top, with a red number and bar, and the defence never sees that truth. "
         "A score of 1 counts in full, 0 is filtered; grey: not sampled in that round."
     )
-    columns_ = ["condition", "algorithm", "seed", "round", "client", "bad", "score"]
+    columns_ = ["condition", "algorithm", "seed", "round", "client", "malicious", "score"]
     alt = (
-        f"Heat maps of agreement scores, client by round, for {len(shown)} runs; truly bad clients on top. "
+        f"Heat maps of agreement scores, client by round, for {len(shown)} runs; truly malicious clients on top. "
         + _contrast(rows)
     )
     notes = left_out(len(chosen), len(shown), "runs") + spoken_for(study)
@@ -85,8 +87,8 @@ def _hardest(study: Study, kind: str) -> Condition | None:
 
 
 def _heat(ax: Axes, run: RunRecord) -> None:
-    bad = set(run.bad_clients)
-    order = sorted(range(len(run.client_samples)), key=lambda k: (k not in bad, k))
+    malicious = set(run.malicious_clients)
+    order = sorted(range(len(run.client_samples)), key=lambda k: (k not in malicious, k))
     place = {client: i for i, client in enumerate(order)}
     image = np.full((len(order), max(e.round for e in run.rounds)), np.nan)
     for entry in run.rounds:
@@ -98,12 +100,14 @@ def _heat(ax: Axes, run: RunRecord) -> None:
     every = -(-len(order) // 30)
     ax.set_yticks(range(0, len(order), every), [str(order[i]) for i in range(0, len(order), every)], fontsize=7)
     for i, tick in zip(range(0, len(order), every), ax.get_yticklabels(), strict=True):
-        if order[i] in bad:
-            tick.set_color(BAD_MARK)
+        if order[i] in malicious:
+            tick.set_color(MALICIOUS_MARK)
             tick.set_fontweight("bold")
-    if bad:
-        ax.axhline(len(bad) - 0.5, color="#222222", lw=0.9)
-        ax.plot([0.5, 0.5], [-0.5, len(bad) - 0.5], color=BAD_MARK, lw=4, clip_on=False, solid_capstyle="butt")
+    if malicious:
+        ax.axhline(len(malicious) - 0.5, color="#222222", lw=0.9)
+        ax.plot(
+            [0.5, 0.5], [-0.5, len(malicious) - 0.5], color=MALICIOUS_MARK, lw=4, clip_on=False, solid_capstyle="butt"
+        )
     ax.grid(visible=False)
     ax.set_facecolor(NOT_SAMPLED)
     ax.tick_params(length=0)
@@ -118,7 +122,7 @@ def _contrast(rows: list[list[object]]) -> str:
     for truth in ("yes", "no"):
         values = [float(str(r[6])) for r in rows if r[5] == truth]
         means[truth] = f"{np.mean(values):.2f}" if values else "none"
-    return f"Mean score of bad participants {means['yes']}, of the others {means['no']}."
+    return f"Mean score of malicious participants {means['yes']}, of the others {means['no']}."
 
 
 def detection_roc(study: Study, palette: Palette) -> Picture | None:
@@ -154,18 +158,18 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
         ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
         ax.set_xlim(-0.02, 1.02)
         ax.set_ylim(-0.02, 1.02)
-        ax.set_xlabel("honest clients flagged")
+        ax.set_xlabel("false positive rate")
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
-        row[0].set_ylabel("bad clients caught")
+        row[0].set_ylabel("true positive rate")
     names = [a for a in study.algorithms if any(a in found[s] for s in shown)]
     palette.legend(figure, names)
     caption = (
-        "How well the score separates bad participants from the others: every (round, participant) pair of all seeds "
-        "and strengths of an attack, with the area under that curve beside the name. The diagonal is guessing. The "
-        "table gives, per condition, the mean over seeds of the area (AUC, with its 95 % interval) and the rates at "
-        "the threshold 0.5, below which a client is flagged."
+        "How well the score separates malicious participants from the others: every (round, participant) pair of all "
+        "seeds and strengths of an attack, with the area under that curve beside the name. The diagonal is guessing. "
+        "The table gives, per condition, the mean over seeds of the area (AUC, with its 95 % interval) and the rates "
+        "at the threshold 0.5, below which a client is flagged."
     )
     columns_ = [
         "facet",
@@ -184,7 +188,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     ends = " to ".join(f"{_two_digits(area)} ({a})" for area, a in (worst, best))
     alt = f"ROC curves in {len(shown)} panels. Areas from {ends}."
     notes = left_out(len(found), len(shown), "panels") + spoken_for(study)
-    return finish(figure, "detection", "Detection of bad clients", caption, alt, Table(columns_, table), notes)
+    return finish(figure, "detection", "Detection of malicious clients", caption, alt, Table(columns_, table), notes)
 
 
 def _two_digits(area: float) -> str:
@@ -198,8 +202,8 @@ def _two_digits(area: float) -> str:
 
 def _pooled(runs: list[RunRecord]) -> tuple[list[tuple[float, float]], float | None]:
     scores = [s for r in runs for e in r.rounds if e.scores is not None for s in e.scores]
-    bad = [b for r in runs for e in r.rounds if e.scores is not None for b in e.bad]
-    points, area = roc(scores, bad)
+    malicious = [b for r in runs for e in r.rounds if e.scores is not None for b in e.malicious]
+    points, area = roc(scores, malicious)
     if len(points) > 120:  # enough for a smooth line
         keep = np.unique(np.linspace(0, len(points) - 1, 120).round().astype(int))
         points = [points[i] for i in keep]

@@ -93,7 +93,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     if words == "noise σ":
         relative = study.attacks[drawn[0].levels[0][1]].get("relative")
         unit = "norm of the noise, as a share of the update's own" if relative else "standard deviation on each weight"
-        caption += f" σ: {unit}, in what a bad client sends."
+        caption += f" σ: {unit}, in what a malicious client sends."
     lone = [a for a in names if a not in shown and any(r[2] == a for r in rows)]
     notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
     notes += spoken_for(study)

@@ -56,15 +56,15 @@ def utility(study: Study, palette: Palette) -> Picture | None:
 def detection(study: Study, palette: Palette) -> Picture | None:
     """Area under the ROC of the scores against epsilon."""
     caption = (
-        "How well agreement scores tell bad participants from honest ones (AUC, 50 % is guessing) against epsilon: "
-        "noise hides bad clients too. "
+        "How well agreement scores tell malicious participants from honest ones (AUC, 50 % is guessing) against "
+        "epsilon: noise hides malicious clients too. "
     )
     return _curves(
         study,
         palette,
         lambda r: r.detection.auc if r.detection is not None else None,
         [a for a in study.attacks if a != NO_ATTACK],
-        ("privacy-detection", "Detection of bad clients against epsilon", "detection AUC", caption),
+        ("privacy-detection", "Detection of malicious clients against epsilon", "detection AUC", caption),
         share=True,
     )
 

@@ -13,7 +13,7 @@ from autoflip_secure.reports.figures.style import INK, Picture, finish, panels
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
-from autoflip_secure.reports.wording.secure import twins
+from autoflip_secure.reports.wording.secure import secure_pairs
 
 _SHOWN = 10
 _COLOURS = {"in the open": "#7d848d", "through the parties": "#029e73"}
@@ -22,7 +22,7 @@ _MIB = 2**20
 
 def costs(study: Study) -> Picture | None:
     """Two panels: bytes from clients, seconds of a run."""
-    found = twins(study)
+    found = secure_pairs(study)
     if not found:
         return None
     rows = []

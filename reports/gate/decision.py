@@ -39,7 +39,7 @@ class Decision(Enum):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateDecision:
     """A decision and what it rests on. ``low`` and ``high`` are one-sided 95 % bounds of the change (new minus
     baseline in the metric's units; ratio - 1 when relative); p-values are one-sided and adjusted, None without a test.
     """
@@ -56,7 +56,7 @@ class Judgement:
     more_seeds: int | None = None  # of a "cannot tell"; None: over MOST_SEEDS, or seeds are not what is missing
 
 
-def judge(comparisons: Sequence[Comparison], metrics: Sequence[Metric], margins: Sequence[float]) -> list[Judgement]:
+def judge(comparisons: Sequence[Comparison], metrics: Sequence[Metric], margins: Sequence[float]) -> list[GateDecision]:
     """One decision per comparison, adjusted over the family of all that need a test."""
     raw = [_p_values(c, margin_of_gain(m, x)) for c, m, x in zip(comparisons, metrics, margins, strict=True)]
     passing, worse = [p for p, _ in raw], [p for _, p in raw]
@@ -122,7 +122,7 @@ def _errors_apart(level: float, sides: int) -> np.ndarray:
 
 def _tested(
     c: Comparison, metric: Metric, margin: float, p_pass: float, p_worse: float, levels: Sequence[float]
-) -> Judgement:
+) -> GateDecision:
     gain, m = c.gain or 0.0, margin_of_gain(metric, margin)
     half = float(stats.t.isf(LEVEL, c.freedom)) * c.error
     more = None
@@ -139,15 +139,15 @@ def _tested(
         needed = seeds_needed(gain, c.spread, m, levels, paired=c.method == "paired")
         more = None if needed is None else max(1, needed - min(c.seeds))
     low, high = sorted((change(metric, gain - half), change(metric, gain + half)))
-    return Judgement(c, margin, decision, reason, change(metric, gain), low, high, p_pass, p_worse, more)
+    return GateDecision(c, margin, decision, reason, change(metric, gain), low, high, p_pass, p_worse, more)
 
 
-def _untested(c: Comparison, metric: Metric, margin: float) -> Judgement:
+def _untested(c: Comparison, metric: Metric, margin: float) -> GateDecision:
     if c.gain is None:
-        return Judgement(c, margin, Decision.CANNOT_TELL, c.why)
+        return GateDecision(c, margin, Decision.CANNOT_TELL, c.why)
     moved = change(metric, c.gain)
     if c.method == "none":
-        return Judgement(c, margin, Decision.CANNOT_TELL, c.why, moved, more_seeds=1)
+        return GateDecision(c, margin, Decision.CANNOT_TELL, c.why, moved, more_seeds=1)
     within = c.gain >= 0 or c.gain > -margin_of_gain(metric, margin) + FLAT  # a loss of the whole margin is beyond it
     if c.method == "identical":
         reason = "every number of every record is the same"
@@ -156,7 +156,7 @@ def _untested(c: Comparison, metric: Metric, margin: float) -> Judgement:
     else:
         reason = f"no spread over seeds, and {'within' if within else 'beyond'} the margin"
     decision = Decision.PASS if within else Decision.REGRESSION
-    return Judgement(c, margin, decision, reason, moved, moved, moved)
+    return GateDecision(c, margin, decision, reason, moved, moved, moved)
 
 
 def _levels(p_values: Sequence[float | None]) -> list[float]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from autoflip_secure.records.rounding import upper_delta, upper_text
 from autoflip_secure.reports.gate.comparison import Comparison
-from autoflip_secure.reports.gate.decision import Decision, Judgement
+from autoflip_secure.reports.gate.decision import Decision, GateDecision
 from autoflip_secure.reports.gate.metrics import Metric, Terms
 from autoflip_secure.reports.study.labels import clean_text
 
@@ -34,7 +34,7 @@ class Proven:
     terms: Mapping[int, Terms] = field(default_factory=dict)
 
 
-def judge_exact(metric: Metric, old: Proven, new: Proven, margin: float) -> Judgement:
+def judge_exact(metric: Metric, old: Proven, new: Proven, margin: float) -> GateDecision:
     """One decision. Lower is better; the values that the comparison shows are those of the seed that rose most."""
     before, after = ({s: math.inf if v is None else v for s, v in side.values.items()} for side in (old, new))
     shared = sorted(set(before) & set(after))
@@ -59,11 +59,11 @@ def judge_exact(metric: Metric, old: Proven, new: Proven, margin: float) -> Judg
     compared = Comparison("computed" if shared else "exact", sizes, _finite(a), _finite(b), gain)
     decision = Decision.REGRESSION if regressed else Decision.PASS
     reason = _reason(rises, worst, f"{_word(a)} -> {_word(b)}", decision) + _about(t for w in rises for t in terms[w])
-    return Judgement(compared, margin, decision, reason, moved, moved, moved)
+    return GateDecision(compared, margin, decision, reason, moved, moved, moved)
 
 
-def _open(why: str, sizes: tuple[int, int], margin: float) -> Judgement:
-    return Judgement(Comparison("none", sizes, why=why), margin, Decision.CANNOT_TELL, why)
+def _open(why: str, sizes: tuple[int, int], margin: float) -> GateDecision:
+    return GateDecision(Comparison("none", sizes, why=why), margin, Decision.CANNOT_TELL, why)
 
 
 def _one_of(side: Proven) -> bool:

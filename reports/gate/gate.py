@@ -13,7 +13,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import Baseline, versions
 from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import Decision, Judgement, judge
+from autoflip_secure.reports.gate.decision import Decision, GateDecision, judge
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.exact import Proven, judge_exact
 from autoflip_secure.reports.gate.metrics import METRICS, Entry, Metric
@@ -31,7 +31,7 @@ class Line:
     algorithm: str
     condition: str
     metric: Metric
-    judgement: Judgement
+    judgement: GateDecision
 
     @property
     def name(self) -> str:

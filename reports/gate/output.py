@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoflip_secure.records.rounding import upper_text
-from autoflip_secure.reports.gate.decision import LEVEL, MOST_SEEDS, Decision, Judgement
+from autoflip_secure.reports.gate.decision import LEVEL, MOST_SEEDS, Decision, GateDecision
 from autoflip_secure.reports.gate.gate import GateResult, Line
 from autoflip_secure.reports.gate.metrics import METRICS, Metric
 from autoflip_secure.reports.study.labels import clean_text
@@ -66,7 +66,7 @@ def evidence(line: Line) -> str:
     return ", ".join(parts) + more_text(j)
 
 
-def more_text(j: Judgement) -> str:
+def more_text(j: GateDecision) -> str:
     """How many further seeds would settle a "cannot tell"."""
     if j.decision is not Decision.CANNOT_TELL or j.change is None:
         return ""
@@ -77,7 +77,7 @@ def more_text(j: Judgement) -> str:
     return f"; {about} {j.more_seeds} more seed{'' if j.more_seeds == 1 else 's'}{side} would settle it"
 
 
-def bounds_text(metric: Metric, j: Judgement) -> str:
+def bounds_text(metric: Metric, j: GateDecision) -> str:
     """Change with its bounds: ``-0.031 (-0.045 to -0.017)``."""
     if j.change is None:
         return "–"
@@ -108,7 +108,7 @@ def margin_text(metric: Metric, margin: float) -> str:
     return f"{100 * margin:g} %" if metric.relative else f"{margin:g}"
 
 
-def method_text(j: Judgement) -> str:
+def method_text(j: GateDecision) -> str:
     """How it was compared, and on how many seeds."""
     a, b = j.comparison.seeds
     if j.comparison.method in ("paired", "identical", "computed"):

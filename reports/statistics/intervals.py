@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
+from autoflip_secure.records.t_interval import LEVEL, half_width
+
 MARGIN = 0.005  # half a point of accuracy: differences that stay inside are called equal
 FLAT = 1e-12  # spread below which seeds count as identical
 RESAMPLES = 9999
@@ -49,7 +50,7 @@ def mean_interval(values: Sequence[float], level: float = LEVEL, *, share: bool 
     mean = float(data.mean())
     if data.size == 1:
         return Interval(mean, None, None, 1, "one seed gives no interval")
-    half = float(stats.t.ppf((1 + level) / 2, data.size - 1) * data.std(ddof=1) / math.sqrt(data.size))
+    half = half_width(data.tolist(), level)
     return _within(Interval(mean, mean - half, mean + half, data.size), share)
 
 

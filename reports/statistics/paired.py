@@ -1,8 +1,8 @@
 r"""What the evidence supports: differences paired by seed, tests, and words only where they are earned.
 
-Runs are paired by seed: two algorithms at one seed see the same partition, cohort, initial weights and bad clients, so
-the difference :math:`d_s = a_s - b_s` of each seed is what is averaged, and a seed that only one of the two has is left
-out.
+Runs are paired by seed: two algorithms at one seed see the same partition, cohort, initial weights and malicious
+clients, so the difference :math:`d_s = a_s - b_s` of each seed is what is averaged, and a seed that only one of the
+two has is left out.
 
 .. math:: \bar d \pm t_{1-\alpha/2,\,n-1}\; s_d / \sqrt n
 """
@@ -19,9 +19,9 @@ from typing import TypeVar
 import numpy as np
 from scipy import stats
 
+from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import (
     FLAT,
-    LEVEL,
     MARGIN,
     Interval,
     bootstrap_interval,
@@ -191,12 +191,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def roc(scores: Sequence[float], bad: Sequence[bool]) -> tuple[list[tuple[float, float]], float | None]:
-    """ROC of "a low score means bad": points (false positive rate, true positive rate), and the area under them.
+def roc(scores: Sequence[float], malicious: Sequence[bool]) -> tuple[list[tuple[float, float]], float | None]:
+    """ROC of "a low score means malicious": points (false positive rate, true positive rate), and the area under them.
 
     Equal scores are one threshold. The area is None, and there are no points, when only one class is present.
     """
-    truth = np.asarray(bad, dtype=bool)
+    truth = np.asarray(malicious, dtype=bool)
     values = np.asarray(scores, dtype=float)
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:

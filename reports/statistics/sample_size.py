@@ -17,7 +17,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special, stats
 
-from autoflip_secure.reports.statistics.intervals import FLAT, LEVEL, MARGIN
+from autoflip_secure.records.t_interval import LEVEL
+from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN
 
 POWER = 0.8
 MOST = 1000  # more seeds than this are no plan

@@ -97,7 +97,7 @@ def is_clean(attack: Json | None) -> bool:
 
 
 def attack_label(attack: Json) -> str:
-    """What the bad clients did, in words: ``noise σ 0.5 on 20 %``."""
+    """What the malicious clients did, in words: ``noise σ 0.5 on 20 %``."""
     if is_clean(attack):
         return NO_ATTACK
     clients = attack.get("clients")

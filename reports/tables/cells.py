@@ -1,4 +1,4 @@
-"""One row per cell, for people: outcome, costs, how well bad clients were found, and what is proven of it.
+"""One row per cell, for people: outcome, costs, how well malicious clients were found, and what is proven of it.
 
 The numbers are those of :mod:`.cells_frame`; settings, attacks and algorithms are called as in the rest of a
 report.
@@ -33,8 +33,8 @@ _SHOWN: dict[str, Callable[[Row], Any]] = {  # heading -> from the columns of th
     "accuracy (%)": _share("outcome_accuracy"), "loss": _number("outcome_loss"), "weights alive (%)": _share("density"),
     "bytes": _both_ways("bytes"), "bytes of exploration": _both_ways("exploration.bytes"),
     "FLOPs, sparse": _number("flops.sparse"), "FLOPs of exploration": _number("exploration.flops"),
-    "detection AUC": _number("detection.auc"), "bad ones flagged (%)": _share("detection.true_positive_rate"),
-    "good ones flagged (%)": _share("detection.false_positive_rate"),
+    "detection AUC": _number("detection.auc"), "true positive rate (%)": _share("detection.true_positive_rate"),
+    "false positive rate (%)": _share("detection.false_positive_rate"),
 }  # fmt: skip
 
 

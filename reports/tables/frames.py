@@ -23,7 +23,8 @@ _ATTACK = ("sigma", "share", "scope")
 _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = (
-    "seed", "round", "participants", "bad_participants", "rejected", "parameters", "bytes.", "flops.", "exploration.",
+    "seed", "round", "participants", "malicious_participants", "rejected", "parameters", "bytes.", "flops.",
+    "exploration.",
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _exploration(record: RunRecord) -> dict[str, object]:
 
 
 def _detection(record: RunRecord) -> dict[str, object]:
-    """Agreement scores as a detector of bad participants, over the whole run."""
+    """Agreement scores as a detector of malicious participants, over the whole run."""
     found = record.detection
     names = ("auc", "true_positive_rate", "false_positive_rate", "client_auc")
     return {f"detection.{name}": None if found is None else getattr(found, name) for name in names}
@@ -149,17 +150,17 @@ def _text(value: object) -> object:
 
 
 def _round(entry: RoundRecord) -> dict[str, object]:
-    bad = np.array(entry.bad, dtype=bool)
+    malicious = np.array(entry.malicious, dtype=bool)
     scores = np.array(entry.scores, dtype=float) if entry.scores is not None else None
     trust = np.array(entry.trust, dtype=float)
     return {
         "round": entry.round,
         "participants": len(entry.participants),
-        "bad_participants": int(bad.sum()),
+        "malicious_participants": int(malicious.sum()),
         "rejected": len(entry.rejected),
-        "score_of_good": _mean(scores, ~bad),
-        "score_of_bad": _mean(scores, bad),
-        "trust_of_bad": float(trust[bad].sum()),
+        "score_of_honest": _mean(scores, ~malicious),
+        "score_of_malicious": _mean(scores, malicious),
+        "trust_of_malicious": float(trust[malicious].sum()),
         "train_loss": entry.train_loss,
         "test_accuracy": entry.test_accuracy,
         "test_loss": entry.test_loss,

@@ -15,7 +15,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Twins:
+class SecurePair:
     """Runs of one algorithm that went through parties, each with the run in the open that is the same otherwise."""
 
     facet: str
@@ -37,7 +37,7 @@ class Twins:
         return sum(found), len(found)
 
 
-def twins(study: Study) -> list[Twins]:
+def secure_pairs(study: Study) -> list[SecurePair]:
     """Every secure run beside its twin in the open: same configuration but for ``secure_sum``, same seed."""
     plain: dict[str, RunRecord] = {}
     for record in study.records:
@@ -48,7 +48,7 @@ def twins(study: Study) -> list[Twins]:
     for facet, algorithm, record in rows:
         if record.secure_sum is not None:
             found.setdefault((facet, algorithm), []).append((plain.get(_without(record)), record))
-    return [Twins(facet, algorithm, pairs) for (facet, algorithm), pairs in found.items()]
+    return [SecurePair(facet, algorithm, pairs) for (facet, algorithm), pairs in found.items()]
 
 
 def _without(record: RunRecord) -> str:
@@ -76,10 +76,10 @@ def lines(study: Study, audits: Sequence[AuditRecord]) -> list[Line]:
         study: the runs.
         audits: of the cells, as far as there are any.
     """
-    return [_line(study, entry, audits) for entry in twins(study)]
+    return [_line(study, entry, audits) for entry in secure_pairs(study)]
 
 
-def _line(study: Study, entry: Twins, audits: Sequence[AuditRecord]) -> Line:
+def _line(study: Study, entry: SecurePair, audits: Sequence[AuditRecord]) -> Line:
     secure, plain = [record for _, record in entry.pairs], [record for record, _ in entry.both]
     seen = secure[0].secure_sum
     assert seen is not None

@@ -56,9 +56,9 @@ def _bound(text: str) -> str:
 
 def _headline(study: Study, heads: list[Standing]) -> str:
     if study.baseline is None:
-        return "Accuracy under bad clients; no FedAvg in this sweep to compare with"
+        return "Accuracy under malicious clients; no FedAvg in this sweep to compare with"
     if not heads:
-        return "FedAvg alone: how it fares when clients are bad"
+        return "FedAvg alone: how it fares when clients are malicious"
     head = heads[0]
     parts = []
     for summary, where in ((head.attacked, "under attack"), (head.clean, "without attack")):

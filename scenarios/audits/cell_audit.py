@@ -134,9 +134,7 @@ def _times_as_long(cell: Cell, effort: Effort) -> float:
     """How much longer than the attacked run its attacks train, without what training many at once saves."""
     protocol = cell.protocol
     own = float(protocol.rounds * protocol.cohort)  # local trainings
-    if protocol.explores:
-        explorers = protocol.exploration.explorers or len(cell.problem.clients)
-        own += explorers * protocol.exploration.epochs / protocol.training.epochs
+    own += len(cell.explorers) * protocol.exploration.epochs / protocol.training.epochs
     alone = 0 if protocol.secret_updates else effort.rounds * (effort.targets + effort.shadows) + effort.runs
     return 1 + effort.models + effort.federations + alone / own
 

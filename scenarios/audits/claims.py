@@ -24,7 +24,7 @@ from autoflip_secure.defenses.privacy.guarantees import epsilons
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
 from autoflip_secure.defenses.privacy.mechanisms import AdaptiveClip, ClientLevel
 from autoflip_secure.defenses.privacy.pld import pld_epsilon
-from autoflip_secure.defenses.privacy.schedule import Schedule, schedule_of
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.defenses.privacy.trade_off import profile
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.records.privacy import Observer, Relation
@@ -108,7 +108,7 @@ def quieter(count: Count, factor: float) -> Count:
     return tuple((m._replace(noise_multiplier=m.noise_multiplier * factor), steps) for m, steps in count)
 
 
-def audited(cell: Cell, delta: float | None = None) -> Schedule:
+def audited(cell: Cell, delta: float | None = None) -> ReleaseSchedule:
     """The schedule of a private cell, with one delta throughout: as given, or that of the client that pays most."""
     schedule = schedule_of(cell)
     if delta is not None:
@@ -126,7 +126,9 @@ def most_exposed(cell: Cell, among: Sequence[int]) -> int:
     return max(among, key=lambda client: known.get(client, 0.0))
 
 
-def claim(schedule: Schedule, observer: Observer, client: int | None = None, only: str | None = None) -> Claim | None:
+def claim(
+    schedule: ReleaseSchedule, observer: Observer, client: int | None = None, only: str | None = None
+) -> Claim | None:
     """What is proven against ``observer``; None: nothing.
 
     Args:

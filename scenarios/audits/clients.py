@@ -2,7 +2,7 @@
 
 Everything but the local training is the federation's own code: cohorts, clipping, noise, aggregation, pruning. A coin
 decides what the ledger's neighbours differ in: a client is absent (add or remove), sends zeros (zero out) or sends the
-opposite (replace). The guarantee holds for any data, so nobody has to train, and bad clients have nothing to say.
+opposite (replace). The guarantee holds for any data, so nobody has to train, and malicious clients have nothing to say.
 Attackers look in the canary's direction (Andrew et al. 2023), at everything that the observer sees, and weigh it by its
 likelihood under the noise that is claimed.
 """
@@ -25,7 +25,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
 from autoflip_secure.federation.server import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import ClientJob, Schedule, Trained
+from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.audit import EmpiricalEpsilon, Part
 from autoflip_secure.records.privacy import OBSERVERS, Observer, Release
@@ -43,16 +43,16 @@ _APART = 104_729  # seeds of the runs
 
 @dataclass(frozen=True)
 class _Rerun(Cell):
-    """The same bad clients, and the same cohorts where they are public; secrets are drawn at the new seed."""
+    """The same malicious clients, and the same cohorts where they are public; secrets are drawn at the new seed."""
 
     original: Cell | None = None
     secret_cohorts: bool = False
     absent: frozenset[int] = frozenset()
 
     @cached_property
-    def bad_clients(self) -> Bool[Tensor, " clients"]:
+    def malicious_clients(self) -> Bool[Tensor, " clients"]:
         assert self.original is not None
-        return self.original.bad_clients
+        return self.original.malicious_clients
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
         assert self.original is not None
@@ -65,11 +65,11 @@ class _Rerun(Cell):
         mechanism = self.protocol.client_level
         if mechanism is None or mechanism.trusted_server:
             return super().cohort(round_)
-        before, bad = self.original.cohort(round_), self.bad_clients
-        loyal = (~bad).nonzero().squeeze(1)
+        before, malicious = self.original.cohort(round_), self.malicious_clients
+        loyal = (~malicious).nonzero().squeeze(1)
         order = torch.randperm(len(loyal), generator=generator(self.seed, Purpose.COHORT, round_))
-        honest = loyal[order[: int((~bad[before]).sum())]]
-        return torch.cat([before[bad[before]], honest]).sort().values
+        honest = loyal[order[: int((~malicious[before]).sum())]]
+        return torch.cat([before[malicious[before]], honest]).sort().values
 
 
 class _Canaries(Trainer):
@@ -83,7 +83,7 @@ class _Canaries(Trainer):
         self.known, self.lengths = known, lengths
 
     def train(
-        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: TrainingSchedule
     ) -> Trained:
         """The rows of the jobs' clients."""
         losses = torch.zeros(len(jobs), schedule.epochs, device=self.device)
@@ -191,7 +191,7 @@ def _attacked(
     confidence: float,
 ) -> EmpiricalEpsilon:
     """One bound; ``cell`` and ``claimed`` have their noise times ``factor`` already."""
-    heard = (~cell.bad_clients).nonzero().squeeze(1)
+    heard = (~cell.malicious_clients).nonzero().squeeze(1)
     count = max(effort.client_runs, ceil(_MANY * effort.client_runs / len(heard)))
     scores, thrown = _runs(cell, claimed, observer, count, seen, address)
     sight = f"everything that the {observer} sees" if seen == "everything" else "the exploration, row by row,"
@@ -221,7 +221,7 @@ def _runs(
     own = {field.name: getattr(cell, field.name) for field in fields(Cell)}
     rounds = cell.protocol.rounds if seen == "everything" else 1
     quiet = in_the_open(cell).protocol.model_copy(update={"rounds": rounds})
-    heard, first = ~cell.bad_clients, 1 + count * (len(OBSERVERS) * address[1] + address[0])
+    heard, first = ~cell.malicious_clients, 1 + count * (len(OBSERVERS) * address[1] + address[0])
     found, _ = releases(audited(cell), observer)
     secret = secret_cohorts(found)
     runs, lengths = [], {}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from autoflip_secure.attacks.inference.canaries import coins
 from autoflip_secure.defenses.privacy.accountants import Count, Mechanism
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.audit import EmpiricalEpsilon
 from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, factor_for, most_exposed, scaled
@@ -113,10 +113,8 @@ def _target(cell: Cell) -> _Target | None:
     """The client that pays most, of those that release something and have a whole batch."""
     protocol = cell.protocol
     rounds: dict[int, list[int]] = {}
-    if protocol.explores:
-        explorers = protocol.exploration.explorers or len(cell.problem.clients)
-        for client in cell.draw(Purpose.EXPLORERS, explorers).tolist():
-            rounds.setdefault(client, []).append(0)
+    for client in cell.explorers.tolist():
+        rounds.setdefault(client, []).append(0)
     for number in range(1, protocol.rounds + 1):
         for client in cell.cohort(number).tolist():
             rounds.setdefault(client, []).append(number)
@@ -166,10 +164,10 @@ def _seen(cell: Cell, trainer: Trainer, target: _Target, thrown: Sequence[Tensor
     return seen
 
 
-def _quiet(training: Schedule, epochs: int, clip: float) -> Schedule:
+def _quiet(training: TrainingSchedule, epochs: int, clip: float) -> TrainingSchedule:
     """As many steps, of plain SGD, since what an optimiser makes of noised gradients is post-processing; so small that
     no gradient changes."""
-    return Schedule(lr=min(1e6, 1e-4 / (_LONG * clip**2)), batch_size=training.batch_size, epochs=epochs)
+    return TrainingSchedule(lr=min(1e6, 1e-4 / (_LONG * clip**2)), batch_size=training.batch_size, epochs=epochs)
 
 
 def _own_count(cell: Cell, target: _Target) -> Count:

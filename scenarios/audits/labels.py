@@ -25,7 +25,7 @@ def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInf
     """How well the classes of every honest explorer are guessed; empty where there is nothing to guess."""
     problem = cell.problem
     explorers, sent = views.explored.get(cell.key, (torch.zeros(0, dtype=torch.long), torch.zeros(0)))
-    honest = ~cell.bad_clients[explorers.cpu()]
+    honest = ~cell.malicious_clients[explorers.cpu()]
     owned = torch.stack(
         [torch.bincount(problem.y_train[rows].cpu(), minlength=problem.num_classes) > 0 for rows in problem.clients]
     )[explorers.cpu()][honest]

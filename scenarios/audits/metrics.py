@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from autoflip_secure.records.audit import Estimate, MembershipResult
+from autoflip_secure.records.t_interval import half_width
 
 RESAMPLES = 400
 _POINTS = 120
@@ -67,9 +68,7 @@ def membership(
 
 def mean_with_interval(values: ArrayLike) -> Estimate:
     """Mean of shares, and its t interval within [0, 1]."""
-    from scipy.stats import t
-
     data = np.asarray(values, dtype=float)
-    half = float(t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data))) if len(data) > 1 else np.inf
+    half = half_width(data.tolist())
     mean = float(data.mean())
     return Estimate(value=mean, low=max(mean - half, 0.0), high=min(mean + half, 1.0))

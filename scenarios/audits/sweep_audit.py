@@ -27,7 +27,7 @@ from autoflip_secure.scenarios.audits.cell_audit import audit, span
 from autoflip_secure.scenarios.audits.view import Effort
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.plan import Block, Plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 from autoflip_secure.scenarios.store.ledgers import under_conditions
@@ -57,7 +57,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         StoreError: the folder cannot be written.
     """
     effort = effort or Effort()
-    builder = Builder()
+    builder = CellBuilder()
     check_inputs(work.blocks, builder)
     inputs = input_digests((spec.settings for spec in work.cells), builder.data)
     blocks = under_conditions(work.blocks, inputs)

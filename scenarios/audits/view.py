@@ -79,7 +79,7 @@ def victim_of(cell: Cell, views: Views) -> int:
     Raises:
         InputError: there is none with enough samples.
     """
-    honest = [k for k in views.sent if not bool(cell.bad_clients[k]) and len(cell.problem.clients[k]) >= FEWEST]
+    honest = [k for k in views.sent if not bool(cell.malicious_clients[k]) and len(cell.problem.clients[k]) >= FEWEST]
     if not honest:
         raise InputError(
             f"audit: no honest client with at least {FEWEST} samples took part; give more rounds, a larger cohort or "

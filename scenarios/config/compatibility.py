@@ -15,7 +15,7 @@ from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
 from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
-from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
 
 
 def check(settings: Fields) -> None:
@@ -130,9 +130,9 @@ def needed(kind: type[Plugin]) -> str:
 
 def _impossible_crowd(settings: Fields, explores: bool) -> tuple[str, str] | None:
     explorers = settings.exploration.explorers or settings.clients
-    if explores and explorers < 2:
+    if explores and explorers < LEAST_CROWD:
         return "exploration.explorers", f"{explorers}: a sum over one explorer is its row; let two or more explore"
-    if settings.secure_sum is not None and settings.secure_sum.updates and settings.cohort < 2:
+    if settings.secure_sum is not None and settings.secure_sum.updates and settings.cohort < LEAST_CROWD:
         return "cohort", f"{settings.cohort}: a sum over one client is its update; let two or more take part"
     return None
 

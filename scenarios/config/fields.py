@@ -10,7 +10,7 @@ from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.algorithm.guidance import GuidanceConfig
 from autoflip_secure.interfaces import (
     Config,
-    Schedule,
+    TrainingSchedule,
 )
 from autoflip_secure.scenarios.config.families import (
     AlgorithmConfig,
@@ -44,13 +44,13 @@ class Fields(Config):
     evaluate_every: Annotated[
         int, Field(ge=1, le=100_000, description="test accuracy is measured every so many rounds")
     ] = 1
-    training: Schedule = Schedule()
+    training: TrainingSchedule = TrainingSchedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     algorithm: Annotated[
         AlgorithmConfig, BeforeValidator(lambda value: expand("algorithm", value)), Short(sorted(ALGORITHMS))
     ] = Field(description="pruner × aggregator")
-    attack: AnyAttack = Field(description="what bad clients do")
+    attack: AnyAttack = Field(description="what malicious clients do")
     privacy: AnyPrivacy = Field(description="what is done so that updates reveal little")
     secure_sum: Annotated[SecureSumConfig | None, BeforeValidator(_none_in_words), Short(["none"])] = Field(
         default=None, description="rows pass through party processes in shares, so that the server sees sums only"

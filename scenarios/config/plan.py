@@ -88,6 +88,6 @@ def _shape(cell: CellSpec) -> str:
     """What must be equal: data, model and schedules. Partition, clients, attack and algorithm may differ."""
     config = cell.config
     shared = [config[key] for key in ("data", "model", "training", "rounds", "evaluate_every", "device", "trainer")]
-    shared.append(bool(config["privacy"].get("fix_modules")))  # it changes the model
+    shared.append(bool(config["privacy"].get("replace_unsupported_layers")))  # it changes the model
     explorers = [config["exploration"][key] for key in ("epochs", "lr", "patience")]
     return json.dumps([shared, explorers], sort_keys=True)

@@ -39,13 +39,24 @@ class Settings(Fields):
         return {**self.model_dump(mode="json"), "seed": seed}
 
 
+_FIRST_NAMES = {"replace_unsupported_layers": "fix_modules"}  # key -> what it was called when cells got their names
+
+
+def _first_named(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_FIRST_NAMES.get(key, key): _first_named(one) for key, one in value.items()}
+    return [_first_named(one) for one in value] if isinstance(value, list) else value
+
+
 def content_hash(config: dict[str, Any]) -> str:
     """Name of a cell: 16 hexadecimal digits of the SHA-256 of its canonical JSON.
+
+    A key that was renamed counts under its first name, so that finished cells, and draws that belong to them, stay.
 
     >>> content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1})
     True
     """
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_first_named(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -70,9 +70,7 @@ def _trained(cell: Cell) -> set[int]:
     found: set[int] = set()
     for round_ in range(1, cell.protocol.rounds + 1):
         found.update(cell.cohort(round_).tolist())
-    if cell.protocol.explores:
-        count = cell.protocol.exploration.explorers or len(cell.problem.clients)
-        found.update(cell.draw(Purpose.EXPLORERS, count).tolist())
+    found.update(cell.explorers.tolist())
     return found
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.models.layout import Layout
@@ -38,7 +38,7 @@ class Rehearsal:
 
     module: nn.Module
     data: Dataset
-    schedule: Schedule
+    schedule: TrainingSchedule
     private: PrivateSteps | None  # DP-SGD, where the plan has it
     fit: PrivateFit  # how one client trains with it, one at a time
 
@@ -53,7 +53,7 @@ class Rehearsal:
         """Whether the module trains on one sample; where it does not, lone samples are refused apart."""
         return needs_company(self.module, self.data.x_train[:2]) is None
 
-    def step(self, private: PrivateSteps | None) -> Schedule:
+    def step(self, private: PrivateSteps | None) -> TrainingSchedule:
         """One epoch; private batches are no larger than what is trained on."""
         smaller = {} if private is None else {"batch_size": 1}
         return self.schedule.model_copy(update={"epochs": 1, **smaller})

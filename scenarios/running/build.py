@@ -35,7 +35,7 @@ from autoflip_secure.scenarios.models.rehearsal_training import (
     rehearse_units,
 )
 from autoflip_secure.scenarios.models.trial import copied
-from autoflip_secure.scenarios.running.parties import Crews, connecting
+from autoflip_secure.scenarios.running.parties import PartyPool, connecting
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
@@ -62,7 +62,7 @@ def protocol(settings: Settings) -> Protocol:
     )
 
 
-class Builder:
+class CellBuilder:
     """Builds cells; what several of them share is made once, and a cell too.
 
     One serves a whole sweep: its check, its estimates, its ledgers and, in this process, its blocks.
@@ -73,12 +73,12 @@ class Builder:
         self._cells: dict[tuple[str, ...], Cell] = {}
         self._noise: dict[tuple[str, str], tuple[float, ...]] = {}
 
-    def for_a_block(self) -> Builder:
+    def for_a_block(self) -> CellBuilder:
         """A builder that knows data, splits and noise from here, and makes modules of its own.
 
         A module of the user's may remember who passed through it, so what a block runs on has seen no other block.
         """
-        other = Builder()
+        other = CellBuilder()
         other._made = {key: made for key, made in self._made.items() if key[0] in _OF_DATA}
         other._noise = self._noise
         return other
@@ -135,7 +135,7 @@ class Builder:
             module = settings.model.build(self.rows(settings), data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
                 per_sample = settings.privacy.unit == "sample"
-                if settings.privacy.fix_modules:
+                if settings.privacy.replace_unsupported_layers:
                     module = fixed(module)
                 check_module(module, per_sample=per_sample)
                 if per_sample:
@@ -143,7 +143,7 @@ class Builder:
             return module
 
         private = getattr(settings.privacy, "unit", "")
-        repaired = getattr(settings.privacy, "fix_modules", False)
+        repaired = getattr(settings.privacy, "replace_unsupported_layers", False)
         module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
 
@@ -177,7 +177,7 @@ class Builder:
             rehearse_units(play)
             return True
 
-        how = (mechanism is not None, getattr(settings.privacy, "fix_modules", False))
+        how = (mechanism is not None, getattr(settings.privacy, "replace_unsupported_layers", False))
         self._once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)
 
     def trainer(self, cell: CellSpec) -> Trainer:
@@ -255,35 +255,35 @@ class Builder:
 def run_block(
     block: Block,
     progress: Callable[[int, int], None] | None = None,
-    crews: Crews | None = None,
-    builder: Builder | None = None,
+    pool: PartyPool | None = None,
+    builder: CellBuilder | None = None,
 ) -> list[RunRecord]:
     """Build and run one block, in one thread.
 
     Args:
         block: what to run.
         progress: called after every round with (rounds done, rounds in all).
-        crews: the parties of the cells that ask for secure sums.
+        pool: the parties of the cells that ask for secure sums.
         builder: knows data, splits and noise already.
     """
-    builder = (builder or Builder()).for_a_block()
+    builder = (builder or CellBuilder()).for_a_block()
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
-    with connecting(crews or {}) as connect:
+    with connecting(pool or {}) as connect:
         records = run_cells(cells, trainer, progress, connect=connect)
     data = builder.dataset(block.cells[0].settings).record
     return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
 
 
-def planned_releases(blocks: Iterable[Block], builder: Builder) -> Iterator[tuple[CellSpec, list[Release]]]:
+def planned_releases(blocks: Iterable[Block], builder: CellBuilder) -> Iterator[tuple[CellSpec, list[Release]]]:
     """What every private cell of ``blocks`` is about to release, to the server and to the public."""
     for block in blocks:
         for spec in filter(private, block.cells):
             yield spec, planned(builder.cell(spec, block.cells[0], torch.device("cpu")))
 
 
-def recounted(block: Block, key: str, tried: Attempts, builder: Builder) -> PrivacyRecord | None:
+def recounted(block: Block, key: str, tried: Attempts, builder: CellBuilder) -> PrivacyRecord | None:
     """The ledger of a cell that was begun more than once: of all that it released under different conditions."""
     spec = next(spec for spec in block.cells if spec.key == key)
     *earlier, last = [

@@ -16,7 +16,7 @@ from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.config.settings import Settings
 from autoflip_secure.scenarios.config.sizes import out_of_memory
 from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
 
 
@@ -26,13 +26,13 @@ def check(blocks: Sequence[Block]) -> None:
     Raises:
         InputError: with the cell's place in the sweep, and what to change.
     """
-    builder = Builder()
+    builder = CellBuilder()
     check_inputs(blocks, builder)
     check_cells(blocks, builder)
 
 
 @one_thread()
-def check_inputs(blocks: Iterable[Block], builder: Builder) -> None:
+def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
     """What cells are made of: data, split, model, classes. For the conditions, all of it has to be there.
 
     Raises:
@@ -53,7 +53,7 @@ def check_inputs(blocks: Iterable[Block], builder: Builder) -> None:
 
 
 @one_thread()
-def check_cells(blocks: Iterable[Block], builder: Builder) -> None:
+def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
     """The cells themselves, under the conditions that they are to run under: what is proven, who trains, on what.
 
     Raises:

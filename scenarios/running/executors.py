@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from autoflip_secure.scenarios.config.plan import Block
-from autoflip_secure.scenarios.running.build import Builder, run_block
-from autoflip_secure.scenarios.running.parties import Crews
+from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.running.workers import Finished, Progress, run_in_workers
 from autoflip_secure.training.base import resolve_device
 
@@ -25,7 +25,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_workers(blocks: Sequence[Block], builder: Builder | None = None) -> int:
+def choose_workers(blocks: Sequence[Block], builder: CellBuilder | None = None) -> int:
     """How many workers ``--workers auto`` means for these blocks."""
     most = min(cores(), len(blocks))
     if most <= 1 or any(resolve_device(block.cells[0].settings.device).type != "cpu" for block in blocks):
@@ -34,13 +34,13 @@ def choose_workers(blocks: Sequence[Block], builder: Builder | None = None) -> i
     return most if seconds / most + _START_SECONDS < seconds else 1
 
 
-def estimated_seconds(block: Block, builder: Builder | None = None) -> float:
+def estimated_seconds(block: Block, builder: CellBuilder | None = None) -> float:
     """Roughly what a block takes on one core: 6 floating-point operations per parameter, sample and epoch.
 
     Too low for convolutions; it only decides whether starting workers pays.
     """
     total = 0.0
-    builder = builder or Builder()
+    builder = builder or CellBuilder()
     for spec in block.cells:
         settings = spec.settings
         module = builder.module(settings, block.cells[0].seed)
@@ -55,8 +55,8 @@ def running(
     blocks: Sequence[Block],
     workers: int,
     progress: Progress,
-    crews: Crews | None = None,
-    builder: Builder | None = None,
+    pool: PartyPool | None = None,
+    builder: CellBuilder | None = None,
 ) -> Iterator[Finished]:
     """Finished blocks, as they come. Leaving the context stops what is still running.
 
@@ -64,23 +64,25 @@ def running(
         blocks: what to run.
         workers: processes; with one, or one block, everything runs here.
         progress: called with a block in flight and its share done.
-        crews: the parties of the cells that ask for secure sums.
+        pool: the parties of the cells that ask for secure sums.
         builder: knows data, splits and noise already; it forgets them where others run the blocks.
     """
     elsewhere = workers > 1 and len(blocks) > 1
     if elsewhere and builder is not None:
         builder.forget()
     stream = (
-        run_in_workers(blocks, workers, progress, crews) if elsewhere else _run_here(blocks, progress, crews, builder)
+        run_in_workers(blocks, workers, progress, pool) if elsewhere else _run_here(blocks, progress, pool, builder)
     )
     with contextlib.closing(stream):
         yield stream
 
 
-def _run_here(blocks: Sequence[Block], progress: Progress, crews: Crews | None, builder: Builder | None) -> Finished:
+def _run_here(
+    blocks: Sequence[Block], progress: Progress, pool: PartyPool | None, builder: CellBuilder | None
+) -> Finished:
     for block in blocks:
 
         def tell(done: int, total: int, block: Block = block) -> None:
             progress(block, done / total)
 
-        yield block, run_block(block, tell, crews, builder)
+        yield block, run_block(block, tell, pool, builder)

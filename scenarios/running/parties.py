@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from autoflip_secure.scenarios.config.plan import Block
 
 Where = tuple[int | tuple[PartyAddress, ...], str | None]  # parties, and the folder of certificates
-Crews = Mapping[Where, "Parties"]
+PartyPool = Mapping[Where, "Parties"]
 
 
 def _wanted(blocks: Iterable[Block]) -> list[SecureSumConfig]:
-    """One configuration for each crew."""
+    """One configuration for each set of parties."""
     configs = [spec.settings.secure_sum for block in blocks for spec in block.cells]
-    return list({_crew(config): config for config in configs if config is not None}.values())
+    return list({_where(config): config for config in configs if config is not None}.values())
 
 
-def _crew(config: SecureSumConfig) -> Where:
+def _where(config: SecureSumConfig) -> Where:
     return config.parties, config.certificates
 
 
@@ -77,25 +77,25 @@ def _here(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def crews_for(blocks: Iterable[Block]) -> Iterator[Crews]:
+def party_pool(blocks: Iterable[Block]) -> Iterator[PartyPool]:
     """The parties that ``blocks`` need: processes of this machine, started once, or the addresses of others.
 
     Raises:
         SecureSumError: a party did not start.
     """
     with contextlib.ExitStack() as stack:
-        crews: dict[Where, Parties] = {}
+        pool: dict[Where, Parties] = {}
         for config in _wanted(blocks):
             from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties
             from autoflip_secure.defenses.secure_aggregation.wire import Address
 
             if isinstance(config.parties, int):
-                crews[_crew(config)] = stack.enter_context(local_parties(config.parties, config.timeout))
+                pool[_where(config)] = stack.enter_context(local_parties(config.parties, config.timeout))
             else:
                 addresses = tuple(Address(party.host, party.port) for party in config.parties)
                 folder = None if config.certificates is None else _folder(config.certificates)
-                crews[_crew(config)] = Parties(addresses, config.timeout, certificates=folder)
-        yield crews
+                pool[_where(config)] = Parties(addresses, config.timeout, certificates=folder)
+        yield pool
 
 
 def serve_party(
@@ -148,17 +148,17 @@ def write_certificates(out: Path, machines: list[str], days: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def connecting(crews: Crews) -> Iterator[Connect]:
-    """Opens one session with each crew that is asked for, and closes them all."""
+def connecting(pool: PartyPool) -> Iterator[Connect]:
+    """Opens one session with each set of parties that is asked for, and closes them all."""
     with contextlib.ExitStack() as stack:
         sessions: dict[Where, SecureSum] = {}
 
         def connect(config: SecureSumConfig) -> SecureSum:
-            if _crew(config) not in sessions:
+            if _where(config) not in sessions:
                 from autoflip_secure.defenses.secure_aggregation.session import Session
 
-                where = replace(crews[_crew(config)], timeout=config.timeout)
-                sessions[_crew(config)] = stack.enter_context(Session(where))
-            return sessions[_crew(config)]
+                where = replace(pool[_where(config)], timeout=config.timeout)
+                sessions[_where(config)] = stack.enter_context(Session(where))
+            return sessions[_where(config)]
 
         yield connect

@@ -12,7 +12,7 @@ from autoflip_secure.defenses.privacy.guarantees import account
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.defenses.privacy.pld import installed, pld_epsilon
-from autoflip_secure.defenses.privacy.schedule import Schedule, schedule_of
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, largest_clip
@@ -131,7 +131,7 @@ def refuse_unproven(cell: Cell) -> None:
         )
 
 
-def _check(schedule: Schedule, mechanism: ClientPrivacy) -> None:
+def _check(schedule: ReleaseSchedule, mechanism: ClientPrivacy) -> None:
     if schedule.unit != "sample":
         return
     for client in schedule.honest:
@@ -149,7 +149,7 @@ def _check(schedule: Schedule, mechanism: ClientPrivacy) -> None:
             )
 
 
-def _as_if_proven(schedule: Schedule) -> Schedule:
+def _as_if_proven(schedule: ReleaseSchedule) -> ReleaseSchedule:
     """Without what takes the proof away; a schedule that has one stays as it is."""
     bare = schedule.unit == "client" and schedule.exploration_noise_multiplier == 0
     return replace(
@@ -160,7 +160,7 @@ def _as_if_proven(schedule: Schedule) -> Schedule:
     )
 
 
-def _calibrated(schedule: Schedule, mechanism: ClientPrivacy) -> tuple[float, ...]:
+def _calibrated(schedule: ReleaseSchedule, mechanism: ClientPrivacy) -> tuple[float, ...]:
     target = mechanism.target_epsilon
     assert target is not None
     if schedule.unit == "sample":
@@ -169,7 +169,7 @@ def _calibrated(schedule: Schedule, mechanism: ClientPrivacy) -> tuple[float, ..
             alone, _ = releases(replace(schedule, honest=(client,)), "server")
             rate, steps = schedule.batch_size / n, sum(release.steps for release in alone)
             delta = schedule.delta or 0.1 / n
-            # a bad client obeys nothing: its number is never used
+            # a malicious client obeys nothing: its number is never used
             found.append(_of_steps(target, mechanism.accountant, rate, steps, delta) if rate <= 1 and steps else 1.0)
         return tuple(found)
     noise = noise_multiplier_for(target, partial(_epsilon, schedule, mechanism), mechanism.accountant)
@@ -195,7 +195,7 @@ def _best(count: Count, delta: float, accountant: Accountant) -> float | None:
     return min((e for e in bounds if e is not None), default=None)
 
 
-def _epsilon(schedule: Schedule, mechanism: ClientPrivacy, noise: float) -> float | None:
+def _epsilon(schedule: ReleaseSchedule, mechanism: ClientPrivacy, noise: float) -> float | None:
     """Epsilon of everything released, against whoever is not trusted (other clients too), of who pays most."""
     clients, delta = len(schedule.samples), deltas(schedule)[None]
     extra = noise if mechanism.exploration_multiplier is None else mechanism.exploration_multiplier

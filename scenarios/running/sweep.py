@@ -12,11 +12,11 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.plan import Block, Plan
-from autoflip_secure.scenarios.running.build import Builder, planned_releases, recounted
+from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.running.executors import choose_workers, running
 from autoflip_secure.scenarios.running.pace import Pace
-from autoflip_secure.scenarios.running.parties import check_parties, crews_for, exposed
+from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import (
     Attempts,
@@ -79,7 +79,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         check_parties(todo)
         if (warning := exposed(todo)) is not None:
             listener.note(warning)
-        builder = Builder()
+        builder = CellBuilder()
         todo, inputs = _checked(plan, todo, builder, listener)
         told = len(store.damaged)
         store.claim(plan, inputs)
@@ -112,7 +112,7 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             pace.advance(order[block.index], share)
             tell()
 
-        with crews_for(todo) as crews, running(todo, workers, progress, crews, builder) as stream:
+        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder) as stream:
             for block, results in stream:
                 for record in map(partial(_with_attempts, block, tried, builder), results):
                     if record.cell not in records:
@@ -138,7 +138,7 @@ def _work(block: Block) -> float:
     return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
 
 
-def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: Builder, record: RunRecord) -> RunRecord:
+def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:
     """The ledger in the record counts every attempt that may have released something else."""
     attempts = tried.get(record.cell)
     if attempts is None or attempts.attempts == 1:
@@ -147,7 +147,7 @@ def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: Builder
 
 
 def _checked(
-    plan: Plan, todo: list[Block], builder: Builder, listener: Listener
+    plan: Plan, todo: list[Block], builder: CellBuilder, listener: Listener
 ) -> tuple[list[Block], dict[str, str] | None]:
     """What is to do, under the conditions of now, and what it reads; nothing is wrong with it."""
     check_inputs(todo, builder)
@@ -157,7 +157,7 @@ def _checked(
     return todo, inputs
 
 
-def _inputs(plan: Plan, needed: bool, builder: Builder, listener: Listener) -> dict[str, str] | None:
+def _inputs(plan: Plan, needed: bool, builder: CellBuilder, listener: Listener) -> dict[str, str] | None:
     """Fingerprints of what the cells read; None when it is gone and nothing is left to run."""
     try:
         return input_digests((cell.settings for cell in plan.cells), builder.data)

@@ -19,7 +19,7 @@ from autoflip_secure.errors import AutoflipError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.processes import start
 from autoflip_secure.scenarios.config.plan import Block
-from autoflip_secure.scenarios.running.parties import Crews
+from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.terminal import notes
 
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
@@ -37,7 +37,7 @@ class _WorkerError(Exception):
     """Carries a worker's traceback as text into the parent's."""
 
 
-def _main(pipe: Connection, crews: Crews | None) -> None:
+def _main(pipe: Connection, pool: PartyPool | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
     from autoflip_secure.scenarios.running.build import run_block
 
@@ -63,7 +63,7 @@ def _main(pipe: Connection, crews: Crews | None) -> None:
                 say(done / total)
 
         try:
-            say(run_block(block, progress, crews))
+            say(run_block(block, progress, pool))
         except AutoflipError as error:
             say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
@@ -84,7 +84,9 @@ class _Worker:
     block: Block | None = None
 
 
-def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress, crews: Crews | None = None) -> Finished:
+def run_in_workers(
+    blocks: Sequence[Block], workers: int, progress: Progress, pool: PartyPool | None = None
+) -> Finished:
     """Yield every block with its records, as they finish. Closing the iterator stops the workers at once.
 
     Raises:
@@ -95,7 +97,7 @@ def run_in_workers(blocks: Sequence[Block], workers: int, progress: Progress, cr
     try:
         for _ in range(min(workers, len(blocks))):
             here, there = Pipe()
-            process = start(_main, there, crews, imports=_IMPORTS)
+            process = start(_main, there, pool, imports=_IMPORTS)
             there.close()
             team.append(_Worker(process, here))
         for worker in team:

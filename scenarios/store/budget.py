@@ -28,7 +28,8 @@ from autoflip_secure.scenarios.store.store import read_record
 
 _RELEASES = TypeAdapter(list[Release])
 _TURNCOATS = (
-    "some cells have bad clients, who clip and noise nothing: the sum is about clients that are honest in every cell"
+    "some cells have malicious clients, who clip and noise nothing: the sum is about clients that are honest in every "
+    "cell"
 )
 
 

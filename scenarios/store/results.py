@@ -15,6 +15,7 @@ from typing import Any
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.files.regular_files import parse_json, read_regular
 from autoflip_secure.records.run import SCHEMA_VERSION, RunRecord
+from autoflip_secure.records.upgrade import READABLE
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.settings import content_hash
@@ -65,7 +66,7 @@ def read_results(folder: Path) -> Results:
         key = entry["cell"]
         if key in files:
             version = _version(files[key])
-            if version not in (None, SCHEMA_VERSION):
+            if version not in (None, *READABLE):
                 other.setdefault(version, []).append(key)
             else:
                 try:
@@ -77,8 +78,9 @@ def read_results(folder: Path) -> Results:
     for version, keys in other.items():
         count = f"{len(keys)} cell{'' if len(keys) == 1 else 's'}"
         notes.append(
-            f"{count} left out because of another schema version ({version}; this version reads {SCHEMA_VERSION}): "
-            f"{_some(keys)}. Report with the version that wrote them, or run the sweep again in a new folder."
+            f"{count} left out because of another schema version ({version}; this version reads up to "
+            f"{SCHEMA_VERSION}): {_some(keys)}. Report with the version that wrote them, or run the sweep again in "
+            "a new folder."
         )
     notes += [f"Left out: {text}; the next sweep in this folder runs the cell again." for text in damaged]
     if not records:

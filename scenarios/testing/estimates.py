@@ -5,13 +5,11 @@ r"""A mean over seeds with its 95 % t interval, in a form that reads well in an 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from autoflip_secure.errors import InputError
-
-LEVEL = 0.95
+from autoflip_secure.records.t_interval import half_width
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,4 @@ class Estimate:
                 f"{self.name}: there is one seed only ({self.seeds[0]}), and one number has no interval; give the "
                 f"scenario more seeds (seeds: {{first: 10, count: 5}}), or assert on .mean"
             )
-        from scipy import stats
-
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.n - 1)) * stdev(self.values) / math.sqrt(self.n)
+        return half_width(self.values)

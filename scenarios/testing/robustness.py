@@ -48,7 +48,7 @@ class Results:
         return self._estimate("loss", self.outcome.loss, where)
 
     def detection_auc(self, **where: Any) -> Estimate:
-        """How well the agreement scores tell bad clients from good ones: area under the ROC curve, in [0, 1]."""
+        """How well agreement scores tell malicious clients from honest ones: area under the ROC curve, in [0, 1]."""
         return self._estimate("detection_auc", lambda record: record.detection.auc if record.detection else None, where)
 
     def density(self, **where: Any) -> Estimate:

@@ -53,7 +53,7 @@ def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
         "autoflip.algorithm": record.algorithm,
         "autoflip.seed": str(record.seed),
         "autoflip.outcome": str(outcome),
-        "autoflip.bad_clients": ", ".join(map(str, record.bad_clients)),
+        "autoflip.malicious_clients": ", ".join(map(str, record.malicious_clients)),
         **{f"autoflip.version.{name}": version for name, version in sorted(record.versions.items())},
         **_guarantees(record),
     }
@@ -96,8 +96,11 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
     yield "update/step_norm", entry.step_norm
     yield "clients/rejected", float(len(entry.rejected))
     for name, numbers in (("score", entry.scores), ("trust", entry.trust)):
-        for who, bad in (("bad", True), ("honest", False)):
-            yield f"clients/{name}_{who}", _mean(n for n, b in zip(numbers or (), entry.bad, strict=False) if b is bad)
+        for who, malicious in (("malicious", True), ("honest", False)):
+            yield (
+                f"clients/{name}_{who}",
+                _mean(n for n, b in zip(numbers or (), entry.malicious, strict=False) if b is malicious),
+            )
     yield "cost/uplink_bytes", float(entry.bytes.uplink_values)
     yield "cost/downlink_bytes", float(entry.bytes.downlink_values)
     yield "cost/training_flops", _number(entry.flops.sparse)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose
 
 IMAGES = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 WORDS = torch.randint(0, 20, (120, 7), generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(0, 10, (120,), generator=torch.Generator().manual_seed(1))
-SCHEDULE = Schedule(lr=0.2, batch_size=8, epochs=2)
+SCHEDULE = TrainingSchedule(lr=0.2, batch_size=8, epochs=2)
 
 
 def built(make: Callable[[], nn.Module]) -> nn.Module:

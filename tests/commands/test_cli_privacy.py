@@ -121,7 +121,8 @@ REFUSED: list[tuple[dict[str, str], int, str]] = [
     (
         {"privacy": "{kind: sample_level, noise_multiplier: 1.0}", "model": "nets:normalised"}, 9,
         "privacy: the model Sequential has layer '2' (BatchNorm1d), which mixes the samples of a batch; set "
-        "privacy.fix_modules: true to have such layers replaced (BatchNorm by GroupNorm), or choose another model",
+        "privacy.replace_unsupported_layers: true to have such layers replaced (BatchNorm by GroupNorm), or choose "
+        "another model",
     ),
     (
         {"privacy": "{kind: sample_level, noise_multiplier: 1.0}", "model": "nets:Centred"}, 7,
@@ -151,7 +152,9 @@ def test_an_override_is_blamed_on_the_override(sweep: Sweep) -> None:
 
 
 def test_the_fix_for_a_batch_norm_is_applied_when_asked_for(sweep: Sweep, tmp_path: Path) -> None:
-    done = sweep("{kind: sample_level, noise_multiplier: 1.0, fix_modules: true}", model="nets:normalised")
+    done = sweep(
+        "{kind: sample_level, noise_multiplier: 1.0, replace_unsupported_layers: true}", model="nets:normalised"
+    )
     assert done.exit_code == 0, done.output
     found = record(tmp_path)
     assert found.privacy is not None

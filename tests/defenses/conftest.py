@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for party_crews.py
+sys.path.insert(0, str(Path(__file__).parent))  # for party_pools.py
 sys.path.insert(0, str(Path(__file__).parent / "privacy"))  # for tests that lend
 
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties

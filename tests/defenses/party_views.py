@@ -11,7 +11,7 @@ from struct import calcsize, unpack_from
 
 import numpy as np
 import torch
-from party_crews import Tap
+from party_pools import Tap
 from torch import Tensor
 
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import run_block
@@ -53,8 +54,8 @@ def test_real_mnist_by_writer_learns_and_noise_hurts_who_trusts_everybody(shared
             algorithm: [fedavg, autoflip, autoflip_plus]
         """,
     )
-    clean = by_algorithm([r for r in records if not r.bad_clients])
-    noisy = by_algorithm([r for r in records if r.bad_clients])
+    clean = by_algorithm([r for r in records if not r.malicious_clients])
+    noisy = by_algorithm([r for r in records if r.malicious_clients])
     assert min(r.final_accuracy for r in clean.values()) > 0.75
     assert noisy["fedavg"].final_accuracy < clean["fedavg"].final_accuracy - 0.2
     assert noisy["autoflip"].final_accuracy > noisy["fedavg"].final_accuracy + 0.2
@@ -157,7 +158,7 @@ def test_golden_record(tmp_path: Path) -> None:
     if not GOLDEN.exists():
         GOLDEN.write_text(json.dumps(new, indent=1) + "\n")
         pytest.fail(f"{GOLDEN.name} was missing and has been written; read it, then commit it")
-    old = json.loads(GOLDEN.read_text())
+    old = [upgraded(record) for record in json.loads(GOLDEN.read_text())]  # written by schema 1
     found = differences(old, new)
     assert not found, "\n".join(found[:20])
     old[0]["rounds"][0]["participants"][0] += 1

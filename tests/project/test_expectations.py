@@ -60,7 +60,7 @@ def test_digits_behave_as_measured_before(tmp_path: Path) -> None:
     for algorithm in ("agreement_only", "autoflip", "autoflip_plus"):
         assert accuracy("iid", noise, algorithm) > 95
         assert gain(two, noise, algorithm) > 10
-        found = [r.detection.auc for r in records if r.algorithm == algorithm and r.bad_clients and r.detection]
+        found = [r.detection.auc for r in records if r.algorithm == algorithm and r.malicious_clients and r.detection]
         assert len(found) == 10
         assert min(a for a in found if a is not None) > 0.95
     # costs at T_p 0.3, exploration included: the bands of the two masks

@@ -92,7 +92,7 @@ def make_record(
         [seed, int(hashlib.sha256(json.dumps([partition, attack]).encode()).hexdigest()[:8], 16)]
     )
     own = np.random.default_rng(int(digest[:12], 16))
-    bad = sorted(world.permutation(CLIENTS)[: round(bad_share * CLIENTS)].tolist())
+    malicious = sorted(world.permutation(CLIENTS)[: round(bad_share * CLIENTS)].tolist())
     wobble = world.normal(0, 0.006, rounds)
     ceiling = (
         CEILING[partition["kind"]]
@@ -106,7 +106,7 @@ def make_record(
     round_list, pairs = [], []
     for t in range(1, rounds + 1):
         cohort = sorted(world.choice(CLIENTS, COHORT, replace=False).tolist())
-        truth = [k in bad for k in cohort]
+        truth = [k in malicious for k in cohort]
         scores = [float(np.clip(own.normal(0.95 - separation * b, 0.12), 0, 1)) for b in truth] if scoring else None
         pairs += list(zip(scores or [], truth, strict=False))
         weights = np.array(scores if scores is not None else [1.0] * COHORT)
@@ -117,7 +117,7 @@ def make_record(
             {
                 "round": t,
                 "participants": cohort,
-                "bad": truth,
+                "malicious": truth,
                 "scores": scores,
                 "trust": (weights / weights.sum()).tolist() if weights.sum() else [0.0] * COHORT,
                 "rejected": [],
@@ -158,14 +158,14 @@ def make_record(
                 "evaluate",
             ],
             "parameters": 17_226,
-            "bad_clients": bad,
+            "malicious_clients": malicious,
             "client_samples": [72] * CLIENTS,
             "trainer": {"kind": "stacked", "reason": "17226 parameters <= 1000000", "device": "cpu"},
             "exploration": {
                 "explorers": list(range(10)),
-                "bad": [k in bad for k in range(10)],
+                "malicious": [k in malicious for k in range(10)],
                 "agreement": [0.9] * 10,
-                "kept": [k not in bad for k in range(10)],
+                "kept": [k not in malicious for k in range(10)],
                 "losses": [[2.0, 1.0]] * 10,
                 "bytes": _bytes(680_000, 1.0),
                 "flops": 4_000_000_000,
@@ -197,7 +197,7 @@ def make_record(
             "final_accuracy": next(r["test_accuracy"] for r in reversed(round_list) if r["test_accuracy"] is not None),
             "final_loss": 0.4,
             "events": ["round 3: client 7 sent values that are not finite and was left out"]
-            if bad and seed == 1
+            if malicious and seed == 1
             else [],
             "timing": {"seconds": 0.5},
         }
@@ -232,13 +232,13 @@ def _layer(name: str, units: int, inputs: int, hidden: bool, density: float) -> 
 
 
 def _detection(pairs: list[tuple[float, bool]]) -> dict[str, Any]:
-    bad = np.array([s for s, b in pairs if b])
+    malicious = np.array([s for s, b in pairs if b])
     good = np.array([s for s, b in pairs if not b])
-    both = bool(bad.size and good.size)
-    auc = float((bad[:, None] < good).mean() + 0.5 * (bad[:, None] == good).mean()) if both else None
+    both = bool(malicious.size and good.size)
+    auc = float((malicious[:, None] < good).mean() + 0.5 * (malicious[:, None] == good).mean()) if both else None
     return {
         "auc": auc,
-        "true_positive_rate": float((bad < 0.5).mean()) if bad.size else None,
+        "true_positive_rate": float((malicious < 0.5).mean()) if malicious.size else None,
         "false_positive_rate": float((good < 0.5).mean()) if good.size else None,
         "client_auc": auc,
         "roc": [(0.0, 0.0), (1.0, 1.0)],

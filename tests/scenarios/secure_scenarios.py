@@ -5,7 +5,7 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
 from autoflip_secure.scenarios.running.executors import running
-from autoflip_secure.scenarios.running.parties import Crews
+from autoflip_secure.scenarios.running.parties import PartyPool
 
 SMALL = """
 training: {epochs: 1, batch_size: 32}
@@ -20,7 +20,7 @@ def blocks_of(text: str, *overrides: str, block_cells: int = 4) -> tuple[Block, 
     return plan(resolve(Document.parse(SMALL + text, "s.yaml"), overrides), block_cells=block_cells).blocks
 
 
-def run(work: tuple[Block, ...], crews: Crews, workers: int = 1) -> dict[str, RunRecord]:
+def run(work: tuple[Block, ...], pool: PartyPool, workers: int = 1) -> dict[str, RunRecord]:
     """Records by cell."""
-    with running(work, workers, lambda block, share: None, crews) as stream:
+    with running(work, workers, lambda block, share: None, pool) as stream:
         return {record.cell: record for _, records in stream for record in records}

@@ -1,4 +1,4 @@
-"""What bad clients do: exactly what they say, at their address, and nothing to anybody else."""
+"""What malicious clients do: exactly what they say, at their address, and nothing to anybody else."""
 
 from collections import Counter
 
@@ -55,9 +55,9 @@ def test_inconsistent_flips_are_refused_with_the_way_out() -> None:
 
 def test_noise_hits_bad_rows_on_active_coordinates_with_the_stated_size() -> None:
     updates = torch.zeros(3, 20000)
-    bad = torch.tensor([False, True, False])
+    malicious = torch.tensor([False, True, False])
     active = torch.arange(20000) % 2 == 0
-    sent = GaussianNoise(sigma=0.5).updates(updates, bad, active, [draw(k) for k in range(3)])
+    sent = GaussianNoise(sigma=0.5).updates(updates, malicious, active, [draw(k) for k in range(3)])
     assert not sent[[0, 2]].any()
     assert not sent[1, ~active].any()
     assert float(sent[1, active].std()) == pytest.approx(0.5, rel=0.05)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from autoflip_secure.algorithm.exploration import ExplorationConfig, explore, explorer_agreement, normalised_energy
 from autoflip_secure.algorithm.guidance import normalise
-from autoflip_secure.interfaces import Schedule
+from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.layout import Layout
 
 
@@ -84,6 +84,8 @@ def test_normalised_energy_sums_to_one_even_for_a_client_that_did_not_move() -> 
 
 
 def test_explorers_use_plain_sgd_whatever_the_training_uses() -> None:
-    assert ExplorationConfig().schedule(Schedule(optimizer="adam", lr=3e-4)).lr == 0.1
-    assert ExplorationConfig().schedule(Schedule(lr=0.05, momentum=0.9)) == Schedule(lr=0.05, batch_size=16, epochs=5)
-    assert ExplorationConfig(lr=0.2, epochs=3).schedule(Schedule()).lr == 0.2
+    assert ExplorationConfig().schedule(TrainingSchedule(optimizer="adam", lr=3e-4)).lr == 0.1
+    assert ExplorationConfig().schedule(TrainingSchedule(lr=0.05, momentum=0.9)) == TrainingSchedule(
+        lr=0.05, batch_size=16, epochs=5
+    )
+    assert ExplorationConfig(lr=0.2, epochs=3).schedule(TrainingSchedule()).lr == 0.2

@@ -14,7 +14,7 @@ from autoflip_secure.algorithm.exploration import ExplorationConfig, explore
 from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 from autoflip_secure.seeds import Purpose, generator
@@ -43,7 +43,7 @@ def explored(seed: int, split: str) -> tuple[Layout, Tensor]:
         ClientJob(start, torch.from_numpy(p), y[torch.from_numpy(p)].long(), seed, (0, k)) for k, p in enumerate(parts)
     ]
     trainer = choose_trainer(module, layout, x[:1])
-    return layout, trainer.train(module, layout, x, jobs, Schedule(lr=0.1, epochs=3)).updates
+    return layout, trainer.train(module, layout, x, jobs, TrainingSchedule(lr=0.1, epochs=3)).updates
 
 
 EXPLORED = {(seed, split): explored(seed, split) for seed in (10, 11) for split in ("iid", "two classes")}
@@ -72,11 +72,11 @@ def local(energies: Tensor) -> tuple[LocalRows, list[int]]:
 
 def noisy(d: Tensor, seed: int, sigma: float, count: int) -> tuple[Tensor, list[int]]:
     draw = generator(seed, Purpose.UPDATE_ATTACK)
-    bad = torch.randperm(len(d), generator=draw)[:count].tolist()
+    malicious = torch.randperm(len(d), generator=draw)[:count].tolist()
     d = d.clone()
-    for k in bad:
+    for k in malicious:
         d[k] += sigma * torch.randn(d.shape[1], generator=draw)
-    return d, bad
+    return d, malicious
 
 
 @pytest.mark.parametrize("case", EXPLORED)
@@ -114,14 +114,14 @@ def test_only_the_sum_is_the_mean_of_energies(case: tuple[int, str]) -> None:
 @pytest.mark.parametrize(("sigma", "count"), [(0.05, 4), (0.5, 4), (0.5, 8)])
 def test_noisy_explorers_are_left_out_as_by_the_robust_form(case: tuple[int, str], sigma: float, count: int) -> None:
     layout, clean = EXPLORED[case]
-    d, bad = noisy(clean, case[0], sigma, count)
+    d, malicious = noisy(clean, case[0], sigma, count)
 
     def sparsity(method: str, deviations: Tensor) -> float:
         energy = explore(torch.arange(N), torch.ones(N), deviations, method, [[0.0]] * N).energy
         return float((normalise(energy, layout) < 0.3)[layout.prunable].float().mean())
 
     kept = explore(torch.arange(N), torch.ones(N), d, "linear", [[0.0]] * N).kept
-    assert not bool(kept[bad].any())
+    assert not bool(kept[malicious].any())
     assert sparsity("linear", d) == pytest.approx(sparsity("linear", clean), abs=0.03)
     assert sparsity("plain", d) < sparsity("linear", d) - 0.1  # the attack works when nothing defends
 

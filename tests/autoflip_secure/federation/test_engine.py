@@ -22,7 +22,7 @@ from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.exploring import _explore
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import NoAttack, Schedule, UpdateAttack, Window
+from autoflip_secure.interfaces import NoAttack, TrainingSchedule, UpdateAttack, Window
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.budget import BudgetMask
@@ -65,7 +65,7 @@ PROBLEM = problem()
 
 def cell(name: str = "x", seed: int = 0, **protocol: Any) -> Cell:
     settings: dict[str, Any] = {"rounds": 6, "cohort": 4, "pruner": NoPruning(), "aggregator": Mean()}
-    settings |= {"training": Schedule(epochs=2, lr=0.5), "exploration": ExplorationConfig(epochs=2)} | protocol
+    settings |= {"training": TrainingSchedule(epochs=2, lr=0.5), "exploration": ExplorationConfig(epochs=2)} | protocol
     return Cell(name, {"name": name}, {}, name, seed, PROBLEM, Protocol(**settings))
 
 
@@ -147,10 +147,10 @@ def test_explorers_are_independent_copies() -> None:
     trainer = SequentialTrainer()
     live = torch.ones_like(PROBLEM.initial, dtype=torch.bool)
     both = client_jobs(cell(), PROBLEM.initial, live, torch.tensor([0, 1]), 0)
-    together = trainer.train(PROBLEM.module, PROBLEM.layout, X[TRAIN], both, Schedule()).updates
+    together = trainer.train(PROBLEM.module, PROBLEM.layout, X[TRAIN], both, TrainingSchedule()).updates
     assert not torch.allclose(together[0], together[1], atol=1e-3)
     for row, job in enumerate(both):
-        alone = trainer.train(PROBLEM.module, PROBLEM.layout, X[TRAIN], [job], Schedule()).updates[0]
+        alone = trainer.train(PROBLEM.module, PROBLEM.layout, X[TRAIN], [job], TrainingSchedule()).updates[0]
         assert torch.equal(alone, together[row])
 
 
@@ -178,16 +178,16 @@ def test_noise_ruins_fedavg_and_agreement_finds_it() -> None:
     assert ours.detection.auc > 0.9
     assert ours.detection.roc[0] == (0, 0)
     assert fedavg.detection is None
-    assert len(ours.bad_clients) == 2
+    assert len(ours.malicious_clients) == 2
 
 
 def test_bad_clients_are_the_same_for_every_algorithm_and_nested_in_scope() -> None:
-    few, many = (cell(attack=GaussianNoise(scope=s)).bad_clients for s in (0.2, 0.5))
+    few, many = (cell(attack=GaussianNoise(scope=s)).malicious_clients for s in (0.2, 0.5))
     assert (int(few.sum()), int(many.sum())) == (2, 5)
     assert (few <= many).all()
-    assert torch.equal(few, cell(attack=LabelFlip(scope=0.2), **PLUS).bad_clients)
-    assert cell(attack=GaussianNoise(clients=(3, 7))).bad_clients.nonzero().squeeze(1).tolist() == [3, 7]
-    assert not cell(attack=NoAttack()).bad_clients.any()
+    assert torch.equal(few, cell(attack=LabelFlip(scope=0.2), **PLUS).malicious_clients)
+    assert cell(attack=GaussianNoise(clients=(3, 7))).malicious_clients.nonzero().squeeze(1).tolist() == [3, 7]
+    assert not cell(attack=NoAttack()).malicious_clients.any()
 
 
 def test_label_flips_are_the_clients_own_and_the_same_in_every_round() -> None:
@@ -205,9 +205,9 @@ class Poison(UpdateAttack):
     kind: str = "poison"
     value: str = "nan"
 
-    def updates(self, updates: Tensor, bad: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Every coordinate of a bad row is the value."""
-        return torch.where(bad[:, None], torch.tensor(float(self.value)), updates)
+    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Every coordinate of a malicious row is the value."""
+        return torch.where(malicious[:, None], torch.tensor(float(self.value)), updates)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e38"])
@@ -263,7 +263,7 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
         settings = {
             "rounds": 2,
             "cohort": 4,
-            "training": Schedule(epochs=1),
+            "training": TrainingSchedule(epochs=1),
             "exploration": ExplorationConfig(epochs=1),
         }
         for algorithm in (AUTOFLIP, PLUS, {"pruner": NoPruning(), "aggregator": RadialAgreement()}):
@@ -273,7 +273,9 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
             landscape, *_ = next(_explore([one], choose_trainer(module, layout, X[:2]), Watcher(), lambda cell: None))
             state = begin(one, landscape)
             clients, jobs = plan_round(one, state)
-            trained = choose_trainer(module, layout, X[:2]).train(module, layout, X[TRAIN], jobs, Schedule(epochs=1))
+            trained = choose_trainer(module, layout, X[:2]).train(
+                module, layout, X[TRAIN], jobs, TrainingSchedule(epochs=1)
+            )
             state, _ = finish_round(one, state, clients, trained.updates)
             assert state.guidance is not None
             assert not state.guidance.energy[~layout.trained].any()  # running statistics are nobody's direction

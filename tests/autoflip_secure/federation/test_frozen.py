@@ -30,7 +30,7 @@ from autoflip_secure.federation.cell import Cell, Problem, Protocol
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.server import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import Aggregate, ClientJob, Pruner, PruneView, RoundView, Schedule, Trained
+from autoflip_secure.interfaces import Aggregate, ClientJob, Pruner, PruneView, RoundView, Trained, TrainingSchedule
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.layout import Layout
@@ -86,7 +86,7 @@ def problem(module: nn.Module, *, chain: bool = False) -> Problem:
 
 def cells(of: Problem, *protocols: dict[str, Any]) -> list[Cell]:
     usual: dict[str, Any] = {"rounds": 3, "cohort": 3, "pruner": NoPruning(), "aggregator": Mean()}
-    usual |= {"training": Schedule(epochs=1, lr=0.3), "exploration": ExplorationConfig(epochs=1)}
+    usual |= {"training": TrainingSchedule(epochs=1, lr=0.3), "exploration": ExplorationConfig(epochs=1)}
     names = [str(number) for number in range(len(protocols))]
     return [
         Cell(name, {"name": name}, {}, name, 0, of, Protocol(**(usual | own)))
@@ -113,7 +113,7 @@ class Narrow(Trainer):
         self.trainer, self.whole, self.sent = trainer, whole, whole.layout.sent
 
     def train(
-        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule
+        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: TrainingSchedule
     ) -> Trained:
         wide = [replace(j, start=self.put(j.start), mask=None if j.mask is None else self.all(j.mask)) for j in jobs]
         trained = self.trainer.train(module, self.whole.layout, x, wide, schedule)
@@ -240,7 +240,7 @@ def test_training_leaves_frozen_weights_bit_for_bit(kind: Any) -> None:
     whole = problem(network(["1.bias", "3.weight"]))
     trainer = choose_trainer(whole.module, whole.layout, X[:1], kind)
     jobs = [ClientJob(whole.initial, rows, Y[rows], 0, (1, k)) for k, rows in enumerate(whole.clients)]
-    schedule = Schedule(optimizer="adam", weight_decay=0.1)
+    schedule = TrainingSchedule(optimizer="adam", weight_decay=0.1)
     updates = trainer.train(whole.module, whole.layout, X, jobs, schedule).updates
     assert not updates[:, whole.layout.frozen].any()
     assert updates[:, whole.layout.trained].any(0).float().mean() > 0.8
@@ -326,9 +326,9 @@ class Counting(SecureSum):
         return Batch(rows, clients)
 
     def score(
-        self, aggregator: Any, state: Any, view: RoundView, obeys: Tensor, draws: torch.Generator, width: int | None
+        self, aggregator: Any, state: Any, view: RoundView, honest: Tensor, draws: torch.Generator, width: int | None
     ) -> Scored:
-        return score_secretly(cast("Any", self), aggregator, state, view, obeys, draws, width)
+        return score_secretly(cast("Any", self), aggregator, state, view, honest, draws, width)
 
     def tell(self, numbers: int) -> None:
         """What clients say of themselves takes no room in a row."""

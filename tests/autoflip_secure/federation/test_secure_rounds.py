@@ -18,7 +18,7 @@ from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 from autoflip_secure.secure_rows.secure_sum import Revealed, Scored, SecureSum, SecureSumConfig, SharedBatch, Traffic
@@ -55,7 +55,7 @@ class Lossy(SecureSum):
         return self.batches[-1]
 
     def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, obeys: Tensor, draws: torch.Generator,
+        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Tensor, draws: torch.Generator,
         width: int | None,
     ) -> Scored:  # fmt: skip
         pytest.fail("nothing here is scored")
@@ -100,7 +100,7 @@ SMALL: dict[str, Any] = {
 def test_a_round_in_which_noise_went_missing_takes_no_step_and_says_so() -> None:
     """The ledger counts every share of the noise in every sum; a sum that lacks one must not be seen by anybody."""
     spec = resolve(Document("here", SMALL)).cells[0]
-    builder = Builder()
+    builder = CellBuilder()
     cell, trainer = builder.cell(spec, spec, torch.device("cpu")), builder.trainer(spec)
     parties = Lossy((2,))
 

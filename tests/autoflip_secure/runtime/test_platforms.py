@@ -83,14 +83,14 @@ def test_systems_that_nobody_tried_hear_it(system: str, monkeypatch: pytest.Monk
 
 
 def test_local_parties_need_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoflip_secure.defenses.secure_aggregation import local_parties as crew
+    from autoflip_secure.defenses.secure_aggregation import local_parties as parties
     from autoflip_secure.defenses.secure_aggregation import party
     from autoflip_secure.defenses.secure_aggregation.wire import Address
     from autoflip_secure.errors import InputError
 
-    monkeypatch.setattr(crew, "UNIX", None)
+    monkeypatch.setattr(parties, "UNIX", None)
     monkeypatch.setattr(party, "UNIX", None)
-    with pytest.raises(InputError, match="no Unix sockets"), crew.local_parties(2, 1.0):
+    with pytest.raises(InputError, match="no Unix sockets"), parties.local_parties(2, 1.0):
         pass
     with pytest.raises(InputError, match="give host and port"):
         party.listen(Address("/tmp/x", None))

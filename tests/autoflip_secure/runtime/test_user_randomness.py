@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.user_randomness import GlobalDraws, drawing_at
 from autoflip_secure.training import evaluate
@@ -67,7 +67,9 @@ def test_training_and_evaluation_draw_at_addresses_whatever_ran_before() -> None
 
     def numbers(order: list[int]) -> list[Tensor]:
         draw()
-        updates = SequentialTrainer().train(net, layout, x, [jobs[k] for k in order], Schedule(epochs=1)).updates
+        updates = (
+            SequentialTrainer().train(net, layout, x, [jobs[k] for k in order], TrainingSchedule(epochs=1)).updates
+        )
         judged = evaluate(net, layout, torch.stack([jobs[k].start + k for k in order]), x, y)[1]
         return [torch.cat([updates[order.index(k)], judged[order.index(k)][None]]) for k in sorted(order)]
 

@@ -5,7 +5,7 @@ import json
 import torch
 from test_bits import MODELS, problem
 
-from autoflip_secure.interfaces import PrivateSteps, Schedule
+from autoflip_secure.interfaces import PrivateSteps, TrainingSchedule
 from autoflip_secure.runtime import kernels
 from autoflip_secure.training import StackedTrainer, promised_bits
 
@@ -16,7 +16,7 @@ if __name__ == "__main__":
         module, layout, x, jobs = problem(make, [16])
         for private in (None, PrivateSteps(1.0, 1.0)):
             way = "plain" if private is None else "private"
-            schedule = Schedule(batch_size=10)
+            schedule = TrainingSchedule(batch_size=10)
             found[f"{name}, {way}"] = promised_bits(
                 StackedTrainer(), module, layout, x, jobs[0].start, schedule, models=40, private=private
             )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import StackedTrainer, evaluate
 
@@ -51,9 +51,9 @@ def sequence() -> nn.Module:
 
 MODELS = {"mlp": mlp, "deep": deep, "cnn": cnn, "residual": Residual, "sequence": sequence}
 SCHEDULES = {
-    "sgd": Schedule(epochs=1),
-    "momentum, decay": Schedule(momentum=0.9, weight_decay=0.01, lr=0.02, epochs=2),
-    "adam": Schedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=1),
+    "sgd": TrainingSchedule(epochs=1),
+    "momentum, decay": TrainingSchedule(momentum=0.9, weight_decay=0.01, lr=0.02, epochs=2),
+    "adam": TrainingSchedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=1),
 }
 
 
@@ -77,7 +77,9 @@ def problem(
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_alone_in_a_stack_of_forty_and_in_another_order(make: Callable[[], nn.Module], schedule: Schedule) -> None:
+def test_alone_in_a_stack_of_forty_and_in_another_order(
+    make: Callable[[], nn.Module], schedule: TrainingSchedule
+) -> None:
     sizes = [(7 * client) % 61 + 1 for client in range(40)]
     module, layout, x, jobs = problem(make, sizes)
     trainer = StackedTrainer()
@@ -95,7 +97,7 @@ def test_alone_in_a_stack_of_forty_and_in_another_order(make: Callable[[], nn.Mo
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_private_jobs_too(make: Callable[[], nn.Module]) -> None:
     module, layout, x, jobs = problem(make, [16, 21, 30, 17, 19, 40, 18], PrivateSteps(0.5, 1.0))
-    schedule = Schedule(batch_size=12, epochs=1)
+    schedule = TrainingSchedule(batch_size=12, epochs=1)
     together = StackedTrainer().train(module, layout, x, jobs, schedule)
     backwards = StackedTrainer(budget=1).train(module, layout, x, jobs[::-1], schedule)
     assert torch.equal(backwards.updates.flip(0), together.updates)
@@ -114,7 +116,7 @@ def test_the_size_of_the_stacks_does_not_matter(make: Callable[[], nn.Module]) -
 def test_an_early_finisher_is_not_touched_by_those_who_go_on() -> None:
     """One step of one client, beside 60 steps of another, with momentum and decay that would move it."""
     module, layout, x, jobs = problem(mlp, [16, 160])
-    schedule = Schedule(momentum=0.9, weight_decay=0.5, epochs=1, lr=0.05)
+    schedule = TrainingSchedule(momentum=0.9, weight_decay=0.5, epochs=1, lr=0.05)
     together = StackedTrainer().train(module, layout, x, jobs, schedule)
     alone = StackedTrainer().train(module, layout, x, jobs[:1], schedule)
     assert torch.equal(together.updates[0], alone.updates[0])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sizes import sized
 from torch import nn
 
-from autoflip_secure.interfaces import Schedule
+from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.training.buckets import FEWEST, LANES, height, padding_waste, plan, width
 from autoflip_secure.training.program import gradient_orders, kept_floats, lay, stacked_forward
 
@@ -23,7 +23,7 @@ SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
     sizes: list[int], batch: int, epochs: int, budget: int
 ) -> None:
-    schedule = Schedule(batch_size=batch, epochs=epochs)
+    schedule = TrainingSchedule(batch_size=batch, epochs=epochs)
     buckets = plan(sizes, schedule, parameters=5000, activations=128, budget=budget)
     assert sorted(job for bucket in buckets for job in bucket.jobs) == list(range(len(sizes)))
     for bucket in buckets:
@@ -38,7 +38,7 @@ def test_every_job_is_in_one_bucket_with_its_own_steps_and_width(
 @settings(max_examples=sized(33, 100), deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 64))
 def test_a_job_is_active_for_exactly_its_own_steps(sizes: list[int], batch: int) -> None:
-    for bucket in plan(sizes, Schedule(batch_size=batch, epochs=2), 5000, 128, 2_000_000):
+    for bucket in plan(sizes, TrainingSchedule(batch_size=batch, epochs=2), 5000, 128, 2_000_000):
         served = [0] * len(bucket.jobs)
         clock = slots = 0
         for first, stop, active, after in bucket.stretches():
@@ -53,7 +53,7 @@ def test_a_job_is_active_for_exactly_its_own_steps(sizes: list[int], batch: int)
 
 
 def test_waste_by_hand() -> None:
-    schedule = Schedule(batch_size=32, epochs=3)
+    schedule = TrainingSchedule(batch_size=32, epochs=3)
     sizes = [64, 64, 33, 5]
     buckets = plan(sizes, schedule, 5000, 128, 2_000_000)
     assert [bucket.jobs for bucket in buckets] == [(0, 1, 2), (3,)]
@@ -73,7 +73,7 @@ def test_ghosts_take_what_is_left_over(jobs: int, width: int) -> None:
 
 def test_little_is_wasted_under_skew() -> None:
     random = np.random.default_rng(0)
-    schedule = Schedule(batch_size=16, epochs=5)
+    schedule = TrainingSchedule(batch_size=16, epochs=5)
     for alpha in (0.3, 1.0):
         shares = np.concatenate([random.dirichlet([alpha] * 20) for _ in range(10)])
         sizes = [int(size) for size in np.maximum(1, np.round(shares * 1437))]

@@ -150,14 +150,14 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", ["stacked", "sequential"])
 def test_the_gpu_gives_the_numbers_of_the_cpu(kind: str) -> None:
-    from autoflip_secure.interfaces import ClientJob, Schedule
+    from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 
     module = Cnn().make((1, 8, 8), 10)
     layout = Layout.of(module)
     x, y = torch.randn(100, 1, 8, 8), torch.arange(100) % 10
     jobs = [ClientJob(layout.vector(module), torch.arange(n), y[:n], 0, (1, n)) for n in (1, 30, 77)]
     there, here = (
-        choose_trainer(module, layout, SAMPLE, kind, device).train(module, layout, x, jobs, Schedule())  # type: ignore[arg-type]
+        choose_trainer(module, layout, SAMPLE, kind, device).train(module, layout, x, jobs, TrainingSchedule())  # type: ignore[arg-type]
         for device in ("cuda", "cpu")
     )
     torch.testing.assert_close(there.updates, here.updates, atol=1e-4, rtol=0)

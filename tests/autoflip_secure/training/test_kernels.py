@@ -15,7 +15,7 @@ import torch
 from test_bits import MODELS, problem
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, evaluate, promised_bits
 from autoflip_secure.training.base import Notes
@@ -65,7 +65,13 @@ class LeansOnNeighbours(StackedTrainer):
     """What a job gets depends on its place, by less than anybody would notice."""
 
     def _train(
-        self, net: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: Schedule, notes: Notes
+        self,
+        net: nn.Module,
+        layout: Layout,
+        x: Tensor,
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+        notes: Notes,
     ) -> tuple[Tensor, Tensor]:
         ends, losses = super()._train(net, layout, x, jobs, schedule, notes)
         return ends * (1 + 1e-6 * torch.arange(len(ends))[:, None]), losses
@@ -75,7 +81,7 @@ class LeansOnNeighbours(StackedTrainer):
 def test_the_trial_can_say_no(private: PrivateSteps | None) -> None:
     for trainer, expected in ((LeansOnNeighbours(), "block"), (StackedTrainer(), "stack")):
         module, layout, x, jobs = problem(MODELS["mlp"], [16])
-        assert promised_bits(trainer, module, layout, x, jobs[0].start, Schedule(), 5, private) == expected
+        assert promised_bits(trainer, module, layout, x, jobs[0].start, TrainingSchedule(), 5, private) == expected
 
 
 def test_an_evaluation_that_leans_on_neighbours_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,4 +92,4 @@ def test_an_evaluation_that_leans_on_neighbours_is_found_too(monkeypatch: pytest
     monkeypatch.setattr("autoflip_secure.training.bits.evaluate", leaning)
     module, layout, x, jobs = problem(MODELS["mlp"], [16])
     for trainer in (StackedTrainer(), SequentialTrainer()):
-        assert promised_bits(trainer, module, layout, x, jobs[0].start, Schedule(), 5) == "block"
+        assert promised_bits(trainer, module, layout, x, jobs[0].start, TrainingSchedule(), 5) == "block"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autoflip_secure.defenses.privacy.module_checks import check, fixed
 from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import InputError, UnsupportedModelError
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn, McMahanCnn, Mlp
 from autoflip_secure.seeds import PrivateDraws, Purpose
@@ -199,7 +199,7 @@ def test_a_job_does_not_depend_on_its_neighbours(name: str) -> None:
 def test_every_sample_joins_every_batch_by_itself() -> None:
     module, _ = make("mlp")
     job = ClientJob(torch.zeros(Layout.of(module).size), torch.arange(40), LABELS[:40], 1, (1, 0), None, None)
-    batches = poisson_batches(job, Schedule(batch_size=8, epochs=200)).float()
+    batches = poisson_batches(job, TrainingSchedule(batch_size=8, epochs=200)).float()
     assert batches.shape == (1000, 40)
     assert batches.mean() == pytest.approx(0.2, abs=0.01)
     assert stats.chisquare(batches.sum(0).numpy()).pvalue > 1e-3
@@ -216,7 +216,7 @@ def test_noise_is_standard_normal_and_every_job_has_its_own() -> None:
 def test_noise_has_the_stated_size_on_the_weights() -> None:
     module, x = make("mlp")
     layout = Layout.of(module)
-    one = Schedule(lr=1.0, batch_size=20, epochs=1)  # a single step; with the whole client as batch
+    one = TrainingSchedule(lr=1.0, batch_size=20, epochs=1)  # a single step; with the whole client as batch
     quiet, loud = (
         StackedTrainer().train(module, layout, x, jobs_of(module, noise, count=1), one).updates[0]
         for noise in (0.0, 3.0)
@@ -231,7 +231,7 @@ def test_clipping_bounds_what_one_sample_can_do() -> None:
     module, x = make("mlp")
     layout = Layout.of(module)
     (job,) = jobs_of(module, 0.0, count=1)
-    one = Schedule(lr=1.0, batch_size=20, epochs=1)
+    one = TrainingSchedule(lr=1.0, batch_size=20, epochs=1)
     changed = x.clone()
     changed[job.samples[0]] = 1000.0
     before, after = (StackedTrainer().train(module, layout, data, [job], one).updates[0] for data in (x, changed))
@@ -242,7 +242,7 @@ def test_clipping_bounds_what_one_sample_can_do() -> None:
 def test_a_batch_rate_over_one_is_refused(trainer: Any) -> None:
     module, x = make("mlp")
     with pytest.raises(InputError, match=r"20 samples.*rate would be 1\.50, over 1; lower batch_size to 20"):
-        trainer.train(module, Layout.of(module), x, jobs_of(module, 1.0, count=1), Schedule(batch_size=30))
+        trainer.train(module, Layout.of(module), x, jobs_of(module, 1.0, count=1), TrainingSchedule(batch_size=30))
 
 
 def test_a_sequential_trainer_without_a_private_way_says_so() -> None:
@@ -253,7 +253,7 @@ def test_a_sequential_trainer_without_a_private_way_says_so() -> None:
 
 def test_batch_norm_is_refused_and_can_be_replaced() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
-    with pytest.raises(UnsupportedModelError, match=r"BatchNorm.*privacy\.fix_modules: true"):
+    with pytest.raises(UnsupportedModelError, match=r"BatchNorm.*privacy\.replace_unsupported_layers: true"):
         check(module)
     repaired = fixed(module)
     check(repaired)

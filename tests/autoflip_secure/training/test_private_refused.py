@@ -94,7 +94,7 @@ def test_refused_layers_are_named_and_can_be_replaced(make: Callable[[], nn.Modu
     said = str(caught.value)
     assert f"layer 'layer' ({type(module.layer).__name__}), which {why}" in said
     assert said.count(".") == 1  # one sentence; the dot is the key's
-    assert "set privacy.fix_modules: true" in said
+    assert "set privacy.replace_unsupported_layers: true" in said
     state = torch.get_rng_state()
     repaired = fixed(module)
     assert torch.equal(torch.get_rng_state(), state)

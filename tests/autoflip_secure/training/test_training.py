@@ -13,7 +13,7 @@ from sizes import sized
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
-from autoflip_secure.interfaces import ClientJob, Schedule
+from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn, Cnn6, McMahanCnn, Mlp
 from autoflip_secure.seeds import Purpose, generator
@@ -24,11 +24,11 @@ TRAINERS = [StackedTrainer(), SequentialTrainer()]
 SIZES = [1, 37, 3, 16, 50, 15, 32, 17, 1, 64]
 
 SCHEDULES = {
-    "sgd": Schedule(lr=0.1, batch_size=16, epochs=2),
-    "momentum": Schedule(lr=0.05, momentum=0.9, batch_size=16, epochs=2),
-    "momentum and decay": Schedule(lr=0.05, momentum=0.5, weight_decay=0.1, batch_size=16, epochs=2),
-    "adam": Schedule(optimizer="adam", lr=1e-3, batch_size=16, epochs=2),
-    "adam and decay": Schedule(optimizer="adam", lr=1e-3, weight_decay=0.1, batch_size=16, epochs=2),
+    "sgd": TrainingSchedule(lr=0.1, batch_size=16, epochs=2),
+    "momentum": TrainingSchedule(lr=0.05, momentum=0.9, batch_size=16, epochs=2),
+    "momentum and decay": TrainingSchedule(lr=0.05, momentum=0.5, weight_decay=0.1, batch_size=16, epochs=2),
+    "adam": TrainingSchedule(optimizer="adam", lr=1e-3, batch_size=16, epochs=2),
+    "adam and decay": TrainingSchedule(optimizer="adam", lr=1e-3, weight_decay=0.1, batch_size=16, epochs=2),
 }
 
 
@@ -91,7 +91,9 @@ def jobs_of(
     return jobs
 
 
-def by_hand(module: nn.Module, layout: Layout, x: Tensor, job: ClientJob, schedule: Schedule) -> tuple[Tensor, Tensor]:
+def by_hand(
+    module: nn.Module, layout: Layout, x: Tensor, job: ClientJob, schedule: TrainingSchedule
+) -> tuple[Tensor, Tensor]:
     """The slow way: explicit batches, gradient and step of one model, written without anything of the trainers."""
     net = copy.deepcopy(module).train()
     start = job.start.clone()
@@ -132,7 +134,7 @@ def by_hand(module: nn.Module, layout: Layout, x: Tensor, job: ClientJob, schedu
     return layout.vector(net) - start, torch.tensor(curve)
 
 
-def assert_same(updates: Tensor, others: Tensor, schedule: Schedule) -> None:
+def assert_same(updates: Tensor, others: Tensor, schedule: TrainingSchedule) -> None:
     """Equal within float rounding. Adam divides by the gradient's own size, so a coordinate whose gradient is all
     rounding error may differ by a part of the learning rate: at most one in ten thousand."""
     far = (updates - others).abs() > TOLERANCE
@@ -145,7 +147,7 @@ def assert_same(updates: Tensor, others: Tensor, schedule: Schedule) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_updates_and_losses_equal_the_loop_by_hand(
-    make: Callable[[], nn.Module], schedule: Schedule, masks: bool, trainer: Trainer
+    make: Callable[[], nn.Module], schedule: TrainingSchedule, masks: bool, trainer: Trainer
 ) -> None:
     module, layout = made(make)
     x, y = data()
@@ -164,7 +166,7 @@ def test_updates_and_losses_equal_the_loop_by_hand(
     [lambda: Mlp().make((1, 8, 8), 10), lambda: Cnn(width=8).make((1, 8, 8), 10), *MODELS.values()],
     ids=["built-in mlp", "built-in cnn", *MODELS],
 )
-def test_stacked_equals_sequential(make: Callable[[], nn.Module], schedule: Schedule, masks: bool) -> None:
+def test_stacked_equals_sequential(make: Callable[[], nn.Module], schedule: TrainingSchedule, masks: bool) -> None:
     module, layout = made(make)
     x, y = data()
     jobs = jobs_of(layout, module, y, SIZES, masks=masks)
@@ -185,7 +187,7 @@ def test_stacked_equals_sequential_on_the_larger_built_in_models(
     module, layout = made(make)
     x, y = data(30, shape)
     jobs = jobs_of(layout, module, y, [9, 4, 11], masks=True)
-    schedule = Schedule(lr=0.02, momentum=0.5, weight_decay=0.01, batch_size=8, epochs=1)
+    schedule = TrainingSchedule(lr=0.02, momentum=0.5, weight_decay=0.01, batch_size=8, epochs=1)
     stacked = StackedTrainer().train(module, layout, x, jobs, schedule)
     sequential = SequentialTrainer().train(module, layout, x, jobs, schedule)
     torch.testing.assert_close(stacked.updates, sequential.updates, atol=TOLERANCE, rtol=0)
@@ -204,7 +206,7 @@ def test_stacked_equals_sequential_for_any_sizes(
     module, layout = made(mlp)
     x, y = data()
     jobs = jobs_of(layout, module, y, sizes, masks=masks)
-    schedule = Schedule(lr=0.02, momentum=momentum, weight_decay=0.01, batch_size=batch_size, epochs=2)
+    schedule = TrainingSchedule(lr=0.02, momentum=momentum, weight_decay=0.01, batch_size=batch_size, epochs=2)
     stacked = StackedTrainer().train(module, layout, x, jobs, schedule)
     sequential = SequentialTrainer().train(module, layout, x, jobs, schedule)
     torch.testing.assert_close(stacked.updates, sequential.updates, atol=TOLERANCE, rtol=0)
@@ -212,7 +214,7 @@ def test_stacked_equals_sequential_for_any_sizes(
 
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_masked_weights_end_at_exactly_zero(schedule: Schedule, trainer: Trainer) -> None:
+def test_masked_weights_end_at_exactly_zero(schedule: TrainingSchedule, trainer: Trainer) -> None:
     module, layout = made(cnn)
     x, y = data()
     jobs = jobs_of(layout, module, y, SIZES, masks=True)
@@ -228,7 +230,7 @@ def test_a_client_that_diverges_harms_nobody_else(trainer: Trainer) -> None:
     module, layout = made(mlp)
     x, y = data()
     jobs = jobs_of(layout, module, y, [40, 40, 20])
-    schedule = Schedule(epochs=2)
+    schedule = TrainingSchedule(epochs=2)
     alone = trainer.train(module, layout, x, [jobs[0], jobs[2]], schedule)
     jobs[1] = ClientJob(jobs[1].start * 1e38, jobs[1].samples, jobs[1].labels, jobs[1].seed, jobs[1].address)
     trained = trainer.train(module, layout, x, jobs, schedule)
@@ -243,7 +245,7 @@ def test_the_module_and_the_global_generator_are_left_alone(trainer: Trainer) ->
     before, state = layout.vector(module), torch.get_rng_state()
     x, y = data()
     jobs = jobs_of(layout, module, y, [20, 5])
-    trainer.train(module, layout, x, jobs, Schedule())
+    trainer.train(module, layout, x, jobs, TrainingSchedule())
     assert torch.equal(layout.vector(module), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert not module.training
@@ -253,7 +255,7 @@ def test_the_module_and_the_global_generator_are_left_alone(trainer: Trainer) ->
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
 def test_no_jobs_give_no_rows(trainer: Trainer) -> None:
     module, layout = made(mlp)
-    trained = trainer.train(module, layout, data()[0], [], Schedule(epochs=3))
+    trained = trainer.train(module, layout, data()[0], [], TrainingSchedule(epochs=3))
     assert trained.updates.shape == (0, layout.size)
     assert trained.losses.shape == (0, 3)
 
@@ -263,7 +265,7 @@ def test_training_learns(trainer: Trainer) -> None:
     module, layout = made(mlp)
     x, _ = data()
     y = x.flatten(1)[:, :10].argmax(1)
-    losses = trainer.train(module, layout, x, jobs_of(layout, module, y, [200]), Schedule(epochs=12)).losses[0]
+    losses = trainer.train(module, layout, x, jobs_of(layout, module, y, [200]), TrainingSchedule(epochs=12)).losses[0]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -274,17 +276,17 @@ def test_a_job_that_cannot_be_trained_says_why(trainer: Trainer) -> None:
     start, rows = layout.vector(module), torch.arange(4)
     none = ClientJob(start, rows[:0], y[:0], 0, (1, 7))
     with pytest.raises(InputError, match=r"\(1, 7\) has 0 samples; .* change the partition"):
-        trainer.train(module, layout, x, [none], Schedule())
+        trainer.train(module, layout, x, [none], TrainingSchedule())
     short = ClientJob(start[:-1], rows, y[:4], 0, (1, 7))
     with pytest.raises(InputError, match=rf"has shape \({layout.size - 1},\); the model needs \({layout.size},\)"):
-        trainer.train(module, layout, x, [short], Schedule())
+        trainer.train(module, layout, x, [short], TrainingSchedule())
 
 
 def test_running_statistics_travel_with_the_update() -> None:
     module, layout = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)))
     x, y = data()
     jobs = jobs_of(layout, module, y, [40, 22, 16], masks=True)
-    schedule = Schedule(batch_size=16, momentum=0.9, epochs=3)
+    schedule = TrainingSchedule(batch_size=16, momentum=0.9, epochs=3)
     trained = SequentialTrainer().train(module, layout, x, jobs, schedule)
     for row, job in enumerate(jobs):
         update, _ = by_hand(module, layout, x, job, schedule)
@@ -298,8 +300,8 @@ def test_cumulative_statistics_start_anew_for_every_client() -> None:
     x, y = data()
     jobs = jobs_of(layout, module, y, [32, 32])
     trainer = SequentialTrainer()
-    together = trainer.train(module, layout, x, jobs, Schedule())
-    alone = trainer.train(module, layout, x, jobs[1:], Schedule())
+    together = trainer.train(module, layout, x, jobs, TrainingSchedule())
+    alone = trainer.train(module, layout, x, jobs[1:], TrainingSchedule())
     assert torch.equal(together.updates[1:], alone.updates)
 
 
@@ -308,14 +310,14 @@ def test_a_batch_of_one_and_batch_norm_is_said_clearly() -> None:
     x, y = data()
     jobs = jobs_of(layout, module, y, [17])
     with pytest.raises(UnsupportedModelError, match=r"17 samples gets such a batch at batch_size = 16; choose another"):
-        SequentialTrainer().train(module, layout, x, jobs, Schedule(batch_size=16))
+        SequentialTrainer().train(module, layout, x, jobs, TrainingSchedule(batch_size=16))
 
 
 def test_dropout_is_drawn_by_address() -> None:
     module, layout = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Dropout(0.5), nn.Linear(32, 10)))
     x, y = data()
     jobs = jobs_of(layout, module, y, [30, 30, 30])
-    trainer, schedule, state = SequentialTrainer(), Schedule(), torch.get_rng_state()
+    trainer, schedule, state = SequentialTrainer(), TrainingSchedule(), torch.get_rng_state()
     first = trainer.train(module, layout, x, jobs, schedule)
     again = trainer.train(module, layout, x, jobs[::-1], schedule)
     assert torch.equal(first.updates, again.updates.flip(0))
@@ -331,5 +333,5 @@ def test_the_comparison_can_fail() -> None:
     x, y = data()
     job = jobs_of(layout, module, y, [50])[0]
     moved = ClientJob(job.start, job.samples, job.labels, job.seed, (5, 0))
-    updates = [StackedTrainer().train(module, layout, x, [j], Schedule()).updates for j in (job, moved)]
+    updates = [StackedTrainer().train(module, layout, x, [j], TrainingSchedule()).updates for j in (job, moved)]
     assert (updates[0] - updates[1]).abs().max() > 100 * TOLERANCE

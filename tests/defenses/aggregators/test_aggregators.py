@@ -57,12 +57,12 @@ def step(aggregator: Aggregator, updates: torch.Tensor, samples: torch.Tensor | 
 @pytest.mark.parametrize("n", [5, 6, 11])
 def test_equal_to_byzfl(n: int) -> None:
     updates = torch.randn(n, P, generator=torch.Generator().manual_seed(n))
-    bad = round(0.2 * n)
+    malicious = round(0.2 * n)
     for ours, theirs in [
         (Median(), ByzMedian()),
-        (TrimmedMean(), ByzTrMean(f=bad)),
-        (Krum(), ByzKrum(f=bad)),
-        (MultiKrum(), ByzMultiKrum(f=bad)),
+        (TrimmedMean(), ByzTrMean(f=malicious)),
+        (Krum(), ByzKrum(f=malicious)),
+        (MultiKrum(), ByzMultiKrum(f=malicious)),
     ]:
         expected = theirs(updates.clone())
         if isinstance(ours, Median) and n % 2 == 0:

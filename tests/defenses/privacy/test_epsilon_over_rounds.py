@@ -14,11 +14,11 @@ from autoflip_secure.defenses.privacy import guarantees
 from autoflip_secure.defenses.privacy.accountants import counted, rdp_epsilon
 from autoflip_secure.defenses.privacy.guarantees import guarantee
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
-from autoflip_secure.defenses.privacy.schedule import Schedule
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 from autoflip_secure.records.privacy import OBSERVERS, Observer
 from autoflip_secure.runtime.threads import one_thread
 
-BASE = Schedule(
+BASE = ReleaseSchedule(
     unit="sample", samples=(60, 60, 60), honest=(0, 1, 2), noise_multipliers=(1.0,) * 3, delta=None, batch_size=20,
     epochs=1, rounds=((0, 1), (2, 1), (2, 1), (2, 1)), loyal=frozenset(range(3)), explorers=(), exploration_epochs=1,
     early_stopping=False, sampling="fixed", cohort=2, noise="distributed", exploration_noise_multiplier=1.0,
@@ -26,7 +26,7 @@ BASE = Schedule(
 )  # fmt: skip
 
 
-def by_hand(schedule: Schedule, number: int, observer: Observer, relation: str) -> float:
+def by_hand(schedule: ReleaseSchedule, number: int, observer: Observer, relation: str) -> float:
     """The ledger of a run that ends after so many rounds, client by client."""
     so_far = replace(schedule, rounds=schedule.rounds[:number])
     found, reason = releases(so_far, observer)
@@ -55,7 +55,7 @@ def _by_rdp_alone() -> Iterator[None]:
 CLIENTS = 5
 
 
-def random_schedule(seed: int) -> Schedule:
+def random_schedule(seed: int) -> ReleaseSchedule:
     rng = np.random.default_rng(seed)
 
     def some() -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from autoflip_secure.reports.study.privacy import ledger_rows, proven
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
@@ -43,7 +43,7 @@ def scenario(**settings: Any) -> LoadedScenario:
 
 def cell_of(**settings: Any) -> Any:
     loaded = scenario(**settings)
-    return Builder().cell(loaded.cells[0], loaded.cells[0], torch.device("cpu"))
+    return CellBuilder().cell(loaded.cells[0], loaded.cells[0], torch.device("cpu"))
 
 
 def by_observer(record: PrivacyRecord | None) -> dict[str, Guarantee]:
@@ -58,8 +58,8 @@ def test_sample_level_counts_every_step_of_every_participation_and_of_the_explor
     both = by_observer(ledger(cell))
     assert both["server"].clients == both["public"].clients == both["another client"].clients
     assert {g.relation for g in both.values()} == {"zero out one sample"}
-    bad = set(cell.bad_clients.nonzero().squeeze(1).tolist())
-    assert {r.client for r in both["server"].releases} == set(range(10)) - bad
+    malicious = set(cell.malicious_clients.nonzero().squeeze(1).tolist())
+    assert {r.client for r in both["server"].releases} == set(range(10)) - malicious
     for found in both["server"].clients:
         n = len(cell.problem.clients[found.client])
         participations = sum(found.client in cell.cohort(t).tolist() for t in range(1, 7))
@@ -146,7 +146,7 @@ def test_distributed_noise_is_a_share_for_the_server_and_whole_for_the_public() 
         participations = sum(release.client in cell.cohort(t).tolist() for t in range(1, 7))
         assert (release.steps, release.noise_multiplier) == (participations, 3.0 / sqrt(4))
         assert release.sampling == "none"
-    honest = [4 - int(cell.bad_clients[cell.cohort(t)].sum()) for t in range(1, 7)]
+    honest = [4 - int(cell.malicious_clients[cell.cohort(t)].sum()) for t in range(1, 7)]
     found = {r.noise_multiplier for r in both["public"].releases}
     assert found <= {3.0 * sqrt(h / 4) for h in honest}
     assert both["public"].relation == "zero out one client"
@@ -213,7 +213,7 @@ def test_of_two_proofs_for_the_public_the_smaller_epsilon_counts() -> None:
 
 
 def poor_crowd() -> Any:
-    """30 of 100 clients act badly, and each honest one brings its noise."""
+    """30 of 100 clients misbehave, and each honest one brings its noise."""
     return cell_of(
         algorithm="fedavg", clients=100, cohort=10, rounds=30,
         privacy={"kind": "client_level", "noise": "distributed", "noise_multiplier": 3.0},
@@ -226,7 +226,7 @@ def test_rounds_to_which_many_honest_clients_came_hide_each_of_them_less() -> No
     cell = poor_crowd()
     public, _ = releases(schedule_of(cell), "public")
     assert {(r.relation, r.sampling, r.population) for r in public} == {("replace one client", "fixed", 70)}
-    came = [int((~cell.bad_clients[cell.cohort(t)]).sum()) for t in range(1, 31)]
+    came = [int((~cell.malicious_clients[cell.cohort(t)]).sum()) for t in range(1, 31)]
     expected = {(3.0 * sqrt(min(1, h / 10)) / 2, h / 70): came.count(h) for h in came if h}
     found: dict[tuple[float, float], int] = {}
     for r in public:
@@ -239,12 +239,12 @@ def test_rounds_to_which_many_honest_clients_came_hide_each_of_them_less() -> No
 def test_given_their_number_honest_participants_are_a_sample_without_replacement() -> None:
     """One honest client is in h / honest of the rounds with h honest ones, and not in the cohort's rate of them."""
     cell = poor_crowd()
-    honest = (~cell.bad_clients).nonzero().squeeze(1)
+    honest = (~cell.malicious_clients).nonzero().squeeze(1)
     one = int(honest[0])
     came: dict[int, list[bool]] = {}
     for number in range(1, 6001):
         cohort = cell.cohort(number)
-        here = int((~cell.bad_clients[cohort]).sum())
+        here = int((~cell.malicious_clients[cohort]).sum())
         came.setdefault(here, []).append(one in cohort.tolist())
     many = {h: ins for h, ins in came.items() if len(ins) > 300}
     assert len(many) >= 4

@@ -26,14 +26,16 @@ from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import PrivacyView
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import load, resolve
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.seeds import PrivateDraws, Purpose
 
 
-def view(rows: int, params: int, *, multiplier: float = 1.0, bad: tuple[int, ...] = (), seed: int = 3) -> PrivacyView:
+def view(
+    rows: int, params: int, *, multiplier: float = 1.0, malicious: tuple[int, ...] = (), seed: int = 3
+) -> PrivacyView:
     honest, draws = torch.ones(rows, dtype=torch.bool), PrivateDraws.of(seed)
-    honest[list(bad)] = False
+    honest[list(malicious)] = False
     return PrivacyView(
         round=1,
         honest=honest,
@@ -63,7 +65,7 @@ def test_distributed_noise_is_a_share_and_bad_clients_neither_clip_nor_noise() -
     rows, params, clip = 4, 40_000, 2.0
     updates = torch.full((rows, params), 0.1)
     mechanism = ClientLevel(noise="distributed", clip=clip, noise_multiplier=1.5)
-    sent = mechanism.send(ClipState(clip), updates, view(rows, params, multiplier=1.5, bad=(2,)))
+    sent = mechanism.send(ClipState(clip), updates, view(rows, params, multiplier=1.5, malicious=(2,)))
     assert torch.equal(sent[2], updates[2])
     honest = torch.tensor([0, 1, 3])
     noise = (sent - clip_to(updates, clip))[honest]
@@ -82,12 +84,12 @@ def test_an_honest_client_whose_training_diverged_sends_its_noise_alone(strange:
     mechanism = ClientLevel(noise="distributed", clip=clip, noise_multiplier=1.5)
     zeros = updates.clone()
     zeros[0] = 0.0
-    for way in (lambda rows: mechanism.send(ClipState(clip), rows, view(3, 2_000, bad=(2,))),
-                lambda rows: mechanism.explore(rows, view(3, 2_000, bad=(2,)))):  # fmt: skip
+    for way in (lambda rows: mechanism.send(ClipState(clip), rows, view(3, 2_000, malicious=(2,))),
+                lambda rows: mechanism.explore(rows, view(3, 2_000, malicious=(2,)))):  # fmt: skip
         sent = way(updates)
         assert sent[:2].isfinite().all()
         assert torch.equal(sent[0], way(zeros)[0])
-        assert not sent[2].isfinite().all(), "a bad client's row is as it was"
+        assert not sent[2].isfinite().all(), "a malicious client's row is as it was"
 
 
 def test_noise_stays_off_what_is_not_sent() -> None:
@@ -101,7 +103,7 @@ def test_central_noise_is_on_the_sum_and_every_row_is_clipped() -> None:
     params, clip = 40_000, 2.0
     mechanism = ClientLevel(clip=clip, noise_multiplier=0.7)
     updates = torch.full((5, params), 0.1)
-    here = view(5, params, multiplier=0.7, bad=(0,))
+    here = view(5, params, multiplier=0.7, malicious=(0,))
     sent = mechanism.send(ClipState(clip), updates, here)
     assert torch.equal(sent, clip_to(updates, clip))
     step, _ = mechanism.publish(ClipState(clip), sent.mean(0), updates, here)
@@ -112,7 +114,7 @@ def test_central_noise_is_on_the_sum_and_every_row_is_clipped() -> None:
 def test_explorers_send_deviations_of_one_length() -> None:
     deviations = torch.randn(4, 30) * torch.tensor([[0.01], [1.0], [50.0], [3.0]])
     mechanism = ClientLevel(clip=0.5, noise_multiplier=1.0, exploration_noise_multiplier=0.0)
-    sent = mechanism.explore(deviations, view(4, 30, bad=(3,)))
+    sent = mechanism.explore(deviations, view(4, 30, malicious=(3,)))
     assert torch.allclose(sent[:3].norm(dim=1), torch.full((3,), 0.5))
     assert torch.equal(sent[3], deviations[3])
     noisy = ClientLevel(clip=0.5, noise_multiplier=1.0, exploration_noise_multiplier=4.0)
@@ -171,7 +173,7 @@ class Notes(Watcher):
 def cell_of(**settings: Any) -> tuple[Cell, Any]:
     document = {"clients": 10, "cohort": 4, "rounds": 4, "seeds": [21], "model": {"kind": "mlp", "hidden": [8]}}
     scenario = resolve(Document("here", {**document, **settings}))
-    builder = Builder()
+    builder = CellBuilder()
     trainer = builder.trainer(scenario.cells[0])
     return builder.cell(scenario.cells[0], scenario.cells[0], torch.device("cpu")), trainer
 
@@ -235,18 +237,18 @@ def test_bad_clients_do_as_they_like() -> None:
     notes = Notes()
     watch_cells([cell], trainer, notes)
     for _, clients, sent, _ in notes.rounds:
-        bad = cell.bad_clients[clients]
-        assert (sent[bad].norm(dim=1) > 10).all()
-        assert (sent[~bad].norm(dim=1) < 1).all()
+        malicious = cell.malicious_clients[clients]
+        assert (sent[malicious].norm(dim=1) > 10).all()
+        assert (sent[~malicious].norm(dim=1) < 1).all()
     assert notes.explored is not None
-    assert torch.equal(notes.explored.norm(dim=1) > 10, cell.bad_clients)
+    assert torch.equal(notes.explored.norm(dim=1) > 10, cell.malicious_clients)
 
 
 def test_only_honest_clients_train_by_dp_sgd() -> None:
     privacy = {"kind": "sample_level", "clip": 0.5, "noise_multiplier": 1.0}
     cell, _ = cell_of(privacy=privacy, attack={"kind": "label_flip", "scope": 0.3, "window": {"first": 2, "last": 3}})
     assert all(cell.private_steps(k, 1) is not None for k in range(10))
-    assert [cell.private_steps(k, 2) is None for k in range(10)] == cell.bad_clients.tolist()
+    assert [cell.private_steps(k, 2) is None for k in range(10)] == cell.malicious_clients.tolist()
     steps = cell.private_steps(0, 1)
     assert steps is not None
     assert (steps.clip, steps.noise_multiplier) == (0.5, 1.0)
@@ -280,7 +282,7 @@ def test_votes_that_nobody_is_trusted_with_are_refused() -> None:
 
 
 def test_bad_clients_vote_too() -> None:
-    """The server sees who is long and who is short, and not who is bad."""
+    """The server sees who is long and who is short, and not who is malicious."""
     clip = {"start": 1.0, "lr": 1.0, "noise_multiplier": 1e-3}
     privacy = {"kind": "client_level", "clip": clip, "noise_multiplier": 1e-4}
     attack = {"kind": "gaussian_noise", "sigma": 100.0, "clients": [0, 1, 2]}

@@ -1,4 +1,4 @@
-"""Who looks: the public, the server, another client, and bad clients that were honest once. Oracles written by hand."""
+"""Who looks: the public, the server, another client, and malicious clients that were honest once. Oracles by hand."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from autoflip_secure.defenses.privacy.accountants import Mechanism, rdp_curve
 from autoflip_secure.defenses.privacy.cohort_views import known_cohorts, unknown_cohorts
 from autoflip_secure.defenses.privacy.guarantees import guarantee
 from autoflip_secure.defenses.privacy.ledger import releases
-from autoflip_secure.defenses.privacy.schedule import Schedule, schedule_of
+from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.records.privacy import Guarantee, Observer
 from autoflip_secure.records.rounding import upper_text
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def cell_of(**given: Any) -> Any:
         "training": {"batch_size": 4}, "partition": "iid", "algorithm": "fedavg",
     }  # fmt: skip
     spec = resolve(Document("here", {**base, **given})).cells[0]
-    return Builder().cell(spec, spec, torch.device("cpu"))
+    return CellBuilder().cell(spec, spec, torch.device("cpu"))
 
 
 def against(observer: Observer, **given: Any) -> Guarantee:
@@ -123,17 +123,17 @@ Crowd = tuple[int, int, list[list[int]], frozenset[int]]
 
 @st.composite
 def crowds(draw: st.DrawFn) -> Crowd:
-    """Few clients, how many a round, those of each round first, and who never acts badly."""
+    """Few clients, how many a round, those of each round first, and who never misbehaves."""
     clients = draw(st.integers(2, 8))
     orders = draw(st.lists(st.permutations(range(clients)), min_size=1, max_size=6))
     loyal = draw(st.frozensets(st.integers(0, clients - 1), min_size=1))
     return clients, draw(st.integers(1, clients)), orders, loyal
 
 
-def schedule_for(crowd: Crowd) -> Schedule:
+def schedule_for(crowd: Crowd) -> ReleaseSchedule:
     """Each participant brings a share of the noise, and the server sees sums."""
     clients, cohort, rounds, loyal = crowd
-    return Schedule(
+    return ReleaseSchedule(
         unit="client", samples=(10,) * clients, honest=tuple(sorted(loyal)), noise_multipliers=(3.0,) * clients,
         delta=0.01, batch_size=4, epochs=1, rounds=tuple(tuple(sorted(one[:cohort])) for one in rounds), loyal=loyal,
         explorers=(), exploration_epochs=1, early_stopping=False, sampling="fixed", cohort=cohort, noise="distributed",
@@ -149,7 +149,7 @@ def renyi(parts: list[tuple[float, float]]) -> np.ndarray:
 @given(crowds())
 @settings(max_examples=sized(25, 400), deadline=None)
 def test_what_is_counted_is_no_less_than_what_any_other_client_sees(crowd: Crowd) -> None:
-    """One observer at a time (-1: the public): what it knows of rounds, its own and bad clients' noise taken off."""
+    """One observer at a time (-1: the public): what it knows of rounds, its own and others' noise taken off."""
     schedule = schedule_for(crowd)
     central = replace(schedule, noise="central", secure_sum=False)
     views = unknown_cohorts(schedule, another=True).items()
@@ -184,17 +184,17 @@ def test_of_two_proofs_against_another_client_the_smaller_counts(loyal: int, rel
         assert pays == [(1, 1.5, 4 / 399), (2, 1.5 * sqrt(3 / 4), 4 / 399)]
 
 
-# ------------------------------------------------------------------------------------------------- who turns bad later
+# -------------------------------------------------------------------------------------------- who turns malicious later
 
 
 def test_who_turns_bad_later_hands_over_its_early_noise() -> None:
     """Bad from round 4 on: the noise of rounds 1 to 3 is counted without its share all the same."""
     late = {"kind": "gaussian_noise", "scope": 0.3, "window": {"first": 4}, "explorers": False}
     cell = cell_of(clients=10, cohort=6, privacy=DISTRIBUTED, attack=late)
-    assert not cell.bad_in(1).any()
+    assert not cell.malicious_in(1).any()
     schedule = replace(schedule_of(cell), secure_sum=True)
     found, _ = releases(schedule, "server")
-    ever = set(cell.bad_clients.nonzero().squeeze(1).tolist())
+    ever = set(cell.malicious_clients.nonzero().squeeze(1).tolist())
     expected: dict[float, int] = {}
     for number in range(1, 7):
         cohort = set(cell.cohort(number).tolist())

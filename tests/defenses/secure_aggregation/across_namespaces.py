@@ -52,12 +52,12 @@ def main() -> None:
     ip("link", "add", "switch", "type", "bridge")
     ip("link", "set", "switch", "up")
     ip("addr", "add", "10.77.0.1/24", "dev", "switch")
-    crew = [plugged(number) for number in range(2)]
+    parties = [plugged(number) for number in range(2)]
     try:
-        for party in crew:
+        for party in parties:
             assert party.stdout is not None
             print(party.stdout.readline(), end="")
-        networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (os.getpid(), *(p.pid for p in crew))}
+        networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (os.getpid(), *(p.pid for p in parties))}
         addresses = tuple(Address(f"10.77.0.{2 + number}", PORT) for number in range(2))
         rows, ids = torch.arange(60_000).view(3, 20_000) - 30_000, (4, 5, 6)
         with Session(Parties(addresses, 60, certificates=CERTIFICATES / "server")) as session:
@@ -66,7 +66,7 @@ def main() -> None:
             assert torch.equal(shared.squared_norms(), local.squared_norms())
         print(f"the same over {len(networks)} networks")
     finally:
-        for party in crew:
+        for party in parties:
             party.kill()
             party.communicate()
 

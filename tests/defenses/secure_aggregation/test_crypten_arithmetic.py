@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 
 from autoflip_secure.defenses.secure_aggregation.reveal import Links, install, secret
-from autoflip_secure.defenses.secure_aggregation.share_store import LARGEST_WEIGHT, Batch
+from autoflip_secure.defenses.secure_aggregation.share_store import LARGEST_WEIGHT, ShareStore
 
 
-def shelf(clients: int, params: int, seed: int) -> Batch:
+def shelf(clients: int, params: int, seed: int) -> ShareStore:
     """Shares of rows, which are any integers of the ring."""
-    batch = Batch(list(range(clients)), params)
+    batch = ShareStore(list(range(clients)), params)
     batch.rows.random_(-(2**63), 2**63 - 1, generator=torch.Generator().manual_seed(seed))
     batch.held.update(range(clients))
     return batch

@@ -78,12 +78,14 @@ def in_the_open(aggregator: Any, state: Any, view: RoundView, width: int | None)
     return secure_aggregate(aggregator, state, seen, secret, torch.Generator().manual_seed(5), width)
 
 
-def score(session: Session, aggregator: Aggregator, view: RoundView, width: int | None, bad: int | None = None) -> Any:
-    obeys = torch.ones(len(view.clients), dtype=torch.bool)
-    if bad is not None:
-        obeys[bad] = False
+def score(
+    session: Session, aggregator: Aggregator, view: RoundView, width: int | None, malicious: int | None = None
+) -> Any:
+    honest = torch.ones(len(view.clients), dtype=torch.bool)
+    if malicious is not None:
+        honest[malicious] = False
     state = start(aggregator, view)
-    return score_secretly(session, aggregator, state, view, obeys, torch.Generator().manual_seed(5), width)
+    return score_secretly(session, aggregator, state, view, honest, torch.Generator().manual_seed(5), width)
 
 
 @pytest.mark.parametrize("width", [None, 16])
@@ -107,7 +109,7 @@ def test_who_cannot_be_encoded_is_left_out_and_named(session: Session) -> None:
     view = round_of()
     wild = view.updates.clone()
     wild[2] *= 1e6
-    found = score(session, AGGREGATORS[0], replace(view, updates=wild), None, bad=2)
+    found = score(session, AGGREGATORS[0], replace(view, updates=wild), None, malicious=2)
     assert found.taken.tolist() == [True, True, False, True]
     assert found.events[0].startswith("client 4 sent a value beyond +-")
     rest = torch.tensor([0, 1, 3])
@@ -147,9 +149,9 @@ def test_one_client_left_is_no_sum(session: Session) -> None:
     view = round_of()
     wild = view.updates.clone()
     wild[1:] *= 1e6
-    obeys = torch.tensor([True, False, False, False])
+    honest = torch.tensor([True, False, False, False])
     state = start(AGGREGATORS[0], view)
-    found = score_secretly(session, AGGREGATORS[0], state, replace(view, updates=wild), obeys, torch.Generator(), None)
+    found = score_secretly(session, AGGREGATORS[0], state, replace(view, updates=wild), honest, torch.Generator(), None)
     assert found.aggregate is None
     assert not bool(found.taken.any())
     assert found.events[-1] == "no step: 1 clients reached the parties, and their sum would hide nothing"

@@ -121,7 +121,7 @@ def test_exact_scores_steps_and_memories_equal_the_plain_ones(aggregator: Any, s
             torch.testing.assert_close(secure.statistics[name], value, rtol=1e-3, atol=1e-3, equal_nan=True)
         for name, value in flat(plain.state).items():
             torch.testing.assert_close(flat(secure.state)[name], value, rtol=1e-3, atol=1e-3, equal_nan=True)
-    assert filtered > 0  # something was there to be judged
+    assert filtered > 0  # something was there to be scored
 
 
 @pytest.mark.parametrize("aggregator", [AGREEMENT, RADIAL], ids=["profile", "radial"])

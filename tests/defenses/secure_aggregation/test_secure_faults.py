@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autoflip_secure.defenses.secure_aggregation import local_parties as crew_module
+from autoflip_secure.defenses.secure_aggregation import local_parties as local_parties_module
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties
 from autoflip_secure.defenses.secure_aggregation.session import Session
 from autoflip_secure.defenses.secure_aggregation.wire import Address
@@ -30,9 +30,9 @@ ROWS = torch.arange(60_000).view(3, 20_000) - 30_000
 IDS = (4, 5, 6)
 
 
-def process(crew: Parties, rank: int) -> multiprocessing.process.BaseProcess:
-    """One party of a crew; other tests may have crews of their own in this process."""
-    name = f"party-{rank} at {crew.addresses[rank]}"
+def process(parties: Parties, rank: int) -> multiprocessing.process.BaseProcess:
+    """One party of a parties; other tests may have parties of their own in this process."""
+    name = f"party-{rank} at {parties.addresses[rank]}"
     (found,) = (p for p in multiprocessing.active_children() if p.name == name)
     return found
 
@@ -44,9 +44,9 @@ def _threads(pid: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def stopped(crew: Parties, rank: int) -> Iterator[None]:
+def stopped(parties: Parties, rank: int) -> Iterator[None]:
     """A party that answers nothing, as when its machine swaps or hangs."""
-    pid = process(crew, rank).pid
+    pid = process(parties, rank).pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     while not all("T (stopped)" in state for state in _threads(pid)):
@@ -58,7 +58,7 @@ def stopped(crew: Parties, rank: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Parties]:
+def parties() -> Iterator[Parties]:
     """Three parties that tests may stop for a while."""
     with local_parties(3, timeout=2) as where:
         yield replace(where, ours=False)  # as if somebody else had started them
@@ -87,7 +87,7 @@ def test_a_long_temporary_folder_does_not_make_paths_of_sockets_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("deep" * 30)))
-    with crew_module._private_folder() as folder:
+    with local_parties_module._private_folder() as folder:
         assert len(os.fsencode(folder / "party-4.tap99")) < 104
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -114,38 +114,41 @@ def test_a_party_that_dies_while_it_starts_is_named() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_silent_party_is_named_within_the_timeout(crew: Parties, rank: int) -> None:
-    with Session(crew) as session:
+def test_a_silent_party_is_named_within_the_timeout(parties: Parties, rank: int) -> None:
+    with Session(parties) as session:
         rows = session.share(ROWS, IDS)
         began = time.monotonic()
-        with stopped(crew, rank), pytest.raises(SecureSumError, match=rf"party {rank} \(\S+\) did not answer within"):
+        with (
+            stopped(parties, rank),
+            pytest.raises(SecureSumError, match=rf"party {rank} \(\S+\) did not answer within"),
+        ):
             rows.total()
-        assert time.monotonic() - began < 5 * crew.timeout
-    with Session(crew) as session:  # the others went on serving
+        assert time.monotonic() - began < 5 * parties.timeout
+    with Session(parties) as session:  # the others went on serving
         assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
 
 
-def test_a_party_that_takes_no_shares_is_named(crew: Parties) -> None:
+def test_a_party_that_takes_no_shares_is_named(parties: Parties) -> None:
     large = torch.zeros(3, 2_000_000, dtype=torch.int64)  # more than the buffers between two processes hold
     with (
-        Session(crew) as session,
-        stopped(crew, 1),
+        Session(parties) as session,
+        stopped(parties, 1),
         pytest.raises(SecureSumError, match=r"party 1 \(\S+\) did not answer within 2 s"),
     ):
         session.share(large, IDS)
 
 
-def test_a_silent_party_at_the_start(crew: Parties) -> None:
-    with stopped(crew, 1), pytest.raises(SecureSumError, match=r"party 1 \(\S+\) did not answer within 2 s"):
-        Session(crew)
+def test_a_silent_party_at_the_start(parties: Parties) -> None:
+    with stopped(parties, 1), pytest.raises(SecureSumError, match=r"party 1 \(\S+\) did not answer within 2 s"):
+        Session(parties)
 
 
-def test_sessions_do_not_disturb_one_another(crew: Parties) -> None:
+def test_sessions_do_not_disturb_one_another(parties: Parties) -> None:
     """Four at once, each with rows of its own; one breaks the rules and is put out alone."""
-    crew, found = replace(crew, timeout=20), {}
+    parties, found = replace(parties, timeout=20), {}
 
     def work(number: int) -> None:
-        with Session(crew) as session:
+        with Session(parties) as session:
             for turn in range(5):
                 rows = ROWS * (number + 1) + turn
                 shared, local = session.share(rows, IDS), LocalRows(rows, IDS)
@@ -169,22 +172,22 @@ def test_sessions_do_not_disturb_one_another(crew: Parties) -> None:
 # --------------------------------------------------------------------------------------------------------- wrong places
 
 
-def test_one_process_under_two_addresses(crew: Parties) -> None:
-    first, *rest = crew.addresses
-    twice = replace(crew, addresses=(first, Address(f"/{first.host}", None), *rest))
+def test_one_process_under_two_addresses(parties: Parties) -> None:
+    first, *rest = parties.addresses
+    twice = replace(parties, addresses=(first, Address(f"/{first.host}", None), *rest))
     with pytest.raises(InputError, match=r"party 0 and party 1 are the same process"):
         Session(twice)
 
 
-def test_nobody_there_and_no_such_host(crew: Parties) -> None:
+def test_nobody_there_and_no_such_host(parties: Parties) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = Address(*free.getsockname())
     began = time.monotonic()
     with pytest.raises(SecureSumError, match=r"party 3 \(\S+\) cannot be reached within 1 s \(Connection refused\)"):
-        Session(replace(crew, addresses=(*crew.addresses, address), timeout=1))
+        Session(replace(parties, addresses=(*parties.addresses, address), timeout=1))
     assert time.monotonic() - began < 10
     with pytest.raises(InputError, match=r"party 0 \(nowhere\.invalid:1\): no such host"):
-        Session(replace(crew, addresses=(Address("nowhere.invalid", 1), *crew.addresses)))
+        Session(replace(parties, addresses=(Address("nowhere.invalid", 1), *parties.addresses)))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_nobody_there_and_no_such_host(crew: Parties) -> None:
         (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6,
     ],
 )
-def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
+def test_something_else_listens_there(parties: Parties, says: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def answer() -> None:
@@ -208,10 +211,10 @@ def test_something_else_listens_there(crew: Parties, says: bytes) -> None:
         threading.Thread(target=answer, daemon=True).start()
         address = Address(*other.getsockname())
         with pytest.raises(AutoflipError, match=r"party 0 \(\S+\) (does not speak|closed the connection)"):
-            Session(replace(crew, addresses=(address, *crew.addresses)))
+            Session(replace(parties, addresses=(address, *parties.addresses)))
 
 
-def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
+def test_strangers_do_not_disturb_a_party(parties: Parties) -> None:
     deep = (10**6).to_bytes(4, "big") + bytes(8) + b"[" * 10**6
     greeting = (
         b'{"protocol": 4, "role": "server", "session": "\xc3\xa9", "rank": 0, "timeout": 1e999, "parties": [1, 2]}'
@@ -219,10 +222,10 @@ def test_strangers_do_not_disturb_a_party(crew: Parties) -> None:
     strange = len(greeting).to_bytes(4, "big") + bytes(8) + greeting
     for says in (b"", b"\x00" * 12, b"GET / HTTP/1.0\r\n\r\n", os.urandom(1000), deep, strange):
         with socket.socket(socket.AF_UNIX) as stranger:
-            stranger.connect(crew.addresses[0].host)
+            stranger.connect(parties.addresses[0].host)
             with contextlib.suppress(ConnectionError):  # it has heard enough
                 stranger.sendall(says)
-    with Session(crew) as session:
+    with Session(parties) as session:
         assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from party_crews import Tap, byte_counts, tapped
+from party_pools import Tap, byte_counts, tapped
 from scipy import stats
 
 from autoflip_secure.defenses.secure_aggregation import session as secure_aggregation

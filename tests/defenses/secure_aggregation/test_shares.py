@@ -8,7 +8,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
-from party_crews import byte_counts
+from party_pools import byte_counts
 from scipy import stats
 from torch import Tensor
 

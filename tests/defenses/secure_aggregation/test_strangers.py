@@ -17,14 +17,14 @@ import torch
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
-from autoflip_secure.defenses.secure_aggregation import local_parties as crew_module
+from autoflip_secure.defenses.secure_aggregation import local_parties as local_parties_module
 from autoflip_secure.defenses.secure_aggregation import party, party_session
 from autoflip_secure.defenses.secure_aggregation.certificates import make_certificates
 from autoflip_secure.defenses.secure_aggregation.greeting import Calls, Joins, greet
 from autoflip_secure.defenses.secure_aggregation.party import Party
 from autoflip_secure.defenses.secure_aggregation.party_session import PartySession
 from autoflip_secure.defenses.secure_aggregation.reveal import Links
-from autoflip_secure.defenses.secure_aggregation.share_store import Batch
+from autoflip_secure.defenses.secure_aggregation.share_store import ShareStore
 from autoflip_secure.defenses.secure_aggregation.wire import Address, Channel, WireError, dial
 from autoflip_secure.errors import InputError, SecureSumError
 from autoflip_secure.scenarios.running.parties import serve_party
@@ -287,7 +287,7 @@ def test_memory_is_counted_over_all_sessions(monkeypatch: pytest.MonkeyPatch) ->
     ours, theirs = socket.socketpair()
     channel, held = Channel(ours, "the server", 1), [0]
     session = PartySession(channel, Links(0, {}), 1.0, lambda: held[0] + session.bytes)
-    session.batches["b"] = Batch([1, 2], 1000)  # 16,000 of 409,600 bytes
+    session.batches["b"] = ShareStore([1, 2], 1000)  # 16,000 of 409,600 bytes
     session._room(390_000)
     held[0] = 20_000
     with pytest.raises(SecureSumError, match="refuses to hold 426,000 bytes, more than the 409,600 of its machine"):
@@ -297,7 +297,7 @@ def test_memory_is_counted_over_all_sessions(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_square_pairs_count_as_memory() -> None:
-    batch = Batch([1, 2], 10)
+    batch = ShareStore([1, 2], 10)
     batch.width, batch.starts = 10, torch.zeros(1, dtype=torch.int64)
     words = batch.pair_space(1, 2 * 11 * 8)
     assert words is not None
@@ -360,7 +360,9 @@ def test_what_a_party_says_of_its_links(
     class Deaf:
         def serve(self) -> None: ...
 
-    monkeypatch.setattr(crew_module, "ready", lambda address, certificates: (Deaf(), Address(address.host, 7000)))
+    monkeypatch.setattr(
+        local_parties_module, "ready", lambda address, certificates: (Deaf(), Address(address.host, 7000))
+    )
     told: list[str] = []
     serve_party(
         **{"host": host, "port": 0, "certificates": None, "allow_plaintext": False, "tell": told.append, **options}

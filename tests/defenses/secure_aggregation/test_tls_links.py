@@ -17,7 +17,7 @@ import pytest
 import torch
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from party_crews import tapped
+from party_pools import tapped
 
 from autoflip_secure.defenses.secure_aggregation import certificates, party, tls
 from autoflip_secure.defenses.secure_aggregation.certificates import make_certificates
@@ -60,7 +60,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def crew(sealed: Path) -> Iterator[Parties]:
+def parties(sealed: Path) -> Iterator[Parties]:
     """One party on each host, with the certificate that was made for it."""
     with ExitStack() as stack:
         there = [stack.enter_context(running(host, sealed / f"party-{host}")) for host in HOSTS]
@@ -80,8 +80,8 @@ def mixed(folder: Path, authority: Path, own: Path) -> Path:
     return folder
 
 
-def test_sums_and_norms_over_tls_are_those_of_one_process(crew: Parties) -> None:
-    with Session(crew) as session:
+def test_sums_and_norms_over_tls_are_those_of_one_process(parties: Parties) -> None:
+    with Session(parties) as session:
         shared, local = session.share(ROWS, IDS), LocalRows(ROWS, IDS)
         assert torch.equal(shared.total(), local.total())
         assert torch.equal(shared.squared_norms(), local.squared_norms())
@@ -90,13 +90,13 @@ def test_sums_and_norms_over_tls_are_those_of_one_process(crew: Parties) -> None
             assert channel.socket.version() == "TLSv1.3"
 
 
-def test_who_reads_the_wires_reads_no_word(crew: Parties) -> None:
+def test_who_reads_the_wires_reads_no_word(parties: Parties) -> None:
     def heard(where: Parties) -> bytes:
         with tapped(where) as (through, taps), Session(through) as session:
             assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
         return b"".join(bytes(tap.heard) for tap in taps)
 
-    assert b'"op":"share"' not in heard(crew)
+    assert b'"op":"share"' not in heard(parties)
     with running("127.0.0.1", None) as one, running("127.0.0.1", None) as other:
         assert b'"op":"share"' in heard(Parties((one, other), 20)), "the doubt: where nothing protects, it is there"
 
@@ -104,36 +104,36 @@ def test_who_reads_the_wires_reads_no_word(crew: Parties) -> None:
 # ------------------------------------------------------------------------------------------------ who is not let in
 
 
-def test_a_server_of_another_authority_trusts_no_party(crew: Parties, tmp_path: Path) -> None:
+def test_a_server_of_another_authority_trusts_no_party(parties: Parties, tmp_path: Path) -> None:
     make_certificates(tmp_path / "other", [["127.0.0.1"]], 1)
     refused(
-        replace(crew, certificates=tmp_path / "other" / "server"),
+        replace(parties, certificates=tmp_path / "other" / "server"),
         r"party 0 \(127\.0\.0\.1:\d+\) shows a certificate that is not accepted \(.*(issuer|self-signed).*\)",
     )
 
 
-def test_parties_refuse_a_certificate_of_another_authority(crew: Parties, sealed: Path, tmp_path: Path) -> None:
+def test_parties_refuse_a_certificate_of_another_authority(parties: Parties, sealed: Path, tmp_path: Path) -> None:
     make_certificates(tmp_path / "other", [["127.0.0.1"]], 1)
     folder = mixed(tmp_path / "mixed", sealed / "server", tmp_path / "other" / "server")
     refused(
-        replace(crew, certificates=folder),
+        replace(parties, certificates=folder),
         r"party 0 \(\S+\) does not accept the certificate shown to it \(unknown ca\); make those of all machines",
     )
 
 
-def test_parties_refuse_a_caller_without_a_certificate(crew: Parties, sealed: Path) -> None:
+def test_parties_refuse_a_caller_without_a_certificate(parties: Parties, sealed: Path) -> None:
     bare = ssl.create_default_context(cafile=str(sealed / "server" / tls.AUTHORITY))
-    channel = dial(crew.addresses[0], "party 0", 10, bare)
+    channel = dial(parties.addresses[0], "party 0", 10, bare)
     with pytest.raises(WireError, match=r"party 0 does not accept the certificate .*\(certificate required\)"):
-        greet(channel, calls(crew))
+        greet(channel, calls(parties))
     channel.close()
 
 
-def calls(crew: Parties, rank: int = 0) -> Calls:
-    return Calls(session="s", rank=rank, timeout=10.0, parties=list(crew.addresses))
+def calls(parties: Parties, rank: int = 0) -> Calls:
+    return Calls(session="s", rank=rank, timeout=10.0, parties=list(parties.addresses))
 
 
-def test_expired_certificates_are_refused_by_whoever_sees_them(crew: Parties, tmp_path: Path) -> None:
+def test_expired_certificates_are_refused_by_whoever_sees_them(parties: Parties, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     authority = certificates._authority(key, now, 1)
@@ -143,41 +143,41 @@ def test_expired_certificates_are_refused_by_whoever_sees_them(crew: Parties, tm
             (tmp_path / folder).mkdir(exist_ok=True)
             certificates._write(tmp_path / folder / role, authority, key, role, names, begin, 1)
     with running("127.0.0.1", tmp_path / "good" / "party") as there:
-        one = Parties((there, crew.addresses[1]), 20, certificates=tmp_path / "late" / "server")
+        one = Parties((there, parties.addresses[1]), 20, certificates=tmp_path / "late" / "server")
         refused(one, r"party 0 \(\S+\) does not accept the certificate shown to it \(certificate expired\)")
     with running("127.0.0.1", tmp_path / "late" / "party") as there:
-        one = Parties((there, crew.addresses[1]), 20, certificates=tmp_path / "good" / "server")
+        one = Parties((there, parties.addresses[1]), 20, certificates=tmp_path / "good" / "server")
         refused(one, r"party 0 \(\S+\) shows a certificate that is not accepted \(certificate has expired\)")
 
 
-def test_plaintext_is_refused_at_either_end(crew: Parties) -> None:
-    refused(replace(crew, certificates=None), r"party 0 \(\S+\) (closed the connection|is gone|does not speak)")
+def test_plaintext_is_refused_at_either_end(parties: Parties) -> None:
+    refused(replace(parties, certificates=None), r"party 0 \(\S+\) (closed the connection|is gone|does not speak)")
     with running("127.0.0.1", None) as bare:
-        refused(replace(crew, addresses=(bare, *crew.addresses)), r"party 0 \(\S+\) (speaks no TLS|is gone)")
+        refused(replace(parties, addresses=(bare, *parties.addresses)), r"party 0 \(\S+\) (speaks no TLS|is gone)")
 
 
-def test_a_party_is_the_machine_that_its_certificate_names(crew: Parties, sealed: Path) -> None:
+def test_a_party_is_the_machine_that_its_certificate_names(parties: Parties, sealed: Path) -> None:
     with running("127.0.0.3", sealed / "party-127.0.0.1") as elsewhere:
         refused(
-            replace(crew, addresses=(elsewhere, *crew.addresses)),
+            replace(parties, addresses=(elsewhere, *parties.addresses)),
             r"party 0 \(127\.0\.0\.3:\d+\) shows a certificate that is not accepted "
             r"\(IP address mismatch, certificate is not valid for '127\.0\.0\.3'\)",
         )
 
 
-def test_a_certificate_speaks_for_one_role_only(crew: Parties, sealed: Path) -> None:
-    refused(replace(crew, certificates=sealed / "party-127.0.0.1"), r"the certificate shown to it is not a server's")
-    channel = dial(crew.addresses[0], "party 0", 10, tls.context(sealed / "server", "calls"))
+def test_a_certificate_speaks_for_one_role_only(parties: Parties, sealed: Path) -> None:
+    refused(replace(parties, certificates=sealed / "party-127.0.0.1"), r"the certificate shown to it is not a server's")
+    channel = dial(parties.addresses[0], "party 0", 10, tls.context(sealed / "server", "calls"))
     with pytest.raises(WireError, match="the certificate shown to it is not a party's"):
         greet(channel, Joins(session="s", rank=0, patience=5.0))
     channel.close()
 
 
-def test_a_party_joins_in_its_own_name_only(crew: Parties, sealed: Path) -> None:
+def test_a_party_joins_in_its_own_name_only(parties: Parties, sealed: Path) -> None:
     """Its certificate is for 127.0.0.2, and it says that it is party 0, which is at 127.0.0.1."""
-    server = dial(crew.addresses[1], "party 1", 10, tls.context(sealed / "server", "calls"))
-    greet(server, calls(crew, rank=1))
-    false = dial(crew.addresses[1], "party 1", 10, tls.context(sealed / "party-127.0.0.2", "calls"))
+    server = dial(parties.addresses[1], "party 1", 10, tls.context(sealed / "server", "calls"))
+    greet(server, calls(parties, rank=1))
+    false = dial(parties.addresses[1], "party 1", 10, tls.context(sealed / "party-127.0.0.2", "calls"))
     greet(false, Joins(session="s", rank=0, patience=5.0))
     header, _ = server.receive()
     assert re.fullmatch(
@@ -187,13 +187,13 @@ def test_a_party_joins_in_its_own_name_only(crew: Parties, sealed: Path) -> None
     false.close()
 
 
-def test_slow_and_silent_callers_keep_nobody_waiting(crew: Parties) -> None:
+def test_slow_and_silent_callers_keep_nobody_waiting(parties: Parties) -> None:
     with ExitStack() as stack:
-        for address in crew.addresses * 20:
+        for address in parties.addresses * 20:
             caller = stack.enter_context(socket.create_connection(address))
             caller.sendall(b"\x16\x03\x01")  # the beginning of a greeting in TLS, and then nothing
         began = time.monotonic()
-        with Session(crew) as session:
+        with Session(parties) as session:
             assert torch.equal(session.share(ROWS, IDS).total(), ROWS.sum(0))
         assert time.monotonic() - began < party.GREETING_SECONDS
 

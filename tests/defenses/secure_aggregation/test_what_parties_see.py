@@ -29,7 +29,7 @@ from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.secure_rows.secret_rows import public_signs
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import choose_trainer
@@ -56,7 +56,7 @@ def explored() -> list[tuple[Cell, Tensor]]:
         "name": "s", "question": "s", "seeds": list(SEEDS), "rounds": 1, "cohort": 2, "algorithm": "autoflip",
         "partition": {"kind": "pathological", "classes_per_client": 2}, "exploration": {"method": "linear"},
     }  # fmt: skip
-    builder, watch = Builder(), Explored()
+    builder, watch = CellBuilder(), Explored()
     for block in plan(resolve(Document("test", scenario))).blocks:
         cells = [builder.cell(c, block.cells[0], torch.device("cpu")) for c in block.cells]
         watch_cells(cells, builder.trainer(block.cells[0]), watch)

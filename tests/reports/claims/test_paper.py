@@ -11,7 +11,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.claims import paper as module
 from autoflip_secure.reports.claims.findings import Answer, Claim
 from autoflip_secure.reports.claims.paper import claims
-from autoflip_secure.reports.claims.subjects import Twins, subject, twins
+from autoflip_secure.reports.claims.subjects import PrunedPair, pruned_pair, subject
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.tables.summaries import claims_table, tally
@@ -69,14 +69,14 @@ def test_the_falsifier(cell: Callable[..., RunRecord], pruned: float, answer: An
 
 def test_the_falsifier_wants_twins_that_differ_in_pruning_alone(cell: Callable[..., RunRecord]):
     mixed = accuracies(cell, fedavg=0.8, autoflip=0.7)
-    assert twins(study(mixed)) is None
+    assert pruned_pair(study(mixed)) is None
     found = answers(mixed)["falsifier"]
     assert found.answer is Answer.NOT_TESTED
     assert "agreement_only" in found.needs
     pair = accuracies(cell, agreement_only=0.8, autoflip=0.7)
-    assert twins(study(pair)) == Twins("AutoFLIP", "agreement only", "")
+    assert pruned_pair(study(pair)) == PrunedPair("AutoFLIP", "agreement only", "")
     both = [*pair, *accuracies(cell, fedavg=0.8, guidance_only=0.79)]
-    assert twins(study(both)) == Twins("guidance only", "FedAvg", "")  # the mean before the score
+    assert pruned_pair(study(both)) == PrunedPair("guidance only", "FedAvg", "")  # the mean before the score
 
 
 def test_a_mask_that_is_refined_later_is_second_best_and_said(record: Make, partition: dict[str, Any]):
@@ -90,9 +90,9 @@ def test_a_mask_that_is_refined_later_is_second_best_and_said(record: Make, part
 
     cells = [record("fedavg", split, clean, s) for s in range(3)]
     cells += [with_pruner("refined", s, **refined) for s in range(3)]
-    assert twins(study(cells)) == Twins("refined", "FedAvg", "the mask is refined by agreement later")
+    assert pruned_pair(study(cells)) == PrunedPair("refined", "FedAvg", "the mask is refined by agreement later")
     cells += [with_pruner("static", s, **static) for s in range(3)]
-    assert twins(study(cells)) == Twins("static", "FedAvg", "")
+    assert pruned_pair(study(cells)) == PrunedPair("static", "FedAvg", "")
 
 
 def test_accuracy_at_the_level_of_fedavg(cell: Callable[..., RunRecord], partition: dict[str, Any]):
@@ -356,7 +356,7 @@ def test_label_flips(
         cells.append(made.model_copy(update={"detection": made.detection.model_copy(update=change)}))
     claim = answers(cells)["label-flips"]
     assert claim.answer is answer
-    assert f"good ones flagged {100 * false:.1f} % [" in claim.evidence[0].text
+    assert f"false positive rate {100 * false:.1f} % [" in claim.evidence[0].text
     other = answers([cell("autoflip", s, attack["flip"](0.6)) for s in range(3)])["label-flips"]
     assert other.answer is Answer.NOT_TESTED
     assert "share: 0.3, scope: 0.2" in other.needs

@@ -24,8 +24,8 @@ Make = Callable[..., RunRecord]
 def cells(record: Make, partition: dict[str, Any], attack: dict[str, Any]) -> Callable[..., list[RunRecord]]:
     def make(algorithms: tuple[str, ...] = ("fedavg", "autoflip"), seeds: int = 4, **options: Any) -> list[RunRecord]:
         return [
-            record(name, partition["iid"], bad, seed, **{"rounds": 3} | options)
-            for bad in (attack["clean"](), attack["noise"](0.5))
+            record(name, partition["iid"], malicious, seed, **{"rounds": 3} | options)
+            for malicious in (attack["clean"](), attack["noise"](0.5))
             for name in algorithms
             for seed in range(seeds)
         ]

@@ -50,10 +50,10 @@ def test_dodged_points_stay_nearest_to_their_own_level(xs: list[list[float]]):
 def test_scope_at_two_strengths_is_two_rows_of_panels(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     """Fig. 9c-d: mild and strong noise are never mixed in one line."""
     cells = [
-        record(name, place, bad, seed, rounds=2)
+        record(name, place, malicious, seed, rounds=2)
         for name in ("fedavg", "autoflip")
         for place in (partition["iid"], partition["two_classes"])
-        for bad in (attack["clean"](), *(attack["noise"](s, c) for s in (0.1, 0.5) for c in (0.1, 0.2, 0.4)))
+        for malicious in (attack["clean"](), *(attack["noise"](s, c) for s in (0.1, 0.5) for c in (0.1, 0.2, 0.4)))
         for seed in range(3)
     ]
     picture = only(cells, degradation)
@@ -89,7 +89,10 @@ def test_an_algorithm_at_one_level_has_no_line_and_the_reader_is_told(
 ):
     levels = [attack["clean"](), attack["noise"](0.1), attack["noise"](0.5), attack["noise"](1.0)]
     cells = [
-        record(n, partition["iid"], bad, s, rounds=2) for n in ("fedavg", "autoflip") for bad in levels for s in (0, 1)
+        record(n, partition["iid"], malicious, s, rounds=2)
+        for n in ("fedavg", "autoflip")
+        for malicious in levels
+        for s in (0, 1)
     ]
     cells += [record("agreement_only", partition["iid"], levels[2], s, rounds=2) for s in (0, 1)]
     picture = only(cells, degradation)
@@ -101,11 +104,11 @@ def test_an_algorithm_at_one_level_has_no_line_and_the_reader_is_told(
 def test_explorers_in_every_condition(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     """Fig. 11: a panel per condition, FedAvg as a level line, and the points are the means of the records."""
     cells = [
-        record(name, place, bad, seed, rounds=2, exploration={"explorers": n})
+        record(name, place, malicious, seed, rounds=2, exploration={"explorers": n})
         for name, counts in (("fedavg", (1,)), ("autoflip", (1, 5, 20)))
         for n in counts
         for place in (partition["iid"], partition["two_classes"])
-        for bad in (attack["clean"](), attack["noise"](0.5))
+        for malicious in (attack["clean"](), attack["noise"](0.5))
         for seed in range(3)
     ]
     picture = only(cells, sensitivity)

@@ -8,7 +8,7 @@ from scipy import stats
 from sizes import sized
 
 from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import LEVEL, Decision, Judgement, hochberg, judge, seeds_needed
+from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision, hochberg, judge, seeds_needed
 from autoflip_secure.reports.gate.metrics import METRICS
 
 ACCURACY, AUC, BYTES = METRICS["clean_accuracy"], METRICS["detection_auc"], METRICS["bytes"]
@@ -22,7 +22,7 @@ def accuracies(mean: float, spread: float, n: int, first: int = 0) -> dict[int, 
     return {first + i: float(x) for i, x in enumerate(draws)}
 
 
-def one(old: dict[int, float], new: dict[int, float], margin: float = MARGIN) -> Judgement:
+def one(old: dict[int, float], new: dict[int, float], margin: float = MARGIN) -> GateDecision:
     return judge([compare(ACCURACY, old, new)], [ACCURACY], [margin])[0]
 
 

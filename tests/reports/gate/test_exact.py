@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autoflip_secure.records.privacy import ClientEpsilon, Guarantee, Observer, PrivacyRecord, Relation
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import Baseline, effective_margins, make_baseline, read_baseline
-from autoflip_secure.reports.gate.decision import Decision, Judgement
+from autoflip_secure.reports.gate.decision import Decision, GateDecision
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.exact import NOISE, Proven, judge_exact
 from autoflip_secure.reports.gate.files import junit_xml, summary
@@ -32,7 +32,7 @@ OTHERS = (
 values = st.dictionaries(st.integers(0, 5), st.one_of(st.none(), st.floats(0, 50)), max_size=5)
 
 
-def judged(old: dict[int, float | None], new: dict[int, float | None], margin: float = 0.0) -> Judgement:
+def judged(old: dict[int, float | None], new: dict[int, float | None], margin: float = 0.0) -> GateDecision:
     return judge_exact(EPSILON, side(old), side(new), margin)
 
 

@@ -222,18 +222,18 @@ def test_a_metric_that_is_gone_cannot_be_told(pool: dict[int, list[RunRecord]]) 
 
 
 def test_records_that_cannot_be_compared_are_refused(pool: dict[int, list[RunRecord]]) -> None:
-    bad = pool[0][0]
+    broken = pool[0][0]
     with pytest.raises(InputError, match="clean accuracy = nan is not a finite number"):
-        entries([at(bad, float("nan"))])
+        entries([at(broken, float("nan"))])
     for update, expected in (
         ({"schema_version": 9}, "record format 9"),
         (
-            {"costs": bad.costs.model_copy(update={"flops": bad.costs.flops.model_copy(update={"sparse": 0})})},
+            {"costs": broken.costs.model_copy(update={"flops": broken.costs.flops.model_copy(update={"sparse": 0})})},
             "sparse = 0",
         ),
     ):
         with pytest.raises(InputError, match=expected):
-            entries([bad.model_copy(update=update)])
+            entries([broken.model_copy(update=update)])
 
 
 def test_baseline_file_round_trip(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def hostile(
         record(
             name,
             place,
-            bad,
+            malicious,
             seed,
             rounds=3,
             label="fedavg" if name == "fedavg" else text,
@@ -117,7 +117,7 @@ def hostile(
         for text in HOSTILE
         for name in ("fedavg", "autoflip")
         for place in ({"kind": "by_group", "note": HOSTILE[0]},)
-        for bad in (attack["clean"](), attack["noise"](0.5) | {"note": text})
+        for malicious in (attack["clean"](), attack["noise"](0.5) | {"note": text})
         for seed in range(2)
     ]
     text = " ".join(HOSTILE)

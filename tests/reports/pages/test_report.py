@@ -301,12 +301,12 @@ def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], sma
 def test_hostile_strings_stay_text(text: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     odd = {"kind": text, "scope": 0.2, "strength": 1, "clients": None}
     cells = [
-        record(name, place, bad, seed, rounds=3, label=name if name == "fedavg" else text).model_copy(
+        record(name, place, malicious, seed, rounds=3, label=name if name == "fedavg" else text).model_copy(
             update={"events": [text], "versions": {text: text}}
         )
         for name in ("fedavg", "autoflip")
         for place in (partition["iid"], {"kind": "by_group", "note": text})
-        for bad in (
+        for malicious in (
             attack["clean"](),
             attack["noise"](0.5) | {"note": text},
             odd | {"kind": "gaussian_noise", "sigma": 1, "x": text},

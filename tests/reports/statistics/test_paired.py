@@ -169,11 +169,11 @@ def test_holm_by_hand_and_with_gaps():
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
 def test_roc_against_sklearn(pairs: list[tuple[int, bool]]):
-    scores, bad = [s / 6 for s, _ in pairs], [b for _, b in pairs]
-    points, area = roc(scores, bad)
-    if len(set(bad)) < 2:
+    scores, malicious = [s / 6 for s, _ in pairs], [b for _, b in pairs]
+    points, area = roc(scores, malicious)
+    if len(set(malicious)) < 2:
         assert (points, area) == ([], None)
         return
-    fpr, tpr, _ = roc_curve(bad, [-s for s in scores], drop_intermediate=False)
-    assert area == pytest.approx(roc_auc_score(bad, [-s for s in scores]))
+    fpr, tpr, _ = roc_curve(malicious, [-s for s in scores], drop_intermediate=False)
+    assert area == pytest.approx(roc_auc_score(malicious, [-s for s in scores]))
     np.testing.assert_allclose(points, np.c_[fpr, tpr])

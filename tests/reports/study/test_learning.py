@@ -251,7 +251,7 @@ def test_every_setting_has_a_reference_of_its_own(cell: Callable[..., RunRecord]
 
 def test_nobody_came_is_no_missing_loss(cell: Callable[..., RunRecord]):
     cells = [cell(s) for s in range(2)]
-    change = {"participants": [], "bad": [], "trust": [], "rejected": [], "train_loss": None}
+    change = {"participants": [], "malicious": [], "trust": [], "rejected": [], "train_loss": None}
     empty = cells[0].rounds[1].model_copy(update=change)
     cells[0] = cells[0].model_copy(update={"rounds": [cells[0].rounds[0], empty, *cells[0].rounds[2:]]})
     assert said(cells) == []

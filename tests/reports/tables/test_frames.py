@@ -28,14 +28,18 @@ def test_every_number_is_the_records(small: list[RunRecord]):
     for run in small[::13]:
         for entry in run.rounds[::7]:
             row = frame.loc[(run.cell, entry.round)]
-            bad = [s for s, b in zip(entry.scores or [], entry.bad, strict=False) if b]
+            malicious = [s for s, b in zip(entry.scores or [], entry.malicious, strict=False) if b]
             assert row["outcome_accuracy"] == DEFAULT.accuracy(run)
             assert row["outcome"] == "mean of the last 5 evaluations"
             assert row["bytes.uplink_values"] == entry.bytes.uplink_values
             assert row["flops.sparse"] == entry.flops.sparse
-            assert row["bad_participants"] == sum(entry.bad)
+            assert row["malicious_participants"] == sum(entry.malicious)
             assert (row["test_accuracy"] == entry.test_accuracy) or (np.isnan(row["test_accuracy"]))
-            assert np.isnan(row["score_of_bad"]) if not bad else row["score_of_bad"] == pytest.approx(np.mean(bad))
+            assert (
+                np.isnan(row["score_of_malicious"])
+                if not malicious
+                else row["score_of_malicious"] == pytest.approx(np.mean(malicious))
+            )
 
 
 def test_survives_a_round_trip_through_csv(small: list[RunRecord]):

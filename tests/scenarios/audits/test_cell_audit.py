@@ -31,7 +31,7 @@ from autoflip_secure.scenarios.audits.sweep_audit import audit_scenario
 from autoflip_secure.scenarios.audits.view import Effort, Views, victim_of
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import under_conditions
@@ -58,7 +58,7 @@ def built(folder: Path, more: str, base: str = BASE) -> tuple[Cell, Trainer]:
     path = folder / "audited.yaml"
     path.write_text(base + more + ("" if "rounds:" in more else "rounds: 4\n"))
     block = plan(load(str(path))).blocks[0]
-    builder = Builder()
+    builder = CellBuilder()
     trainer = builder.trainer(block.cells[0])
     return builder.cell(block.cells[0], block.cells[0], torch.device(trainer.device)), trainer
 
@@ -145,8 +145,8 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
 
     class Cohorts(Watcher):
         def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
-            came = set(clients[~cell.bad_clients[clients]].tolist())
-            assert len(came) == int((~cell.bad_clients[original.cohort(after.round)]).sum())
+            came = set(clients[~cell.malicious_clients[clients]].tolist())
+            assert len(came) == int((~cell.malicious_clients[original.cohort(after.round)]).sum())
             seen.append(came)
 
     original = cell

@@ -13,12 +13,12 @@ from autoflip_secure.defenses.privacy.guarantees import guarantee
 from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.defenses.privacy.schedule import schedule_of
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, Schedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.scenarios.audits.gradients import _APART, _own_count, _seen, _Target, _target, gradient_epsilons
 from autoflip_secure.scenarios.audits.view import Effort
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer
 from autoflip_secure.training.poisson import poisson_batches
@@ -41,7 +41,7 @@ def built(folder: Path, noise: str = "target_epsilon: 2", more: str = "") -> Cel
     data = "" if "data:" in more else "data: digits\n"
     path.write_text(f"{BASE}{data}{more}privacy: {{kind: sample_level, clip: 0.7, {noise}}}\n")
     block = plan(load(str(path))).blocks[0]
-    return Builder().cell(block.cells[0], block.cells[0], torch.device("cpu"))
+    return CellBuilder().cell(block.cells[0], block.cells[0], torch.device("cpu"))
 
 
 def two_runs(cell: Cell, trainer: Trainer, target: _Target) -> tuple[Tensor, list[Tensor]]:
@@ -69,7 +69,7 @@ def test_without_noise_a_canary_is_counted_once_a_batch(tmp_path: Path) -> None:
             seed, address = cell.seed + _APART + run, (number, target.client)
             draws = replace(cell, seed=seed).draws
             job = ClientJob(torch.zeros(1), rows, rows, seed, address, None, target.steps, draws)
-            batches = poisson_batches(job, Schedule(batch_size=16, epochs=epochs))
+            batches = poisson_batches(job, TrainingSchedule(batch_size=16, epochs=epochs))
             expected[included] += batches[:, :30][:, included].sum(0)
         assert expected.sum() > 10
         assert torch.allclose(seen[run].float(), expected, atol=1e-3)
@@ -136,7 +136,7 @@ def test_every_planted_fault_is_found_at_every_target(tmp_path: Path, fault: str
 def test_the_client_that_pays_most_is_attacked_and_bad_ones_are_not(tmp_path: Path) -> None:
     cell = built(tmp_path, "noise_multiplier: 2", "attack: {kind: gaussian_noise, sigma: 0.5, scope: 0.4}\n")
     target = target_of(cell)
-    assert not bool(cell.bad_clients[target.client])
+    assert not bool(cell.malicious_clients[target.client])
     paid = {entry.client: entry.rdp or 0 for entry in guarantee(schedule_of(cell), "server").clients}
     assert paid[target.client] == max(paid.values()) > min(paid.values())
 

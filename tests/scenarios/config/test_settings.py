@@ -134,6 +134,22 @@ def test_whatever_changes_numbers_changes_the_hash(change: str) -> None:
     assert read(change).cells[0].key != read("rounds: 60").cells[0].key
 
 
+def test_a_key_under_its_older_name_is_the_same_cell_and_is_named(said: list[str]) -> None:
+    written = "privacy: {{kind: sample_level, noise_multiplier: 1.0, {}: true}}"
+    now = read(written.format("replace_unsupported_layers")).cells[0]
+    assert said == []
+    old = read(written.format("fix_modules")).cells[0]
+    assert said == ["privacy.fix_modules is the older name of privacy.replace_unsupported_layers; it still works"]
+    assert old.key == now.key
+    assert old.config == now.config
+    first = {**now.config, "privacy": dict(now.config["privacy"])}
+    first["privacy"]["fix_modules"] = first["privacy"].pop("replace_unsupported_layers")
+    text = json.dumps(first, sort_keys=True, separators=(",", ":"))
+    assert now.key == hashlib.sha256(text.encode()).hexdigest()[:16], "cells keep the name that they had"
+    with pytest.raises(InputError, match="fix_modules is the older name of replace_unsupported_layers; give one"):
+        read("privacy: {kind: sample_level, fix_modules: true, replace_unsupported_layers: true}")
+
+
 def test_name_question_and_the_list_of_seeds_do_not_change_the_hash() -> None:
     one = read("name: a\nquestion: x\nseeds: [5]").cells[0]
     other = read("name: b\nquestion: y\nseeds: [5, 6]").cells[0]

@@ -147,7 +147,7 @@ def test_models_are_tried_on_the_rows_that_hold_the_extremes() -> None:
 
 @pytest.mark.parametrize("cls", [cls for cls in MODELS if not cls.foreign])
 def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type[Model]) -> None:
-    from autoflip_secure.interfaces import PrivateSteps, Schedule
+    from autoflip_secure.interfaces import PrivateSteps, TrainingSchedule
     from autoflip_secure.training import choose_trainer
 
     source = torch.Generator().manual_seed(0)
@@ -156,7 +156,7 @@ def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type
     data = Dataset("made", x, y, x[:3], y[:3], 3, None, ("a", "b", "c"))
     model, rows = cls(), trial_rows(data)
     module = model.build(rows, 3, 1)
-    play = Rehearsal(module, data, Schedule(), PrivateSteps(1.0, 0.0), fit)
+    play = Rehearsal(module, data, TrainingSchedule(), PrivateSteps(1.0, 0.0), fit)
     rehearse_evaluation(module, rows, 3)
     rehearse_passes(play)
     rehearse_building(lambda seed: model.build(rows, 3, seed), rows, 1)

@@ -15,7 +15,7 @@ from autoflip_secure.records.privacy import ClientEpsilon
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.running import privacy_planning as privacy
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 
 CROWD: dict[str, Any] = {
@@ -26,7 +26,7 @@ CROWD: dict[str, Any] = {
 
 def cell_of(**mechanism: Any) -> Any:
     loaded = resolve(Document("here", {**CROWD, "privacy": {"kind": "client_level", **mechanism}}))
-    return Builder().cell(loaded.cells[0], loaded.cells[0], torch.device("cpu"))
+    return CellBuilder().cell(loaded.cells[0], loaded.cells[0], torch.device("cpu"))
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_many_data_sets_are_read_once_each(built: Counter[str], tmp_path: Path):
 def test_a_block_takes_splits_and_noise_over_and_makes_models_of_its_own(built: Counter[str], tmp_path: Path):
     """A user's module may remember what passed through it: a block's has met nothing but that block."""
     plan_ = work(SAMPLE)
-    builder = problems.Builder()
+    builder = problems.CellBuilder()
     cells = [builder.cell(spec, block.cells[0], torch.device("cpu")) for block in plan_.blocks for spec in block.cells]
     before = built.copy()
     other = builder.for_a_block()
@@ -110,7 +110,7 @@ def test_a_block_takes_splits_and_noise_over_and_makes_models_of_its_own(built: 
 def test_cells_under_other_conditions_are_other_cells():
     """Where cohorts are secret they are drawn under the conditions; where they are public, everything stays."""
     for privacy, stays in ((SAMPLE, True), (CLIENT, False)):
-        builder = problems.Builder()
+        builder = problems.CellBuilder()
         spec = next(c for c in work(privacy).cells if hasattr(c.settings.privacy, "unit"))
         one, other = (
             builder.cell(replace(spec, conditions=said), spec, torch.device("cpu")) for said in ("one", "other")
@@ -124,9 +124,9 @@ def test_cells_under_other_conditions_are_other_cells():
 def test_what_the_settings_change_is_not_shared():
     """The oracle: two builders that share nothing."""
     cells = [spec for privacy in (SAMPLE, CLIENT) for spec in work(privacy).cells]
-    shared = problems.Builder()
+    shared = problems.CellBuilder()
     for spec in cells:
-        mine, alone = (b.cell(spec, spec, torch.device("cpu")) for b in (shared, problems.Builder()))
+        mine, alone = (b.cell(spec, spec, torch.device("cpu")) for b in (shared, problems.CellBuilder()))
         assert mine.noise_multipliers == alone.noise_multipliers
         assert mine.problem.initial.equal(alone.problem.initial)
         assert all(map(torch.equal, mine.problem.clients, alone.problem.clients))

@@ -50,7 +50,7 @@ OTHERS: set[int] = set()
 
 @pytest.fixture(autouse=True)
 def others() -> None:
-    """Processes of other tests, such as crews of parties that live as long as the session."""
+    """Processes of other tests, such as pool of parties that live as long as the session."""
     OTHERS.clear()
     OTHERS.update(p.pid for p in children())
 

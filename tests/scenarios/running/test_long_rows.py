@@ -72,11 +72,11 @@ def trimmed(rows: Rows) -> Rows:
 
 
 def krum_order(rows: Rows) -> list[int]:
-    bad = round(Krum().bad_share * CLIENTS)
+    malicious = round(Krum().bad_share * CLIENTS)
     scores = []
     for k in range(CLIENTS):
         squares = sorted(norm(rows[k] - rows[other]) ** 2 for other in range(CLIENTS) if other != k)
-        scores.append(math.fsum(squares[: CLIENTS - bad - 1]))
+        scores.append(math.fsum(squares[: CLIENTS - malicious - 1]))
     return sorted(range(CLIENTS), key=scores.__getitem__)
 
 

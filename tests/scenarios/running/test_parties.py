@@ -17,8 +17,8 @@ from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
 from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.config.tables import AGGREGATORS
-from autoflip_secure.scenarios.running.build import Builder, run_block
-from autoflip_secure.scenarios.running.parties import Crews, crews_for, exposed
+from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.parties import PartyPool, exposed, party_pool
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 
@@ -36,10 +36,10 @@ def blocks(text: str = "", *overrides: str) -> tuple[Block, ...]:
 
 
 @pytest.fixture(scope="module")
-def crews() -> Iterator[Crews]:
+def pool() -> Iterator[PartyPool]:
     """Two parties and three, as a sweep over both starts them."""
-    with crews_for(blocks("sweep: {product: {secure_sum: [none, {parties: 2}, {parties: 3}]}}")) as crews:
-        yield crews
+    with party_pool(blocks("sweep: {product: {secure_sum: [none, {parties: 2}, {parties: 3}]}}")) as pool:
+        yield pool
 
 
 def by_sum(records: dict[str, RunRecord]) -> dict[tuple[str, int], dict[int, RunRecord]]:
@@ -63,9 +63,9 @@ def computed(record: RunRecord) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def explored(crews: Crews) -> dict[str, RunRecord]:
+def explored(pool: PartyPool) -> dict[str, RunRecord]:
     axes = "algorithm: [autoflip, guidance_only], secure_sum: [none, {parties: 2}, {parties: 3}]"
-    return run(blocks(f"sweep: {{product: {{{axes}}}}}"), crews)
+    return run(blocks(f"sweep: {{product: {{{axes}}}}}"), pool)
 
 
 def test_exploration_in_shares_gives_the_very_same_run(explored: dict[str, RunRecord]) -> None:
@@ -100,20 +100,20 @@ def test_the_record_says_what_was_seen_and_what_it_cost(explored: dict[str, RunR
     assert "links" not in record.numbers()["secure_sum"], "where the parties were changes no number"
 
 
-def test_workers_and_blocks_do_not_change_numbers(explored: dict[str, RunRecord], crews: Crews) -> None:
+def test_workers_and_blocks_do_not_change_numbers(explored: dict[str, RunRecord], pool: PartyPool) -> None:
     axes = "sweep: {product: {algorithm: [guidance_only, autoflip], secure_sum: [{parties: 2}]}}"
     work = blocks_of(BASE + axes, block_cells=1)
-    again = run(work, crews, workers=2)
+    again = run(work, pool, workers=2)
     assert len(again) == 4
     for key, record in again.items():
         assert record.numbers() == {**explored[key].numbers(), "axes": record.numbers()["axes"]}
 
 
-def test_updates_in_shares_give_the_same_mean(crews: Crews) -> None:
+def test_updates_in_shares_give_the_same_mean(pool: PartyPool) -> None:
     """FedAvg, and a mean weighted with scores: the plain engine adds in float32, the ring is exact."""
     secret_updates = "{parties: 2, updates: true, sketch: null}"
     axes = f"algorithm: [fedavg, score_size], secure_sum: [none, {secret_updates}]"
-    for (algorithm, _), found in by_sum(run(blocks(f"sweep: {{product: {{{axes}}}}}"), crews)).items():
+    for (algorithm, _), found in by_sum(run(blocks(f"sweep: {{product: {{{axes}}}}}"), pool)).items():
         plain, secret = found[0], found[2]
         assert secret.final_accuracy == pytest.approx(plain.final_accuracy, abs=0.011)
         for one, other in zip(plain.rounds, secret.rounds, strict=True):
@@ -129,38 +129,38 @@ def test_updates_in_shares_give_the_same_mean(crews: Crews) -> None:
         assert any("secure sum" in step for step in secret.pipeline)
 
 
-def test_clients_that_cannot_be_encoded_are_left_out_and_named(crews: Crews) -> None:
+def test_clients_that_cannot_be_encoded_are_left_out_and_named(pool: PartyPool) -> None:
     """Noise of size 1e4 exceeds what an update may be; the run goes on without them."""
     work = blocks(
         "secure_sum: {parties: 2, updates: true}", "algorithm=fedavg", "seeds=[1]",
         "attack={kind: gaussian_noise, sigma: 10000, clients: [0, 1]}", "cohort=4", "partition=iid",
     )  # fmt: skip
-    (record,) = run(work, crews).values()
-    bad = [k for one in record.rounds for k in one.participants if k in (0, 1)]
-    assert bad
+    (record,) = run(work, pool).values()
+    malicious = [k for one in record.rounds for k in one.participants if k in (0, 1)]
+    assert malicious
     named = re.findall(r"client (\d) sent a value beyond \+-256: left out of the secure sum", str(record.events))
-    assert [int(k) for k in named] == bad
+    assert [int(k) for k in named] == malicious
     for one in record.rounds:
         assert one.rejected == [k for k in one.participants if k in (0, 1)]
     assert record.final_accuracy > 0.15
 
 
-def test_a_round_with_one_client_left_takes_no_step(crews: Crews) -> None:
+def test_a_round_with_one_client_left_takes_no_step(pool: PartyPool) -> None:
     work = blocks(
         "secure_sum: {parties: 2, updates: true}", "algorithm=fedavg", "seeds=[1]", "clients=3", "cohort=2", "rounds=2",
         "partition=iid",        "attack={kind: gaussian_noise, sigma: 10000, clients: [0, 1]}",
     )  # fmt: skip
-    (record,) = run(work, crews).values()
+    (record,) = run(work, pool).values()
     alone = [one for one in record.rounds if len(one.participants) - len(one.rejected) < 2]
     assert alone
     assert all(one.step_norm == 0 for one in alone)
     assert "their sum would hide nothing" in str(record.events)
 
 
-def test_noise_of_the_clients_and_a_secure_sum_hide_them_from_the_server(crews: Crews) -> None:
+def test_noise_of_the_clients_and_a_secure_sum_hide_them_from_the_server(pool: PartyPool) -> None:
     noise = "privacy: {kind: client_level, noise: distributed, noise_multiplier: 1.0}\n"
     secret, plain = (
-        next(iter(run(blocks(noise + text, "algorithm=fedavg", "seeds=[1]"), crews).values()))
+        next(iter(run(blocks(noise + text, "algorithm=fedavg", "seeds=[1]"), pool).values()))
         for text in ("secure_sum: {parties: 2, updates: true}", "")
     )
     assert secret.privacy is not None
@@ -254,7 +254,7 @@ def test_a_cell_with_parties_cannot_run_without_them() -> None:
     from autoflip_secure.federation.engine import run_cells
 
     (block,) = blocks("secure_sum: {parties: 2}", "seeds=[1]", "algorithm=autoflip")
-    builder, (spec,) = Builder(), block.cells
+    builder, (spec,) = CellBuilder(), block.cells
     trainer = builder.trainer(spec)
     with pytest.raises(InputError, match=r"no parties to connect to"):
         run_cells([builder.cell(spec, spec, trainer_device())], trainer)

@@ -22,7 +22,7 @@ from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, resolve
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.running.build import Builder
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import read_by
@@ -57,12 +57,12 @@ def scenario(**settings: Any) -> LoadedScenario:
 
 def cell_of(under: str = "", **settings: Any) -> Cell:
     spec = replace(scenario(**settings).cells[0], conditions=under)
-    return Builder().cell(spec, spec, torch.device("cpu"))
+    return CellBuilder().cell(spec, spec, torch.device("cpu"))
 
 
 def rows_of(cell: Cell, **settings: Any) -> Rows:
     spec, rows = scenario(**settings).cells[0], Rows()
-    watch_cells([cell], Builder().trainer(spec), rows)
+    watch_cells([cell], CellBuilder().trainer(spec), rows)
     return rows
 
 
@@ -124,7 +124,7 @@ def test_what_a_guarantee_rests_on_is_drawn_for_each_cell_and_each_condition() -
 def test_everything_else_stays_paired(privacy: Any) -> None:
     attack = {"kind": "label_flip", "scope": 0.5}
     one, other = (cell_of(u, privacy=privacy, attack=attack, algorithm=a) for u, a in (("a", "fedavg"), ("b", "krum")))
-    assert torch.equal(one.bad_clients, other.bad_clients)
+    assert torch.equal(one.malicious_clients, other.malicious_clients)
     assert torch.equal(one.problem.initial, other.problem.initial)
     for round_ in range(1, 10):
         assert torch.equal(one.cohort(round_), other.cohort(round_))

@@ -12,7 +12,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
-from autoflip_secure.scenarios.running.build import Builder, run_block
+from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.checks import check
 
 NETS = """
@@ -79,8 +79,8 @@ def work(model: str, *more: str) -> Plan:
 
 @pytest.mark.parametrize("model", ["Recurrent", pytest.param("Transformer", marks=pytest.mark.slow)])
 def test_text_models_learn_are_attacked_and_pruned(model: str) -> None:
-    bad = "{kind: gaussian_noise, scope: 0.5, sigma: 5}"
-    axes = f"sweep: {{product: {{algorithm: [fedavg, autoflip], attack: [none, {bad}]}}}}"
+    malicious = "{kind: gaussian_noise, scope: 0.5, sigma: 5}"
+    axes = f"sweep: {{product: {{algorithm: [fedavg, autoflip], attack: [none, {malicious}]}}}}"
     (block,) = (planned := work(f"token_nets:{model}", axes)).blocks
     check(planned.blocks)
     found = {(r.algorithm, r.config["attack"]["kind"]): r for r in run_block(block)}
@@ -92,7 +92,7 @@ def test_text_models_learn_are_attacked_and_pruned(model: str) -> None:
 
 
 def test_whole_numbers_stay_whole_for_whom_they_are_names_and_become_numbers_for_others() -> None:
-    builder = Builder()
+    builder = CellBuilder()
     kept, counted, built_in = (
         builder.dataset(work(model).cells[0].settings).x_train
         for model in ("token_nets:Recurrent", "token_nets:table", "mlp")
@@ -111,7 +111,7 @@ def test_pixels_stay_pixels(tmp_path: Path) -> None:
     with np.load("words.npz") as members:
         arrays = {name: members[name].astype(np.uint8 if name[0] == "x" else np.int64) for name in members}
     np.savez("words.npz", **arrays)
-    x = Builder().dataset(work("mlp").cells[0].settings).x_train
+    x = CellBuilder().dataset(work("mlp").cells[0].settings).x_train
     assert x.dtype == torch.float32
     assert float(x.max()) == pytest.approx(29 / 255)
 

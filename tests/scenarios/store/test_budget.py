@@ -169,7 +169,7 @@ def test_a_copy_of_the_folder_is_the_same_release_and_another_seed_is_not(swept:
     run_sweep(planned(sample_level(2), seeds=[32], attack=attack), tmp_path / "more", 1, quiet())
     (found,) = budgets([swept, tmp_path / "more"])
     assert (found.cells, found.divisions) == (3, 2)
-    assert any("bad clients" in note for note in found.notes)
+    assert any("malicious clients" in note for note in found.notes)
     (before,) = budgets([swept], found.delta)
     assert (of(found).epsilon or 0) > (of(before).epsilon or 0)
 

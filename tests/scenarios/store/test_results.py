@@ -139,26 +139,26 @@ def with_version(path: Path, version: object) -> None:
 
 
 def test_cells_of_another_schema_version_are_left_out_and_said(folder: Path):
-    with_version(cells(folder)[0], 2)
+    with_version(cells(folder)[0], 3)
     with_version(cells(folder)[1], 0)
     found = read_results(folder)
     assert len(found.notes) == 2
-    assert all("another schema version" in note and "this version reads 1" in note for note in found.notes)
+    assert all("another schema version" in note and "this version reads up to 2" in note for note in found.notes)
     assert {m["cell"] for m in found.missing} == {p.stem for p in cells(folder)[:2]}
     assert len(found.records) == 2
 
 
 def test_a_version_is_refused_even_when_the_fields_fit(folder: Path):
     path = cells(folder)[0]
-    document = json.loads(unsealed(path.read_bytes())) | {"schema_version": 2}
+    document = json.loads(unsealed(path.read_bytes())) | {"schema_version": 3}
     path.write_text(sealed(json.dumps(document)))
-    with pytest.raises(StoreError, match="schema version 2; this program reads 1"):
+    with pytest.raises(StoreError, match="schema version 3; this program reads 2"):
         read_record(path)
 
 
 def test_only_other_versions_is_an_error_that_says_what_to_do(folder: Path):
     for path in cells(folder):
-        with_version(path, 2)
+        with_version(path, 3)
     with pytest.raises(StoreError, match="4 cells left out because of another schema version") as error:
         read_results(folder)
     assert "Report with the version that wrote them" in str(error.value)

@@ -73,8 +73,8 @@ def by_hand(record: RunRecord) -> dict[str, list[tuple[int, float]]]:
         put("cost/downlink_bytes", step, entry["bytes"]["downlink_values"])
         put("cost/training_flops", step, entry["flops"]["sparse"])
         for what, key in (("score", "scores"), ("trust", "trust")):
-            for who, wanted in (("bad", True), ("honest", False)):
-                values = [v for v, b in zip(entry[key] or [], entry["bad"], strict=False) if b == wanted]
+            for who, wanted in (("malicious", True), ("honest", False)):
+                values = [v for v, b in zip(entry[key] or [], entry["malicious"], strict=False) if b == wanted]
                 put(f"clients/{what}_{who}", step, sum(values) / len(values) if values else None)
     return found
 

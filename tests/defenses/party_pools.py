@@ -1,4 +1,4 @@
-"""Helpers of the secure-sum tests: crews of real party processes, and wire taps before a party's port."""
+"""Helpers of the secure-sum tests: parties of real party processes, and wire taps before a party's port."""
 
 import contextlib
 import itertools
