@@ -102,6 +102,7 @@ def test_sweep_report_and_again(here: Callable[..., Result], tiny: Path, tmp_pat
     assert "is damaged" in report.stderr
 
 
+@pytest.mark.slow
 def test_what_is_missing_or_cannot_be_told_is_said_in_every_output(
     here: Callable[..., Result], tiny: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_default_folder_is_runs_and_the_name(here: Callable[..., Result], tiny: 
     assert (tmp_path / "runs" / "tiny" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_model_of_the_current_folder_also_in_workers(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\ndef net(num_classes):\n"
@@ -223,6 +225,7 @@ def test_folders_that_are_called_as_ours_are_no_obstacle(tmp_path: Path) -> None
     assert "gaussian_noise" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path) -> None:
     """SIGINT to the whole process group, as a terminal sends it."""

@@ -75,6 +75,7 @@ def records(done: subprocess.CompletedProcess[str]) -> list[AuditRecord]:
     return [AuditRecord.model_validate(entry) for entry in json.loads(done.stdout)["audits"]]
 
 
+@pytest.mark.slow
 def test_an_audit_says_what_was_released_proven_and_achieved(
     done: subprocess.CompletedProcess[str], folder: Path, records: list[AuditRecord]
 ) -> None:
@@ -96,6 +97,7 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
     assert "<b>leaks" not in page
 
 
+@pytest.mark.slow
 def test_again_reads_what_is_there(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     again = command("audit", "short.yaml", "--json", folder=folder)
     assert again.returncode == 0
@@ -115,6 +117,7 @@ def judged(folder: Path, out: str, change: Callable[[list[dict[str, Any]]], None
     return found, (folder / out / "audit.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     """A finished audit that found more than is proven: exit code 1, and the page opens with it."""
 
@@ -129,6 +132,7 @@ def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Pat
     assert "The audit fails." in page
 
 
+@pytest.mark.slow
 def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: list[AuditRecord]) -> None:
     """Ceilings below what is proven: exit code 2, the headline says it, and every line of the table."""
 
@@ -143,6 +147,7 @@ def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: l
     assert "cannot fail: the most that could be shown lies below" in page
 
 
+@pytest.mark.slow
 def test_the_table_of_verdicts_rounds_to_the_safe_side(records: list[AuditRecord]) -> None:
     lines = verdict_lines(records)
     assert {line.noise for line in lines} > {"as run"}
@@ -159,6 +164,7 @@ def test_the_table_of_verdicts_rounds_to_the_safe_side(records: list[AuditRecord
         assert top.relation == record.privacy.guarantees[0].relation
 
 
+@pytest.mark.slow
 def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_path: Path, folder: Path) -> None:
     from dataclasses import asdict
 
@@ -202,6 +208,7 @@ def test_every_setting_is_audited_once() -> None:
     assert len(audited_cells(plan(load("audit_demo")))) == 5
 
 
+@pytest.mark.slow
 def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     assert headline(records).startswith("No attacker showed more than is proven; up to ")
     bare = records[0].model_copy(
@@ -218,6 +225,7 @@ def test_words_of_an_audit(records: list[AuditRecord]) -> None:
     assert max(map(len, cut)) <= 56
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> None:
     """Markup, text that runs from right to left, and 600 characters, wherever a user chooses words."""
     hostile = "<script>alert(1)</script>\u202eevil\u0000" + "x" * 600
@@ -250,6 +258,7 @@ def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
     assert "What privacy costs" in (swept[0] / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Path) -> None:
     """The audit first, then the sweep into the same folder."""
     swept = command("sweep", "short.yaml", folder=folder)
@@ -322,6 +331,7 @@ def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunR
     assert "none\nproven" not in page or "at ε" not in page
 
 
+@pytest.mark.slow
 def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, folder: Path) -> None:
     chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if chromium is None:
@@ -342,6 +352,7 @@ def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, 
         browser.close()
 
 
+@pytest.mark.slow
 def test_final_models_are_not_drawn_among_updates(records: list[AuditRecord]) -> None:
     """Where updates pass through parties only the final model is attacked: one curve, not two."""
     one = records[0]

@@ -151,6 +151,7 @@ def test_a_loss_lost_in_the_noise_cannot_be_told(finished: Path, tmp_path: Path)
     assert "more seeds would settle it" in done.stdout
 
 
+@pytest.mark.slow
 def test_other_seeds_are_compared_unpaired(finished: Path, tmp_path: Path, here: Callable[..., Result]) -> None:
     swept = here(
         "sweep", finished / "small.yaml", "--set", "seeds={first: 50, count: 4}", "--out", tmp_path / "other",
@@ -225,6 +226,7 @@ def test_another_scenario_does_not_meet_the_baseline(
     assert "rounds: 4 -> 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_that_diverged_says_so_and_is_no_baseline(tmp_path: Path, here: Callable[..., Result]) -> None:
     """A table with columns up to a million, at the usual learning rate."""
     rng = np.random.default_rng(0)

@@ -104,6 +104,7 @@ def test_terminals_that_are_not_utf_8(finished: Path) -> None:
         assert shown in done.stdout
 
 
+@pytest.mark.slow
 def test_json_is_json_whoever_prints(tmp_path: Path) -> None:
     """In this process and in workers: at import, in the factory, below Python, in a child, at the end."""
     (tmp_path / "loud.py").write_text(LOUD)

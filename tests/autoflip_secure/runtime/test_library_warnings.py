@@ -102,6 +102,7 @@ def _tell_filters(pipe: object) -> None:
     pipe.send((warnings.showwarning is library_warnings._show, sys.warnoptions))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_processes_of_ours_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     from multiprocessing.connection import Pipe
 

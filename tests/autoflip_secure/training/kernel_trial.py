@@ -1,6 +1,7 @@
 """For other processes: prints, for some models, what may be promised under the kernels that are asked for."""
 
 import json
+import sys
 
 import torch
 from test_bits import MODELS, problem
@@ -12,7 +13,8 @@ from autoflip_secure.training import StackedTrainer, promised_bits
 if __name__ == "__main__":
     torch.set_num_threads(1)
     found = {}
-    for name, make in MODELS.items():
+    for name in sys.argv[1:]:
+        make = MODELS[name]
         module, layout, x, jobs = problem(make, [16])
         for private in (None, PrivateSteps(1.0, 1.0)):
             way = "plain" if private is None else "private"

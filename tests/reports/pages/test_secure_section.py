@@ -94,6 +94,7 @@ def test_attacks_on_its_own_cells_are_told(runs: list[RunRecord]) -> None:
     assert lines(study(silent), [mine])[0].guessed == ["does not explore"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_it_and_says_how_to_attack(runs: list[RunRecord], scenario: dict[str, Any]) -> None:
     bare, attacked = (render(runs, scenario, audits=a) for a in ([], [audit(runs[1].cell, *BOTH)]))
     assert 'id="secure-table"' in bare

@@ -92,6 +92,7 @@ def jumpy(record: Make) -> list[RunRecord]:
     ]
 
 
+@pytest.mark.slow
 def test_one_outcome_in_every_file_of_the_report(jumpy: list[RunRecord], scenario: dict[str, Any], tmp_path: Path):
     """The page, the Markdown, the CSV: whichever is chosen, its number is there and the other one's is nowhere."""
     texts = {}

@@ -44,6 +44,7 @@ def test_four_bounds_of_a_sound_audit_are_rarely_called_a_violation(noise: float
     assert alarms / audits <= 0.05 + 2 * (0.05 * 0.95 / audits) ** 0.5
 
 
+@pytest.mark.slow
 def test_areas_over_several_models_cover_chance_when_nothing_leaks() -> None:
     """The same samples, hard and easy ones, in many attacked models: pairs of model and sample are as good as apart."""
     rng, covered, trials = source(8), 0, sized(40, 80)

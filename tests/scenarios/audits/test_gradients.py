@@ -85,6 +85,7 @@ def test_both_trainers_show_the_same(tmp_path: Path) -> None:
     assert (stacked / (mechanism.noise_multiplier * steps**0.5)).std() == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "epsilon", [pytest.param(0.5, marks=pytest.mark.slow), 2, pytest.param(8, marks=pytest.mark.slow)]
 )

@@ -70,6 +70,7 @@ def test_one_and_two_workers_give_the_same_records() -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 def test_a_block_gives_the_same_alone_and_among_others() -> None:
     work = blocks("sweep: {product: {rounds: [2, 3], algorithm: [fedavg, autoflip]}}")
     together = collect(work, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import forked
 import numpy as np
+import pytest
 
 SMALL = """
 name: small
@@ -24,6 +25,7 @@ def sweep(folder: Path, text: str, *more: str, scenario: str = SMALL) -> subproc
     return forked.run("sweep", "s.yaml", "--out", "out", "--no-report", *more, cwd=folder)
 
 
+@pytest.mark.slow
 def test_a_mistake_found_before_training_does_not_claim_the_folder(tmp_path: Path) -> None:
     wrong = sweep(tmp_path, "partition: {kind: pathological, classes_per_client: 11}")
     assert wrong.returncode == 2

@@ -186,7 +186,9 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["tensorboard", "mlflow file", pytest.param("mlflow sqlite", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["tensorboard", *(pytest.param(f"mlflow {kind}", marks=pytest.mark.slow) for kind in ("file", "sqlite"))]
+)
 def test_what_was_written_is_read_back(
     kind: str, records: list[RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
