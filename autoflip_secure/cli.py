@@ -11,6 +11,7 @@ import typer
 from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
+from autoflip_secure.commands.export import export
 from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
@@ -24,7 +25,7 @@ app = typer.Typer(
     help="How far can agreement-scored federated pruning be trusted when some clients are malicious?",
 )
 for _name, _command in (
-    ("demo", demo), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget), ("list", list_entries),
-    ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
+    ("demo", demo), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget), ("export", export),
+    ("list", list_entries), ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip
     app.command(_name, help=docstring(_command))(_command)

@@ -30,11 +30,18 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=1024, help="Worker processes; default: by the amount of work."),
 ]
+KeepModels = Annotated[
+    bool,
+    typer.Option(
+        "--keep-models",
+        help="Keep each cell's initial, best and final model, for `export`; finished cells run again for theirs.",
+    ),
+]
 
 
-def demo(out: Out = None, workers: Workers = None) -> None:
+def demo(out: Out = None, workers: Workers = None, keep_models: KeepModels = False) -> None:
     """Compare FedAvg with AutoFLIP under attack on real handwritten digits: about two minutes, no download."""
-    _sweep("demo", out, workers, [], as_json=False, report=True)
+    _sweep("demo", out, workers, [], as_json=False, report=True, keep_models=keep_models)
 
 
 def sweep(
@@ -43,6 +50,7 @@ def sweep(
     workers: Workers = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    keep_models: KeepModels = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
@@ -57,7 +65,7 @@ def sweep(
     """Run a scenario; the same command again continues where it stopped."""
     _sweep(
         scenario, out, workers, overrides or [], as_json=as_json, report=not no_report, tensorboard=tensorboard,
-        mlflow=mlflow,
+        mlflow=mlflow, keep_models=keep_models,
     )  # fmt: skip
 
 
@@ -71,6 +79,7 @@ def _sweep(
     report: bool,
     tensorboard: Path | None = None,
     mlflow: str | None = None,
+    keep_models: bool = False,
 ) -> None:
     log: list[Path] = []
     with exit_codes(log, as_json):
@@ -88,14 +97,16 @@ def _sweep(
         folder = Path("runs") / work.name if out is None else Path(out)
         log.append(folder)
         with listener(len(work.keys)) as listening:
-            result = run_sweep(work, folder, workers, listening)
+            result = run_sweep(work, folder, workers, listening, keep_models=keep_models)
         lines = [_summary(result)]
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
             "reused": result.reused, "workers": result.workers, "seconds": round(result.seconds, 3),
             "damaged": result.damaged, "training": [one.text for one in training_of(result.records, work.outcome)],
-            "report": None, "trackers": [],
+            "models": str(folder / "models") if keep_models else None, "report": None, "trackers": [],
         }  # fmt: skip
+        if keep_models:
+            lines.append(f"Models: {folder / 'models'} (autoflip-secure export {folder} CELL)")
         for sentence in summary["training"]:
             remark(sentence)
         if report:

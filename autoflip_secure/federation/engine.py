@@ -114,11 +114,13 @@ def run_cells(
     for cell, book, (landscape, events, transfer) in zip(cells, books, explored, strict=True):
         states.append(begin(cell, landscape))
         book.open(landscape, states[-1].guidance, events, transfer)
+        watch.model(cell, states[-1], None)
     for done in range(1, rounds + 1):
         results = _round(cells, states, trainer, watch, sums)
         states = [state for state, _ in results]
-        for book, (_, outcome), test in zip(books, results, _test(cells, states), strict=True):
+        for cell, book, (state, outcome), test in zip(cells, books, results, _test(cells, states), strict=True):
             book.add(outcome, test)
+            watch.model(cell, state, test[0] if test else None)
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)

@@ -16,3 +16,6 @@ class Watcher:
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         """Updates (participants that sent finite ones, params) as they reach the server, and the state around them."""
+
+    def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
+        """The global model before round 1 and after every round, with its test accuracy where it was evaluated."""

@@ -37,6 +37,7 @@ from autoflip_secure.scenarios.models.rehearsal_training import (
 from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
+from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer, choose_trainer
@@ -257,6 +258,7 @@ def run_block(
     progress: Callable[[int, int], None] | None = None,
     pool: PartyPool | None = None,
     builder: CellBuilder | None = None,
+    models: ModelsToKeep | None = None,
 ) -> list[RunRecord]:
     """Build and run one block, in one thread.
 
@@ -265,13 +267,17 @@ def run_block(
         progress: called after every round with (rounds done, rounds in all).
         pool: the parties of the cells that ask for secure sums.
         builder: knows data, splits and noise already.
+        models: which cells leave their models, which are written before the records are returned.
     """
-    builder = (builder or CellBuilder()).for_a_block()
+    builder, checkpoints = (builder or CellBuilder()).for_a_block(), None if models is None else Checkpoints()
     trainer = builder.trainer(block.cells[0])
     device = torch.device(trainer.device)
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
     with connecting(pool or {}) as connect:
-        records = run_cells(cells, trainer, progress, connect=connect)
+        records = run_cells(cells, trainer, progress, checkpoints, connect)
+    if models is not None and checkpoints is not None:
+        for cell, record in zip(cells, records, strict=True):
+            models.save(cell, record, checkpoints)
     data = builder.dataset(block.cells[0].settings).record
     return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
 

@@ -14,6 +14,7 @@ from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.running.workers import Finished, Progress, run_in_workers
+from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 from autoflip_secure.training.base import resolve_device
 
 _START_SECONDS = 4.0  # a worker process imports torch before it is of use
@@ -57,6 +58,7 @@ def running(
     progress: Progress,
     pool: PartyPool | None = None,
     builder: CellBuilder | None = None,
+    models: ModelsToKeep | None = None,
 ) -> Iterator[Finished]:
     """Finished blocks, as they come. Leaving the context stops what is still running.
 
@@ -71,18 +73,24 @@ def running(
     if elsewhere and builder is not None:
         builder.forget()
     stream = (
-        run_in_workers(blocks, workers, progress, pool) if elsewhere else _run_here(blocks, progress, pool, builder)
+        run_in_workers(blocks, workers, progress, pool, models)
+        if elsewhere
+        else _run_here(blocks, progress, pool, builder, models)
     )
     with contextlib.closing(stream):
         yield stream
 
 
 def _run_here(
-    blocks: Sequence[Block], progress: Progress, pool: PartyPool | None, builder: CellBuilder | None
+    blocks: Sequence[Block],
+    progress: Progress,
+    pool: PartyPool | None,
+    builder: CellBuilder | None,
+    models: ModelsToKeep | None,
 ) -> Finished:
     for block in blocks:
 
         def tell(done: int, total: int, block: Block = block) -> None:
             progress(block, done / total)
 
-        yield block, run_block(block, tell, pool, builder)
+        yield block, run_block(block, tell, pool, builder, models)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,16 @@ from autoflip_secure.scenarios.config.plan import Block, Plan
 from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.running.executors import choose_workers, running
+from autoflip_secure.scenarios.running.keeping import (
+    announcements,
+    differences,
+    models_to_keep,
+    not_kept,
+    refuse_other_releases,
+)
 from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
+from autoflip_secure.scenarios.store.checkpoints import cells_without_models
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import (
     Attempts,
@@ -52,7 +60,9 @@ class Listener:
 
 
 @one_thread()
-def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener) -> SweepResult:
+def run_sweep(
+    plan: Plan, folder: Path, workers: int | None, listener: Listener, *, keep_models: bool = False
+) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``.
 
     Args:
@@ -60,6 +70,8 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         folder: results folder; made when absent, continued when it holds the same scenario.
         workers: processes; None chooses.
         listener: hears of progress.
+        keep_models: every cell leaves its initial, best and final model in the folder
+            (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
 
     Raises:
         InputError: data, split or model do not fit; nothing has been run.
@@ -71,11 +83,12 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
     with Store(folder) as store:
         store.accept(plan)
         records = store.load(plan.keys)
+        without_models = cells_without_models(store, records) if keep_models else set[str]()
         _tell(store.damaged, listener)
         if foreign := store.foreign(plan.keys):
             listener.note(name_foreign(foreign))
         reused = len(records)
-        todo = [block for block in plan.blocks if not records.keys() >= set(block.keys)]
+        todo = [block for block in plan.blocks if not records.keys() - without_models >= set(block.keys)]
         check_parties(todo)
         if (warning := exposed(todo)) is not None:
             listener.note(warning)
@@ -84,23 +97,15 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
         told = len(store.damaged)
         store.claim(plan, inputs)
         _tell(store.damaged[told:], listener)
+        if keep_models:
+            again = [cell for block in todo for cell in block.cells if cell.key in without_models]
+            refuse_other_releases(folder, again)
+        _tell(announcements(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
         workers = workers if workers is not None else choose_workers(todo, builder)
         store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
-        begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
-        refuse_without_ledger(folder, begun & {key for block in todo for key in block.keys})
-        with store.explained():
-            tried = announce(folder, planned_releases(todo, builder))
-        _tell(without_ledger(folder, begun), listener)
-        if tried:
-            store.note_begun(tried)
-        for block in todo:  # a block is run whole: cells that are finished release once more
-            for key in records.keys() & set(block.keys):
-                counted = _with_attempts(block, tried, builder, records[key])
-                if counted != records[key]:
-                    store.save(counted)
-                    records[key] = counted
+        tried = _announce(store, todo, records, listener, builder)
         order, cells = {block.index: number for number, block in enumerate(todo)}, [len(block.cells) for block in todo]
         pace = Pace([_work(block) for block in todo], workers)
 
@@ -112,8 +117,10 @@ def run_sweep(plan: Plan, folder: Path, workers: int | None, listener: Listener)
             pace.advance(order[block.index], share)
             tell()
 
-        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder) as stream:
+        models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
+        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models) as stream:
             for block, results in stream:
+                _tell(differences([one for one in results if one.cell in without_models], records), listener)
                 for record in map(partial(_with_attempts, block, tried, builder), results):
                     if record.cell not in records:
                         store.save(record)
@@ -136,6 +143,41 @@ def _work(block: Block) -> float:
     """How much a block is beside others of the sweep: local passes over a client's data."""
     settings = [spec.settings for spec in block.cells]
     return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
+
+
+def _announce(
+    store: Store,
+    todo: Sequence[Block],
+    records: dict[str, RunRecord],
+    listener: Listener,
+    builder: CellBuilder,
+) -> dict[str, Attempts]:
+    """Write the ledgers of what is about to run, before it does; a block is run whole, finished cells too."""
+    begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
+    refuse_without_ledger(store.folder, begun & {key for block in todo for key in block.keys})
+    with store.explained():
+        tried = announce(store.folder, planned_releases(todo, builder))
+    _tell(without_ledger(store.folder, begun), listener)
+    if tried:
+        store.note_begun(tried)
+    _count_again(store, todo, tried, records, builder)
+    return tried
+
+
+def _count_again(
+    store: Store,
+    todo: Iterable[Block],
+    tried: Mapping[str, Attempts],
+    records: dict[str, RunRecord],
+    builder: CellBuilder,
+) -> None:
+    """Finished cells of the blocks that run release once more."""
+    for block in todo:
+        for key in records.keys() & set(block.keys):
+            counted = _with_attempts(block, tried, builder, records[key])
+            if counted != records[key]:
+                store.save(counted)
+                records[key] = counted
 
 
 def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:

@@ -20,6 +20,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.processes import start
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.parties import PartyPool
+from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 from autoflip_secure.terminal import notes
 
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
@@ -37,7 +38,7 @@ class _WorkerError(Exception):
     """Carries a worker's traceback as text into the parent's."""
 
 
-def _main(pipe: Connection, pool: PartyPool | None) -> None:
+def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes."""
     from autoflip_secure.scenarios.running.build import run_block
 
@@ -63,7 +64,7 @@ def _main(pipe: Connection, pool: PartyPool | None) -> None:
                 say(done / total)
 
         try:
-            say(run_block(block, progress, pool))
+            say(run_block(block, progress, pool, models=models))
         except AutoflipError as error:
             say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
@@ -85,7 +86,11 @@ class _Worker:
 
 
 def run_in_workers(
-    blocks: Sequence[Block], workers: int, progress: Progress, pool: PartyPool | None = None
+    blocks: Sequence[Block],
+    workers: int,
+    progress: Progress,
+    pool: PartyPool | None = None,
+    models: ModelsToKeep | None = None,
 ) -> Finished:
     """Yield every block with its records, as they finish. Closing the iterator stops the workers at once.
 
@@ -97,7 +102,7 @@ def run_in_workers(
     try:
         for _ in range(min(workers, len(blocks))):
             here, there = Pipe()
-            process = start(_main, there, pool, imports=_IMPORTS)
+            process = start(_main, there, pool, models, imports=_IMPORTS)
             there.close()
             team.append(_Worker(process, here))
         for worker in team:

@@ -8,6 +8,7 @@
                            cells that were begun
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
       cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
+      models/<hash>.safetensors   the models of a cell, where they were asked for (:mod:`.checkpoints`)
       log.txt              what happened when
 
 Every JSON file carries a checksum (:mod:`.files.checksums`). A manifest that is damaged or gone costs what it
@@ -71,7 +72,8 @@ class Store:
                     f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
                 ) from None
             kept = (".scenario.yaml.*.tmp", ".manifest.json.*.tmp")  # others may be of a report that is being written
-            for place, names in ((self.folder, kept), (self.cells, (".*.tmp",)), (self.folder / "ledger", (".*.tmp",))):
+            inside = [(self.folder / name, (".*.tmp",)) for name in ("cells", "ledger", "models")]
+            for place, names in ((self.folder, kept), *inside):
                 for left_over in (path for name in names for path in place.glob(name)):
                     left_over.unlink(missing_ok=True)
         return self
@@ -193,7 +195,7 @@ class Store:
             try:
                 records[key] = read_record(path)
             except StoreError as error:
-                self._set_aside(path, str(error))
+                self.set_aside(path, str(error))
         return records
 
     def foreign(self, keys: list[str]) -> list[str]:
@@ -214,7 +216,8 @@ class Store:
         with contextlib.suppress(OSError):
             append_regular(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
-    def _set_aside(self, path: Path, why: str) -> None:
+    def set_aside(self, path: Path, why: str) -> None:
+        """Move a damaged file of a cell out of the way, and note it."""
         self.damaged.append(f"{why}; moved to {self._aside(path)}, the cell is run again")
         self.log(self.damaged[-1])
 

@@ -7,14 +7,17 @@ A condition is a configuration without its seed. A keyword names a config path: 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.messages import suggest
 from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.terminal.visible import short
 
 Path = tuple[str, ...]
 _SHOWN = 20  # conditions listed in a message
@@ -40,6 +43,49 @@ def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked:
             f"{asked}: {len(_conditions(found))} conditions match; add what tells them apart:\n{_listed(found)}"
         )
     return sorted(found, key=lambda record: record.seed)
+
+
+def one_cell(records: Sequence[RunRecord], asked: Sequence[str], command: str) -> RunRecord:
+    """The one cell that a command line names.
+
+    Args:
+        records: all finished cells of a sweep, at least one.
+        asked: the first digits of a cell's key, or any number of ``KEY=VALUE``; nothing where there is one cell alone.
+        command: for messages.
+
+    Raises:
+        InputError: no cell or several match, or there is no such key; lists what there is.
+    """
+    found, said = list(records), f"{command} {' '.join(short(text) for text in asked)}".rstrip()
+    for text in asked:
+        name, equals, raw = text.partition("=")
+        if not equals:
+            matching = [record for record in found if text and record.cell.startswith(text.lower())]
+        else:
+            value, path = parse_value(raw, (name,), text), _path(name, records, said)
+            matching = [record for record in found if _matches(_at(record.config, path), value, path)]
+        if not matching:
+            raise InputError(f"{said}: no finished cell matches {short(text)}; there are:\n{_cells(found)}")
+        found = matching
+    if len(found) > 1:
+        raise InputError(
+            f"{said}: {len(found)} cells match; add KEY=VALUE, or give the first digits of one key:\n{_cells(found)}"
+        )
+    return found[0]
+
+
+def _cells(records: Sequence[RunRecord]) -> str:
+    lines = [
+        f"  {record.cell}  {' '.join([*(f'{path}={_written(value)}' for path, value in record.axes.items()), ''])}"
+        f"seed={record.seed}"
+        for record in records
+    ]
+    more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n".join([*lines[:_SHOWN], *more])
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _path(name: str, records: Sequence[RunRecord], asked: str) -> Path:

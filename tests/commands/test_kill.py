@@ -10,6 +10,7 @@ import forked
 import pytest
 from processes import gone
 
+from autoflip_secure.scenarios.store.checkpoints import models_file, read_metadata, trajectory_digest
 from autoflip_secure.scenarios.store.store import read_record
 
 SWEEP = """
@@ -31,7 +32,7 @@ sweep:
 
 
 def start(folder: Path, workers: int) -> forked.Process:
-    arguments = ["sweep", "killed.yaml", "--out", "out", "--workers", workers, "--no-report"]
+    arguments = ["sweep", "killed.yaml", "--out", "out", "--workers", workers, "--no-report", "--keep-models"]
     return forked.start(*arguments, cwd=folder, stdout=subprocess.DEVNULL, session=True)
 
 
@@ -81,6 +82,11 @@ def test_killed_again_and_again_a_sweep_ends_with_the_same_records(
         cells = saved(broken)
         assert len(cells) >= kept, "a finished cell is lost"
         for path in cells:
-            assert read_record(path).numbers() == expected[path.stem]
+            record = read_record(path)
+            assert record.numbers() == expected[path.stem]
+            models = read_metadata(models_file(broken / "out", record.cell), record.cell)
+            assert models["run"] == trajectory_digest(record), "models are written whole, before their record"
         kept = len(cells)
     assert finish(broken, workers) == expected
+    whole_models, models = ((folder / "out" / "models").glob("*") for folder in (whole, broken))
+    assert {path.name: path.read_bytes() for path in models} == {path.name: path.read_bytes() for path in whole_models}

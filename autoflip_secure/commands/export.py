@@ -1,0 +1,175 @@
+"""``export``: a model that a sweep has kept, as a file for other programs."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoflip_secure.commands.session import Json, exit_codes, prepare, remark, tell
+from autoflip_secure.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from autoflip_secure.records.run import RunRecord
+    from autoflip_secure.scenarios.running.exporting import ReloadedModel, Units
+
+
+class _To(StrEnum):
+    safetensors = "safetensors"
+    torch = "torch"
+    onnx = "onnx"
+
+
+class _Which(StrEnum):
+    final = "final"
+    best = "best"
+    initial = "initial"
+
+
+_NAMES = {
+    "final": "the final model",
+    "best": "the model with the highest test accuracy",
+    "initial": "the initial model",
+}
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Results folder of a sweep with --keep-models.")],
+    cell: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CELL",
+            help="First digits of its key, or KEY=VALUE (seed=10; several: all hold); none: list them.",
+        ),
+    ] = None,
+    to: Annotated[_To, typer.Option("--to", help="File format; onnx needs the extra onnx.")] = _To.safetensors,
+    which: Annotated[_Which, typer.Option("--which", help="Which of the models that were kept.")] = _Which.final,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Remove dead neurons and filters: a smaller model, equal outputs.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The file.", show_default="in RUN/exports/")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as safetensors, as a torch state dict or as ONNX.
+
+    The model is evaluated again first: its accuracy is that of the record.
+    What is written gives the same outputs. For example:
+
+    autoflip-secure sweep my.yaml --keep-models
+
+    autoflip-secure export runs/my algorithm=autoflip seed=10 --to onnx --compact
+    """
+    with exit_codes(run, as_json):
+        prepare()
+        from autoflip_secure.models.export import SUFFIXES, serialised
+        from autoflip_secure.scenarios.running.exporting import reload_model
+        from autoflip_secure.scenarios.store.results import read_results
+        from autoflip_secure.scenarios.testing.selection import one_cell
+
+        results = read_results(run)
+        record = one_cell(results.records, cell or [], f"export {run}")
+        if out is not None:
+            _refuse(out, run)
+        model = reload_model(run, record, which.value, compacted=compact)
+        for sentence in model.remarks:
+            remark(sentence)
+        metadata = _metadata(record, model)
+        content, checked = serialised(model.module, to.value, model.rows, metadata)
+        # the key of a private cell is a digest of its seed, too: whoever has the file could search for the seed
+        key = record.cell if record.privacy is None else hashlib.sha256(content).hexdigest()
+        name = f"{key[:12]}-{which}{'-compact' if compact else ''}{SUFFIXES[to.value]}"
+        target = out if out is not None else run / "exports" / name
+        written = _write(target, content, run / "exports", overwrite=overwrite)
+        lines = [
+            f"{_NAMES[which]} (round {model.checkpoint.round}) of {record.algorithm}, seed {record.seed}, "
+            f"cell {record.cell}",
+            f"test accuracy {model.accuracy:.4f}, {_as_recorded(record, model)}",
+            *([_compacted(model.units)] if model.units is not None else []),
+            f"{model.parameters:,} parameters, {len(content):,} bytes; {checked}",
+            *([f"privacy: {metadata['privacy']}"] if record.privacy is not None else []),
+            f"Model: {target}{'' if written else ' (was there already, with the same content)'}",
+        ]
+        tell({"file": str(target), "cell": record.cell, "checked": checked, **metadata}, as_json, lines)
+
+
+def _as_recorded(record: RunRecord, model: ReloadedModel) -> str:
+    if model.accuracy != model.checkpoint.accuracy:
+        return f"{model.checkpoint.accuracy:.4f} when it was kept"
+    if model.which == "initial":
+        return "as when it was kept (records begin with round 1)"
+    optimistic = "; chosen on the test set, so it is optimistic" if model.which == "best" else ""
+    return f"equal to the record's{optimistic}"
+
+
+def _compacted(units: Units) -> str:
+    listed = ", ".join(f"{layer} {left} of {before}" for layer, (left, before) in units.items())
+    if all(left == before for left, before in units.values()):
+        return f"compacted, but no unit is dead, so it is no smaller ({listed})"
+    return f"compacted, units left: {listed}"
+
+
+def _metadata(record: RunRecord, model: ReloadedModel) -> dict[str, Any]:
+    """What lies in the file. Of a private run without cell and seed, from which its noise may be drawn again."""
+    from autoflip_secure.reports.wording.released_model import privacy_statement
+    from autoflip_secure.version import __version__
+
+    units = model.units
+    metadata: dict[str, Any] = {
+        "algorithm": record.algorithm, "which": model.which, "round": model.checkpoint.round,
+        "test_accuracy": model.accuracy, "model": record.config["model"], "input_shape": list(model.rows.shape[1:]),
+        "input_dtype": str(model.rows.dtype).removeprefix("torch."), "classes": model.classes,
+        "parameters": model.parameters, "compacted": units is not None,
+        "units": None if units is None else {layer: list(counts) for layer, counts in units.items()},
+        "autoflip_secure": __version__, "privacy": privacy_statement(record, model.which),
+    }  # fmt: skip
+    return metadata if record.privacy is not None else {**metadata, "cell": record.cell, "seed": record.seed}
+
+
+def _refuse(target: Path, run: Path) -> None:
+    """Nothing is loaded for a file that cannot be written, and the sweep's own files are out of reach.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    if target.is_dir():
+        raise InputError(f"--out {target}: is a folder; give a file")
+    place, folder = target.resolve(), run.resolve()
+    if place.is_relative_to(folder) and not place.is_relative_to(folder / "exports"):
+        raise InputError(
+            f"--out {target}: lies among the files of the sweep; give a file in {run / 'exports'}, or elsewhere"
+        )
+    if target.parent != run / "exports" and not target.parent.is_dir():
+        raise InputError(f"--out {target}: {target.parent} is no folder; make it, or give another place")
+
+
+def _write(target: Path, content: bytes, exports: Path, *, overwrite: bool) -> bool:
+    """Write the file, whole or not at all; False where it is there already with the same content.
+
+    Raises:
+        InputError: another file is there, and it is not to be replaced.
+        StoreError: the disk is full, or the place cannot be written.
+    """
+    from autoflip_secure.files.durable import unwritable, write_whole
+    from autoflip_secure.files.regular_files import gone, read_regular
+
+    try:
+        if not gone(target):
+            if target.stat().st_size == len(content) and read_regular(target, len(content)) == content:
+                return False
+            if not overwrite:
+                raise InputError(
+                    f"{target}: is there already, with other content; add --overwrite to replace it, or give another "
+                    "file with --out"
+                )
+        if target.parent == exports:
+            exports.mkdir(exist_ok=True)
+        write_whole(target, content)
+    except OSError as error:
+        raise StoreError(f"{target}: {unwritable(error, 'give another file with --out')}") from error
+    return True

@@ -1,0 +1,39 @@
+"""What may be said of the privacy of one model that leaves a run, in the file that it leaves in."""
+
+from __future__ import annotations
+
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.study.privacy import statements
+
+_NO_LEDGER = "no privacy mechanism: nothing is proven about what this model reveals of the data it was trained on"
+_INITIAL = (
+    "The initial weights come from the seed and from the code that makes the model, before the first round; the ledger "
+    "of the run does not count them, and says nothing about that code (it may load weights that were trained before). "
+    "Whoever has them may find the seed by trying seeds, and with it all that the guarantees of the run expect to stay "
+    "secret: batches and cohorts, and the noise too unless its source is the system."
+)
+_COUNTED = (
+    "The ledger of the run counts the global model of every round and its mask as released, so this one costs nothing "
+    "beyond it: which round it is of follows from models that are counted and from the test data, which are taken to "
+    "need no protection."
+)
+_ALONE = (
+    "This is of the one run alone: whoever has other models that were trained on the same data, or this one because "
+    "its result was the best of several runs, has the sum of theirs (autoflip-secure budget)."
+)
+_SEED = "Noise follows from the seed of the run: nothing is claimed against whoever knows or finds the seed."
+
+
+def privacy_statement(record: RunRecord, which: str) -> str:
+    """What is proven about a model of a run, against whom, and under which conditions.
+
+    Args:
+        record: the run.
+        which: "initial", "best" or "final".
+    """
+    if record.privacy is None:
+        return _NO_LEDGER
+    if which == "initial":
+        return _INITIAL
+    seeded = record.config["privacy"].get("noise_source") != "system"
+    return " ".join([_COUNTED, *statements(record.privacy), _ALONE, *([_SEED] if seeded else [])])
