@@ -1,6 +1,7 @@
 # make demo      a report on real digits: FedAvg beside AutoFLIP under bad clients
 # make test      style, types, layers, tests
 # make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
+# make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
 # All install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install demo test test-all check style types bench bench-compare format clean
+.PHONY: install catalogue demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -59,6 +60,9 @@ bench: $(STAMP)
 # The last two runs, or the last one and BASE=file; fails when something became slower than RATIO times.
 bench-compare: $(STAMP)
 	@$(BIN)/python benchmarks/compare.py --ratio $(RATIO) $(if $(BASE),--base $(BASE))
+
+catalogue: $(STAMP)
+	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

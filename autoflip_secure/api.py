@@ -21,9 +21,9 @@ from autoflip_secure.reports.study.learning import findings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.run_results import Results, as_path, in_pythons_words
 from autoflip_secure.runtime.platforms import untried
-from autoflip_secure.scenarios.config.loading import presets
 from autoflip_secure.scenarios.config.overrides import as_called, importable, load_changed
 from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.config.sources import presets
 from autoflip_secure.scenarios.running.console import listener
 from autoflip_secure.scenarios.running.sweep import run_sweep
 from autoflip_secure.scenarios.store.results import read_results

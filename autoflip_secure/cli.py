@@ -6,13 +6,17 @@ cannot tell), 3 something broke (the log's path is printed), 130 interrupted by 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from autoflip_secure import __version__
 from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
 from autoflip_secure.commands.export import export
 from autoflip_secure.commands.gate import gate
+from autoflip_secure.commands.init import init
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
@@ -20,12 +24,29 @@ from autoflip_secure.terminal.docstrings import docstring
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="How far can agreement-scored federated pruning be trusted when some clients are malicious?",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"autoflip-secure {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """What every command line may begin with."""
+
+
 for _name, _command in (
-    ("demo", demo), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget), ("export", export),
+    ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget),
+    ("export", export),
     ("list", list_entries), ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip
     app.command(_name, help=docstring(_command))(_command)

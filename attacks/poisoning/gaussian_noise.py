@@ -5,7 +5,7 @@ r"""Gaussian noise: malicious clients add noise to what they send (AutoFLIP pape
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +20,7 @@ class GaussianNoise(UpdateAttack):
     """Malicious clients add Gaussian noise to their update, absolute or relative to the update's norm."""
 
     kind: Literal["gaussian_noise"] = "gaussian_noise"
+    source: ClassVar[str] = "AutoFLIP paper, Fig. 9: u_k + sigma z"
     sigma: Annotated[float, Field(ge=0, description="standard deviation per weight, or noise norm / update norm")] = 0.5
     relative: bool = Field(default=False, description="sigma is relative to the norm of the malicious client's update")
 

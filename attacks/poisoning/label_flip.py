@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -17,6 +17,7 @@ class LabelFlip(DataAttack):
     """Malicious clients train on flipped labels: to a random other class, by fixed pairs, or to one target."""
 
     kind: Literal["label_flip"] = "label_flip"
+    source: ClassVar[str] = "AutoFLIP paper, Fig. 10; Tolpegin et al. 2020"
     share: Annotated[float, Field(ge=0, le=1, description="share of a malicious client's labels that are flipped")] = (
         0.3
     )

@@ -153,6 +153,7 @@ class AgreementWeighted(Aggregator):
     """Mean weighted with client agreement scores; clients that the collective does not support are filtered."""
 
     kind: Literal["agreement"] = "agreement"
+    source: ClassVar[str] = "AutoFLIP as this project reads it: s_k = clip((3 - z_k) / 1.5, 0, 1); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
     statistics: tuple[StatisticName, ...] = Field(

@@ -14,7 +14,7 @@ r"""Phase 1: explorers train once from the initial weights, each on its own copy
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,7 @@ from autoflip_secure.secure_rows.secret_rows import LocalRows
 class ExplorationConfig(Config):
     """Who explores, for how long, and how their deviations are combined."""
 
+    source: ClassVar[str] = "AutoFLIP paper, phase 1; docs/algorithm.md"
     epochs: Annotated[int, Field(ge=1, le=10_000, description="at most this many passes over an explorer's data")] = 5
     explorers: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=None, description="how many clients explore; null = all"

@@ -11,7 +11,7 @@ authors' older code has ``minmax`` and ``robust_scaler``; ``sqrt_q99`` is this p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ Normalisation = Literal["sqrt_q99", "minmax", "robust_scaler", "log", "rank", "r
 class GuidanceConfig(Config):
     """How energy becomes guidance, and how it evolves."""
 
+    source: ClassVar[str] = "AutoFLIP paper, phase 2; docs/algorithm.md"
     normalisation: Normalisation = Field(default="sqrt_q99", description="energy -> guidance, per weight tensor")
     beta: Annotated[float, Field(ge=0, le=1, description="weight of the newest round in D and A; 0 = static")] = 0.1
 

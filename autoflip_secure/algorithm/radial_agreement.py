@@ -100,6 +100,7 @@ class RadialAgreement(Aggregator):
     """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
 
     kind: Literal["radial"] = "radial"
+    source: ClassVar[str] = "this project: R_k = mean over layers of cos(u_k, w); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5

@@ -6,13 +6,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
-from autoflip_secure.records.audit import Verdict
 from autoflip_secure.terminal.visible import visible
+
+if TYPE_CHECKING:
+    from autoflip_secure.records.audit import Verdict
 
 
 def audit(
@@ -31,11 +33,14 @@ def audit(
     log: list[Path] = []
     with exit_codes(log, as_json):
         prepare()
+        from autoflip_secure.scenarios.config.sources import read_source
+
+        document = read_source(scenario)
         from autoflip_secure.scenarios.audits.sweep_audit import audit_scenario
-        from autoflip_secure.scenarios.config.loading import load
+        from autoflip_secure.scenarios.config.loading import resolve
         from autoflip_secure.scenarios.config.plan import plan
 
-        work = plan(load(scenario, overrides or []))
+        work = plan(resolve(document, overrides or []))
         folder = out if out is not None else Path("runs") / work.name
         log.append(folder)
         records = audit_scenario(work, folder, lambda text: print(visible(text), file=sys.stderr, flush=True))

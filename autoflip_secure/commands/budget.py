@@ -29,6 +29,10 @@ def budget(
         prepare()
         if delta is not None and not 0 < delta < 1:
             raise InputError(f"--delta = {delta:g}: should be above 0 and below 1, far below 1/n of n people")
+        from autoflip_secure.scenarios.store.manifest import scenario_file
+
+        for folder in folders:
+            scenario_file(folder)
         from autoflip_secure.reports.wording.budget import sentences
         from autoflip_secure.scenarios.store.budget import as_json as data
         from autoflip_secure.scenarios.store.budget import budgets

@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoflip_secure.commands.completion import families, kinds
+from autoflip_secure.commands.listing import everything, options, overview
 from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
 from autoflip_secure.errors import InputError
 
+if TYPE_CHECKING:
+    from autoflip_secure.scenarios.catalogue.entries import Entry
+
 
 def list_entries(
-    family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …")] = None,
+    family: Annotated[
+        str | None,
+        typer.Argument(metavar="[FAMILY]", help="attacks, algorithms, presets, …", autocompletion=families),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="One entry of the family.", autocompletion=kinds)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List components with their options and defaults: attacks, aggregators, pruners, datasets, models, presets, …"""
+    """List the components: attacks, aggregators, pruners, algorithms, data sets, models, privacy, presets, …
+
+    With FAMILY, their options and defaults. With FAMILY and KIND, everything about one: types, bounds, descriptions,
+    and the paper or equation it is from.
+    """
     with exit_codes(None, as_json):
         prepare()
-        from autoflip_secure.scenarios.config.listing import catalogue, options
-        from autoflip_secure.scenarios.config.messages import suggest
+        from autoflip_secure.scenarios.catalogue.entries import catalogue
+        from autoflip_secure.terminal.near_names import suggest
+        from autoflip_secure.terminal.visible import short
 
-        families = catalogue()
-        if family is not None:
-            if family not in families:
-                raise InputError(f"list: unknown family '{family}'; {suggest(family, families)}")
-            families = {family: families[family]}
-        width = max(len(name) for entries in families.values() for name in entries)
-        lines = []
-        for title, entries in families.items():
-            lines += [title] if family is None else []
-            margin = "  " if family is None else ""
-            for name, text in entries.items():
-                lines.append(f"{margin}{name:<{width}}  {text}")
-                lines += [f"{margin}    {key}: {default}" for key, default in options(title, name).items()]
-        tell(families, as_json, lines)
+        found = catalogue().families
+        if family is not None and family not in found:
+            raise InputError(f"list: unknown family '{short(family)}'; {suggest(family, found)}")
+        if family is None:
+            tell(_summaries(found), as_json, overview(found))
+        elif kind is None:
+            tell({family: _summaries(found)[family]}, as_json, options(found[family]))
+        elif kind not in found[family]:
+            raise InputError(f"list {family}: unknown kind '{short(kind)}'; {suggest(kind, found[family])}")
+        else:
+            entry = found[family][kind]
+            data = {"family": family, "kind": kind, **dataclasses.asdict(entry)}
+            tell(data, as_json, everything(family, kind, entry))
 
 
 def schema() -> None:
     """JSON schema of a scenario file, for editors."""
     with exit_codes(None, as_json=True):
         prepare()
-        from autoflip_secure.scenarios.config.settings import json_schema
+        from autoflip_secure.scenarios.catalogue.entries import catalogue
 
-        tell(json_schema(), True, [])
+        tell(catalogue().schema, True, [])
+
+
+def _summaries(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:
+    return {family: {name: one.summary for name, one in entries.items()} for family, entries in found.items()}

@@ -47,9 +47,15 @@ def gate(
         if allow_unlearned and not update:
             raise InputError("gate: --allow-unlearned is about a new baseline: give it with --update, or leave it away")
         prepare()
+        from autoflip_secure.reports.gate.missing import check_there
+        from autoflip_secure.scenarios.store.manifest import read_manifest
+
+        expected = len(read_manifest(folder)["cells"])
+        if not update:
+            check_there(baseline)
         from autoflip_secure.records.outcome import OutcomeRule
 
-        results = _whole_sweep(folder)
+        results = _whole_sweep(folder, expected)
         records = results.records
         rule = OutcomeRule.parse(outcome, "--outcome") if outcome is not None else OutcomeRule.of(results.scenario)
         _tell_of_training(records, rule, refuse=update and not allow_unlearned)
@@ -83,13 +89,11 @@ def gate(
         raise typer.Exit(result.exit_code)
 
 
-def _whole_sweep(folder: Path) -> Results:
+def _whole_sweep(folder: Path, expected: int) -> Results:
     """Every cell of a finished sweep: a gate says nothing about a part of one."""
     from autoflip_secure.reports.study.missing_cells import name_missing
-    from autoflip_secure.scenarios.store.manifest import read_manifest
     from autoflip_secure.scenarios.store.results import read_results
 
-    expected = len(read_manifest(folder)["cells"])
     results = read_results(folder)
     for note in results.notes:
         remark(note)

@@ -29,6 +29,11 @@ def report(
     """Write DIR/report.html, report.md, and cells and results as .csv and .parquet, from the results that are there."""
     with exit_codes(folder, as_json):
         prepare()
+        from autoflip_secure.scenarios.store.manifest import check_results
+
+        for one in (folder, compare):
+            if one is not None:
+                check_results(one)
         from autoflip_secure.records.outcome import OutcomeRule
         from autoflip_secure.scenarios.store.results import read_results
 

@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoflip_secure.commands.completion import scenario_sources
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.files.regular_files import append_regular
 from autoflip_secure.runtime.interrupts import Interrupted, interruptible
 from autoflip_secure.terminal import notes, streams
 from autoflip_secure.terminal.advice import without_unsafe_advice
 from autoflip_secure.terminal.visible import visible
+from autoflip_secure.terminal.wrapping import fitted
 
 if TYPE_CHECKING:
     from autoflip_secure.records.outcome import OutcomeRule
     from autoflip_secure.reports.study.learning import Finding
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Scenario = Annotated[str, typer.Argument(metavar="FILE|PRESET", help="A scenario file, or the name of a preset.")]
+Scenario = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|PRESET", help="A scenario file, or the name of a preset.", autocompletion=scenario_sources
+    ),
+]
 Outcome = Annotated[
     str | None,
     typer.Option(
@@ -63,7 +70,9 @@ def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """The answer, for scripts or for people, on standard output."""
     try:
         streams.answer(
-            json.dumps(data, indent=2) if as_json else "\n".join(visible(line, lines=True) for line in lines)
+            json.dumps(data, indent=2)
+            if as_json
+            else fitted("\n".join(visible(line, lines=True) for line in lines), sys.stdout)
         )
     except OSError as error:
         raise StoreError(
@@ -97,7 +106,7 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
         with interruptible() as signals, streams.answer_alone() if as_json else contextlib.nullcontext():
             yield
     except (InputError, StoreError) as error:
-        print(f"error: {visible(without_unsafe_advice(str(error)), lines=True)}", file=sys.stderr)
+        _complain(f"error: {visible(without_unsafe_advice(str(error)), lines=True)}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         raise _interrupted(error) from error
@@ -114,8 +123,12 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
         if isinstance(error, SystemExit):
             text = f"something that was called, the model perhaps, ended the program ({text})"
         told = visible(without_unsafe_advice(text), lines=True)
-        print(f"error: {told}\nDetails: {_write_log(folder)}", file=sys.stderr)
+        _complain(f"error: {told}\nDetails: {_write_log(folder)}")
         raise typer.Exit(3) from error
+
+
+def _complain(text: str) -> None:
+    print(fitted(text, sys.stderr), file=sys.stderr)
 
 
 def _interrupted(error: KeyboardInterrupt) -> typer.Exit:

@@ -86,13 +86,16 @@ def _sweep(
         if out is not None and not out.strip():
             raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
         prepare()
-        from autoflip_secure.scenarios.config.loading import load
+        from autoflip_secure.scenarios.config.sources import read_source
+
+        document = read_source(source)  # what is wrong by then is said before torch is there
+        from autoflip_secure.scenarios.config.loading import resolve
         from autoflip_secure.scenarios.config.plan import plan
         from autoflip_secure.scenarios.running.console import listener, stage
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.trackers.registry import trackers
 
-        work = plan(load(source, overrides))
+        work = plan(resolve(document, overrides))
         others = trackers(tensorboard, mlflow, work.name)
         folder = Path("runs") / work.name if out is None else Path(out)
         log.append(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,8 +16,10 @@ from autoflip_secure.interfaces.base import Config, Plugin
 class Window(Config):
     """Rounds in which malicious clients act: 1-based, both ends included; ``last: null`` = to the end."""
 
-    first: Annotated[int, Field(ge=1, le=100_000)] = 1
-    last: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    first: Annotated[int, Field(ge=1, le=100_000, description="first round in which they act, from 1")] = 1
+    last: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="last round in which they act; null = to the end"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
@@ -35,7 +37,7 @@ class Attack(Plugin):
     clients: tuple[Annotated[int, Field(ge=0, lt=100_000)], ...] | None = Field(
         default=None, description="explicit ids (0-based) of the malicious clients; overrides scope"
     )
-    window: Window = Window()
+    window: Window = Field(default=Window(), description="rounds in which malicious clients act")
     explorers: bool = Field(default=True, description="malicious clients are malicious in the exploration too")
 
     def active(self, round_: int) -> bool:
@@ -49,6 +51,7 @@ class NoAttack(Plugin):
     """Every client is honest."""
 
     kind: Literal["none"] = "none"
+    source: ClassVar[str] = "baseline: honest clients"
 
 
 class DataAttack(Attack, ABC):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from autoflip_secure.terminal.docstrings import docstring
 
 
+def _with_source(schema: dict[str, Any], cls: type[Any]) -> None:
+    if cls.source:
+        schema["$comment"] = cls.source
+
+
 class Config(BaseModel):
     """Frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, json_schema_extra=_with_source
+    )
+
+    source: ClassVar[str] = ""  # paper and section or equation, or whose idea it is: `list` and `init` show it
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -95,3 +95,4 @@ class NoPrivacy(Plugin):
     """Updates leave the clients as they are."""
 
     kind: Literal["none"] = "none"
+    source: ClassVar[str] = "baseline: nothing is protected"

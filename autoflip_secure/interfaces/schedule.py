@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from autoflip_secure.interfaces.base import Config
 class TrainingSchedule(Config):
     """Local training of one client."""
 
+    source: ClassVar[str] = "McMahan et al. 2017, Algorithm 1 (ClientUpdate)"
     optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="plain or momentum SGD, or Adam")
     lr: Annotated[float, Field(gt=0, le=1e6, description="learning rate")] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of SGD")] = 0.0

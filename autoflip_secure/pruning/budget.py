@@ -120,6 +120,7 @@ class BudgetMask(Pruner):
     """Budgeted hybrid mask: T_p sets compute and size of the compacted model; whole units go first, then weights."""
 
     kind: Literal["budget"] = "budget"
+    source: ClassVar[str] = "this project: budgets (1 - T_p)^2.1 and (1 - T_p)^3.1; docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     needs_explorers: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3

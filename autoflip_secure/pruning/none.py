@@ -1,6 +1,6 @@
 """No pruning: every weight lives."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ class NoPruning(Pruner):
     """No pruning: every weight lives."""
 
     kind: Literal["none"] = "none"
+    source: ClassVar[str] = "baseline: dense training"
 
     def mask(self, view: PruneView) -> Tensor:
         """The mask as it is."""

@@ -74,6 +74,7 @@ class ThresholdMask(Pruner):
     """The paper's hybrid mask: guidance below T_p goes, refined in the first half by parameter agreement."""
 
     kind: Literal["threshold"] = "threshold"
+    source: ClassVar[str] = "AutoFLIP paper, Fig. 5: M = [G >= T_p]"
     needs_guidance: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, le=1, description="T_p: guidance below it is pruned")] = 0.3
     refine_every: Annotated[int, Field(ge=1, le=100_000)] | None = Field(

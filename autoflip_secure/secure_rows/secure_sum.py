@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -30,7 +30,7 @@ class PartyAddress(Config):
     """Where a party listens that was started with ``autoflip-secure party``."""
 
     host: Annotated[str, Field(min_length=1, description="name or address of the machine")]
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: Annotated[int, Field(ge=1, le=65535, description="port that it listens on")]
 
 
 _NO_HIDDEN_SCORES = (
@@ -60,6 +60,7 @@ class SecureSumConfig(Config):
     Where the parties are and how long they may take changes no number, so it is left out of a cell's identity.
     """
 
+    source: ClassVar[str] = "secret sharing with CrypTen, Knott et al. 2021; docs/secure_sums.md"
     parties: Annotated[
         Annotated[int, Tag("<one>")] | Annotated[tuple[PartyAddress, ...], Tag("<union>")],
         Discriminator(lambda value: "<union>" if isinstance(value, list | tuple) else "<one>"),

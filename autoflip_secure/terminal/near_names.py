@@ -34,3 +34,15 @@ def nearby(path: Path) -> str:
     except OSError:
         return ""
     return f", but there is {' and '.join(str(here.parent / name) for name in found)}" if found else ""
+
+
+def suggest(word: object, allowed: Iterable[str]) -> str:
+    """``did you mean …? allowed: …``.
+
+    >>> suggest("autofli", ["fedavg", "autoflip"])
+    "did you mean 'autoflip'? allowed: autoflip, fedavg"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(str(word), names, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}"

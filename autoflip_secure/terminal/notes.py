@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 
 from autoflip_secure.terminal.visible import visible
+from autoflip_secure.terminal.wrapping import fitted
 
 _said: set[str] = set()
 
 
 def remark(text: str) -> None:
     """Say it, on one line, whatever a library or a file's name has in it."""
-    print(f"note: {visible(text)}", file=sys.stderr, flush=True)
+    print(fitted(f"note: {visible(text)}", sys.stderr), file=sys.stderr, flush=True)
 
 
 _tell: Callable[[str], None] = remark

@@ -5,7 +5,7 @@ r"""Centred clipping (Karimireddy et al. 2021): updates are clipped around the l
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ class CenteredClipping(Aggregator):
     """Mean of the updates clipped around the last aggregate (Karimireddy et al. 2021)."""
 
     kind: Literal["centered_clipping"] = "centered_clipping"
+    source: ClassVar[str] = "Karimireddy et al. 2021: v + mean_k (u_k - v) min(1, tau / |u_k - v|)"
     radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
         1.0
     )

@@ -18,7 +18,7 @@ the point that is found becomes the next centre, until a walk ends where it bega
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ class GeometricMedian(Aggregator):
     """Point with the smallest summed distance to the updates, by smoothed Weiszfeld steps (Pillutla et al. 2022)."""
 
     kind: Literal["geometric_median"] = "geometric_median"
+    source: ClassVar[str] = "Pillutla et al. 2022 (RFA): weights n_k / max(nu, |v - u_k|)"
     smoothing: Annotated[float, Field(gt=0, le=1e12, description="nu: distances below it count as it")] = 1e-6
     steps: Annotated[int, Field(ge=1, le=10_000, description="Weiszfeld steps, at most")] = 1000
     tolerance: Annotated[

@@ -5,7 +5,7 @@ r"""Krum and Multi-Krum (Blanchard et al. 2017): the update(s) with the smallest
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class MultiKrum(Aggregator):
     """Mean of the updates that lie closest to their neighbours (Blanchard et al. 2017)."""
 
     kind: Literal["multi_krum"] = "multi_krum"
+    source: ClassVar[str] = "Blanchard et al. 2017: squared distances to the n - f - 1 nearest, summed"
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort assumed malicious")] = 0.2
 
     def selected(self, clients: int, malicious: int) -> int:
@@ -48,6 +49,7 @@ class Krum(MultiKrum):
     """The one update that lies closest to its neighbours (Blanchard et al. 2017)."""
 
     kind: Literal["krum"] = "krum"  # type: ignore[assignment]
+    source: ClassVar[str] = "Blanchard et al. 2017: squared distances to the n - f - 1 nearest, summed"
 
     def selected(self, clients: int, malicious: int) -> int:
         """One."""

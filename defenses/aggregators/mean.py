@@ -12,6 +12,7 @@ class Mean(Aggregator):
     """FedAvg: mean weighted with numbers of samples; trusts everybody."""
 
     kind: Literal["mean"] = "mean"
+    source: ClassVar[str] = "McMahan et al. 2017, Algorithm 1: sum_k (n_k / n) u_k"
     linear: ClassVar[bool] = True
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:

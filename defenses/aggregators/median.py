@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ class Median(Aggregator):
     """Coordinate-wise median of the updates (Yin et al. 2018)."""
 
     kind: Literal["median"] = "median"
+    source: ClassVar[str] = "Yin et al. 2018, Definition 1"
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; trust is even, since every client may set some coordinate."""
@@ -25,6 +26,7 @@ class TrimmedMean(Aggregator):
     """Coordinate-wise mean without the largest and smallest values (Yin et al. 2018)."""
 
     kind: Literal["trimmed_mean"] = "trimmed_mean"
+    source: ClassVar[str] = "Yin et al. 2018, Definition 2"
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort cut at each end")] = 0.2
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:

@@ -99,6 +99,7 @@ class SampleLevel(_Mechanism):
     """Local DP-SGD: honest clients clip and noise per-sample gradients, so that one sample hardly shows."""
 
     kind: Literal["sample_level"] = "sample_level"
+    source: ClassVar[str] = "Abadi et al. 2016, Algorithm 1"
     unit: ClassVar[Literal["sample", "client"]] = "sample"
     clip: Clip | None = Field(default=1.0, description="L2 norm that each sample's gradient is clipped to")
 
@@ -116,7 +117,7 @@ class SampleLevel(_Mechanism):
 class AdaptiveClip(Config):
     """A clip norm that follows a quantile of the update norms (Andrew et al. 2021)."""
 
-    start: Clip = 1.0
+    start: Clip = Field(default=1.0, description="clip norm of the first round")
     quantile: Annotated[float, Field(ge=0, le=1, description="share of the updates that are not clipped")] = 0.5
     lr: Annotated[float, Field(gt=0, le=10, description="step of log clip per round")] = 0.2
     noise_multiplier: Annotated[
@@ -145,6 +146,7 @@ class ClientLevel(_Mechanism):
     """Clipped and noised updates, so that one client hardly shows; the server or each client adds the noise."""
 
     kind: Literal["client_level"] = "client_level"
+    source: ClassVar[str] = "McMahan et al. 2018; adaptive clip: Andrew et al. 2021"
     unit: ClassVar[Literal["sample", "client"]] = "client"
     clip: AnyClip = Field(
         default=1.0, description="L2 norm that each update is clipped to: a number, or {start, …} with central noise"

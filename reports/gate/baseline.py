@@ -18,7 +18,7 @@ from autoflip_secure.records.outcome import DEFAULT, PATTERN, OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.metrics import METRICS, Entry
-from autoflip_secure.terminal.near_names import nearby
+from autoflip_secure.reports.gate.missing import no_baseline
 
 BASELINE_SCHEMA = 3
 READABLE = (1, 2, 3)  # 1 has epsilons without neighbours and delta, which nothing can be compared with; 1 and 2 stand
@@ -94,10 +94,7 @@ def read_baseline(path: Path) -> Baseline:
         content = read_regular(path)
         data = parse_json(content, _unique)
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: there is no baseline{nearby(path)}; make one from a finished sweep that you trust with --update "
-            "--reason"
-        ) from None
+        raise no_baseline(path) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline wants a baseline file") from error
     except InputError as error:

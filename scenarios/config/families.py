@@ -22,7 +22,6 @@ from autoflip_secure.interfaces import (
     Plugin,
     Pruner,
 )
-from autoflip_secure.scenarios.config.messages import suggest
 from autoflip_secure.scenarios.config.tables import (
     AGGREGATORS,
     ALGORITHMS,
@@ -36,6 +35,7 @@ from autoflip_secure.scenarios.config.tables import (
 from autoflip_secure.scenarios.data.datasets import DataSource
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.chains import Model
+from autoflip_secure.terminal.near_names import suggest
 
 
 class Short:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,22 +16,15 @@ from autoflip_secure.scenarios.config.documents import DEEPEST, Document, parse_
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.grid import Assignment, assignments, points
 from autoflip_secure.scenarios.config.key_paths import KeyPath, dotted, named
-from autoflip_secure.scenarios.config.messages import explain, mistyped, suggest
-from autoflip_secure.scenarios.config.settings import (
-    DEFAULTS,
-    LONGEST_NAME,
-    Header,
-    Scenario,
-    Settings,
-    content_hash,
-)
+from autoflip_secure.scenarios.config.messages import explain, mistyped
+from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings, content_hash
+from autoflip_secure.scenarios.config.sources import read_source
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
-from autoflip_secure.terminal.near_names import nearby
+from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
 C = TypeVar("C", bound=Config)
 MOST_CELLS = 100_000
-PRESETS = Path(__file__).parents[1] / "presets"
 
 
 @dataclass(frozen=True)
@@ -65,27 +56,13 @@ class LoadedScenario:
     cells: tuple[CellSpec, ...]
 
 
-def presets() -> dict[str, Path]:
-    """Name -> file of the scenarios that come with the package."""
-    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
-
-
 def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """Read a scenario file or a preset by name, apply ``key=value`` overrides, expand and check every cell.
 
     Raises:
         InputError: with one line per finding: place, key path, value, bound and way out.
     """
-    path = Path(source)
-    if not os.path.isfile(path) and str(source) in presets():  # a folder of results may have the name
-        path = presets()[str(source)]
-    elif not os.path.exists(path) and path.suffix not in (".yaml", ".yml"):
-        file = "" if source in ("", ".") else nearby(path)
-        name = f"'{short(source)}' is neither a scenario file nor a preset{file}"
-        raise InputError(f"{name}; {suggest(source, presets())}")
-    document = Document.read(path)
-    document.data.setdefault("name", _name(path))
-    return resolve(document, overrides)
+    return resolve(read_source(source), overrides)
 
 
 def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -117,12 +94,6 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
 def to_yaml(written: dict[str, Any]) -> str:
     """The scenario as a file that loads to the same cells."""
     return write_yaml(written)
-
-
-def _name(path: Path) -> str:
-    """A name for a scenario that gives itself none: its file's, as far as that can be one."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)[:LONGEST_NAME]
-    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "scenario"
 
 
 def _settings(document: Document, base: dict[str, Any], assignment: Assignment) -> Settings:

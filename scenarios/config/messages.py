@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from types import UnionType
@@ -14,23 +13,12 @@ from pydantic_core import ErrorDetails
 
 from autoflip_secure.scenarios.config.grid import ONE, OWN, UNION
 from autoflip_secure.scenarios.config.key_paths import KeyPath, named
+from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
 _SUBJECT = re.compile(r"^(Input|Tuple|List|Dictionary|String|Value) should")
 _NUMBER = re.compile(r"([-+]?\d{1,15}(?:[.,]\d{1,15})?)\s*(%?)")
 _SHOWN = 5  # findings shown; the rest is counted
-
-
-def suggest(word: object, allowed: Iterable[str]) -> str:
-    """``did you mean …? allowed: …``.
-
-    >>> suggest("autofli", ["fedavg", "autoflip"])
-    "did you mean 'autoflip'? allowed: autoflip, fedavg"
-    """
-    names = sorted(allowed)
-    close = difflib.get_close_matches(str(word), names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

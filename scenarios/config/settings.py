@@ -19,6 +19,7 @@ from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.scenarios.config.compatibility import check
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.grid import OWN, Sweep
+from autoflip_secure.scenarios.config.sources import LONGEST_NAME
 
 DEFAULTS: dict[str, Any] = {
     "data": "digits", "partition": "iid", "model": "mlp", "algorithm": "autoflip", "attack": "none",
@@ -61,7 +62,6 @@ def content_hash(config: dict[str, Any]) -> str:
 
 
 _MOST_SEEDS = 100_000
-LONGEST_NAME = 100  # characters; file systems take 255 bytes
 
 
 def _seed_list(value: Any) -> Any:

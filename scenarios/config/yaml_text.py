@@ -70,6 +70,16 @@ def write_yaml(data: Any) -> str:
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
+def write_flow(data: Any) -> str:
+    """Plain data on one line.
+
+    >>> write_flow({"kind": "agreement", "statistics": ["size"]})
+    '{kind: agreement, statistics: [size]}'
+    """
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=10**9)
+    return str(text).removesuffix("...\n").strip()
+
+
 def complaint(node: yaml.Node) -> str | None:
     """What is wrong with a node by itself: a tag that is not understood, or a value that may mean two things.
 

@@ -43,6 +43,7 @@ class Cifar10(_Cifar):
     """CIFAR-10 photographs, 32x32 colour, 10 classes, 50,000 + 10,000 samples."""
 
     kind: Literal["cifar10"] = "cifar10"
+    source: ClassVar[str] = "Krizhevsky 2009"
     torchvision_name: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
     archive: ClassVar[str] = "cifar-10-python.tar.gz"
@@ -59,6 +60,7 @@ class Cifar100(_Cifar):
     """CIFAR-100 photographs, 32x32 colour, 100 classes, 50,000 + 10,000 samples."""
 
     kind: Literal["cifar100"] = "cifar100"
+    source: ClassVar[str] = "Krizhevsky 2009"
     torchvision_name: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"
     archive: ClassVar[str] = "cifar-100-python.tar.gz"

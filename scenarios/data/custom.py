@@ -8,7 +8,7 @@ torch Dataset whose items are such.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class CustomData(DataSource):
     """Your own arrays or torch Datasets, returned by a function that Python can import."""
 
     kind: Literal["custom"] = "custom"
+    source: ClassVar[str] = "your own code"
     factory: str = Field(
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="module.path:function that returns the samples; see docs/data.md for the forms",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +33,7 @@ class Digits(DataSource):
     """Handwritten digits of scikit-learn, 8x8, 1,438 + 359 samples, embedded: needs no files."""
 
     kind: Literal["digits"] = "digits"
+    source: ClassVar[str] = "scikit-learn's load_digits, from Alpaydin and Kaynak 1998 (UCI)"
 
     def read(self) -> Arrays:
         """Grey levels 0 to 16; a stratified fifth, the same for all seeds, is the test set."""
@@ -50,6 +51,7 @@ class Npz(DataSource):
     """Your own arrays: an .npz with x_train, y_train, x_test, y_test and, for by_group, groups."""
 
     kind: Literal["npz"] = "npz"
+    source: ClassVar[str] = "your own data"
     path: Path = Field(description="the .npz file; pickled arrays are refused; uint8 is divided by 255")
     order: Order = Field(default="auto", description=ORDER)
 

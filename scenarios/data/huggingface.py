@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -36,6 +36,7 @@ class HuggingFace(ColumnSource):
     """A Hugging Face data set: saved in a folder, as Parquet or CSV files, or from the hub (extra `datasets`)."""
 
     kind: Literal["huggingface"] = "huggingface"
+    source: ClassVar[str] = "your own data, or the hub's: Lhoest et al. 2021"
     path: Path | None = Field(
         default=None, description="folder written by save_to_disk, or with Parquet or CSV files named by split"
     )

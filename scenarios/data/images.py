@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ class ImageFolder(HeldOutSource):
     """Image files, a folder a class, under train and test, or in one place with a held-out share."""
 
     kind: Literal["image_folder"] = "image_folder"
+    source: ClassVar[str] = "your own data"
     path: Path = Field(
         description="folder with train/CLASS/*.png (or jpg, …) and test/CLASS/*.png, or with CLASS/*.png"
     )

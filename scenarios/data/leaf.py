@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ class Leaf(DataSource):
     """LEAF's JSON: folders train and test of files with users, user_data and num_samples; users own samples."""
 
     kind: Literal["leaf"] = "leaf"
+    source: ClassVar[str] = "Caldas et al. 2018 (LEAF)"
     path: Path = Field(description="folder that holds train and test, or the folder data above them")
     shape: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] | None = Field(
         default=None, description="of one sample, such as [28, 28], where x is written flat; null = as it is written"

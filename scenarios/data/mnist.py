@@ -89,6 +89,7 @@ class Mnist(_Idx):
     """MNIST handwritten digits, 28x28 grey, 60,000 + 10,000 samples."""
 
     kind: Literal["mnist"] = "mnist"
+    source: ClassVar[str] = "LeCun et al. 1998; writers: Yadav and Bottou 2019 (QMNIST)"
     groups: Path | None = Field(
         default=None,
         description="an .npz whose `train_writer` gives the writer of every training digit (for by_group); "
@@ -115,6 +116,7 @@ class FashionMnist(_Idx):
     """Fashion-MNIST pieces of clothing, 28x28 grey, 60,000 + 10,000 samples."""
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
+    source: ClassVar[str] = "Xiao et al. 2017"
     torchvision_name: ClassVar[str] = "FashionMNIST"
     class_names: ClassVar[tuple[str, ...]] = (
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -12,7 +12,7 @@ Sources: McMahan et al. 2017 (shards, of which `pathological` is the exact form)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -80,6 +80,7 @@ class Iid(Partition):
     """Every client draws from the same distribution; sizes differ by one sample at most."""
 
     kind: Literal["iid"] = "iid"
+    source: ClassVar[str] = "McMahan et al. 2017, section 3"
 
     def deal(self, labels: Rows, clients: int, groups: Rows | None, rng: np.random.Generator) -> list[Rows]:
         """A random permutation in equal parts."""
@@ -90,6 +91,7 @@ class Dirichlet(Partition):
     """Class shares per client drawn from a Dirichlet distribution: skewed classes and skewed sizes."""
 
     kind: Literal["dirichlet"] = "dirichlet"
+    source: ClassVar[str] = "Hsu et al. 2019: p_c ~ Dir(alpha)"
     alpha: Annotated[float, Field(ge=1e-3, le=1e6, description="concentration; small = skewed, large = IID")] = 0.3
     min_samples: Annotated[int, Field(ge=1, description="samples that every client has at least")] = 1
 
@@ -125,6 +127,7 @@ class Pathological(Partition):
     """Every client owns exactly `classes_per_client` classes; each class is shared evenly among its owners."""
 
     kind: Literal["pathological"] = "pathological"
+    source: ClassVar[str] = "McMahan et al. 2017, section 3, with exact numbers of classes"
     classes_per_client: Annotated[int, Field(ge=1, description="different classes that each client owns")] = 2
 
     def deal(self, labels: Rows, clients: int, groups: Rows | None, rng: np.random.Generator) -> list[Rows]:
@@ -177,6 +180,7 @@ class ByGroup(Partition):
     """Natural owners, such as the writers of digits; several owners per client when there are fewer clients."""
 
     kind: Literal["by_group"] = "by_group"
+    source: ClassVar[str] = "Caldas et al. 2018 (LEAF)"
 
     def deal(self, labels: Rows, clients: int, groups: Rows | None, rng: np.random.Generator) -> list[Rows]:
         """Groups, largest first (ties at random), dealt round-robin to the clients."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Table(ColumnSource):
     """A CSV or Parquet table of your own, a row a sample: label, features, owner by column."""
 
     kind: Literal["table"] = "table"
+    source: ClassVar[str] = "your own data"
     path: Path = Field(description="the CSV or Parquet file; the first line of a CSV file names the columns")
     test_path: Path | None = Field(default=None, description="a second one, to test on; null = test_share of path")
     label: str = Field(description="column with the class: whole numbers or text")

@@ -69,6 +69,7 @@ class Mlp(Model):
     """Fully connected network with ReLU; inputs are flattened."""
 
     kind: Literal["mlp"] = "mlp"
+    source: ClassVar[str] = "common baseline"
     hidden: tuple[Size, ...] = Field(default=(128, 64), min_length=1, description="neurons of each hidden layer")
 
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -80,6 +81,7 @@ class Cnn(Model):
     """Small convolutional network: two 3x3 layers and one hidden dense layer; 38k parameters on 8x8 digits."""
 
     kind: Literal["cnn"] = "cnn"
+    source: ClassVar[str] = "common baseline"
     width: Size = Field(default=16, description="filters of the first layer; the second has twice as many")
     hidden: Size = Field(default=64, description="neurons of the hidden dense layer")
 
@@ -102,6 +104,7 @@ class McMahanCnn(Model):
     """McMahan et al. 2017: 5x5 convolutions of 32 and 64 filters, 512 dense; 1,663,370 parameters on MNIST."""
 
     kind: Literal["mcmahan_cnn"] = "mcmahan_cnn"
+    source: ClassVar[str] = "McMahan et al. 2017, section 3"
 
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Padded convolutions, each followed by a 2x2 pool."""
@@ -120,6 +123,7 @@ class Cnn6(Model):
     """Six 3x3 convolutions in three pooled stages and one hidden dense layer, for 32x32 images; 551k parameters."""
 
     kind: Literal["cnn6"] = "cnn6"
+    source: ClassVar[str] = "this project, in the style of Simonyan and Zisserman 2015 (VGG)"
     width: Size = Field(default=32, description="filters of the first stage, doubled in each of the next two")
     hidden: Size = Field(default=128, description="neurons of the hidden dense layer")
 
@@ -142,6 +146,7 @@ class Custom(Model):
 
     foreign: ClassVar[bool] = True
     kind: Literal["custom"] = "custom"
+    source: ClassVar[str] = "your own code"
     factory: str = Field(
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="module.path:function, called with num_classes and input_shape where its signature has them",

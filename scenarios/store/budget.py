@@ -24,6 +24,7 @@ from autoflip_secure.records.privacy import Release
 from autoflip_secure.scenarios.config.loading import CellSpec, load
 from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
+from autoflip_secure.scenarios.store.manifest import scenario_file
 from autoflip_secure.scenarios.store.store import read_record
 
 _RELEASES = TypeAdapter(list[Release])
@@ -97,9 +98,7 @@ def _budget(data: str, found: list[_Found], bare: int, delta: float | None, note
 
 
 def _specs(folder: Path) -> list[CellSpec]:
-    path = folder / "scenario.yaml"
-    if gone(path):
-        raise StoreError(f"{folder}: no results folder (it has no scenario.yaml); give the folder of a sweep")
+    path = scenario_file(folder)
     try:
         return list(load(path).cells)
     except InputError as error:

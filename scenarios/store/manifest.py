@@ -1,17 +1,18 @@
-"""The manifest of a results folder: what it says, and what is damaged."""
+"""Whether a folder holds results, and its manifest: what can be said of a folder before anything heavy is imported."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.files.checksums import without_checksum
 from autoflip_secure.files.first_bytes import instead
-from autoflip_secure.files.regular_files import parse_json, read_regular
-from autoflip_secure.scenarios.config.plan import Plan
-from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.files.regular_files import gone, parse_json, read_regular
 from autoflip_secure.terminal.near_names import nearby
+
+if TYPE_CHECKING:
+    from autoflip_secure.scenarios.config.plan import Plan
 
 STORE_SCHEMA = 1
 NOT_THERE = "(not there)"
@@ -19,8 +20,52 @@ NOT_THERE = "(not there)"
 
 def manifest_of(plan: Plan) -> dict[str, Any]:
     """What a new folder of ``plan`` says about itself."""
+    from autoflip_secure.scenarios.config.settings import content_hash
+
     manifest = plan.manifest()
     return {"schema": STORE_SCHEMA, "scenario_hash": content_hash({"cells": manifest["cells"]}), **manifest}
+
+
+def check_results(folder: Path) -> None:
+    """A folder that a report can be written from: it has cells, or at least a manifest.
+
+    Raises:
+        StoreError: it is none; says why, and where there is one.
+    """
+    if not cell_files(folder):
+        read_manifest(folder)
+
+
+def scenario_file(folder: Path) -> Path:
+    """The scenario of a results folder.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = folder / "scenario.yaml"
+    if gone(path):
+        raise StoreError(
+            f"{folder}: no results folder (it has no scenario.yaml){results_near(folder)}; give the folder of a sweep"
+        )
+    return path
+
+
+def cell_files(folder: Path) -> dict[str, Path]:
+    """Name of a cell -> its file, of a folder that a sweep has written to.
+
+    Raises:
+        StoreError: no such folder, an empty one, or one that cannot be read.
+    """
+    try:
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give a folder that a sweep has made")
+        if not any(folder.iterdir()):
+            raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
+        cells = folder / "cells"
+        found = sorted(cells.iterdir()) if cells.exists() else []  # glob would keep quiet about what it may not read
+        return {path.stem: path for path in found if path.suffix == ".json"}
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
 
 class DamagedManifestError(StoreError):

@@ -20,9 +20,8 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import without_ledger
-from autoflip_secure.scenarios.store.manifest import DamagedManifestError, begun_cells, read_manifest
+from autoflip_secure.scenarios.store.manifest import DamagedManifestError, begun_cells, cell_files, read_manifest
 from autoflip_secure.scenarios.store.store import read_record
-from autoflip_secure.terminal.near_names import nearby
 
 NAMED = 4  # names in one sentence
 
@@ -44,7 +43,7 @@ def read_results(folder: Path) -> Results:
     Raises:
         StoreError: no such folder, nothing in it that a sweep has made, or no cell that this version can read.
     """
-    files = _files(folder)
+    files = cell_files(folder)
     manifest, notes = _manifest(folder, files)
     scenario, loaded, more = _scenario(folder, manifest)
     notes += more
@@ -95,20 +94,6 @@ def name_foreign(cells: Sequence[str]) -> str:
     """What is said of cells that lie in a folder without being of its sweep."""
     text = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
     return f"{text} not of this sweep (made by another scenario, or copied here) and left out: {_some(cells)}"
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Name of a cell -> its file."""
-    try:
-        if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give a folder that a sweep has made")
-        if not any(folder.iterdir()):
-            raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
-        cells = folder / "cells"
-        found = sorted(cells.iterdir()) if cells.exists() else []  # glob would keep quiet about what it may not read
-        return {path.stem: path for path in found if path.suffix == ".json"}
-    except OSError as error:
-        raise StoreError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
 
 def _manifest(folder: Path, files: dict[str, Path]) -> tuple[dict[str, Any] | None, list[str]]:

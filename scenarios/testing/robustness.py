@@ -14,16 +14,16 @@ from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.durable import unwritable
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.config.loading import presets
-from autoflip_secure.scenarios.config.messages import suggest
 from autoflip_secure.scenarios.config.overrides import as_called, importable, load_changed
 from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.config.sources import presets
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import run_digest
 from autoflip_secure.scenarios.store.locks import Lock
 from autoflip_secure.scenarios.testing.estimates import Estimate
 from autoflip_secure.scenarios.testing.selection import one_condition
 from autoflip_secure.terminal import notes
+from autoflip_secure.terminal.near_names import suggest
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,8 +15,8 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
-from autoflip_secure.scenarios.config.messages import suggest
 from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
 Path = tuple[str, ...]

@@ -13,6 +13,7 @@ from pathlib import Path
 import forked
 import pytest
 from click.testing import Result
+from plugin_tables import plugins
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
@@ -184,7 +185,6 @@ def test_texts_do_not_depend_on_how_python_was_started(arguments: list[str]) -> 
 def test_docstrings_are_read_from_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same texts, for every plug-in and command, where Python was told to drop them."""
     from autoflip_secure.commands.gate import gate as command
-    from autoflip_secure.scenarios.config.listing import plugins
     from autoflip_secure.terminal import docstrings
 
     things: list[type | Callable[..., object]] = [command, *(c for table in plugins().values() for c in table.values())]

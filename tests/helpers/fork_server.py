@@ -29,7 +29,7 @@ PRELOAD = (
     "torch", "torch._dynamo", "opacus", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets",
     "sklearn.metrics", "pyarrow.parquet", "pytest", "autoflip_secure.cli", "autoflip_secure.scenarios.running.build",
     "autoflip_secure.scenarios.running.sweep",
-    "autoflip_secure.scenarios.config.listing", "autoflip_secure.reports.pages.report",
+    "autoflip_secure.scenarios.catalogue.derive", "autoflip_secure.reports.pages.report",
 )  # fmt: skip
 
 

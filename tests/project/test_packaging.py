@@ -70,8 +70,10 @@ def test_installed_wheel_finds_its_presets(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     code = (
-        "from autoflip_secure.scenarios.config.loading import presets, load;"
-        "assert len(load('demo').cells); print(presets()['demo'])"
+        "from autoflip_secure.scenarios.catalogue.entries import Catalogue\n"
+        "from autoflip_secure.scenarios.config.loading import load\n"
+        "from autoflip_secure.scenarios.config.sources import presets\n"
+        "assert len(load('demo').cells) and Catalogue.read().families\nprint(presets()['demo'])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
                           capture_output=True, text=True, check=True)  # fmt: skip

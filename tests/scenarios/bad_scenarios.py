@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from autoflip_secure.scenarios.config.loading import presets
+from autoflip_secure.scenarios.config.sources import presets
 
 TINY = """\
 name: tiny

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from autoflip_secure.scenarios.config.loading import LoadedScenario, load, presets
+from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.plan import plan
+from autoflip_secure.scenarios.config.sources import presets
 from autoflip_secure.scenarios.running.checks import check
 
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}

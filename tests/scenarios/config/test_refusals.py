@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import annotated_types
 import pytest
 from click.testing import Result
+from plugin_tables import plugins
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
@@ -20,7 +21,6 @@ from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.grid import assignments, points
-from autoflip_secure.scenarios.config.listing import catalogue, options, plugins
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load, resolve
 from autoflip_secure.scenarios.config.messages import models_in
 from autoflip_secure.scenarios.config.plan import plan
@@ -219,18 +219,3 @@ def test_device_auto_runs_on_what_there_is(sweep: Callable[..., Result], tmp_pat
         found.append(read_record(path))
     losses = [[round_.train_loss for round_ in record.rounds] for record in found]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # on a GPU within rounding, here equal
-
-
-def test_options_are_listed_for_every_entry(sweep: Callable[..., Result]) -> None:
-    for family, entries in catalogue().items():
-        lines = CliRunner().invoke(app, ["list", family]).stdout.splitlines()
-        for name in entries:
-            start = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{name} "))
-            own = options(family, name)
-            shown = [line.split(":")[0].strip() for line in lines[start + 1 : start + 1 + len(own)]]
-            assert shown == list(own)
-    attack = options("attacks", "gaussian_noise")
-    assert attack["sigma"].startswith("0.5  (standard deviation per weight")
-    assert options("pruners", "threshold")["rescaling"].endswith("one of energy, none)")
-    assert options("models", "custom")["factory"].startswith("required  (module.path:function")
-    assert options("algorithms", "fedavg") == {}

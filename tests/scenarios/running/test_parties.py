@@ -11,8 +11,8 @@ from secure_scenarios import SMALL, blocks_of, run
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.scenarios.catalogue.entries import Catalogue
 from autoflip_secure.scenarios.config.documents import Document
-from autoflip_secure.scenarios.config.listing import catalogue
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
 from autoflip_secure.scenarios.config.settings import content_hash
@@ -269,7 +269,7 @@ def trainer_device() -> Any:
 
 
 def test_every_aggregator_says_what_it_needs() -> None:
-    listed = catalogue()["secure_sum"]
+    listed = {name: one.summary for name, one in Catalogue.read().families["secure_sum"].items()}
     assert {name for name in listed if name.startswith("updates of ")} == {f"updates of {kind}" for kind in AGGREGATORS}
     assert set(SecureSumConfig.model_fields) < set(listed)
     assert all(listed.values())

@@ -1,0 +1,61 @@
+"""``init``: a scenario file to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoflip_secure.commands.completion import preset_names
+from autoflip_secure.commands.session import exit_codes, prepare, tell
+from autoflip_secure.errors import InputError
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("scenario.yaml"),
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Begin with this preset.", autocompletion=preset_names),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Write a scenario file to edit: every key with its default, bounds and source. It runs as it is."""
+    with exit_codes(None):
+        prepare()
+        from autoflip_secure.files.durable import unwritable, write_whole
+        from autoflip_secure.files.regular_files import gone, read_regular
+        from autoflip_secure.scenarios.catalogue.entries import catalogue
+        from autoflip_secure.scenarios.catalogue.template import section, template
+        from autoflip_secure.scenarios.config.documents import Document
+        from autoflip_secure.scenarios.config.sources import presets, scenario_name
+        from autoflip_secure.terminal.near_names import suggest
+        from autoflip_secure.terminal.visible import visible
+
+        found = presets()
+        if preset is not None and preset not in found:
+            raise InputError(f"--preset {preset}: no such preset; {suggest(preset, found)}")
+        if file.suffix not in (".yaml", ".yml"):
+            raise InputError(f"{file}: a scenario file ends in .yaml; write {file}.yaml")
+        if not force and not gone(file):
+            raise InputError(f"{file}: exists already; give another name, or --force to replace it")
+        settings = {"name": scenario_name(file)}
+        about = _about(visible(file), preset)
+        if preset is None:
+            text = template(catalogue(), settings, about)
+        else:
+            sweep = section(read_regular(found[preset]).decode("utf-8"), "sweep")
+            text = template(catalogue(), {**Document.read(found[preset]).data, **settings}, about, sweep)
+        try:
+            write_whole(file, text)
+        except OSError as error:
+            raise InputError(f"{file}: {unwritable(error, 'give another FILE')}") from error
+        tell({}, False, [f"{file} is written. Run it with: autoflip-secure sweep {file}"])
+
+
+def _about(file: str, preset: str | None) -> str:
+    values = "with its default" if preset is None else f"as the preset {preset} has it, or with its default"
+    return (
+        f"A scenario for `autoflip-secure sweep {file}`. Every key stands here, {values}; what you do not change may "
+        "be left out. `autoflip-secure list` shows what there is to choose from."
+    )

@@ -1,0 +1,55 @@
+"""The catalogue as the classes say it; ``make catalogue`` writes it to the file that ships with the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoflip_secure.files.durable import write_whole
+from autoflip_secure.interfaces import Plugin
+from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
+from autoflip_secure.scenarios.config.compatibility import needed
+from autoflip_secure.scenarios.config.grid import points
+from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.settings import json_schema
+from autoflip_secure.scenarios.config.sources import presets
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, PRUNERS, Algorithm
+from autoflip_secure.scenarios.config.yaml_text import write_flow
+
+
+def derive() -> Catalogue:
+    """Everything that a scenario file may say."""
+    return Catalogue(
+        json_schema(),
+        {name: _algorithm(algorithm) for name, algorithm in ALGORITHMS.items()},
+        {kind: needed(cls) for kind, cls in AGGREGATORS.items()},
+        {name: _preset(name) for name in presets()},
+    )
+
+
+def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
+    parts: list[tuple[str, dict[str, Any], type[Plugin]]] = [
+        ("pruner", algorithm.pruner, PRUNERS[algorithm.pruner["kind"]]),
+        ("aggregator", algorithm.aggregator, AGGREGATORS[algorithm.aggregator["kind"]]),
+    ]
+    return {
+        "summary": algorithm.description,
+        "source": "; ".join(f"{part['kind']}: {cls.source}" for _, part, cls in parts if part["kind"] != "none"),
+        "details": {name: write_flow(part) for name, part, _ in parts},
+    }
+
+
+def _preset(name: str) -> dict[str, Any]:
+    scenario = load(name)
+    sweep, seeds = scenario.header.sweep, len(scenario.header.seeds)
+    grids = sweep if isinstance(sweep, list | tuple) else [sweep] if sweep else []
+    axes = dict.fromkeys(path for grid in grids for path in (*grid.product, *grid.zip))
+    cells = f"{len(scenario.cells)}: {points(sweep)} settings, {seeds} seed{'' if seeds == 1 else 's'}"
+    return {
+        "summary": " ".join(scenario.header.question.split()),
+        "details": {"axes": ", ".join(axes) or "none", "cells": cells},
+    }
+
+
+if __name__ == "__main__":
+    write_whole(FILE, derive().text())
+    print(FILE)

@@ -1,0 +1,139 @@
+"""The catalogue: every kind of every family with its options, and the JSON schema of a scenario file.
+
+Kinds, options and sources are read from the schema; algorithms, presets and what secure sums need are beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.files.regular_files import parse_json, read_regular
+from autoflip_secure.scenarios.catalogue.option_types import description, in_words, models_in
+
+FILE = Path(__file__).with_name("catalogue.json")
+PLUGINS = "autoflip_secure.plugins"  # entry-point group of what other distributions add
+FAMILIES = {  # family -> where a scenario names one of it
+    "attacks": ("attack",), "aggregators": ("algorithm", "aggregator"), "pruners": ("algorithm", "pruner"),
+    "datasets": ("data",), "partitions": ("partition",), "models": ("model",), "privacy": ("privacy",),
+}  # fmt: skip
+_DEPTH = 3  # of the written file: below that, a line each
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of a component."""
+
+    type: str  # in words, bounds included: "number, above 0"
+    default: Any  # as plain data
+    required: bool = False  # it has to be given
+    description: str = ""
+
+    @property
+    def value(self) -> str:
+        """The default as text."""
+        return "required" if self.required else json.dumps(self.default, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of a family, one algorithm, one preset."""
+
+    summary: str  # one line
+    source: str = ""  # paper, section or equation
+    options: dict[str, Option] = field(default_factory=dict)  # in the order of the class; nested ones as outer.inner
+    details: dict[str, str] = field(default_factory=dict)  # what else there is to say: heading -> text
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the classes say, as plain data.
+
+    ``schema`` is that of a scenario file, in which the ``$comment`` of a component is its source; ``algorithms`` and
+    ``presets`` are name -> arguments of :class:`Entry`; ``secure_sum`` is aggregator -> what it needs of the updates.
+    """
+
+    schema: dict[str, Any]
+    algorithms: dict[str, dict[str, Any]]
+    secure_sum: dict[str, str]
+    presets: dict[str, dict[str, Any]]
+
+    @cached_property
+    def families(self) -> dict[str, dict[str, Entry]]:
+        """Family -> name -> entry."""
+        defs, properties = self.schema["$defs"], self.schema["properties"]
+        found: dict[str, dict[str, Entry]] = {}
+        for family, path in FAMILIES.items():
+            node = {"properties": properties}
+            for key in path:
+                nodes = [defs[name] for name in models_in(node["properties"][key])]
+                node = nodes[0]
+            found[family] = {one["properties"]["kind"]["const"]: _entry(one, defs) for one in nodes}
+        found["algorithms"] = {name: Entry(**one) for name, one in self.algorithms.items()}
+        [secure] = models_in(properties["secure_sum"])
+        source = defs[secure]["$comment"]
+        found["secure_sum"] = {
+            **{name: Entry(one.description, source, {name: one})
+               for name, one in _options(defs[secure], defs) if "." not in name},
+            **{f"updates of {kind}": Entry(text, source) for kind, text in self.secure_sum.items()},
+        }  # fmt: skip
+        return {**found, "presets": {name: Entry(**one) for name, one in self.presets.items()}}
+
+    def text(self) -> str:
+        """The file."""
+        return _lines(asdict(self), _DEPTH) + "\n"
+
+    @classmethod
+    def read(cls) -> Self:
+        """The file that ships with the package.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        try:
+            return cls(**parse_json(read_regular(FILE)))
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{FILE}: missing or damaged ({error}); install the package again") from error
+
+
+def catalogue() -> Catalogue:
+    """What a scenario file may say here: as it ships, or, where other distributions add plug-ins, from the classes.
+
+    Raises:
+        StoreError: the file that ships with the package is missing or damaged.
+    """
+    from importlib.metadata import entry_points
+
+    if not entry_points(group=PLUGINS):
+        return Catalogue.read()
+    from autoflip_secure.scenarios.catalogue.derive import derive  # torch comes with it, and seconds
+
+    return derive()
+
+
+def _entry(node: dict[str, Any], defs: dict[str, Any]) -> Entry:
+    summary = str(node.get("description", "")).partition("\n")[0]
+    return Entry(summary, node.get("$comment", ""), dict(_options(node, defs)))
+
+
+def _options(node: dict[str, Any], defs: dict[str, Any], above: str = "") -> Iterator[tuple[str, Option]]:
+    """Key -> option, those of inner mappings as ``outer.inner``."""
+    for key, inner in node.get("properties", {}).items():
+        if key == "kind":
+            continue
+        required = key in node.get("required", [])
+        yield f"{above}{key}", Option(in_words(inner, defs), inner.get("default"), required, description(inner))
+        for name in models_in(inner):
+            yield from _options(defs[name], defs, f"{above}{key}.")
+
+
+def _lines(data: Any, depth: int) -> str:
+    """JSON, in which every value at ``depth`` has a line of its own."""
+    if not depth or not isinstance(data, dict):
+        return json.dumps(data, ensure_ascii=False)
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(one, depth - 1)}" for key, one in data.items()) + "\n}"
