@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,17 +31,18 @@ def init(
         from autoflip_secure.scenarios.config.documents import Document
         from autoflip_secure.scenarios.config.sources import presets, scenario_name
         from autoflip_secure.terminal.near_names import suggest
-        from autoflip_secure.terminal.visible import visible
+        from autoflip_secure.terminal.visible import short, visible
 
         found = presets()
         if preset is not None and preset not in found:
-            raise InputError(f"--preset {preset}: no such preset; {suggest(preset, found)}")
+            raise InputError(f"--preset {short(preset)}: no such preset; {suggest(preset, found)}")
         if file.suffix not in (".yaml", ".yml"):
             raise InputError(f"{file}: a scenario file ends in .yaml; write {file}.yaml")
         if not force and not gone(file):
             raise InputError(f"{file}: exists already; give another name, or --force to replace it")
         settings = {"name": scenario_name(file)}
-        about = _about(visible(file), preset)
+        command = shlex.join(["autoflip-secure", "sweep", str(file)])
+        about = _about(visible(command), preset)
         if preset is None:
             text = template(catalogue(), settings, about)
         else:
@@ -50,12 +52,12 @@ def init(
             write_whole(file, text)
         except OSError as error:
             raise InputError(f"{file}: {unwritable(error, 'give another FILE')}") from error
-        tell({}, False, [f"{file} is written. Run it with: autoflip-secure sweep {file}"])
+        tell({}, False, [f"{file} is written. Run it with: {command}"])
 
 
-def _about(file: str, preset: str | None) -> str:
+def _about(command: str, preset: str | None) -> str:
     values = "with its default" if preset is None else f"as the preset {preset} has it, or with its default"
     return (
-        f"A scenario for `autoflip-secure sweep {file}`. Every key stands here, {values}; what you do not change may "
+        f"A scenario for `{command}`. Every key stands here, {values}; what you do not change may "
         "be left out. `autoflip-secure list` shows what there is to choose from."
     )

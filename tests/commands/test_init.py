@@ -122,6 +122,15 @@ def test_nobody_s_file_is_replaced(here: Callable[..., Result], tmp_path: Path) 
     assert load("mine.yaml").cells[0].config["rounds"] == 60
 
 
+def test_the_command_can_be_copied(here: Callable[..., Result], tmp_path: Path) -> None:
+    done = here("init", "my file.yaml")
+    assert done.stdout == "my file.yaml is written. Run it with: autoflip-secure sweep 'my file.yaml'\n"
+    assert (
+        (tmp_path / "my file.yaml").read_text().startswith("# A scenario for `autoflip-secure sweep 'my file.yaml'`.")
+    )
+    assert load("my file.yaml").header.name == "my-file"
+
+
 def test_wrong_input_is_said(here: Callable[..., Result], tmp_path: Path) -> None:
     for arguments, expected in [
         (("mine",), "mine: a scenario file ends in .yaml; write mine.yaml"),
