@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from autoflip_secure import __version__
 from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
@@ -21,6 +20,7 @@ from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
 from autoflip_secure.terminal.docstrings import docstring
+from autoflip_secure.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
