@@ -33,11 +33,11 @@ def list_entries(
     """
     with exit_codes(None, as_json):
         prepare()
-        from autoflip_secure.scenarios.catalogue.entries import catalogue
+        from autoflip_secure.scenarios.catalogue.entries import Catalogue
         from autoflip_secure.terminal.near_names import suggest
         from autoflip_secure.terminal.visible import short
 
-        found = catalogue().families
+        found = Catalogue.read().families
         if family is not None and family not in found:
             raise InputError(f"list: unknown family '{short(family)}'; {suggest(family, found)}")
         if family is None:
@@ -56,9 +56,9 @@ def schema() -> None:
     """JSON schema of a scenario file, for editors."""
     with exit_codes(None, as_json=True):
         prepare()
-        from autoflip_secure.scenarios.catalogue.entries import catalogue
+        from autoflip_secure.scenarios.catalogue.entries import Catalogue
 
-        tell(catalogue().schema, True, [])
+        tell(Catalogue.read().schema, True, [])
 
 
 def _summaries(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:

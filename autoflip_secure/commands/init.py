@@ -26,7 +26,7 @@ def init(
         prepare()
         from autoflip_secure.files.durable import unwritable, write_whole
         from autoflip_secure.files.regular_files import gone, read_regular
-        from autoflip_secure.scenarios.catalogue.entries import catalogue
+        from autoflip_secure.scenarios.catalogue.entries import Catalogue
         from autoflip_secure.scenarios.catalogue.template import section, template
         from autoflip_secure.scenarios.config.documents import Document
         from autoflip_secure.scenarios.config.sources import presets, scenario_name
@@ -44,10 +44,10 @@ def init(
         command = shlex.join(["autoflip-secure", "sweep", str(file)])
         about = _about(visible(command), preset)
         if preset is None:
-            text = template(catalogue(), settings, about)
+            text = template(Catalogue.read(), settings, about)
         else:
             sweep = section(read_regular(found[preset]).decode("utf-8"), "sweep")
-            text = template(catalogue(), {**Document.read(found[preset]).data, **settings}, about, sweep)
+            text = template(Catalogue.read(), {**Document.read(found[preset]).data, **settings}, about, sweep)
         try:
             write_whole(file, text)
         except OSError as error:

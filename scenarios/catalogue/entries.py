@@ -17,7 +17,6 @@ from autoflip_secure.files.regular_files import parse_json, read_regular
 from autoflip_secure.scenarios.catalogue.option_types import description, in_words, models_in
 
 FILE = Path(__file__).with_name("catalogue.json")
-PLUGINS = "autoflip_secure.plugins"  # entry-point group of what other distributions add
 FAMILIES = {  # family -> where a scenario names one of it
     "attacks": ("attack",), "aggregators": ("algorithm", "aggregator"), "pruners": ("algorithm", "pruner"),
     "datasets": ("data",), "partitions": ("partition",), "models": ("model",), "privacy": ("privacy",),
@@ -99,21 +98,6 @@ class Catalogue:
             return cls(**parse_json(read_regular(FILE)))
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{FILE}: missing or damaged ({error}); install the package again") from error
-
-
-def catalogue() -> Catalogue:
-    """What a scenario file may say here: as it ships, or, where other distributions add plug-ins, from the classes.
-
-    Raises:
-        StoreError: the file that ships with the package is missing or damaged.
-    """
-    from importlib.metadata import entry_points
-
-    if not entry_points(group=PLUGINS):
-        return Catalogue.read()
-    from autoflip_secure.scenarios.catalogue.derive import derive  # torch comes with it, and seconds
-
-    return derive()
 
 
 def _entry(node: dict[str, Any], defs: dict[str, Any]) -> Entry:

@@ -1,6 +1,5 @@
 """The shipped catalogue is what the classes say, is left aside where it may not be whole, and is shown whole."""
 
-import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from autoflip_secure.cli import app
 from autoflip_secure.commands.completion import families
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.scenarios.catalogue import derive, entries
-from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue, catalogue
+from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
 
 ROOT = Path(__file__).parents[3]
 KNOWN = Catalogue.read().families
@@ -111,24 +110,6 @@ def test_the_json_of_one_entry_is_typed() -> None:
     assert told["options"]["arguments"] == {
         "type": "mapping", "default": {}, "required": False, "description": "further keyword arguments of the function"
     }  # fmt: skip
-
-
-class _EntryPoints:
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-    def __call__(self, *, group: str) -> tuple[str, ...]:
-        assert group == "autoflip_secure.plugins"
-        return self.names
-
-
-def test_installed_plugins_are_asked_for_by_their_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    added = Catalogue.read()
-    monkeypatch.setattr(derive, "derive", lambda: added)
-    monkeypatch.setattr(importlib.metadata, "entry_points", _EntryPoints())
-    assert catalogue() is not added
-    monkeypatch.setattr(importlib.metadata, "entry_points", _EntryPoints("sign_flip"))
-    assert catalogue() is added
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"schema": {}, "more": {}}'])
