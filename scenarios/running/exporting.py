@@ -132,12 +132,13 @@ def _compare_accuracy(
     Raises:
         StoreError: it is another, and nothing that it may depend on has changed, or the data or the source have.
     """
-    rounds = {entry.round: entry.test_accuracy for entry in record.rounds}
-    recorded = rounds.get(checkpoint.round, checkpoint.accuracy)
+    measured = {entry.round: entry.test_accuracy for entry in record.rounds}
+    recorded = measured.get(checkpoint.round)  # none of the initial model: records begin with round 1
+    recorded = checkpoint.accuracy if recorded is None else recorded
     changed = _changed_inputs(folder, settings)
     if accuracy == recorded == checkpoint.accuracy:
         return tuple(f"{what} is not what the cell was run with; the accuracy is the same" for what in changed)
-    differ = f"cell {record.cell}: its model has accuracy {accuracy:.4f} here, and {recorded} in the record"
+    differ = f"cell {record.cell}: its model has accuracy {accuracy:.4f} here, and {recorded:.4f} in the record"
     if changed:
         raise StoreError(f"{differ}, because {changed[0]} is not what the cell was run with; put it back")
     now = {**versions(), "device": str(device)}

@@ -367,7 +367,7 @@ def test_another_source_is_refused_when_it_gives_another_accuracy(run: Path, mon
     monkeypatch.setattr(exported_models, "Residual", Other)
     done = invoke("export", run, record.cell)
     assert done.exit_code == 2
-    assert f"and {record.final_accuracy} in the record, although" in done.stderr
+    assert f"and {record.final_accuracy:.4f} in the record, although" in done.stderr
     source = Path(sys.modules["exported_models"].__file__ or "")
     monkeypatch.setattr(
         "autoflip_secure.scenarios.store.fingerprints.source_file", lambda *_: source.with_name("sizes.py")

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 from autoflip_secure.errors import StoreError
+from autoflip_secure.federation.server import ServerState
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
@@ -23,7 +24,13 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.exporting import reload_model
 from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
 from autoflip_secure.scenarios.store import checkpoints
-from autoflip_secure.scenarios.store.checkpoints import cells_without_models, models_file, read_metadata
+from autoflip_secure.scenarios.store.checkpoints import (
+    WHICH,
+    Checkpoints,
+    cells_without_models,
+    models_file,
+    read_metadata,
+)
 from autoflip_secure.scenarios.store.store import Store
 
 TINY = """
@@ -38,6 +45,9 @@ model: {kind: mlp, hidden: [12]}
 seeds: [1, 2]
 sweep: {product: {algorithm: [fedavg, autoflip_plus]}}
 """
+
+PRIVATE = "privacy={kind: sample_level, clip: 1.0, noise_multiplier: 1.0, noise_source: NOISE}"
+FEW = ("seeds=[1]", "rounds=1", "sweep=null", "algorithm=fedavg")
 
 
 def tiny(*overrides: str) -> Plan:
@@ -114,6 +124,22 @@ def test_initial_weights_are_those_that_the_seed_draws(finished: tuple[Path, lis
             assert all(torch.equal(file.get_tensor(f"initial/weights/{name}"), drawn[name]) for name in drawn)
             alive = file.get_tensor("initial/mask/dense1.weight")
         assert bool(alive.all()) == (spec.settings.algorithm.name == "fedavg"), "the exploration has pruned already"
+
+
+def test_each_model_comes_with_the_mask_of_its_round() -> None:
+    spec = tiny(*FEW).cells[0]
+    cell = CellBuilder().cell(spec, spec, torch.device("cpu"))
+    draws = torch.Generator().manual_seed(0)
+    masks = [torch.rand(cell.problem.layout.size, generator=draws) < share for share in (0.9, 0.7, 0.5, 0.3)]
+    watcher = Checkpoints()
+    for number, (mask, accuracy) in enumerate(zip(masks, (None, 0.2, 0.4, 0.4), strict=True)):
+        watcher.model(cell, ServerState(number, mask.float(), mask, None, None, None), accuracy)
+    kept = watcher.of(cell)
+    assert [(which, kept[which].round) for which in WHICH] == [("initial", 0), ("best", 2), ("final", 3)]
+    for which in WHICH:
+        assert torch.equal(kept[which].mask, masks[kept[which].round])
+    assert torch.equal(kept["best"].weights, masks[2].float())
+    assert torch.equal(kept["initial"].weights, cell.problem.initial)
 
 
 def test_metadata_say_what_the_models_are(finished: tuple[Path, list[RunRecord]]) -> None:
@@ -221,9 +247,11 @@ def test_models_of_another_run_of_the_cell_are_not_its_models(
     with Store(folder) as store:
         store.save(other)
         assert cells_without_models(store, {record.cell: other}) == {record.cell}
+    models_file(folder, record.cell).unlink()
     _, notes = run(tiny(), folder)
     assert any(record.cell in note and "other numbers than its record" in note for note in notes)
-    assert files(folder) == files(finished[0]), "nothing is written over for it"
+    others = {name: content for name, content in files(finished[0]).items() if record.cell not in name}
+    assert files(folder) == others, "models of other steps than those of the record are not kept"
 
 
 def test_cells_that_leave_no_models_beside_others_are_said(folder: Path, tmp_path: Path) -> None:
@@ -250,10 +278,6 @@ def test_much_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(sizes) == 1
     assert "4 cells" in sizes[0]
     assert not [note for note in run(tiny("rounds=1", "seeds=[1]"), tmp_path / "two")[1] if "GiB" in note]
-
-
-PRIVATE = "privacy={kind: sample_level, clip: 1.0, noise_multiplier: 1.0, noise_source: NOISE}"
-FEW = ("seeds=[1]", "rounds=1", "sweep=null", "algorithm=fedavg")
 
 
 def test_a_private_cell_is_run_again_where_that_releases_nothing_new(tmp_path: Path) -> None:
