@@ -26,10 +26,10 @@ def list_entries(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the components: attacks, aggregators, pruners, algorithms, data sets, models, privacy, presets, …
+    """List the components: attacks, aggregators, pruners, data sets, models, …
 
-    With FAMILY, their options and defaults. With FAMILY and KIND, everything about one: types, bounds, descriptions,
-    and the paper or equation it is from.
+    FAMILY alone shows their options and defaults. FAMILY and KIND show all
+    about one: its source, and every option with type, bounds and default.
     """
     with exit_codes(None, as_json):
         prepare()

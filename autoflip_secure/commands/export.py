@@ -67,6 +67,9 @@ def export(
     """
     with exit_codes(run, as_json):
         prepare()
+        from autoflip_secure.scenarios.store.manifest import check_results
+
+        check_results(run)  # what is missing is said before torch is there
         from autoflip_secure.models.export import SUFFIXES, serialised
         from autoflip_secure.scenarios.running.exporting import reload_model
         from autoflip_secure.scenarios.store.results import read_results

@@ -19,7 +19,7 @@ def init(
         str | None,
         typer.Option("--preset", metavar="NAME", help="Begin with this preset.", autocompletion=preset_names),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a scenario file to edit: every key with its default, bounds and source. It runs as it is."""
     with exit_codes(None):
@@ -38,8 +38,8 @@ def init(
             raise InputError(f"--preset {short(preset)}: no such preset; {suggest(preset, found)}")
         if file.suffix not in (".yaml", ".yml"):
             raise InputError(f"{file}: a scenario file ends in .yaml; write {file}.yaml")
-        if not force and not gone(file):
-            raise InputError(f"{file}: exists already; give another name, or --force to replace it")
+        if not overwrite and not gone(file):
+            raise InputError(f"{file}: is there already; add --overwrite to replace it, or give another name")
         settings = {"name": scenario_name(file)}
         command = shlex.join(["autoflip-secure", "sweep", str(file)])
         about = _about(visible(command), preset)

@@ -114,11 +114,11 @@ def test_nobody_s_file_is_replaced(here: Callable[..., Result], tmp_path: Path) 
     (tmp_path / "mine.yaml").write_text("rounds: 3\n")
     done = here("init", "mine.yaml")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "mine.yaml: exists already; give another name, or --force to replace it" in done.stderr
+    assert "mine.yaml: is there already; add --overwrite to replace it, or give another name" in done.stderr
     assert (tmp_path / "mine.yaml").read_text() == "rounds: 3\n"
     (tmp_path / "link.yaml").symlink_to(tmp_path / "nothing")
     assert here("init", "link.yaml").exit_code == 2
-    assert here("init", "mine.yaml", "--force").exit_code == 0
+    assert here("init", "mine.yaml", "--overwrite").exit_code == 0
     assert load("mine.yaml").cells[0].config["rounds"] == 60
 
 
