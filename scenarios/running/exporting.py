@@ -78,7 +78,10 @@ def reload_model(folder: Path, record: RunRecord, which: Which, *, compacted: bo
     path = models_file(folder, record.cell)
     again = f"run `autoflip-secure sweep {folder / 'scenario.yaml'} --out {folder} --keep-models`"
     if gone(path):
-        raise StoreError(f"{folder}: cell {record.cell} has no models; {again}: it runs finished cells again for them")
+        private = ", private ones if that releases nothing new" if record.privacy is not None else ""
+        raise StoreError(
+            f"{folder}: cell {record.cell} has no models; {again}: it runs finished cells again for them{private}"
+        )
     try:
         metadata = read_metadata(path, record.cell)
     except StoreError as error:
