@@ -71,7 +71,11 @@ def check_call(words: list[str]) -> None:
         for word in rest:
             assert word.split("=")[0] in (variables if "=" in word else targets), word
         return
-    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009 - a group's
+    group = typer.main.get_command(app)
+    if words[1].startswith("--"):
+        assert words[1] in {option for parameter in group.params for option in parameter.opts}, words[1]
+        return
+    commands: dict[str, Any] = getattr(group, "commands")  # noqa: B009 - a group's
     assert words[1] in commands, words[1]
     try:
         commands[words[1]].make_context(words[1], words[2:])
@@ -137,6 +141,7 @@ def test_scripts_are_shell(name: str) -> None:
     "line",
     [
         "autoflip-secure swep x.yaml",
+        "autoflip-secure --instal-completion",
         "autoflip-secure sweep",
         "autoflip-secure sweep x.yaml --owt runs",
         "autoflip-secure gate runs/x --baselin b.json",
