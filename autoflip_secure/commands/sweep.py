@@ -125,8 +125,10 @@ def _sweep(
 
 
 def _summary(result: SweepResult) -> str:
+    from autoflip_secure.scenarios.config.plan import counted
+
     run = len(result.records) - result.reused
     before = f", {result.reused} from before" if result.reused else ""
     workers = f"{result.workers} worker{'s' if result.workers > 1 else ''}"
     took = f"{result.seconds:.1f} s with {workers}"
-    return f"{len(result.records)} cells: {run} run{before}, {took}. Results: {result.folder}"
+    return f"{counted(len(result.records))}: {run} run{before}, {took}. Results: {result.folder}"

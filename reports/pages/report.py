@@ -41,7 +41,7 @@ from autoflip_secure.reports.study.privacy import (
     derived,
     exceeded,
     ledger_rows,
-    statements,
+    proven_sentences,
 )
 from autoflip_secure.reports.study.study import Study, study
 from autoflip_secure.reports.tables.cells import cells_table
@@ -183,7 +183,7 @@ def _privacy(found: Study) -> dict[str, Any]:
         entries.append(
             {
                 "name": name,
-                "proven": [*above, *statements(record.privacy)],
+                "proven": [*above, *proven_sentences(record.privacy)],
                 "rows": rows,
                 "left_out": left_out,
                 "derived": derived(record.privacy),

@@ -94,7 +94,7 @@ def _plain(name: str) -> str:
     return clean_text(name).replace("_", " ")
 
 
-def statements(record: PrivacyRecord) -> list[str]:
+def proven_sentences(record: PrivacyRecord) -> list[str]:
     """What is proven against every observer; those against whom the same is proven share a sentence."""
     alike: dict[str, list[str]] = {}
     for guarantee in record.guarantees:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.study.privacy import statements
+from autoflip_secure.reports.study.privacy import proven_sentences
 
 _NO_LEDGER = "no privacy mechanism: nothing is proven about what this model reveals of the data it was trained on"
 _INITIAL = (
@@ -36,4 +36,4 @@ def privacy_statement(record: RunRecord, which: str) -> str:
     if which == "initial":
         return _INITIAL
     seeded = record.config["privacy"].get("noise_source") != "system"
-    return " ".join([_COUNTED, *statements(record.privacy), _ALONE, *([_SEED] if seeded else [])])
+    return " ".join([_COUNTED, *proven_sentences(record.privacy), _ALONE, *([_SEED] if seeded else [])])

@@ -88,16 +88,13 @@ def exported(run: Path, name: str, to: str, *more: str, out: Path) -> dict[str, 
     return answer
 
 
-def test_data(run: Path) -> tuple[Tensor, Tensor]:
+def held_out(run: Path) -> tuple[Tensor, Tensor]:
     data = load(run / "scenario.yaml").cells[0].settings.data.load()
     return data.x_test, data.y_test
 
 
-test_data.__test__ = False  # type: ignore[attr-defined]
-
-
 def accuracy(net: Callable[[Tensor], Tensor], run: Path) -> float:
-    x, y = test_data(run)
+    x, y = held_out(run)
     with torch.no_grad():
         return int((net(x).argmax(1) == y).sum()) / len(y)
 
@@ -134,7 +131,7 @@ def test_what_torch_and_safetensors_load_has_the_accuracy_of_the_record(
 def test_the_initial_model_is_the_one_the_seed_draws(finished: Path, tmp_path: Path) -> None:
     exported(finished, "Residual", "torch", "--which", "initial", out=tmp_path / "a.pt")
     spec = next(s for s in load(finished / "scenario.yaml").cells if s.key == record_of(finished, "Residual").cell)
-    drawn = spec.settings.model.build(test_data(finished)[0][:2], 10, spec.seed).state_dict()
+    drawn = spec.settings.model.build(held_out(finished)[0][:2], 10, spec.seed).state_dict()
     state = torch.load(tmp_path / "a.pt", weights_only=True)
     assert all(torch.equal(state[key], drawn[key]) for key in drawn)
 
@@ -149,7 +146,7 @@ def test_compacted_onnx_gives_the_outputs_of_the_whole_model(finished: Path, tmp
     exported(finished, "Convolutions", "torch", out=tmp_path / "a.pt")
     whole = loaded(finished, "Convolutions", torch.load(tmp_path / "a.pt", weights_only=True))
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
-    x, y = test_data(finished)
+    x, y = held_out(finished)
     for rows in (x[:1], x[:7], x):
         (given,) = session.run(None, {"input": rows.numpy()})
         with torch.no_grad():
@@ -189,7 +186,7 @@ def test_compacted_weights_are_those_of_the_smaller_model(finished: Path, tmp_pa
     small.first, small.norm = nn.Conv2d(1, counts[0], 3, padding=1), nn.BatchNorm2d(counts[0]).eval()
     small.second, small.last = nn.Linear(counts[0] * 16, counts[1]), nn.Linear(counts[1], 10)
     small.load_state_dict(state)
-    x = test_data(finished)[0]
+    x = held_out(finished)[0]
     with torch.no_grad():
         assert torch.allclose(small(x), whole(x), atol=1e-4)
 

@@ -9,7 +9,7 @@ from autoflip_secure.records.proven import who
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.study.comparisons import compare
-from autoflip_secure.reports.study.privacy import exceeded, statements
+from autoflip_secure.reports.study.privacy import exceeded, proven_sentences
 from autoflip_secure.reports.study.study import Study, study
 from autoflip_secure.reports.tables.frames import tidy
 from autoflip_secure.reports.tables.guarantees import guarantee_table
@@ -110,7 +110,7 @@ def test_nothing_is_said_to_hold_where_nothing_does(runs: list[RunRecord], found
 def test_amplified_bounds_name_what_they_rest_on(runs: list[RunRecord]) -> None:
     for record in runs:
         assert record.privacy is not None
-        for sentence in statements(record.privacy):
+        for sentence in proven_sentences(record.privacy):
             if "ε ≤" in sentence:
                 secret = (
                     "samples are in which batch" if record.privacy.unit == "sample" else "takes part in which round"
