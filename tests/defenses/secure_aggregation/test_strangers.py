@@ -215,13 +215,18 @@ def test_no_room_for_another_thread_ends_nothing(monkeypatch: pytest.MonkeyPatch
 # ------------------------------------------------------------------------------------------------------- after a proof
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def sockets() -> set[str]:
+    """Of this process, by name: those that an earlier test left behind may go at any moment and are no one's leak."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return {name for name in found if name.startswith("socket:")}
 
 
 def test_a_link_to_a_session_that_never_begins_is_let_go(listening: Start) -> None:
     one, where = listening()
-    before = descriptors()
+    before = sockets()
     channels = [dial(where, "the party", 5) for _ in range(3)]
     for number, channel in enumerate(channels):
         greet(channel, Joins(session=f"s{number}", rank=0, patience=0.3))
@@ -230,7 +235,7 @@ def test_a_link_to_a_session_that_never_begins_is_let_go(listening: Start) -> No
     assert soon(lambda: not one._arrived)
     for channel in channels:
         channel.close()
-    assert soon(lambda: descriptors() == before)
+    assert soon(lambda: sockets() <= before)
 
 
 def test_links_beyond_bounds_and_twins_are_let_go(monkeypatch: pytest.MonkeyPatch, listening: Start) -> None:
@@ -253,7 +258,7 @@ def test_links_beyond_bounds_and_twins_are_let_go(monkeypatch: pytest.MonkeyPatc
 def test_a_server_that_is_gone_is_not_waited_for(listening: Start, tmp_path: Path, rank: int) -> None:
     """It said that its session may take a day to begin; the other party never comes."""
     one, where = listening()
-    before = descriptors()
+    before = sockets()
     parties = [where, where]
     parties[1 - rank] = Address(str(tmp_path / "nobody"), None)
     channel = dial(where, "the party", 5)
@@ -263,7 +268,7 @@ def test_a_server_that_is_gone_is_not_waited_for(listening: Start, tmp_path: Pat
     assert len(one._sessions) == 1, "as long as the server is there it waits"
     channel.close()
     assert soon(lambda: not one._sessions)
-    assert soon(lambda: descriptors() == before)
+    assert soon(lambda: sockets() <= before)
 
 
 def test_sessions_have_a_bound_and_are_refused_with_a_sentence(
