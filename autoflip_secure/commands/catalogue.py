@@ -37,7 +37,7 @@ def list_entries(
         from autoflip_secure.terminal.near_names import suggest
         from autoflip_secure.terminal.visible import short
 
-        found = Catalogue.read().families
+        found = Catalogue.now().families
         if family is not None and family not in found:
             raise InputError(f"list: unknown family '{short(family)}'; {suggest(family, found)}")
         if family is None:
@@ -58,7 +58,7 @@ def schema() -> None:
         prepare()
         from autoflip_secure.scenarios.catalogue.entries import Catalogue
 
-        tell(Catalogue.read().schema, True, [])
+        tell(Catalogue.now().schema, True, [])
 
 
 def _summaries(found: dict[str, dict[str, Entry]]) -> dict[str, Any]:

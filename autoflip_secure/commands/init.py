@@ -44,10 +44,10 @@ def init(
         command = shlex.join(["autoflip-secure", "sweep", str(file)])
         about = _about(visible(command), preset)
         if preset is None:
-            text = template(Catalogue.read(), settings, about)
+            text = template(Catalogue.now(), settings, about)
         else:
             sweep = section(read_regular(found[preset]).decode("utf-8"), "sweep")
-            text = template(Catalogue.read(), {**Document.read(found[preset]).data, **settings}, about, sweep)
+            text = template(Catalogue.now(), {**Document.read(found[preset]).data, **settings}, about, sweep)
         try:
             write_whole(file, text)
         except OSError as error:

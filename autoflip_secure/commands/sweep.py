@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,11 +62,15 @@ def sweep(
             "--mlflow", metavar="URI", help="Also write every cell as an MLflow run; e.g. sqlite:///mlflow.db."
         ),
     ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option("--tracker", metavar="KIND[=PLACE]", help="Also write to a tracker of your own; repeatable."),
+    ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
     _sweep(
         scenario, out, workers, overrides or [], as_json=as_json, report=not no_report, tensorboard=tensorboard,
-        mlflow=mlflow, keep_models=keep_models,
+        mlflow=mlflow, keep_models=keep_models, others=tracker or [],
     )  # fmt: skip
 
 
@@ -80,6 +85,7 @@ def _sweep(
     tensorboard: Path | None = None,
     mlflow: str | None = None,
     keep_models: bool = False,
+    others: Sequence[str] = (),
 ) -> None:
     log: list[Path] = []
     with exit_codes(log, as_json):
@@ -93,10 +99,10 @@ def _sweep(
         from autoflip_secure.scenarios.config.plan import plan
         from autoflip_secure.scenarios.running.console import listener, stage
         from autoflip_secure.scenarios.running.sweep import run_sweep
-        from autoflip_secure.scenarios.trackers.registry import trackers
+        from autoflip_secure.scenarios.running.tracker_choice import trackers
 
         work = plan(resolve(document, overrides))
-        others = trackers(tensorboard, mlflow, work.name)
+        written_to = trackers(tensorboard, mlflow, work.name, others)
         folder = Path("runs") / work.name if out is None else Path(out)
         log.append(folder)
         with listener(len(work.keys)) as listening:
@@ -117,7 +123,7 @@ def _sweep(
                 path = write_page(folder, result.records, work.written)
             summary["report"] = str(path)
             lines.append(link(path))
-        for tracker in others:
+        for tracker in written_to:
             written = tracker.write(work.name, result.records, work.outcome)
             summary["trackers"].append(dataclasses.asdict(written))
             lines.append(str(written))

@@ -192,6 +192,7 @@ class Logbook:
         if guidance is None or self._initial is None:
             return None
         layout, kind = self.cell.problem.layout, self.cell.protocol.guidance.normalisation
+        pruner = self.cell.protocol.pruner
         hidden = layout.prunable.to(mask.device)
         first = self._initial[hidden].cpu().numpy()
         last = normalise(guidance.energy, layout, kind)[hidden].cpu().numpy()
@@ -200,7 +201,7 @@ class Logbook:
         chosen = np.sort(np.random.default_rng(0).permutation(len(first))[:_SAMPLE])
         return GuidanceRecord(
             normalisation=kind,
-            threshold=getattr(self.cell.protocol.pruner, "threshold", None),
+            threshold=None if pruner.foreign else getattr(pruner, "threshold", None),
             bin_edges=[round(float(edge), 4) for edge in edges],
             initial_counts=np.histogram(first, edges)[0].tolist(),
             final_counts=np.histogram(last, edges)[0].tolist(),

@@ -73,6 +73,9 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
     """The state before round 1: memories seeded, initial weights pruned."""
     problem, protocol = cell.problem, cell.protocol
     weights = problem.initial
+    if exploration is not None and protocol.mechanism is not None:
+        # they have no noise, and nothing that is published may rest on them
+        exploration = replace(exploration, losses=())
     state = ServerState(
         round=0,
         weights=weights,

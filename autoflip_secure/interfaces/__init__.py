@@ -1,7 +1,8 @@
 """The nouns of the project: what a plug-in is asked, and with what. Small abstract classes, no behaviour.
 
 A plug-in is a frozen, validated configuration with pure functions on rows: state in, state out. It is named by its
-``kind`` in one explicit table (:mod:`autoflip_secure.scenarios.config.tables`), never found by import side effects.
+``kind`` in one explicit table (:mod:`autoflip_secure.scenarios.config.tables`), by an entry point or by the path of
+its class (``docs/plugins.md``); never by import side effects.
 """
 
 from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, RoundView

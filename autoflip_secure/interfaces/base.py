@@ -33,3 +33,6 @@ class Config(BaseModel):
 
 class Plugin(Config):
     """A configuration with a ``kind: Literal[...]``; the first line of its docstring is what ``list`` prints."""
+
+    foreign: ClassVar[bool] = False
+    """Whether its code is not of this package: it is tried out before it is run, and proofs do not take its word."""

@@ -60,6 +60,8 @@ def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
     """Why no proof covers the run, or ""."""
     central = schedule.unit == "client" and schedule.noise == "central"
     reasons = {
+        f"the mechanism {schedule.foreign!r} is not of this package, and what its code clips and noises is not "
+        "checked": bool(schedule.foreign),
         "noise_multiplier = 0: clipping alone proves nothing": 0.0 in {
             schedule.noise_multipliers[k] for k in schedule.honest
         },

@@ -33,6 +33,7 @@ class ReleaseSchedule:
     linear: bool  # the aggregate is a plain sum of rows
     post_processing: tuple[str, ...]  # what is computed from releases
     secure_sum: bool = False  # the server sees sums of updates only
+    foreign: str = ""  # kind of a mechanism that is not of this package
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
@@ -92,4 +93,5 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
         secure_sum=protocol.secret_updates,
+        foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
     )

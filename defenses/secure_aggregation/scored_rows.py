@@ -18,10 +18,13 @@ DEVIATIONS = 6  # honest products with random signs exceed so many B with a chan
 
 
 def refusal(aggregator: Aggregator) -> str | None:
-    """Why this aggregator cannot run on a secure sum; None: it can."""
-    if aggregator.linear:
+    """Why this aggregator cannot run on a secure sum; None: it can.
+
+    On shares run the mean and the scores of this package, whatever a class derived from them does.
+    """
+    if aggregator.linear and not aggregator.foreign:
         return None
-    if isinstance(aggregator, AgreementWeighted):
+    if isinstance(aggregator, AgreementWeighted) and not aggregator.foreign:
         wrong = [name for name in aggregator.statistics if name not in LINEAR_STATISTICS]
         if not wrong:
             return None
@@ -29,7 +32,7 @@ def refusal(aggregator: Aggregator) -> str | None:
             f"the statistic {wrong[0]!r} compares single updates with one another, which a secure sum hides; "
             f"use statistics among {', '.join(LINEAR_STATISTICS)}"
         )
-    if isinstance(aggregator, RadialAgreement):
+    if isinstance(aggregator, RadialAgreement) and not aggregator.foreign:
         if aggregator.noise == "norm":
             return None
         return "noise: median needs every entry of an update, which a secure sum hides; use noise: norm"

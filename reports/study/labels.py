@@ -12,6 +12,8 @@ from autoflip_secure.files.regular_files import parse_json
 Json = Mapping[str, Any]
 PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
+_OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
+_BUILT_IN = ("gaussian_noise", "label_flip")
 NO_ATTACK = "no attack"
 OPEN = "in the open"
 
@@ -85,7 +87,17 @@ def partition_label(partition: Json) -> str:
         return f"Dirichlet {number(partition['alpha'])}"
     if kind == "pathological" and "classes_per_client" in partition:
         return f"{number(partition['classes_per_client'])} classes per client"
-    return "by natural group" if kind == "by_group" else clean_text(kind)
+    return "by natural group" if kind == "by_group" else kind_words(kind)
+
+
+def kind_words(kind: str) -> str:
+    """A kind as a reader sees it: words, or the class that a scenario names by its path.
+
+    >>> kind_words("sign_flip"), kind_words("my_package.attacks:SignFlip")
+    ('sign flip', 'SignFlip')
+    """
+    _, colon, name = clean_text(kind).rpartition(":")
+    return name if colon else name.replace("_", " ")
 
 
 def is_clean(attack: Json | None) -> bool:
@@ -93,7 +105,8 @@ def is_clean(attack: Json | None) -> bool:
     if not attack or attack.get("kind") in (None, "none"):
         return True
     named = attack.get("clients") is not None
-    return any(attack.get(key) == 0 and not (key == "scope" and named) for key in STRENGTHS)
+    keys = STRENGTHS if attack["kind"] in _BUILT_IN else _OF_OTHERS
+    return any(attack.get(key) == 0 and not (key == "scope" and named) for key in keys)
 
 
 def attack_label(attack: Json) -> str:
@@ -108,7 +121,7 @@ def attack_label(attack: Json) -> str:
         return f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''} on {who}"
     if kind == "label_flip" and "share" in attack:
         return f"{100 * float(attack['share']):.3g} % labels flipped on {who}"
-    return f"{clean_text(kind).replace('_', ' ')} on {who}"
+    return f"{kind_words(kind)} on {who}"
 
 
 def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from autoflip_secure.records.privacy import Guarantee, PrivacyRecord, Release
 from autoflip_secure.records.proven import above_target, bound, listed, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_number, upper_text
-from autoflip_secure.reports.study.labels import clean_text, number
+from autoflip_secure.reports.study.labels import clean_text, kind_words, number
 
 NO_PRIVACY = "no privacy"
 
@@ -79,7 +79,7 @@ def protection(privacy: Mapping[str, Any] | None, lacking: str = "") -> str:
     if not privacy or privacy.get("kind") in (None, "none"):
         return NO_PRIVACY
     kind = str(privacy["kind"])
-    words = [{"sample_level": "single samples", "client_level": "whole clients"}.get(kind, _plain(kind))]
+    words = [{"sample_level": "single samples", "client_level": "whole clients"}.get(kind, kind_words(kind))]
     if kind == "client_level":
         words.append("each adds noise" if privacy.get("noise") == "distributed" else "server adds noise")
     words += [lacking] if lacking else []
@@ -88,10 +88,6 @@ def protection(privacy: Mapping[str, Any] | None, lacking: str = "") -> str:
     elif privacy.get("noise_multiplier") is not None:
         words.append(f"σ {number(privacy['noise_multiplier'])}")
     return ", ".join(words)
-
-
-def _plain(name: str) -> str:
-    return clean_text(name).replace("_", " ")
 
 
 def proven_sentences(record: PrivacyRecord) -> list[str]:

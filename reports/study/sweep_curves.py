@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from autoflip_secure.reports.study.labels import canonical, clean_text, is_number, number, setting
+from autoflip_secure.reports.study.labels import canonical, is_number, kind_words, number, setting
 from autoflip_secure.reports.study.study import Study
 
 _WORDS = {
@@ -22,7 +22,7 @@ def axis_words(kind: str, parameter: str) -> str:
     >>> axis_words("label_flip", "share"), axis_words("my_attack", "strength")
     ('share of labels flipped', 'strength of my attack')
     """
-    return _WORDS.get((kind, parameter), f"{setting(parameter)} of {clean_text(kind).replace('_', ' ')}")
+    return _WORDS.get((kind, parameter), f"{setting(parameter)} of {kind_words(kind)}")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def _asked(study: Study) -> str:
     attacks = [a for a in study.attacks if a != labels.NO_ATTACK]
     seeds = sorted(set(study.cells["seed"]))
     what = f"{listed(study.algorithms, 8)} were run" if len(study.algorithms) > 1 else f"{study.algorithms[0]} was run"
-    data = sorted({str((f.get("data") or {}).get("kind", "data")) for f in study.facets.values()})
+    kinds = {str((f.get("data") or {}).get("kind", "data")) for f in study.facets.values()}
+    data = sorted(labels.kind_words(kind) if ":" in kind else kind for kind in kinds)
     split = {labels.partition_label(f.get("partition") or {}) for f in study.facets.values()}
     among = [", ".join(split)] if len(split) == 1 else []
     settings = [] if list(study.facets) == among else [f"({listed(list(study.facets))})"]

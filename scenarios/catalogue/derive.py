@@ -10,10 +10,12 @@ from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
 from autoflip_secure.scenarios.config.compatibility import needed
 from autoflip_secure.scenarios.config.grid import points
 from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.plugin_families import survey
 from autoflip_secure.scenarios.config.settings import json_schema
 from autoflip_secure.scenarios.config.sources import presets
-from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, PRUNERS, Algorithm
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, PRUNERS, TRACKERS, Algorithm
 from autoflip_secure.scenarios.config.yaml_text import write_flow
+from autoflip_secure.terminal.docstrings import docstring
 
 
 def derive() -> Catalogue:
@@ -23,6 +25,9 @@ def derive() -> Catalogue:
         {name: _algorithm(algorithm) for name, algorithm in ALGORITHMS.items()},
         {kind: needed(cls) for kind, cls in AGGREGATORS.items()},
         {name: _preset(name) for name in presets()},
+        {kind: _tracker(kind, cls) for kind, cls in TRACKERS.items()}
+        | {one.kind: _tracker(one.kind, one.cls, one.distribution) for one in survey().good if one.family == "tracker"},
+        {name: {"summary": why} for name, why in survey().damaged.items()},
     )
 
 
@@ -35,6 +40,15 @@ def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
         "summary": algorithm.description,
         "source": "; ".join(f"{part['kind']}: {cls.source}" for _, part, cls in parts if part["kind"] != "none"),
         "details": {name: write_flow(part) for name, part, _ in parts},
+    }
+
+
+def _tracker(kind: str, cls: type, distribution: str = "") -> dict[str, Any]:
+    summary = docstring(cls).partition("\n")[0]
+    of = f" (of {distribution})" if distribution else ""
+    return {
+        "summary": f"{summary}{of}".strip(),
+        "details": {"run it": f"autoflip-secure sweep SCENARIO --tracker {kind}=PLACE"},
     }
 
 

@@ -15,12 +15,14 @@ from typing import Any, Self
 from autoflip_secure.errors import StoreError
 from autoflip_secure.files.regular_files import parse_json, read_regular
 from autoflip_secure.scenarios.catalogue.option_types import description, in_words, models_in
+from autoflip_secure.scenarios.plugins.entry_points import offers
 
 FILE = Path(__file__).with_name("catalogue.json")
 FAMILIES = {  # family -> where a scenario names one of it
     "attacks": ("attack",), "aggregators": ("algorithm", "aggregator"), "pruners": ("algorithm", "pruner"),
     "datasets": ("data",), "partitions": ("partition",), "models": ("model",), "privacy": ("privacy",),
 }  # fmt: skip
+DAMAGED = "damaged plug-ins"
 _DEPTH = 3  # of the written file: below that, a line each
 
 
@@ -53,14 +55,16 @@ class Entry:
 class Catalogue:
     """What the classes say, as plain data.
 
-    ``schema`` is that of a scenario file, in which the ``$comment`` of a component is its source; ``algorithms`` and
-    ``presets`` are name -> arguments of :class:`Entry`; ``secure_sum`` is aggregator -> what it needs of the updates.
+    ``schema`` is that of a scenario file, in which the ``$comment`` of a component is its source; ``secure_sum`` is
+    aggregator -> what it needs of the updates; the others are name -> arguments of :class:`Entry`.
     """
 
     schema: dict[str, Any]
     algorithms: dict[str, dict[str, Any]]
     secure_sum: dict[str, str]
     presets: dict[str, dict[str, Any]]
+    trackers: dict[str, dict[str, Any]]
+    damaged: dict[str, dict[str, Any]]  # entry points of other distributions that cannot be used: why, and what to do
 
     @cached_property
     def families(self) -> dict[str, dict[str, Entry]]:
@@ -81,11 +85,30 @@ class Catalogue:
                for name, one in _options(defs[secure], defs) if "." not in name},
             **{f"updates of {kind}": Entry(text, source) for kind, text in self.secure_sum.items()},
         }  # fmt: skip
-        return {**found, "presets": {name: Entry(**one) for name, one in self.presets.items()}}
+        found["presets"] = {name: Entry(**one) for name, one in self.presets.items()}
+        found["trackers"] = {name: Entry(**one) for name, one in self.trackers.items()}
+        return {
+            **found,
+            **({DAMAGED: {name: Entry(**one) for name, one in self.damaged.items()}} if self.damaged else {}),
+        }
 
     def text(self) -> str:
         """The file."""
         return _lines(asdict(self), _DEPTH) + "\n"
+
+    @classmethod
+    def now(cls) -> Catalogue:
+        """With what other distributions offer; where there is nothing, the file that ships with the package.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        found = offers()
+        if not found.good and not found.damaged:
+            return cls.read()
+        from autoflip_secure.scenarios.catalogue.derive import derive  # imports what entry points name, and torch
+
+        return derive()
 
     @classmethod
     def read(cls) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, SerializeAsAny, WrapValidator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -19,33 +19,33 @@ from autoflip_secure.interfaces import (
     Config,
     NoAttack,
     NoPrivacy,
-    Plugin,
     Pruner,
 )
-from autoflip_secure.scenarios.config.tables import (
-    AGGREGATORS,
-    ALGORITHMS,
-    ATTACKS,
-    DATASETS,
-    MODELS,
-    PARTITIONS,
-    PRIVACY,
-    PRUNERS,
-)
+from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed
+from autoflip_secure.scenarios.config.plugin_options import outside_first
+from autoflip_secure.scenarios.config.tables import ALGORITHMS
 from autoflip_secure.scenarios.data.datasets import DataSource
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.chains import Model
+from autoflip_secure.scenarios.plugins.entry_points import TARGET
 from autoflip_secure.terminal.near_names import suggest
 
 
 class Short:
-    """JSON schema of a short form: a name, or the full mapping."""
+    """JSON schema of a short form: a name, or the full mapping; of a family of plug-ins also those from outside."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, names: list[str], family: str = "") -> None:
+        self.names, self.family = names, family
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "string", "examples": self.names}, handler(core)]}
+        forms = [handler(core)]
+        if self.family:
+            others = {kind: cls for kind, cls in installed(self.family).items() if kind not in self.names}
+            forms += [handler(cls.__pydantic_core_schema__) for cls in others.values()]
+            named = {"type": "string", "pattern": f"^{TARGET}$", "description": "package.module:Class"}
+            forms.append({"type": "object", "properties": {"kind": named}, "required": ["kind"]})
+            return {"anyOf": [{"type": "string", "examples": [*self.names, *sorted(others)]}, *forms]}
+        return {"anyOf": [{"type": "string", "examples": self.names}, *forms]}
 
 
 def expand(key: str, value: Any) -> Any:
@@ -75,18 +75,15 @@ if TYPE_CHECKING:
     AnyAggregator: TypeAlias = Aggregator
 else:
 
-    def _family(key: str, table: dict[str, type[Plugin]]) -> Any:
+    def _family(key: str) -> Any:
+        table = FAMILIES[key].builtin
         union = Annotated[Union[tuple(table.values())], Field(discriminator="kind")]  # noqa: UP007 - made from a table
-        return Annotated[union, BeforeValidator(lambda value: expand(key, value)), Short(sorted(table))]
+        outside, short_form = WrapValidator(outside_first(key)), BeforeValidator(lambda value: expand(key, value))
+        return Annotated[union, outside, short_form, SerializeAsAny(), Short(sorted(table), key)]
 
-    AnyData, AnyPartition, AnyModel = (
-        _family("data", DATASETS),
-        _family("partition", PARTITIONS),
-        _family("model", MODELS),
-    )
-    AnyAttack = _family("attack", ATTACKS)
-    AnyPrivacy = _family("privacy", PRIVACY)
-    AnyPruner, AnyAggregator = _family("pruner", PRUNERS), _family("aggregator", AGGREGATORS)
+    AnyData, AnyPartition, AnyModel = _family("data"), _family("partition"), _family("model")
+    AnyAttack, AnyPrivacy = _family("attack"), _family("privacy")
+    AnyPruner, AnyAggregator = _family("pruner"), _family("aggregator")
 
 
 class AlgorithmConfig(Config):

@@ -20,6 +20,7 @@ from autoflip_secure.scenarios.config.messages import explain, mistyped
 from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings, content_hash
 from autoflip_secure.scenarios.config.sources import read_source
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
+from autoflip_secure.scenarios.plugins.outside import known
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
@@ -108,7 +109,7 @@ def _settings(document: Document, base: dict[str, Any], assignment: Assignment) 
 
 def _places(document: Document, settings: Settings, assignment: Assignment) -> tuple[dict[str, str], frozenset[str]]:
     """Where what is checked against the data and the machine comes from, two levels deep; and what nobody wrote."""
-    keys: list[KeyPath] = [("clients",), ("device",), ("trainer",)]
+    keys: list[KeyPath] = [("clients",), ("device",), ("trainer",), ("algorithm",)]
     for family in ("data", "partition", "model", "attack", "privacy", "training"):
         keys += [(family,), *((family, key) for key in type(getattr(settings, family)).model_fields)]
     places = {dotted(path): document.where(assignment.source(path)) for path in keys}
@@ -122,8 +123,9 @@ def _validated(model: type[C], data: dict[str, Any], document: Document, assignm
     try:
         value = model.model_validate(data)
     except ValidationError as error:
+        allowed = Scenario.model_fields
         raise InputError(
-            explain(model, error, where, lambda path: document.written(assignment.source(path)), Scenario.model_fields)
+            explain(model, error, where, lambda path: document.written(assignment.source(path)), allowed, known)
         ) from error
     complaints = [f"{where(path)}: {text}" for path, text in mistyped(data, value.model_dump())]
     if complaints:

@@ -44,8 +44,16 @@ def kind_of(model: type[BaseModel]) -> str:
     return str(fields["kind"].default) if "kind" in fields else ""
 
 
+def nobody(family: str, kind: str) -> type[BaseModel] | None:
+    """No class from outside has that name."""
+    return None
+
+
+Named = Callable[[str, str], type[BaseModel] | None]  # a family's key, a kind -> the class from outside that it means
+
+
 def trace(
-    model: type[BaseModel], loc: tuple[str | int, ...]
+    model: type[BaseModel], loc: tuple[str | int, ...], outside: Named = nobody
 ) -> tuple[KeyPath, FieldInfo | None, type[BaseModel] | None]:
     """Follow pydantic's location: the key path as written (no union tags), the field, the class that owns the key."""
     path: list[str | int] = []
@@ -56,7 +64,8 @@ def trace(
     forms = {ONE, UNION}  # of `sweep`, where the model is what stands below it
     for part in loc:
         if len(models) > 1 and not isinstance(part, int):
-            tagged_models = [m for m in models if kind_of(m) == part]
+            foreign = outside(str(path[-1]), part)
+            tagged_models = [m for m in models if kind_of(m) == part] or ([foreign] if foreign else [])
             if tagged_models:
                 models, tagged = tagged_models, True
                 continue
@@ -75,14 +84,16 @@ def trace(
     return tuple(path), field, owner
 
 
-def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str] | None = None) -> tuple[KeyPath, str]:
+def sentence(
+    model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str] | None = None, outside: Named = nobody
+) -> tuple[KeyPath, str]:
     """The key path that a finding is about, and one sentence on it."""
     loc = detail["loc"]
     if (
         loc[-1:] == ("[key]",) and detail["type"] != "extra_forbidden"
     ):  # about the key of a mapping, which stands before
         loc = loc[:-1]
-    path, field, owner = trace(model, loc)
+    path, field, owner = trace(model, loc, outside)
     key, context = named(path), detail.get("ctx", {})
     if "path" in context:  # our own cross-checks name the key they are about
         return tuple(str(context["path"]).split(".")), detail["msg"]
@@ -95,6 +106,10 @@ def sentence(model: type[BaseModel], detail: ErrorDetails, allowed: Iterable[str
             text = f"unknown key '{short(path[-1])}'{inside}; {suggest(path[-1], names)}"
         case "union_tag_invalid":
             text = f"{key}: unknown kind '{short(context['tag'])}'; {suggest(context['tag'], kinds)}"
+        case "unknown_kind":
+            text = f"{key}: {detail['msg']}"
+        case "plugin":
+            text = f"{key}.{detail['msg']}"
         case "union_tag_not_found":
             text = f"{key} = {_shown(detail['input'])}: the key 'kind' is missing; allowed: {', '.join(kinds)}"
         case "missing":
@@ -141,6 +156,7 @@ def explain(
     where: Callable[[KeyPath], str],
     written: Callable[[KeyPath], bool] = lambda path: True,
     allowed: Iterable[str] | None = None,
+    outside: Named = nobody,
 ) -> str:
     """All findings, one per line, each with its place; of a value that nobody wrote it is said that it is the default.
 
@@ -150,6 +166,7 @@ def explain(
         where: the place of a key path.
         written: whether a key path was written by somebody.
         allowed: keys at the top, for unknown ones.
+        outside: finds the classes of kinds that are not built in.
     """
     lines = []
     found = error.errors(include_url=False)
@@ -157,7 +174,7 @@ def explain(
     for detail in found:
         if detail["type"] == "too_short" and detail["loc"] in inner:  # because of its items, which are complained about
             continue
-        path, text = sentence(model, detail, allowed)
+        path, text = sentence(model, detail, allowed, outside)
         other = str(detail.get("ctx", {}).get("other", ""))  # the second key of a cross-check
         kind = where((*path[:-1], "kind")) if len(path) > 1 else ""  # what decides which keys and values fit
         places = [where(path), *([where((other,))] if other else []), *([kind] if kind.startswith("--set") else [])]

@@ -108,6 +108,7 @@ class Scenario(Header, Settings):
 def json_schema() -> dict[str, Any]:
     """JSON schema of a scenario file, for editors. Keys that :data:`DEFAULTS` fills are not required."""
     schema: dict[str, Any] = _any_of(Scenario.model_json_schema())
+    _name_inner(schema, schema["$defs"])
     schema["required"] = [key for key in schema.get("required", []) if key not in DEFAULTS and key != "name"]
     schema["$defs"]["AlgorithmConfig"].pop("required", None)
     for key, value in DEFAULTS.items():
@@ -118,6 +119,23 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [seeds, {**pair, "required": ["first", "count"], "additionalProperties": False}]
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _name_inner(node: Any, defs: dict[str, Any]) -> None:
+    """Plug-ins from outside stand in place; give each a name among the others."""
+    if isinstance(node, list):
+        for one in node:
+            _name_inner(one, defs)
+    if not isinstance(node, dict):
+        return
+    for one in [*node.values()]:
+        _name_inner(one, defs)
+    for number, one in enumerate(node.get("anyOf", [])):
+        kind = one.get("properties", {}).get("kind", {}).get("const")
+        if kind is not None:
+            name = f"{one['title']}.{kind}"
+            defs[name] = one
+            node["anyOf"][number] = {"$ref": f"#/$defs/{name}"}
 
 
 def _any_of(node: Any) -> Any:

@@ -7,7 +7,7 @@ import os
 import torch
 
 from autoflip_secure.errors import UnsupportedModelError
-from autoflip_secure.scenarios.models.chains import Custom, Model
+from autoflip_secure.scenarios.models.chains import Model
 from autoflip_secure.terminal.visible import short
 
 _COPIES = 4  # that training one client holds at least: weights, what it began with, gradient, update
@@ -26,7 +26,7 @@ def refuse_huge(model: Model, input_shape: tuple[int, ...], num_classes: int) ->
         UnsupportedModelError: training one client would need more memory than this machine has.
     """
     memory = machine_memory()
-    if isinstance(model, Custom) or memory is None:
+    if model.foreign or memory is None:
         return
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         weights = sum(tensor.numel() for tensor in model.make(input_shape, num_classes).parameters())

@@ -1,4 +1,4 @@
-"""Every plug-in by name: one explicit table per family. What is not here does not exist for a scenario file."""
+"""Every plug-in by name: one explicit table per family. Others come from outside: :mod:`.plugin_families`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.data import datasets, partitions
 from autoflip_secure.scenarios.models import chains as models
+from autoflip_secure.scenarios.trackers.base import Tracker
+from autoflip_secure.scenarios.trackers.mlflow import Mlflow
+from autoflip_secure.scenarios.trackers.tensorboard import TensorBoard
 
 P = TypeVar("P", bound=type[Plugin])
 
@@ -48,6 +51,7 @@ AGGREGATORS = _table(
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*models.MODELS)
+TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow}
 
 
 @dataclass(frozen=True)

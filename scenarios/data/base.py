@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.errors import DataError
+from autoflip_secure.errors import AutoflipError, DataError
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.records.run import DataRecord, FeatureScale
 from autoflip_secure.seeds import Purpose, numpy_generator
@@ -108,6 +109,8 @@ class DataSource(Plugin, ABC):
         Raises:
             DataError: it does not, so that workers would train on different data.
         """
+        if self.foreign:
+            refuse_other_samples(self, f"data.kind = {_kind(self)!r}: read")
 
     def places(self) -> tuple[str, ...]:
         """Absolute paths that this configuration means now; with the configuration they are the key of the cache."""
@@ -129,8 +132,8 @@ def _load(source: DataSource, places: tuple[str, ...], stamps: tuple[tuple[int, 
 
 def read_afresh(source: DataSource) -> Dataset:
     """The data set as :meth:`DataSource.load` gives it, read whether or not it is kept already."""
-    arrays = source.read()
-    name = str(getattr(source, "kind", type(source).__name__))
+    name = _kind(source)
+    arrays = _foreign_arrays(source, name) if source.foreign else source.read()
     whole = all(map(_whole_numbers, (arrays, arrays), (arrays.x_train, arrays.x_test)))
     train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
     test = _subset(name, "test_samples", source.test_samples, arrays.y_test, TEST)
@@ -144,6 +147,60 @@ def read_afresh(source: DataSource) -> Dataset:
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
         class_names=arrays.class_names,
     )
+
+
+def refuse_other_samples(source: DataSource, place: str) -> None:
+    """Read it again, and compare.
+
+    Raises:
+        DataError: other samples, labels, owners or classes than before.
+    """
+    one, other = source.load(), read_afresh(source)
+    names = ("x_train", "y_train", "x_test", "y_test", *(("groups",) if one.groups is not None else ()))
+    same = one.class_names == other.class_names and (one.groups is None) == (other.groups is None)
+    if not (same and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)):
+        raise DataError(
+            f"{place} returns other samples when it is called again, and every worker calls it; seed its generator"
+        )
+
+
+def _kind(source: DataSource) -> str:
+    return str(getattr(source, "kind", type(source).__name__))
+
+
+def _foreign_arrays(source: DataSource, name: str) -> Arrays:
+    """What code from outside read, which can fail in any way, and give anything."""
+    try:
+        arrays: object = source.read()
+    except AutoflipError:
+        raise
+    except (Exception, SystemExit) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"data.kind = {name!r}: read failed with {why}; mend it, or change its options") from error
+    if not isinstance(arrays, Arrays):
+        raise DataError(f"data.kind = {name!r}: read gave a {type(arrays).__name__}, expected Arrays; return those")
+    fault = next((fault for part in ("train", "test") for fault in _faults(arrays, part)), None)
+    if fault is not None:
+        raise DataError(f"data.kind = {name!r}: read gave {fault}")
+    return arrays
+
+
+def _faults(arrays: Arrays, part: str) -> Iterator[str]:
+    """What is wrong with one half of what was read, and what was expected; each takes that none came before it."""
+    x, y, classes = getattr(arrays, f"x_{part}"), getattr(arrays, f"y_{part}"), len(arrays.class_names)
+    if not (isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and x.ndim >= 2 and x.size):
+        yield f"an x_{part} that is no array of numbers of shape (samples, features, …)"
+    if x.shape[1:] != arrays.x_train.shape[1:]:
+        yield f"samples of shape {x.shape[1:]} in x_{part} and {arrays.x_train.shape[1:]} in x_train; make them one"
+    if x.dtype.kind == "f" and not np.isfinite(x.astype(np.float32)).all():
+        yield f"an x_{part} with NaN or infinity; expected finite numbers"
+    if not (isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.shape == (len(x),)):
+        yield f"a y_{part} that does not have one whole number for each of the {len(x)} samples"
+    if not 0 <= int(y.min()) <= int(y.max()) < classes:
+        yield f"labels from {y.min()} to {y.max()} in y_{part} for {classes} class_names; expected 0 to {classes - 1}"
+    groups = arrays.groups
+    if groups is not None and not (groups.dtype.kind in "iu" and groups.shape == arrays.y_train.shape):
+        yield "groups that are not one whole number for each training sample"
 
 
 def feature_scale(x: Float[Tensor, "n ..."]) -> FeatureScale:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from autoflip_secure.errors import DataError
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.arrays import ORDER, REQUIRED, Order, judged
-from autoflip_secure.scenarios.data.base import Arrays, Dataset, DataSource, read_afresh
+from autoflip_secure.scenarios.data.base import Arrays, DataSource, refuse_other_samples
 from autoflip_secure.scenarios.plugins.factories import call
 from autoflip_secure.seeds import Purpose
 
@@ -52,11 +51,7 @@ class CustomData(DataSource):
 
     def rehearse(self) -> None:
         """Another call gives what the first one gave."""
-        if not same_samples(self.load(), read_afresh(self)):
-            raise DataError(
-                f"data.factory = {self.factory!r}: returns other samples when it is called again, and every worker "
-                "calls it; seed its generator"
-            )
+        refuse_other_samples(self, f"data.factory = {self.factory!r}:")
 
 
 def _members(place: str, found: Any) -> dict[str, Any]:
@@ -110,11 +105,3 @@ def _array(place: str, name: str, value: Any) -> NDArray[Any]:
     if array.dtype.kind == "O":
         raise DataError(f"{place}: {name} holds Python objects, expected numbers (images: turned into tensors)")
     return array
-
-
-def same_samples(one: Dataset, other: Dataset) -> bool:
-    """Whether two readings gave equal samples, labels, owners and classes."""
-    if one.class_names != other.class_names or (one.groups is None) != (other.groups is None):
-        return False
-    names = ("x_train", "y_train", "x_test", "y_test", *(("groups",) if one.groups is not None else ()))
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)

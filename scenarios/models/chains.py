@@ -16,7 +16,7 @@ from jaxtyping import Int, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
-from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.errors import AutoflipError, InputError, UnsupportedModelError
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.models.custom import call_factory
@@ -28,9 +28,6 @@ Size = Annotated[int, Field(ge=1, le=65536)]
 
 class Model(Plugin, ABC):
     """Makes the network that every client trains."""
-
-    foreign: ClassVar[bool] = False
-    """Whether it is the user's own, and has to be rehearsed before it is run."""
 
     def build(self, rows: Shaped[Tensor, "rows ..."], num_classes: int, seed: int) -> nn.Module:
         """A new module with the initial weights of ``seed``, tried out on ``rows``.
@@ -46,8 +43,26 @@ class Model(Plugin, ABC):
             InputError: a custom factory cannot be found or does not make a module.
         """
         with drawing_at(seed, Purpose.INITIAL_WEIGHTS):
-            module = self.make(tuple(rows.shape[1:]), num_classes)
+            make = self._foreign_module if self.foreign else self.make
+            module = make(tuple(rows.shape[1:]), num_classes)
             check_model(module, rows, num_classes)
+        return module
+
+    def _foreign_module(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        """What code from outside makes, which can fail in any way, and give anything."""
+        kind = str(getattr(self, "kind", type(self).__name__))
+        try:
+            module: object = self.make(input_shape, num_classes)
+        except AutoflipError:
+            raise
+        except (Exception, SystemExit) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"model.kind = {kind!r}: make failed with {why}; mend it, or change its options"
+            ) from error
+        if not isinstance(module, nn.Module):
+            why = f"make gave a {type(module).__name__}"
+            raise InputError(f"model.kind = {kind!r}: {why}, expected a torch.nn.Module; let it return the model")
         return module
 
     def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:

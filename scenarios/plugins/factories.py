@@ -33,7 +33,10 @@ def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mappi
         InputError: no such module or function, not callable, arguments that do not fit, an error inside.
     """
     place = f"{family}.factory = {factory!r}"
-    function = _find(family, factory)
+    function = find(place, factory)
+    if not callable(function):
+        wanted = f"a function or class that returns the {family}"
+        raise InputError(f"{place}: is a {type(function).__name__}, expected {wanted}")
     keywords = {**_accepted(function, offered), **arguments}
     try:
         inspect.signature(function).bind(**keywords)
@@ -52,9 +55,17 @@ def call(family: str, factory: str, offered: Mapping[str, Any], arguments: Mappi
         ) from error
 
 
-def _find(family: str, factory: str) -> Callable[..., Any]:
-    place = f"{family}.factory = {factory!r}"
-    path, _, attribute = factory.partition(":")
+def find(place: str, name: str) -> Any:
+    """What stands at ``module.path:attribute``; importing it runs the user's code.
+
+    Args:
+        place: how messages begin, ``model.factory = …``.
+        name: the module, a colon, and a name in it, or in what has that name (``a.b:C.make``).
+
+    Raises:
+        InputError: there is no such module, it cannot be imported, or it has no such name.
+    """
+    path, _, attribute = name.partition(":")
     if path.partition(".")[0] == "__main__":
         raise InputError(
             f"{place}: __main__ is the script or notebook that is being run, from which other processes cannot import; "
@@ -64,38 +75,36 @@ def _find(family: str, factory: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # importing runs the user's code
         raise InputError(f"{place}: cannot import {path} ({_what(error)}); {_mend(path, error)}") from error
-    for name in attribute.split("."):
-        if not hasattr(found, name):
+    for part in attribute.split("."):
+        if not hasattr(found, part):
             public = sorted(key for key in vars(found) if callable(getattr(found, key)) and not key.startswith("_"))
-            close = f"did you mean {near(name, public)[0]!r}? " if near(name, public) else ""
+            close = f"did you mean {near(part, public)[0]!r}? " if near(part, public) else ""
             raise InputError(
-                f"{place}: {getattr(found, '__name__', path)} has no {name!r}; "
+                f"{place}: {getattr(found, '__name__', path)} has no {part!r}; "
                 f"{close}it has {', '.join(public) or 'no functions'}"
             )
-        found = getattr(found, name)
-    if not callable(found):
-        wanted = f"a function or class that returns the {family}"
-        raise InputError(f"{place}: is a {type(found).__name__}, expected {wanted}")
-    function: Callable[..., Any] = found
-    return function
+        found = getattr(found, part)
+    return found
 
 
-def source_file(factory: str, family: str = "model") -> Path | None:
-    """The file that the factory's module is read from; None when it has none (built in, or a namespace).
+def source_file(place: str, name: str) -> Path | None:
+    """The file that the module of ``name`` is read from; None when it has none (built in, or a namespace).
+
+    Args:
+        place: how messages begin.
+        name: ``module.path:attribute``.
 
     Raises:
         InputError: there is no such module.
     """
-    path = factory.partition(":")[0]
+    path = name.partition(":")[0]
     module = sys.modules.get(path)
     try:
         spec = module.__spec__ if module is not None else importlib.util.find_spec(path)
     except (Exception, SystemExit) as error:  # a package above it is imported
-        raise InputError(
-            f"{family}.factory = {factory!r}: cannot import {path} ({_what(error)}); {_mend(path, error)}"
-        ) from error
+        raise InputError(f"{place}: cannot import {path} ({_what(error)}); {_mend(path, error)}") from error
     if module is None and spec is None:
-        raise InputError(f"{family}.factory = {factory!r}: no module {path}; put its folder on PYTHONPATH")
+        raise InputError(f"{place}: no module {path}; put its folder on PYTHONPATH")
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 

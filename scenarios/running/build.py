@@ -15,7 +15,7 @@ from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem, Protocol
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.interfaces import ClientPrivacy
+from autoflip_secure.interfaces import ClientPrivacy, Plugin
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.privacy import PrivacyRecord, Release
@@ -27,6 +27,7 @@ from autoflip_secure.scenarios.config.settings import Settings, content_hash
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
+from autoflip_secure.scenarios.models.chains import Model
 from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
 from autoflip_secure.scenarios.models.rehearsal_training import (
     Rehearsal,
@@ -36,10 +37,12 @@ from autoflip_secure.scenarios.models.rehearsal_training import (
 )
 from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
+from autoflip_secure.scenarios.running.plugin_trial import Stage, try_out
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
 from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
+from autoflip_secure.terminal.visible import short
 from autoflip_secure.training import Trainer, choose_trainer
 
 _OF_DATA = ("data", "inputs", "rows", "split", "clients")  # what no run can change
@@ -155,6 +158,32 @@ class CellBuilder:
             "company", lambda: needs_company(module, rows), settings, ("data", "model", "privacy")
         )
         return found
+
+    def try_plugin(self, path: str, plugin: Plugin, spec: CellSpec) -> None:
+        """Ask a plug-in from outside once for what a run asks of it; models and data are rehearsed instead.
+
+        Args:
+            path: its key in the scenario.
+            plugin: of the cell.
+            spec: the cell.
+
+        Raises:
+            InputError: it fails, or its answers cannot be used.
+        """
+        settings = spec.settings
+        if not plugin.foreign or isinstance(plugin, Model):
+            return
+
+        def make() -> bool:
+            shared = self._shared(spec, torch.device("cpu"))
+            weights = shared["layout"].vector(self.module(settings, spec.seed))
+            numbers = (settings.clients, settings.cohort, settings.rounds)
+            stage = Stage(self.dataset(settings), shared["layout"], shared["chain"], weights, *numbers)
+            try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
+            return True
+
+        keys = ("data", "model", "clients", "cohort", "rounds")
+        self._once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
 
     def rehearse(self, spec: CellSpec) -> None:
         """Do once, on a few rows of the data, whatever a run does with a model of the user's own.

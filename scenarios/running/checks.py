@@ -13,6 +13,7 @@ from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.messages import choose_place, mark_default
 from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.config.plugin_families import in_settings
 from autoflip_secure.scenarios.config.settings import Settings
 from autoflip_secure.scenarios.config.sizes import out_of_memory
 from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
@@ -42,6 +43,9 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
         with _placed(spec, "data"):
             data = builder.dataset(spec.settings)
             builder.rehearse_data(spec.settings)
+        for path, plugin in in_settings(spec.settings):
+            with _placed(spec, path.split(".")[0]):
+                builder.try_plugin(path, plugin, spec)
         with _placed(spec, "partition", "clients", "data"):
             builder.split(spec.settings, spec.seed)
         with _placed(spec, "model", "privacy"):
@@ -100,6 +104,8 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
 def _check_classes(settings: Settings, num_classes: int) -> None:
     """The classes that a label flip names exist in the data."""
     attack = settings.attack
+    if attack.foreign:  # its trial has seen which labels it gives
+        return
     named = [
         getattr(attack, "target", None),
         *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),

@@ -154,6 +154,7 @@ def _as_if_proven(schedule: ReleaseSchedule) -> ReleaseSchedule:
     bare = schedule.unit == "client" and schedule.exploration_noise_multiplier == 0
     return replace(
         schedule,
+        foreign="",
         early_stopping=False,
         linear=schedule.linear or (schedule.unit == "client" and schedule.noise == "central"),
         explorers=() if bare else schedule.explorers,

@@ -24,13 +24,15 @@ from weakref import WeakKeyDictionary
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.scenarios.config.plan import Plan
+from autoflip_secure.scenarios.config.plugin_families import in_settings
 from autoflip_secure.scenarios.config.settings import Settings
 from autoflip_secure.scenarios.data.datasets import CustomData, Dataset
 from autoflip_secure.scenarios.models.chains import Custom
 from autoflip_secure.scenarios.plugins.factories import source_file
+from autoflip_secure.scenarios.plugins.outside import Outside
 
 _INSTALLED = {"site-packages", "dist-packages"}
-_imported: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()  # a factory's module -> its source when first seen
+_imported: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()  # users' code -> its source when first seen
 
 
 def _load(settings: Settings) -> Dataset:
@@ -64,10 +66,15 @@ def _inputs(settings: Settings, load: Callable[[Settings], Dataset]) -> dict[str
     """What one cell reads -> its digest, made when it is asked for."""
     data = json.dumps(settings.data.model_dump(mode="json"), sort_keys=True)
     found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(load(settings))}
-    for family in ("data", "model"):
-        if isinstance(plugin := getattr(settings, family), Custom | CustomData):
-            name = f"source of {family}.factory {plugin.factory} and what it imports"
-            found[name] = partial(_of_source, family, plugin.factory)
+    for path, plugin in in_settings(settings):
+        if isinstance(plugin, Outside):
+            key, written, target = "kind", str(plugin.origin), plugin.origin.target
+        elif isinstance(plugin, Custom | CustomData):
+            key, written, target = "factory", plugin.factory, plugin.factory
+        else:
+            continue
+        place = f"{path}.{key} = {written!r}"
+        found[f"source of {path}.{key} {written} and what it imports"] = partial(_of_source, place, target)
     return found
 
 
@@ -125,21 +132,19 @@ def _of_dataset(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _of_source(family: str, factory: str) -> str:
-    """Over the files that the factory's module is made of; "built in" when there are none."""
-    own, name = source_file(factory, family), factory.partition(":")[0]
+def _of_source(place: str, target: str) -> str:
+    """Over the files that the module of ``module:name`` is made of; "built in" when there are none."""
+    own, name = source_file(place, target), target.partition(":")[0]
     if own is None:
         return "built in"
     try:
         digest = _of_files(sources(name) or [own])
     except OSError as error:
         way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
-        raise InputError(
-            f"{family}.factory = {factory!r}: {error.filename} cannot be read ({error.strerror}); {way_out}"
-        ) from error
+        raise InputError(f"{place}: {error.filename} cannot be read ({error.strerror}); {way_out}") from error
     if (module := sys.modules.get(name)) is not None and _imported.setdefault(module, digest) != digest:
         raise InputError(
-            f"{family}.factory = {factory!r}: its source has changed since this process imported it, so what would run "
+            f"{place}: its source has changed since this process imported it, so what would run "
             "is no longer what is written there; start Python anew (in a notebook: restart the kernel)"
         )
     return digest

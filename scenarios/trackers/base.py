@@ -26,11 +26,27 @@ class Written:
 
 
 class Tracker(ABC):
-    """Somewhere to show finished records. Making one checks that it can be written to."""
+    """Somewhere to show finished records. One of your own is named by ``--tracker package.module:Class=PLACE``."""
+
+    @abstractmethod
+    def __init__(self, place: str, sweep: str) -> None:
+        """Check that the place can be written to; this is called before the sweep runs.
+
+        Args:
+            place: a folder, a URI or whatever the tracker takes, as the command line gives it; "" when it gives none.
+            sweep: the name of the sweep that will be written.
+
+        Raises:
+            InputError: a library is not installed; says how to install it.
+            StoreError: the place cannot be used, or not for that sweep.
+        """
 
     @abstractmethod
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Show ``records`` of the sweep named ``sweep``, in their order, with what they came to.
+
+        Called once, when the sweep is complete, and again when the same command runs again: what is there already
+        should not be written twice. :func:`.flattened.track` has a record's parameters, series and digest.
 
         Raises:
             StoreError: the place cannot be written; the sweep's own results are not touched.

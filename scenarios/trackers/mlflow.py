@@ -23,8 +23,9 @@ _LONGEST = 500  # characters of a parameter that every MLflow server takes
 class Mlflow(Tracker):
     """An experiment named after the sweep, one run per cell: parameters, a metric per quantity and round, tags."""
 
-    def __init__(self, uri: str, sweep: str) -> None:
+    def __init__(self, place: str, sweep: str) -> None:
         """Look whether ``sweep`` can be written: that the place is one, and its experiment has not been deleted."""
+        uri = place
         if (sentence := _no_database(uri)) is not None:
             raise StoreError(f"--mlflow {uri}: {sentence}")
         try:

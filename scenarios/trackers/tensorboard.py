@@ -21,16 +21,17 @@ _MARK = "autoflip.digest"  # file in a run's folder
 
 
 class TensorBoard(Tracker):
-    """``DIR/SWEEP/RUN/``: one event file per cell, with its series, final numbers and parameters (the HPARAMS tab)."""
+    """One event file per cell, DIR/SWEEP/RUN: its series, final numbers and parameters (the HPARAMS tab)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: str, sweep: str) -> None:
+        """Make the folder."""
         try:
             from torch.utils import tensorboard as _  # noqa: F401
         except ImportError as error:
             raise InputError(missing("--tensorboard", "tensorboard", error)) from error
-        self.folder = folder
+        self.folder = Path(place)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 

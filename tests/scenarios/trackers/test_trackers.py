@@ -20,9 +20,9 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import run_block
+from autoflip_secure.scenarios.running.tracker_choice import trackers
 from autoflip_secure.scenarios.trackers.base import Tracker
 from autoflip_secure.scenarios.trackers.flattened import run_name, track
-from autoflip_secure.scenarios.trackers.registry import trackers
 
 ROOT = Path(__file__).parents[3]
 SCENARIO = """
@@ -264,7 +264,7 @@ def test_a_missing_library_is_said_before_anything_runs(tmp_path: Path) -> None:
 
 def test_a_sweep_without_trackers_imports_none() -> None:
     code = (
-        "import sys\nimport autoflip_secure.scenarios.trackers.registry, autoflip_secure.scenarios.running.sweep\n"
+        "import sys\nimport autoflip_secure.scenarios.running.tracker_choice, autoflip_secure.scenarios.running.sweep\n"
         "assert not {'tensorboard', 'mlflow', 'torch.utils.tensorboard'} & set(sys.modules)"
     )
     done = forked.run(code=code, cwd=ROOT)

@@ -1,0 +1,79 @@
+"""Options of a plug-in from outside, as a scenario gives them: validated by its class, and fit to be written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.files.regular_files import parse_json
+from autoflip_secure.scenarios.config.plugin_families import FAMILIES, UnknownKindError, outside
+from autoflip_secure.scenarios.plugins.outside import Outside
+from autoflip_secure.terminal.visible import short
+
+Handler = Callable[[Any], Any]
+
+
+def outside_first(key: str) -> Callable[[Any, Handler], Any]:
+    """A pydantic validator of one family: what is built in goes on to ``handler``, the rest is made here."""
+
+    def validate(value: Any, handler: Handler) -> Any:
+        if isinstance(value, Outside) and isinstance(value, FAMILIES[key].base):
+            return value
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if not isinstance(kind, str):
+            return handler(value)
+        try:
+            cls: Any = outside(key, kind, "kind")
+        except UnknownKindError as error:
+            raise PydanticCustomError("unknown_kind", "{text}", {"text": str(error)}) from error
+        except InputError as error:
+            raise PydanticCustomError("plugin", "{text}", {"text": str(error)}) from error
+        return handler(value) if cls is None else _made(cls, {**value, "kind": kind})
+
+    return validate
+
+
+def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
+    """The plug-in with these options.
+
+    Raises:
+        ValidationError: as for a built-in, with the kind in its locations.
+        PydanticCustomError: its own code fails, or its options cannot be written into a record and read again.
+    """
+    kind = value["kind"]
+    try:
+        plugin = cls.model_validate(value)
+    except ValidationError as error:
+        raise ValidationError.from_exception_data(
+            error.title, [_located(one, kind) for one in error.errors()]
+        ) from None
+    except Exception as error:  # validators are code from outside
+        raise _refused(kind, f"its validation failed with {type(error).__name__}: {error}; mend it") from error
+    try:
+        written = parse_json(json.dumps(plugin.model_dump(mode="json"), allow_nan=False))
+        again = cls.model_validate(written)
+        hash(plugin)
+    except Exception as error:
+        raise _refused(
+            kind,
+            f"its options cannot be written down ({type(error).__name__}: {short(error)}); let its fields be numbers, "
+            "text, tuples and further Configs",
+        ) from error
+    if again != plugin:
+        raise _refused(kind, "its options are others when they are read back from a record; leave none out of the dump")
+    return plugin
+
+
+def _located(found: Any, kind: str) -> InitErrorDetails:
+    context = {key: value for key, value in found.get("ctx", {}).items() if key != "error"}
+    own = PydanticCustomError(found["type"], found["msg"], context or None)
+    return {"type": own, "loc": (kind, *found["loc"]), "input": found["input"]}
+
+
+def _refused(kind: str, why: str) -> PydanticCustomError:
+    return PydanticCustomError("plugin", "{text}", {"text": f"kind = {short(repr(kind))}: {why}"})

@@ -1,0 +1,268 @@
+"""What a run asks of a plug-in from outside, done on small numbers before a folder is made.
+
+A plug-in proposes, and what it proposes is judged here, alike for all of one family: shapes, types, ranges; that the
+same question has the same answer, whatever was drawn before; that nothing it is shown is changed in place. A run would
+otherwise end in its middle, or be one that nobody can repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoflip_secure.errors import AutoflipError, InputError
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    ClientPrivacy,
+    DataAttack,
+    Exploration,
+    Guidance,
+    Plugin,
+    PrivacyView,
+    PrivateSteps,
+    Pruner,
+    PruneView,
+    RoundView,
+    UpdateAttack,
+)
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.user_randomness import drawing_at
+from autoflip_secure.scenarios.data.datasets import Dataset, DataSource
+from autoflip_secure.scenarios.data.partitions import Partition
+from autoflip_secure.scenarios.models.rehearsal import elsewhere
+from autoflip_secure.seeds import Purpose, generator, numpy_generator
+from autoflip_secure.terminal.visible import short
+from autoflip_secure.training.bits import same_bits
+
+_SIZE = 0.01  # standard deviation of the coordinates of made-up updates
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a plug-in is tried with: the data and the model of its cell."""
+
+    data: Dataset
+    layout: Layout
+    chain: Any  # autoflip_secure.models.chain.Chain, or None when units are unknown
+    weights: Tensor
+    clients: int
+    cohort: int
+    rounds: int
+
+    def rows(self, count: int) -> Tensor:
+        """Made-up updates (count, params)."""
+        return _SIZE * torch.randn(count, self.layout.size, generator=generator(0, Purpose.UPDATE_ATTACK, 1))
+
+    @property
+    def exploration(self) -> Exploration:
+        """Of everybody, or of the first four."""
+        rows = self.rows(min(self.clients, 4))
+        count = len(rows)
+        each = torch.ones(count)
+        return Exploration(
+            torch.arange(count), 10 * each, rows, rows.square().sum(0), each, each.bool(), ((0.5,),) * count
+        )
+
+    @property
+    def guidance(self) -> Guidance:
+        """As it is after that exploration."""
+        return Guidance(self.exploration.energy, torch.full_like(self.weights, 0.5))
+
+
+def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
+    """Ask a plug-in from outside once for everything that a run asks.
+
+    Args:
+        place: how messages begin: its key and kind.
+        plugin: of any family but models, which are rehearsed, and trackers.
+        stage: what it is asked with.
+
+    Raises:
+        InputError: it fails, or what it answers cannot be used; says what was expected.
+    """
+    trial = next((trial for base, trial in _TRIALS.items() if isinstance(plugin, base)), None)
+    if trial is not None:
+        trial(_Judge(place), plugin, stage)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    place: str
+
+    def refuse(self, why: str) -> InputError:
+        return InputError(f"{self.place}: {why}")
+
+    def ask(self, what: str, do: Callable[[], Any], *shown: Tensor) -> Any:
+        """What ``do`` gives: twice the same, with the process's generators at different places, and nothing changed."""
+        before = [tensor.clone() for tensor in shown]
+        try:
+            with drawing_at(0, Purpose.UPDATE_ATTACK):
+                first = do()
+            kept = all(map(same_bits, before, shown))  # asked again, it might turn the change back
+            with elsewhere():
+                other = do()
+        except AutoflipError as error:
+            raise self.refuse(str(error)) from error
+        except (Exception, SystemExit) as error:  # it is code from outside: it can fail in any way
+            raise self.refuse(f"{what} failed with {type(error).__name__}: {short(error, 300)}; mend it") from error
+        if not (kept and all(map(same_bits, before, shown))):
+            raise self.refuse(f"{what} changes what it is shown in place; let it work on a copy (tensor.clone())")
+        if not _equal(first, other):
+            raise self.refuse(
+                f"{what} gives another answer when it is asked the same again: it remembers something, or draws random "
+                "numbers of its own; use the generators that it is handed, and keep memory in the state"
+            )
+        return first
+
+    def tensor(self, what: str, found: Any, like: Tensor) -> Tensor:
+        """``found``, if it has the shape and the type of ``like``."""
+        said = f"a tensor of shape {tuple(like.shape)} and {like.dtype}"
+        if not isinstance(found, Tensor):
+            raise self.refuse(f"{what} gives a {type(found).__name__}, expected {said}")
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise self.refuse(f"{what} gives shape {tuple(found.shape)} and {found.dtype}, expected {said}")
+        return found
+
+
+def _try_data_attack(judge: _Judge, attack: DataAttack, stage: Stage) -> None:
+    labels, classes = stage.data.y_train[:64], stage.data.num_classes
+    found = judge.ask("labels", lambda: attack.labels(labels, classes, generator(0, Purpose.DATA_ATTACK, 0)), labels)
+    found = judge.tensor("labels", found, labels)
+    if len(found) and not 0 <= int(found.min()) <= int(found.max()) < classes:
+        raise judge.refuse(
+            f"labels gives classes from {int(found.min())} to {int(found.max())}; the data has 0 to {classes - 1}"
+        )
+
+
+def _try_update_attack(judge: _Judge, attack: UpdateAttack, stage: Stage) -> None:
+    rows, malicious = stage.rows(4), torch.tensor([True, False, True, False])
+    active = stage.layout.trained.clone()
+
+    def ask() -> Tensor:
+        return attack.updates(rows, malicious, active, [generator(0, Purpose.UPDATE_ATTACK, 1, k) for k in range(4)])
+
+    found = judge.tensor("updates", judge.ask("updates", ask, rows, malicious, active), rows)
+    if not same_bits(found[~malicious], rows[~malicious]):
+        raise judge.refuse(
+            "updates changes rows of honest clients; return those as they are (torch.where(malicious[:, None], …))"
+        )
+
+
+def _try_aggregator(judge: _Judge, aggregator: Aggregator, stage: Stage) -> None:
+    exploration, guidance = (stage.exploration, stage.guidance) if aggregator.needs_guidance else (None, None)
+    for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):  # who sends what cannot be used is left out
+        rows, samples = stage.rows(count), torch.full((count,), 10.0)
+        mask, here = torch.ones_like(stage.weights, dtype=torch.bool), torch.arange(count)
+        view = RoundView(1, here, samples, rows, stage.weights, mask, guidance, stage.layout, torch.zeros(count))
+
+        def ask(view: RoundView = view) -> Aggregate:
+            state = aggregator.start(stage.layout, stage.weights, stage.clients, exploration)
+            return aggregator.aggregate(state, view)
+
+        found = judge.ask(f"aggregate of {count} updates", ask, rows, samples, mask, stage.weights)
+        if not isinstance(found, Aggregate):
+            raise judge.refuse(f"aggregate gives a {type(found).__name__}, expected an Aggregate")
+        judge.tensor("aggregate: delta", found.delta, stage.weights)
+        trust = judge.tensor("aggregate: trust", found.trust, samples)
+        if not (bool((trust >= 0).all()) and min(abs(float(trust.sum()) - 1), float(trust.sum())) < 1e-3):
+            raise judge.refuse("aggregate: trust should be non-negative and sum to 1, or be all 0 for no step")
+        _check_scores(judge, aggregator, found, samples)
+
+
+def _check_scores(judge: _Judge, aggregator: Aggregator, found: Aggregate, like: Tensor) -> None:
+    if aggregator.scores_clients != (found.scores is not None):
+        what = "has scores_clients = True and gives none" if aggregator.scores_clients else "gives some"
+        raise judge.refuse(
+            f"aggregate: scores: {what}; set `scores_clients: ClassVar[bool]` to whether it scores clients"
+        )
+    if found.scores is not None:
+        scores = judge.tensor("aggregate: scores", found.scores, like)
+        if not bool(((scores >= 0) & (scores <= 1)).all()):
+            raise judge.refuse("aggregate: scores should lie in [0, 1]")
+
+
+def _try_pruner(judge: _Judge, pruner: Pruner, stage: Stage) -> None:
+    exploration, guidance = (stage.exploration, stage.guidance) if pruner.needs_guidance else (None, None)
+    mask = torch.ones_like(stage.weights, dtype=torch.bool)
+    for number in dict.fromkeys((0, stage.rounds)):
+        view = PruneView(
+            stage.layout, stage.chain, stage.weights, mask, exploration, guidance, number, stage.rounds,
+            lambda *address: generator(0, Purpose.PRUNING, *address),
+        )  # fmt: skip
+        found = judge.tensor("mask", judge.ask("mask", partial(pruner.mask, view), mask, stage.weights), mask)
+        if not bool(found.any()):
+            raise judge.refuse(f"mask prunes everything in round {number}; leave some weights")
+        rescale = partial(pruner.rescale, stage.weights, mask, found, view)
+        judge.tensor("rescale", judge.ask("rescale", rescale, stage.weights), stage.weights)
+        mask = found
+
+
+def _try_partition(judge: _Judge, partition: Partition, stage: Stage) -> None:
+    data = stage.data
+
+    def ask() -> tuple[Tensor, ...]:
+        rng = numpy_generator(0, Purpose.PARTITION)
+        return partition.split(data.y_train, stage.clients, data.num_classes, data.groups, rng)
+
+    judge.ask("deal", ask, data.y_train)
+
+
+def _try_data(judge: _Judge, source: DataSource, stage: Stage) -> None:
+    judge.ask("read", source.read)
+
+
+def _try_privacy(judge: _Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
+    steps = judge.ask("steps", lambda: mechanism.steps(1.0))
+    if steps is not None and not isinstance(steps, PrivateSteps):
+        raise judge.refuse(f"steps gives a {type(steps).__name__}, expected PrivateSteps or None")
+    if mechanism.unit == "sample":
+        return
+    rows, count = stage.rows(3), 3
+
+    def view(number: int) -> PrivacyView:
+        noise = [numpy_generator(0, Purpose.DP_NOISE, number, k) for k in range(count)]
+        server = numpy_generator(0, Purpose.SERVER_NOISE, number)
+        return PrivacyView(
+            number, torch.ones(count).bool(), stage.layout.sent.clone(), float(count), 1.0, noise, server
+        )
+
+    judge.tensor("explore", judge.ask("explore", lambda: mechanism.explore(rows, view(0)), rows), rows)
+    judge.tensor("send", judge.ask("send", lambda: mechanism.send(mechanism.start(), rows, view(1)), rows), rows)
+    step = rows.mean(0)
+    found = judge.ask("publish", lambda: mechanism.publish(mechanism.start(), step, rows, view(1)), step, rows)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise judge.refuse("publish should give the step and the next state, a tuple of two")
+    judge.tensor("publish", found[0], step)
+
+
+_TRIALS: dict[type, Callable[[_Judge, Any, Stage], None]] = {
+    DataAttack: _try_data_attack,
+    UpdateAttack: _try_update_attack,
+    Aggregator: _try_aggregator,
+    Pruner: _try_pruner,
+    Partition: _try_partition,
+    DataSource: _try_data,
+    ClientPrivacy: _try_privacy,
+}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two answers are the same, tensor by tensor; what is neither number nor container counts as equal."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return same_bits(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if is_dataclass(one) and is_dataclass(other):
+        return _equal(vars(one), vars(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return not isinstance(one, int | float | str) or one == other

@@ -1,0 +1,199 @@
+"""What a plug-in from outside must not do: each is found before anything runs, and what is sound passes."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    DataAttack,
+    Plugin,
+    Pruner,
+    PruneView,
+    RoundView,
+    UpdateAttack,
+)
+from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.scenarios.config.plugin_families import FAMILIES
+from autoflip_secure.scenarios.config.tables import PRIVACY
+from autoflip_secure.scenarios.data.base import Arrays, DataSource
+from autoflip_secure.scenarios.data.datasets import Digits
+from autoflip_secure.scenarios.data.partitions import ByGroup, Partition
+from autoflip_secure.scenarios.models.chains import Mlp
+from autoflip_secure.scenarios.running.plugin_trial import Stage, try_out
+
+Answer = Callable[[Any], Any]
+DATA = Digits(train_samples=120, test_samples=50).load()
+
+
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    module = Mlp(hidden=(8,)).build(DATA.x_train[:2], 10, 0)
+    layout = Layout.of(module)
+    return Stage(DATA, layout, Chain.of(module, DATA.x_train[:1]), layout.vector(module), 6, 4, 5)
+
+
+class Updates(UpdateAttack):
+    answer: ClassVar[Answer]
+
+    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
+        return type(self).answer((updates, malicious, generators))
+
+
+class Labels(DataAttack):
+    answer: ClassVar[Answer]
+
+    def labels(self, labels: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+        return type(self).answer((labels, num_classes, generator))
+
+
+class Steps(Aggregator):
+    answer: ClassVar[Answer]
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        return type(self).answer(view)
+
+
+class Masks(Pruner):
+    answer: ClassVar[Answer]
+
+    def mask(self, view: PruneView) -> Tensor:
+        return type(self).answer(view)
+
+
+class Parts(Partition):
+    answer: ClassVar[Answer]
+
+    def deal(self, labels: Any, clients: int, groups: Any, rng: np.random.Generator) -> Any:
+        return type(self).answer((len(labels), clients, rng))
+
+
+class Reads(DataSource):
+    answer: ClassVar[Answer]
+
+    def read(self) -> Arrays:
+        return type(self).answer(None)
+
+
+def tried(stage: Stage, base: type[Plugin], answer: Answer) -> None:
+    made: Any = type(
+        "Tried", (base,), {"answer": staticmethod(answer), "__annotations__": {"answer": ClassVar[Answer]}}
+    )
+    try_out("x.kind = 'tried'", made(), stage)
+
+
+def malicious(given: Any, value: Any) -> Tensor:
+    return torch.where(given[1][:, None], value, given[0])
+
+
+def even(view: RoundView) -> Tensor:
+    return torch.full((len(view.updates),), 1 / len(view.updates))
+
+
+def arrays(seed: int | None) -> Arrays:
+    x = np.random.default_rng(seed).standard_normal((6, 2)).astype(np.float32)
+    return Arrays(x, np.arange(6) % 2, x, np.arange(6) % 2, ("a", "b"))
+
+
+memory: list[int] = []
+CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
+    "attack": (Updates, lambda given: malicious(given, -given[0]), ""),
+    "attack that draws by address": (
+        Updates, lambda given: malicious(given, torch.randn(given[0].shape[1], generator=given[2][0])), ""
+    ),
+    "attack that draws elsewhere": (
+        Updates, lambda given: malicious(given, torch.randn(given[0].shape[1])), "gives another"
+    ),
+    "attack of another type": (Updates, lambda given: given[0].double(), "gives shape"),
+    "attack of another shape": (Updates, lambda given: given[0][:1], "expected a tensor of shape (4, "),
+    "attack without a tensor": (Updates, lambda given: None, "gives a NoneType"),
+    "attack on everybody": (Updates, lambda given: -given[0], "changes rows of honest clients"),
+    "attack in place": (Updates, lambda given: given[0].neg_(), "changes what it is shown in place"),
+    "attack that fails": (Updates, lambda given: 1 / 0, "updates failed with ZeroDivisionError: division"),
+    "labels": (Labels, lambda given: (given[0] + 1) % given[1], ""),
+    "labels beyond the classes": (Labels, lambda given: given[0] + 1, "classes from 1 to 10; the data has 0 to 9"),
+    "aggregator": (Steps, lambda view: Aggregate(even(view) @ view.updates, even(view), None), ""),
+    "aggregator with too much trust": (
+        Steps, lambda view: Aggregate(view.updates.mean(0), 2 * even(view), None), "sum to 1, or be all 0"
+    ),
+    "aggregator of doubles": (
+        Steps, lambda view: Aggregate(view.updates.mean(0).double(), even(view), None), "aggregate: delta gives shape"
+    ),
+    "aggregator with scores": (
+        Steps, lambda view: Aggregate(view.updates.mean(0), even(view), even(view)), "scores: gives some"
+    ),
+    "aggregator of another kind": (Steps, lambda view: view.updates.mean(0), "gives a Tensor, expected an Aggregate"),
+    "aggregator that needs several": (
+        Steps, lambda view: Aggregate(view.updates[1], even(view), None), "of 1 updates failed with IndexError"
+    ),
+    "aggregator that remembers": (
+        Steps, lambda view: (memory.append(1), Aggregate(view.updates[0] * len(memory), even(view), None))[1],
+        "remembers something",
+    ),
+    "pruner": (Masks, lambda view: view.weights.abs() > 0.01, ""),
+    "pruner of everything": (Masks, lambda view: view.mask & False, "mask prunes everything in round 0"),
+    "pruner with numbers": (Masks, lambda view: view.mask.float(), "gives shape"),
+    "pruner in place": (Masks, lambda view: view.mask.logical_not_(), "changes what it is shown in place"),
+    "partition": (Parts, lambda given: np.array_split(given[2].permutation(given[0]), given[1]), ""),
+    "partition that draws elsewhere": (
+        Parts, lambda given: np.array_split(np.random.permutation(given[0]), given[1]), "gives another answer"
+    ),
+    "partition that forgets": (Parts, lambda given: np.array_split(np.arange(9), given[1]), "sample exactly once"),
+    "data": (Reads, lambda _: arrays(0), ""),
+    "data that are others every time": (Reads, lambda _: arrays(None), "read gives another answer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_plug_in_may_do(name: str, stage: Stage) -> None:
+    base, answer, why = CASES[name]
+    if not why:
+        tried(stage, base, answer)
+        return
+    with pytest.raises(InputError) as error:
+        tried(stage, base, answer)
+    assert str(error.value).startswith("x.kind = 'tried': ")
+    assert why in str(error.value)
+
+
+@pytest.mark.parametrize("family", ["attack", "aggregator", "pruner", "partition", "privacy"])
+def test_what_is_built_in_passes(family: str, stage: Stage) -> None:
+    """The trial asks for no more than our own plug-ins give."""
+    for cls in FAMILIES[family].builtin.values():
+        options = {"noise_multiplier": 1.0} if family == "privacy" and cls is not PRIVACY["none"] else {}
+        if cls is not ByGroup:  # of the digits, nobody knows the writers
+            try_out("ours", cls(**options), stage)
+
+
+def damaged(**changes: Any) -> Arrays:
+    return Arrays(**{**vars(arrays(0)), **changes})
+
+
+@pytest.mark.parametrize(
+    ("read", "why"),
+    [
+        (lambda: 1 / 0, "read failed with ZeroDivisionError"),
+        (lambda: 3, "read gave a int, expected Arrays"),
+        (lambda: damaged(x_train=np.full((6, 2), np.nan)), "x_train with NaN or infinity"),
+        (lambda: damaged(x_test=np.zeros((6, 3))), "samples of shape (3,) in x_test and (2,) in x_train"),
+        (lambda: damaged(x_train=np.zeros(6)), "no array of numbers of shape (samples, features"),
+        (lambda: damaged(y_train=np.arange(5)), "one whole number for each of the 6 samples"),
+        (lambda: damaged(y_test=np.arange(6)), "labels from 0 to 5 in y_test for 2 class_names; expected 0 to 1"),
+        (lambda: damaged(groups=np.arange(2)), "groups that are not one whole number"),
+    ],
+)
+def test_data_from_outside_are_judged_as_they_are_read(read: Callable[[], Any], why: str) -> None:
+    class Outside(Reads):
+        foreign: ClassVar[bool] = True
+        answer: ClassVar[Answer] = staticmethod(lambda _: read())
+
+    with pytest.raises(InputError, match=r"data\.kind = 'Outside': ") as error:
+        Outside().load()
+    assert why in str(error.value)
