@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
-_BUILT_IN = ("gaussian_noise", "label_flip")
+BUILT_IN_ATTACKS = ("gaussian_noise", "label_flip")
 NO_ATTACK = "no attack"
 OPEN = "in the open"
 
@@ -105,7 +105,7 @@ def is_clean(attack: Json | None) -> bool:
     if not attack or attack.get("kind") in (None, "none"):
         return True
     named = attack.get("clients") is not None
-    keys = STRENGTHS if attack["kind"] in _BUILT_IN else _OF_OTHERS
+    keys = STRENGTHS if attack["kind"] in BUILT_IN_ATTACKS else _OF_OTHERS
     return any(attack.get(key) == 0 and not (key == "scope" and named) for key in keys)
 
 

@@ -53,11 +53,22 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
             )
     found.append(text)
     found += [*_other_samples(rows), *_windows(study)]
-    found.append("The attacks are fixed ones: none of them adapts to the defence it meets.")
+    found.append(_attackers(study))
     if any(f.startswith("autoflip") for f in study.families.values()):
         found.append(OUR_READING)
     found += _events(study)
     return found
+
+
+def _attackers(study: Study) -> str:
+    """Whether they adapt, which is known of this package's own only."""
+    others = [labels.kind_words(kind) for kind in study.attack_kinds if kind not in labels.BUILT_IN_ATTACKS]
+    if not others:
+        return "The attacks are fixed ones: none of them adapts to the defence it meets."
+    return (
+        f"{', '.join(others)}: not of this package, so that nothing is known here of how strong it is meant to be, or "
+        "whether it adapts to the defence it meets. The attacks of this package are fixed ones."
+    )
 
 
 def _other_samples(rows: list[Row]) -> list[str]:

@@ -13,8 +13,10 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
 from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin
+from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.scenarios.config.tables import ALGORITHMS
 from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
 
 
@@ -25,6 +27,7 @@ def check(settings: Fields) -> None:
         PydanticCustomError: they do not; names the key that is in the way.
     """
     _private_enough(settings)
+    _named_as_it_is(settings.algorithm)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")
@@ -57,6 +60,17 @@ def check(settings: Fields) -> None:
 
 def _refuse(path: str, message: str, other: str = "") -> None:
     raise PydanticCustomError("cross_check", "{text}", {"text": f"{path} = {message}", "path": path, "other": other})
+
+
+def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
+    """What reports say of a known name is said of what this package does under it."""
+    foreign = [part for part in ("pruner", "aggregator") if getattr(algorithm, part).foreign]
+    if foreign and algorithm.name in ALGORITHMS:
+        _refuse(
+            "algorithm.name",
+            f"{algorithm.name}: is an algorithm of this package, and its {foreign[0]} comes from outside; give it a "
+            "name of its own",
+        )
 
 
 def _private_enough(settings: Fields) -> None:

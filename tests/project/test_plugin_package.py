@@ -60,11 +60,9 @@ def test_the_example_is_built_installed_swept_resumed_gated_and_shown(tmp_path: 
     page = (run / "report.html").read_text()
     for label in ("sign flip on 25 %", "norm weighted", "magnitude", "waves"):
         assert label in page
-    cells = {cell.name: cell.read_bytes() for cell in (run / "cells").iterdir()}
-    assert "12 cells: 0 run, 12 from before" in program(*sweep)
-    some = sorted(cells)[:5]
-    for name in some:
-        (run / "cells" / name).unlink()
+    assert "12 cells: 0 run, 12 from before" in program(*sweep, "--no-report")
+    for cell in sorted((run / "cells").iterdir())[:5]:
+        cell.unlink()
     assert "5 run, 7 from before" in program(*sweep, "--no-report")
     program("gate", run, "--baseline", tmp_path / "base.json", "--update", "--reason", "first")
-    assert "not worse" in program("gate", run, "--baseline", tmp_path / "base.json")
+    assert "gate: pass" in program("gate", run, "--baseline", tmp_path / "base.json")

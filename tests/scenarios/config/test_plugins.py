@@ -16,6 +16,9 @@ from autoflip_secure.cli import app
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.proven import bound
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.wording.verdict import opening
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, resolve
 from autoflip_secure.scenarios.config.plan import plan
@@ -314,6 +317,24 @@ def test_a_class_that_cannot_be_a_plug_in_is_refused(override: str, own: Path) -
     with pytest.raises(InputError) as error:
         read(override)
     assert UNFIT[override] in str(error.value)
+
+
+def test_a_name_of_this_package_means_its_own_code(own: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"algorithm\.name = autoflip: is an algorithm of this package, and its pruner"
+    ):
+        read("algorithm={name: autoflip, pruner: 'own_plugins:Half'}")
+
+
+def test_the_report_does_not_vouch_for_attacks_that_it_does_not_know(own: Path) -> None:
+    def caveats(attack: str) -> str:
+        found = study([ran(f"attack={attack}", f"algorithm={name}") for name in ("fedavg", "median")])
+        return " ".join(opening(found, compare(found), {}, 0).caveats)
+
+    fixed = "none of them adapts to the defence it meets"
+    assert "Flip: not of this package" in caveats("own_plugins:Flip")
+    assert fixed not in caveats("own_plugins:Flip")
+    assert fixed in caveats("label_flip")
 
 
 def test_shares_and_proofs_are_those_of_built_ins(own: Path) -> None:
