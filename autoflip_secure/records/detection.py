@@ -6,24 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoflip_secure.records.roc import area_under_curve, roc
 from autoflip_secure.records.run import Detection, RoundRecord
 
 FLAGGED_BELOW = 0.5
 
 
-def area_under_curve(malicious: Sequence[bool], scores: Sequence[float]) -> float | None:
-    """Probability that a malicious client scores lower than an honest one, ties counting half; None without both."""
-    from sklearn.metrics import roc_auc_score
-
-    if len(set(malicious)) < 2:
-        return None
-    return float(roc_auc_score(np.asarray(malicious), -np.asarray(scores, dtype=float)))
-
-
 def detection(rounds: Sequence[RoundRecord], malicious_clients: Sequence[int]) -> Detection | None:
     """Pooled over (round, participant) pairs; None when the aggregator does not score."""
-    from sklearn.metrics import roc_curve
-
     pairs = [
         (client, malicious, score)
         for record in rounds
@@ -35,16 +25,14 @@ def detection(rounds: Sequence[RoundRecord], malicious_clients: Sequence[int]) -
     clients, malicious, scores = (np.array(column) for column in zip(*pairs, strict=True))
     flagged = scores < FLAGGED_BELOW
     seen = sorted(set(clients.tolist()))
-    roc: list[tuple[float, float]] = []
-    if malicious.any() and not malicious.all():
-        false_positive, true_positive, _ = roc_curve(malicious, -scores)
-        roc = [(round(float(f), 4), round(float(t), 4)) for f, t in zip(false_positive, true_positive, strict=True)]
+    both = malicious.any() and not malicious.all()
+    rates = zip(*roc(malicious, -scores, thinned=True), strict=True) if both else ()
     return Detection(
-        auc=area_under_curve(malicious.tolist(), scores.tolist()),
+        auc=area_under_curve(malicious, -scores),
         true_positive_rate=float(flagged[malicious].mean()) if malicious.any() else None,
         false_positive_rate=float(flagged[~malicious].mean()) if not malicious.all() else None,
         client_auc=area_under_curve(
-            [c in malicious_clients for c in seen], [float(scores[clients == c].mean()) for c in seen]
+            [c in malicious_clients for c in seen], [-float(scores[clients == c].mean()) for c in seen]
         ),
-        roc=roc,
+        roc=[(round(float(false), 4), round(float(true), 4)) for false, true in rates],
     )

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
+from autoflip_secure.records.roc import area_under_curve, roc
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
-from autoflip_secure.reports.statistics.paired import mean_interval, roc
+from autoflip_secure.reports.statistics.paired import mean_interval
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
@@ -201,9 +202,12 @@ def _two_digits(area: float) -> str:
 
 
 def _pooled(runs: list[RunRecord]) -> tuple[list[tuple[float, float]], float | None]:
-    scores = [s for r in runs for e in r.rounds if e.scores is not None for s in e.scores]
+    scores = [-s for r in runs for e in r.rounds if e.scores is not None for s in e.scores]
     malicious = [b for r in runs for e in r.rounds if e.scores is not None for b in e.malicious]
-    points, area = roc(scores, malicious)
+    area = area_under_curve(malicious, scores)
+    if area is None:
+        return [], None
+    points = list(zip(*roc(malicious, scores), strict=True))
     if len(points) > 120:  # enough for a smooth line
         keep = np.unique(np.linspace(0, len(points) - 1, 120).round().astype(int))
         points = [points[i] for i in keep]

@@ -42,7 +42,6 @@ __all__ = [
     "judge",
     "mean_interval",
     "paired",
-    "roc",
     "seeds_to_settle",
 ]
 
@@ -189,21 +188,3 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         running = max(running, min(1.0, p * (len(family) - rank)))
         adjusted[i] = running
     return adjusted
-
-
-def roc(scores: Sequence[float], malicious: Sequence[bool]) -> tuple[list[tuple[float, float]], float | None]:
-    """ROC of "a low score means malicious": points (false positive rate, true positive rate), and the area under them.
-
-    Equal scores are one threshold. The area is None, and there are no points, when only one class is present.
-    """
-    truth = np.asarray(malicious, dtype=bool)
-    values = np.asarray(scores, dtype=float)
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if not positives or not negatives:
-        return [], None
-    order = np.argsort(values, kind="stable")
-    last_of_ties = np.r_[np.nonzero(np.diff(values[order]))[0], values.size - 1]
-    tpr = np.r_[0.0, np.cumsum(truth[order])[last_of_ties] / positives]
-    fpr = np.r_[0.0, np.cumsum(~truth[order])[last_of_ties] / negatives]
-    area = float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2))
-    return list(zip(fpr.tolist(), tpr.tolist(), strict=True)), area

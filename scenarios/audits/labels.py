@@ -13,9 +13,9 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
 from autoflip_secure.interfaces import NoPrivacy
 from autoflip_secure.records.audit import LabelInference
-from autoflip_secure.scenarios.audits.metrics import auc_with_interval, mean_with_interval
+from autoflip_secure.records.roc import area_under_curve
+from autoflip_secure.scenarios.audits.metrics import mean_with_interval
 from autoflip_secure.scenarios.audits.view import Views, in_the_open
-from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer
 
 Look = Literal["plain", "as sent", "securely summed"]
@@ -50,11 +50,10 @@ def _guessed(cell: Cell, look: Look, rows: Tensor, owned: Tensor) -> LabelInfere
     for row, mine in zip(scores, owned, strict=True):
         chosen = row.argsort(descending=True)[: int(mine.sum())]
         right.append(float(mine[chosen].float().mean()))
-    rng = numpy_generator(cell.seed, Purpose.AUDIT, 4)
     return LabelInference(
         view=look,
         clients=len(rows),
         accuracy=mean_with_interval(right),
         chance=float(owned.float().mean(1).mean()),
-        auc=auc_with_interval(owned.flatten().numpy(), scores.flatten().numpy(), rng).value,
+        auc=area_under_curve(owned.flatten().numpy(), scores.flatten().numpy()),
     )

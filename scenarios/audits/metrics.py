@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from autoflip_secure.records.audit import Estimate, MembershipResult
+from autoflip_secure.records.roc import area_by_ranks, area_under_curve, roc
 from autoflip_secure.records.t_interval import half_width
 
 RESAMPLES = 400
@@ -14,20 +15,15 @@ _POINTS = 120
 
 def auc_with_interval(truth: ArrayLike, scores: ArrayLike, rng: np.random.Generator) -> Estimate:
     """Area under the curve; the interval by resampling members and others apart (percentile bootstrap)."""
-    from sklearn.metrics import roc_auc_score
-
     is_in, score = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=float)
     inside, outside = score[is_in], score[~is_in]
-    drawn = [_above(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(RESAMPLES)]
+    drawn = [
+        area_by_ranks(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(RESAMPLES)
+    ]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value=float(roc_auc_score(is_in, score)), low=float(low), high=float(high))
-
-
-def _above(inside: np.ndarray, outside: np.ndarray) -> float:
-    """The same area as the chance that a member scores higher, ties counting half (Mann and Whitney 1947)."""
-    ordered = np.sort(outside)
-    both = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
-    return float(both.mean() / (2 * len(ordered)))
+    area = area_under_curve(is_in, score)
+    assert area is not None
+    return Estimate(value=area, low=float(low), high=float(high))
 
 
 def rate_at(truth: ArrayLike, scores: ArrayLike, false_positives: float) -> Estimate:
@@ -49,10 +45,8 @@ def membership(
     attack: str, view: str, truth: ArrayLike, scores: ArrayLike, rng: np.random.Generator
 ) -> MembershipResult:
     """Judge one membership attack: larger scores mean "in"."""
-    from sklearn.metrics import roc_curve
-
     is_in = np.asarray(truth, dtype=bool)
-    false_positive, true_positive, _ = roc_curve(is_in, np.asarray(scores, dtype=float))
+    false_positive, true_positive = roc(is_in, scores, thinned=True)
     kept = np.unique(np.linspace(0, len(false_positive) - 1, min(len(false_positive), _POINTS)).astype(int))
     return MembershipResult(
         attack=attack,

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from autoflip_secure.reports.statistics.paired import (
     Interval,
@@ -16,7 +15,6 @@ from autoflip_secure.reports.statistics.paired import (
     judge,
     mean_interval,
     paired,
-    roc,
 )
 
 
@@ -165,15 +163,3 @@ def test_holm_against_statsmodels():
 def test_holm_by_hand_and_with_gaps():
     assert holm([0.01, None, 0.02, 0.5]) == pytest.approx([0.03, None, 0.04, 0.5])
     assert holm([]) == []
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
-def test_roc_against_sklearn(pairs: list[tuple[int, bool]]):
-    scores, malicious = [s / 6 for s, _ in pairs], [b for _, b in pairs]
-    points, area = roc(scores, malicious)
-    if len(set(malicious)) < 2:
-        assert (points, area) == ([], None)
-        return
-    fpr, tpr, _ = roc_curve(malicious, [-s for s in scores], drop_intermediate=False)
-    assert area == pytest.approx(roc_auc_score(malicious, [-s for s in scores]))
-    np.testing.assert_allclose(points, np.c_[fpr, tpr])
