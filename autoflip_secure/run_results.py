@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from autoflip_secure.errors import AutoflipError, InputError
-from autoflip_secure.scenarios.config.plan import counted
 from autoflip_secure.scenarios.testing.robustness import Results as Answers
+from autoflip_secure.terminal.counting import count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class Results(Answers):
             self._removals.append(weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True))
 
     def __repr__(self) -> str:
-        return f"<{self.name}: {counted(len(self.records))}{'' if self.temporary else f' in {self.folder}'}>"
+        return f"<{self.name}: {count_of(len(self.records), 'cell')}{'' if self.temporary else f' in {self.folder}'}>"
 
     def frame(self) -> pd.DataFrame:
         """A row for each cell; the columns (of ``cells.csv``) are described in ``docs/results.md``."""

@@ -11,6 +11,7 @@ import typer
 
 from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, tell, training_of
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.terminal.counting import some
 
 if TYPE_CHECKING:
     from autoflip_secure.records.outcome import OutcomeRule
@@ -99,10 +100,9 @@ def _whole_sweep(folder: Path, expected: int) -> Results:
         remark(note)
     if results.missing:
         named = name_missing(results.missing)
-        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise StoreError(
             f"{folder}: the sweep is not whole: {len(results.missing)} of {expected} cells are missing or unusable "
-            f"({'; '.join(named[:3])}{more}); finish it with "
+            f"({some(named, 3, '; ')}); finish it with "
             f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
         )
     return results

@@ -22,6 +22,7 @@ from autoflip_secure.commands.session import (
     training_of,
 )
 from autoflip_secure.errors import InputError
+from autoflip_secure.terminal.counting import count_of
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.sweep import SweepResult
@@ -131,10 +132,7 @@ def _sweep(
 
 
 def _summary(result: SweepResult) -> str:
-    from autoflip_secure.scenarios.config.plan import counted
-
     run = len(result.records) - result.reused
     before = f", {result.reused} from before" if result.reused else ""
-    workers = f"{result.workers} worker{'s' if result.workers > 1 else ''}"
-    took = f"{result.seconds:.1f} s with {workers}"
-    return f"{counted(len(result.records))}: {run} run{before}, {took}. Results: {result.folder}"
+    took = f"{result.seconds:.1f} s with {count_of(result.workers, 'worker')}"
+    return f"{count_of(len(result.records), 'cell')}: {run} run{before}, {took}. Results: {result.folder}"

@@ -7,11 +7,11 @@ checksum too. A document without one, as older versions wrote them, is taken as 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 from autoflip_secure.errors import StoreError
+from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.files.regular_files import parse_json
 
 _NAME = "checksum"
@@ -64,7 +64,6 @@ def unsealed(content: bytes) -> bytes:
 
 def _digest(document: object) -> str:
     try:
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return digest(document, compact=True, digits=64)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -26,6 +26,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
+from autoflip_secure.terminal.counting import some
 
 # Names without underscores in front and behind, and without "_backward".
 # fmt: off
@@ -92,9 +93,8 @@ class Operations:
         if not self.unknown:
             return None
         named = [f"{name} in {f'layer {place!r}' if place else 'the model'}" for name, place in self.unknown.items()]
-        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         return (
-            f"operations are not counted: what {', '.join(named[:3])}{more} costs is not known; "
+            f"operations are not counted: what {some(named, 3)} costs is not known; "
             "use matrix products, convolutions or attention of torch"
         )
 

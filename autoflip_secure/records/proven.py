@@ -14,6 +14,7 @@ from math import isclose, isfinite
 
 from autoflip_secure.records.privacy import Guarantee, Observer, PrivacyRecord, Relation
 from autoflip_secure.records.rounding import upper_delta, upper_text
+from autoflip_secure.terminal.counting import listed
 
 _SEES_MOST = {"server": 0, "another client": 1, "public": 2}
 _NAMES = {"server": "the server", "public": "the public"}
@@ -56,15 +57,6 @@ def who(observer: str) -> str:
     ('the server', 'another client')
     """
     return _NAMES.get(observer, observer)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
-    ('a', 'a and b', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def bound(guarantee: Guarantee) -> Bound | None:

@@ -8,8 +8,8 @@ from autoflip_secure.records.run import Detection
 from autoflip_secure.reports.claims.findings import Answer, Bound, Claim, Evidence, conclude, over, weigh
 from autoflip_secure.reports.claims.subjects import subject
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Condition, Study
-from autoflip_secure.reports.wording.phrases import percent
 
 FLIPPED, SCOPE = 0.3, 0.2  # the paper's label flip
 CHANCE, FOUND = 0.5, 0.5  # AUC of a coin; true positive rate from which on "identified" is a fair word

@@ -13,9 +13,9 @@ from autoflip_secure.reports.claims.noise import graceful
 from autoflip_secure.reports.claims.subjects import clean, non_iid, pruned_pair, subject
 from autoflip_secure.reports.claims.training import convergence, variance
 from autoflip_secure.reports.statistics.intervals import MARGIN
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import percent, shorten
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.wording.phrases import bracket, percent, points
+from autoflip_secure.reports.wording.phrases import bracket, points
 
 NON_IID = "a non-IID partition, such as {kind: dirichlet, alpha: 0.3} or {kind: pathological, classes_per_client: 2}"
 

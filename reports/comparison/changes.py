@@ -19,9 +19,11 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.matching import Matching
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.paired import Interval, Paired, Verdict, mean_interval, paired
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
-from autoflip_secure.reports.wording.phrases import judgement, percent
+from autoflip_secure.reports.wording.phrases import judgement, short_verdict
+from autoflip_secure.terminal.counting import count_of
 
 TOLD = 3  # settings named in the answer; the table has all
 Pairs = dict[int, tuple[RunRecord, RunRecord]]  # seed -> (A, B)
@@ -95,30 +97,28 @@ def headline(matching: Matching, rows: Sequence[Change]) -> str:
     if matching.identical:
         return f"Nothing changed: all {len(matching.pairs)} cells give exactly the same numbers"
     if not matching.changed:
-        count = len(matching.pairs)
-        return (
-            f"The {count} cell{_s(count)} in both sweeps: exactly the same numbers; the others are in one of them only"
-        )
+        count = count_of(len(matching.pairs), "cell")
+        return f"The {count} in both sweeps: exactly the same numbers; the others are in one of them only"
     tally = Counter(row.accuracy.verdict for row in rows)
-    words = [f"{word(v)} in {tally[v]}" for v in (Verdict.BETTER, Verdict.WORSE) if tally[v]]
-    total = len(rows)
+    words = [f"{short_verdict(v)} in {tally[v]}" for v in (Verdict.BETTER, Verdict.WORSE) if tally[v]]
+    total = count_of(len(rows), "comparison")
     if not words:
-        return f"A against B: no change of accuracy that these seeds can show, in {total} comparison{_s(total)}"
-    return f"A against B: accuracy {', '.join(words)} of {total} comparison{_s(total)}"
+        return f"A against B: no change of accuracy that these seeds can show, in {total}"
+    return f"A against B: accuracy {', '.join(words)} of {total}"
 
 
 def sentences(matching: Matching, rows: Sequence[Change], outcome: OutcomeRule = DEFAULT) -> list[str]:
     """The answer below the headline."""
     pairs, changed = len(matching.pairs), len(matching.changed)
     left = len(matching.only_first), len(matching.only_second)
-    text = f"{pairs} cell{_s(pairs)} {'is' if pairs == 1 else 'are'} in both, matched by configuration and seed"
+    text = f"{count_of(pairs, 'cell')} {'is' if pairs == 1 else 'are'} in both, matched by configuration and seed"
     if any(left):
         text += f"; {left[0]} only in A, {left[1]} only in B"
     found = [f"{text}. {_count(changed, pairs)}"]
     if not changed:
         return found + _settings(matching)
     tally = Counter(row.accuracy.verdict for row in rows)
-    words = [f"{word(v)} in {tally[v]}" for v in Verdict if tally[v]]
+    words = [f"{short_verdict(v)} in {tally[v]}" for v in Verdict if tally[v]]
     found.append(
         f"Accuracy of A against B, condition by condition and algorithm by algorithm: {', '.join(words)}. "
         f"In both it is {outcome.words} of a run."
@@ -164,15 +164,6 @@ def _ratio(rows: Sequence[Change], key: str) -> float:
     known = [ends for row in rows if None not in (ends := getattr(row, key))]
     one, two = (sum(ends[i] for ends in known) for i in (0, 1))
     return one / two if two else 1.0
-
-
-def word(verdict: Verdict) -> str:
-    """The verdict as one word."""
-    return "equal" if verdict is Verdict.EQUAL else verdict.value
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
 
 
 def change_table(rows: Sequence[Change]) -> Table:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import NOT_THERE, leaves, without
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.study.labels import canonical, leaves, number, pretty
+from autoflip_secure.reports.study.labels import number, pretty
 
-MISSING = "(not there)"
 _FIXED = ("data", "partition", "attack", "seed")
 
 
@@ -51,8 +52,7 @@ class Matching:
 
 def numbers(record: RunRecord) -> dict[str, Any]:
     """What a run measured: the record without what names it."""
-    named = ("cell", "config", "axes", "trainer", "pipeline")
-    return {key: value for key, value in record.numbers().items() if key not in named}
+    return without(record.numbers(), "cell", "config", "axes", "trainer", "pipeline")
 
 
 def match(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Matching:
@@ -72,7 +72,7 @@ def match(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Matching:
 
 
 def _flat(record: RunRecord) -> dict[str, Any]:
-    return leaves({key: value for key, value in record.config.items() if key != "name"})
+    return leaves(without(record.config, "name"))
 
 
 def _differing(first: Sequence[RunRecord], second: Sequence[RunRecord], name: str) -> dict[str, tuple[Any, Any]]:
@@ -82,16 +82,14 @@ def _differing(first: Sequence[RunRecord], second: Sequence[RunRecord], name: st
         return {}
     found = {}
     for path in dict.fromkeys(path for side in sides for flat in side for path in flat):
-        values = [{canonical(flat.get(path, MISSING)): flat.get(path, MISSING) for flat in side} for side in sides]
+        values = [{canonical(flat.get(path, NOT_THERE)): flat.get(path, NOT_THERE) for flat in side} for side in sides]
         if path.partition(".")[0] not in _FIXED and all(len(v) == 1 for v in values) and values[0] != values[1]:
             found[path] = (next(iter(values[0].values())), next(iter(values[1].values())))
     return found
 
 
 def _keyed(records: Sequence[RunRecord], found: dict[str, dict[str, tuple[Any, Any]]]) -> dict[str, RunRecord]:
-    return {
-        canonical([r.algorithm, {k: v for k, v in _flat(r).items() if k not in found[r.algorithm]}]): r for r in records
-    }
+    return {canonical([r.algorithm, without(_flat(r), *found[r.algorithm])]): r for r in records}
 
 
 def _gathered(found: dict[str, dict[str, tuple[Any, Any]]]) -> list[Difference]:
@@ -106,7 +104,7 @@ def _gathered(found: dict[str, dict[str, tuple[Any, Any]]]) -> list[Difference]:
 
 def _versions(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> list[Difference]:
     def of(records: Sequence[RunRecord], name: str) -> str:
-        return " and ".join(sorted({r.versions.get(name, MISSING) for r in records}))
+        return " and ".join(sorted({r.versions.get(name, NOT_THERE) for r in records}))
 
     names = sorted({name for r in [*first, *second] for name in r.versions})
     return [Difference(n, of(first, n), of(second, n), ()) for n in names if of(first, n) != of(second, n)]

@@ -10,7 +10,7 @@ from typing import Any
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.comparison.changes import Change, change_table, compare_pairs, headline, sentences, word
+from autoflip_secure.reports.comparison.changes import Change, change_table, compare_pairs, headline, sentences
 from autoflip_secure.reports.comparison.figure import cell_by_cell, changes
 from autoflip_secure.reports.comparison.matching import Matching, match
 from autoflip_secure.reports.figures.sections import draw
@@ -20,10 +20,10 @@ from autoflip_secure.reports.pages.page import page
 from autoflip_secure.reports.pages.report import versions
 from autoflip_secure.reports.pages.writing import write
 from autoflip_secure.reports.statistics.paired import Verdict
-from autoflip_secure.reports.study.labels import clean_text, shorten
+from autoflip_secure.reports.study.labels import clean_text, percent, shorten
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.study import Study, study
-from autoflip_secure.reports.wording.phrases import bracket, percent, points
+from autoflip_secure.reports.wording.phrases import bracket, points, short_verdict
 from autoflip_secure.runtime.threads import one_thread
 
 ROWS_TOLD = 15  # rows of the table in Markdown
@@ -155,4 +155,4 @@ def _told(row: Change) -> list[str]:
     difference = row.accuracy.difference
     change = f"{points(difference.mean)} {bracket(difference, signed=True)}"
     names = [str(row.condition), row.algorithm]
-    return [*names, percent(row.first.mean), percent(row.second.mean), change, word(row.accuracy.verdict)]
+    return [*names, percent(row.first.mean), percent(row.second.mean), change, short_verdict(row.accuracy.verdict)]

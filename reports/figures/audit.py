@@ -16,6 +16,7 @@ from autoflip_secure.records.rounding import lower_text, upper_text
 from autoflip_secure.reports.figures.style import INK, MUTED, RULE, Picture, finish, panels
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.terminal.counting import count_of
 
 _WIDE = 56  # characters of a setting's name beside an axis
 _SHOWN = 10  # settings in one figure; more are in its table
@@ -172,8 +173,8 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
         "by their confidence (LiRA); the table has every attack. The grey diagonal is guessing."
     )
     top = max(lines, key=lambda line: line[2].auc.value)
-    attacks = f"{len(lines)} attack{'' if len(lines) == 1 else 's'}"
-    alt = f"ROC curves of {attacks}; the largest area is {top[2].auc.value:.2f} ({top[1]}, {top[0]})."
+    largest = f"{top[2].auc.value:.2f} ({top[1]}, {top[0]})"
+    alt = f"ROC curves of {count_of(len(lines), 'attack')}; the largest area is {largest}."
     return finish(
         figure, "membership", "Membership inference", caption, alt, Table(columns, table), _left_out(len(pairs))
     )

@@ -27,6 +27,7 @@ from autoflip_secure.reports.figures.drawing import (
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.labels import NO_ATTACK, STRENGTHS
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.study.sweep_curves import Curve, axis_words, curves
@@ -120,7 +121,7 @@ def _extremes(study: Study, drawn: list[Curve], facets: list[str]) -> str:
     """The strongest level in words, for those who do not see the picture."""
     condition = Condition(facets[-1], drawn[0].levels[-1][1])
     parts = [
-        f"{a} {100 * float(np.mean(list(v.values()))):.1f} %"
+        f"{a} {labels.percent(float(np.mean(list(v.values()))))}"
         for a in study.algorithms
         if (v := study.values(condition, a))
     ]

@@ -22,6 +22,7 @@ from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.settings import settings
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table, Upper
+from autoflip_secure.terminal.counting import some
 
 _BARS = 12  # settings in one picture
 _NAMED = 4  # settings in a note
@@ -141,7 +142,4 @@ def _bounds(study: Study) -> list[tuple[str, Guarantee, Bound]]:
 def _without(study: Study) -> list[str]:
     """A note on the private settings that have no guarantee at all, and so no place in the picture."""
     names = [name for name, runs in settings(study) if foremost(runs[0].privacy) is None]
-    if not names:
-        return []
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"No guarantee, so nothing to draw: {'; '.join(names[:_NAMED])}{more}."]
+    return [f"No guarantee, so nothing to draw: {some(names, _NAMED, '; ')}."] if names else []

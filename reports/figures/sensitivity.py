@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import leaves, without
 from autoflip_secure.reports.figures.drawing import (
     COLUMNS,
     SEEDS_FOR_BARS,
@@ -21,7 +23,7 @@ from autoflip_secure.reports.figures.drawing import (
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.paired import mean_interval
-from autoflip_secure.reports.study.labels import canonical, is_number, leaves, pretty, setting
+from autoflip_secure.reports.study.labels import is_number, pretty, setting
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -56,7 +58,7 @@ def _of_algorithm(study: Study, palette: Palette, path: str) -> Picture | None:
     for algorithm, flat in study.variants.items():
         own = next((p for p in (path, _like(path)) if is_number(flat.get(p))), None)
         if own is not None:
-            rest = canonical({k: v for k, v in flat.items() if k != own})
+            rest = canonical(without(flat, own))
             groups.setdefault((study.families[algorithm], rest), []).append((float(flat[own]), algorithm))
     longest: dict[str, list[tuple[float, str]]] = {}
     for (family, _), group in groups.items():
@@ -78,7 +80,7 @@ def _of_facet(study: Study, palette: Palette, path: str) -> Picture | None:
     for facet, config in study.facets.items():
         flat = leaves(config)
         if is_number(flat.get(path)):
-            rest = canonical({k: v for k, v in flat.items() if k != path})
+            rest = canonical(without(flat, path))
             groups.setdefault(rest, []).append((float(flat[path]), facet))
     longest: list[tuple[float, str]] = max(groups.values(), key=len, default=[])
     group = sorted(longest)

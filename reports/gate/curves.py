@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoflip_secure.reports.gate.metrics import Entry, config_hash, digest
+from autoflip_secure.files.canonical_json import canonical, digest
+from autoflip_secure.records.configs import without
+from autoflip_secure.reports.gate.metrics import Entry, config_hash
 from autoflip_secure.reports.statistics.degradation_curve import area
-from autoflip_secure.reports.study.labels import STRENGTHS, canonical, is_clean
+from autoflip_secure.reports.study.labels import STRENGTHS, is_clean
 
 
 def curve_configs(cells: Iterable[Entry]) -> list[tuple[dict[str, Any], str]]:
@@ -61,4 +63,4 @@ def curve_entry(config: dict[str, Any], parameter: str, cells: Mapping[str, Entr
 
 
 def _rest(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if k not in ("seed", "attack")}
+    return without(config, "seed", "attack")

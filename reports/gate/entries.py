@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import canonical, digest
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.proven import no_guarantee
 from autoflip_secure.records.run import SCHEMA_VERSION, RunRecord
@@ -17,14 +19,11 @@ from autoflip_secure.reports.gate.metrics import (
     Metric,
     Terms,
     config_hash,
-    digest,
     proven_of,
-    seedless,
 )
 from autoflip_secure.reports.study.labels import (
     OPEN,
     attack_label,
-    canonical,
     label_all,
     partition_label,
     passage,
@@ -72,11 +71,11 @@ def _entry(group: Sequence[RunRecord], condition: str, outcome: OutcomeRule) -> 
     return Entry(
         algorithm=pretty(group[0].algorithm),
         condition=condition,
-        config=seedless(group[0].config),
+        config=without(group[0].config, "seed"),
         curve=None,
         metrics=values,
         terms=terms,
-        digests={r.seed: digest({k: v for k, v in r.numbers().items() if k != "axes"}) for r in group},
+        digests={r.seed: digest(without(r.numbers(), "axes")) for r in group},
     )
 
 
@@ -94,7 +93,7 @@ def _conditions(groups: Sequence[Sequence[RunRecord]]) -> dict[str, str]:
     named: dict[str, list[dict[str, Any]]] = {}
     lacking: dict[str, str] = {}
     for group in groups:
-        config = seedless(group[0].config)
+        config = without(group[0].config, "seed")
         named.setdefault(group[0].algorithm, []).append(config)
         lacking[canonical(config)] = no_guarantee(record.privacy for record in group)
     words: dict[str, str] = {}

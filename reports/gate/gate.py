@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.records.configs import differences
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import Baseline, versions
 from autoflip_secure.reports.gate.comparison import compare
@@ -17,8 +18,9 @@ from autoflip_secure.reports.gate.decision import Decision, GateDecision, judge
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.exact import Proven, judge_exact
 from autoflip_secure.reports.gate.metrics import METRICS, Entry, Metric
-from autoflip_secure.reports.study.labels import clean_text, leaves, number
+from autoflip_secure.reports.study.labels import clean_text, number
 from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.terminal.counting import some
 
 _SHOWN = 5  # differences between configurations that an error lists
 
@@ -156,17 +158,12 @@ def _nothing_shared(found: Mapping[str, Entry], known: Mapping[str, Entry]) -> s
     if not pairs:
         return f"the baseline holds no configuration at all; {way_out}"
     differences, entry = min(pairs, key=lambda pair: len(pair[0]))
-    rest = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return (
         f"no configuration of the sweep is in the baseline; {way_out}. The closest ({entry.label}) differs in "
-        f"{', '.join(differences[:_SHOWN])}{rest}"
+        f"{some(differences, _SHOWN)}"
     )
 
 
 def _differences(old: Entry, new: Entry) -> list[str]:
-    before, after = leaves(old.config), leaves(new.config)
-    return [
-        f"{clean_text(path)}: {number(before.get(path, '(not there)'))} -> {number(after.get(path, '(not there)'))}"
-        for path in sorted({*before, *after})
-        if before.get(path, ...) != after.get(path, ...)
-    ]
+    found = differences(old.config, new.config)
+    return [f"{clean_text(path)}: {number(before)} -> {number(after)}" for path, before, after in found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isclose
@@ -10,11 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from autoflip_secure.files.canonical_json import digest
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.records.privacy import OBSERVERS, Observer
 from autoflip_secure.records.proven import Bound, bounds, who
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.study.labels import canonical, is_clean
+from autoflip_secure.reports.study.labels import is_clean
 
 Read = Callable[[RunRecord, OutcomeRule], float | None]
 
@@ -130,14 +131,4 @@ def config_hash(config: Mapping[str, Any], curve: str | None = None) -> str:
     >>> config_hash({"rounds": 4}) == config_hash({"rounds": 5})
     False
     """
-    return digest({"config": seedless(config), "curve": curve})
-
-
-def seedless(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without its seed."""
-    return {k: v for k, v in config.items() if k != "seed"}
-
-
-def digest(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of plain data."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+    return digest({"config": without(config, "seed"), "curve": curve})

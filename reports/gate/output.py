@@ -9,6 +9,7 @@ from autoflip_secure.reports.gate.decision import LEVEL, MOST_SEEDS, Decision, G
 from autoflip_secure.reports.gate.gate import GateResult, Line
 from autoflip_secure.reports.gate.metrics import METRICS, Metric
 from autoflip_secure.reports.study.labels import clean_text
+from autoflip_secure.terminal.counting import count_of
 
 WORST_FIRST = (Decision.REGRESSION, Decision.CANNOT_TELL, Decision.PASS)
 
@@ -74,7 +75,7 @@ def more_text(j: GateDecision) -> str:
     if j.more_seeds is None:
         return f"; more than {MOST_SEEDS} seeds{side} would be needed, a wider margin may be meant"
     about = "about" if j.comparison.tested else "at least"
-    return f"; {about} {j.more_seeds} more seed{'' if j.more_seeds == 1 else 's'}{side} would settle it"
+    return f"; {about} {count_of(j.more_seeds, 'more seed')}{side} would settle it"
 
 
 def bounds_text(metric: Metric, j: GateDecision) -> str:
@@ -112,7 +113,7 @@ def method_text(j: GateDecision) -> str:
     """How it was compared, and on how many seeds."""
     a, b = j.comparison.seeds
     if j.comparison.method in ("paired", "identical", "computed"):
-        return f"{a} paired seed{'' if a == 1 else 's'}"
+        return count_of(a, "paired seed")
     return f"{a} seeds against {b}{', unpaired (Welch)' if j.comparison.method == 'unpaired' else ''}"
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from autoflip_secure.reports.claims.findings import Claim, Evidence
 from autoflip_secure.reports.pages.fitting import Page
 from autoflip_secure.reports.study.comparisons import Standing, Summary
-from autoflip_secure.reports.study.labels import clean_text
+from autoflip_secure.reports.study.labels import clean_text, percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.summaries import tally
-from autoflip_secure.reports.wording.phrases import bracket, percent, points
+from autoflip_secure.reports.wording.phrases import bracket, points, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
+from autoflip_secure.terminal.counting import count_of, some
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$#])")
 _JOINER = "\u2060"  # invisible, without width: breaks what GitHub would turn into a link or a mention
@@ -85,9 +86,7 @@ def summary(
         lines += [escape(sentence), ""]
     lines += [*_scoreboard(study, opening.standings), ""]
     if missing:
-        more = f" and {len(missing) - MISSING_NAMED} more" if len(missing) > MISSING_NAMED else ""
-        named = "; ".join(escape(line) for line in missing[:MISSING_NAMED])
-        lines += [f"**Not finished.** Missing: {named}{more}.", ""]
+        lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
     lines += _claims(claims)
     lines += ["**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
@@ -146,7 +145,7 @@ def _evidence(claim: Claim) -> str:
 
 def _place(found: Evidence, several: bool) -> str:
     more = f", about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
-    seeds = f"{found.interval.n} seed{'' if found.interval.n == 1 else 's'}"
+    seeds = count_of(found.interval.n, "seed")
     return f"{found.where}{f' ({found.answer.value})' if several else ''}: {found.text}, {seeds}{more}"
 
 
@@ -157,8 +156,7 @@ def _any(standings: Sequence[Standing], kind: str) -> bool:
 def _difference(found: Summary | None, reference: bool) -> str:
     if found is None or found.against is None:
         return "reference" if reference else "–"
-    word = "equal" if found.against.verdict.name == "EQUAL" else found.against.verdict.value
-    return f"{word}, {points(found.against.difference.mean)} {_ends(found, True)}"
+    return f"{short_verdict(found.against.verdict)}, {points(found.against.difference.mean)} {_ends(found, True)}"
 
 
 def _ends(found: Summary, difference: bool) -> str:

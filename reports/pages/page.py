@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from autoflip_secure.files.regular_files import parse_json
 from autoflip_secure.reports.statistics.paired import MARGIN
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.tables.text import as_csv, p_value, value
 from autoflip_secure.reports.wording import phrases
 
@@ -32,7 +33,7 @@ def page(template: str, **texts: Any) -> str:
     )
     environment.filters |= {
         "value": value,
-        "percent": phrases.percent,
+        "percent": percent,
         "points": phrases.points,
         "p_value": p_value,
         "as_csv": as_csv,

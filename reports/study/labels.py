@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.files.regular_files import parse_json
+from autoflip_secure.records.configs import leaves, varying
+from autoflip_secure.terminal.counting import count_of
 
 Json = Mapping[str, Any]
 PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
@@ -16,11 +18,6 @@ _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean somet
 BUILT_IN_ATTACKS = ("gaussian_noise", "label_flip")
 NO_ATTACK = "no attack"
 OPEN = "in the open"
-
-
-def canonical(config: Any) -> str:
-    """One text per configuration: equal configurations give equal texts."""
-    return json.dumps(config, sort_keys=True, default=str)
 
 
 def clean_text(text: object) -> str:
@@ -39,6 +36,11 @@ def pretty(algorithm: str) -> str:
     return PRETTY.get(algorithm, clean_text(algorithm).replace("_", " "))
 
 
+def percent(share: float) -> str:
+    """A share as per cent with one digit."""
+    return f"{100 * share:.1f} %"
+
+
 def number(value: object) -> str:
     """A setting as a reader writes it: 0.3, 5, yes, cnn; a list (as text, from :func:`leaves`) without its brackets.
 
@@ -55,27 +57,6 @@ def number(value: object) -> str:
     if isinstance(value, list):
         return ("-" if all(map(is_number, value)) else " + ").join(map(number, value))
     return f"{value:g}" if isinstance(value, int | float) else clean_text(value)
-
-
-def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Path -> scalar for every leaf of a nested configuration; a list is one leaf, written as text.
-
-    >>> leaves({"attack": {"kind": "none"}, "hidden": [64, 10]})
-    {'attack.kind': 'none', 'hidden': '[64, 10]'}
-    """
-    if isinstance(config, Mapping):
-        found: dict[str, Any] = {}
-        for key, value in config.items():
-            found |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
-        return found
-    return {prefix: json.dumps(config, default=str) if isinstance(config, list | tuple) else config}
-
-
-def varying(configs: Iterable[Any]) -> list[str]:
-    """Paths whose leaf is not the same in all ``configs``, in the order in which they appear."""
-    flat = [leaves(config) for config in configs]
-    paths = dict.fromkeys(path for one in flat for path in one)
-    return [path for path in paths if len({repr(one.get(path)) for one in flat}) > 1]
 
 
 def partition_label(partition: Json) -> str:
@@ -115,7 +96,7 @@ def attack_label(attack: Json) -> str:
         return NO_ATTACK
     clients = attack.get("clients")
     share = f"{100 * float(attack.get('scope', 0)):.3g} %"
-    who = share if clients is None else f"{len(clients)} chosen client{'' if len(clients) == 1 else 's'}"
+    who = share if clients is None else count_of(len(clients), "chosen client")
     kind = str(attack["kind"])
     if kind == "gaussian_noise" and "sigma" in attack:
         return f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''} on {who}"

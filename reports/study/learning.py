@@ -22,11 +22,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import FeatureScale, RunRecord
 from autoflip_secure.reports.study import labels
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.losses import FAR, Course, chance_of, guess_of, loss, scale_of, short
 from autoflip_secure.reports.study.privacy import NO_PRIVACY, protection
 from autoflip_secure.reports.study.study import Condition, Study
+from autoflip_secure.terminal.counting import some
 
 LEARNED, TIMES = 0.1, 3  # of the way from guessing to perfect, or as many times as often right as guessing
 UNSCALED, HUGE = 10.0, 1000.0  # root mean squares; that of standardised columns is 1
@@ -68,8 +72,8 @@ def findings(study: Study) -> list[Finding]:
     shown = SHOWN if len(failed) > SHOWN + 1 else len(failed)
     told = [found for _, found in failed[:shown]]
     if len(failed) > shown:
-        more = [f"{one.facet} ({_percent(one.accuracy)} accuracy)" for one, _ in failed[shown:]]
-        text = f"Training failed in {len(more)} more settings: {_some(more)}."
+        more = [f"{one.facet} ({percent(one.accuracy)} accuracy)" for one, _ in failed[shown:]]
+        text = f"Training failed in {len(more)} more settings: {some(more, SHOWN, '; ')}."
         told.append(Finding("unlearned", text, any(found.refuses for _, found in failed[shown:])))
     others = _others(study, [run for one in judged for run in one.runs])
     features = _features(study, [one for one, _ in failed], judged, others)
@@ -80,7 +84,7 @@ def references(study: Study) -> list[Reference]:
     """One for every setting that was run without attack."""
     groups: dict[str, list[Reference]] = {}
     for facet, config in study.facets.items():
-        key = labels.canonical({k: v for k, v in config.items() if k not in _BESIDE})
+        key = canonical(without(config, *_BESIDE))
         private = protection(config.get("privacy")) != NO_PRIVACY
         for algorithm in study.algorithms:
             condition = Condition(facet, labels.NO_ATTACK)
@@ -104,10 +108,10 @@ def _judged(one: Reference) -> Finding | None:
         for course in courses
         if course.broken or course.left_out or (not one.private and (course.far or (not learned and course.last > far)))
     ]
-    accuracy = f"{_percent(one.accuracy)} accuracy, where answering the largest class gives {_percent(chance)}"
+    accuracy = f"{percent(one.accuracy)} accuracy, where answering the largest class gives {percent(chance)}"
     best = fmean(course.best for course in courses)
     if best >= chance + 2 * LEARNED * (1 - chance):
-        accuracy += f", after up to {_percent(best)} on the way"
+        accuracy += f", after up to {percent(best)} on the way"
     if diverged:
         signs = [f"{len(diverged)} of {len(courses)} runs", *_signs(one, diverged), *([] if learned else [accuracy])]
         return Finding("diverged", f"Training diverged, {one.place}: {'; '.join(signs)}. {_scaling(one)}", True)
@@ -196,8 +200,8 @@ def _equal(study: Study) -> list[Finding]:
         return []
     text = (
         f"Seeds are equal: two or more have the same losses to the last bit in {len(places)} of {sets} sets of runs "
-        f"({_some(places)}), so intervals over seeds say nothing there. Something fixes what seeds should draw, such "
-        "as a model that seeds itself."
+        f"({some(places, SHOWN, '; ')}), so intervals over seeds say nothing there. Something fixes what seeds should "
+        "draw, such as a model that seeds itself."
     )
     return [Finding("equal seeds", text, True)]
 
@@ -216,14 +220,14 @@ def _others(study: Study, judged: Iterable[RunRecord]) -> Finding | None:
     if not places:
         return None
     runs = f"{places.total()} of {len(rest)} {'other ' if known else ''}runs"
-    named = _some([f"{place}: {count}" for place, count in places.items()])
+    named = some([f"{place}: {count}" for place, count in places.items()], SHOWN, "; ")
     return Finding(
         "facts", f"In {runs} a loss is not finite, or all updates of a round were left out ({named}).", False
     )
 
 
 def _data(config: Mapping[str, Any]) -> str:
-    return labels.canonical(config.get("data"))
+    return canonical(config.get("data"))
 
 
 def _column(scale: FeatureScale) -> str:
@@ -236,12 +240,3 @@ def _column(scale: FeatureScale) -> str:
 def _rates(one: Reference) -> str:
     rates: list[Any] = [(run.config.get("training") or {}).get("lr") for run in one.runs]
     return " and ".join(labels.number(rate) for rate in dict.fromkeys(rates))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "; ".join(names[:SHOWN]) + more
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoflip_secure.records.configs import leaves, without
 from autoflip_secure.reports.study.labels import (
     attack_label,
     clean_text,
-    leaves,
     number,
     partition_label,
     pretty,
@@ -33,8 +33,7 @@ def name_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:
         if config:
             words += [partition_label(config.get("partition") or {}), attack_label(config.get("attack") or {})]
             axes = {k: v for k, v in axes.items() if k not in _SPOKEN and not k.startswith(("partition.", "attack."))}
-        axes = {k: v for k, v in axes.items() if k != "algorithm"}
-        words += [f"{setting(path)} {number(value)}" for path, value in leaves(axes).items()]
+        words += [f"{setting(path)} {number(value)}" for path, value in leaves(without(axes, "algorithm")).items()]
         seed = cell.get("seed")
         seeds.setdefault(", ".join(words), []).append(str(cell["cell"]) if seed is None else str(seed))
     return [f"{shorten(name, 200)}: {_seeds(found)}" for name, found in seeds.items()]

@@ -7,9 +7,10 @@ from math import ceil, exp
 from typing import Any
 
 from autoflip_secure.records.privacy import Guarantee, PrivacyRecord, Release
-from autoflip_secure.records.proven import above_target, bound, listed, who
+from autoflip_secure.records.proven import above_target, bound, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_number, upper_text
 from autoflip_secure.reports.study.labels import clean_text, kind_words, number
+from autoflip_secure.terminal.counting import listed
 
 NO_PRIVACY = "no privacy"
 

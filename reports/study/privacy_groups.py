@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import leaves, varying, without
 from autoflip_secure.records.proven import Bound, foremost, weakest, who
 from autoflip_secure.records.rounding import upper_text
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import (
     NO_ATTACK,
-    canonical,
-    leaves,
     number,
     partition_label,
     passage,
+    percent,
     setting,
-    varying,
 )
 from autoflip_secure.reports.study.privacy import protection
 from autoflip_secure.reports.study.study import Condition, Study
@@ -78,13 +78,13 @@ def groups(study: Study) -> list[Group]:
     found: dict[tuple[str, str], list[str]] = {}
     for facet, config in study.facets.items():
         privacy = config.get("privacy") or {}
-        rest = canonical({k: v for k, v in config.items() if k not in _OF_PRIVACY})
+        rest = canonical(without(config, *_OF_PRIVACY))
         if privacy.get("kind") in (None, "none"):
             bare.setdefault(rest, []).append(facet)
         else:
             found.setdefault((rest, f"{privacy['kind']} {privacy.get('noise', '')}"), []).append(facet)
     named = (*_OF_PRIVACY, "partition", "cohort", "secure_sum")
-    paths = varying({k: v for k, v in c.items() if k not in named} for c in study.facets.values())
+    paths = varying(without(c, *named) for c in study.facets.values())
     partitions, sums = ({canonical(c.get(key)) for c in study.facets.values()} for key in ("partition", "secure_sum"))
     made = []
     for (rest, _), facets in found.items():
@@ -172,7 +172,7 @@ def sentences(study: Study) -> list[str]:
             for place in reversed(own):
                 seeds = [study.accuracy(r) for r in runs_at(study, place, attack, algorithm)]
                 if seeds:
-                    parts.append(f"{100 * float(np.mean(seeds)):.1f} % {place.words}")
+                    parts.append(f"{percent(float(np.mean(seeds)))} {place.words}")
                     stands.append(place)
             if parts:
                 told.append(f"{algorithm}, {group.title}, {attack}: {', '.join(parts)}.")

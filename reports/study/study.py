@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import leaves, varying, without
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.proven import lack, unprotected
@@ -124,11 +126,11 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     variants = [_variant(r) for r in records]
     attack_names = labels.label_all(attacks, labels.attack_label)
     variant_names = labels.label_all(variants, lambda v: labels.pretty(v["family"]))
-    algorithms = [variant_names[labels.canonical(v)] for v in variants]
+    algorithms = [variant_names[canonical(v)] for v in variants]
     facet_names = _facet_labels(facets, _lacking(records, facets, algorithms))
     rows, kept, seen = [], [], set()
     for record, facet, attack, variant in zip(records, facets, attacks, variants, strict=True):
-        key = tuple(labels.canonical(part) for part in (facet, attack, variant))
+        key = tuple(canonical(part) for part in (facet, attack, variant))
         if (*key, record.seed) in seen:
             continue
         seen.add((*key, record.seed))
@@ -145,7 +147,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
                 "accuracy": outcome.accuracy(record),
             }
         )
-    by_label = {variant_names[labels.canonical(v)]: v for v in variants}
+    by_label = {variant_names[canonical(v)]: v for v in variants}
     order = sorted(
         by_label, key=lambda a: (_FIRST.get(by_label[a]["family"], 9), by_label[a]["family"], _natural(by_label[a]))
     )
@@ -154,12 +156,10 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
         cells=pd.DataFrame(rows),
         algorithms=order,
         families={a: by_label[a]["family"] for a in order},
-        variants={a: labels.leaves(by_label[a]["settings"]) for a in order},
-        facets=dict(
-            sorted({facet_names[labels.canonical(f)]: f for f in facets}.items(), key=lambda i: _facet_order(i[1]))
-        ),
+        variants={a: leaves(by_label[a]["settings"]) for a in order},
+        facets=dict(sorted({facet_names[canonical(f)]: f for f in facets}.items(), key=lambda i: _facet_order(i[1]))),
         attacks=dict(
-            sorted({attack_names[labels.canonical(a)]: a for a in attacks}.items(), key=lambda i: _attack_order(i[1]))
+            sorted({attack_names[canonical(a)]: a for a in attacks}.items(), key=lambda i: _attack_order(i[1]))
         ),
         duplicates=len(records) - len(kept),
         outcome=outcome,
@@ -167,7 +167,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
 
 
 def _facet(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if k not in ("name", "seed", "attack", *_OF_ALGORITHM)}
+    return without(config, "name", "seed", "attack", *_OF_ALGORITHM)
 
 
 def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _variant(record: RunRecord) -> dict[str, Any]:
     used = _OF_ALGORITHM if record.exploration is not None else _OF_ALGORITHM[:1]
     settings = {key: record.config.get(key) for key in used}
     if isinstance(settings["algorithm"], Mapping):
-        settings["algorithm"] = {k: v for k, v in settings["algorithm"].items() if k != "name"}
+        settings["algorithm"] = without(settings["algorithm"], "name")
     return {"family": record.algorithm, "settings": settings}
 
 
@@ -189,7 +189,7 @@ def _lacking(records: Sequence[RunRecord], facets: list[dict[str, Any]], algorit
     runs: dict[str, dict[str, list[PrivacyRecord]]] = {}  # facet -> algorithm -> ledgers
     for record, facet, algorithm in zip(records, facets, algorithms, strict=True):
         if record.privacy is not None:
-            runs.setdefault(labels.canonical(facet), {}).setdefault(algorithm, []).append(record.privacy)
+            runs.setdefault(canonical(facet), {}).setdefault(algorithm, []).append(record.privacy)
     return {facet: _lack(own) for facet, own in runs.items()}
 
 
@@ -212,15 +212,15 @@ def _lack(runs: Mapping[str, Sequence[PrivacyRecord]]) -> str:
 def _facet_labels(facets: list[dict[str, Any]], lacking: Mapping[str, str]) -> dict[str, str]:
     """What tells facets apart, in words; a single one is called by its split."""
     named = ("partition", "privacy", "secure_sum")
-    rest = labels.varying({k: v for k, v in f.items() if k not in named} for f in facets)
-    split, private, secure = (len({labels.canonical(f.get(key)) for f in facets}) > 1 for key in named)
-    distinct = {labels.canonical(f): f for f in facets}
+    rest = varying(without(f, *named) for f in facets)
+    split, private, secure = (len({canonical(f.get(key)) for f in facets}) > 1 for key in named)
+    distinct = {canonical(f): f for f in facets}
 
     def describe(facet: dict[str, Any]) -> str:
-        flat = labels.leaves(facet)
+        flat = leaves(facet)
         partition = labels.partition_label(facet.get("partition") or {})
         words = [partition] if split else []
-        words += [protection(facet.get("privacy"), lacking.get(labels.canonical(facet), ""))] if private else []
+        words += [protection(facet.get("privacy"), lacking.get(canonical(facet), ""))] if private else []
         words += [labels.passage(facet.get("secure_sum"))] if secure else []
         words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
         return " · ".join(words or [partition])
@@ -235,7 +235,7 @@ def _facet_labels(facets: list[dict[str, Any]], lacking: Mapping[str, str]) -> d
 
 def _natural(config: Any) -> tuple[tuple[int, float, str], ...]:
     """Sort key that puts numbers in numeric order."""
-    flat = labels.leaves(config)
+    flat = leaves(config)
     return tuple((0, float(v), "") if isinstance(v, int | float) else (1, 0.0, str(v)) for _, v in sorted(flat.items()))
 
 
@@ -249,7 +249,7 @@ def _facet_order(facet: dict[str, Any]) -> tuple[Any, ...]:
         _natural(partition),
         protection(facet.get("privacy")) != NO_PRIVACY,
         labels.passage(facet.get("secure_sum")) != labels.OPEN,
-        _natural({k: v for k, v in facet.items() if k != "partition"}),
+        _natural(without(facet, "partition")),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from autoflip_secure.reports.study.labels import canonical, is_number, kind_words, number, setting
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import without
+from autoflip_secure.reports.study.labels import is_number, kind_words, number, setting
 from autoflip_secure.reports.study.study import Study
 
 _WORDS = {
@@ -48,7 +50,7 @@ def curves(study: Study) -> list[Curve]:
             groups: dict[str, list[str]] = {}
             for name, attack in configs.items():
                 if is_number(attack.get(parameter)):
-                    rest = {k: v for k, v in attack.items() if k != parameter}
+                    rest = without(attack, parameter)
                     groups.setdefault(canonical(rest), []).append(name)
             candidates[parameter] = [
                 Curve(

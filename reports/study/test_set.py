@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.statistics.intervals import Interval
-from autoflip_secure.reports.study.labels import canonical
 from autoflip_secure.reports.study.study import Study
 
 NORMAL = 1.959964  # 97.5 % of the normal distribution

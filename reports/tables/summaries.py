@@ -10,6 +10,7 @@ from autoflip_secure.reports.claims.findings import Answer, Claim
 from autoflip_secure.reports.statistics.paired import Interval, Paired
 from autoflip_secure.reports.study.degradation import Line, Measure
 from autoflip_secure.reports.tables.text import Table, p_value
+from autoflip_secure.terminal.counting import count_of
 
 _SHARES = ("scope", "share")  # strengths that are shares of clients or labels
 
@@ -119,7 +120,7 @@ def _breakdown(line: Line) -> Cell | None:
     n, top = line.breakdown.value.n, f"{scale * line.grid[-1]:g}{unit}"
     note = ""
     if line.unbroken:
-        note = f"not reached up to {top} in {line.unbroken} of {n} seed{'' if n == 1 else 's'}"
+        note = f"not reached up to {top} in {line.unbroken} of {count_of(n, 'seed')}"
     elif line.breakdown.value.mean == 0:
         note = f"left at the first step, {scale * line.grid[1]:g}{unit}"
     cell = _cell(line.breakdown, scale, note, unit)

@@ -10,6 +10,7 @@ from autoflip_secure.records.privacy import Guarantee
 from autoflip_secure.records.proven import who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.audited import named
+from autoflip_secure.reports.study.labels import percent
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def sentences(records: Sequence[AuditRecord]) -> list[str]:
 
 def summary(record: AuditRecord) -> str:
     """What was proven and what was shown for one setting, in one line."""
-    parts = [record.verdict, f"accuracy of the final model {100 * record.final_accuracy:.1f} %"]
+    parts = [record.verdict, f"accuracy of the final model {percent(record.final_accuracy)}"]
     if record.privacy is None:
         parts.append("nothing is proven")
     else:

@@ -6,6 +6,7 @@ from autoflip_secure.records.budget import Budget, BudgetLine
 from autoflip_secure.records.proven import who
 from autoflip_secure.records.rounding import upper_delta, upper_text
 from autoflip_secure.reports.study.labels import clean_text
+from autoflip_secure.terminal.counting import count_of
 
 WHY = (
     "Every epsilon elsewhere in this report is that of one cell. Whoever sees the results of the whole sweep, or "
@@ -18,7 +19,7 @@ _NAMED = 5  # clients in one sentence
 
 def sentences(budget: Budget) -> list[str]:
     """The budget of one data set, a sentence a line."""
-    lines = [f"{clean_text(budget.data)}: {_counted(budget.cells, 'private cell')} begun, δ = {delta_text(budget)}"]
+    lines = [f"{clean_text(budget.data)}: {count_of(budget.cells, 'private cell')} begun, δ = {delta_text(budget)}"]
     lines += [f"  {_against(line)}: {amount(line, budget)}" for line in budget.lines]
     return lines + [f"  {note}" for note in remarks(budget)]
 
@@ -61,7 +62,7 @@ def remarks(budget: Budget) -> list[str]:
     found = []
     if budget.bare:
         found.append(
-            f"{_counted(budget.bare, 'cell')} ran on these data without privacy: what they released has no bound, so "
+            f"{count_of(budget.bare, 'cell')} ran on these data without privacy: what they released has no bound, so "
             "for somebody who saw them too there is no guarantee at all"
         )
     if budget.divisions > 1:
@@ -75,8 +76,4 @@ def remarks(budget: Budget) -> list[str]:
 
 
 def _against(line: BudgetLine) -> str:
-    return f"against {who(line.observer)}, {_counted(line.cells, 'cell')}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"against {who(line.observer)}, {count_of(line.cells, 'cell')}"

@@ -9,7 +9,8 @@ from autoflip_secure.reports.study import labels, test_set
 from autoflip_secure.reports.study.comparisons import Row, Standing
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording import privacy_caveats
-from autoflip_secure.reports.wording.phrases import count_of, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import judgement, short_verdict
+from autoflip_secure.terminal.counting import count_of
 
 OUR_READING = (
     "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "

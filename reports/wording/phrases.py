@@ -5,11 +5,6 @@ from __future__ import annotations
 from autoflip_secure.reports.statistics.paired import MARGIN, Interval, Paired, Verdict
 
 
-def percent(value: float) -> str:
-    """A share as per cent with one digit."""
-    return f"{100 * value:.1f} %"
-
-
 def points(value: float, like: float | None = None) -> str:
     """A difference of shares in points, signed; with a second digit when ``like`` (or itself) is under a point."""
     digits = 2 if abs(value if like is None else like) < 0.00995 else 1
@@ -23,17 +18,6 @@ def bracket(interval: Interval, *, signed: bool = False) -> str:
     if signed:
         return f"[{points(interval.low, interval.mean)}, {points(interval.high, interval.mean)}]"
     return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def listed(items: list[str], most: int = 6) -> str:
-    """``a, b and c``; beyond ``most`` it says how many more."""
-    items = items if len(items) <= most else [*items[: most - 1], f"{len(items) - most + 1} more"]
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def count_of(number: int, noun: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def judgement(pair: Paired) -> str:

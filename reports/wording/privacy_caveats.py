@@ -8,6 +8,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import clean_text, number
 from autoflip_secure.reports.study.privacy import ONE_RUN
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.terminal.counting import some
 
 _NAMED = 3  # settings in one sentence
 
@@ -61,6 +62,4 @@ def _above(private: list[tuple[str, RunRecord]]) -> list[str]:
 
 
 def _some(names: list[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - _NAMED} more" if len(distinct) > _NAMED else ""
-    return "; ".join(distinct[:_NAMED]) + more
+    return some(list(dict.fromkeys(names)), _NAMED, "; ")

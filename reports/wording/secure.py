@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.audit import AuditRecord
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.study.labels import canonical, clean_text
+from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.reports.study.study import Study
 
 _MIB = 2**20
@@ -52,7 +54,7 @@ def secure_pairs(study: Study) -> list[SecurePair]:
 
 
 def _without(record: RunRecord) -> str:
-    return canonical({k: v for k, v in record.config.items() if k not in ("secure_sum", "name")})
+    return canonical(without(record.config, "secure_sum", "name"))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from typing import Any
 from autoflip_secure.reports.statistics.paired import Interval, Verdict
 from autoflip_secure.reports.study import labels, learning, privacy_groups
 from autoflip_secure.reports.study.comparisons import Row, Standing, Summary, standings
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.caveats import caveats_of
-from autoflip_secure.reports.wording.phrases import bracket, count_of, judgement, listed, percent, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
+from autoflip_secure.terminal.counting import count_of, listed
 
 
 @dataclass(frozen=True)

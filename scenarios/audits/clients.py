@@ -32,6 +32,7 @@ from autoflip_secure.records.privacy import OBSERVERS, Observer, Release
 from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, factor_for, scaled
 from autoflip_secure.scenarios.audits.view import Attacked, Effort, in_the_open, judged
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.terminal.counting import count_of
 from autoflip_secure.training import Trainer
 
 _LENGTH = 1e3  # of a canary, in clip norms: the clip must act on every one
@@ -195,7 +196,7 @@ def _attacked(
     count = max(effort.client_runs, ceil(_MANY * effort.client_runs / len(heard)))
     scores, thrown = _runs(cell, claimed, observer, count, seen, address)
     sight = f"everything that the {observer} sees" if seen == "everything" else "the exploration, row by row,"
-    what = f"canary clients, {sight} in {len(scores)} run{'s'[: len(scores) > 1]}"
+    what = f"canary clients, {sight} in {count_of(len(scores), 'run')}"
     attacked = Attacked("client", observer, what, seen, factor)
     return judged(attacked, claimed, scores[:, heard], thrown[:, heard], confidence)
 

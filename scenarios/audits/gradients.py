@@ -30,6 +30,7 @@ from autoflip_secure.records.audit import EmpiricalEpsilon
 from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, factor_for, most_exposed, scaled
 from autoflip_secure.scenarios.audits.view import Attacked, Effort, judged
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.terminal.counting import count_of
 from autoflip_secure.training import Trainer
 
 LEAST_NOISE = 2.0
@@ -104,7 +105,7 @@ def _attacked(
     scores = _seen(cell, trainer, target, thrown, _APART + number * runs)
     alone = target.rounds == (0,)
     what = "the exploration" if alone else "everything"
-    what = f"canary gradients at client {target.client}, {what} that it sent in {runs} run{'s'[: runs > 1]}"
+    what = f"canary gradients at client {target.client}, {what} that it sent in {count_of(runs, 'run')}"
     attacked = Attacked("sample", "server", what, "exploration" if alone else "everything", factor)
     return judged(attacked, claimed, scores, torch.stack(thrown), confidence)
 

@@ -31,6 +31,7 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 from autoflip_secure.scenarios.store.ledgers import under_conditions
+from autoflip_secure.terminal.counting import count_of
 
 _ABANDONED = 3600.0  # seconds
 Tell = Callable[[str], None]
@@ -75,7 +76,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
     known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
     missing = sum(record is None for record in known.values())
-    tell(f"{len(chosen)} setting{'' if len(chosen) == 1 else 's'}, {missing} to attack; every finished one is kept")
+    tell(f"{count_of(len(chosen), 'setting')}, {missing} to attack; every finished one is kept")
     begun, made = monotonic(), 0
     for number, (block, spec) in enumerate(chosen, start=1):
         place = f"{number}/{len(chosen)} {spec.settings.algorithm.name}"

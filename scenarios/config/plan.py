@@ -6,20 +6,16 @@ cells, so that what is computed together never changes. Records therefore do not
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.scenarios.config.loading import CellSpec, LoadedScenario
 from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.terminal.counting import count_of
 
 BLOCK_CELLS = 12
-
-
-def counted(count: int) -> str:
-    """``1 cell``, ``2 cells``."""
-    return f"{count} cell{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Block:
     def label(self) -> str:
         """For messages: number, data, model."""
         data, model = (kind_of(type(part)) for part in (self.cells[0].settings.data, self.cells[0].settings.model))
-        return f"block {self.index} ({counted(len(self.cells))} of {data}, {model})"
+        return f"block {self.index} ({count_of(len(self.cells), 'cell')} of {data}, {model})"
 
 
 @dataclass(frozen=True)
@@ -90,4 +86,4 @@ def _shape(cell: CellSpec) -> str:
     shared = [config[key] for key in ("data", "model", "training", "rounds", "evaluate_every", "device", "trainer")]
     shared.append(bool(config["privacy"].get("replace_unsupported_layers")))  # it changes the model
     explorers = [config["exploration"][key] for key in ("epochs", "lr", "patience")]
-    return json.dumps([shared, explorers], sort_keys=True)
+    return canonical([shared, explorers])

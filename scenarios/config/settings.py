@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from autoflip_secure.interfaces import (
-    Config,
-)
+from autoflip_secure.files.canonical_json import digest
+from autoflip_secure.interfaces import Config
 from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.scenarios.config.compatibility import check
 from autoflip_secure.scenarios.config.fields import Fields
@@ -57,8 +54,7 @@ def content_hash(config: dict[str, Any]) -> str:
     >>> content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1})
     True
     """
-    text = json.dumps(_first_named(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(_first_named(config), compact=True)
 
 
 _MOST_SEEDS = 100_000

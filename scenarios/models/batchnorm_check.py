@@ -14,6 +14,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.models.trial import copied, quiet
 from autoflip_secure.seeds import Purpose
+from autoflip_secure.terminal.counting import count_of
 
 
 def needs_company(module: nn.Module, rows: Tensor) -> str | None:
@@ -58,7 +59,7 @@ def refuse_lone_samples(cell: Cell, reason: str) -> None:
     fits = next((b for b in range(batch + 1, max(sizes.values()) + 1) if all(n % b != 1 for n in sizes.values())), None)
     way_out = f"training.batch_size = {fits} leaves nobody alone here" if fits else "no batch size helps here"
     raise InputError(
-        f"{reason}, and client {lone} with {_samples(sizes[lone])} gets such a batch at "
+        f"{reason}, and client {lone} with {count_of(sizes[lone], 'sample')} gets such a batch at "
         f"batch_size = {batch}; {way_out}; or choose another partition, or a model with GroupNorm"
     )
 
@@ -72,7 +73,3 @@ def _trained(cell: Cell) -> set[int]:
         found.update(cell.cohort(round_).tolist())
     found.update(cell.explorers.tolist())
     return found
-
-
-def _samples(count: int) -> str:
-    return f"{count} sample{'' if count == 1 else 's'}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.scenarios.models.blame import Passage, followed, layer_called
+from autoflip_secure.terminal.counting import count_of
 
 
 def check_model(module: nn.Module, rows: Shaped[Tensor, "rows ..."], num_classes: int) -> None:
@@ -50,7 +51,7 @@ def scores(module: nn.Module, rows: Tensor, num_classes: int, doing: str = "") -
         UnsupportedModelError: the pass fails, or gives something else.
     """
     name, count = type(module).__name__, len(rows)
-    given = f"{count} sample{'' if count == 1 else 's'} of shape {tuple(rows.shape[1:])}"
+    given = f"{count_of(count, 'sample')} of shape {tuple(rows.shape[1:])}"
     passage = Passage()
     try:
         with followed(module, passage), quiet():
@@ -118,7 +119,7 @@ def _way_out(rows: Tensor, error: Exception, doing: str) -> str:
 
 def _wrong_shape(name: str, output: Tensor, count: int, num_classes: int) -> str:
     found, wanted = tuple(output.shape), (count, num_classes)
-    text = f"model {name} gives outputs of shape {found} for {count} sample{'' if count == 1 else 's'}, expected "
+    text = f"model {name} gives outputs of shape {found} for {count_of(count, 'sample')}, expected "
     text += f"{wanted}: "
     if count == 1 and found == (num_classes,):
         return text + "do not squeeze the batch dimension (name the dimension, .squeeze(-1), or leave it out)"

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from autoflip_secure.scenarios.config.plan import counted
 from autoflip_secure.scenarios.running.sweep import Listener
+from autoflip_secure.terminal.counting import count_of
 from autoflip_secure.terminal.visible import visible
 
 PLAIN_EVERY = 10.0  # seconds
@@ -134,7 +134,7 @@ def _line(cells: int) -> Iterator[Listener]:
         lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True),
         lambda todo, workers: show(f"{cells - todo}/{cells} cells, {_starting(todo, workers)}"),
     )
-    show(counted(cells))
+    show(count_of(cells, "cell"))
 
 
 @contextlib.contextmanager
@@ -155,4 +155,4 @@ def _plain(cells: int) -> Iterator[Listener]:
 
 
 def _starting(cells: int, workers: int) -> str:
-    return f"starting: {counted(cells)}, {workers} worker{'' if workers == 1 else 's'}, exploration first"
+    return f"starting: {count_of(cells, 'cell')}, {count_of(workers, 'worker')}, exploration first"

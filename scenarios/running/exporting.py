@@ -19,6 +19,7 @@ from autoflip_secure.files.regular_files import gone
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.settings import Settings, content_hash
@@ -114,7 +115,7 @@ def reload_model(folder: Path, record: RunRecord, which: Which, *, compacted: bo
 
 def _settings(record: RunRecord) -> Settings:
     try:
-        settings = Settings.model_validate({key: value for key, value in record.config.items() if key != "seed"})
+        settings = Settings.model_validate(without(record.config, "seed"))
         same = content_hash(settings.resolved(record.seed)) == record.cell
     except ValidationError:
         same = False

@@ -11,10 +11,11 @@ from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.loading import CellSpec
-from autoflip_secure.scenarios.config.plan import Block, counted
+from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.store.checkpoints import BYTES_PER_PARAMETER, ModelsToKeep, trajectory_digest
 from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
+from autoflip_secure.terminal.counting import count_of
 
 LARGE = 2**30
 """Bytes of models above which a sweep says beforehand how much space they take."""
@@ -37,7 +38,7 @@ def announcements(todo: Sequence[Block], folder: Path, without_models: Collectio
     size = BYTES_PER_PARAMETER * sum(len(block.cells) * _parameters(block) for block in todo)
     if size >= LARGE:
         free = shutil.disk_usage(folder).free
-        cells = counted(sum(len(block.cells) for block in todo))
+        cells = count_of(sum(len(block.cells) for block in todo), "cell")
         yield (
             f"the models of {cells} take about {size / 2**30:.1f} GiB in {folder / 'models'}, where "
             f"{free / 2**30:.1f} GiB are free"

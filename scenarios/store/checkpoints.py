@@ -12,7 +12,6 @@ checksum of everything, and a digest of the run, by which a file is told from th
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,11 @@ from autoflip_secure.errors import StoreError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.server import ServerState
 from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.files.durable import write_whole
 from autoflip_secure.files.regular_files import gone, open_regular, parse_json
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.training import evaluate
@@ -117,7 +118,7 @@ def models_file(folder: Path, key: str) -> Path:
 def trajectory_digest(record: RunRecord) -> str:
     """16 hexadecimal digits, equal for two runs of a cell that took the same steps to the same mask."""
     steps = [[entry.round, entry.test_accuracy, entry.step_norm, entry.density] for entry in record.rounds]
-    return hashlib.sha256(json.dumps([steps, record.digests.get("mask")]).encode()).hexdigest()[:16]
+    return digest([steps, record.digests.get("mask")])
 
 
 def cells_without_models(store: Store, records: Mapping[str, RunRecord]) -> set[str]:
@@ -152,9 +153,9 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
             if not 2 <= length <= _LONGEST_HEADER:
                 raise ValueError("it is not a safetensors file")
             header = parse_json(file.read(length))
-            digest = hashlib.sha256()
+            data = hashlib.sha256()
             while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+                data.update(chunk)
         metadata: dict[str, Any] = parse_json(header["__metadata__"]["autoflip_secure"])
         checksum = metadata.pop("checksum", None)
     except OSError as error:
@@ -164,7 +165,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
         raise StoreError(f"{path}: is damaged ({why})") from error
     if metadata.get("format", FORMAT) != FORMAT:
         raise StoreError(f"{path}: has format {metadata['format']}; this version reads format {FORMAT}")
-    if checksum != _checksum(metadata, header, digest.hexdigest()):
+    if checksum != _checksum(metadata, header, data.hexdigest()):
         raise StoreError(f"{path}: is damaged (its checksum does not fit: it was cut short, or changed afterwards)")
     if metadata.get("cell") != key:
         raise StoreError(f"{path}: is damaged (it holds the models of another cell)")
@@ -229,11 +230,9 @@ def _serialised(cell: Cell, record: RunRecord, models: Mapping[Which, Checkpoint
     header = parse_json(content[8:start])
     checksum = _checksum(metadata, header, hashlib.sha256(memoryview(content)[start:]).hexdigest())
     del content  # before the second one is made
-    return save(tensors, {"autoflip_secure": json.dumps({**metadata, "checksum": checksum}, sort_keys=True)})
+    return save(tensors, {"autoflip_secure": canonical({**metadata, "checksum": checksum})})
 
 
 def _checksum(metadata: Mapping[str, Any], header: Mapping[str, Any], data: str) -> str:
     """Over the metadata, names, types, shapes and places of the tensors, and all their bytes."""
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    text = json.dumps([metadata, tensors, data], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest([metadata, without(header, "__metadata__"), data], compact=True, digits=64)

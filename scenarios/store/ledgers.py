@@ -24,6 +24,7 @@ import torch
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.federation.measures import versions
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.files.checksums import with_checksum, without_checksum
 from autoflip_secure.files.durable import write_whole
 from autoflip_secure.files.regular_files import gone, parse_json, read_regular
@@ -32,6 +33,7 @@ from autoflip_secure.records.privacy import Release
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.store.fingerprints import read_by
+from autoflip_secure.terminal.counting import some
 
 _UNCOUNTED = (
     "so what was released before cannot be counted; restore it, or use a new results folder and count what this one "
@@ -138,10 +140,9 @@ def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
     found = [sentence for path in there if (sentence := _damage(path)) is not None]
     if not lost:
         return found
-    named = ", ".join(lost[:2]) + (f" and {len(lost) - 2} more" if len(lost) > 2 else "")
     cells = "1 private cell has" if len(lost) == 1 else f"{len(lost)} private cells have"
     return [
-        f"{cells} no ledger file any more ({named}): a record counts what had been released when it was "
+        f"{cells} no ledger file any more ({some(lost, 2)}): a record counts what had been released when it was "
         "written, and whether more was released after that cannot be said.",
         *found,
     ]
@@ -164,7 +165,7 @@ def conditions() -> dict[str, str]:
 
 
 def _what_counts(attempt: Mapping[str, Any]) -> str:
-    return json.dumps({name: attempt[name] for name in _COUNTED if name in attempt}, sort_keys=True)
+    return canonical({name: attempt[name] for name in _COUNTED if name in attempt})
 
 
 def _attempts(path: Path) -> list[dict[str, Any]]:

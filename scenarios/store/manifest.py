@@ -9,13 +9,13 @@ from autoflip_secure.errors import StoreError
 from autoflip_secure.files.checksums import without_checksum
 from autoflip_secure.files.first_bytes import instead
 from autoflip_secure.files.regular_files import gone, parse_json, read_regular
+from autoflip_secure.terminal.counting import some
 from autoflip_secure.terminal.near_names import nearby
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.config.plan import Plan
 
 STORE_SCHEMA = 1
-NOT_THERE = "(not there)"
 
 
 def manifest_of(plan: Plan) -> dict[str, Any]:
@@ -130,27 +130,10 @@ def results_near(folder: Path) -> str:
         inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
     except OSError:
         return ""
-    more = f" and {len(inside) - 2} more" if len(inside) > 2 else ""
-    return f", but there is {', '.join(map(str, inside[:2]))}{more}" if inside else ""
+    return f", but there is {some([*map(str, inside)], 2)}" if inside else ""
 
 
 def begun_cells(manifest: dict[str, Any]) -> set[str]:
     """Private cells that were begun, as the manifest says."""
     begun = manifest.get("begun", [])
     return {key for key in begun if isinstance(key, str)} if isinstance(begun, list) else set()
-
-
-def difference(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two plain structures differ, as (dotted key, old, new). What makes no numbers does not count.
-
-    >>> difference({"rounds": 60, "seeds": [1]}, {"rounds": 40, "seeds": [1], "clients": 9})
-    [('clients', '(not there)', 9), ('rounds', 60, 40)]
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new} - ({"name", "question", "outcome"} if not path else set()))
-        return [
-            found
-            for key in keys
-            for found in difference(old.get(key, NOT_THERE), new.get(key, NOT_THERE), f"{path}.{key}" if path else key)
-        ]
-    return [] if old == new else [(path, old, new)]

@@ -22,6 +22,7 @@ from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import without_ledger
 from autoflip_secure.scenarios.store.manifest import DamagedManifestError, begun_cells, cell_files, read_manifest
 from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.terminal.counting import count_of, some
 
 NAMED = 4  # names in one sentence
 
@@ -52,7 +53,7 @@ def read_results(folder: Path) -> Results:
     foreign = sorted(set(files) - {entry["cell"] for entry in expected})
     if foreign and not set(files) - set(foreign):
         raise StoreError(
-            f"{folder}: none of its {len(files)} cells is of the sweep in manifest.json ({_some(foreign)}); "
+            f"{folder}: none of its {len(files)} cells is of the sweep in manifest.json ({some(foreign, NAMED)}); "
             "they were copied from another sweep: report on that sweep's folder, or run this one again elsewhere"
         )
     if foreign:
@@ -75,11 +76,10 @@ def read_results(folder: Path) -> Results:
                     damaged.append(str(error).removeprefix(f"{folder}{os.sep}").replace("\n", " "))
         missing.append({"axes": {}, "algorithm": "?", "seed": None, **entry, "config": configs.get(key)})
     for version, keys in other.items():
-        count = f"{len(keys)} cell{'' if len(keys) == 1 else 's'}"
         notes.append(
-            f"{count} left out because of another schema version ({version}; this version reads up to "
-            f"{SCHEMA_VERSION}): {_some(keys)}. Report with the version that wrote them, or run the sweep again in "
-            "a new folder."
+            f"{count_of(len(keys), 'cell')} left out because of another schema version ({version}; this version reads "
+            f"up to {SCHEMA_VERSION}): {some(keys, NAMED)}. Report with the version that wrote them, or run the sweep "
+            "again in a new folder."
         )
     notes += [f"Left out: {text}; the next sweep in this folder runs the cell again." for text in damaged]
     if not records:
@@ -93,7 +93,7 @@ def read_results(folder: Path) -> Results:
 def name_foreign(cells: Sequence[str]) -> str:
     """What is said of cells that lie in a folder without being of its sweep."""
     text = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
-    return f"{text} not of this sweep (made by another scenario, or copied here) and left out: {_some(cells)}"
+    return f"{text} not of this sweep (made by another scenario, or copied here) and left out: {some(cells, NAMED)}"
 
 
 def _manifest(folder: Path, files: dict[str, Path]) -> tuple[dict[str, Any] | None, list[str]]:
@@ -141,8 +141,3 @@ def _version(path: Path) -> int | None:
         return None
     version = document.get("schema_version") if isinstance(document, dict) else None
     return version if type(version) is int else None
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -33,6 +33,7 @@ from autoflip_secure.files.checksums import sealed, unsealed, with_checksum
 from autoflip_secure.files.durable import unwritable, write_whole
 from autoflip_secure.files.first_bytes import instead
 from autoflip_secure.files.regular_files import append_regular, read_regular
+from autoflip_secure.records.configs import differences, without
 from autoflip_secure.records.run import SCHEMA_VERSION, RunRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import load, to_yaml
@@ -42,7 +43,6 @@ from autoflip_secure.scenarios.store.locks import Held, Lock
 from autoflip_secure.scenarios.store.manifest import (
     DamagedManifestError,
     begun_cells,
-    difference,
     manifest_of,
     read_manifest,
 )
@@ -235,7 +235,8 @@ class Store:
             old = Document.read(self.folder / "scenario.yaml").data
         except InputError:
             old = {}
-        lines = [f"  {key}: {before} -> {after}" for key, before, after in difference(old, plan.written)]
+        sides = (without(side, "name", "question", "outcome") for side in (old, plan.written))  # make no numbers
+        lines = [f"  {key}: {before} -> {after}" for key, before, after in differences(*sides)]
         if not lines:
             lines = ["  the file is the same; another version of autoflip-secure reads it otherwise"]
         way_out = "give another folder with --out, or remove this one"

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
@@ -142,7 +143,7 @@ def _matches(found: Any, wanted: Any, path: Path) -> bool:
 def _conditions(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(content_hash({k: v for k, v in record.config.items() if k != "seed"}), []).append(record)
+        groups.setdefault(content_hash(without(record.config, "seed")), []).append(record)
     return groups
 
 

@@ -6,7 +6,6 @@ is how a tracker knows that a run is there already.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.proven import bound
 from autoflip_secure.records.run import RoundRecord, RunRecord
@@ -45,11 +45,10 @@ def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
         for name, value in _round(entry):
             if value is not None and math.isfinite(value):
                 series.setdefault(name, []).append((entry.round, float(value)))
-    numbers = json.dumps([record.numbers(), str(outcome)], sort_keys=True)
-    digest = hashlib.sha256(numbers.encode()).hexdigest()[:16]
+    numbers = digest([record.numbers(), str(outcome)])
     tags = {
         "autoflip.cell": record.cell,
-        "autoflip.digest": digest,
+        "autoflip.digest": numbers,
         "autoflip.algorithm": record.algorithm,
         "autoflip.seed": str(record.seed),
         "autoflip.outcome": str(outcome),
@@ -58,7 +57,7 @@ def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
         **_guarantees(record),
     }
     final = {name: float(v) for name, v in _final(record, outcome) if v is not None and math.isfinite(v)}
-    return Track(run_name(record), dict(_flat(record.config)), final, series, tags, digest)
+    return Track(run_name(record), dict(_flat(record.config)), final, series, tags, numbers)
 
 
 def _guarantees(record: RunRecord) -> dict[str, str]:

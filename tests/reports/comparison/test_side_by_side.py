@@ -11,9 +11,10 @@ from planted import moved
 from scipy import stats
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.records.configs import NOT_THERE
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.changes import change_table, compare_pairs, headline, sentences
-from autoflip_secure.reports.comparison.matching import MISSING, match
+from autoflip_secure.reports.comparison.matching import match
 from autoflip_secure.reports.comparison.side_by_side import Side, render_comparison, write_comparison
 from autoflip_secure.reports.study.study import study
 
@@ -108,7 +109,7 @@ def test_data_partition_attack_and_seed_are_never_a_difference(
 
 def test_a_setting_that_only_one_side_knows(cells: Callable[..., list[RunRecord]]):
     matching = match(cells(extra=1), cells())
-    assert [(d.path, d.first, d.second) for d in matching.settings] == [("extra", "1", MISSING)]
+    assert [(d.path, d.first, d.second) for d in matching.settings] == [("extra", "1", NOT_THERE)]
     assert len(matching.pairs) == 16
 
 

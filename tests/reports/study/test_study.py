@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study import labels
@@ -105,7 +106,7 @@ def test_curves_of_the_paper(sweep: Sweep, partition: dict[str, Any], attack: di
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 2), min_size=1), min_size=1))
 def test_different_configurations_get_different_labels(configs: list[dict[str, int]]):
     found = labels.label_all(configs, lambda _: "same words")
-    assert len(set(found.values())) == len({labels.canonical(c) for c in configs})
+    assert len(set(found.values())) == len({canonical(c) for c in configs})
 
 
 @given(st.text())
