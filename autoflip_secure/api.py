@@ -16,6 +16,7 @@ from typing import Any
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.durable import unwritable
+from autoflip_secure.files.regular_files import current_folder
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.reports.study.learning import findings
 from autoflip_secure.reports.study.study import study
@@ -62,7 +63,7 @@ def run(
         out = as_path(out, "run(…, out={})", "name a folder, or leave it out for a temporary one")
     if (sentence := untried()) is not None:
         notes.once(sentence)
-    with importable(_here()), in_pythons_words(), as_called(overrides, "run"):
+    with importable(current_folder()), in_pythons_words(), as_called(overrides, "run"):
         work = plan(load_changed(scenario, overrides, "run"))
         with _folder(out, work.name) as folder, listener(len(work.keys)) as listening:
             done = run_sweep(work, folder, workers, listening)
@@ -116,15 +117,6 @@ def _folder(out: Path | None, name: str) -> Iterator[Path]:
         else:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _here() -> Path:
-    try:
-        return Path.cwd()
-    except OSError as error:
-        raise InputError(
-            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
-        ) from error
 
 
 def _presets() -> str:

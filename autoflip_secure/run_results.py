@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping
@@ -70,18 +69,18 @@ class Results(Answers):
             InputError: ``path`` names neither an HTML file nor a folder.
             StoreError: it cannot be written.
         """
-        from autoflip_secure.commands.report import write_page_at
+        from autoflip_secure.commands.report import write_page
+        from autoflip_secure.commands.session import sweep_again
 
         page = self.folder if path is None else as_path(path, "report({})", "name an .html file or a folder")
         if path is None or page.suffix.lower() not in (".html", ".htm"):
             if path is not None and page.suffix and not page.is_dir():
                 raise InputError(f"report({os.fspath(path)!r}): should end in .html, or be a folder")
             page /= "report.html"
-        again = ["autoflip-secure", "sweep", str(self.folder / "scenario.yaml"), "--out", str(self.folder)]
         with in_pythons_words():
-            write_page_at(
+            write_page(
                 page, self.folder, list(self.records), dict(self.scenario), self.missing, self.notes,
-                command="" if self.temporary else shlex.join(again), outcome=self.outcome,
+                command="" if self.temporary else sweep_again(self.folder), outcome=self.outcome,
             )  # fmt: skip
         if path is None:
             for removal in self._removals:

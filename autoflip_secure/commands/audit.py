@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell
+from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell, this_command
 from autoflip_secure.terminal.visible import visible
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ def audit(
         from autoflip_secure.reports.pages.audit import write_audit
         from autoflip_secure.reports.wording.audit import sentences
 
-        command = shlex.join(["autoflip-secure", *sys.argv[1:]])
-        path = write_audit(records, work.written, folder / "audit.html", command=command)
+        path = write_audit(records, work.written, folder / "audit.html", command=this_command())
         verdicts = [record.verdict for record in records]
         data = {
             "folder": str(folder), "page": str(path), "violated": verdicts.count("violated"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, tell, training_of
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, sweep_again, tell, training_of
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.terminal.counting import some
 
@@ -103,7 +102,7 @@ def _whole_sweep(folder: Path, expected: int) -> Results:
         raise StoreError(
             f"{folder}: the sweep is not whole: {len(results.missing)} of {expected} cells are missing or unusable "
             f"({some(named, 3, '; ')}); finish it with "
-            f"`{shlex.join(['autoflip-secure', 'sweep', str(folder / 'scenario.yaml'), '--out', str(folder)])}`"
+            f"`{sweep_again(folder)}`"
         )
     return results
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Outcome, exit_codes, link, prepare, remark, tell, training_of
+from autoflip_secure.commands.session import (
+    Json,
+    Outcome,
+    exit_codes,
+    link,
+    prepare,
+    remark,
+    sweep_again,
+    tell,
+    training_of,
+)
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -46,10 +56,12 @@ def report(
             if read and read.missing:
                 remark(f"{where}{len(read.missing)} of {len(read.records) + len(read.missing)} cells are missing")
         rule = OutcomeRule.of(results.scenario) if outcome is None else OutcomeRule.parse(outcome, "--outcome")
-        again = shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
-        path = write_page(
-            folder, results.records, results.scenario, results.missing, results.notes, command=again, outcome=rule
-        )
+        path = folder / "report.html"
+        with cells_kept(folder):
+            write_page(
+                path, folder, results.records, results.scenario, results.missing, results.notes,
+                command=sweep_again(folder), outcome=rule,
+            )  # fmt: skip
         summary: dict[str, Any] = {
             "report": str(path), "cells": len(results.records), "missing": len(results.missing), "notes": results.notes,
             "outcome": str(rule),
@@ -71,30 +83,17 @@ def report(
         tell(summary, as_json, lines)
 
 
-def write_page(
-    folder: Path,
-    records: list[Any],
-    scenario: dict[str, Any],
-    missing: Sequence[Any] = (),
-    notes: Sequence[str] = (),
-    command: str = "",
-    outcome: OutcomeRule | None = None,
-) -> Path:
-    """Write ``report.html`` into ``folder``, for the command line: it names the command, and what to do on failure.
-
-    Raises:
-        StoreError: the folder cannot be written; the cells are kept.
-    """
-    command = command or shlex.join(["autoflip-secure", *sys.argv[1:]])
-    page = folder / "report.html"
+@contextmanager
+def cells_kept(folder: Path) -> Iterator[None]:
+    """Where the report cannot be written, the error says what to do: the cells are kept."""
     try:
-        return write_page_at(page, folder, records, scenario, missing, notes, command=command, outcome=outcome)
+        yield
     except StoreError as error:
         again = shlex.join(["autoflip-secure", "report", str(folder)])
         raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error
 
 
-def write_page_at(
+def write_page(
     page: Path,
     folder: Path,
     records: list[Any],
@@ -102,7 +101,7 @@ def write_page_at(
     missing: Sequence[Any] = (),
     notes: Sequence[str] = (),
     *,
-    command: str = "",
+    command: str,
     outcome: OutcomeRule | None = None,
 ) -> Path:
     """Write the report on the results in ``folder`` to ``page``, its tables beside it; audits become part of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 
 from autoflip_secure.commands.completion import scenario_sources
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
-from autoflip_secure.files.regular_files import append_regular
+from autoflip_secure.files.regular_files import append_regular, current_folder
 from autoflip_secure.runtime.interrupts import Interrupted, interruptible
 from autoflip_secure.terminal import notes, streams
 from autoflip_secure.terminal.advice import without_unsafe_advice
@@ -49,16 +50,21 @@ def prepare() -> None:
     """A model of the user's own is found from the current folder."""
     from autoflip_secure.runtime.platforms import untried
 
-    try:
-        here = os.getcwd()
-    except OSError as error:
-        raise InputError(
-            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
-        ) from error
+    here = str(current_folder())
     if (sentence := untried()) is not None:
         notes.once(sentence)
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
+
+
+def this_command() -> str:
+    """What was typed, to type it again."""
+    return shlex.join(["autoflip-secure", *sys.argv[1:]])
+
+
+def sweep_again(folder: Path) -> str:
+    """The command that continues the sweep in a results folder."""
+    return shlex.join(["autoflip-secure", "sweep", str(folder / "scenario.yaml"), "--out", str(folder)])
 
 
 def link(path: Path) -> str:

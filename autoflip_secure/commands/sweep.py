@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.report import write_page
+from autoflip_secure.commands.report import cells_kept, write_page
 from autoflip_secure.commands.session import (
     Json,
     Overrides,
@@ -19,6 +19,7 @@ from autoflip_secure.commands.session import (
     prepare,
     remark,
     tell,
+    this_command,
     training_of,
 )
 from autoflip_secure.errors import InputError
@@ -120,8 +121,9 @@ def _sweep(
         for sentence in summary["training"]:
             remark(sentence)
         if report:
-            with stage("writing the report", result.seconds):
-                path = write_page(folder, result.records, work.written)
+            path = folder / "report.html"
+            with stage("writing the report", result.seconds), cells_kept(folder):
+                write_page(path, folder, result.records, work.written, command=this_command())
             summary["report"] = str(path)
             lines.append(link(path))
         for tracker in written_to:

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from autoflip_secure.errors import InputError
+
 _WHAT_THERE_IS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
 MOST_BYTES = 2**30  # of a document; a record has some hundred kilobytes
 
@@ -53,6 +55,20 @@ def gone(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def current_folder() -> Path:
+    """Where the process stands.
+
+    Raises:
+        InputError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
+        ) from error
 
 
 def append_regular(path: Path, text: str) -> None:

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from autoflip_secure.records.run import Costs
-from autoflip_secure.reports.claims.findings import Bound, Claim, Evidence, conclude, over, weigh
+from autoflip_secure.reports.claims.findings import BOTH, Bound, Claim, Evidence, conclude, over, weigh
 from autoflip_secure.reports.claims.subjects import clean, subject
-from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.statistics.paired import complete
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording.phrases import bracket
 
 COMPUTE, COMMUNICATION = 0.52, 0.65
 TOLERANCE = 0.02  # of compute, "on average": a saving that falls short by less counts
-_ADD = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."
 Read = Callable[[Costs], float | None]
 
 
@@ -75,9 +74,9 @@ def communication(study: Study) -> list[Claim]:
 def _claim(
     study: Study, slug: str, says: str, measured: str, evidence: Sequence[Evidence], notes: tuple[str, ...] = ()
 ) -> Claim:
-    needs = "" if evidence else _ADD
+    needs = "" if evidence else BOTH
     if not evidence and subject(study) and slug == "compute-compacted":
-        needs = f"{_ADD} Where they ran, the model could not be compacted."
+        needs = f"{BOTH} Where they ran, the model could not be compacted."
     uncounted = next((r.costs.compaction for r in study.records if r.costs.flops.dense is None), None)
     if not evidence and uncounted is not None and slug.startswith("compute"):
         needs = f"Where it ran, {uncounted}."
@@ -108,7 +107,7 @@ def _each(study: Study, up: tuple[Read, Read], down: tuple[Read, Read]) -> list[
 
 
 def _saved(found: Evidence) -> str:
-    return f"{_percent(found.interval.mean)} saved {_bracket(found.interval)}"
+    return f"{_percent(found.interval.mean)} saved {bracket(found.interval).replace('-', '−')}"
 
 
 def _savings(study: Study, cost: Read, reference: Read) -> dict[str, dict[int, float]]:
@@ -131,9 +130,3 @@ def _percent(share: float) -> str:
     ('65 %', '65.1 %', '−2.1 %')
     """
     return f"{100 * share:.1f} %".replace(".0 %", " %").replace("-", "−")
-
-
-def _bracket(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"[no interval: {interval.reason}]"
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]".replace("-", "−")

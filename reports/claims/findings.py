@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from autoflip_secure.records.t_interval import LEVEL
-from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, Interval, mean_interval
-from autoflip_secure.reports.statistics.sample_size import seeds_to_decide, unanimous
+from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, UNDECIDED, Interval, mean_interval
+from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_decide
+
+BOTH = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."  # what most claims need
 
 
 class Answer(Enum):
@@ -26,7 +28,7 @@ class Answer(Enum):
 
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
-    CANNOT_TELL = "cannot tell"
+    CANNOT_TELL = UNDECIDED
     NOT_TESTED = "not tested here"
 
 
@@ -100,7 +102,7 @@ def weigh(where: str, values: Mapping[int, float], bound: Bound, places: int = 1
 def _answer(interval: Interval, wider: Interval, bound: Bound) -> Answer:
     if interval.low is None or interval.high is None or wider.high is None:
         return Answer.CANNOT_TELL
-    if interval.high - interval.low < FLAT and not bound.counted and interval.n < unanimous():
+    if few_alike(interval) and not bound.counted:
         same = abs(interval.mean) < FLAT and bound.support < 0  # equal runs: not lower, whatever the seed
         return Answer.HOLDS if same else Answer.CANNOT_TELL
     supported = interval.low > bound.support if bound.support == 0 else interval.low >= bound.support

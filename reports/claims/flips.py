@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from autoflip_secure.records.run import Detection
 from autoflip_secure.reports.claims.findings import Answer, Bound, Claim, Evidence, conclude, over, weigh
 from autoflip_secure.reports.claims.subjects import subject
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Condition, Study
+from autoflip_secure.reports.wording.phrases import ends
 
 FLIPPED, SCOPE = 0.3, 0.2  # the paper's label flip
 CHANCE, FOUND = 0.5, 0.5  # AUC of a coin; true positive rate from which on "identified" is a fair word
@@ -33,7 +32,7 @@ def flips_found(study: Study) -> Claim:
             places.append((condition.facet, found))
     evidence = []
     for facet, found in places:
-        area, true, false = _read(found, _area), _read(found, _true), _read(found, _false)
+        area, true, false = (_read(found, name) for name in ("auc", "true_positive_rate", "false_positive_rate"))
         parts = [weigh(facet, area, Bound(CHANCE, CHANCE), 3 * len(places))]
         text = f"area {parts[0].interval.mean:.2f} {_shares(parts[0].interval)}"
         if true:
@@ -58,20 +57,8 @@ def _is_the_papers(study: Study, condition: Condition) -> bool:
     return abs(float(attack.get("share") or 0) - FLIPPED) < 1e-9 and abs(float(attack.get("scope") or 0) - SCOPE) < 1e-9
 
 
-def _area(found: Detection) -> float | None:
-    return found.auc
-
-
-def _true(found: Detection) -> float | None:
-    return found.true_positive_rate
-
-
-def _false(found: Detection) -> float | None:
-    return found.false_positive_rate
-
-
-def _read(found: dict[int, Detection], read: Callable[[Detection], float | None]) -> dict[int, float]:
-    return {s: v for s, d in found.items() if (v := read(d)) is not None}
+def _read(found: dict[int, Detection], name: str) -> dict[int, float]:
+    return {seed: value for seed, one in found.items() if (value := getattr(one, name)) is not None}
 
 
 def _weakest(parts: list[Evidence]) -> Evidence:
@@ -81,7 +68,5 @@ def _weakest(parts: list[Evidence]) -> Evidence:
 
 
 def _shares(interval: Interval, scale: int = 1) -> str:
-    if interval.low is None or interval.high is None:
-        return f"[no interval: {interval.reason}]"
-    low, high = scale * max(0.0, interval.low), scale * min(1.0, interval.high)
-    return f"[{low:.1f}, {high:.1f}]" if scale > 1 else f"[{low:.2f}, {high:.2f}]"
+    digits = 1 if scale > 1 else 2
+    return ends(interval, lambda end: f"{scale * min(1.0, max(0.0, end)):.{digits}f}")

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 from autoflip_secure.records.run import RoundRecord, RunRecord
-from autoflip_secure.reports.claims.findings import Claim, above, conclude, weigh
+from autoflip_secure.reports.claims.findings import BOTH, Claim, above, conclude, weigh
 from autoflip_secure.reports.claims.subjects import subject
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording.phrases import ends
 
 SHARE_OF_FINAL = 0.9
 LEAST_RATIO = 0.05  # an update variance lower by certainly less than this share is not "lower"
 Runs = dict[int, RunRecord]  # by seed
 Read = Callable[[RoundRecord], float | None]
-_ADD = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."
 
 
 def convergence(study: Study) -> Claim:
@@ -48,12 +49,13 @@ def convergence(study: Study) -> Claim:
             sum(pair[i] or pair[2] for pair in rounds.values()) / len(rounds)  # never reached: the last round
             for i in (0, 1)
         )
-        text = f"{mine:.1f} rounds against FedAvg's {theirs:.1f}: {one.interval.mean:+.1f} saved {_plain(one.interval)}"
+        saving = f"{one.interval.mean:+.1f} saved {ends(one.interval, '{:+.1f}'.format)}"
+        text = f"{mine:.1f} rounds against FedAvg's {theirs:.1f}: {saving}"
         if never:
             text += f"; {never} of {len(rounds)} runs never got there and count as their last round"
         evidence.append(one.saying(text.replace("-", "−")))
     notes = ("PruneFL, EFLPrune and FedMask, which the paper compares with too, are not part of this project.",)
-    return Claim("convergence", says, measured, conclude(evidence), tuple(evidence), "" if evidence else _ADD, notes)
+    return Claim("convergence", says, measured, conclude(evidence), tuple(evidence), "" if evidence else BOTH, notes)
 
 
 def variance(study: Study) -> list[Claim]:
@@ -106,7 +108,7 @@ def _variance(
         for interval in [mean_interval(list(falls.values()))]
     ]
     notes = [remark, *([f"Under noisy clients, not part of the answer: {'; '.join(noisy)}."] if noisy else [])]
-    needs = "" if evidence else _ADD
+    needs = "" if evidence else BOTH
     if not evidence and any(e.update_variance > 0 for _, own, _ in places for run in own.values() for e in run.rounds):
         needs = "The records are of a version that did not note it: run the sweep again in a new folder."
     return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, tuple(notes))
@@ -155,16 +157,9 @@ def _falls(own: Runs, base: Runs, read: Read) -> dict[int, float]:
     return found
 
 
-def _plain(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"[no interval: {interval.reason}]"
-    return f"[{interval.low:+.1f}, {interval.high:+.1f}]"
-
-
 def _ratios(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"[no interval: {interval.reason}]"
-    return f"[{_times(-interval.high)}, {_times(-interval.low)}]"
+    """Of logarithms of what falls: the upper end is the smaller ratio."""
+    return ends(replace(interval, low=interval.high, high=interval.low), lambda end: _times(-end))
 
 
 def _times(log_ratio: float) -> str:

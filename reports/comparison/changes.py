@@ -21,7 +21,7 @@ from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.paired import Interval, Paired, Verdict, mean_interval, paired
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Condition, Study
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 from autoflip_secure.reports.wording.phrases import judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of
 
@@ -175,16 +175,8 @@ def change_table(rows: Sequence[Change]) -> Table:
     for row in rows:
         change, auc = row.accuracy.difference, row.auc_change.difference if row.auc_change else None
         line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm]
-        line += [100 * row.first.mean, 100 * row.second.mean]
-        line += [None if v is None else 100 * v for v in (change.mean, change.low, change.high)]
-        line += [
-            change.n,
-            row.accuracy.t_p,
-            row.accuracy.t_holm,
-            row.accuracy.verdict.value,
-            *row.bytes,
-            *row.flops,
-            *row.auc,
-        ]
+        line += [100 * row.first.mean, 100 * row.second.mean, *percents(change), change.n]
+        line += [row.accuracy.t_p, row.accuracy.t_holm, row.accuracy.verdict.value]
+        line += [*row.bytes, *row.flops, *row.auc]
         data.append(line + ([auc.mean, auc.low, auc.high] if auc else [None] * 3))
     return Table(columns, data)

@@ -10,7 +10,7 @@ from autoflip_secure.reports.figures.conditions import forest, limits_of
 from autoflip_secure.reports.figures.drawing import COLUMNS, fitting, left_out
 from autoflip_secure.reports.figures.style import RULE, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 
 
 def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
@@ -30,7 +30,7 @@ def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
     )
     table = Table(
         ["facet", "attack", "algorithm", "change (points)", "low", "high", "pairs"],
-        [[*key, *(None if v is None else 100 * v for v in (i.mean, i.low, i.high)), i.n] for key, i in own.items()],
+        [[*key, *percents(i), i.n] for key, i in own.items()],
     )
     alt = f"Forest plot of the change of accuracy from B to A: {len(own)} comparisons, each with its 95 % interval."
     notes = left_out(len(study.facets), len(facets), "settings")

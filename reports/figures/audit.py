@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from autoflip_secure.records.audit import AuditRecord, EmpiricalEpsilon
 from autoflip_secure.records.rounding import lower_text, upper_text
+from autoflip_secure.reports.figures.drawing import in_table
 from autoflip_secure.reports.figures.style import INK, MUTED, RULE, Picture, finish, panels
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.tables.text import Table
@@ -39,10 +40,6 @@ def _shared_end(names: Sequence[str]) -> str:
     while len(parts) > 1 and all(len(p) > shared + 1 for p in parts) and len({p[-1 - shared] for p in parts}) == 1:
         shared += 1
     return "".join(f", {part}" for part in parts[0][len(parts[0]) - shared :]) if shared else ""
-
-
-def _left_out(count: int) -> list[str]:
-    return [f"{count - _SHOWN} settings more are in the table."] if count > _SHOWN else []
 
 
 def _planted(what: str) -> str:
@@ -118,7 +115,7 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     worst = max(shown, key=lambda row: row[1].lower)
     alt = f"{len(shown)} audited mechanisms; the largest lower bound is {lower_text(worst[1].lower)} ({worst[0]})."
     return finish(
-        figure, "bounds", "Proven and shown", caption, alt, Table(columns, table), _left_out(len(named(records)))
+        figure, "bounds", "Proven and shown", caption, alt, Table(columns, table), in_table(len(named(records)), _SHOWN)
     )
 
 
@@ -176,7 +173,7 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
     largest = f"{top[2].auc.value:.2f} ({top[1]}, {top[0]})"
     alt = f"ROC curves of {count_of(len(lines), 'attack')}; the largest area is {largest}."
     return finish(
-        figure, "membership", "Membership inference", caption, alt, Table(columns, table), _left_out(len(pairs))
+        figure, "membership", "Membership inference", caption, alt, Table(columns, table), in_table(len(pairs), _SHOWN)
     )
 
 
@@ -222,4 +219,6 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
     )
     best = max(((v.accuracy.value, n, v.view) for n, r in shown for v in r.labels), default=(0.0, "", ""))
     alt = f"Label inference for {len(shown)} settings; the best guess is {100 * best[0]:.0f} % right ({best[2]})."
-    return finish(figure, "labels", "Label inference", caption, alt, Table(columns, table), _left_out(len(pairs)))
+    return finish(
+        figure, "labels", "Label inference", caption, alt, Table(columns, table), in_table(len(pairs), _SHOWN)
+    )

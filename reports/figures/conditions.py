@@ -9,14 +9,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autoflip_secure.reports.figures.drawing import COLUMNS, DIRECT, bars, fitting, left_out, percents
+from autoflip_secure.reports.figures.drawing import COLUMNS, DIRECT, bars, fitting, left_out
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.paired import Interval
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.sweep_curves import curves
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 
 NAMED_ATTACKS = 4  # panels below each other when the rows are algorithms
 Points = dict[tuple[str, str, str], Interval]  # (facet, attack, algorithm) -> mean and interval

@@ -22,7 +22,7 @@ from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finis
 from autoflip_secure.reports.statistics.paired import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
 from autoflip_secure.reports.study.study import Condition, Study
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 
 COLUMNS = 3
 Kinds = dict[str, tuple[str, Callable[[Costs], float | None]]]
@@ -120,8 +120,7 @@ def _panel(
             amount = float(np.mean(amounts))
             reference = [v for c in base if (v := next(iter(kinds.values()))[1](c)) is not None]
             share = 100 * amount / float(np.mean(reference)) if reference and np.mean(reference) else None
-            ends = [None if v is None else 100 * v for v in (accuracy.mean, accuracy.low, accuracy.high)]
-            rows.append([str(condition), algorithm, kind, unit, amount, share, *ends, accuracy.n])
+            rows.append([str(condition), algorithm, kind, unit, amount, share, *percents(accuracy), accuracy.n])
             drawn.append((amount, marker))
         if len(drawn) > 1:
             sns.lineplot(

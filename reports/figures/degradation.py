@@ -18,7 +18,6 @@ from autoflip_secure.reports.figures.drawing import (
     fitting,
     label_ends,
     left_out,
-    percents,
     seeds_note,
     slug,
     spoken_for,
@@ -28,12 +27,10 @@ from autoflip_secure.reports.figures.drawing import (
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.paired import mean_interval
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.labels import NO_ATTACK, STRENGTHS
+from autoflip_secure.reports.study.labels import NO_ATTACK, SHARES, STRENGTHS
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.study.sweep_curves import Curve, axis_words, curves
-from autoflip_secure.reports.tables.text import Table
-
-_SHARES = ("scope", "share")
+from autoflip_secure.reports.tables.text import Table, percents
 
 
 def degradation(study: Study, palette: Palette) -> list[Picture]:
@@ -129,4 +126,4 @@ def _extremes(study: Study, drawn: list[Curve], facets: list[str]) -> str:
 
 
 def _tick(x: float, parameter: str) -> str:
-    return f"{100 * x:g} %" if parameter in _SHARES else f"{x:g}"
+    return f"{100 * x:g} %" if parameter in SHARES else f"{x:g}"

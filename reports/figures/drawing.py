@@ -201,11 +201,6 @@ def values_and_intervals(lines: Iterable[Line], *, share: bool = True) -> tuple[
     return [v for values in points for v in values], [mean_interval(values, share=share) for values in points]
 
 
-def percents(interval: Interval) -> list[float | None]:
-    """Mean, low and high of a share, in per cent; None where there is no interval."""
-    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
-
-
 def fitting(text: str, columns: int) -> str:
     """``text`` as the title of a panel, on two lines where so many panels beside each other leave too little room.
 
@@ -227,6 +222,11 @@ def left_out(total: int, shown: int, what: str) -> list[str]:
     """A note for the reader when a figure does not show everything."""
     text = f"{shown} of {total} {what} are drawn; all are in the statistics table and in results.csv."
     return [text] if total > shown else []
+
+
+def in_table(total: int, shown: int) -> list[str]:
+    """The same of settings that only the table of the figure has."""
+    return [f"{total - shown} settings more are in the table."] if total > shown else []
 
 
 def slug(text: str) -> str:

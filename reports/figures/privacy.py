@@ -32,7 +32,7 @@ from autoflip_secure.reports.statistics.paired import Interval, mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
 from autoflip_secure.reports.study.privacy_groups import Group, Place, groups, places, runs_at, terms
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.tables.text import Table, Upper
+from autoflip_secure.reports.tables.text import Table, Upper, percents
 
 ACROSS = 3  # panels beside each other where only the kind of privacy varies
 Value = Callable[[RunRecord], float | None]
@@ -158,9 +158,8 @@ def _curves(
             for algorithm, line in lines[group.title, attack].items():
                 for at, seeds in line:
                     interval = mean_interval(seeds, share=share)
-                    ends_ = [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
                     place = _stand(stands[group.title][int(at)])
-                    table.append([group.title, attack, algorithm, *place, *ends_, interval.n])
+                    table.append([group.title, attack, algorithm, *place, *percents(interval), interval.n])
     notes = left_out(len(found), len(rows), "kinds of privacy") + left_out(len(attacks), len(columns), "attacks")
     named = ["setting", "attack", "algorithm", "guarantee", "epsilon", "against", "neighbours", "delta"]
     data = Table([*named, f"{axis} (%)", "low", "high", "seeds"], table)

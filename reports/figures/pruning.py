@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from scipy import stats
 
 from autoflip_secure.records.run import GuidanceRecord, RunRecord
@@ -28,11 +29,14 @@ def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
     return found
 
 
-def _cut(run: RunRecord) -> float | None:
-    """T_p where it is a cut on the guidance; a budget uses it otherwise."""
+def _mark_cut(ax: Axes, run: RunRecord, height: float) -> None:
+    """A line at T_p where it is a cut on the guidance; a budget uses it otherwise."""
     algorithm = run.config.get("algorithm") or {}
     kind = str((algorithm.get("pruner") or {}).get("kind", "")) if isinstance(algorithm, dict) else ""
-    return None if run.guidance is None or "budget" in kind else run.guidance.threshold
+    if run.guidance is not None and "budget" not in kind and run.guidance.threshold is not None:
+        cut = run.guidance.threshold
+        ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
+        ax.text(cut + 0.015, height, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
 
 
 def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
@@ -51,10 +55,7 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
         colour = palette.colours[algorithm]
         ax.stairs(initial, edges, color=colour, fill=True, alpha=0.3, lw=0, label="at the start")
         ax.stairs(final, edges, color=colour, lw=1.7, label="at the end")
-        cut = _cut(runs[0])
-        if cut is not None:
-            ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
-            ax.text(cut + 0.015, 0.93, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
+        _mark_cut(ax, runs[0], 0.93)
         ax.set_yscale("log")
         powers(ax)
         ax.set_title(shorten(algorithm))
@@ -104,10 +105,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
         if living:
             ax.scatter(*zip(*living, strict=True), s=14, alpha=0.75, c=palette.colours[algorithm], linewidths=0)
         ax.scatter(pruned, [-0.02] * len(pruned), s=24, c="#9aa1a9", marker="|", linewidths=0.9)
-        cut = _cut(runs[0])
-        if cut is not None:
-            ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
-            ax.text(cut + 0.015, 0.94, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
+        _mark_cut(ax, runs[0], 0.94)
         kept = _kept_rank(runs)
         told = "" if kept is None else f", rank correlation {kept:.2f}".replace("-", "−")
         ax.set_title(f"{shorten(algorithm)}\n{len(living)} alive{told}, {len(pruned)} pruned")

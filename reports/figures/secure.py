@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.figures.drawing import in_table
 from autoflip_secure.reports.figures.style import INK, Picture, finish, panels
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
-from autoflip_secure.reports.wording.secure import secure_pairs
+from autoflip_secure.reports.wording.secure import MIB, secure_pairs
 
 _SHOWN = 10
 _COLOURS = {"in the open": "#7d848d", "through the parties": "#029e73"}
-_MIB = 2**20
 
 
 def costs(study: Study) -> Picture | None:
@@ -62,7 +62,7 @@ def costs(study: Study) -> Picture | None:
         "one machine; starting them, once per sweep, is not in them."
     )
     alt = f"Bars for {len(shown)} settings: bytes from clients and seconds, in the open and through parties."
-    notes = [f"{len(rows) - _SHOWN} settings more are in the table."] if len(rows) > _SHOWN else []
+    notes = in_table(len(rows), _SHOWN)
     return finish(figure, "secure-costs", "Cost of secure sums", caption, alt, Table(columns, table), notes)
 
 
@@ -90,7 +90,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _uplink(records: list[RunRecord]) -> float | None:
-    return _mean([record.costs.bytes.uplink_values / _MIB for record in records])
+    return _mean([record.costs.bytes.uplink_values / MIB for record in records])
 
 
 def _at_parties(records: list[RunRecord]) -> float | None:
@@ -102,4 +102,4 @@ def _accuracy(study: Study, records: list[RunRecord]) -> float | None:
 
 
 def _bytes(records: list[RunRecord], name: str) -> float | None:
-    return _mean([sum(getattr(p, name) for p in r.secure_sum.phases) / _MIB for r in records if r.secure_sum])
+    return _mean([sum(getattr(p, name) for p in r.secure_sum.phases) / MIB for r in records if r.secure_sum])

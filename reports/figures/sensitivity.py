@@ -14,7 +14,6 @@ from autoflip_secure.reports.figures.drawing import (
     fit_shares,
     fitting,
     left_out,
-    percents,
     seeds_note,
     slug,
     spoken_for,
@@ -25,7 +24,7 @@ from autoflip_secure.reports.figures.style import Palette, Picture, finish, pane
 from autoflip_secure.reports.statistics.paired import mean_interval
 from autoflip_secure.reports.study.labels import is_number, pretty, setting
 from autoflip_secure.reports.study.study import Condition, Study
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 
 
 def sensitivity(study: Study, palette: Palette) -> list[Picture]:

@@ -23,6 +23,7 @@ from scipy import stats
 
 from autoflip_secure.reports.gate.comparison import FLAT, Comparison, change, margin_of_gain
 from autoflip_secure.reports.gate.metrics import Metric
+from autoflip_secure.reports.statistics.intervals import UNDECIDED
 from autoflip_secure.reports.statistics.paired import holm
 
 LEVEL = 0.05  # of each promise
@@ -35,7 +36,7 @@ class Decision(Enum):
 
     PASS = "pass"
     REGRESSION = "regression"
-    CANNOT_TELL = "cannot tell"
+    CANNOT_TELL = UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from autoflip_secure.reports.study.comparisons import Standing, Summary
 from autoflip_secure.reports.study.labels import clean_text, percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.summaries import tally
-from autoflip_secure.reports.wording.phrases import bracket, points, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, points, settling, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
 from autoflip_secure.terminal.counting import count_of, some
 
@@ -144,9 +144,9 @@ def _evidence(claim: Claim) -> str:
 
 
 def _place(found: Evidence, several: bool) -> str:
-    more = f", about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
-    seeds = count_of(found.interval.n, "seed")
-    return f"{found.where}{f' ({found.answer.value})' if several else ''}: {found.text}, {seeds}{more}"
+    answer = f" ({found.answer.value})" if several else ""
+    seeds = f"{count_of(found.interval.n, 'seed')}{settling(found.seeds_needed)}"
+    return f"{found.where}{answer}: {found.text}, {seeds}"
 
 
 def _any(standings: Sequence[Standing], kind: str) -> bool:

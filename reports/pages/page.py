@@ -35,6 +35,7 @@ def page(template: str, **texts: Any) -> str:
         "value": value,
         "percent": percent,
         "points": phrases.points,
+        "short_verdict": phrases.short_verdict,
         "p_value": p_value,
         "as_csv": as_csv,
     }

@@ -20,6 +20,7 @@ from autoflip_secure.records.t_interval import LEVEL, half_width
 
 MARGIN = 0.005  # half a point of accuracy: differences that stay inside are called equal
 FLAT = 1e-12  # spread below which seeds count as identical
+UNDECIDED = "cannot tell"  # the word where the evidence supports none
 RESAMPLES = 9999
 _ADDRESS = (1987, 1)  # where the resampling indices are drawn: the same data always give the same interval
 

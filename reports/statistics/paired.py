@@ -23,11 +23,12 @@ from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import (
     FLAT,
     MARGIN,
+    UNDECIDED,
     Interval,
     bootstrap_interval,
     mean_interval,
 )
-from autoflip_secure.reports.statistics.sample_size import seeds_to_settle, unanimous
+from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_settle
 from autoflip_secure.reports.statistics.signed_ranks import signed_rank_p
 
 __all__ = [
@@ -54,7 +55,7 @@ class Verdict(Enum):
     BETTER = "better"
     EQUAL = "equal within the margin"
     WORSE = "worse"
-    CANNOT_TELL = "cannot tell"
+    CANNOT_TELL = UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,7 @@ def judge(interval: Interval, margin: float = MARGIN, level: float = LEVEL) -> V
     handful that happen to agree support no word.
     """
     low, high = interval.low, interval.high
-    if low is None or high is None:
-        return Verdict.CANNOT_TELL
-    if high - low < FLAT and abs(interval.mean) > FLAT and interval.n < unanimous(level):
+    if low is None or high is None or (few_alike(interval, level) and abs(interval.mean) > FLAT):
         return Verdict.CANNOT_TELL
     if low > 0:
         return Verdict.BETTER

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special, stats
 
 from autoflip_secure.records.t_interval import LEVEL
-from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN
+from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, Interval
 
 POWER = 0.8
 MOST = 1000  # more seeds than this are no plan
@@ -82,6 +82,12 @@ def unanimous(level: float = LEVEL) -> int:
     6
     """
     return int(np.ceil(np.log2(2 / (1 - level)) - 1e-9))
+
+
+def few_alike(interval: Interval, level: float = LEVEL) -> bool:
+    """Whether too few seeds agree exactly: a handful that happen to be equal support no direction."""
+    alike = interval.low is not None and interval.high is not None and interval.high - interval.low < FLAT
+    return alike and interval.n < unanimous(level)
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = ("gaussian_noise", "label_flip")
+SHARES = ("scope", "share")  # those that are shares of clients or labels
 NO_ATTACK = "no attack"
 OPEN = "in the open"
 

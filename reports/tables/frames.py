@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from autoflip_secure.models.amounts import Bytes
+from autoflip_secure.records.configs import leaves
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.proven import Bound, bounds, no_guarantee
 from autoflip_secure.records.run import RoundRecord, RunRecord
-from autoflip_secure.reports.study.labels import attack_label, clean_text, leaves, partition_label
+from autoflip_secure.reports.study.labels import attack_label, clean_text, partition_label
 from autoflip_secure.reports.study.privacy import protection
 from autoflip_secure.reports.tables.text import harmless
 

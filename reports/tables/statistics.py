@@ -10,7 +10,7 @@ from typing import Any
 
 from autoflip_secure.reports.statistics.paired import Interval
 from autoflip_secure.reports.study.comparisons import Row
-from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.tables.text import Table, percents
 
 _OWN = ["accuracy (%)", "low (%)", "high (%)", "BCa low (%)", "BCa high (%)"]
 _OWN += ["low, other samples (%)", "high, other samples (%)", "test samples", "seeds"]
@@ -26,10 +26,10 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
     for row in rows:
         own, pair = row.accuracy, row.against
         line: list[Any] = [row.condition.facet, row.condition.attack, row.algorithm]
-        anywhere = _hundred(row.anywhere)[1:] if row.anywhere else [None, None]
-        line += [*_hundred(own), *_hundred(row.bootstrap)[1:], *anywhere, row.samples, own.n]
+        anywhere = percents(row.anywhere)[1:] if row.anywhere else [None, None]
+        line += [*percents(own), *percents(row.bootstrap)[1:], *anywhere, row.samples, own.n]
         if baseline and pair:
-            line += [*_hundred(pair.difference), *_hundred(pair.bootstrap)[1:], pair.difference.n, pair.effect]
+            line += [*percents(pair.difference), *percents(pair.bootstrap)[1:], pair.difference.n, pair.effect]
             line += [pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
         elif baseline:
             line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
@@ -49,7 +49,3 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
         intervals += [row.accuracy, row.bootstrap]
         intervals += [row.against.difference, row.against.bootstrap] if row.against else []
     return list(dict.fromkeys(interval.reason for interval in intervals if interval.reason))
-
-
-def _hundred(interval: Interval) -> list[float | None]:
-    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]

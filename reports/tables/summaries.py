@@ -9,10 +9,9 @@ from typing import Any
 from autoflip_secure.reports.claims.findings import Answer, Claim
 from autoflip_secure.reports.statistics.paired import Interval, Paired
 from autoflip_secure.reports.study.degradation import Line, Measure
+from autoflip_secure.reports.study.labels import SHARES
 from autoflip_secure.reports.tables.text import Table, p_value
 from autoflip_secure.terminal.counting import count_of
-
-_SHARES = ("scope", "share")  # strengths that are shares of clients or labels
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _cell(measure: Measure | None, scale: float, note: str = "", unit: str = "")
 def _breakdown(line: Line) -> Cell | None:
     if line.breakdown is None or line.curve is None:
         return None
-    scale = 100 if line.curve.parameter in _SHARES else 1
+    scale = 100 if line.curve.parameter in SHARES else 1
     unit = " %" if scale == 100 else ""
     n, top = line.breakdown.value.n, f"{scale * line.grid[-1]:g}{unit}"
     note = ""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoflip_secure.records.rounding import upper_delta, upper_text
+from autoflip_secure.reports.statistics.intervals import Interval
 
 _FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
 _BLANK = " \t\r\n\u00a0"
@@ -26,6 +27,11 @@ class Table:
 
 class Upper(float):
     """A proven epsilon or delta in a table: every digit in the CSV, rounded up on the page."""
+
+
+def percents(interval: Interval) -> list[float | None]:
+    """Mean, low and high of a share, in per cent; None where there is no interval."""
+    return [None if v is None else 100 * v for v in (interval.mean, interval.low, interval.high)]
 
 
 def exact(item: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from autoflip_secure.reports.statistics.paired import MARGIN, Interval, Paired, Verdict
 
 
@@ -11,13 +13,21 @@ def points(value: float, like: float | None = None) -> str:
     return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 
-def bracket(interval: Interval, *, signed: bool = False) -> str:
-    """The 95 % interval in brackets; says so when there is none."""
+def ends(interval: Interval, form: Callable[[float], str]) -> str:
+    """The interval in brackets, each end as ``form`` writes it; says so when there is none."""
     if interval.low is None or interval.high is None:
         return f"[no interval: {interval.reason}]"
-    if signed:
-        return f"[{points(interval.low, interval.mean)}, {points(interval.high, interval.mean)}]"
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"[{form(interval.low)}, {form(interval.high)}]"
+
+
+def bracket(interval: Interval, *, signed: bool = False) -> str:
+    """The 95 % interval of a share in per cent, or (``signed``) of a difference of shares in points."""
+    return ends(interval, lambda end: points(end, interval.mean) if signed else f"{100 * end:.1f}")
+
+
+def settling(seeds: int | None) -> str:
+    """How many seeds would settle it, behind what cannot be told; nothing where that is not known."""
+    return f", about {seeds} seeds would settle it" if seeds else ""
 
 
 def judgement(pair: Paired) -> str:
@@ -31,9 +41,9 @@ def judgement(pair: Paired) -> str:
         return f"worse by {size} {interval}"
     if pair.verdict is Verdict.EQUAL:
         return f"equal within {100 * MARGIN:g} points, difference {points(difference.mean)} {interval}"
-    more = f", about {pair.seeds_needed} seeds would settle it" if pair.seeds_needed else ""
     among = f" once corrected for {pair.family} comparisons" if pair.lost else ""
-    return f"cannot tell{among}, difference {points(difference.mean)} {interval}{more}"
+    told = f"difference {points(difference.mean)} {interval}{settling(pair.seeds_needed)}"
+    return f"{pair.verdict.value}{among}, {told}"
 
 
 def short_verdict(verdict: Verdict) -> str:

@@ -13,7 +13,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.reports.study.study import Study
 
-_MIB = 2**20
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _line(study: Study, entry: SecurePair, audits: Sequence[AuditRecord]) -> Lin
         sees=[*(clean_text(line) for line in seen.server_sees), *_links(secure)],
         accuracy=_beside(plain, secure, lambda r: 100 * study.accuracy(r), ".1f", " %"),
         equal=equal if plain else ["no twin in the open"],
-        bytes=_beside(plain, secure, lambda r: r.costs.bytes.uplink_values / _MIB, ".3g", " MiB"),
+        bytes=_beside(plain, secure, lambda r: r.costs.bytes.uplink_values / MIB, ".3g", " MiB"),
         seconds=f"{fmean(r.timing.get('secure_seconds', 0.0) for r in secure):.2g} s",
         guessed=(
             _guessed([a for a in audits if a.labels and a.cell in {r.cell for r in secure}])
