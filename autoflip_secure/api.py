@@ -88,10 +88,8 @@ def load(folder: str | os.PathLike[str]) -> Results:
     folder = as_path(folder, "load({})", "name a folder that a run has made")
     with in_pythons_words():
         found = read_results(folder)
-        for note in found.notes:
-            notes.remark(note)
-        if found.missing:
-            notes.remark(f"{len(found.missing)} of {len(found.records) + len(found.missing)} cells are missing")
+        for text in found.remarks:
+            notes.remark(text)
         rule = OutcomeRule.of(found.scenario)
     return Results(
         str(found.scenario["name"]), found.folder, tuple(found.records), len(found.records), rule,

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, grouped, landscape_groups
-from autoflip_secure.algorithm.order_statistics import TINY, cosine, mad, median_rows, quantile
+from autoflip_secure.algorithm.order_statistics import TINY, cosine, mad, median_rows, quantile, shares
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.models.layout import Layout
 
@@ -197,9 +197,7 @@ class AgreementWeighted(Aggregator):
         factors = torch.ones_like(norms)
         if self.clip is not None:
             factors = clip_factors(norms, self.clip * quantile(log_norms, 0.4).exp())
-        share = samples * scores
-        trust = share / share.sum() if bool(share.sum() > 0) else torch.zeros_like(share)
-        return ClientScores(scores, trust, factors, means, log_norms)
+        return ClientScores(scores, shares(samples * scores), factors, means, log_norms)
 
     def remember(self, state: AgreementState, scored: ClientScores, step: Tensor) -> AgreementState:
         """The state after a round whose step, without buffers, was ``step``."""

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
-from autoflip_secure.algorithm.order_statistics import TINY, column_blocks, cosine, mad, median_rows, quantile
+from autoflip_secure.algorithm.order_statistics import TINY, column_blocks, cosine, low_bound, median_rows, quantile
 from autoflip_secure.interfaces import Config, Exploration, TrainingSchedule
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 
@@ -61,11 +61,9 @@ class ExplorationConfig(Config):
         lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
         return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=training.batch_size, epochs=epochs or self.epochs)
 
-
-def normalised_energy(deviations: Float[Tensor, "explorers params"]) -> Float[Tensor, "explorers params"]:
-    """e_k: squared deviations of each explorer, scaled to sum 1."""
-    squared = deviations.square()
-    return squared / squared.sum(1, keepdim=True).clamp_min(TINY**2)
+    def count(self, clients: int) -> int:
+        """How many of the clients explore."""
+        return self.explorers or clients
 
 
 def _summed_squares(rows: Float[Tensor, "explorers params"]) -> Float[Tensor, " params"]:
@@ -81,8 +79,7 @@ def explorer_agreement(
     roots = deviations.abs() / norms.clamp_min(TINY)[:, None]
     reference = median_rows(roots)
     agreement = cosine(roots, reference) * (quantile(norms, 0.5) / norms.clamp_min(TINY)).clamp(max=1)
-    centre = quantile(agreement, 0.5)
-    return agreement, agreement >= centre - 3 * torch.maximum(mad(agreement, centre), 0.05 * centre)
+    return agreement, agreement >= low_bound(agreement)
 
 
 def explore(

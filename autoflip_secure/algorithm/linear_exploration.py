@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import TINY, mad, quantile
+from autoflip_secure.algorithm.order_statistics import TINY, low_bound
 from autoflip_secure.errors import InputError
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
 from autoflip_secure.secure_rows.secret_rows import SecretRows, public_signs
@@ -43,10 +43,15 @@ class LinearLandscape:
     invalid: tuple[int, ...]  # clients whose rows are no energies: entries outside [0, 1], or a sum that is not 1
 
 
+def normalised_energy(deviations: Float[Tensor, "explorers params"]) -> Float[Tensor, "explorers params"]:
+    """e_k: squared deviations of each explorer, scaled to sum 1."""
+    squared = deviations.square()
+    return squared / squared.sum(1, keepdim=True).clamp_min(TINY**2)
+
+
 def energy_rows(deviations: Float[Tensor, "explorers params"]) -> Float[Tensor, "explorers params"]:
     """e_k in double: what each explorer computes by itself and sends in shares."""
-    squared = deviations.double().square()
-    return squared / squared.sum(1, keepdim=True).clamp_min(TINY**2)
+    return normalised_energy(deviations.double())
 
 
 def energy_points(explorers: int) -> FixedPoint:
@@ -89,7 +94,8 @@ def linear_landscape(
     inside = points.decode(rows.products(sets)).cpu()
     agreement, spread = torch.where(valid[:, None], inside, 0.0).T
     kept = valid.clone()
-    kept &= _not_low(agreement, valid) & _not_low(1 - spread, valid)
+    for x in (agreement, 1 - spread):
+        kept &= x >= low_bound(x[valid])
     kept = _crowds(kept, valid, agreement)
     if not torch.equal(kept, valid):
         sums = rows.total(kept.long())
@@ -119,11 +125,6 @@ def _are_energies(rows: SecretRows, points: FixedPoint, draws: torch.Generator) 
     total, mixed = products[:, 0], products[:, 1:].abs().amax(1)
     still = (total.abs() <= 0) & (mixed <= 0)
     return still | (((total - 1).abs() <= slack) & (mixed <= 1 + slack))
-
-
-def _not_low(x: Tensor, among: Tensor) -> Tensor:
-    centre = quantile(x[among], 0.5)
-    return x >= centre - 3 * torch.maximum(mad(x[among], centre), 0.05 * centre)
 
 
 def _crowds(kept: Tensor, valid: Tensor, agreement: Tensor) -> Tensor:

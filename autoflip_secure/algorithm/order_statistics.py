@@ -84,6 +84,17 @@ def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
     return 1.4826 * quantile((x - centre).abs(), 0.5)
 
 
+def low_bound(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """med(x) - 3 max(1.4826 MAD(x), 0.05 med(x)): what lies below stands apart from the others."""
+    centre = quantile(x, 0.5)
+    return centre - 3 * torch.maximum(mad(x, centre), 0.05 * centre)
+
+
+def shares(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Weights scaled to sum 1; zeros where all of them are."""
+    return weights / weights.sum() if bool(weights.sum() > 0) else torch.zeros_like(weights)
+
+
 def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
     """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
     product: Tensor = rows @ reference if reference.dim() == 1 else (rows * reference).sum(-1)

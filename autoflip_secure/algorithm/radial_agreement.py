@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import clip_factors, exponential_mean
-from autoflip_secure.algorithm.order_statistics import TINY, cosine, quantile
+from autoflip_secure.algorithm.order_statistics import TINY, cosine, quantile, shares
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.models.layout import Layout
 
@@ -200,8 +200,7 @@ class RadialAgreement(Aggregator):
             scores = ((x + 0.3) / 0.6).clamp(0, 1) * too_much
         damping = (self.tolerated_noise / noise_in_step.clamp_min(TINY)).pow(4)
         scores = torch.where(damped, scores * damping, scores)
-        weight = share * scores
-        trust = weight / weight.sum() if bool(weight.sum() > 0) else torch.zeros_like(weight)
+        trust = shares(share * scores)
         bound = torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical)
         statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
         after = replace(m.state, radial=radial, largest_centre=largest)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from autoflip_secure.commands.session import Json, Overrides, Scenario, exit_codes, prepare, tell, this_command
+from autoflip_secure.commands.session import (
+    Json,
+    Out,
+    Overrides,
+    Scenario,
+    exit_codes,
+    prepare,
+    results_folder,
+    tell,
+    this_command,
+)
 from autoflip_secure.terminal.visible import visible
 
 if TYPE_CHECKING:
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
 
 def audit(
     scenario: Scenario,
-    out: Annotated[Path | None, typer.Option("--out", help="Results folder.", show_default="runs/NAME")] = None,
+    out: Out = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -31,6 +41,7 @@ def audit(
     """
     log: list[Path] = []
     with exit_codes(log, as_json):
+        folder = results_folder(out)
         prepare()
         from autoflip_secure.scenarios.config.sources import read_source
 
@@ -40,7 +51,7 @@ def audit(
         from autoflip_secure.scenarios.config.plan import plan
 
         work = plan(resolve(document, overrides or []))
-        folder = out if out is not None else Path("runs") / work.name
+        folder = folder or Path("runs") / work.name
         log.append(folder)
         records = audit_scenario(work, folder, lambda text: print(visible(text), file=sys.stderr, flush=True))
         from autoflip_secure.reports.pages.audit import write_audit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, exit_codes, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Overwrite, exit_codes, prepare, remark, tell
 from autoflip_secure.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The file.", show_default="in RUN/exports/")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a trained model as safetensors, as a torch state dict or as ONNX.

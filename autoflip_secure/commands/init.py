@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autoflip_secure.commands.completion import preset_names
-from autoflip_secure.commands.session import exit_codes, prepare, tell
+from autoflip_secure.commands.session import Overwrite, exit_codes, prepare, tell
 from autoflip_secure.errors import InputError
 
 
@@ -19,7 +19,7 @@ def init(
         str | None,
         typer.Option("--preset", metavar="NAME", help="Begin with this preset.", autocompletion=preset_names),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a scenario file to edit: every key with its default, bounds and source. It runs as it is."""
     with exit_codes(None):

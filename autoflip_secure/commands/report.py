@@ -51,10 +51,8 @@ def report(
         other = read_results(compare) if compare is not None else None
         for read in (results, other):
             where = f"{compare}: " if read is other else ""
-            for note in read.notes if read else []:
-                remark(f"{where}{note}")
-            if read and read.missing:
-                remark(f"{where}{len(read.missing)} of {len(read.records) + len(read.missing)} cells are missing")
+            for text in read.remarks if read else []:
+                remark(f"{where}{text}")
         rule = OutcomeRule.of(results.scenario) if outcome is None else OutcomeRule.parse(outcome, "--outcome")
         path = folder / "report.html"
         with cells_kept(folder):

@@ -41,6 +41,8 @@ Outcome = Annotated[
         help="Evaluations that count, instead of the scenario's.",
     ),
 ]
+Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario; repeatable.")
 ]
@@ -55,6 +57,17 @@ def prepare() -> None:
         notes.once(sentence)
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
+
+
+def results_folder(out: str | None) -> Path | None:
+    """The folder that ``--out`` names; None: ``runs/NAME``.
+
+    Raises:
+        InputError: it names none.
+    """
+    if out is not None and not out.strip():
+        raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
+    return None if out is None else Path(out)
 
 
 def this_command() -> str:

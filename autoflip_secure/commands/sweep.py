@@ -12,23 +12,23 @@ import typer
 from autoflip_secure.commands.report import cells_kept, write_page
 from autoflip_secure.commands.session import (
     Json,
+    Out,
     Overrides,
     Scenario,
     exit_codes,
     link,
     prepare,
     remark,
+    results_folder,
     tell,
     this_command,
     training_of,
 )
-from autoflip_secure.errors import InputError
 from autoflip_secure.terminal.counting import count_of
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.sweep import SweepResult
 
-Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=1024, help="Worker processes; default: by the amount of work."),
@@ -91,8 +91,7 @@ def _sweep(
 ) -> None:
     log: list[Path] = []
     with exit_codes(log, as_json):
-        if out is not None and not out.strip():
-            raise InputError(f"--out {out!r}: names no folder; give one, or leave it out for runs/NAME")
+        folder = results_folder(out)
         prepare()
         from autoflip_secure.scenarios.config.sources import read_source
 
@@ -105,7 +104,7 @@ def _sweep(
 
         work = plan(resolve(document, overrides))
         written_to = trackers(tensorboard, mlflow, work.name, others)
-        folder = Path("runs") / work.name if out is None else Path(out)
+        folder = folder or Path("runs") / work.name
         log.append(folder)
         with listener(len(work.keys)) as listening:
             result = run_sweep(work, folder, workers, listening, keep_models=keep_models)

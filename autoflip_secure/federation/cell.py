@@ -23,6 +23,7 @@ from autoflip_secure.interfaces import (
     PrivateSteps,
     Pruner,
     TrainingSchedule,
+    explores,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
@@ -72,14 +73,9 @@ class Protocol(Config):
         return self.secure_sum is not None and self.secure_sum.updates
 
     @property
-    def secret_exploration(self) -> bool:
-        """Whether the explorers' deviations pass through the parties."""
-        return self.secure_sum is not None and self.explores
-
-    @property
     def explores(self) -> bool:
         """Whether phase 1 is needed: FedAvg does not pay for it."""
-        return self.pruner.needs_guidance or self.aggregator.needs_guidance
+        return explores(self.pruner, self.aggregator)
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ class Cell:
         """Who explores before round 1, in ascending order: all clients, or as many as asked for; or nobody."""
         if not self.protocol.explores:
             return torch.zeros(0, dtype=torch.long)
-        return self.draw(Purpose.EXPLORERS, self.protocol.exploration.explorers or len(self.problem.clients))
+        return self.draw(Purpose.EXPLORERS, self.protocol.exploration.count(len(self.problem.clients)))
 
     @property
     def cohorts(self) -> tuple[tuple[int, ...], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.runtime import kernels
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 from autoflip_secure.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_counts(total: Any, more: Any) -> Any:

@@ -11,7 +11,7 @@ from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
-from autoflip_secure.interfaces.pruning import Pruner, PruneView
+from autoflip_secure.interfaces.pruning import Pruner, PruneView, explores
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "TrainingSchedule",
     "UpdateAttack",
     "Window",
+    "explores",
 ]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autoflip_secure.interfaces.aggregation import Aggregator
 from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.models.layout import Layout
@@ -45,3 +46,8 @@ class Pruner(Plugin, ABC):
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
         """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
         return weights * new
+
+
+def explores(pruner: Pruner, aggregator: Aggregator) -> bool:
+    """Whether phase 1 is needed: FedAvg does not pay for it."""
+    return pruner.needs_guidance or aggregator.needs_guidance

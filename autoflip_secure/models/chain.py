@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 
 import torch
 from jaxtyping import Bool, Num, Shaped
@@ -106,17 +105,6 @@ class Chain:
     def scaled_macs(self, counts: Sequence[int]) -> int:
         """Multiply-adds of one sample's forward pass with ``counts`` units per layer (outputs included)."""
         return sum(self._weights(index, counts) * layer.positions for index, layer in enumerate(self.layers))
-
-    def scaled_parameters(self, counts: Sequence[int], layout: Layout) -> int:
-        """Trained parameters with ``counts`` units per layer; those outside the chain count in full."""
-        total = int(layout.trained.sum())
-        for index, layer in enumerate(self.layers):
-            if layout[layer.weight].trained:
-                total += self._weights(index, counts) - prod(layout[layer.weight].shape)
-            for segment in self._per_unit(layer, layout):
-                if segment.trained:
-                    total -= prod(segment.shape) // layer.units * (layer.units - counts[index])
-        return total
 
     def _weights(self, index: int, counts: Sequence[int]) -> int:
         inputs = counts[index - 1] if index else self.layers[0].inputs

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.exploration import normalised_energy
+from autoflip_secure.algorithm.linear_exploration import normalised_energy
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Exploration, Pruner, PruneView

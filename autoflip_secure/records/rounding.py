@@ -43,12 +43,7 @@ def upper_delta(value: float) -> str:
 
 def upper_number(value: float, places: int = 3) -> float:
     """The smallest number of so many decimal places that is not below ``value``, for files that keep short numbers."""
-    return _moved(value, places, ROUND_CEILING)
-
-
-def lower_number(value: float, places: int = 3) -> float:
-    """The largest number of so many decimal places that is not above ``value``."""
-    return _moved(value, places, ROUND_FLOOR)
+    return value if value in (float("inf"), float("-inf")) else float(_quantized(value, places, ROUND_CEILING))
 
 
 def _fixed(value: float | None, places: int, rounding: str) -> str:
@@ -56,10 +51,6 @@ def _fixed(value: float | None, places: int, rounding: str) -> str:
         return "no bound"
     places = places if abs(value) < _LARGE else 0
     return str(_quantized(value, places, rounding))
-
-
-def _moved(value: float, places: int, rounding: str) -> float:
-    return value if value in (float("inf"), float("-inf")) else float(_quantized(value, places, rounding))
 
 
 def _quantized(value: float, places: int, rounding: str) -> Decimal:

@@ -231,6 +231,11 @@ class RunRecord(_Record):
     def _of_an_earlier_version(cls, value: Any) -> Any:
         return upgraded(value)
 
+    @property
+    def detection_auc(self) -> float | None:
+        """Area under the ROC of the agreement scores; None: there are none, or it is undefined."""
+        return self.detection.auc if self.detection is not None else None
+
     def numbers(self) -> dict[str, Any]:
         """Everything that determinism promises: the record without its timing, the versions and the links it ran on."""
         return self.model_dump(mode="json", exclude=_HOW_IT_RAN)

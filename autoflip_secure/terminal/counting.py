@@ -27,3 +27,8 @@ def some(items: Sequence[str], most: int, between: str = ", ") -> str:
     ('a, b and 1 more', 'a; b; c')
     """
     return between.join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def first_lines(lines: Sequence[str], most: int, indent: str = "") -> str:
+    """As many lines, and one that says how many more there are."""
+    return "\n".join([*lines[:most], *([f"{indent}… and {len(lines) - most} more"] if len(lines) > most else [])])

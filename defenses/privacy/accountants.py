@@ -10,7 +10,7 @@ Accounting by the central limit theorem (GDP) is not offered: it under-estimates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from math import inf, isinf, log
 from typing import NamedTuple
@@ -78,6 +78,17 @@ def counted(releases: Iterable[Release]) -> Count | None:
         mechanism = Mechanism(release.noise_multiplier, rate, sampling)
         steps[mechanism] = steps.get(mechanism, 0) + release.steps
     return tuple(sorted(steps.items()))
+
+
+def by_client(releases: Sequence[Release]) -> dict[int | None, list[Release]]:
+    """Everything that each client released, in the order of their ids; one entry with None where all are alike."""
+    own = sorted({release.client for release in releases if release.client is not None})
+    return {client: released_by(releases, client) for client in own or (None,)}
+
+
+def released_by(releases: Sequence[Release], client: int | None) -> list[Release]:
+    """What one client released by itself, or as everybody does."""
+    return [release for release in releases if release.client in (client, None)]
 
 
 @lru_cache(maxsize=100_000)

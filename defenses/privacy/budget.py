@@ -9,7 +9,7 @@ largest Rényi divergence of any client is taken at each order within every divi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +17,12 @@ import numpy as np
 from autoflip_secure.defenses.privacy.accountants import (
     ORDERS,
     Count,
+    by_client,
     counted,
     epsilon_of,
-    prv_epsilon,
     rdp_curve,
-    rdp_epsilon,
 )
-from autoflip_secure.defenses.privacy.pld import pld_epsilon
+from autoflip_secure.defenses.privacy.pld import tightest
 from autoflip_secure.records.budget import BudgetLine
 from autoflip_secure.records.privacy import OBSERVERS, Observer, Relation, Release
 from autoflip_secure.runtime.threads import one_thread
@@ -70,7 +69,7 @@ def _line(
         divisions: dict[str, list[Release]] = defaultdict(list)
         for cell, seen in cells:
             divisions[cell.division] += seen
-        counts = [_by_client(seen) for seen in divisions.values()]
+        counts = [{client: counted(own) for client, own in by_client(seen).items()} for seen in divisions.values()]
         epsilon, clients = _together(counts, delta)
     return BudgetLine.model_validate(
         {
@@ -78,13 +77,6 @@ def _line(
             "attempts": sum(cell.attempts for cell, _ in cells), "epsilon": epsilon, "clients": clients,
         }
     )  # fmt: skip
-
-
-def _by_client(seen: Iterable[Release]) -> dict[int | None, Count | None]:
-    """Everything that each client released; one entry with None where all are alike."""
-    found = list(seen)
-    own = sorted({release.client for release in found if release.client is not None})
-    return {client: counted(r for r in found if r.client in (client, None)) for client in own or (None,)}
 
 
 def _together(
@@ -95,7 +87,7 @@ def _together(
     if any(None in division.values() for division in divisions):
         return None, []
     if len(divisions) == 1:
-        known = {count: _best(count, delta) for count in counts[0]}
+        known = {count: tightest(count, delta) for count in counts[0]}
         found = {client: known[count] for client, count in divisions[0].items() if count is not None}
         worst = None if None in found.values() else max(e for e in found.values() if e is not None)
         return worst, [(client, e) for client, e in found.items() if client is not None and e is not None]
@@ -104,7 +96,7 @@ def _together(
         for (count,) in counts:
             for mechanism, number in count:
                 steps[mechanism] += number
-        return _best(tuple(sorted(steps.items())), delta), []  # type: ignore[arg-type]
+        return tightest(tuple(sorted(steps.items())), delta), []  # type: ignore[arg-type]
     curve = sum(np.max([_curve(count) for count in different], axis=0) for different in counts)
     return epsilon_of(np.asarray(curve), delta), []
 
@@ -114,8 +106,3 @@ def _curve(count: Count) -> np.ndarray:
     for mechanism, steps in count:
         curve += steps * rdp_curve(mechanism)
     return curve
-
-
-def _best(count: Count, delta: float) -> float | None:
-    bounds = (rdp_epsilon(count, delta), prv_epsilon(count, delta), pld_epsilon(count, delta))
-    return min((bound for bound in bounds if bound is not None), default=None)

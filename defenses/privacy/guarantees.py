@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoflip_secure.defenses.privacy.accountants import Count, Mechanism, counted, prv_epsilon, rdp_epsilon
+from autoflip_secure.defenses.privacy.accountants import Count, Mechanism, by_client, counted, prv_epsilon, rdp_epsilon
 from autoflip_secure.defenses.privacy.ledger import best, deltas, proofs, releases
-from autoflip_secure.defenses.privacy.pld import pld_epsilon
+from autoflip_secure.defenses.privacy.pld import pld_epsilon, tightest
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 from autoflip_secure.records.privacy import (
     OBSERVERS,
@@ -75,11 +75,9 @@ _Key = tuple[Count | None, Count | None, float]
 
 def epsilons(schedule: ReleaseSchedule, found: Sequence[Release]) -> list[ClientEpsilon]:
     """Epsilon of every client that releases something of its own, or one entry for all of them."""
-    own, delta = {release.client for release in found} - {None}, deltas(schedule)
+    delta = deltas(schedule)
     alike: dict[int | None, _Key] = {}
-    clients: list[int | None] = [*sorted(k for k in own if k is not None)]
-    for client in clients or [None]:
-        mine = [release for release in found if release.client in (client, None)]
+    for client, mine in by_client(found).items():
         training = counted(release for release in mine if release.name != "exploration")
         alike[client] = counted(mine), training, delta[client if client in delta else None]
     known = _known(list(dict.fromkeys(alike.values())))
@@ -114,9 +112,8 @@ def _by_all(entry: ClientEpsilon, key: _Key) -> ClientEpsilon:
         "prv": None if everything is None else prv_epsilon(everything, delta),
         "pld": None if everything is None else pld_epsilon(everything, delta),
     }
-    alone = [None, None] if training is None else [prv_epsilon(training, delta), pld_epsilon(training, delta)]
-    tightest = min((one for one in (entry.training, *alone) if one is not None), default=None)
-    return entry.model_copy(update={**numeric, "training": tightest})
+    alone = None if training is None else tightest(training, delta)
+    return entry.model_copy(update={**numeric, "training": alone})
 
 
 def _over_rounds(

@@ -35,6 +35,7 @@ from autoflip_secure.defenses.privacy.accountants import (
     Mechanism,
     Pairs,
     over_directions,
+    prv_epsilon,
     rdp_epsilon,
 )
 from autoflip_secure.defenses.privacy.dominating_pairs import PROFILE_ERROR, Direction, profile
@@ -68,6 +69,12 @@ def pld_epsilon(count: Count, delta: float) -> float | None:
     if renyi is None or renyi > LARGEST:
         return None
     return over_directions(count, partial(_one_way, delta))
+
+
+def tightest(count: Count, delta: float) -> float | None:
+    """The smallest epsilon that any of the accountants proves; None: none has a bound."""
+    bounds = (rdp_epsilon(count, delta), prv_epsilon(count, delta), pld_epsilon(count, delta))
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _merged(pairs: Pairs) -> Pairs:

@@ -24,7 +24,6 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.files.durable import unwritable
 from autoflip_secure.terminal import notes
 
-MOST_DAYS: Final = 825
 _SKEW: Final = timedelta(minutes=5)  # by which clocks of two machines may differ
 _LABEL: Final = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")

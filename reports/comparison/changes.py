@@ -60,16 +60,12 @@ def compare_pairs(found: Study, matching: Matching) -> list[Change]:
                     condition, algorithm, ends[0], ends[1], accuracy,
                     bytes=_both(pairs, lambda r: (r.costs.bytes.uplink_values + r.costs.bytes.downlink_values) / 1e6),
                     flops=_means(pairs, lambda r: None if (f := r.costs.flops.sparse) is None else f / 1e9),
-                    auc=_means(pairs, _auc),
-                    auc_change=_paired(pairs, _auc),
+                    auc=_means(pairs, lambda r: r.detection_auc),
+                    auc_change=_paired(pairs, lambda r: r.detection_auc),
                 )
             )  # fmt: skip
     judged = corrected([row.accuracy for row in rows])
     return [replace(row, accuracy=pair) for row, pair in zip(rows, judged, strict=True) if pair is not None]
-
-
-def _auc(record: RunRecord) -> float | None:
-    return record.detection.auc if record.detection else None
 
 
 def _paired(pairs: Pairs, value: Callable[[RunRecord], float | None]) -> Paired | None:

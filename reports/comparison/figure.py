@@ -42,8 +42,7 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
     facets = list(study.facets)[:COLUMNS]
     figure, axes = panels(1, len(facets), height=3.2, wide=len(facets) > 2)
     rows: list[list[object]] = []
-    for i, row in enumerate(study.cells.itertuples()):
-        mine = study.records[i]
+    for row, mine in study.rows:
         both = (study.accuracy(mine), study.accuracy(partner[mine.cell]))
         rows.append([row.facet, row.attack, row.algorithm, row.seed, *both])
     accuracies = [float(str(v)) for r in rows for v in r[4:]]

@@ -62,7 +62,7 @@ def detection(study: Study, palette: Palette) -> Picture | None:
     return _curves(
         study,
         palette,
-        lambda r: r.detection.auc if r.detection is not None else None,
+        lambda r: r.detection_auc,
         [a for a in study.attacks if a != NO_ATTACK],
         ("privacy-detection", "Detection of malicious clients against epsilon", "detection AUC", caption),
         share=True,
@@ -73,13 +73,12 @@ def robustness(study: Study, palette: Palette) -> Picture | None:
     """What an attack costs, against epsilon: accuracy without it minus accuracy under it, at the same seed."""
     if NO_ATTACK not in study.attacks:
         return None
-    rows = zip(study.cells["facet"], study.cells["algorithm"], study.cells["attack"], study.records, strict=True)
     clean: dict[tuple[str, str, int], float] = {}
     place: dict[str, tuple[str, str]] = {}
-    for facet, algorithm, attack, record in rows:
-        place[record.cell] = (facet, algorithm)
-        if attack == NO_ATTACK:
-            clean[facet, algorithm, record.seed] = study.accuracy(record)
+    for row, record in study.rows:
+        place[record.cell] = (row.facet, row.algorithm)
+        if row.attack == NO_ATTACK:
+            clean[row.facet, row.algorithm, record.seed] = study.accuracy(record)
 
     def lost(record: RunRecord) -> float | None:
         before = clean.get((*place[record.cell], record.seed))

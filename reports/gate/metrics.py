@@ -74,7 +74,7 @@ METRICS: dict[str, Metric] = {
         Metric("attacked_accuracy", "accuracy under attack", 0.03, True, False,
                lambda r, outcome: None if _clean(r) else outcome.accuracy(r)),
         Metric("detection_auc", "detection AUC", 0.05, True, False,
-               lambda r, _: r.detection.auc if r.detection else None),
+               lambda r, _: r.detection_auc),
         Metric("degradation_area", "area under degradation", 0.02, True, False, None),
         Metric("bytes", "bytes, up and down", 0.05, False, True,
                lambda r, _: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),

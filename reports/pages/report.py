@@ -204,12 +204,10 @@ def _name(scenario: Mapping[str, Any]) -> str:
 
 def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> dict[str, Any]:
     records = found.records
-    first = {
-        a: next(r for i, r in enumerate(records) if found.cells["algorithm"].iloc[i] == a) for a in found.algorithms
-    }
+    first = {a: next(record for row, record in found.rows if row.algorithm == a) for a in found.algorithms}
     notes = [
         (f"{row.algorithm}, {row.facet}, {row.attack}, seed {row.seed}", [labels.clean_text(e) for e in record.events])
-        for row, record in zip(found.cells.itertuples(), records, strict=True)
+        for row, record in found.rows
         if record.events
     ]
     trainers = dict.fromkeys((r.trainer.kind, r.trainer.reason, r.trainer.device) for r in records)

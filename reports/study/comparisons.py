@@ -137,16 +137,14 @@ def _costs(study: Study, algorithm: str) -> tuple[float | None, dict[str, float]
     if study.baseline is None:
         return None, {}
     partner = {
-        (row.facet, row.attack, row.seed): study.records[i].costs
-        for i, row in enumerate(study.cells.itertuples())
-        if row.algorithm == study.baseline
+        (row.facet, row.attack, row.seed): record.costs for row, record in study.rows if row.algorithm == study.baseline
     }
     shares: list[dict[str, float]] = []
-    for i, row in enumerate(study.cells.itertuples()):
+    for row, record in study.rows:
         base = partner.get((row.facet, row.attack, row.seed))
         if row.algorithm != algorithm or base is None or not base.bytes.uplink_values:
             continue
-        own = study.records[i].costs
+        own = record.costs
         share = {"uplink": own.bytes.uplink_values / base.bytes.uplink_values}
         for kind, flops in (("sparse", own.flops.sparse), ("compacted", own.flops.compacted)):
             if flops is not None and base.flops.dense:

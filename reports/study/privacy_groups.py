@@ -114,14 +114,13 @@ def places(study: Study, group: Group) -> list[Place]:
 def _of_facet(study: Study, facet: str) -> list[Place]:
     alike: dict[tuple[str, str, str], list[tuple[str, Bound]]] = {}  # (algorithm, observer, relation) -> cell, bound
     bare: dict[bool, set[str]] = {}
-    rows = zip(study.cells["facet"], study.cells["algorithm"], study.records, strict=True)
-    for place, algorithm, record in rows:
-        if place == facet:
+    for row, record in study.rows:
+        if row.facet == facet:
             bound = foremost(record.privacy)
             if bound is None:
                 bare.setdefault(record.privacy is not None, set()).add(record.cell)
             else:
-                alike.setdefault((algorithm, bound.observer, bound.relation), []).append((record.cell, bound))
+                alike.setdefault((row.algorithm, bound.observer, bound.relation), []).append((record.cell, bound))
     units = [(frozenset(cell for cell, _ in runs), weakest([b for _, b in runs])) for runs in alike.values()]
     clusters: list[list[tuple[frozenset[str], Bound]]] = []
     for unit in sorted(units, key=lambda unit: unit[1].epsilon):

@@ -9,12 +9,16 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.study import Study
 
 
+def private(study: Study) -> list[tuple[str, RunRecord]]:
+    """Every private run, with the name of its (algorithm, setting)."""
+    return [(f"{row.algorithm} · {row.facet}", record) for row, record in study.rows if record.privacy is not None]
+
+
 def settings(study: Study) -> list[tuple[str, list[RunRecord]]]:
     """The runs of every private (algorithm, setting), the one of which least is proven first."""
     found: dict[str, list[RunRecord]] = {}
-    for row, record in zip(study.cells.itertuples(), study.records, strict=True):
-        if record.privacy is not None:
-            found.setdefault(f"{row.algorithm} · {row.facet}", []).append(record)
+    for name, record in private(study):
+        found.setdefault(name, []).append(record)
     return [(name, sorted(runs, key=_proven)) for name, runs in found.items()]
 
 

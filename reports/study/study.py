@@ -6,7 +6,7 @@ algorithms at one seed form a pair. An *algorithm* is a display name and, where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -54,6 +54,11 @@ class Study:
     duplicates: int  # records left out because they repeat another one (same condition, algorithm and seed)
     outcome: OutcomeRule = DEFAULT  # which evaluations of a run make its accuracy
 
+    @property
+    def rows(self) -> Iterator[tuple[Any, RunRecord]]:
+        """Every row of ``cells`` with its record."""
+        return zip(self.cells.itertuples(), self.records, strict=True)
+
     def accuracy(self, record: RunRecord) -> float:
         """Test accuracy that a run came to, in [0, 1]: the outcome that everything in the report is about."""
         return self.outcome.accuracy(record)
@@ -77,10 +82,10 @@ class Study:
         present = set(zip(self.cells["facet"], self.cells["attack"], strict=True))
         return [Condition(f, a) for f in self.facets for a in self.attacks if (f, a) in present]
 
-    def values(self, condition: Condition, algorithm: str, column: str = "accuracy") -> dict[int, float]:
-        """Seed -> value of the cells of one algorithm under one condition; missing values are left out."""
+    def values(self, condition: Condition, algorithm: str) -> dict[int, float]:
+        """Seed -> accuracy of the cells of one algorithm under one condition; missing values are left out."""
         rows = self._groups.get((condition.facet, condition.attack, algorithm), [])
-        seeds, values = self.cells["seed"], self.cells[column]
+        seeds, values = self.cells["seed"], self.cells["accuracy"]
         return {int(seeds.iloc[i]): float(values.iloc[i]) for i in rows if pd.notna(values.iloc[i])}
 
     def runs(self, condition: Condition, algorithm: str) -> list[RunRecord]:

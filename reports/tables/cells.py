@@ -45,7 +45,7 @@ def cells_table(study: Study) -> Table:
     columns += [f"epsilon against {who(observer)}" for observer in observers]
     rows: list[list[Any]] = []
     known = cell_rows(study.records, study.outcome)
-    for row, record, found in zip(study.cells.itertuples(), study.records, known, strict=True):
+    for (row, record), found in zip(study.rows, known, strict=True):
         proven = {bound.observer: bound.epsilon for bound in bounds(record.privacy)}
         line: list[Any] = [record.cell, row.facet, row.attack, row.algorithm, record.seed]
         line += [show(found) for show in _SHOWN.values()]

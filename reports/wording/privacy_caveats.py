@@ -7,6 +7,7 @@ from autoflip_secure.records.proven import Bound, above_target, no_guarantee, un
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import clean_text, number
 from autoflip_secure.reports.study.privacy import ONE_RUN
+from autoflip_secure.reports.study.settings import private
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.terminal.counting import some
 
@@ -15,24 +16,18 @@ _NAMED = 3  # settings in one sentence
 
 def caveats(study: Study) -> list[str]:
     """Sentences for "keep in mind"; none without privacy."""
-    private = [
-        (f"{row.algorithm} · {row.facet}", record)
-        for row, record in zip(study.cells.itertuples(), study.records, strict=True)
-        if record.privacy is not None
-    ]
-    if not private:
-        return []
-    return [*_unproven(private), *_above(private), ONE_RUN]
+    found = private(study)
+    return [*_unproven(found), *_above(found), ONE_RUN] if found else []
 
 
-def _unproven(private: list[tuple[str, RunRecord]]) -> list[str]:
+def _unproven(found: list[tuple[str, RunRecord]]) -> list[str]:
     """One sentence for each set of observers against whom there is no guarantee."""
     lacking: dict[str, list[tuple[str, RunRecord]]] = {}
-    for name, record in private:
+    for name, record in found:
         if words := no_guarantee([record.privacy]):
             lacking.setdefault(words, []).append((name, record))
     return [
-        f"{len(runs)} of {len(private)} private runs have {words} ({_some([name for name, _ in runs])}): "
+        f"{len(runs)} of {len(found)} private runs have {words} ({_some([name for name, _ in runs])}): "
         f"{_reason(runs[0][1])}."
         for words, runs in lacking.items()
     ]
@@ -45,9 +40,9 @@ def _reason(record: RunRecord) -> str:
     return clean_text("; ".join(dict.fromkeys("no bound is finite" if g.proven else g.reason for g in lacking)))
 
 
-def _above(private: list[tuple[str, RunRecord]]) -> list[str]:
+def _above(runs: list[tuple[str, RunRecord]]) -> list[str]:
     found: list[tuple[str, float, Bound]] = []
-    for name, record in private:
+    for name, record in runs:
         target = (record.config.get("privacy") or {}).get("target_epsilon")
         if target is not None:
             found += [(name, float(target), bound) for bound in above_target(record.privacy, target)]

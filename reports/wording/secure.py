@@ -46,10 +46,9 @@ def secure_pairs(study: Study) -> list[SecurePair]:
         if record.secure_sum is None:
             plain[_without(record)] = record
     found: dict[tuple[str, str], list[tuple[RunRecord | None, RunRecord]]] = {}
-    rows = zip(study.cells["facet"], study.cells["algorithm"], study.records, strict=True)
-    for facet, algorithm, record in rows:
+    for row, record in study.rows:
         if record.secure_sum is not None:
-            found.setdefault((facet, algorithm), []).append((plain.get(_without(record)), record))
+            found.setdefault((row.facet, row.algorithm), []).append((plain.get(_without(record)), record))
     return [SecurePair(facet, algorithm, pairs) for (facet, algorithm), pairs in found.items()]
 
 

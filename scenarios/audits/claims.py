@@ -18,12 +18,20 @@ from math import inf
 import numpy as np
 
 from autoflip_secure.attacks.inference.empirical_epsilon import Curve
-from autoflip_secure.defenses.privacy.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
+from autoflip_secure.defenses.privacy.accountants import (
+    WHOLE,
+    Count,
+    Mechanism,
+    by_client,
+    counted,
+    rdp_epsilon,
+    released_by,
+)
 from autoflip_secure.defenses.privacy.calibration import noise_multiplier_for
 from autoflip_secure.defenses.privacy.guarantees import epsilons
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
 from autoflip_secure.defenses.privacy.mechanisms import AdaptiveClip, ClientLevel
-from autoflip_secure.defenses.privacy.pld import pld_epsilon
+from autoflip_secure.defenses.privacy.pld import tightest
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.defenses.privacy.trade_off import profile
 from autoflip_secure.federation.cell import Cell
@@ -60,9 +68,7 @@ class Claim:
         """Epsilon at delta of one level; None: no finite bound."""
         if self.count is None:
             return max(0.0, _LITTLE * (STEP**level - 1))
-        count = self._at(level)
-        found = [accountant(count, self.delta) for accountant in (rdp_epsilon, prv_epsilon, pld_epsilon)]
-        return min((epsilon for epsilon in found if epsilon is not None), default=None)
+        return tightest(self._at(level), self.delta)
 
     def curve(self, level: int, *, quick: bool = False) -> Curve:
         """Trade-off curve of one level; ``quick``: one that is not below it."""
@@ -141,11 +147,8 @@ def claim(
     if reason or not found:
         return None
     assert schedule.delta is not None
-    own: list[int | None] = [*sorted({r.client for r in found if r.client is not None})] or [None]
-    counts = [
-        counted(r for r in found if r.client in (one, None) and only in (r.name, None))
-        for one in (own if client is None else [client])
-    ]
+    own = by_client(found).values() if client is None else [released_by(found, client)]
+    counts = [counted(release for release in mine if only in (release.name, None)) for mine in own]
     known = [count for count in counts if count is not None]
     if len(known) < len(counts):
         return None

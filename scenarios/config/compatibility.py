@@ -12,7 +12,7 @@ from __future__ import annotations
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
-from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin
+from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin, explores
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -112,24 +112,23 @@ def impossible(settings: Fields) -> tuple[str, str] | None:
     config, algorithm = settings.secure_sum, settings.algorithm
     if config is None:
         return None
-    pruner, aggregator = algorithm.pruner, algorithm.aggregator
-    explores = pruner.needs_guidance or aggregator.needs_guidance
-    if not explores and not config.updates:
+    pruner, exploring = algorithm.pruner, explores(algorithm.pruner, algorithm.aggregator)
+    if not exploring and not config.updates:
         return "secure_sum.updates", (
             f"false: algorithm {algorithm.name} does not explore, so nothing would pass through the parties; set "
             "secure_sum.updates: true, or secure_sum: none"
         )
-    if explores and settings.exploration.method != "linear":
+    if exploring and settings.exploration.method != "linear":
         return "exploration.method", (
             f"{settings.exploration.method}: needs every explorer's deviation, and secure_sum shows the server sums "
             "only; set exploration.method: linear"
         )
-    if explores and pruner.needs_explorers:
+    if exploring and pruner.needs_explorers:
         return "algorithm", (
             f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and secure_sum "
             "shows the server sums only; take the pruner threshold"
         )
-    return _impossible_crowd(settings, explores) or _impossible_updates(settings, config)
+    return _impossible_crowd(settings, exploring) or _impossible_updates(settings, config)
 
 
 def needed(kind: type[Plugin]) -> str:
@@ -142,9 +141,9 @@ def needed(kind: type[Plugin]) -> str:
     return "their weighted sum" if aggregator.linear else "a weighted sum, and a few numbers about each"
 
 
-def _impossible_crowd(settings: Fields, explores: bool) -> tuple[str, str] | None:
-    explorers = settings.exploration.explorers or settings.clients
-    if explores and explorers < LEAST_CROWD:
+def _impossible_crowd(settings: Fields, exploring: bool) -> tuple[str, str] | None:
+    explorers = settings.exploration.count(settings.clients)
+    if exploring and explorers < LEAST_CROWD:
         return "exploration.explorers", f"{explorers}: a sum over one explorer is its row; let two or more explore"
     if settings.secure_sum is not None and settings.secure_sum.updates and settings.cohort < LEAST_CROWD:
         return "cohort", f"{settings.cohort}: a sum over one client is its update; let two or more take part"

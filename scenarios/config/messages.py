@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from autoflip_secure.scenarios.config.grid import ONE, OWN, UNION
 from autoflip_secure.scenarios.config.key_paths import KeyPath, named
+from autoflip_secure.terminal.counting import first_lines
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
@@ -181,8 +182,7 @@ def explain(
         line = f"{choose_place(places)}: {text if written(path) else mark_default(text, path)}"
         if line not in lines:
             lines.append(line)
-    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return "\n".join(lines[:_SHOWN] + more)
+    return first_lines(lines, _SHOWN)
 
 
 def mark_default(text: str, path: KeyPath) -> str:

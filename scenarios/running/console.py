@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from autoflip_secure.scenarios.running.sweep import Listener
 from autoflip_secure.terminal.counting import count_of
@@ -59,7 +59,7 @@ def stage(what: str, waited: float) -> Iterator[None]:
             yield
         return
     if waited >= PLAIN_EVERY:
-        print(what, file=sys.stderr, flush=True)
+        _say(what)
     yield
 
 
@@ -115,23 +115,13 @@ def _line(cells: int) -> Iterator[Listener]:
     """One line under the notebook's cell, written anew every half second."""
     from IPython.display import display
 
-    began = last = time.monotonic()
-
     def show(text: str) -> None:
         handle.update({"text/plain": text}, raw=True)
 
-    def progress(done: float, total: int, left: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= LINE_EVERY:
-            last = now
-            speed = estimate(done, now - began, left)
-            show(f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}")
-
     handle = display({"text/plain": f"0/{cells} cells, preparing"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
     yield Listener(
-        progress,
-        lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True),
+        _now_and_then(cells, LINE_EVERY, show),
+        _note,
         lambda todo, workers: show(f"{cells - todo}/{cells} cells, {_starting(todo, workers)}"),
     )
     show(count_of(cells, "cell"))
@@ -139,19 +129,30 @@ def _line(cells: int) -> Iterator[Listener]:
 
 @contextlib.contextmanager
 def _plain(cells: int) -> Iterator[Listener]:
+    yield Listener(_now_and_then(cells, PLAIN_EVERY, _say), _note)
+
+
+def _now_and_then(cells: int, every: float, show: Callable[[str], None]) -> Callable[[float, int, float | None], None]:
+    """Progress as a line of text, at most once in so many seconds."""
     began = last = time.monotonic()
 
     def progress(done: float, total: int, left: float | None) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= PLAIN_EVERY:
+        if now - last >= every:
             last = now
             speed = estimate(done, now - began, left)
-            print(
-                f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}", file=sys.stderr, flush=True
-            )
+            show(f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}")
 
-    yield Listener(progress, lambda text: print(f"note: {visible(text)}", file=sys.stderr, flush=True))
+    return progress
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _note(text: str) -> None:
+    _say(f"note: {visible(text)}")
 
 
 def _starting(cells: int, workers: int) -> str:

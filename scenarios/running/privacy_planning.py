@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from autoflip_secure.defenses.privacy.accountants import WHOLE, Count, Mechanism, counted, prv_epsilon, rdp_epsilon
+from autoflip_secure.defenses.privacy.accountants import (
+    WHOLE,
+    Count,
+    Mechanism,
+    by_client,
+    counted,
+    prv_epsilon,
+    rdp_epsilon,
+)
 from autoflip_secure.defenses.privacy.calibration import noise_multiplier_for
 from autoflip_secure.defenses.privacy.guarantees import account
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
@@ -208,9 +216,7 @@ def _epsilon(schedule: ReleaseSchedule, mechanism: ClientPrivacy, noise: float) 
             continue
         if reason:
             return None
-        own: list[int | None] = [*sorted({r.client for r in found if r.client is not None})]
-        for client in own or [None]:
-            mine = [r for r in found if r.client in (client, None)]
+        for mine in by_client(found).values():
             count = counted(mine)
             if count is None:
                 return None

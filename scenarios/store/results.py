@@ -37,6 +37,12 @@ class Results:
     missing: list[dict[str, Any]]  # cell, algorithm, seed, axes, config (None: unknown) of what has no usable file
     notes: list[str]  # what was left out or does not fit, a sentence each
 
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and how many cells are missing."""
+        missing, cells = len(self.missing), len(self.records) + len(self.missing)
+        return [*self.notes, *([f"{missing} of {cells} cells are missing"] if missing else [])]
+
 
 def read_results(folder: Path) -> Results:
     """Read every cell of a results folder that can be read.

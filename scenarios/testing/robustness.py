@@ -49,7 +49,7 @@ class Results:
 
     def detection_auc(self, **where: Any) -> Estimate:
         """How well agreement scores tell malicious clients from honest ones: area under the ROC curve, in [0, 1]."""
-        return self._estimate("detection_auc", lambda record: record.detection.auc if record.detection else None, where)
+        return self._estimate("detection_auc", lambda record: record.detection_auc, where)
 
     def density(self, **where: Any) -> Estimate:
         """Share of the hidden weights that live after the last round, in (0, 1]."""

@@ -17,6 +17,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.terminal.counting import first_lines
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
@@ -81,8 +82,7 @@ def _cells(records: Sequence[RunRecord]) -> str:
         f"seed={record.seed}"
         for record in records
     ]
-    more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return "\n".join([*lines[:_SHOWN], *more])
+    return first_lines(lines, _SHOWN, "  ")
 
 
 def _written(value: Any) -> str:
@@ -153,5 +153,4 @@ def _listed(records: Sequence[RunRecord]) -> str:
         axes = ", ".join(f"{path.replace('.', '__')}={value!r}" for path, value in group[0].axes.items())
         seeds = ", ".join(str(record.seed) for record in sorted(group, key=lambda record: record.seed))
         lines.append(f"  {axes or 'algorithm=' + repr(group[0].algorithm)} (seed {seeds})")
-    more = len(lines) - _SHOWN
-    return "\n".join([*lines[:_SHOWN], *([f"  … and {more} more"] if more > 0 else [])])
+    return first_lines(lines, _SHOWN, "  ")

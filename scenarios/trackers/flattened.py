@@ -108,7 +108,7 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
 def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float | None]]:
     yield "outcome/accuracy", outcome.accuracy(record)
     yield "outcome/loss", outcome.loss(record)
-    yield "final/detection_auc", record.detection.auc if record.detection else None
+    yield "final/detection_auc", record.detection_auc
     yield "final/density", record.rounds[-1].density if record.rounds else None
     yield "final/uplink_bytes", float(record.costs.bytes.uplink_values)
     yield "final/training_flops", _number(record.costs.flops.sparse)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from autoflip_secure.algorithm.exploration import ExplorationConfig, explore, explorer_agreement, normalised_energy
+from autoflip_secure.algorithm.exploration import ExplorationConfig, explore, explorer_agreement
 from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.algorithm.linear_exploration import normalised_energy
 from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.layout import Layout
 
