@@ -56,7 +56,9 @@ def run(
         AutoflipError: a worker died.
     """
     if not isinstance(scenario, Mapping):
-        scenario = str(as_path(scenario, "run({})", f"give a scenario file, a dictionary or a preset: {_presets()}"))
+        scenario = str(
+            as_path(scenario, "run({})", f"give a scenario file, a dictionary or a preset: {', '.join(presets())}")
+        )
     if workers is not None and (type(workers) is not int or workers < 1):
         raise InputError(f"run(…, workers={workers!r}): give a whole number from 1, or leave it out")
     if out is not None:
@@ -115,7 +117,3 @@ def _folder(out: Path | None, name: str) -> Iterator[Path]:
         else:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _presets() -> str:
-    return ", ".join(presets())

@@ -93,8 +93,6 @@ def explore(
     """The landscape energy D_0 from the explorers' deviations.
 
     Args:
-        clients: ids of the explorers, (explorers,).
-        samples: their numbers of samples, (explorers,).
         deviations: d_k = w_k - w_0, finite; without any, the landscape is flat.
         method: ``robust``, ``plain`` or ``linear``.
         losses: training loss per explorer and epoch, kept for the record.

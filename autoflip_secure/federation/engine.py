@@ -131,11 +131,6 @@ def run_cells(
 def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None:
     """The same runs as :func:`run_cells`, in the open, for who looks on alone: nothing is tested, counted or recorded.
 
-    Args:
-        cells: as for :func:`run_cells`.
-        trainer: does the local training.
-        watch: is shown what the server receives.
-
     Raises:
         InputError: a cell asks for secure sums.
     """

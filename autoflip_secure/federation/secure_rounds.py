@@ -91,13 +91,9 @@ def secret_landscape(
     """The landscape of explorers whose deviations nobody sees; the same, to the bit, as ``method: linear`` in the open.
 
     Args:
-        clients: ids of the explorers.
         deviations: d_k, finite; each explorer encodes and splits its own.
-        samples: their numbers of samples.
         losses: training loss per explorer and epoch, kept for the record.
-        reveal: ``scores`` or ``sum``.
         draws: source of the public checks.
-        sums: the parties.
     """
     points = energy_points(max(1, len(clients)))
     shared: SharedBatch | None = None
@@ -140,11 +136,8 @@ def secret_mean(
     (planning refuses settings in which its noise might), and the noise of others is not counted.
 
     Args:
-        clients: ids.
-        updates: u_k, finite.
         samples: n_k; ones where they stay with the clients.
         live: coordinates that are sent; 0 elsewhere.
-        sums: the parties.
         noised: every row has a share of the noise that the ledger counts in the sum.
     """
     fits = torch.stack([row.abs().max() <= LARGEST_ENTRY for row in updates])  # by row: a cohort is large

@@ -25,9 +25,7 @@ def with_checksum(document: dict[str, Any]) -> dict[str, Any]:
 def without_checksum(document: Any, writer: str = "the sweep") -> Any:
     """What :func:`with_checksum` was given; what has no checksum is taken as it is.
 
-    Args:
-        document: parsed JSON.
-        writer: who wrote the file, for the message.
+    ``writer``: who wrote the file, for the message.
 
     Raises:
         ValueError: it is nested too deeply.

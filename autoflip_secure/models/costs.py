@@ -155,9 +155,6 @@ def round_bytes(mask: Bool[Tensor, " params"], layout: Layout, clients: int, new
     """One round: each participant receives the live weights and sends its update of them.
 
     Args:
-        mask: of the round.
-        layout: of the model.
-        clients: participants.
         newcomers: those among them that have received nothing before: they get the frozen parameters too.
     """
     values, bits = (clients * size for size in _sizes(mask, layout))

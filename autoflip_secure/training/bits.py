@@ -43,10 +43,6 @@ def promised_bits(
     """What can be promised for a model on this machine.
 
     Args:
-        trainer: what the block is trained with.
-        module: the architecture; left as it is.
-        layout: its layout.
-        x: the training set.
         start: weights around which the trial's models lie.
         schedule: of the local training; one epoch of it is tried.
         models: how many stand side by side in the block.

@@ -37,10 +37,7 @@ def evaluate(
 
     Args:
         module: the architecture; left as it is.
-        layout: its layout.
         vectors: weights and running statistics of each model.
-        x: inputs.
-        y: true classes.
 
     Returns:
         accuracy (models,) in [0, 1] and loss (models,) in nats, float64, on the device of ``vectors``. A model with

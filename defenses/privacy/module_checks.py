@@ -43,11 +43,7 @@ def check(module: nn.Module, *, per_sample: bool = True) -> None:
 
 
 def check_separate(module: nn.Module, inputs: Shaped[Tensor, "rows ..."]) -> None:
-    """Refuse modules in whose training one sample touches another, or a buffer, found out by trial on a copy.
-
-    Args:
-        module: left as it is.
-        inputs: three different inputs, or fewer.
+    """Refuse modules in whose training one sample touches another, or a buffer; a copy is tried on up to three inputs.
 
     Raises:
         UnsupportedModelError: says what was seen.

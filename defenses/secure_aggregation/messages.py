@@ -53,12 +53,7 @@ M = TypeVar("M", bound=Message)
 
 
 def understood(kind: type[M], header: dict[str, Any], who: str) -> M:
-    """``header`` as a ``kind``.
-
-    Args:
-        kind: what it should be.
-        header: as it arrived.
-        who: sent it.
+    """``header``, which ``who`` sent, as a ``kind``.
 
     Raises:
         WireError: it is none; says which key is wrong.

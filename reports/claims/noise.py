@@ -90,12 +90,8 @@ def _harm(facet: str, lost: Losses) -> Evidence:
 
 
 def _both(lost: Losses) -> str:
-    theirs, mine = (_mean([pair[i] for pair in lost.values()]) for i in (0, 1))
+    theirs, mine = (sum(side) / len(side) for side in zip(*lost.values(), strict=True))
     return f"FedAvg {_change(theirs)}, AutoFLIP {_change(mine)} points"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _change(loss: float) -> str:

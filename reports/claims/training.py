@@ -38,7 +38,8 @@ def convergence(study: Study) -> Claim:
         rounds = {}
         for seed, run in own.items():
             goal = SHARE_OF_FINAL * study.accuracy(base[seed])
-            rounds[seed] = (_reached(run, goal), _reached(base[seed], goal), _last(run))
+            last = run.rounds[-1].round if run.rounds else 0
+            rounds[seed] = (_reached(run, goal), _reached(base[seed], goal), last)
         found.append((facet, rounds, _step(next(iter(base.values())))))
     evidence = []
     for facet, rounds, step in found:
@@ -134,10 +135,6 @@ def _runs(study: Study, noisy: bool = False) -> list[tuple[str, Runs, Runs]]:
 
 def _reached(run: RunRecord, goal: float) -> int | None:
     return next((e.round for e in run.rounds if e.test_accuracy is not None and e.test_accuracy >= goal), None)
-
-
-def _last(run: RunRecord) -> int:
-    return run.rounds[-1].round if run.rounds else 0
 
 
 def _step(run: RunRecord) -> int:

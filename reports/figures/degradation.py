@@ -61,7 +61,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
                 a: [
                     (p, list(v.values()))
                     for (_, c), p in zip(levels, at, strict=True)
-                    if (v := _values(study, facet, c, a))
+                    if (v := study.values(Condition(facet, c), a))
                 ]
                 for a in names
             }
@@ -102,10 +102,6 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     )
     title = f"Accuracy against the {words}" if words.startswith("share") else f"Accuracy against {words}"
     return finish(figure, slug(f"degradation-{kind}-{parameter}"), title, caption, alt, Table(columns, rows), notes)
-
-
-def _values(study: Study, facet: str, attack: str, algorithm: str) -> dict[int, float]:
-    return study.values(Condition(facet, attack), algorithm)
 
 
 def _places(levels: list[float]) -> list[float]:

@@ -58,14 +58,7 @@ def make_baseline(
     margins: Mapping[str, float],
     outcome: OutcomeRule = DEFAULT,
 ) -> Baseline:
-    """A baseline of a finished sweep.
-
-    Args:
-        records: every cell of the sweep.
-        reason: why it is made, for whoever reads the history.
-        created: date and time, as text.
-        margins: of every metric.
-        outcome: which evaluations of a run make its accuracy.
+    """A baseline of all records of a finished sweep; ``reason``: why it is made, for whoever reads the history.
 
     Raises:
         InputError: a record that cannot be compared, or no reason.

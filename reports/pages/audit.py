@@ -30,13 +30,7 @@ CALIBRATED_WORDS = (
 
 @one_thread()
 def write_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], path: Path, *, command: str = "") -> Path:
-    """Write the page to ``path``.
-
-    Args:
-        records: at least one audit.
-        scenario: as a document; its name and question are on the page.
-        path: the HTML file.
-        command: what to type to run the audit again.
+    """Write the page to ``path``; ``command``: what to type to run the audit again.
 
     Raises:
         StoreError: the folder cannot be written.

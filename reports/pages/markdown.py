@@ -69,10 +69,6 @@ def summary(
     """The report's first screen as Markdown.
 
     Args:
-        study: the records, sorted.
-        opening: the texts of the report's first screen.
-        claims: of the paper, with what this sweep says.
-        name: of the sweep.
         missing: names of the cells that are missing, a line each.
         notes: what was left out of the folder, and why.
         link: the HTML file, beside this one.
@@ -104,7 +100,8 @@ def _fitted(lines: Sequence[str], end: Sequence[str], link: str) -> str:
 
 
 def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
-    kinds = [(k, t) for k, t in (("attacked", "under attack"), ("clean", "without attack")) if _any(standings, k)]
+    titles = {"attacked": "under attack", "clean": "without attack"}
+    kinds = [(kind, title) for kind, title in titles.items() if any(getattr(one, kind) for one in standings)]
     header = ["Algorithm"]
     for _, title in kinds:
         header += [f"Accuracy {title}"] + ([f"Difference to {study.baseline}"] if study.baseline else [])
@@ -147,10 +144,6 @@ def _place(found: Evidence, several: bool) -> str:
     answer = f" ({found.answer.value})" if several else ""
     seeds = f"{count_of(found.interval.n, 'seed')}{settling(found.seeds_needed)}"
     return f"{found.where}{answer}: {found.text}, {seeds}"
-
-
-def _any(standings: Sequence[Standing], kind: str) -> bool:
-    return any(getattr(standing, kind) for standing in standings)
 
 
 def _difference(found: Summary | None, reference: bool) -> str:

@@ -33,14 +33,7 @@ _TABLE = """\
 def summary(
     records: Sequence[RunRecord], name: str, outcome: OutcomeRule = DEFAULT, missing: int = 0
 ) -> str:  # fmt: skip
-    """A table in HTML that asks nothing of the page around it; every text in it is escaped.
-
-    Args:
-        records: finished cells, at least one.
-        name: of the scenario.
-        outcome: which evaluations count.
-        missing: how many cells have no usable record.
-    """
+    """A table in HTML that needs nothing of its page, texts escaped; ``missing``: cells without a usable record."""
     found = study(records, outcome)
     shown = found.conditions[:ROWS]
     return (

@@ -27,6 +27,11 @@ def clean_text(text: object) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in line)
 
 
+def spaced(text: object) -> str:
+    """A name as words: :func:`clean_text` without underscores."""
+    return clean_text(text).replace("_", " ")
+
+
 def shorten(text: str, length: int = 34) -> str:
     """At most ``length`` characters, for places where a figure has no more room."""
     return text if len(text) <= length else text[: length - 1] + "…"
@@ -34,7 +39,7 @@ def shorten(text: str, length: int = 34) -> str:
 
 def pretty(algorithm: str) -> str:
     """The name a reader sees: the known ones spelled as in the papers, every other as it is, without underscores."""
-    return PRETTY.get(algorithm, clean_text(algorithm).replace("_", " "))
+    return PRETTY.get(algorithm, spaced(algorithm))
 
 
 def percent(share: float) -> str:
@@ -132,7 +137,7 @@ def setting(path: str) -> str:
     last = path.rpartition(".")[2]
     if last == "kind" and "." in path:
         last = path.split(".")[-2]
-    return known.get(last, clean_text(last).replace("_", " "))
+    return known.get(last, spaced(last))
 
 
 def is_number(value: object) -> bool:

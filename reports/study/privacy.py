@@ -64,7 +64,6 @@ def protection(privacy: Mapping[str, Any] | None, lacking: str = "") -> str:
     """What a privacy setting is called: what was asked for, never what is proven.
 
     Args:
-        privacy: the setting.
         lacking: what its runs do not promise (:func:`~.no_guarantee`); stands before the target,
             so that no cut label keeps the one without the other.
 

@@ -126,7 +126,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     """
     if not records:
         raise InputError("no finished cell in this sweep, so there is nothing to report; run the sweep first")
-    facets = [_facet(r.config) for r in records]
+    facets = [without(r.config, "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
     attacks = [_attack(r.config) for r in records]
     variants = [_variant(r) for r in records]
     attack_names = labels.label_all(attacks, labels.attack_label)
@@ -169,10 +169,6 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
         duplicates=len(records) - len(kept),
         outcome=outcome,
     )
-
-
-def _facet(config: Mapping[str, Any]) -> dict[str, Any]:
-    return without(config, "name", "seed", "attack", *_OF_ALGORITHM)
 
 
 def _attack(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,7 @@ _SEED = "Noise follows from the seed of the run: nothing is claimed against whoe
 
 
 def privacy_statement(record: RunRecord, which: str) -> str:
-    """What is proven about a model of a run, against whom, and under which conditions.
-
-    Args:
-        record: the run.
-        which: "initial", "best" or "final".
-    """
+    """What is proven about the initial, best or final model of a run, against whom, and under which conditions."""
     if record.privacy is None:
         return _NO_LEDGER
     if which == "initial":

@@ -71,12 +71,7 @@ class Line:
 
 
 def lines(study: Study, audits: Sequence[AuditRecord]) -> list[Line]:
-    """Every secure setting beside its twin in the open.
-
-    Args:
-        study: the runs.
-        audits: of the cells, as far as there are any.
-    """
+    """Every secure setting beside its twin in the open, with the audits of its cells as far as there are any."""
     return [_line(study, entry, audits) for entry in secure_pairs(study)]
 
 

@@ -34,14 +34,7 @@ def audit(
     effort: Effort | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> AuditRecord:
-    """Run the cell, attack it, and hold every attack against what is proven.
-
-    Args:
-        cell: with its noise multipliers.
-        trainer: of its model.
-        scenario: its name.
-        effort: how hard attackers try.
-        tell: hears what is going on.
+    """Run the cell, which has its noise multipliers, attack it, and hold every attack against what is proven.
 
     Raises:
         InputError: there is no honest client worth attacking.

@@ -135,9 +135,6 @@ def _seen(cell: Cell, trainer: Trainer, target: _Target, thrown: Sequence[Tensor
     The trainings of one round go to the trainer together: those of all rounds would not fit where samples are many.
 
     Args:
-        cell: what is audited.
-        trainer: of its model.
-        target: who is attacked.
         thrown: which canaries are in, for each run; in place of those that are out the client has blank samples.
         apart: what is added to the cell's seed for the first run.
     """

@@ -45,13 +45,7 @@ def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
 
 @one_thread()
 def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None = None) -> list[AuditRecord]:
-    """Audit every setting of a scenario; what an earlier call finished is read, not attacked again.
-
-    Args:
-        work: the scenario.
-        folder: of the results; made when absent.
-        tell: hears what is going on.
-        effort: how hard attackers try.
+    """Audit every setting of a scenario in ``folder``, which is made when absent; audits that it has are read.
 
     Raises:
         InputError: a cell cannot be run or audited.

@@ -162,8 +162,6 @@ def explain(
     """All findings, one per line, each with its place; of a value that nobody wrote it is said that it is the default.
 
     Args:
-        model: what the data should have been.
-        error: pydantic's findings.
         where: the place of a key path.
         written: whether a key path was written by somebody.
         allowed: keys at the top, for unknown ones.

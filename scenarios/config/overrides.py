@@ -42,10 +42,6 @@ def load_changed(source: str | Path | Mapping[str, Any], changes: Mapping[str, A
 def as_called(changes: Mapping[str, Any], caller: str) -> Iterator[list[str]]:
     """Inside, an error names a change as the call does, not as the command line would.
 
-    Args:
-        changes: see :func:`load_changed`.
-        caller: the function that was called.
-
     Yields:
         The changes as ``key=value`` of the command line.
 

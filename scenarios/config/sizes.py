@@ -17,11 +17,6 @@ _BYTES = 4  # of a float32
 def refuse_huge(model: Model, input_shape: tuple[int, ...], num_classes: int) -> None:
     """Count the weights of a model of ours without making them. One of the user's own is made as it is.
 
-    Args:
-        model: which network.
-        input_shape: of one sample.
-        num_classes: number of outputs.
-
     Raises:
         UnsupportedModelError: training one client would need more memory than this machine has.
     """

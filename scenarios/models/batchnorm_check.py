@@ -42,11 +42,7 @@ def needs_company(module: nn.Module, rows: Tensor) -> str | None:
 
 
 def refuse_lone_samples(cell: Cell, reason: str) -> None:
-    """Refuse a cell in which somebody who trains gets a batch of one sample; for models that need company.
-
-    Args:
-        cell: it.
-        reason: why they do; see :func:`needs_company`.
+    """Refuse a cell in which somebody who trains gets a batch of one sample; ``reason``: see :func:`needs_company`.
 
     Raises:
         InputError: names the client, its samples, and a batch size at which nobody is left alone, if there is one.

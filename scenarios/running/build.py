@@ -292,9 +292,7 @@ def run_block(
     """Build and run one block, in one thread.
 
     Args:
-        block: what to run.
         progress: called after every round with (rounds done, rounds in all).
-        pool: the parties of the cells that ask for secure sums.
         builder: knows data, splits and noise already.
         models: which cells leave their models, which are written before the records are returned.
     """

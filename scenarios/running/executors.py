@@ -63,10 +63,8 @@ def running(
     """Finished blocks, as they come. Leaving the context stops what is still running.
 
     Args:
-        blocks: what to run.
         workers: processes; with one, or one block, everything runs here.
         progress: called with a block in flight and its share done.
-        pool: the parties of the cells that ask for secure sums.
         builder: knows data, splits and noise already; it forgets them where others run the blocks.
     """
     elsewhere = workers > 1 and len(blocks) > 1

@@ -62,13 +62,7 @@ class ReloadedModel:
 
 @one_thread()
 def reload_model(folder: Path, record: RunRecord, which: Which, *, compacted: bool = False) -> ReloadedModel:
-    """The model of a cell that a sweep has kept.
-
-    Args:
-        folder: results folder.
-        record: the cell.
-        which: model.
-        compacted: without dead units.
+    """The model of a cell that a sweep has kept; ``compacted``: without its dead units.
 
     Raises:
         StoreError: the model was not kept, is damaged, is of another run, or does not reach its accuracy although

@@ -22,13 +22,7 @@ LARGE = 2**30
 
 
 def announcements(todo: Sequence[Block], folder: Path, without_models: Collection[str]) -> Iterator[str]:
-    """Sentences about what is going to be run and written for the sake of models.
-
-    Args:
-        todo: blocks about to run.
-        folder: results folder, which is there.
-        without_models: finished cells that are run again for their models.
-    """
+    """Sentences about what is run and written for the sake of models: cells ``without_models`` are run again."""
     if without_models:
         have, runs = ("cell has", "is") if len(without_models) == 1 else ("cells have", "are")
         yield (
@@ -61,11 +55,7 @@ def _parameters(block: Block) -> int:
 
 
 def refuse_other_releases(folder: Path, cells: Iterable[CellSpec]) -> None:
-    """Finished private cells are run again only where that repeats what they released bit for bit.
-
-    Args:
-        folder: results folder.
-        cells: finished cells without models, with the conditions of now.
+    """Finished private cells run again, as conditions are now, only where that repeats their releases bit for bit.
 
     Raises:
         StoreError: a cell would release something new.

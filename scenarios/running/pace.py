@@ -18,13 +18,7 @@ class Pace:
     """Work done so far, block by block."""
 
     def __init__(self, work: Sequence[float], workers: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Blocks begin in order, the first of them now.
-
-        Args:
-            work: of each block, in any unit; all above zero.
-            workers: that run at the same time.
-            clock: seconds.
-        """
+        """Blocks begin in order, the first of them now. ``work`` is that of each block, in any unit, above zero."""
         self._work, self._clock = list(work), clock
         self._shares = [0.0] * len(self._work)
         self._workers = max(1, min(workers, len(self._work)))

@@ -43,7 +43,6 @@ def with_noise(cell: Cell, known: tuple[float, ...] | None = None) -> Cell:
     Where nothing is proven and the scenario allows that, a target gets the noise that would keep it under a proof.
 
     Args:
-        cell: what runs.
         known: what was found for it before, taken as it is.
 
     Raises:
@@ -103,7 +102,6 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     """The ledger of a cell, known before it runs; None without privacy.
 
     Args:
-        cell: what runs.
         attempts: how often it was begun.
         earlier: the same cell under the other conditions that it was begun under, whose releases are others.
     """

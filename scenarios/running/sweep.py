@@ -66,10 +66,8 @@ def run_sweep(
     """Run what is missing of ``plan`` in ``folder``.
 
     Args:
-        plan: cells and blocks.
         folder: results folder; made when absent, continued when it holds the same scenario.
         workers: processes; None chooses.
-        listener: hears of progress.
         keep_models: every cell leaves its initial, best and final model in the folder
             (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
 

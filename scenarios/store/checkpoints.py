@@ -173,13 +173,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path, which: Which, layout: Layout, metadata: Mapping[str, Any]) -> Checkpoint:
-    """One model of a file, on the CPU.
-
-    Args:
-        path: the file.
-        which: model.
-        layout: of the module that the weights are for.
-        metadata: the file's, from :func:`read_metadata`.
+    """One model of a file, on the CPU; ``metadata``: the file's, from :func:`read_metadata`.
 
     Raises:
         StoreError: it cannot be read.

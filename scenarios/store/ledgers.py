@@ -58,12 +58,7 @@ def private(spec: CellSpec) -> bool:
 
 
 def under_conditions(blocks: Iterable[Block], inputs: Mapping[str, str]) -> list[Block]:
-    """The blocks with the conditions of now in every private cell, from which its private draws follow.
-
-    Args:
-        blocks: about to run.
-        inputs: fingerprints of what cells read.
-    """
+    """The blocks with the conditions of now in every private cell, from which its private draws follow."""
     now = conditions()
     return [replace(block, cells=tuple(_under(spec, now, inputs) for spec in block.cells)) for block in blocks]
 
@@ -83,11 +78,7 @@ def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) ->
 
 
 def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) -> dict[str, Attempts]:
-    """Note, for every cell that is about to run, what it will release and that it is tried.
-
-    Args:
-        folder: results folder.
-        planned: cells :func:`under_conditions`, and what they will release.
+    """Note, for every cell that is about to run, :func:`under_conditions`, what it will release and that it is tried.
 
     Raises:
         StoreError: an earlier ledger is damaged or cannot be read, so that what was released before cannot be counted.

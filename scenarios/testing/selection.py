@@ -29,7 +29,6 @@ def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked:
     """The records that match ``where``, sorted by seed.
 
     Args:
-        records: all cells of a sweep.
         where: keyword -> wanted value; ``seed`` also takes several.
         asked: the call as the user wrote it, for messages.
 
@@ -51,9 +50,7 @@ def one_cell(records: Sequence[RunRecord], asked: Sequence[str], command: str) -
     """The one cell that a command line names.
 
     Args:
-        records: all finished cells of a sweep, at least one.
         asked: the first digits of a cell's key, or any number of ``KEY=VALUE``; nothing where there is one cell alone.
-        command: for messages.
 
     Raises:
         InputError: no cell or several match, or there is no such key; lists what there is.
