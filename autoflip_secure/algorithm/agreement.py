@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, grouped, landscape_groups
-from autoflip_secure.algorithm.order_statistics import TINY, cosine, mad, median_rows, quantile, shares
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, cosine, mad, median_rows, quantile, shares
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.models.layout import Layout
 
@@ -142,11 +142,6 @@ def exponential_mean(old: Tensor, clients: Tensor, fresh: Tensor, rho: float) ->
     known = old[clients]
     mixed = torch.where(known.isnan(), fresh, rho * known + (1 - rho) * fresh)
     return old.index_put((clients,), torch.where(fresh.isnan(), known, mixed))
-
-
-def clip_factors(sizes: Float[Tensor, " clients"], bound: Tensor) -> Float[Tensor, " clients"]:
-    """What rows are scaled with so that their ``sizes`` do not exceed ``bound`` (scalar or one per row)."""
-    return (bound / sizes.clamp_min(TINY)).clamp(max=1)
 
 
 class AgreementWeighted(Aggregator):

@@ -22,7 +22,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
-from autoflip_secure.algorithm.order_statistics import TINY, column_blocks, cosine, low_bound, median_rows, quantile
+from autoflip_secure.algorithm.order_statistics import (
+    TINY,
+    clip_factors,
+    column_blocks,
+    cosine,
+    low_bound,
+    median_rows,
+    quantile,
+)
 from autoflip_secure.interfaces import Config, Exploration, TrainingSchedule
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 
@@ -78,7 +86,7 @@ def explorer_agreement(
     norms = deviations.norm(dim=1)
     roots = deviations.abs() / norms.clamp_min(TINY)[:, None]
     reference = median_rows(roots)
-    agreement = cosine(roots, reference) * (quantile(norms, 0.5) / norms.clamp_min(TINY)).clamp(max=1)
+    agreement = cosine(roots, reference) * clip_factors(norms, quantile(norms, 0.5))
     return agreement, agreement >= low_bound(agreement)
 
 

@@ -95,6 +95,11 @@ def shares(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return weights / weights.sum() if bool(weights.sum() > 0) else torch.zeros_like(weights)
 
 
+def clip_factors(sizes: Float[Tensor, "*rows"], bound: Tensor | float) -> Float[Tensor, "*rows"]:
+    """What rows are scaled with so that their ``sizes`` do not exceed ``bound`` (one for all, or one per row)."""
+    return (bound / sizes.clamp_min(TINY)).clamp(max=1)
+
+
 def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
     """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
     product: Tensor = rows @ reference if reference.dim() == 1 else (rows * reference).sum(-1)

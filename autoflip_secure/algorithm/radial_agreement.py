@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.agreement import clip_factors, exponential_mean
-from autoflip_secure.algorithm.order_statistics import TINY, cosine, quantile, shares
+from autoflip_secure.algorithm.agreement import exponential_mean
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, cosine, quantile, shares
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.models.layout import Layout
 

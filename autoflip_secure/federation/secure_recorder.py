@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from autoflip_secure.records.run import SecretPhase, SecureSumRecord
-from autoflip_secure.secure_rows.secure_sum import SecureTransfer
+from autoflip_secure.secure_rows.secure_sum import NUMBERS_TOO, SUM, SecureTransfer
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Protocol
@@ -44,7 +44,7 @@ class SecureLog:
         if protocol.explores:
             what = "their sum" if protocol.exploration.reveal == "sum" else "sums of them, and a few numbers about each"
             lines.append(f"deviations of the explorers: {what}")
-        mean = "their weighted sum" if protocol.aggregator.linear else "a weighted sum, and a few numbers about each"
+        mean = SUM if protocol.aggregator.linear else NUMBERS_TOO
         lines.append(f"updates: {mean if protocol.secret_updates else 'every one of them'}")
         return lines
 

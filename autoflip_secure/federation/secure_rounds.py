@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
@@ -105,22 +106,21 @@ def secret_landscape(
         kept = shared.clients
     events = [f"exploration: {event}" for event in shared.events] if shared is not None else []
     rows = [clients.index(client) for client in kept]
-    history = tuple(tuple(losses[row]) for row in rows)
+    told = [losses[row] for row in rows]
     ids = torch.tensor(kept, dtype=torch.long, device=deviations.device)
     nothing = deviations[:0]
     if shared is None or len(kept) < LEAST_CROWD:
         events.append(
             f"exploration: {len(kept)} explorers reached the parties, whose sum hides nothing: flat landscape"
         )
-        flat = torch.full_like(deviations[:1].sum(0), 1 / deviations.shape[1])
-        nobody = samples[rows]
-        return Exploration(ids, nobody, nothing, flat, nobody, nobody.bool(), history), Revealed(), events, None
+        return explore(ids, samples[rows], nothing, "linear", told), Revealed(), events, None
     watched = WatchedRows(shared, points, [energies[row] for row in rows])
     seen = linear_landscape(watched, points, reveal, draws)
     revealed = shared.revealed
     shared.forget()
     events += [f"exploration: client {k} sent shares of what is no energy: left out" for k in seen.invalid]
     energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
+    history = tuple(map(tuple, told))
     explored = Exploration(ids, samples[rows], nothing, energy, agreement, seen.kept.to(ids.device), history)
     return explored, revealed, events, watched
 

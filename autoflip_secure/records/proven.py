@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from math import isclose, isfinite
+from math import isfinite
 
 from autoflip_secure.records.privacy import Guarantee, Observer, PrivacyRecord, Relation
 from autoflip_secure.records.rounding import upper_delta, upper_text
@@ -18,7 +18,6 @@ from autoflip_secure.terminal.counting import listed
 
 _SEES_MOST = {"server": 0, "another client": 1, "public": 2}
 _NAMES = {"server": "the server", "public": "the public"}
-_SAME_DELTA = 1e-9  # relative
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,6 @@ class Bound:
     def terms(self) -> str:
         """Against whom, for which neighbours, at which delta."""
         return f"against {who(self.observer)}, neighbours: {self.relation}, δ = {upper_delta(self.delta)}"
-
-    def comparable(self, other: Bound) -> bool:
-        """Whether the two epsilons are about the same thing."""
-        return (self.observer, self.relation) == (other.observer, other.relation) and isclose(
-            self.delta, other.delta, rel_tol=_SAME_DELTA
-        )
 
     def __str__(self) -> str:
         return f"ε ≤ {upper_text(self.epsilon)} {self.terms}"

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.algorithm.order_statistics import clip_factors
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.models.layout import Layout
 
@@ -38,7 +38,7 @@ class CenteredClipping(Aggregator):
         for _ in range(self.steps):
             offsets = view.updates - centre
             distances = torch.linalg.vector_norm(offsets * trained, dim=1, dtype=torch.float64)
-            factor = (self.radius * distances.median() / distances.clamp_min(TINY)).clamp(max=1).to(offsets)
+            factor = clip_factors(distances, self.radius * distances.median()).to(offsets)
             centre = centre + (factor / n) @ offsets
         total = factor.sum()
         trust = factor / total if bool(total > 0) else torch.full_like(factor, 1 / n)

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors
 from autoflip_secure.interfaces import Accountant, ClientPrivacy, Config, PrivacyView, PrivateSteps
 from autoflip_secure.terminal import notes
 
@@ -273,7 +273,7 @@ def clip_to(rows: Float[Tensor, "clients params"], clip: float) -> Float[Tensor,
     Not even one of length 1e38, whose factor single precision has no digits for.
     """
     wide = rows.double()
-    shrink: Tensor = (clip * (1 - 1e-6) / wide.norm(dim=1, keepdim=True).clamp_min(TINY)).clamp(max=1)
+    shrink = clip_factors(wide.norm(dim=1, keepdim=True), clip * (1 - 1e-6))
     return (wide * shrink).to(rows)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import AgreementState, AgreementWeighted
-from autoflip_secure.algorithm.order_statistics import TINY, quantile
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, quantile
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement, RadialState
 from autoflip_secure.interfaces import Aggregator
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
@@ -64,7 +64,7 @@ def clipped(
     """What each honest client does before it shares: if its live part is longer than B, scaled down, in double."""
     own = updates if bool(live.all()) else updates * live
     norms = torch.linalg.vector_norm(own, dim=1, keepdim=True, dtype=torch.float64)
-    factors = (bound / norms.clamp_min(TINY)).clamp(max=1)
+    factors = clip_factors(norms, bound)
     if bool((factors == 1).all()):
         return updates
     return torch.where(live, updates.double() * factors, updates.double())

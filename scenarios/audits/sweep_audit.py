@@ -38,9 +38,10 @@ Tell = Callable[[str], None]
 _ELSEWHERE = "give another folder with --out"
 
 
-def audited_cells(work: Plan) -> list[tuple[Block, CellSpec]]:
-    """The cells that an audit attacks: all settings, each at the scenario's first seed."""
-    return _of_first_seed(work, work.blocks)
+def audited_cells(work: Plan, blocks: Iterable[Block]) -> list[tuple[Block, CellSpec]]:
+    """The cells of ``blocks`` that an audit attacks: all settings, each at the scenario's first seed."""
+    first = work.cells[0].seed
+    return [(block, spec) for block in blocks for spec in block.cells if spec.seed == first]
 
 
 @one_thread()
@@ -57,7 +58,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     inputs = input_digests((spec.settings for spec in work.cells), builder.data)
     blocks = under_conditions(work.blocks, inputs)
     check_cells(blocks, builder)
-    chosen = _of_first_seed(work, blocks)
+    chosen = audited_cells(work, blocks)
     kept = folder / "audits"
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -108,11 +109,6 @@ def unreadable_audits(folder: Path) -> list[str]:
         for path in sorted((folder / "audits").glob("*.json"))
         if _read(path) is None
     ]
-
-
-def _of_first_seed(work: Plan, blocks: Iterable[Block]) -> list[tuple[Block, CellSpec]]:
-    first = work.cells[0].seed
-    return [(block, spec) for block in blocks for spec in block.cells if spec.seed == first]
 
 
 def _short(value: object) -> str:

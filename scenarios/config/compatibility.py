@@ -17,7 +17,7 @@ from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.config.tables import ALGORITHMS
-from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, NUMBERS_TOO, SUM, SecureSumConfig
 
 
 def check(settings: Fields) -> None:
@@ -138,7 +138,7 @@ def needed(kind: type[Plugin]) -> str:
     reason = refusal(aggregator)
     if reason is not None:
         return f"every one of them, so not through parties: {reason}"
-    return "their weighted sum" if aggregator.linear else "a weighted sum, and a few numbers about each"
+    return SUM if aggregator.linear else NUMBERS_TOO
 
 
 def _impossible_crowd(settings: Fields, exploring: bool) -> tuple[str, str] | None:

@@ -204,8 +204,9 @@ def test_bad_input_is_one_sentence(folder: Path) -> None:
 
 def test_every_setting_is_audited_once() -> None:
     work = plan(load("privacy_cost"))
-    assert len(audited_cells(work)) * 5 == len(work.cells)
-    assert len(audited_cells(plan(load("audit_demo")))) == 5
+    assert len(audited_cells(work, work.blocks)) * 5 == len(work.cells)
+    demo = plan(load("audit_demo"))
+    assert len(audited_cells(demo, demo.blocks)) == 5
 
 
 @pytest.mark.slow

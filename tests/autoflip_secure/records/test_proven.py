@@ -60,14 +60,6 @@ def test_the_weakest_of_several_bounds_follows_from_each(pairs: list[tuple[float
         weakest([found, Bound("server", "replace one client", 1.0, 1e-5)])
 
 
-def test_only_bounds_about_the_same_thing_are_comparable() -> None:
-    one = Bound("server", "zero out one client", 1.0, 1e-5)
-    assert one.comparable(Bound("server", "zero out one client", 9.0, 1e-5))
-    assert not one.comparable(Bound("public", "zero out one client", 1.0, 1e-5))
-    assert not one.comparable(Bound("server", "replace one client", 1.0, 1e-5))
-    assert not one.comparable(Bound("server", "zero out one client", 1.0, 1.1e-5))
-
-
 def test_whoever_sees_most_comes_first() -> None:
     everybody = record(*(guarantee(o, [(3.0 + i, None, 1e-5)]) for i, o in enumerate(reversed(OBSERVERS))))
     assert [b.observer for b in bounds(everybody)] == [
