@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Overwrite, exit_codes, prepare, remark, tell
+from autoflip_secure.commands.session import Json, Overwrite, exit_codes, prepare, tell
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.records.run import RunRecord

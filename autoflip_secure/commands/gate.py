@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, remark, sweep_again, tell, training_of
+from autoflip_secure.commands.session import Json, Outcome, exit_codes, prepare, sweep_again, tell, training_of
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.terminal.counting import some
+from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.records.outcome import OutcomeRule

@@ -16,12 +16,12 @@ from autoflip_secure.commands.session import (
     exit_codes,
     link,
     prepare,
-    remark,
     sweep_again,
     tell,
     training_of,
 )
 from autoflip_secure.errors import InputError, StoreError
+from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.records.outcome import OutcomeRule

@@ -99,11 +99,6 @@ def tell(data: dict[str, Any], as_json: bool, lines: list[str]) -> None:
         ) from error
 
 
-def remark(text: str) -> None:
-    """What a person should know beside the answer, on standard error."""
-    notes.remark(text)
-
-
 def training_of(records: list[Any], rule: OutcomeRule) -> list[Finding]:
     """Where the training of a sweep failed, in words; usually nothing."""
     from autoflip_secure.reports.study.learning import findings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +17,13 @@ from autoflip_secure.commands.session import (
     exit_codes,
     link,
     prepare,
-    remark,
     results_folder,
     tell,
     this_command,
     training_of,
 )
 from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.sweep import SweepResult
@@ -44,7 +43,7 @@ KeepModels = Annotated[
 
 def demo(out: Out = None, workers: Workers = None, keep_models: KeepModels = False) -> None:
     """Compare FedAvg with AutoFLIP under attack on real handwritten digits: about two minutes, no download."""
-    _sweep("demo", out, workers, [], as_json=False, report=True, keep_models=keep_models)
+    sweep("demo", out, workers, keep_models=keep_models)
 
 
 def sweep(
@@ -70,40 +69,21 @@ def sweep(
     ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
-    _sweep(
-        scenario, out, workers, overrides or [], as_json=as_json, report=not no_report, tensorboard=tensorboard,
-        mlflow=mlflow, keep_models=keep_models, others=tracker or [],
-    )  # fmt: skip
-
-
-def _sweep(
-    source: str,
-    out: str | None,
-    workers: int | None,
-    overrides: list[str],
-    *,
-    as_json: bool,
-    report: bool,
-    tensorboard: Path | None = None,
-    mlflow: str | None = None,
-    keep_models: bool = False,
-    others: Sequence[str] = (),
-) -> None:
     log: list[Path] = []
     with exit_codes(log, as_json):
         folder = results_folder(out)
         prepare()
         from autoflip_secure.scenarios.config.sources import read_source
 
-        document = read_source(source)  # what is wrong by then is said before torch is there
+        document = read_source(scenario)  # what is wrong by then is said before torch is there
         from autoflip_secure.scenarios.config.loading import resolve
         from autoflip_secure.scenarios.config.plan import plan
         from autoflip_secure.scenarios.running.console import listener, stage
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
-        work = plan(resolve(document, overrides))
-        written_to = trackers(tensorboard, mlflow, work.name, others)
+        work = plan(resolve(document, overrides or []))
+        others = trackers(tensorboard, mlflow, work.name, tracker or [])
         folder = folder or Path("runs") / work.name
         log.append(folder)
         with listener(len(work.keys)) as listening:
@@ -119,14 +99,14 @@ def _sweep(
             lines.append(f"Models: {folder / 'models'} (autoflip-secure export {folder} CELL)")
         for sentence in summary["training"]:
             remark(sentence)
-        if report:
+        if not no_report:
             path = folder / "report.html"
             with stage("writing the report", result.seconds), cells_kept(folder):
                 write_page(path, folder, result.records, work.written, command=this_command())
             summary["report"] = str(path)
             lines.append(link(path))
-        for tracker in written_to:
-            written = tracker.write(work.name, result.records, work.outcome)
+        for other in others:
+            written = other.write(work.name, result.records, work.outcome)
             summary["trackers"].append(dataclasses.asdict(written))
             lines.append(str(written))
         tell(summary, as_json, lines)

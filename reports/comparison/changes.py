@@ -18,7 +18,8 @@ from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.matching import Matching
 from autoflip_secure.reports.statistics.correction import corrected
-from autoflip_secure.reports.statistics.paired import Interval, Paired, Verdict, mean_interval, paired
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.statistics.paired import Paired, Verdict, paired
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table, percents

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from autoflip_secure.reports.figures.drawing import COLUMNS, DIRECT, bars, fitting, left_out
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.statistics.paired import Interval
+from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
 from autoflip_secure.reports.study.study import Study

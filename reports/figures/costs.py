@@ -19,7 +19,7 @@ from autoflip_secure.reports.figures.drawing import (
     spokesmen,
 )
 from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table, percents

@@ -12,7 +12,7 @@ from autoflip_secure.records.roc import area_under_curve, roc
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table

@@ -25,7 +25,7 @@ from autoflip_secure.reports.figures.drawing import (
     values_and_intervals,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.labels import NO_ATTACK, SHARES, STRENGTHS
 from autoflip_secure.reports.study.study import Condition, Study

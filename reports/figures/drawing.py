@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autoflip_secure.reports.figures.style import Palette
-from autoflip_secure.reports.statistics.paired import Interval, mean_interval
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Study
 

@@ -28,7 +28,7 @@ from autoflip_secure.reports.figures.drawing import (
     values_and_intervals,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.statistics.paired import Interval, mean_interval
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
 from autoflip_secure.reports.study.privacy_groups import Group, Place, groups, places, runs_at, terms
 from autoflip_secure.reports.study.study import Study

@@ -18,7 +18,7 @@ from autoflip_secure.reports.figures.drawing import (
     spokesmen,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent, powers
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table

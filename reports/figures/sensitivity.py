@@ -21,7 +21,7 @@ from autoflip_secure.reports.figures.drawing import (
     values_and_intervals,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import is_number, pretty, setting
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table, percents

@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.study import Condition, Study, study
 from autoflip_secure.reports.wording import phrases

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from autoflip_secure.files.regular_files import parse_json
-from autoflip_secure.reports.statistics.paired import MARGIN
+from autoflip_secure.reports.statistics.intervals import MARGIN
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.tables.text import as_csv, p_value, value
 from autoflip_secure.reports.wording import phrases

@@ -31,21 +31,6 @@ from autoflip_secure.reports.statistics.intervals import (
 from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_settle
 from autoflip_secure.reports.statistics.signed_ranks import signed_rank_p
 
-__all__ = [
-    "LEVEL",
-    "MARGIN",
-    "Interval",
-    "Paired",
-    "Verdict",
-    "bootstrap_interval",
-    "complete",
-    "holm",
-    "judge",
-    "mean_interval",
-    "paired",
-    "seeds_to_settle",
-]
-
 Key = TypeVar("Key", bound=Hashable)
 
 

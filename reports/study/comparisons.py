@@ -8,15 +8,8 @@ from functools import cached_property
 import pandas as pd
 
 from autoflip_secure.reports.statistics.correction import corrected
-from autoflip_secure.reports.statistics.paired import (
-    Interval,
-    Paired,
-    Verdict,
-    bootstrap_interval,
-    complete,
-    mean_interval,
-    paired,
-)
+from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval, mean_interval
+from autoflip_secure.reports.statistics.paired import Paired, Verdict, complete, paired
 from autoflip_secure.reports.study import test_set
 from autoflip_secure.reports.study.study import Condition, Study
 

@@ -14,15 +14,8 @@ from itertools import islice
 
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.degradation_curve import area, breakdown
-from autoflip_secure.reports.statistics.paired import (
-    MARGIN,
-    Interval,
-    Paired,
-    Verdict,
-    complete,
-    mean_interval,
-    paired,
-)
+from autoflip_secure.reports.statistics.intervals import MARGIN, Interval, mean_interval
+from autoflip_secure.reports.statistics.paired import Paired, Verdict, complete, paired
 from autoflip_secure.reports.statistics.sample_size import unanimous
 from autoflip_secure.reports.study.labels import NO_ATTACK, STRENGTHS
 from autoflip_secure.reports.study.study import Condition, Study

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autoflip_secure.reports.statistics.paired import Interval
+from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.tables.text import Table, percents
 

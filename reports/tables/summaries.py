@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoflip_secure.reports.claims.findings import Answer, Claim
-from autoflip_secure.reports.statistics.paired import Interval, Paired
+from autoflip_secure.reports.statistics.intervals import Interval
+from autoflip_secure.reports.statistics.paired import Paired
 from autoflip_secure.reports.study.degradation import Line, Measure
 from autoflip_secure.reports.study.labels import SHARES
 from autoflip_secure.reports.tables.text import Table, p_value

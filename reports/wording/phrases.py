@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autoflip_secure.reports.statistics.paired import MARGIN, Interval, Paired, Verdict
+from autoflip_secure.reports.statistics.intervals import MARGIN, Interval
+from autoflip_secure.reports.statistics.paired import Paired, Verdict
 
 
 def points(value: float, like: float | None = None) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoflip_secure.reports.statistics.paired import Interval, Verdict
+from autoflip_secure.reports.statistics.intervals import Interval
+from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study import labels, learning, privacy_groups
 from autoflip_secure.reports.study.comparisons import Row, Standing, Summary, standings
 from autoflip_secure.reports.study.labels import percent

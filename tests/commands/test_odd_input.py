@@ -11,7 +11,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
-from autoflip_secure.commands.session import exit_codes, remark
+from autoflip_secure.commands.session import exit_codes
+from autoflip_secure.terminal.notes import remark
 
 ROOT = Path(__file__).parents[2]
 ODD = "[red]\x1b[31m\n\u202ex[/red]"

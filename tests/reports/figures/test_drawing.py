@@ -19,7 +19,7 @@ from autoflip_secure.reports.figures.privacy import _fit_points
 from autoflip_secure.reports.figures.rounds import convergence
 from autoflip_secure.reports.figures.sensitivity import sensitivity
 from autoflip_secure.reports.figures.style import Palette, Picture, drawing
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.study import study
 
 Make = Callable[..., RunRecord]

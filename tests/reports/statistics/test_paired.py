@@ -6,16 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoflip_secure.reports.statistics.paired import (
-    Interval,
-    Verdict,
-    bootstrap_interval,
-    complete,
-    holm,
-    judge,
-    mean_interval,
-    paired,
-)
+from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval, mean_interval
+from autoflip_secure.reports.statistics.paired import Verdict, complete, holm, judge, paired
 
 
 def test_interval_of_a_textbook_sample():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoflip_secure.reports.statistics.intervals import Interval
-from autoflip_secure.reports.statistics.paired import Verdict, judge, mean_interval
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.statistics.paired import Verdict, judge
 from autoflip_secure.reports.statistics.sample_size import (
     POWER,
     chance_of_a_word,

@@ -15,7 +15,7 @@ from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import effective_margins, make_baseline, read_baseline
 from autoflip_secure.reports.pages.report import render, write_report
-from autoflip_secure.reports.statistics.paired import mean_interval
+from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.study import Condition, study
 
 Make = Callable[..., RunRecord]
