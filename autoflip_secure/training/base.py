@@ -6,6 +6,7 @@ import contextlib
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -59,6 +60,28 @@ class Trainer(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Work:
+    """Jobs that are trained at once, on the trainer's device."""
+
+    net: nn.Module  # a private copy, in training mode
+    layout: Layout
+    x: Tensor  # the whole training set
+    jobs: Sequence[ClientJob]
+    schedule: TrainingSchedule
+    notes: Notes  # of the module that ``net`` is a copy of
+
+    def part(self, places: Sequence[int]) -> Work:
+        """The same with some of the jobs."""
+        return replace(self, jobs=[self.jobs[place] for place in places])
+
+    def room(self) -> tuple[Tensor, Tensor]:
+        """For end weights (jobs, params) and losses (jobs, epochs)."""
+        count, device = len(self.jobs), self.x.device
+        ends = torch.empty(count, self.layout.size, device=device)
+        return ends, torch.empty(count, self.schedule.epochs, device=device)
+
+
 class LocalTrainer(Trainer):
     """Trains on the clients' own data: checks and copies here, the steps themselves in :meth:`_train`."""
 
@@ -81,25 +104,14 @@ class LocalTrainer(Trainer):
             return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
         with precise(self.device):
             net, notes = working_copy(module, self.device).train(), self._notes.setdefault(module, {})
-            ends, losses = self._train(net, layout, x.to(self.device), jobs, schedule, notes)
+            ends, losses = self._train(Work(net, layout, x.to(self.device), jobs, schedule, notes))
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
         return Trained(ends.to(home) - starts, losses.to(home))
 
     @abstractmethod
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: TrainingSchedule,
-        notes: Notes,
-    ) -> tuple[Tensor, Tensor]:
-        """End weights (jobs, params) and losses (jobs, epochs).
-
-        ``net`` is a private copy in training mode; ``notes`` are of the module that it is a copy of.
-        """
+    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+        """End weights (jobs, params) and losses (jobs, epochs)."""
 
 
 def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:

@@ -10,17 +10,16 @@ deviations above the expected size, or to its largest one, so that a job's numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
-from autoflip_secure.training.base import Notes, masked_start, named_tensors
+from autoflip_secure.training.base import Work, masked_start, named_tensors
 from autoflip_secure.training.buckets import FEWEST, height
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
@@ -46,33 +45,24 @@ class _Planned:
         return self.order.shape[1], self.order.shape[0], self.job.mask is not None
 
 
-def train_privately(
-    net: nn.Module,
-    layout: Layout,
-    x: Tensor,
-    jobs: Sequence[ClientJob],
-    schedule: TrainingSchedule,
-    notes: Notes,
-    budget: int,
-) -> tuple[Tensor, Tensor]:
+def train_privately(work: Work, budget: int) -> tuple[Tensor, Tensor]:
     """End weights (jobs, params) and losses (jobs, epochs) of jobs that are all private.
 
     The loss of an epoch is the mean over the samples that were drawn in it, each at its moment; 0 if none was.
     """
-    device = x.device
+    net, layout, x, schedule = work.net, work.layout, work.x, work.schedule
     named = named_tensors(net)
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
     activations = kept_floats(net, x[:1])  # before the layers get hooks
-    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:2], notes)
-    planned = sorted((_plan(place, job, schedule) for place, job in enumerate(jobs)), key=_shape_and_place)
-    ends = torch.empty(len(jobs), layout.size, device=device)
-    losses = torch.empty(len(jobs), schedule.epochs, device=device)
+    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:2], work.notes)
+    planned = sorted((_plan(place, job, schedule) for place, job in enumerate(work.jobs)), key=_shape_and_place)
+    ends, losses = work.room()
     while planned:
         width = planned[0].shape[0]
         most = max(FEWEST, budget // (3 * layout.size + width * activations))
         taken = [one for one in planned[:most] if one.shape == planned[0].shape]
         planned = planned[len(taken) :]
-        where = torch.tensor([one.place for one in taken], device=device)
+        where = torch.tensor([one.place for one in taken], device=x.device)
         ends[where], losses[where] = _run(sums, layout, trained, x, taken, schedule)
     return ends, losses
 

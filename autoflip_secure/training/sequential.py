@@ -6,7 +6,7 @@ What the forward draws at random (Dropout) is at the address (FORWARD, *address)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
-from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
-from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start, named_tensors
+from autoflip_secure.training.base import LocalTrainer, Work, batch_order, masked_start, named_tensors
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
@@ -36,24 +35,16 @@ class SequentialTrainer(LocalTrainer):
         super().__init__(reason, device)
         self.private = private
 
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: TrainingSchedule,
-        notes: Notes,
-    ) -> tuple[Tensor, Tensor]:
+    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+        net, layout, x, schedule = work.net, work.layout, work.x, work.schedule
         named = named_tensors(net)
         tensors = [named[segment.name] for segment in layout]
         counters = [(b, b.clone()) for b in net.buffers() if not b.is_floating_point()]  # e.g. num_batches_tracked
         trained = [p for p in net.parameters() if p.requires_grad]
         names = [name for name, p in net.named_parameters() if p.requires_grad]
         optimizer = torch_optimizer(trained, schedule)
-        ends = torch.empty(len(jobs), layout.size, device=self.device)
-        losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
-        for row, job in enumerate(jobs):
+        ends, losses = work.room()
+        for row, job in enumerate(work.jobs):
             with torch.no_grad():
                 starts = layout.tensors(masked_start(job))
                 torch._foreach_copy_(tensors, [starts[segment.name].to(self.device) for segment in layout])

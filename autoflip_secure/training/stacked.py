@@ -13,15 +13,13 @@ GPU equality is within float tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.training.base import LocalTrainer, Notes, batch_order, masked_start
+from autoflip_secure.training.base import LocalTrainer, Work, batch_order, masked_start
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
@@ -50,25 +48,17 @@ class StackedTrainer(LocalTrainer):
         super().__init__(reason, device)
         self.budget = BUDGET[self.device.type] if budget is None else budget
 
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: TrainingSchedule,
-        notes: Notes,
-    ) -> tuple[Tensor, Tensor]:
+    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+        net, layout, x, jobs, schedule = work.net, work.layout, work.x, work.jobs, work.schedule
         apart = [place for place, job in enumerate(jobs) if job.private is not None]
         if apart:
-            return self._both(net, layout, x, jobs, schedule, notes, apart)
+            return self._both(work, apart)
         names, sample = [segment.name for segment in layout], x[:1]
         forward = stacked_forward(net, names)
         orders = gradient_orders(forward, net, names, sample)
         activations = kept_floats(net, sample)
         sizes = [len(job.samples) for job in jobs]
-        ends = torch.empty(len(jobs), layout.size, device=self.device)
-        losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
+        ends, losses = work.room()
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
             stack = _Stack(bucket, [jobs[job] for job in bucket.jobs], layout, orders, schedule, self.device)
             stack.run(forward, x)
@@ -76,24 +66,13 @@ class StackedTrainer(LocalTrainer):
             ends[where], losses[where] = stack.ends, stack.losses()
         return ends, losses
 
-    def _both(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: TrainingSchedule,
-        notes: Notes,
-        apart: list[int],
-    ) -> tuple[Tensor, Tensor]:
+    def _both(self, work: Work, apart: list[int]) -> tuple[Tensor, Tensor]:
         """Private jobs and plain ones, each in stacks of their own."""
-        plain = [place for place, job in enumerate(jobs) if job.private is None]
-        ends = torch.empty(len(jobs), layout.size, device=self.device)
-        losses = torch.empty(len(jobs), schedule.epochs, device=self.device)
+        plain = [place for place, job in enumerate(work.jobs) if job.private is None]
+        ends, losses = work.room()
         if plain:
-            ends[plain], losses[plain] = self._train(net, layout, x, [jobs[place] for place in plain], schedule, notes)
-        private = [jobs[place] for place in apart]
-        ends[apart], losses[apart] = train_privately(net, layout, x, private, schedule, notes, self.budget)
+            ends[plain], losses[plain] = self._train(work.part(plain))
+        ends[apart], losses[apart] = train_privately(work.part(apart), self.budget)
         return ends, losses
 
 

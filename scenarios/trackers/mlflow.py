@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Mlflow(Tracker):
         except ImportError as error:
             raise InputError(missing("--mlflow", "mlflow", error)) from error
         self.uri = uri
-        with _Explained(uri):
+        with _explained(uri):
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
             self._experiment(sweep)
@@ -41,7 +42,7 @@ class Mlflow(Tracker):
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Runs that are there and finished with the same numbers stay; others of the same cell are replaced."""
         new = 0
-        with _Explained(self.uri):
+        with _explained(self.uri):
             identity = self._experiment(sweep) or self.client.create_experiment(sweep)
             there: dict[str, list[Any]] = {}
             for run in self._runs(identity):
@@ -115,28 +116,23 @@ def _no_database(uri: str) -> str | None:
     return instead(head, "a SQLite database", "give another file", "sqlite") if head else None
 
 
-class _Explained:
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
     """MLflow's failures (of any kind: it also lets through those of databases and networks) in one sentence."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AutoflipError):
-            return
-        if isinstance(error, ImportError):
-            raise InputError(missing("--mlflow", "mlflow", error)) from error
-        if isinstance(error, Exception):
-            why = " ".join(str(error).split())[:600]
-            if _ALLOW in why:
-                raise InputError(
-                    f"--mlflow {self.uri}: this MLflow writes to plain folders no more; give a database, such as "
-                    f"--mlflow sqlite:///mlflow.db, or set {_ALLOW}=true to go on with the folder"
-                ) from error
-            raise StoreError(
-                f"--mlflow {self.uri}: MLflow failed ({why}); finished cells are kept, run the same command again with "
-                f"a URI that works, for example sqlite:///mlflow.db"
+    try:
+        yield
+    except AutoflipError:
+        raise
+    except ImportError as error:
+        raise InputError(missing("--mlflow", "mlflow", error)) from error
+    except Exception as error:
+        why = " ".join(str(error).split())[:600]
+        if _ALLOW in why:
+            raise InputError(
+                f"--mlflow {uri}: this MLflow writes to plain folders no more; give a database, such as --mlflow "
+                f"sqlite:///mlflow.db, or set {_ALLOW}=true to go on with the folder"
             ) from error
+        raise StoreError(
+            f"--mlflow {uri}: MLflow failed ({why}); finished cells are kept, run the same command again with a URI "
+            "that works, for example sqlite:///mlflow.db"
+        ) from error

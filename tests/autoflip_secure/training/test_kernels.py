@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from sizes import sized
 from test_bits import MODELS, problem
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
+from autoflip_secure.interfaces import PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, evaluate, promised_bits
-from autoflip_secure.training.base import Notes
+from autoflip_secure.training.base import Work
 
 ROOT = Path(__file__).parents[3]
 ATEN = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
@@ -68,16 +67,8 @@ def test_a_job_does_not_depend_on_its_stack(asked: tuple[str, str, str]) -> None
 class LeansOnNeighbours(StackedTrainer):
     """What a job gets depends on its place, by less than anybody would notice."""
 
-    def _train(
-        self,
-        net: nn.Module,
-        layout: Layout,
-        x: Tensor,
-        jobs: Sequence[ClientJob],
-        schedule: TrainingSchedule,
-        notes: Notes,
-    ) -> tuple[Tensor, Tensor]:
-        ends, losses = super()._train(net, layout, x, jobs, schedule, notes)
+    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+        ends, losses = super()._train(work)
         return ends * (1 + 1e-6 * torch.arange(len(ends))[:, None]), losses
 
 
