@@ -51,6 +51,12 @@ def compact(
     return smaller
 
 
+def same_outputs(given: Tensor, wanted: Tensor) -> bool:
+    """Whether outputs are equal up to rounding, NaN included."""
+    scale = float(wanted.nan_to_num().abs().max().clamp(min=1))
+    return given.shape == wanted.shape and torch.allclose(given, wanted, rtol=0, atol=1e-4 * scale, equal_nan=True)
+
+
 def _narrowed(chain: Chain, layout: Layout, weights: Tensor, kept: list[Tensor]) -> dict[str, Tensor]:
     """The tensors of the smaller model that differ in shape, by name."""
     tensors: dict[str, Tensor] = {}
@@ -96,8 +102,7 @@ def _check_outputs(masked: nn.Module, smaller: nn.Module, chain: Chain) -> None:
                 f"{type(masked).__name__} cannot run with fewer units ({error}); does its forward pass reshape to a"
                 " fixed width? Use nn.Flatten or x.flatten(1)"
             ) from error
-    scale = float(wanted.nan_to_num().abs().max().clamp(min=1))
-    if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=0, atol=1e-4 * scale, equal_nan=True):
+    if not same_outputs(given, wanted):
         raise UnsupportedModelError(
             f"{type(masked).__name__} gives other outputs with fewer units, shape {tuple(given.shape)} instead of"
             f" {tuple(wanted.shape)} for two samples; does its forward pass count on the old sizes? Use nn.Flatten"

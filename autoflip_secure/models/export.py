@@ -25,6 +25,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.terminal.counting import listed
 
 Format = Literal["safetensors", "torch", "onnx"]
 SUFFIXES: Final[dict[Format, str]] = {"safetensors": ".safetensors", "torch": ".pt", "onnx": ".onnx"}
@@ -159,7 +160,7 @@ def _check_onnx(content: bytes, rows: Tensor, wanted: Float[Tensor, "rows classe
             f"ONNX: onnxruntime's outputs differ from torch's by {largest:.3g} (largest output {scale:.3g}), more than "
             "rounding explains: does the forward pass branch on the data? Export it --to torch"
         )
-    batches = f"{', '.join(map(str, sizes[:-1]))} and {sizes[-1]}"
+    batches = listed([*map(str, sizes)])
     return f"onnxruntime gives the outputs of torch within {largest:.1g} on batches of {batches} test samples"
 
 

@@ -17,7 +17,7 @@ from autoflip_secure.errors import InputError, StoreError, UnsupportedModelError
 from autoflip_secure.federation.measures import versions
 from autoflip_secure.files.regular_files import gone
 from autoflip_secure.models.chain import Chain
-from autoflip_secure.models.compaction import compact
+from autoflip_secure.models.compaction import compact, same_outputs
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
@@ -38,7 +38,6 @@ from autoflip_secure.training import evaluate
 
 TRIED = 256
 """Rows of the test set on which outputs are compared, at most."""
-_CLOSE = 1e-4  # of a compacted model's outputs, relative to the largest
 
 
 Units = Mapping[str, tuple[int, int]]
@@ -184,7 +183,7 @@ def _compact(
         raise UnsupportedModelError(f"--compact: {error}; {whole}") from error
     with torch.no_grad():
         wanted, given = module(rows), smaller(rows)
-    if not torch.allclose(given, wanted, rtol=0, atol=_CLOSE * max(1.0, float(wanted.abs().max())), equal_nan=True):
+    if not same_outputs(given, wanted):
         raise UnsupportedModelError(
             "--compact: without its dead units the model gives other outputs, because a dead unit puts out a constant "
             f"that later layers read; {whole}"
