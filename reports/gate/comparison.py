@@ -18,8 +18,7 @@ from typing import Literal
 import numpy as np
 
 from autoflip_secure.reports.gate.metrics import Metric
-
-FLAT = 1e-12  # spread, as a share of the values, below which seeds count as identical
+from autoflip_secure.reports.statistics.intervals import FLAT
 
 Method = Literal["identical", "exact", "paired", "unpaired", "computed", "none"]
 

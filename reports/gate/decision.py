@@ -21,14 +21,13 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from autoflip_secure.reports.gate.comparison import FLAT, Comparison, change, margin_of_gain
+from autoflip_secure.reports.gate.comparison import Comparison, change, margin_of_gain
 from autoflip_secure.reports.gate.metrics import Metric
-from autoflip_secure.reports.statistics.intervals import UNDECIDED
+from autoflip_secure.reports.statistics.intervals import FLAT, UNDECIDED
 from autoflip_secure.reports.statistics.paired import holm
+from autoflip_secure.reports.statistics.sample_size import MOST, POWER
 
 LEVEL = 0.05  # of each promise
-POWER = 0.8  # that the stated number of further seeds gives
-MOST_SEEDS = 1000  # beyond which no number is stated
 
 
 class Decision(Enum):
@@ -54,7 +53,7 @@ class GateDecision:
     high: float | None = None
     p_pass: float | None = None
     p_worse: float | None = None
-    more_seeds: int | None = None  # of a "cannot tell"; None: over MOST_SEEDS, or seeds are not what is missing
+    more_seeds: int | None = None  # of a "cannot tell"; None: over MOST, or seeds are not what is missing
 
 
 def judge(comparisons: Sequence[Comparison], metrics: Sequence[Metric], margins: Sequence[float]) -> list[GateDecision]:
@@ -104,9 +103,9 @@ def seeds_needed(gain: float, spread: float, margin: float, levels: Sequence[flo
         paired: by seed; otherwise both sides grow.
 
     Returns:
-        The smallest number from 2 on; None: over ``MOST_SEEDS``.
+        The smallest number from 2 on; None: over ``MOST``.
     """
-    counts = np.arange(2, MOST_SEEDS + 1)
+    counts = np.arange(2, MOST + 1)
     enough = np.zeros(counts.size, dtype=bool)
     for distance, level in zip((gain + margin, -gain), levels, strict=True):
         enough |= distance >= spread * _errors_apart(level, 1 if paired else 2)
@@ -115,8 +114,8 @@ def seeds_needed(gain: float, spread: float, margin: float, levels: Sequence[flo
 
 @lru_cache(maxsize=256)
 def _errors_apart(level: float, sides: int) -> np.ndarray:
-    """For 2 … MOST_SEEDS seeds on each side: how far from the null, in spreads, a gain must be to be seen."""
-    counts = np.arange(2, MOST_SEEDS + 1)
+    """For 2 … MOST seeds on each side: how far from the null, in spreads, a gain must be to be seen."""
+    counts = np.arange(2, MOST + 1)
     freedom = (counts - 1) * sides
     return np.asarray((stats.t.isf(level, freedom) + stats.t.ppf(POWER, freedom)) / np.sqrt(counts))
 

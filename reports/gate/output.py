@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from autoflip_secure.records.rounding import upper_text
-from autoflip_secure.reports.gate.decision import LEVEL, MOST_SEEDS, Decision, GateDecision
+from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision
 from autoflip_secure.reports.gate.gate import GateResult, Line
 from autoflip_secure.reports.gate.metrics import METRICS, Metric
+from autoflip_secure.reports.statistics.sample_size import MOST
 from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.terminal.counting import count_of
 
@@ -73,7 +74,7 @@ def more_text(j: GateDecision) -> str:
         return ""
     side = " on each side (or the baseline's own seeds, which pairs them)" if j.comparison.method == "unpaired" else ""
     if j.more_seeds is None:
-        return f"; more than {MOST_SEEDS} seeds{side} would be needed, a wider margin may be meant"
+        return f"; more than {MOST} seeds{side} would be needed, a wider margin may be meant"
     about = "about" if j.comparison.tested else "at least"
     return f"; {about} {count_of(j.more_seeds, 'more seed')}{side} would settle it"
 
