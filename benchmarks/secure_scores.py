@@ -141,9 +141,9 @@ def explorers() -> None:
                 shown = f"{found:.0%}" if share and method != "plain" else "-"
                 rows.append([split, malicious, method, f"{pruned:.2f}", f"{same:.3f}", shown, f"{lost:.1%}"])
     table(
-        "Explorers: pruned at T_p .3; share of the mask as by `robust` with nobody malicious; malicious found; honest "
-        "left out",
-        ["split", "malicious", "method", "pruned", "mask equal", "found", "lost"],
+        "Explorers: pruned at T_p .3; share of the mask as by `robust` without malicious explorers; detected "
+        "malicious explorers; honest ones left out",
+        ["split", "malicious", "method", "pruned", "mask equal", "detected", "lost"],
         rows,
     )
 
@@ -239,7 +239,7 @@ def digits() -> None:
             joined = [torch.cat(errors[width, n]) for n in names]
             rows.append([str(width), *(f"{float(e.mean()):.4f} / {float(e.quantile(0.99)):.4f}" for e in joined)])
         title = f"Sketched against exact, `{name}`: digits, both splits, 5 seeds, 20 rounds, noise .05; mean / 99 %"
-        table(title, ["buckets a group", *names], rows)
+        table(title, ["buckets per group", *names], rows)
 
 
 def sizes() -> None:
@@ -270,7 +270,7 @@ def sizes() -> None:
                     *(f"{float(e.mean()):.4f} / {float(e.max()):.4f}" for e in (norm, other)),
                 ]
             )
-    head = ["parameters", "buckets a group", "Beaver products a client", "norm, relative", "profile"]
+    head = ["parameters", "buckets per group", "Beaver products per client", "norm, relative", "profile"]
     table(
         "Sketched against exact by size: heavy-tailed random updates, 5 seeds x 5 clients; mean / largest", head, rows
     )

@@ -177,7 +177,7 @@ def main(rounds: int = 20) -> None:
         error = 1.96 * float(each.std()) / len(each) ** 0.5
         rows.append([view, str(len(each)), f"{float(each.mean()):.3f} ± {error:.3f}", f"{np.mean(scores[view]):.3f}"])
     title = f"Classes guessed from what is seen: digits, 2 classes a client, {len(SEEDS)} seeds; chance 0.200 and 0.5"
-    table(title, ["view", "clients", "right (95 %)", "area under the curve"], rows)
+    table(title, ["view", "clients", "correct (95 %)", "area under the curve"], rows)
 
 
 if __name__ == "__main__":
