@@ -87,7 +87,7 @@ def load(folder: str | os.PathLike[str]) -> Results:
         InputError: ``folder`` is no path.
         StoreError: no such folder, or nothing in it that this version can read.
     """
-    folder = as_path(folder, "load({})", "name a folder that a run has made")
+    folder = as_path(folder, "load({})", "name the folder of a run")
     with in_pythons_words():
         found = read_results(folder)
         for text in found.remarks:

@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
     group.addoption(
         "--robustness-workers", metavar="N", type=int, default=1,
-        help="processes that a scenario is run with (default: 1, in this process); results do not depend on it",
+        help="processes that run a scenario (default: 1, in this process); results do not depend on it",
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def as_path(given: object, said: str, way_out: str) -> Path:
         InputError: it is neither, or empty.
     """
     if not isinstance(given, str | os.PathLike) or not os.fspath(given).strip():
-        raise InputError(f"{said.format(repr(given))}: is no path; {way_out}")
+        raise InputError(f"{said.format(repr(given))}: is not a path; {way_out}")
     return Path(os.path.expanduser(os.fspath(given)))
 
 

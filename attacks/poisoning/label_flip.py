@@ -21,7 +21,7 @@ class LabelFlip(DataAttack):
     share: Annotated[float, Field(ge=0, le=1, description="share of a malicious client's labels that are flipped")] = (
         0.3
     )
-    to: Literal["other", "pairs", "target"] = Field(default="other", description="where flipped labels go")
+    to: Literal["other", "pairs", "target"] = Field(default="other", description="which labels flipped ones become")
     pairs: dict[int, int] | None = Field(
         default=None, description="with to: pairs: class -> class; null = class c becomes classes - 1 - c"
     )

@@ -44,18 +44,18 @@ class ExplorationConfig(Config):
         default=None, description="how many clients explore; null = all"
     )
     patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        default=None, description="stop an explorer after so many epochs without a lower training loss; null = never"
+        default=None, description="stop an explorer after this many epochs without a lower training loss; null = never"
     )
     lr: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None,
-        description="learning rate of the explorers' plain SGD; null = the training's if that is SGD, else 0.1",
+        description="learning rate of the explorers' plain SGD; null = that of training if it uses SGD, else 0.1",
     )
     method: Literal["robust", "plain", "linear"] = Field(
-        default="robust", description="how deviations become energy; linear is what secure sums allow"
+        default="robust", description="how deviations become energy; secure sums need linear"
     )
     reveal: Literal["scores", "sum"] = Field(
         default="scores",
-        description="linear: what is learned of the explorers, two scores each, or nothing but the sum of all",
+        description="linear: what the server learns about explorers, two scores each or only the sum of all",
     )
 
     @model_validator(mode="after")

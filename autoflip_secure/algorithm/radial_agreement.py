@@ -105,12 +105,14 @@ class RadialAgreement(Aggregator):
     scores_clients: ClassVar[bool] = True
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5
     memory: Annotated[float, Field(ge=0, lt=1, description="memory of the radial agreement")] = 0.6
-    low: Annotated[float, Field(gt=0, le=1, description="share of the hidden weights that noise is read from")] = 0.25
+    low: Annotated[float, Field(gt=0, le=1, description="share of the hidden weights that noise is estimated from")] = (
+        0.25
+    )
     noisy_at: Annotated[
         float, Field(gt=0, le=1e12, description="noise norm / typical norm from which a client counts as noisy")
     ] = 0.25
     tolerated_noise: Annotated[
-        float, Field(gt=0, le=1e12, description="noise in the step / norm of the weights that is kept")
+        float, Field(gt=0, le=1e12, description="noise in the step / norm of the weights that is tolerated")
     ] = 0.2
 
     noise: Literal["median", "norm"] = Field(

@@ -15,7 +15,7 @@ def budget(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Results folders that used the same data.")],
     delta: Annotated[
         float | None,
-        typer.Option("--delta", help="At which epsilon is stated.", show_default="the smallest of the ledgers"),
+        typer.Option("--delta", help="Delta at which epsilon is stated.", show_default="the smallest of the ledgers"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -28,7 +28,7 @@ def budget(
     with exit_codes(None, as_json):
         prepare()
         if delta is not None and not 0 < delta < 1:
-            raise InputError(f"--delta = {delta:g}: should be above 0 and below 1, far below 1/n of n people")
+            raise InputError(f"--delta = {delta:g}: should be above 0 and below 1, far below 1/n for n people")
         from autoflip_secure.scenarios.store.manifest import scenario_file
 
         for folder in folders:

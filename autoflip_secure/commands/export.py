@@ -47,7 +47,7 @@ def export(
         ),
     ] = None,
     to: Annotated[_To, typer.Option("--to", help="File format; onnx needs the extra onnx.")] = _To.safetensors,
-    which: Annotated[_Which, typer.Option("--which", help="Which of the models that were kept.")] = _Which.final,
+    which: Annotated[_Which, typer.Option("--which", help="Which of the kept models.")] = _Which.final,
     compact: Annotated[
         bool, typer.Option("--compact", help="Remove dead neurons and filters: a smaller model, equal outputs.")
     ] = False,
@@ -97,7 +97,7 @@ def export(
             *([_compacted(model.units)] if model.units is not None else []),
             f"{model.parameters:,} parameters, {len(content):,} bytes; {checked}",
             *([f"privacy: {metadata['privacy']}"] if record.privacy is not None else []),
-            f"Model: {target}{'' if written else ' (was there already, with the same content)'}",
+            f"Model: {target}{'' if written else ' (already there, with the same content)'}",
         ]
         tell({"file": str(target), "cell": record.cell, "checked": checked, **metadata}, as_json, lines)
 
@@ -146,10 +146,10 @@ def _refuse(target: Path, run: Path) -> None:
     place, folder = target.resolve(), run.resolve()
     if place.is_relative_to(folder) and not place.is_relative_to(folder / "exports"):
         raise InputError(
-            f"--out {target}: lies among the files of the sweep; give a file in {run / 'exports'}, or elsewhere"
+            f"--out {target}: is among the files of the sweep; give a file in {run / 'exports'}, or elsewhere"
         )
     if target.parent != run / "exports" and not target.parent.is_dir():
-        raise InputError(f"--out {target}: {target.parent} is no folder; make it, or give another place")
+        raise InputError(f"--out {target}: {target.parent} is not a folder; create it, or give another path")
 
 
 def _write(target: Path, content: bytes, exports: Path, *, overwrite: bool) -> bool:
@@ -168,7 +168,7 @@ def _write(target: Path, content: bytes, exports: Path, *, overwrite: bool) -> b
                 return False
             if not overwrite:
                 raise InputError(
-                    f"{target}: is there already, with other content; add --overwrite to replace it, or give another "
+                    f"{target}: already exists, with other content; add --overwrite to replace it, or give another "
                     "file with --out"
                 )
         if target.parent == exports:

@@ -42,11 +42,11 @@ def gate(
     """Is this sweep worse than the baseline? Exit code 0 no, 1 yes, 2 cannot tell."""
     with exit_codes(None, as_json):
         if update == (reason is None):
-            raise InputError("gate: --update and --reason TEXT go together: a new baseline says why it is there")
+            raise InputError("gate: --update and --reason TEXT go together: a new baseline needs a reason")
         if update and (junit or markdown):
-            raise InputError("gate: --update compares nothing: leave --junit and --markdown away")
+            raise InputError("gate: --update compares nothing: leave out --junit and --markdown")
         if allow_unlearned and not update:
-            raise InputError("gate: --allow-unlearned is about a new baseline: give it with --update, or leave it away")
+            raise InputError("gate: --allow-unlearned is for a new baseline: give it with --update, or leave it out")
         prepare()
         from autoflip_secure.reports.gate.missing import check_there
         from autoflip_secure.scenarios.store.manifest import read_manifest
@@ -73,10 +73,10 @@ def gate(
         if held.rule != rule and outcome is not None:
             raise InputError(
                 f"--outcome {outcome}: accuracy in {baseline} is {held.rule.words}, and two outcomes are never "
-                "compared; leave --outcome away, or make a new baseline with --update --reason"
+                "compared; leave --outcome out, or make a new baseline with --update --reason"
             )
         if held.rule != rule:
-            remark(f"the scenario's outcome is {rule.words}; judged is the baseline's, {held.rule.words}")
+            remark(f"the scenario's outcome is {rule.words}; the gate uses the baseline's, {held.rule.words}")
         result = run_gate(records, held, effective_margins(held.margins, margins or []))
         try:  # what is printed may fail, and what others read is there by then; nor does it keep the verdict back
             if junit:
@@ -101,7 +101,7 @@ def _whole_sweep(folder: Path, expected: int) -> Results:
     if results.missing:
         named = name_missing(results.missing)
         raise StoreError(
-            f"{folder}: the sweep is not whole: {len(results.missing)} of {expected} cells are missing or unusable "
+            f"{folder}: the sweep is incomplete: {len(results.missing)} of {expected} cells are missing or unusable "
             f"({some(named, 3, '; ')}); finish it with "
             f"`{sweep_again(folder)}`"
         )
@@ -113,9 +113,9 @@ def _tell_of_training(records: list[Any], rule: OutcomeRule, *, refuse: bool) ->
     found = training_of(records, rule)
     if refuse and any(one.refuses for one in found):
         raise InputError(
-            "gate: --update: this sweep is no baseline, for against training that failed every later one passes. "
-            f"{' '.join(one.text for one in found if one.refuses)} Mend it and run it again, or take it all the same "
-            "with --allow-unlearned"
+            "gate: --update: this sweep cannot be a baseline, because every later one would pass against training "
+            f"that failed. {' '.join(one.text for one in found if one.refuses)} Fix it and run it again, or accept it "
+            "anyway with --allow-unlearned"
         )
     for one in found:
         remark(one.text)

@@ -17,7 +17,7 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("scenario.yaml"),
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="Begin with this preset.", autocompletion=preset_names),
+        typer.Option("--preset", metavar="NAME", help="Start from this preset.", autocompletion=preset_names),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -39,7 +39,7 @@ def init(
         if file.suffix not in (".yaml", ".yml"):
             raise InputError(f"{file}: a scenario file ends in .yaml; write {file}.yaml")
         if not overwrite and not gone(file):
-            raise InputError(f"{file}: is there already; add --overwrite to replace it, or give another name")
+            raise InputError(f"{file}: already exists; add --overwrite to replace it, or give another name")
         settings = {"name": scenario_name(file)}
         command = shlex.join(["autoflip-secure", "sweep", str(file)])
         about = _about(visible(command), preset)
@@ -52,12 +52,12 @@ def init(
             write_whole(file, text)
         except OSError as error:
             raise InputError(f"{file}: {unwritable(error, 'give another FILE')}") from error
-        tell({}, False, [f"{file} is written. Run it with: {command}"])
+        tell({}, False, [f"Wrote {file}. Run it with: {command}"])
 
 
 def _about(command: str, preset: str | None) -> str:
-    values = "with its default" if preset is None else f"as the preset {preset} has it, or with its default"
+    values = "with its default" if preset is None else f"as in the preset {preset}, or with its default"
     return (
-        f"A scenario for `{command}`. Every key stands here, {values}; what you do not change may "
-        "be left out. `autoflip-secure list` shows what there is to choose from."
+        f"A scenario for `{command}`. Every key is here, {values}; what you do not change may be left out. "
+        "`autoflip-secure list` shows the choices."
     )

@@ -14,12 +14,13 @@ from autoflip_secure.runtime.interrupts import Interrupted
 
 def party(
     host: Annotated[str, typer.Option("--host", help="Address of this machine to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one and says which.")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one and prints it.")] = 0,
     certificates: Annotated[
         Path | None, typer.Option("--certificates", help="Folder that `certificates` made for this machine.")
     ] = None,
     allow_plaintext: Annotated[
-        bool, typer.Option("--allow-plaintext", help="Without certificates: anybody on the network may read and speak.")
+        bool,
+        typer.Option("--allow-plaintext", help="No certificates: anybody on the network can read and send messages."),
     ] = False,
 ) -> None:
     """Hold one share of every secret row, for sweeps with `secure_sum: {parties: [{host, port}, …]}`.
@@ -41,9 +42,11 @@ def party(
 def certificates(
     machines: Annotated[
         list[str],
-        typer.Argument(metavar="HOST…", help="Machine of each party, as scenarios call it; more names by commas."),
+        typer.Argument(
+            metavar="HOST…", help="Host of each party, as scenarios name it; commas join several names of one host."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     days: Annotated[int, typer.Option("--days", min=1, max=825, help="How long they are valid.")] = 365,
 ) -> None:
     """Make certificates for the machines of parties and for the sweep: one folder to copy to each.

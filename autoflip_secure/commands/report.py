@@ -88,7 +88,7 @@ def cells_kept(folder: Path) -> Iterator[None]:
         yield
     except StoreError as error:
         again = shlex.join(["autoflip-secure", "report", str(folder)])
-        raise StoreError(f"{error}. All cells are kept: `{again}` writes the report when it can") from error
+        raise StoreError(f"{error}. All cells are kept: `{again}` writes the report once it can") from error
 
 
 def write_page(

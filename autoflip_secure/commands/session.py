@@ -42,7 +42,7 @@ Outcome = Annotated[
     ),
 ]
 Out = Annotated[str | None, typer.Option("--out", help="Results folder.", metavar="DIR", show_default="runs/NAME")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the scenario; repeatable.")
 ]
@@ -135,7 +135,7 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
         folder = place[0] if isinstance(place, list) and place else place if isinstance(place, Path) else None
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SystemExit):
-            text = f"something that was called, the model perhaps, ended the program ({text})"
+            text = f"something that the program called, perhaps the model, ended it ({text})"
         told = visible(without_unsafe_advice(text), lines=True)
         _complain(f"error: {told}\nDetails: {_write_log(folder)}")
         raise typer.Exit(3) from error

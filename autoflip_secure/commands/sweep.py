@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=1024, help="Worker processes; default: by the amount of work."),
+    typer.Option("--workers", min=1, max=1024, help="Worker processes; default: chosen by the amount of work."),
 ]
 KeepModels = Annotated[
     bool,

@@ -35,7 +35,7 @@ def without_checksum(document: Any, writer: str = "the sweep") -> Any:
         return document
     content = {key: value for key, value in document.items() if key != _NAME}
     if document[_NAME] != _digest(content):
-        raise StoreError(f"it was changed after {writer} wrote it: its checksum does not fit")
+        raise StoreError(f"it was changed after {writer} wrote it: its checksum does not match")
     return content
 
 

@@ -62,17 +62,17 @@ def unwritable(error: OSError, elsewhere: str) -> str:
         elsewhere: the way to another place, as in "give another folder with --out".
 
     >>> unwritable(OSError(errno.EROFS, "Read-only file system"), "give another folder with --out")
-    'cannot be written (Read-only file system); give another folder with --out, on a file system that can be written'
+    'cannot be written (Read-only file system); give another folder with --out, on a writable file system'
     """
     why = error.strerror or str(error)
     if error.errno in _FULL:
         return f"no space left on the disk ({why}); free some, or {elsewhere}"
     if error.errno == errno.EROFS:
-        return f"cannot be written ({why}); {elsewhere}, on a file system that can be written"
+        return f"cannot be written ({why}); {elsewhere}, on a writable file system"
     if error.errno in _PERMISSIONS:
         return f"cannot be written ({why}); {elsewhere}, which you may write to"
     if error.errno in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
-        return f"cannot be written ({why}): the disk or the network behind it fails; see to it, or {elsewhere}"
+        return f"cannot be written ({why}): the disk or the network behind it is failing; check it, or {elsewhere}"
     return f"cannot be written ({why}); {elsewhere}"
 
 
@@ -87,8 +87,8 @@ def _without_sync(error: OSError, path: Path, refusals: frozenset[int]) -> None:
     if error.errno not in refusals:
         raise error
     notes.once(
-        f"the file system of {path.parent} does not say when a file is really on the disk ({error.strerror}): "
-        "a power cut may take what was finished last; everything else goes on as usual",
+        f"the file system of {path.parent} does not report when a file has reached the disk ({error.strerror}): a "
+        "power cut may lose what was finished last; everything else works as usual",
         about="fsync",
     )
 
@@ -112,7 +112,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
             raise
         old.unlink()
         notes.once(
-            f"the file system of {path.parent} replaces no file in one step ({error.strerror}): whoever reads while "
-            "one is replaced may not find it; everything else goes on as usual",
+            f"the file system of {path.parent} cannot replace a file in one step ({error.strerror}): a reader may "
+            "find it missing while it is replaced; everything else works as usual",
             about="rename",
         )

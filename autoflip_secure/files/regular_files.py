@@ -67,7 +67,7 @@ def current_folder() -> Path:
         return Path.cwd()
     except OSError as error:
         raise InputError(
-            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that is there"
+            f"the current folder cannot be used ({error.strerror}): it was deleted; change to one that exists"
         ) from error
 
 

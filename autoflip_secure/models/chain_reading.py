@@ -112,7 +112,7 @@ def read_layers(module: nn.Module, sample: Tensor) -> tuple[UnitLayer, ...]:
         if step.module is not None and (step.module._forward_hooks or step.module._forward_pre_hooks):
             raise UnsupportedModelError(
                 f"{step} has hooks, which may do anything with its units (torch.nn.utils.weight_norm is such a hook; "
-                "torch.nn.utils.parametrizations.weight_norm is none)"
+                "torch.nn.utils.parametrizations.weight_norm is not)"
             )
         own = {} if step.module is None else {f"{step.node.target}.{n}": p for n, p in step.module.named_parameters()}
         if not used.isdisjoint(own) or not shared.isdisjoint(own):

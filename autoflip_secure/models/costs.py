@@ -1,4 +1,4 @@
-"""What a run costs, measured on what is really sent and computed.
+"""What a run costs, measured on what is actually sent and computed.
 
 Bytes are the length of messages that were really encoded (and can be decoded). A message is
 
@@ -82,11 +82,14 @@ def decode(
     known = flags & ~_FROZEN in (0, _PRUNABLE_BITS, _PRUNABLE_BITS | _OTHER_BITS)
     if magic != _MAGIC or version != _VERSION or not known:
         raise InputError(
-            f"message starts with {magic!r}, version {version}, flags {flags}; expected {_MAGIC!r}, version {_VERSION},"
-            " flags 0, 1 or 3 (and 4 with frozen parameters): it is none of ours, or of another version"
+            f"message starts with {magic!r}, version {version}, flags {flags}; expected {_MAGIC!r}, version "
+            f"{_VERSION}, flags 0, 1 or 3 (and 4 with frozen parameters): it was not written by this library, or by "
+            "another version of it"
         )
     if coordinates != layout.size:
-        raise InputError(f"message is about {coordinates} coordinates, the model has {layout.size}; use its own model")
+        raise InputError(
+            f"message has {coordinates} coordinates, the model {layout.size}; use the model that it was made for"
+        )
     bare = flags & ~_FROZEN == 0
     if (mask is None) == bare:
         wanted = "carries no bitmask: give the mask" if bare else "carries its bitmask: give no other mask"
@@ -104,7 +107,9 @@ def decode(
         live = mask.cpu()
     here = (live & layout.sent) | (layout.frozen & bool(flags & _FROZEN))
     if int(here.sum()) != count:
-        raise InputError(f"message has {count} values for {int(here.sum())} live coordinates; sender's mask is another")
+        raise InputError(
+            f"message has {count} values for {int(here.sum())} live coordinates; the sender used another mask"
+        )
     vector = torch.zeros(layout.size)
     values = np.frombuffer(payload, "<i4", count, _HEADER.size + packed).astype(np.int32)
     vector.view(torch.int32)[here] = torch.from_numpy(values)  # as bits: torch writes a lone value through a double

@@ -79,7 +79,7 @@ def _state(module: nn.Module, to: Format) -> OrderedDict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise UnsupportedModelError(
                 f"{type(module).__name__}: its state dict holds {name}, a {type(value).__name__}; {to} files hold "
-                "tensors alone: leave out get_extra_state"
+                "only tensors: leave out get_extra_state"
             )
     plain = OrderedDict((name, value.detach().cpu().clone().contiguous()) for name, value in state.items())
     vars(plain)["_metadata"] = OrderedDict(getattr(state, "_metadata", {}))  # torch's own: versions of layers

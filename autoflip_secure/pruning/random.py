@@ -25,9 +25,9 @@ class RandomWeights(Pruner):
     """Random weights, as many in every tensor as the threshold mask keeps in round 0; static."""
 
     kind: Literal["random_weights"] = "random_weights"
-    source: ClassVar[str] = "control for threshold: as sparse, at random"
+    source: ClassVar[str] = "control for threshold: equally sparse, at random"
     needs_guidance: ClassVar[bool] = True
-    threshold: Annotated[float, Field(ge=0, le=1, description="T_p of the mask that says how many")] = 0.3
+    threshold: Annotated[float, Field(ge=0, le=1, description="T_p of the mask whose sparsity is copied")] = 0.3
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """Random places first; where closure then took more than wanted, random places between live units fill up."""
@@ -61,7 +61,7 @@ class RandomUnits(BudgetMask):
     """Random units at the counts of the budgeted mask, random weights between them; static."""
 
     kind: Literal["random_units"] = "random_units"  # type: ignore[assignment]
-    source: ClassVar[str] = "control for budget: as sparse, at random"
+    source: ClassVar[str] = "control for budget: equally sparse, at random"
     needs_guidance: ClassVar[bool] = False
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:

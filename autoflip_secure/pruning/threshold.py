@@ -83,9 +83,12 @@ class ThresholdMask(Pruner):
     refine_until: Annotated[float, Field(ge=0, le=1, description="share of the rounds in which it is refined")] = 0.5
     refine_factor: Annotated[float, Field(ge=0, le=1, description="later cuts are made at this share of T_p")] = 0.5
     growth: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="share of the weights cut in a refinement that long dead ones get back; 0 = no growth"
+        default=0.0,
+        description="share of the weights cut in a refinement that goes back to weights pruned long ago; 0 = no growth",
     )
-    rescaling: Literal["energy", "none"] = Field(default="energy", description="scale tensors back to their norm")
+    rescaling: Literal["energy", "none"] = Field(
+        default="energy", description="rescale tensors to their norm before pruning"
+    )
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """The initial mask in round 0, a refinement when one is due, else the mask as it is."""

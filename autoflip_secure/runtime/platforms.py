@@ -12,8 +12,8 @@ def untried() -> str | None:
     if sys.platform == TRIED:
         return None
     return (
-        f"this program is tested on Linux only, not on this system ({sys.platform}): what runs should give the same "
-        "numbers to rounding, but nobody has tried"
+        f"this program is tested only on Linux, not on this system ({sys.platform}): results should be the same up to "
+        "rounding, but nobody has tried"
     )
 
 

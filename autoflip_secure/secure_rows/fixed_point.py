@@ -65,7 +65,7 @@ class FixedPoint:
         if bits < least:
             raise InputError(
                 f"fixed point: {what} leave {bits} fractional bits in a ring of {RING_BITS}, but at least "
-                f"{math.ceil(least)} are needed; lower the bound (clip the rows) or take fewer clients"
+                f"{math.ceil(least)} are needed; lower the bound (clip the rows) or use fewer clients"
             )
         return cls(bits, bound)
 

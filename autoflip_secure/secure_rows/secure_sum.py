@@ -36,13 +36,14 @@ class PartyAddress(Config):
 
 
 _NO_HIDDEN_SCORES = (
-    "the key is gone, because the proofs behind `hidden`, scores that nobody learns, were never reviewed; leave it "
-    "out, so that the server learns the scores, or take the aggregator mean, which makes none"
+    "the key was removed, because the proofs behind `hidden`, scores that nobody learns, were never reviewed; leave "
+    "it out, and the server learns the scores, or use the aggregator mean, which has none"
 )
 
 _NO_CERTIFICATES = (
-    "parties by address need certificates, or who reads the links reads every row; set certificates to the folder that "
-    "`autoflip-secure certificates` makes, or allow_plaintext: true where nobody else can reach the network"
+    "parties by address need certificates, or anybody who reads the links reads every row; set certificates to the "
+    "folder that `autoflip-secure certificates` makes, or allow_plaintext: true where nobody else can reach the "
+    "network"
 )
 
 
@@ -81,7 +82,8 @@ class SecureSumConfig(Config):
         default=False, description="parties by address without certificates: links that anybody may read", exclude=True
     )
     sketch: Annotated[int, Field(ge=16, le=65_536)] | None = Field(
-        default=256, description="scored updates: norms of sketches with so many buckets a group; null = exact norms"
+        default=256,
+        description="scored updates: norms of sketches with this many buckets per group; null = exact norms",
     )
 
     @model_validator(mode="before")
@@ -102,7 +104,7 @@ class SecureSumConfig(Config):
             twice = [a for index, a in enumerate(value) if a in value[:index]]
             if twice:
                 raise ValueError(
-                    f"{twice[0].host}:{twice[0].port} stands twice, and one process must not hold two shares; give "
+                    f"{twice[0].host}:{twice[0].port} is given twice, and one process must not hold two shares; give "
                     "every party once"
                 )
         return value

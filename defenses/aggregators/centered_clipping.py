@@ -24,7 +24,7 @@ class CenteredClipping(Aggregator):
     radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
         1.0
     )
-    steps: Annotated[int, Field(ge=1, le=10_000, description="iterations in a round")] = 1
+    steps: Annotated[int, Field(ge=1, le=10_000, description="iterations per round")] = 1
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Tensor:
         """The first centre is zero."""

@@ -51,10 +51,10 @@ class GeometricMedian(Aggregator):
 
     kind: Literal["geometric_median"] = "geometric_median"
     source: ClassVar[str] = "Pillutla et al. 2022 (RFA): weights n_k / max(nu, |v - u_k|)"
-    smoothing: Annotated[float, Field(gt=0, le=1e12, description="nu: distances below it count as it")] = 1e-6
+    smoothing: Annotated[float, Field(gt=0, le=1e12, description="nu: smaller distances count as nu")] = 1e-6
     steps: Annotated[int, Field(ge=1, le=10_000, description="Weiszfeld steps, at most")] = 1000
     tolerance: Annotated[
-        float, Field(gt=0, le=1, description="slope of the summed distance, 0 to 1, at which it stands still")
+        float, Field(gt=0, le=1, description="slope of the summed distance, 0 to 1, at which it stops")
     ] = 1e-6
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:

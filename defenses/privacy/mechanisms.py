@@ -42,20 +42,22 @@ class _Mechanism(ClientPrivacy):
     """How much noise, and for which guarantee."""
 
     noise_multiplier: Multiplier | None = Field(
-        default=None, description="noise / clip norm; this or target_epsilon; 0 = clipping alone"
+        default=None, description="noise / clip norm; this or target_epsilon; 0 = clipping only"
     )
     target_epsilon: Epsilon | None = Field(
-        default=None, description="noise is chosen so that everything released stays below; 8 if neither is given"
+        default=None,
+        description="noise is chosen so that epsilon of everything released stays below this; 8 if neither is given",
     )
     delta: Delta | None = Field(default=None, description="below 1/n; null = 0.1/n, n samples or clients")
-    accountant: Accountant = Field(default="rdp", description="what target_epsilon is measured with")
+    accountant: Accountant = Field(default="rdp", description="accountant that target_epsilon is measured with")
     replace_unsupported_layers: bool = Field(
-        default=False, description="replace layers that mix samples (BatchNorm) by ones that do not (GroupNorm)"
+        default=False, description="replace layers that mix samples (BatchNorm) with ones that do not (GroupNorm)"
     )
     allow_unproven: bool = Field(default=False, description="run combinations without proof, marked as such")
     noise_source: Literal["seed", "system"] = Field(
         default="seed",
-        description="seed: repeatable bit for bit, by who knows the seed too; system: from the operating system, once",
+        description="seed: repeatable bit for bit, by anybody who knows the seed; system: from the operating system, "
+        "not repeatable",
     )
 
     @model_validator(mode="before")
@@ -152,7 +154,7 @@ class ClientLevel(_Mechanism):
         default=1.0, description="L2 norm that each update is clipped to: a number, or {start, …} with central noise"
     )
     noise: Literal["central", "distributed"] = Field(
-        default="central", description="the server noises the sum, or each client its own share"
+        default="central", description="the server adds noise to the sum, or each client adds a share of it"
     )
     exploration_noise_multiplier: Multiplier | None = Field(
         default=None, description="of each explorer's deviation; null = that of the updates"

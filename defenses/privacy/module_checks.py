@@ -37,7 +37,7 @@ def check(module: nn.Module, *, per_sample: bool = True) -> None:
     for name, layer in _refused(module, per_sample):
         raise UnsupportedModelError(
             f"privacy: the model {type(module).__name__} has {_named(name, layer)}, which {_why(layer)}; set "
-            "privacy.replace_unsupported_layers: true to have such layers replaced (BatchNorm by GroupNorm), or choose "
+            "privacy.replace_unsupported_layers: true to replace such layers (BatchNorm with GroupNorm), or choose "
             "another model"
         )
 
@@ -60,15 +60,15 @@ def check_separate(module: nn.Module, inputs: Shaped[Tensor, "rows ..."]) -> Non
     if moved is not None:
         raise UnsupportedModelError(
             f"privacy: buffer {moved!r} of the model {type(module).__name__} changes while it trains, and would leave "
-            "the client without noise; take it out, or choose another model"
+            "the client without noise; remove it, or choose another model"
         )
     if not all(isinstance(found, Tensor) and found.dim() == 2 for found in scores):
         return  # no class scores: the trainer says so
     first, second = scores[0][0], scores[1][0]
     if (first - second).abs().max() > TOLERANCE * (1 + first.abs().max()):
         raise UnsupportedModelError(
-            f"privacy: the model {type(module).__name__} gives a sample other scores in another batch, so no sample's "
-            "gradient is its own and can be clipped; take out what mixes samples (a mean over the batch, a "
+            f"privacy: the model {type(module).__name__} gives a sample different scores in different batches, so "
+            "single samples' gradients cannot be clipped; remove what mixes samples (a mean over the batch, a "
             "normalisation), or choose another model"
         )
 
@@ -85,7 +85,7 @@ def fixed(module: nn.Module) -> nn.Module:
     made: dict[int, nn.Module] = {}
     for name, layer in list(_refused(repaired, True)):
         fixer = _of_type(ModuleValidator.FIXERS, layer)
-        problem = "Opacus knows none"
+        problem = "Opacus has none"
         if id(layer) not in made and fixer is not None:
             try:
                 with torch.random.fork_rng(devices=[]), quiet():

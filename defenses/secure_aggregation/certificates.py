@@ -52,11 +52,11 @@ def make_certificates(
     lower = [name.casefold() for name in told]  # to networks, and to many file systems, a and A are one
     twice = sorted({name for name in told if lower.count(name.casefold()) > 1})
     if twice:
-        raise InputError(f"certificates: {twice[0]} stands twice; name every machine once")
+        raise InputError(f"certificates: {twice[0]} is given twice; name every machine once")
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise InputError(f"certificates: {out} is not empty; give a folder that is not there yet")
+            raise InputError(f"certificates: {out} is not empty; give a folder that does not exist yet")
         key = ec.generate_private_key(ec.SECP256R1())
         authority = _authority(key, begin, days)
         folders = {"server": out / "server", **{machine[0]: out / f"party-{machine[0]}" for machine in machines}}
@@ -74,7 +74,9 @@ def _alternative(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     if _NAME.fullmatch(name) is None:
-        raise InputError(f"certificates: {name!r} is neither a host name nor an address; give what callers will write")
+        raise InputError(
+            f"certificates: {name!r} is neither a host name nor an address; give the name that callers will use"
+        )
     return x509.DNSName(name.lower())
 
 
@@ -141,6 +143,6 @@ def _write(
             file.write(content)
     if os.name == "posix" and os.stat(folder / KEY).st_mode & 0o077:
         notes.once(
-            f"the file system of {folder.parent} keeps no permissions: whoever can read the folder can read the keys "
-            "in it; move it to another file system before anybody else can"
+            f"the file system of {folder.parent} does not keep permissions: anybody who can read the folder can read "
+            "the keys in it; move it to another file system before anybody else can"
         )

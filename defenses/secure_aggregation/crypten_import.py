@@ -56,6 +56,6 @@ def crypten() -> Any:
     except ImportError as error:
         for name in [name for name in sys.modules if name.partition(".")[0] == "crypten"]:
             del sys.modules[name]  # half of it would look like all of it
-        raise InputError(f"secure_sum: CrypTen cannot be imported ({error}); install it anew: {INSTALL}") from error
+        raise InputError(f"secure_sum: CrypTen cannot be imported ({error}); reinstall it: {INSTALL}") from error
     finally:
         sys.modules.pop(_CONVERTER, None)

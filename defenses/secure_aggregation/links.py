@@ -127,7 +127,7 @@ class PartyLinks:
         reply = understood(kind, header, channel.who)
         wanted = 8 * prod(shape) if shape else 0
         if size != wanted:
-            raise WireError(f"{channel.who} sent {size} bytes where {wanted} were asked for")
+            raise WireError(f"{channel.who} sent {size} bytes where {wanted} were requested")
         if not shape:
             return reply, None
         values = torch.empty(shape, dtype=torch.int64)

@@ -59,8 +59,8 @@ def local_parties(count: int, timeout: float) -> Iterator[Parties]:
     """
     if UNIX is None:
         raise InputError(
-            "secure_sum.parties: a number of them runs on this machine, whose system has no Unix sockets; start each "
-            "with `autoflip-secure party` and name them as {host, port}"
+            "secure_sum.parties: parties on this machine need Unix sockets, which this system does not have; start "
+            "each with `autoflip-secure party` and name them as {host, port}"
         )
     started: list[tuple[BaseProcess, Connection]] = []
     with _private_folder() as folder:

@@ -64,7 +64,7 @@ def understood(kind: type[M], header: dict[str, Any], who: str) -> M:
         first = error.errors(include_url=False, include_context=False)[0]
         place = printable(".".join(map(str, first["loc"])))
         raise WireError(
-            f"{who} sent a header that is no {kind.__name__.lower()} ({place}: {printable(first['msg'])})"
+            f"{who} sent a header that is not a valid {kind.__name__.lower()} ({place}: {printable(first['msg'])})"
         ) from None
 
 

@@ -58,7 +58,7 @@ def listen(address: Address) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror or error).partition(" (")[0]
         raise InputError(
-            f"party: cannot listen on {address} ({reason}); give an address of this machine and a port that is free"
+            f"party: cannot listen on {address} ({reason}); give an address of this machine and a free port"
         ) from error
 
 
@@ -216,7 +216,7 @@ class Party:
             while (session, other) not in self._arrived:
                 left = end - time.monotonic()
                 if left <= 0 or server.hung_up:
-                    raise GoneError(f"{who} did not call in time")
+                    raise GoneError(f"{who} did not connect in time")
                 self._news.wait(min(left, _LOOK_UP))
             channel = self._arrived.pop((session, other))
             self._news.notify_all()

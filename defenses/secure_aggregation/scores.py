@@ -137,8 +137,8 @@ def secure_aggregate(
         raise InputError(f"secure sum: {reason}")
     if needs_claims(aggregator) and updates.claims is None:
         raise InputError(
-            "secure sum: the landscape agreement needs a number that clients say, and there is none; give claims, or "
-            "use the statistic 'profile', which needs none"
+            "secure sum: the landscape agreement needs a number that clients state, and there is none; give claims, "
+            "or use the statistic 'profile', which needs none"
         )
     reader = _Reader(updates.points, draws, width)
     valid = reader.within(updates.rows, view.live, updates.bound)

@@ -39,7 +39,7 @@ def context(folder: Path, side: Literal["calls", "is called"]) -> ssl.SSLContext
         found.num_tickets = 0  # nobody comes back to a connection
     for name in (AUTHORITY, CERTIFICATE, KEY):
         if not os.path.isfile(folder / name):
-            raise InputError(f"certificates: there is no {name} in {folder}; autoflip-secure certificates makes it")
+            raise InputError(f"certificates: there is no {name} in {folder}; autoflip-secure certificates creates it")
     try:
         found.load_verify_locations(folder / AUTHORITY)
         found.load_cert_chain(folder / CERTIFICATE, folder / KEY, password="")  # "": never ask at a terminal

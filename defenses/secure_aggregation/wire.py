@@ -203,13 +203,15 @@ class Channel:
                 why = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
                 return WireError(f"{self.who} does not accept the certificate shown to it ({why}); {_CERTIFICATES}")
             case ssl.SSLError():
-                return WireError(f"{self.who} speaks no TLS ({error.reason or error}); start it with --certificates")
+                return WireError(
+                    f"{self.who} does not speak TLS ({error.reason or error}); start it with --certificates"
+                )
             case OSError():
                 return GoneError(f"{self.who} is gone ({error.strerror or error})")
         return WireError(f"{self.who}: {error}")
 
 
-_CERTIFICATES: Final = "make those of all machines in one go with autoflip-secure certificates"
+_CERTIFICATES: Final = "create those of all machines in one go with autoflip-secure certificates"
 
 
 def raw(values: Tensor) -> memoryview:

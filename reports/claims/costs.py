@@ -34,7 +34,7 @@ def compute(study: Study) -> list[Claim]:
             study,
             "compute-sparse",
             "Compute falls by 52 % on average: counting only operations on live weights.",
-            f"Floating-point operations of local training. They become time only with sparse kernels. {rest}",
+            f"Floating-point operations of local training. They save time only with sparse kernels. {rest}",
             _average(study, lambda c: c.flops.sparse, lambda c: c.flops.dense),
         ),
         _claim(
@@ -58,14 +58,14 @@ def communication(study: Study) -> list[Claim]:
             study,
             "communication-values",
             "Communication falls by over 65 %: both sides know the mask, and only live values travel.",
-            f"Bytes really encoded over the whole run, headers and exploration included. {rest}",
+            f"Bytes actually encoded over the whole run, headers and exploration included. {rest}",
             _each(study, (plain[0], plain[0]), (plain[1], plain[1])),
         ),
         _claim(
             study,
             "communication-bitmask",
             "Communication falls by over 65 %: with the mask on the wire, one bit per prunable weight and message.",
-            f"Bytes really encoded over the whole run, against FedAvg's, which sends no mask. {rest}",
+            f"Bytes actually encoded over the whole run, against FedAvg's, which sends no mask. {rest}",
             _each(study, (masked[0], plain[0]), (masked[1], plain[1])),
         ),
     ]

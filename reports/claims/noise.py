@@ -34,9 +34,13 @@ def graceful(study: Study) -> list[Claim]:
         if attack["kind"] == "gaussian_noise":
             (own if _is_the_papers(attack) else others).append(condition)
     return [
-        _claim(study, "graceful", f"{says}: the paper's own noise, σ {SIGMA:g}.", own, f"at sigma {SIGMA:g}"),
+        _claim(study, "graceful", f"{says}: the paper's noise, σ {SIGMA:g}.", own, f"at sigma {SIGMA:g}"),
         _claim(
-            study, "graceful-others", f"{says}: noise of any other strength.", others, f"at a sigma beside {SIGMA:g}"
+            study,
+            "graceful-others",
+            f"{says}: noise of any other strength.",
+            others,
+            f"at a sigma other than {SIGMA:g}",
         ),
     ]
 

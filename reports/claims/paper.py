@@ -48,9 +48,9 @@ def falsifier(study: Study) -> Claim:
     )
     if pair is None:
         needs = (
-            "Add a model pruned by guidance and its unpruned twin with the same way to count clients, without attack, "
-            "at the same seeds: guidance_only with fedavg, or autoflip with agreement_only. AutoFLIP with FedAvg alone "
-            "would not do: they also count clients differently."
+            "Add a model pruned by guidance and its unpruned twin, which weighs clients in the same way, without "
+            "attack, at the same seeds: guidance_only with fedavg, or autoflip with agreement_only. AutoFLIP with "
+            "FedAvg alone would not do: they also weigh clients differently."
         )
         if not non_iid(study):
             needs += f" Add {NON_IID}."
@@ -69,7 +69,7 @@ def level(study: Study) -> Claim:
     own = subject(study)
     if own is None or study.baseline is None:
         return Claim("accuracy", says, measured, conclude(()), needs="Add the algorithms fedavg and autoflip.")
-    notes = ("The paper's own models and data, and its other rivals, were not run.",)
+    notes = ("The paper's models and data, and its other baselines, were not run.",)
     return _accuracy(study, "accuracy", says, measured, own, study.baseline, AT_LEVEL, notes)
 
 

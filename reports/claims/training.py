@@ -77,7 +77,7 @@ def variance(study: Study) -> list[Claim]:
             f"{says}: over all coordinates, pruned ones too.",
             "Variance of the global step over all coordinates, a pruned one counting as a step of zero",
             lambda entry: entry.update_variance_all,
-            "Whatever prunes lowers this variance: a step of zero on a pruned weight counts as calm.",
+            "Any pruning lowers this variance, because a pruned weight counts as a step of zero.",
             between=True,
         ),
     ]
@@ -111,7 +111,7 @@ def _variance(
     notes = [remark, *([f"Under noisy clients, not part of the answer: {'; '.join(noisy)}."] if noisy else [])]
     needs = "" if evidence else BOTH
     if not evidence and any(e.update_variance > 0 for _, own, _ in places for run in own.values() for e in run.rounds):
-        needs = "The records are of a version that did not note it: run the sweep again in a new folder."
+        needs = "These records are from a version that did not record it: run the sweep again in a new folder."
     return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, tuple(notes))
 
 

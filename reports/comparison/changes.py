@@ -100,7 +100,7 @@ def headline(matching: Matching, rows: Sequence[Change]) -> str:
     words = [f"{short_verdict(v)} in {tally[v]}" for v in (Verdict.BETTER, Verdict.WORSE) if tally[v]]
     total = count_of(len(rows), "comparison")
     if not words:
-        return f"A against B: no change of accuracy that these seeds can show, in {total}"
+        return f"A against B: no change in accuracy that these seeds can show, in {total}"
     return f"A against B: accuracy {', '.join(words)} of {total}"
 
 
@@ -154,7 +154,7 @@ def _count(changed: int, pairs: int) -> str:
         return "All of them give exactly the same numbers, round by round."
     if changed == pairs:
         return "None of them gives exactly the same numbers."
-    return f"{changed} of them give{'s' if changed == 1 else ''} other numbers, {pairs - changed} exactly the same."
+    return f"{changed} of them give{'s' if changed == 1 else ''} different numbers, {pairs - changed} exactly the same."
 
 
 def _ratio(rows: Sequence[Change], key: str) -> float:

@@ -25,16 +25,16 @@ def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
     figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=True)
     caption = (
         "Accuracy in A minus accuracy in B at the same seed: mean and 95 % interval. Right of the line A is better; "
-        "where a bar crosses the line these seeds cannot tell. Bars are not corrected for how many they are, the words "
-        "of the table are." + cut
+        "where a bar crosses the line these seeds cannot tell. Bars are not corrected for multiple comparisons; the "
+        "words in the table are." + cut
     )
     table = Table(
         ["facet", "attack", "algorithm", "change (points)", "low", "high", "pairs"],
         [[*key, *percents(i), i.n] for key, i in own.items()],
     )
-    alt = f"Forest plot of the change of accuracy from B to A: {len(own)} comparisons, each with its 95 % interval."
+    alt = f"Forest plot of the change in accuracy from B to A: {len(own)} comparisons, each with its 95 % interval."
     notes = left_out(len(study.facets), len(facets), "settings")
-    return finish(figure, "accuracy-changes", "Change of accuracy", caption, alt, table, notes)
+    return finish(figure, "accuracy-changes", "Change in accuracy", caption, alt, table, notes)
 
 
 def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord]) -> Picture:

@@ -139,7 +139,7 @@ def _markdown(
         )
         header = ["Condition", "Algorithm", "Accuracy A", "Accuracy B", "A − B", "Verdict"]
         lines += [*table(header, map(_told, order[:ROWS_TOLD])), ""]
-        lines += [f"The other {len(rows) - ROWS_TOLD} rows are in the page.", ""] if len(rows) > ROWS_TOLD else []
+        lines += [f"The other {len(rows) - ROWS_TOLD} rows are on the page.", ""] if len(rows) > ROWS_TOLD else []
     differing = [*matching.settings, *matching.versions]
     lines += [
         f"- {escape(d.path)}{escape(' of ' + ', '.join(d.algorithms) if d.algorithms else '')}: "

@@ -88,11 +88,10 @@ def architecture(study: Study, palette: Palette) -> Picture | None:
     ]
     places = dict.fromkeys(facet for _, facet, _ in shown)
     caption = (
-        "What is left of the model, mean over seeds "
-        f"({', '.join(places)}, without attack where that was run): bars are layers, their filled part the living "
-        "units (neurons, filters), heights on a square-root scale. The band between two layers is as dark as the "
-        "weights between their living units are dense; the figure on it is the share of all weights into the layer "
-        "that live."
+        f"What is left of the model, mean over seeds ({', '.join(places)}, without attack where that was run): bars "
+        "are layers, their filled part the live units (neurons, filters), with heights on a square-root scale. The "
+        "darker the band between two layers, the denser the weights between their live units; the number on it is "
+        "the share of all weights into the layer that survive."
     )
     alt = "Pruned architecture. " + " ".join(
         f"{algorithm}: {', '.join(f'{p.name} {p.live:.0f} of {p.units}' for p in layers)}."

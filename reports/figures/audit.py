@@ -107,10 +107,10 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
     )  # fmt: skip
     columns, table = ["setting", *fields], [[n, *(getattr(b, field) for field in fields)] for n, b in rows]
     caption = (
-        "Bars end at the epsilon that is proven; dots stand at the lower bound that an attack showed at the same delta "
-        "(all of one setting together with 95 % confidence), strokes at the most that it could have shown. A dot "
-        "beyond the end of its bar means that noise, sensitivity or accounting is wrong; a bar that ends beyond its "
-        "stroke cannot be refuted."
+        "Bars end at the proven epsilon; dots mark the lower bound that an attack showed at the same delta (all of "
+        "one setting jointly with 95 % confidence), strokes the most that it could have shown. A dot beyond the end "
+        "of its bar means that noise, sensitivity or accounting is wrong; a bar that ends beyond its stroke cannot "
+        "be refuted."
     )
     worst = max(shown, key=lambda row: row[1].lower)
     alt = f"{len(shown)} audited mechanisms; the largest lower bound is {lower_text(worst[1].lower)} ({worst[0]})."
@@ -151,8 +151,8 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
             axis.set_ticks(ticks, ["0.1 %", "1 %", "10 %", "100 %"])
         ax.minorticks_off()
         ax.set_title(view)
-        ax.set_xlabel("others taken for members")
-    axes[0, 0].set_ylabel("members found")
+        ax.set_xlabel("false positive rate")
+    axes[0, 0].set_ylabel("true positive rate")
     end = _shared_end(names)
     handles = [Line2D([], [], color=colours[name], lw=2, label=_fitted(name.removesuffix(end))) for name in names]
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if len(names) > 1 else 1, columnspacing=1.6)
@@ -164,10 +164,10 @@ def membership(records: Sequence[AuditRecord]) -> Picture | None:
             ends = [v for e in (m.auc, m.at_1_percent, m.at_01_percent) for v in (e.value, e.low, e.high)]
             table.append([name, m.view, m.attack, m.members, m.others, *ends])
     caption = (
-        "Membership inference: the share of members found against the share of others taken for members, on "
-        "logarithmic axes, because a few sure finds matter more than many vague ones. Updates are decoded into "
-        "gradients of samples (LiRA on gradients) where the model is not too large, else, as the final model, judged "
-        "by their confidence (LiRA); the table has every attack. The grey diagonal is guessing."
+        "Membership inference: true positive rate against false positive rate, on logarithmic axes, because a few "
+        "confident hits matter more than many uncertain ones. Updates are decoded into gradients of samples (LiRA on "
+        "gradients) where the model is not too large, else, as the final model, judged by their confidence (LiRA); "
+        "the table has every attack. The grey diagonal is guessing."
     )
     top = max(lines, key=lambda line: line[2].auc.value)
     largest = f"{top[2].auc.value:.2f} ({top[1]}, {top[0]})"
@@ -214,8 +214,8 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
     ]
     caption = (
         "Which classes does a client own? A curious server guesses from the exploration: from plain deviations, from "
-        "what is really sent, and from the sum of all clients alone, which is what a secure sum leaves it. Lines are "
-        "95 % intervals over clients; red is chance."
+        "what is actually sent, and from the sum of all clients alone, which is what a secure sum leaves it. Lines "
+        "are 95 % intervals over clients; red is chance."
     )
     best = max(((v.accuracy.value, n, v.view) for n, r in shown for v in r.labels), default=(0.0, "", ""))
     alt = f"Label inference for {len(shown)} settings; the best guess is {100 * best[0]:.0f} % right ({best[2]})."

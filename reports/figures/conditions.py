@@ -55,7 +55,7 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
         caption = (
             f"Accuracy minus that of {base} at the same seed: mean and 95 % interval of the paired differences. "
             "Right of the line is better. Where a bar crosses the line these seeds cannot tell; bars are not corrected "
-            f"for there being {sum(r.against is not None for r in rows)} of them, the words of the table are." + cut
+            f"for {sum(r.against is not None for r in rows)} comparisons, the words in the table are." + cut
         )
         alt = f"Forest plot of paired differences to {base}: {len(rows)} comparisons, each with its 95 % interval."
         return finish(figure, "paired-differences", f"Paired differences to {base}", caption, alt, table, notes)
@@ -160,4 +160,4 @@ def limits_of(intervals: list[Interval], difference: bool) -> tuple[tuple[float,
     high = max([i.high for i in intervals if i.high is not None] + means)
     limits = max(low, min(means) - room) - 0.005, min(high, max(means) + room) + 0.005
     cut = low < limits[0] or high > limits[1]
-    return limits, " Bars that reach the edge go on beyond it." if cut else ""
+    return limits, " Bars that reach the edge extend beyond it." if cut else ""

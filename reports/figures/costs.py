@@ -46,7 +46,7 @@ OPERATIONS: Kinds = {
 def against_bytes(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against megabytes on the wire, both directions."""
     caption = (
-        "Accuracy against megabytes sent and received in the whole run, exploration included, as really encoded. "
+        "Accuracy against megabytes sent and received in the whole run, exploration included, as actually encoded. "
         "Live values: both sides know the mask. With bitmask: the mask travels too."
     )
     return _costs(study, palette, BYTES, "MB", "megabytes, whole run", "bytes", caption)
@@ -55,9 +55,9 @@ def against_bytes(study: Study, palette: Palette) -> Picture | None:
 def against_operations(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against operations of local training, dense, compacted and sparse."""
     caption = (
-        "Accuracy against operations of all local training. The three ways to count are three different claims: dense "
-        "is what a plain implementation with masks computes, compacted is the smaller dense model that is left when "
-        "dead units are removed, sparse counts living weights only and needs sparse kernels to become time."
+        "Accuracy against operations of all local training. The three ways to count are three different claims: "
+        "dense is what a plain implementation with masks computes, compacted is the smaller dense model that is left "
+        "when dead units are removed, sparse counts only live weights and needs sparse kernels to save time."
     )
     if all(r.costs.flops.dense is None for r in study.records):
         return None

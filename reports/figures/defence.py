@@ -52,8 +52,8 @@ def score_map(study: Study) -> Picture | None:
     bar.outline.set_visible(False)
     caption = (
         f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
-        "malicious ones stand on top, with a red number and bar, and the defence never sees that truth. "
-        "A score of 1 counts in full, 0 is filtered; grey: not sampled in that round."
+        "malicious ones are on top, with a red number and bar, and the defence never sees that ground truth. A score "
+        "of 1 counts in full, 0 is filtered; grey: not sampled in that round."
     )
     columns_ = ["condition", "algorithm", "seed", "round", "client", "malicious", "score"]
     alt = (

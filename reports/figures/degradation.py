@@ -87,7 +87,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
     caption = f"Test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
     if clean:
-        caption += " At zero nobody attacks."
+        caption += " Zero is no attack."
     if words == "noise σ":
         relative = study.attacks[drawn[0].levels[0][1]].get("relative")
         unit = "norm of the noise, as a share of the update's own" if relative else "standard deviation on each weight"

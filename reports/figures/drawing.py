@@ -142,8 +142,8 @@ def spoken_for(study: Study) -> list[str]:
     if total == shown:
         return []
     return [
-        f"{shown} of {total} algorithms are drawn, of several settings of one algorithm the middle one; "
-        "all are in the statistics table and in results.csv."
+        f"{shown} of {total} algorithms are drawn (of several settings of one algorithm, the middle one); all are in "
+        "the statistics table and in results.csv."
     ]
 
 
@@ -165,7 +165,7 @@ def fit_shares(ax: Axes, values: Iterable[float], intervals: Iterable[Interval] 
     pad = 0.04 * (top - bottom) + 0.004
     ax.set_ylim(bottom - pad, top + pad)
     cut = any(a < bottom - pad or b > top + pad for a, b in ends)
-    return " Bars that reach the edge go on beyond it." if cut else ""
+    return " Bars that reach the edge extend beyond it." if cut else ""
 
 
 def seeds_note(lines: Iterable[Line]) -> str:
@@ -173,7 +173,7 @@ def seeds_note(lines: Iterable[Line]) -> str:
     counts = {len(values) for line in lines for _, values in line}
     if counts and max(counts) < SEEDS_FOR_BARS:
         return "Lines: mean over seeds; small dots: single seeds, too few for a useful interval (the table has it)."
-    return "Points: mean over seeds, moved a little sideways so that all are seen; bars: 95 % t intervals."
+    return "Points: mean over seeds, shifted slightly sideways so that all are visible; bars: 95 % t intervals."
 
 
 def spokesmen(study: Study) -> list[str]:

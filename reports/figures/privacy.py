@@ -85,8 +85,8 @@ def robustness(study: Study, palette: Palette) -> Picture | None:
         return None if before is None else before - study.accuracy(record)
 
     caption = (
-        "Points of accuracy that an attack takes away, against epsilon: accuracy without attack minus accuracy under "
-        "it, at the same seed and the same privacy. Lower is more robust. "
+        "Points of accuracy that an attack costs, against epsilon: accuracy without attack minus accuracy under it, "
+        "at the same seed and the same privacy. Lower is more robust. "
     )
     return _curves(
         study,
@@ -166,7 +166,7 @@ def _curves(
         f"{title}: {len(rows) * len(columns)} panels, {len(table)} points from {min(values):.2f} to {max(values):.2f}."
     )
     proven = terms(place for group in found for place in stands[group.title])
-    caption += f"{proven} " if proven else "Nothing is proven of any of these runs. "
+    caption += f"{proven} " if proven else "Nothing is proven about any of these runs. "
     return finish(figure, slug, title, caption + seeds_note(everything) + cut, alt, data, notes + spoken_for(study))
 
 

@@ -68,10 +68,10 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
     axes[0, 0].set_ylabel("hidden weights")
     scaled = dict.fromkeys(_same_bins(runs)[0].normalisation for _, _, runs in shown)
     caption = (
-        f"Histogram of the guidance G of the hidden weights, counts on a logarithmic axis, mean over seeds "
-        f"({shown[0][1]}); at the end pruned weights are in it too, and only fade. Weights below T_p "
-        "are the ones the landscape calls idle. G is the energy of the explorers' deviations, scaled to [0, 1] within "
-        f"each weight tensor (guidance.normalisation: {', '.join(scaled)})."
+        "Histogram of the guidance G of the hidden weights, counts on a logarithmic axis, mean over seeds "
+        f"({shown[0][1]}); pruned weights are still in it at the end, where their guidance only fades. Weights below "
+        "T_p are the ones that the landscape calls idle. G is the energy of the explorers' deviations, scaled to [0, "
+        f"1] within each weight tensor (guidance.normalisation: {', '.join(scaled)})."
     )
     alt = f"Histograms of guidance values on a logarithmic axis for {', '.join(a for a, _, _ in shown)}."
     columns = ["algorithm", "condition", "from", "to", "weights at the start", "weights at the end", "seeds"]
@@ -115,13 +115,13 @@ def importance(study: Study, palette: Palette) -> Picture | None:
         rows += [[algorithm, runs[0].seed, a, b if live else None, "yes" if live else "no"] for a, b, live in sample]
     axes[0, 0].set_ylabel("guidance at the end")
     caption = (
-        "Initial against final importance of the living weights (dots) in a fixed random sample of hidden weights "
-        f"({shown[0][1]}, seed {shown[0][2][0].seed}), and Spearman's rank correlation of the two over living weights, "
-        "mean over seeds: 1 is importance that stays as explored. Pruned weights are marked at the bottom by what they "
-        "began with; nobody moves them any more, so they would keep their rank whatever happens. Left of the T_p line "
-        "a weight goes at the start; marks to its right went later, or with a whole unit."
+        "Initial against final importance of the live weights (dots) in a fixed random sample of hidden weights "
+        f"({shown[0][1]}, seed {shown[0][2][0].seed}), and Spearman's rank correlation of the two over live weights, "
+        "mean over seeds: 1 is importance that stays as explored. Pruned weights are marked at the bottom by their "
+        "initial importance; nothing moves them any more, so they would keep their rank whatever happens. Weights "
+        "left of the T_p line are pruned at the start; marks to its right were pruned later, or with a whole unit."
     )
-    alt = "Scatter plots of initial against final guidance of living weights; pruned ones are marks at the bottom."
+    alt = "Scatter plots of initial against final guidance of live weights; pruned ones are marks at the bottom."
     columns = ["algorithm", "seed", "initial G", "final G", "alive"]
     notes = left_out(len(found), len(shown), "algorithms")
     return finish(figure, "importance", "Initial against final importance", caption, alt, Table(columns, rows), notes)
@@ -180,7 +180,7 @@ def layers(study: Study, palette: Palette) -> Picture | None:
         "What is left of every layer at the end of the run, mean over seeds, under the first condition of each "
         "setting. The output layer loses only weights of dead units; only dead units make a dense model smaller."
     )
-    alt = "Bar charts of living weights and units per layer for " + ", ".join(names) + "."
+    alt = "Bar charts of live weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
     notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)

@@ -56,10 +56,10 @@ def costs(study: Study) -> Picture | None:
     columns += ["MiB from clients, open", "MiB from clients, secure", "MiB server to parties", "MiB parties to server"]
     columns += ["MiB among parties", "numbers learned per client, at most"]
     caption = (
-        "Means over seeds and attacks of the same runs in the open and through parties. A client sends its row to one "
-        "party, 64 bits a number instead of 32, and keys of 32 bytes to the others; where updates are scored, square "
-        "pairs too. Seconds are those that the parties add, where they and the clients share "
-        "one machine; starting them, once per sweep, is not in them."
+        "Means over seeds and attacks of the same runs in the open and through parties. A client sends its row to "
+        "one party, 64 bits a number instead of 32, and keys of 32 bytes to the others; where updates are scored, "
+        "square pairs too. Seconds are those that the parties add, where they and the clients share one machine; "
+        "starting them, once per sweep, is not included."
     )
     alt = f"Bars for {len(shown)} settings: bytes from clients and seconds, in the open and through parties."
     notes = in_table(len(rows), _SHOWN)

@@ -24,7 +24,7 @@ BASELINE_SCHEMA = 3
 READABLE = (1, 2, 3)  # 1 has epsilons without neighbours and delta, which nothing can be compared with; 1 and 2 stand
 # on the last evaluation
 _CONFLICT = b"<<<<<<< "
-_REMAKE = "restore it, or remove it and make it anew with --update --reason"
+_REMAKE = "restore it, or remove it and make it again with --update --reason"
 
 
 class Baseline(BaseModel):
@@ -89,7 +89,7 @@ def read_baseline(path: Path) -> Baseline:
     except FileNotFoundError:
         raise no_baseline(path) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline wants a baseline file") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --baseline needs a baseline file") from error
     except InputError as error:
         raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
     except ValueError as error:
@@ -128,7 +128,7 @@ def _not_json(content: bytes, error: Exception) -> str:
     """What a file is that should be JSON and is not."""
     what = instead(content, "a baseline", _REMAKE, "text")
     if what is None and (content.startswith(_CONFLICT) or b"\n" + _CONFLICT in content):
-        what = f"holds the marks of a merge that was not finished; {_REMAKE}"
+        what = f"contains the conflict markers of an unfinished merge; {_REMAKE}"
     return what or f"is damaged (not JSON: {error}); {_REMAKE}"
 
 
@@ -173,7 +173,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise InputError(f"the key '{twice}' stands twice in one object")
+        raise InputError(f"the key '{twice}' appears twice in one object")
     return found
 
 
@@ -181,7 +181,7 @@ def _check(path: Path, key: str, name: str, values: Mapping[Any, float]) -> None
     if name not in METRICS:
         raise InputError(
             f"{path}: {key}: this version has no metric '{name}' (it has {', '.join(METRICS)}); use the version that "
-            "wrote the baseline, or remove it and make it anew"
+            "wrote the baseline, or remove it and make it again"
         )
     if METRICS[name].relative and any(value <= 0 for value in values.values()):
         raise InputError(f"{path}: is damaged ({key}: {name} must be positive); {_REMAKE}")

@@ -83,7 +83,7 @@ def _alike(a: Terms | None, b: Terms | None) -> bool:
 
 def _not_comparable(where: list[str], of: int, a: Terms | None, b: Terms | None) -> str:
     before, now = (_told(side) if side is not None else "it does not say for what" for side in (a, b))
-    again = "" if a is not None else "; make the baseline anew with --update --reason"
+    again = "" if a is not None else "; make the baseline again with --update --reason"
     which = f"not comparable on {len(where)} of {of} seeds, first on {where[0]}"
     return f"{which}: {before} in the baseline, {now} now{again}"
 

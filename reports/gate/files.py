@@ -41,7 +41,7 @@ def junit_xml(result: GateResult) -> str:
     cases = [_case(line.algorithm, f"{line.condition}: {line.metric.title}", *_outcome(line)) for line in result.lines]
     absent = "is in the baseline and not in the sweep"
     cases += [_case(e.algorithm, e.condition, "error", "missing", absent) for e in result.missing]
-    cases += [_case("no baseline", label, "skipped", "", "nothing to hold it against") for label in unjudged(result)]
+    cases += [_case("no baseline", label, "skipped", "", "nothing to compare it with") for label in unjudged(result)]
     root = ET.Element("testsuites")
     suite = ET.SubElement(root, "testsuite", name="autoflip-secure gate", tests=str(len(cases)))
     for tag, count in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):

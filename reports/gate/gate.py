@@ -145,9 +145,9 @@ def _check_same_numbers(old: Entry, new: Entry, seeds: Iterable[int]) -> None:
             before, now = values.get(seed), new.metrics.get(name, {}).get(seed)
             if before is not None and now is not None and not math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-12):
                 raise InputError(
-                    f"baseline: {old.label}, seed {seed}: {name} = {number(before)}, but the record, which is the same "
-                    f"in every number, has {number(now)}: the baseline was changed by hand, or another version "
-                    "computed it; restore it, or make it anew with --update --reason"
+                    f"baseline: {old.label}, seed {seed}: {name} = {number(before)}, but the record, which is the "
+                    f"same in every number, has {number(now)}: the baseline was changed by hand, or another version "
+                    "computed it; restore it, or make it again with --update --reason"
                 )
 
 

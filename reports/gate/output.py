@@ -74,7 +74,7 @@ def more_text(j: GateDecision) -> str:
         return ""
     side = " on each side (or the baseline's own seeds, which pairs them)" if j.comparison.method == "unpaired" else ""
     if j.more_seeds is None:
-        return f"; more than {MOST} seeds{side} would be needed, a wider margin may be meant"
+        return f"; more than {MOST} seeds{side} would be needed; consider a wider margin"
     about = "about" if j.comparison.tested else "at least"
     return f"; {about} {count_of(j.more_seeds, 'more seed')}{side} would settle it"
 

@@ -21,10 +21,10 @@ FEW_CELLS = 40  # ledgers shown on one page
 
 CALIBRATED_WORDS = (
     "Proven: the largest epsilon of everything released, rounded up. Shown: what the guesses refute, rounded down; a "
-    "ledger that prints less for this mechanism is not true. At most: what would have been shown had every guess been "
-    "right; where it lies below what is proven, the line cannot fail and says nothing. Calibrated lines run the same "
-    "code on the same schedule with all noise times the factor, so that epsilon is about 1: there a wrong clip norm, a "
-    "wrong scale, missing noise or a release that nobody counted show, whatever the scenario's own noise hides."
+    "ledger that states less for this mechanism is wrong. At most: what would have been shown if every guess had "
+    "been right; where that is below what is proven, the line cannot fail and says nothing. Calibrated lines run the "
+    "same code on the same schedule with all noise scaled by the factor, so that epsilon is about 1: a wrong clip "
+    "norm, a wrong scale, missing noise or an uncounted release shows there, whatever the scenario's noise hides."
 )
 
 

@@ -156,7 +156,7 @@ def _advice(one: Reference, courses: Sequence[Course]) -> str:
         return f"{course}: more rounds would help."
     if last > first * (1 + STILL):
         return f"{course}, so they rise: lower training.lr ({_rates(one)} here)."
-    return f"{course}, so they stand still: try a smaller and a larger training.lr ({_rates(one)} here)."
+    return f"{course}, so they do not change: try a smaller and a larger training.lr ({_rates(one)} here)."
 
 
 def _scaling(one: Reference) -> str:

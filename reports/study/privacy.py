@@ -26,20 +26,20 @@ def right_guesses(epsilon: float) -> int:
 
 MEANING = (
     "Epsilon bounds how much more likely anything that an observer sees can become when the data are exchanged for "
-    "neighbouring ones: by the factor e^epsilon, but for a chance of delta. Which data are neighbours stands beside "
-    "every number: one sample, or one whole client, counts as zeros (zero out), is not there (add or remove), or is "
-    "another one (replace); a bound for one relation is none for another, and two epsilons can be compared only when "
-    "observer, neighbours and delta are the same. An attacker who has to tell two neighbours apart is right in at most "
-    f"{right_guesses(1)} of 100 cases at epsilon 1, in {right_guesses(4)} at 4 (and in delta more); large values "
-    "promise next to nothing. The bound holds whatever else the attacker knows about the data, as long as the protocol "
-    "is followed as the threat model says, and it is about the mechanism: it does not cover the experimenter's view "
-    "(records and reports hold figures that no party sees), a leaked random seed, or secrets that many samples share, "
-    "such as the classes that a client owns where single samples are protected."
+    "neighbouring ones: by the factor e^epsilon, but for a chance of delta. Every number names its neighbouring "
+    "relation: one sample, or one whole client, counts as zeros (zero out), is absent (add or remove), or is another "
+    "one (replace); a bound for one relation is not a bound for another, and two epsilons can be compared only when "
+    "observer, neighbours and delta are the same. An attacker who has to tell two neighbours apart is right in at "
+    f"most {right_guesses(1)} of 100 cases at epsilon 1, in {right_guesses(4)} at 4 (and in delta more); large values "
+    "promise next to nothing. The bound holds whatever else the attacker knows about the data, as long as the "
+    "protocol is followed as the threat model says, and it is about the mechanism: it does not cover the "
+    "experimenter's view (records and reports hold figures that no party sees), a leaked random seed, or secrets "
+    "that many samples share, such as the classes that a client owns where single samples are protected."
 )
 
 ONE_RUN = (
-    "Every epsilon is that of one cell, a single run. Whoever sees several runs on the same data (other seeds, other "
-    "settings, a whole sweep), or a setting that was chosen by looking at their results, has seen the sum of theirs "
+    "Every epsilon is that of one cell, a single run. Anybody who sees several runs on the same data (other seeds, "
+    "other settings, a whole sweep), or a setting that was chosen by looking at their results, has seen their sum "
     "(autoflip-secure budget). A split made from labels is not counted: it stands for clients that own such data "
     "already."
 )
@@ -128,7 +128,11 @@ def exceeded(record: PrivacyRecord, privacy: Mapping[str, Any]) -> str:
     if not above:
         return ""
     against = f"against {listed([who(b.observer) for b in above])}"
-    again = f": it was begun {record.attempts} times, and what may differ counts again" if record.attempts > 1 else ""
+    again = (
+        f": it was begun {record.attempts} times, and anything that may differ counts again"
+        if record.attempts > 1
+        else ""
+    )
     return f"Above the target of {number(target)} {against}{again}."
 
 

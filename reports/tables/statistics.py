@@ -40,7 +40,7 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
 def without_interval(rows: Sequence[Row]) -> str:
     """Why some cells of the table have a dash in place of an interval, as a sentence; empty when none has."""
     found = _reasons(rows)
-    return f"A dash stands where there is no interval: {'; '.join(found)}." if found else ""
+    return f"A dash means that there is no interval: {'; '.join(found)}." if found else ""
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:

@@ -141,7 +141,7 @@ def _delta(guarantee: Guarantee) -> float:
 
 def _verdict(bounds: Sequence[EmpiricalEpsilon]) -> str:
     if not bounds:
-        return "not attacked: sees what is made of rows that were"
+        return "not attacked: sees only what is computed from rows that were"
     found = verdict_of(bounds)
     return "cannot fail: the most that could be shown lies below" if found == "cannot tell" else found
 

@@ -9,9 +9,9 @@ from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.terminal.counting import count_of
 
 WHY = (
-    "Every epsilon elsewhere in this report is that of one cell. Whoever sees the results of the whole sweep, or "
-    "chooses a setting by looking at them, has seen all of its cells: what that cost is the sum below. It counts every "
-    "cell that was begun, in every attempt whose conditions differ."
+    "Every epsilon elsewhere in this report is that of one cell. Anybody who sees the results of the whole sweep, or "
+    "chooses a setting by looking at them, has seen all of its cells: the sum below is what that costs. It counts "
+    "every cell that was begun, and every attempt under different conditions."
 )
 
 _NAMED = 5  # clients in one sentence
@@ -67,8 +67,8 @@ def remarks(budget: Budget) -> list[str]:
         )
     if budget.divisions > 1:
         found.append(
-            f"the data were divided among clients in {budget.divisions} ways (seeds, partitions), so nobody is the "
-            "same client in all cells: the sum holds for somebody who pays most in each of them"
+            f"the data were divided among clients in {budget.divisions} ways (seeds, partitions), so no client is the "
+            "same in all cells: the sum is for a client who pays the most in each of them"
         )
     if len({(line.unit, line.relation) for line in budget.lines}) > 1:
         found.append("lines about different neighbours are different promises: they do not add up to one number")

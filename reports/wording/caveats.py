@@ -36,9 +36,8 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
         text += "One seed gives no interval: nothing here says how much another seed would change."
     else:
         text += (
-            "Intervals are 95 % t intervals over seeds, differences are paired by seed. Words are corrected for how "
-            "many comparisons stand beside each other (Holm), intervals are not: one that leaves zero outside by "
-            "little may be a “cannot tell”."
+            "Intervals are 95 % t intervals over seeds, differences are paired by seed. Words are corrected for "
+            "multiple comparisons (Holm), intervals are not: one that only just excludes zero may be a “cannot tell”."
         )
         if fewest != most:
             text += (
@@ -81,9 +80,9 @@ def _other_samples(rows: list[Row]) -> list[str]:
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     most = max(test_set.error(row.accuracy.mean, row.samples or 1) for row in known)
     text = (
-        f"All seeds share one test set of {size} samples, so intervals over seeds say nothing of other samples: those "
-        f"could move an accuracy here by up to ± {100 * test_set.NORMAL * most:.1f} points (95 %, binomial), however "
-        "many seeds there are; the statistics table has an interval of every accuracy that counts it."
+        f"All seeds share one test set of {size} samples, so intervals over seeds say nothing about other samples: "
+        f"those could move an accuracy here by up to ± {100 * test_set.NORMAL * most:.1f} points (95 %, binomial), "
+        "however many seeds there are; the statistics table has an interval for every accuracy that includes this."
     )
     pairs = [
         test_set.error_of_difference(row.accuracy.mean, row.accuracy.mean - row.against.difference.mean, row.samples)
@@ -92,10 +91,10 @@ def _other_samples(rows: list[Row]) -> list[str]:
     ]
     if pairs:
         text += (
-            f" Differences are taken on the same samples: other ones could move them by ± "
+            " Differences are taken on the same samples: others could move them by ± "
             f"{100 * test_set.NORMAL * max(pairs):.1f} points at the very most, by far less where two algorithms fail "
-            "on the same samples. How often they do is not recorded, so no word counts it: words are about this test "
-            "set."
+            "on the same samples. How often they do is not recorded, so no word accounts for it: words are about "
+            "this test set."
         )
     return [text]
 
@@ -111,7 +110,7 @@ def _windows(study: Study) -> list[str]:
         return []
     return [
         f"In {count_of(mixed, 'run')} the attack begins or ends among the evaluations that are averaged: accuracy "
-        "there is in part that of rounds without attack. `outcome: last` has the last one alone."
+        "there is in part that of rounds without attack. `outcome: last` uses the last one alone."
     ]
 
 
@@ -126,7 +125,7 @@ def _weak_points(study: Study, table: list[Standing]) -> list[str]:
         if total:
             counted = [f"{short_verdict(v)} in {n}" for v, n in head.tally.items() if n]
             text += f"against {study.baseline}, {count_of(total, 'attacked condition')}: {', '.join(counted)}. It "
-        text += f"stands worst under {weakest.condition}: {judgement(weakest.against)}."
+        text += f"does worst under {weakest.condition}: {judgement(weakest.against)}."
         found.append(text)
     return found
 

@@ -51,8 +51,8 @@ def _above(runs: list[tuple[str, RunRecord]]) -> list[str]:
     name, target, worst = max(found, key=lambda one: one[2].epsilon / one[1])
     return [
         f"Above their target: {_some([name for name, _, _ in found])}. The ledger counts what was released, which was "
-        f"more than was planned: a run that was begun again, for instance. Most in {name}: the target is "
-        f"{number(target)}, and proven is {worst}."
+        f"more than was planned: a run that was begun again, for instance. The largest excess is in {name}: the "
+        f"target is {number(target)}, and the ledger proves {worst}."
     ]
 
 

@@ -7,21 +7,21 @@ from autoflip_secure.reports.study.privacy import proven_sentences
 
 _NO_LEDGER = "no privacy mechanism: nothing is proven about what this model reveals of the data it was trained on"
 _INITIAL = (
-    "The initial weights come from the seed and from the code that makes the model, before the first round; the ledger "
-    "of the run does not count them, and says nothing about that code (it may load weights that were trained before). "
-    "Whoever has them may find the seed by trying seeds, and with it all that the guarantees of the run expect to stay "
-    "secret: batches and cohorts, and the noise too unless its source is the system."
+    "The initial weights come from the seed and from the code that makes the model, before the first round; the "
+    "ledger of the run does not count them, and says nothing about that code (it may load weights that were trained "
+    "before). Anybody who has them may find the seed by trying seeds, and with it everything that the guarantees of "
+    "the run assume to be secret: batches and cohorts, and the noise too unless its source is the system."
 )
 _COUNTED = (
-    "The ledger of the run counts the global model of every round and its mask as released, so this one costs nothing "
-    "beyond it: which round it is of follows from models that are counted and from the test data, which are taken to "
-    "need no protection."
+    "The ledger of the run counts the global model of every round and its mask as released, so this one costs "
+    "nothing more: which round it is from follows from models that are counted and from the test data, which are "
+    "assumed to need no protection."
 )
 _ALONE = (
-    "This is of the one run alone: whoever has other models that were trained on the same data, or this one because "
-    "its result was the best of several runs, has the sum of theirs (autoflip-secure budget)."
+    "This covers this run alone: for anybody who has other models that were trained on the same data, or this one "
+    "because its result was the best of several runs, the sum of theirs counts (autoflip-secure budget)."
 )
-_SEED = "Noise follows from the seed of the run: nothing is claimed against whoever knows or finds the seed."
+_SEED = "Noise follows from the seed of the run: nothing is claimed against anybody who knows or finds the seed."
 
 
 def privacy_statement(record: RunRecord, which: str) -> str:

@@ -104,7 +104,11 @@ def _line(study: Study, entry: SecurePair, audits: Sequence[AuditRecord]) -> Lin
 def _links(secure: list[RunRecord]) -> list[str]:
     """A line about runs whose links were open to whoever reads them; a record of an earlier version does not say."""
     bare = sum(record.secure_sum is not None and record.secure_sum.links == "plaintext" for record in secure)
-    return [f"links in plaintext in {bare} of {len(secure)} runs: who reads them all reads every row"] if bare else []
+    return (
+        [f"links in plaintext in {bare} of {len(secure)} runs: anybody who reads them all reads every row"]
+        if bare
+        else []
+    )
 
 
 def _beside(

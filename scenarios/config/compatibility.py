@@ -52,8 +52,8 @@ def check(settings: Fields) -> None:
         if settings.attack.window.first > settings.rounds:
             _refuse(
                 "attack.window.first",
-                f"{settings.attack.window.first}: the attack begins after the last round, {settings.rounds}; "
-                "begin earlier",
+                f"{settings.attack.window.first}: the attack begins after the last round, {settings.rounds}; start it "
+                "earlier",
                 "rounds",
             )
 
@@ -81,15 +81,15 @@ def _private_enough(settings: Fields) -> None:
     if privacy.delta is not None and privacy.delta >= 1 / settings.clients:
         _refuse(
             "privacy.delta",
-            f"{privacy.delta:g}: is not below 1/clients = {1 / settings.clients:g}, so one client could be published "
-            f"whole; give less, or leave it out for {0.1 / settings.clients:g}",
+            f"{privacy.delta:g}: is not below 1/clients = {1 / settings.clients:g}, so one client's data could be "
+            f"published in full; give less, or leave it out for {0.1 / settings.clients:g}",
             "clients",
         )
     if settings.sampling == "poisson" and not privacy.trusted_server:
         _refuse(
             "sampling",
-            "poisson: with distributed noise nobody knows how many shares of noise will come together; "
-            "set sampling: fixed, or privacy.noise: central",
+            "poisson: with distributed noise the number of noise shares in a round is not known in advance; set "
+            "sampling: fixed, or privacy.noise: central",
             "privacy",
         )
 
@@ -97,12 +97,12 @@ def _private_enough(settings: Fields) -> None:
 def _somebody_is_bad(settings: Fields, attack: Attack) -> None:
     """An attack by nobody would pass for a defence."""
     if attack.clients == ():
-        _refuse("attack.clients", "[]: names nobody; give ids, leave it out for scope, or set attack: none")
+        _refuse("attack.clients", "[]: is empty; give ids, leave it out for scope, or set attack: none")
     if attack.clients is None and attack.scope > 0 and round(attack.scope * settings.clients) == 0:
         _refuse(
             "attack.scope",
-            f"{attack.scope:g}: of {settings.clients} clients that is nobody; give at least "
-            f"{1 / settings.clients:.4g}, 0 for nobody, or more clients",
+            f"{attack.scope:g}: of {settings.clients} clients that is none; give at least {1 / settings.clients:.4g}, "
+            "0 for nobody, or more clients",
             "clients",
         )
 
@@ -120,13 +120,13 @@ def impossible(settings: Fields) -> tuple[str, str] | None:
         )
     if exploring and settings.exploration.method != "linear":
         return "exploration.method", (
-            f"{settings.exploration.method}: needs every explorer's deviation, and secure_sum shows the server sums "
-            "only; set exploration.method: linear"
+            f"{settings.exploration.method}: needs every explorer's deviation, and secure_sum shows the server only "
+            "sums; set exploration.method: linear"
         )
     if exploring and pruner.needs_explorers:
         return "algorithm", (
-            f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and secure_sum "
-            "shows the server sums only; take the pruner threshold"
+            f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and "
+            "secure_sum shows the server only sums; use the pruner threshold"
         )
     return _impossible_crowd(settings, exploring) or _impossible_updates(settings, config)
 
@@ -157,7 +157,7 @@ def _impossible_updates(settings: Fields, config: SecureSumConfig) -> tuple[str,
     reason = refusal(aggregator)
     if reason is not None:
         return "secure_sum.updates", (
-            f"true: the aggregator {kind_of(type(aggregator))} cannot do with sums: {reason}; or set "
+            f"true: the aggregator {kind_of(type(aggregator))} cannot work with sums: {reason}; or set "
             "secure_sum.updates: false"
         )
     if isinstance(privacy, ClientPrivacy) and privacy.unit == "client" and privacy.trusted_server:

@@ -139,7 +139,7 @@ def _compose(text: str, said: Callable[[str], str], place: str) -> yaml.Node | N
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         what = visible(error.problem or error.context)
-        raise InputError(f"{said(f':{at.line + 1}' if at else '')}: {what}; mend it, or put it in quotes") from error
+        raise InputError(f"{said(f':{at.line + 1}' if at else '')}: {what}; fix it, or put it in quotes") from error
     except RecursionError as error:
         raise InputError(f"{place}: {_TOO_DEEP}") from error
     except Exception as error:  # a parser of text from outside
@@ -178,7 +178,7 @@ class _Walk:
         place = self._mark(node.start_mark.line + 1)
         if any(node is outer for outer in above):
             raise InputError(
-                f"{place}: {named(path)}: an alias (*name) stands inside its own anchor (&name); write the value out"
+                f"{place}: {named(path)}: an alias (*name) is inside its own anchor (&name); write the value out"
             )
         self._count += 1
         if self._count > _MOST:
@@ -215,7 +215,7 @@ class _Walk:
             if str(name) in seen:
                 where = named((*path, name))
                 raise InputError(
-                    f"{self._mark(line)}: key '{where}' stands twice (first on line {seen[str(name)]}); keep one"
+                    f"{self._mark(line)}: key '{where}' appears twice (first on line {seen[str(name)]}); keep one"
                 )
             seen[str(name)] = line
             self.places[(*path, name)] = self._mark(line)

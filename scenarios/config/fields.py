@@ -38,11 +38,11 @@ class Fields(Config):
     data: AnyData = Field(description="what is learned")
     partition: AnyPartition = Field(description="who owns which samples")
     model: AnyModel = Field(description="which network")
-    clients: Annotated[int, Field(ge=1, le=100_000, description="how many clients there are")] = 20
-    cohort: Annotated[int, Field(ge=1, le=100_000, description="how many of them take part in a round")] = 5
+    clients: Annotated[int, Field(ge=1, le=100_000, description="number of clients")] = 20
+    cohort: Annotated[int, Field(ge=1, le=100_000, description="number of clients that take part in a round")] = 5
     rounds: Annotated[int, Field(ge=1, le=100_000, description="rounds of training")] = 60
     evaluate_every: Annotated[
-        int, Field(ge=1, le=100_000, description="test accuracy is measured every so many rounds")
+        int, Field(ge=1, le=100_000, description="rounds between evaluations of the test accuracy")
     ] = 1
     training: TrainingSchedule = TrainingSchedule()
     exploration: ExplorationConfig = ExplorationConfig()
@@ -51,16 +51,17 @@ class Fields(Config):
         AlgorithmConfig, BeforeValidator(lambda value: expand("algorithm", value)), Short(sorted(ALGORITHMS))
     ] = Field(description="pruner × aggregator")
     attack: AnyAttack = Field(description="what malicious clients do")
-    privacy: AnyPrivacy = Field(description="what is done so that updates reveal little")
+    privacy: AnyPrivacy = Field(description="privacy mechanism that limits what updates reveal")
     secure_sum: Annotated[SecureSumConfig | None, BeforeValidator(_none_in_words), Short(["none"])] = Field(
         default=None, description="rows pass through party processes in shares, so that the server sees sums only"
     )
     sampling: Literal["fixed", "poisson"] = Field(
-        default="fixed", description="cohorts of a fixed size, or every client by itself with chance cohort / clients"
+        default="fixed",
+        description="cohorts of a fixed size, or each client independently with probability cohort / clients",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="cpu", description="where tensors live; auto = a GPU if there is one"
     )
     trainer: Literal["auto", "stacked", "sequential"] = Field(
-        default="auto", description="many clients in one program, or in turn"
+        default="auto", description="many clients in one program, or one after another"
     )

@@ -52,7 +52,9 @@ class Axes(Config):
             if paths.count(path) > 1:
                 raise PydanticCustomError(OWN, "'{axis}' is in product and in zip; keep one", {"axis": short(path)})
             if path.count(".") >= DEEPEST:
-                raise PydanticCustomError(OWN, "unknown axis '{axis}'; no setting lies so deep", {"axis": short(path)})
+                raise PydanticCustomError(
+                    OWN, "unknown axis '{axis}'; no setting is nested that deep", {"axis": short(path)}
+                )
             own = path.split(".")[0]
             if own in ("seeds", "seed"):
                 raise PydanticCustomError(
@@ -60,7 +62,7 @@ class Axes(Config):
                 )
             if own in ("name", "question", "outcome", "sweep"):
                 raise PydanticCustomError(
-                    OWN, "'{axis}' cannot be an axis; it is one for the whole scenario: write it at the top",
+                    OWN, "'{axis}' cannot be an axis; it is set once for the whole scenario: write it at the top",
                     {"axis": short(path)},
                 )  # fmt: skip
         return self

@@ -155,12 +155,12 @@ def _override(document: Document, text: str, before: Sequence[str]) -> None:
         raise InputError(f"{place}: write it as key=value, for example --set data=mnist or --set attack.sigma=0.3")
     path = tuple(key.split("."))
     if len(path) > DEEPEST:
-        raise InputError(f"{place}: unknown key of {len(path)} parts; no setting lies so deep")
+        raise InputError(f"{place}: unknown key of {len(path)} parts; no setting is nested that deep")
     value = parse_value(raw, path, place)
     for earlier in before:
         if earlier.partition("=")[0].strip().startswith(f"{key}."):
             raise InputError(
-                f"{place}: would drop --set {short(earlier)}, which stands before it; put --set {short(text)} first"
+                f"{place}: would drop --set {short(earlier)}, which comes before it; put --set {short(text)} first"
             )
     sweep = document.data.get("sweep")
     grids = [(("sweep", i), g) for i, g in enumerate(sweep)] if isinstance(sweep, list) else [(("sweep",), sweep)]

@@ -100,7 +100,7 @@ def _plain_text(value: Any, place: str) -> str:
         return json.dumps(value, default=_plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{place}: cannot stand in a scenario ({error}); give numbers, text, lists or dictionaries"
+            f"{place}: cannot be part of a scenario ({error}); give numbers, text, lists or dictionaries"
         ) from error
 
 

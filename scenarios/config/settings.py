@@ -73,7 +73,7 @@ def _seed_list(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise PydanticCustomError(OWN, "should be a list of whole numbers, or {first: 10, count: 5} with count >= 1")
     if len(set(map(str, value))) < len(value):
-        raise PydanticCustomError(OWN, "the same seed stands twice; every seed is run once")
+        raise PydanticCustomError(OWN, "a seed is listed twice; every seed is run once")
     return value
 
 
@@ -85,7 +85,7 @@ class Header(Config):
         max_length=LONGEST_NAME,
         description="letters, digits, . _ -; names the results folder",
     )
-    question: str = Field(default="", description="what the scenario asks; stands at the top of the report")
+    question: str = Field(default="", description="the question that the scenario asks; shown at the top of the report")
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_seed_list), Field(min_length=1)
     ] = Field(default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}")

@@ -102,7 +102,7 @@ def _misfit(node: yaml.ScalarNode) -> str | None:
     if plain == node.tag or (plain, node.tag) == (INT, FLOAT):
         return None
     name = node.tag.removeprefix(_CORE)
-    return f"`!!{name} {short(node.value, 40)}`: that is no {name}; mend the value, or leave the tag out"
+    return f"`!!{name} {short(node.value, 40)}`: that is not a valid {name}; fix the value, or leave the tag out"
 
 
 def _ambiguous(tag: str, text: str) -> str:

@@ -36,7 +36,7 @@ def _endless(text: str) -> str | None:
     if digits.lstrip("+-") in (".inf", ".nan"):
         return f" = {number}: should be a finite number"
     if not math.isfinite(number):
-        return f" = {shown}: is beyond 1.8e308, where numbers end; give a smaller one"
+        return f" = {shown}: is beyond 1.8e308, the largest number; give a smaller one"
     if number == 0 and re.search("[1-9]", digits.partition("e")[0]):
         return f" = {shown}: is so small that it would count as 0; write 0, or a larger number"
     return None
@@ -57,7 +57,7 @@ def checked_key(key: yaml.Node, path: KeyPath, place: str) -> str | int:
     """A key is text; below ``pairs`` it may be a whole number."""
     if not isinstance(key, yaml.ScalarNode):
         what = "a mapping" if isinstance(key, yaml.MappingNode) else "a list"
-        raise InputError(f"{place}: {what} stands where a key should be; keys must be text: write `key: value`")
+        raise InputError(f"{place}: {what} is where a key should be; keys must be text: write `key: value`")
     if key.tag == TEXT:
         if (found := next((c for c in key.value if not c.isprintable()), None)) is not None:
             raise InputError(
@@ -69,4 +69,4 @@ def checked_key(key: yaml.Node, path: KeyPath, place: str) -> str | int:
         return int(key.value)
     inside = f" in {named(path)}" if path else ""
     shown = short(key.value, 40)
-    raise InputError(f"{place}: key `{shown}`{inside}: keys must be text; write '{shown}' in quotes, or mend the line")
+    raise InputError(f"{place}: key `{shown}`{inside}: keys must be text; write '{shown}' in quotes, or fix the line")

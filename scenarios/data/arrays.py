@@ -90,8 +90,8 @@ def held_out(place: object, labels: NDArray[np.int64], share: float, seed: int) 
     if counts[present].min() < 2:
         rare = int(present[counts[present].argmin()])
         raise DataError(
-            f"{place}: class {rare} (of {len(present)}) has a single sample, which cannot be in both training and test "
-            "set; drop that class, or give a test set of its own"
+            f"{place}: class {rare} (of {len(present)}) has a single sample, which cannot be in both training and "
+            "test set; drop that class, or give a separate test set"
         )
     size = round(len(labels) * share)
     if not len(present) <= size <= len(labels) - len(present):

@@ -96,7 +96,9 @@ class ColumnSource(HeldOutSource):
         else:
             found = list(self.features)
             if self.label in found:
-                raise DataError(f"{place}: features names the label {self.label!r}, which would tell; leave it out")
+                raise DataError(
+                    f"{place}: features names the label {self.label!r}, which would give the answer away; leave it out"
+                )
         index = next((name for name in found if name.startswith(("Unnamed: ", "__index_level_"))), None)
         if index is not None and self.features is None:
             raise DataError(f"{place}: column {short(repr(index))} is a row number; name it in `ignore`")
@@ -119,8 +121,8 @@ def _numbers(place: object, frame: pd.DataFrame, columns: list[str]) -> NDArray[
     text = [name for name in columns if frame[name].dtype.kind not in "iufb"]
     if text:
         raise DataError(
-            f"{place}: column {_listed(text)} holds text or other things that are no numbers ("
-            f"{short(repr(_odd(frame[text[0]])), 60)} in the first); turn it into numbers, or name it in `ignore`"
+            f"{place}: column {_listed(text)} holds text or other things that are not numbers "
+            f"({short(repr(_odd(frame[text[0]])), 60)} in the first); turn it into numbers, or name it in `ignore`"
         )
     return np.ascontiguousarray(frame[columns].to_numpy())
 

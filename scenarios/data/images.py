@@ -49,7 +49,9 @@ class ImageFolder(HeldOutSource):
             tested, other = _files(parts[1])
             strange = sorted(set(other) - set(names))
             if strange:
-                raise DataError(f"{parts[1] / strange[0]}: is a class that train has not; remove it, or add it there")
+                raise DataError(
+                    f"{parts[1] / strange[0]}: is a class that train does not have; remove it, or add it there"
+                )
             x_test = self._pixels([path for path, _ in tested])
             y_test = np.array([names.index(other[number]) for _, number in tested], dtype=np.int64)
         else:

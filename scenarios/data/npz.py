@@ -54,7 +54,7 @@ def _member(path: Path, archive: NpzFile, name: str) -> NDArray[Any]:
     with stored.open(f"{name}.npy" if f"{name}.npy" in stored.namelist() else name) as file:
         head = file.read(LENGTH)
     if not head.startswith(np.lib.format.MAGIC_PREFIX):
-        raise DataError(f"{path}: {name} is no numpy array; {_SAVE}")
+        raise DataError(f"{path}: {name} is not a numpy array; {_SAVE}")
     described = re.search(rb"\{'descr': ([^\n]*)", head)
     if described is not None and b"'|O" in described[1]:
         raise DataError(

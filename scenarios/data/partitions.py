@@ -56,8 +56,8 @@ class Partition(Plugin, ABC):
         y = labels.numpy().astype(np.int64)
         if not 1 <= clients <= len(y):
             raise InputError(
-                f"clients = {clients} must lie between 1 and the {len(y)} training samples, so that nobody is empty; "
-                f"change clients, or the data set's train_samples"
+                f"clients = {clients} must lie between 1 and the {len(y)} training samples, so that no client is "
+                "empty; change clients, or the data set's train_samples"
             )
         if y.min() < 0 or y.max() >= num_classes:
             raise InputError(f"labels run from {y.min()} to {y.max()}, expected 0 to {num_classes - 1}")

@@ -114,7 +114,7 @@ def _way_out(rows: Tensor, error: Exception, doing: str) -> str:
         return f"the rows hold whole numbers from {low} to {high}: let its embedding have more than {high} entries"
     if "expected" in str(error).lower() and "scalar type long, int" in str(error).lower():
         return "save token ids as whole numbers (int64), which stay what they are"
-    return "mend what it does there" if doing else "choose a model that takes this shape"
+    return "fix what it does there" if doing else "choose a model that takes this shape"
 
 
 def _wrong_shape(name: str, output: Tensor, count: int, num_classes: int) -> str:

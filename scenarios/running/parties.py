@@ -60,8 +60,8 @@ def exposed(blocks: Iterable[Block]) -> str | None:
 
 
 _OPEN = (
-    "are in plaintext, as allow_plaintext asks: who reads them all reads every row, and who reaches a port may speak "
-    "for a server or a party"
+    "are in plaintext, as allow_plaintext asks: anybody who reads them all reads every row, and anybody who reaches "
+    "a port can impersonate a server or a party"
 )
 
 

@@ -132,8 +132,8 @@ def refuse_unproven(cell: Cell) -> None:
     _, reason = releases(schedule_of(cell), "public")
     if reason:
         raise InputError(
-            f"privacy.kind = {cell.config['privacy']['kind']}: no guarantee: {reason}; or set "
-            "privacy.allow_unproven: true to run it with the mark"
+            f"privacy.kind = {cell.config['privacy']['kind']}: no guarantee: {reason}; or set privacy.allow_unproven: "
+            "true to run it marked as such"
         )
 
 
@@ -151,7 +151,7 @@ def _check(schedule: ReleaseSchedule, mechanism: ClientPrivacy) -> None:
         if mechanism.delta is not None and mechanism.delta >= 1 / n:
             raise InputError(
                 f"privacy.delta = {mechanism.delta:g}: is not below 1/n = {1 / n:.3g} of client {client} with {n} "
-                f"samples, so one sample could be published whole; give less, or leave it out for {0.1 / n:.2g}"
+                f"samples, so one sample could be published in full; give less, or leave it out for {0.1 / n:.2g}"
             )
 
 

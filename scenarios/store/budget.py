@@ -29,8 +29,8 @@ from autoflip_secure.scenarios.store.store import read_record
 
 _RELEASES = TypeAdapter(list[Release])
 _TURNCOATS = (
-    "some cells have malicious clients, who clip and noise nothing: the sum is about clients that are honest in every "
-    "cell"
+    "some cells have malicious clients, which neither clip nor add noise: the sum is for clients that are honest in "
+    "every cell"
 )
 
 
@@ -117,7 +117,9 @@ def _released(folder: Path, spec: CellSpec, notes: list[str]) -> dict[str, list[
     record = None if gone(cell) else read_record(cell)
     if record is None or record.privacy is None:
         return {}
-    notes.append(f"{path} is gone: what its record says is counted, and attempts that it does not know are not")
+    notes.append(
+        f"{path} is missing: what its record says is counted, and attempts that the record does not know of are not"
+    )
     rows = [release for guarantee in record.privacy.guarantees for release in guarantee.releases]
     return {f"record in {folder.resolve()}": rows}
 

@@ -166,7 +166,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any]:
     if metadata.get("format", FORMAT) != FORMAT:
         raise StoreError(f"{path}: has format {metadata['format']}; this version reads format {FORMAT}")
     if checksum != _checksum(metadata, header, data.hexdigest()):
-        raise StoreError(f"{path}: is damaged (its checksum does not fit: it was cut short, or changed afterwards)")
+        raise StoreError(f"{path}: is damaged (its checksum does not match: it was cut short, or changed afterwards)")
     if metadata.get("cell") != key:
         raise StoreError(f"{path}: is damaged (it holds the models of another cell)")
     return metadata

@@ -121,7 +121,7 @@ def refuse_without_ledger(folder: Path, begun: Iterable[str]) -> None:
     """
     for path in (ledger_file(folder, key) for key in sorted(begun)):
         if gone(path):
-            raise StoreError(f"{path} is gone, and its cell was begun before, {_UNCOUNTED}")
+            raise StoreError(f"{path} is missing, and its cell was begun before, {_UNCOUNTED}")
 
 
 def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
@@ -175,7 +175,7 @@ def _attempts(path: Path) -> list[dict[str, Any]]:
         raise StoreError(f"{path} is damaged ({error}), {_UNCOUNTED}") from error
     attempts = document.get("attempts") if isinstance(document, dict) and document.get("cell") == path.stem else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
-        raise StoreError(f"{path} is damaged (it is no ledger of its cell), {_UNCOUNTED}")
+        raise StoreError(f"{path} is damaged (it is not the ledger of its cell), {_UNCOUNTED}")
     if attempts and "planned" in document:  # as the first edition wrote it: one list, of all its attempts
         attempts = [{**attempt, "planned": document["planned"]} for attempt in attempts]
     return attempts

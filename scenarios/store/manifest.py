@@ -45,7 +45,8 @@ def scenario_file(folder: Path) -> Path:
     path = folder / "scenario.yaml"
     if gone(path):
         raise StoreError(
-            f"{folder}: no results folder (it has no scenario.yaml){results_near(folder)}; give the folder of a sweep"
+            f"{folder}: not a results folder (it has no scenario.yaml){results_near(folder)}; give the folder of "
+            "a sweep"
         )
     return path
 
@@ -58,7 +59,7 @@ def cell_files(folder: Path) -> dict[str, Path]:
     """
     try:
         if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give a folder that a sweep has made")
+            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give the folder of a sweep")
         if not any(folder.iterdir()):
             raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
         cells = folder / "cells"
@@ -84,7 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         StoreError: it is of another format.
     """
     path = folder / "manifest.json"
-    again = "run the same sweep again in this folder, whole cells are taken up; or restore it"
+    again = "run the same sweep again in this folder, which keeps whole cells; or restore it"
     content = b""
     try:
         content = read_regular(path)
@@ -92,7 +93,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DamagedManifestError(
             f"{folder}: is not a results folder (no manifest.json){results_near(folder)}",
-            "give a folder that a sweep has made",
+            "give the folder of a sweep",
         ) from None
     except OSError as error:
         raise DamagedManifestError(f"{path}: cannot be read ({error.strerror})", again) from error

@@ -109,7 +109,7 @@ def _manifest(folder: Path, files: dict[str, Path]) -> tuple[dict[str, Any] | No
     except StoreError as error:
         if not files:
             raise
-        unknown = "cells are reported as they lie there, and nobody can say whether some are missing"
+        unknown = "cells are reported as they are, and whether some are missing is not known"
         why = error.why if isinstance(error, DamagedManifestError) else str(error).split(";", maxsplit=1)[0]
         return None, [f"{why}: {unknown}."]
     if content_hash({"cells": manifest["cells"]}) != manifest["scenario_hash"]:

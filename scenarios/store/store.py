@@ -105,7 +105,7 @@ class Store:
             return read_manifest(self.folder), ""
         except DamagedManifestError as error:
             there = os.path.lexists(self.folder / "manifest.json")
-            return None, error.why if there else f"{self.folder}: its manifest.json is gone"
+            return None, error.why if there else f"{self.folder}: its manifest.json is missing"
 
     def _adopt(self, plan: Plan, why: str) -> None:
         """Without a manifest the cells speak for themselves: they are taken up if they are of this scenario.
@@ -127,8 +127,8 @@ class Store:
         path = self.folder / "manifest.json"
         moved = f"moved to {self._aside(path)}; " if os.path.lexists(path) else ""
         self.damaged.append(
-            f"{why}; {moved}whole cells are taken up by their own configuration; from which data and model source they "
-            "were made, and whether private cells were begun that left neither cell nor ledger, cannot be said"
+            f"{why}; {moved}whole cells are kept by their own configuration; which data and model source they were "
+            "made from, and whether private cells were begun that left neither cell nor ledger, is not known"
         )
         self.log(self.damaged[-1])
 
@@ -235,7 +235,7 @@ class Store:
         sides = (without(side, "name", "question", "outcome") for side in (old, plan.written))  # make no numbers
         lines = [f"  {key}: {before} -> {after}" for key, before, after in differences(*sides)]
         if not lines:
-            lines = ["  the file is the same; another version of autoflip-secure reads it otherwise"]
+            lines = ["  the file is the same; another version of autoflip-secure reads it differently"]
         way_out = "give another folder with --out, or remove this one"
         return "\n".join([f"{self.folder}: holds the results of another scenario; {way_out}. What changed:", *lines])
 

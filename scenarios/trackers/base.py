@@ -21,7 +21,7 @@ class Written:
     look: str  # how to see them
 
     def __str__(self) -> str:
-        before = f", {self.kept} were there" if self.kept else ""
+        before = f", {self.kept} already there" if self.kept else ""
         return f"{self.kind}: {self.new} runs written{before}. See them with: {self.look}"
 
 

@@ -129,7 +129,7 @@ def _explained(uri: str) -> Iterator[None]:
         why = " ".join(str(error).split())[:600]
         if _ALLOW in why:
             raise InputError(
-                f"--mlflow {uri}: this MLflow writes to plain folders no more; give a database, such as --mlflow "
+                f"--mlflow {uri}: this MLflow no longer writes to plain folders; give a database, such as --mlflow "
                 f"sqlite:///mlflow.db, or set {_ALLOW}=true to go on with the folder"
             ) from error
         raise StoreError(

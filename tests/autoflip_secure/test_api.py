@@ -105,8 +105,8 @@ def test_overrides_lead_into_mappings(tmp_path: Path) -> None:
         (lambda: af.run("noise_magnitud"), "'noise_magnitud' is neither a scenario file nor a preset; did you mean"),
         (lambda: af.run(TINY, roundz=3), "run(…, roundz=3): unknown key 'roundz'; did you mean 'rounds'?"),
         (lambda: af.run(TINY, rounds=0), "run(…, rounds=0): rounds = 0: should be greater than or equal to 1"),
-        (lambda: af.run(TINY, model=object()), "cannot stand in a scenario (object is not plain data)"),
-        (lambda: af.run(TINY, training__lr=float("nan")), "cannot stand in a scenario (Out of range float values"),
+        (lambda: af.run(TINY, model=object()), "cannot be part of a scenario (object is not plain data)"),
+        (lambda: af.run(TINY, training__lr=float("nan")), "cannot be part of a scenario (Out of range float values"),
         (lambda: af.run(TINY | {"rounds": "3"}), "run({…}): rounds = '3': should be a number; write 3 without quotes"),
         (lambda: af.run(TINY | {"clients": 10**30}), "run({…}): clients = 1e+30: whole numbers go up to 2^63 - 1"),
         (lambda: af.run(TINY, attack__sigma=1), "with sweep__attack=[…], or drop the sweep with sweep=None"),
@@ -115,11 +115,11 @@ def test_overrides_lead_into_mappings(tmp_path: Path) -> None:
             "there is no sweep; give one with sweep={'product': {'attack.sigma': […]}}",
         ),
         (lambda: af.run(TINY, workers=0), "run(…, workers=0): give a whole number from 1, or leave it out"),
-        (lambda: af.run(TINY, out=" "), "run(…, out=' '): is no path; name a folder, or leave it out"),
-        (lambda: af.run(TINY, out=3), "run(…, out=3): is no path"),  # type: ignore[arg-type]
-        (lambda: af.run(3), "run(3): is no path; give a scenario file, a dictionary or a preset: "),  # type: ignore[arg-type]
-        (lambda: af.run(""), "run(''): is no path; give a scenario file, a dictionary or a preset: "),
-        (lambda: af.load(""), "load(''): is no path; name a folder"),
+        (lambda: af.run(TINY, out=" "), "run(…, out=' '): is not a path; name a folder, or leave it out"),
+        (lambda: af.run(TINY, out=3), "run(…, out=3): is not a path"),  # type: ignore[arg-type]
+        (lambda: af.run(3), "run(3): is not a path; give a scenario file, a dictionary or a preset: "),  # type: ignore[arg-type]
+        (lambda: af.run(""), "run(''): is not a path; give a scenario file, a dictionary or a preset: "),
+        (lambda: af.load(""), "load(''): is not a path; name the folder of a run"),
         (lambda: af.run(TINY, __x=3), "run(…, __x=3): names no key of a scenario; two underscores lead into a mapping"),
         (lambda: af.run(TINY, **{"rounds=2,x": 3}), "names no key of a scenario"),
         (  # found when the sweep is checked, after the scenario has been read

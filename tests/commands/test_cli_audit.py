@@ -151,7 +151,7 @@ def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: l
 def test_the_table_of_verdicts_rounds_to_the_safe_side(records: list[AuditRecord]) -> None:
     lines = verdict_lines(records)
     assert {line.noise for line in lines} > {"as run"}
-    assert {line.verdict for line in lines} <= {"holds", "not attacked: sees what is made of rows that were"}
+    assert {line.verdict for line in lines} <= {"holds", "not attacked: sees only what is computed from rows that were"}
     for record, (name, _) in zip(records, named(records), strict=True):
         assert record.privacy is not None
         own = [line for line in lines if line.setting == name and line.observer == "the server"]

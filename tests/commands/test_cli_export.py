@@ -308,10 +308,10 @@ def test_the_same_again_is_no_conflict_and_another_file_is_not_replaced_unasked(
     content = out.read_bytes()
     again = invoke(*asked)
     assert again.exit_code == 0
-    assert "was there already" in again.stdout
+    assert "already there" in again.stdout
     other = invoke(*asked, "--which", "initial")
     assert other.exit_code == 2
-    assert f"{out}: is there already, with other content; add --overwrite" in other.stderr
+    assert f"{out}: already exists, with other content; add --overwrite" in other.stderr
     assert out.read_bytes() == content
     assert invoke(*asked, "--which", "initial", "--overwrite").exit_code == 0
     assert out.read_bytes() != content
@@ -340,7 +340,7 @@ def test_places_that_cannot_be_written_are_refused_before_anything_is_loaded(
     for out, said in ((tmp_path, "is a folder"), (kept, "among the files of the sweep"),
                       (run / "manifest.json", "among the files of the sweep"),
                       (run / "exports" / ".." / "log.txt", "among the files of the sweep"),
-                      (tmp_path / "no" / "a.pt", "is no folder")):  # fmt: skip
+                      (tmp_path / "no" / "a.pt", "is not a folder")):  # fmt: skip
         done = invoke("export", run, key, "--out", out, "--overwrite")
         assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
     assert kept.read_bytes() == before

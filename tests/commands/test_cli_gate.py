@@ -198,9 +198,9 @@ def test_unusable_input_is_one_sentence_and_exit_code_2(
         ((run, "--baseline", tmp_path / "bad.json"), "bad.json: is damaged"),
         ((run, "--baseline", tmp_path), "cannot be read"),
         ((empty, "--baseline", baseline), "is not a results folder"),
-        ((half, "--baseline", baseline), "the sweep is not whole: 1 of 16 cells are missing or unusable"),
-        ((hurt, "--baseline", baseline), "the sweep is not whole: 1 of 16 cells are missing or unusable"),
-        ((half, "--baseline", tmp_path / "new.json", "--update", "--reason", "x"), "the sweep is not whole"),
+        ((half, "--baseline", baseline), "the sweep is incomplete: 1 of 16 cells are missing or unusable"),
+        ((hurt, "--baseline", baseline), "the sweep is incomplete: 1 of 16 cells are missing or unusable"),
+        ((half, "--baseline", tmp_path / "new.json", "--update", "--reason", "x"), "the sweep is incomplete"),
         ((run, "--baseline", tmp_path / "new.json", "--update"), "--update and --reason TEXT go together"),
         ((run, "--baseline", tmp_path / "new.json", "--reason", "x"), "--update and --reason TEXT go together"),
         ((run, "--baseline", baseline, "--margin", "speed=1"), "there is no metric 'speed'"),
@@ -330,11 +330,11 @@ def test_outcomes_are_never_mixed(finished: Path, tmp_path: Path, here: Callable
         done = here("gate", finished / "run", "--baseline", held, "--json")
         assert done.exit_code == 0, done.output
         assert here("gate", finished / "run", "--baseline", held).stdout.count(f"accuracy is {words}") == 1
-        noted = f"note: the scenario's outcome is {DEFAULT.words}; judged is the baseline's, the last evaluation"
+        noted = f"note: the scenario's outcome is {DEFAULT.words}; the gate uses the baseline's, the last evaluation"
         assert (noted in done.stderr) == (held is not means)
     refused = here("gate", finished / "run", "--baseline", means, "--outcome", "last")
     assert refused.exit_code == 2
-    assert "two outcomes are never compared; leave --outcome away, or make a new baseline" in refused.stderr
+    assert "two outcomes are never compared; leave --outcome out, or make a new baseline" in refused.stderr
     wrong = here("report", finished / "run", "--outcome", "best")
     assert (wrong.exit_code, "--outcome = 'best': should be 'last', or" in wrong.stderr) == (2, True)
 

@@ -80,11 +80,12 @@ REFUSED: list[tuple[dict[str, str], int, str]] = [
     (
         {"privacy": "{kind: sample_level, delta: 0.02}"}, 9,
         "privacy.delta = 0.02: is not below 1/n = 0.01 of client 0 with 100 samples, so one sample could be published "
-        "whole; give less, or leave it out for 0.001",
+        "in full; give less, or leave it out for 0.001",
     ),
     (
         {"privacy": "{kind: client_level, delta: 0.2}"}, 9,
-        "privacy.delta = 0.2: is not below 1/clients = 0.166667, so one client could be published whole; give less",
+        "privacy.delta = 0.2: is not below 1/clients = 0.166667, so one client's data could be published "
+        "in full; give less",
     ),
     ({"privacy": "{kind: sample_level, clip: 0}"}, 9, "privacy.clip = 0: should be greater than 0 (L2 norm"),
     ({"privacy": "{kind: client_level, clip: -1}"}, 9, "privacy.clip = -1: should be greater than 0 (L2 norm"),
@@ -121,12 +122,13 @@ REFUSED: list[tuple[dict[str, str], int, str]] = [
     (
         {"privacy": "{kind: sample_level, noise_multiplier: 1.0}", "model": "nets:normalised"}, 9,
         "privacy: the model Sequential has layer '2' (BatchNorm1d), which mixes the samples of a batch; set "
-        "privacy.replace_unsupported_layers: true to have such layers replaced (BatchNorm by GroupNorm), or choose "
+        "privacy.replace_unsupported_layers: true to replace such layers (BatchNorm with GroupNorm), or choose "
         "another model",
     ),
     (
         {"privacy": "{kind: sample_level, noise_multiplier: 1.0}", "model": "nets:Centred"}, 7,
-        "privacy: the model Centred gives a sample other scores in another batch, so no sample's gradient is its own",
+        "privacy: the model Centred gives a sample different scores in different batches, so single samples' gradients "
+        "cannot be clipped",
     ),
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 def test_every_key_has_its_default_and_a_line_of_help(here: Callable[..., Result], tmp_path: Path) -> None:
     done = here("init")
     assert (done.exit_code, done.stdout) == (
-        0, "scenario.yaml is written. Run it with: autoflip-secure sweep scenario.yaml\n",
+        0, "Wrote scenario.yaml. Run it with: autoflip-secure sweep scenario.yaml\n",
     )  # fmt: skip
     text = (tmp_path / "scenario.yaml").read_text()
     assert [line for line in text.splitlines() if len(line) > 80] == []
@@ -114,7 +114,7 @@ def test_nobody_s_file_is_replaced(here: Callable[..., Result], tmp_path: Path) 
     (tmp_path / "mine.yaml").write_text("rounds: 3\n")
     done = here("init", "mine.yaml")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "mine.yaml: is there already; add --overwrite to replace it, or give another name" in done.stderr
+    assert "mine.yaml: already exists; add --overwrite to replace it, or give another name" in done.stderr
     assert (tmp_path / "mine.yaml").read_text() == "rounds: 3\n"
     (tmp_path / "link.yaml").symlink_to(tmp_path / "nothing")
     assert here("init", "link.yaml").exit_code == 2
@@ -124,7 +124,7 @@ def test_nobody_s_file_is_replaced(here: Callable[..., Result], tmp_path: Path) 
 
 def test_the_command_can_be_copied(here: Callable[..., Result], tmp_path: Path) -> None:
     done = here("init", "my file.yaml")
-    assert done.stdout == "my file.yaml is written. Run it with: autoflip-secure sweep 'my file.yaml'\n"
+    assert done.stdout == "Wrote my file.yaml. Run it with: autoflip-secure sweep 'my file.yaml'\n"
     assert (
         (tmp_path / "my file.yaml").read_text().startswith("# A scenario for `autoflip-secure sweep 'my file.yaml'`.")
     )

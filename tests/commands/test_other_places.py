@@ -142,7 +142,7 @@ def test_a_drive_that_syncs_no_folders(tmp_path: Path, monkeypatch: pytest.Monke
         remark, *more = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
         assert more == [], "said once"
         assert remark.startswith("note: the file system of out")
-        assert "does not say when a file is really on the disk (Invalid argument)" in remark
+        assert "does not report when a file has reached the disk (Invalid argument)" in remark
 
 
 def test_cells_that_are_links_into_a_cache(finished: Path, tmp_path: Path) -> None:

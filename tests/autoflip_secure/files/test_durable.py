@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_synced_is_said_once(
     assert (tmp_path / "a").read_text() == "aaa"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert len(said) == 1
-    assert said[0].startswith(f"the file system of {tmp_path} does not say when a file is really on the disk")
+    assert said[0].startswith(f"the file system of {tmp_path} does not report when a file has reached the disk")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_names_that_are_taken_are_replaced_in_two_steps(
     write_whole(tmp_path / "b", "b")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "b"}
     assert len(said) == 1
-    assert "replaces no file in one step" in said[0]
+    assert "cannot replace a file in one step" in said[0]
 
 
 def test_what_may_not_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
@@ -152,10 +152,13 @@ def test_long_names_and_texts_that_cannot_be_encoded(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "no space left on the disk (No space left on device); free some, or give X"),
         (errno.EDQUOT, "no space left on the disk (Disk quota exceeded); free some, or give X"),
-        (errno.EROFS, "cannot be written (Read-only file system); give X, on a file system that can be written"),
+        (errno.EROFS, "cannot be written (Read-only file system); give X, on a writable file system"),
         (errno.EACCES, "cannot be written (Permission denied); give X, which you may write to"),
-        (errno.EIO, "cannot be written (Input/output error): the disk or the network behind it fails; see to it, or"),
-        (errno.ESTALE, "the disk or the network behind it fails"),
+        (
+            errno.EIO,
+            "cannot be written (Input/output error): the disk or the network behind it is failing; check it, or",
+        ),
+        (errno.ESTALE, "the disk or the network behind it is failing"),
         (errno.ENAMETOOLONG, "cannot be written (File name too long); give X"),
         (errno.EINVAL, "cannot be written (Invalid argument); give X"),
     ],

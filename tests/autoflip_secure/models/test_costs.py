@@ -136,12 +136,12 @@ def test_bad_messages() -> None:
         (b"AFLP\x01\x08" + with_bits[6:], None, "flags 8"),
         (with_bits, mask, "carries its bitmask: give no other mask"),
         (without, None, "carries no bitmask: give the mask"),
-        (without, dense(MLP), "live coordinates; sender's mask is another"),
-        (with_bits[:14] + b"\xff\xff\xff" + with_bits[17:], None, "sender's mask is another"),
+        (without, dense(MLP), "live coordinates; the sender used another mask"),
+        (with_bits[:14] + b"\xff\xff\xff" + with_bits[17:], None, "the sender used another mask"),
         (
             encode(torch.zeros(CNN.size), dense(CNN), CNN, bitmask=True),
             None,
-            f"{CNN.size} coordinates, the model has 35",
+            f"{CNN.size} coordinates, the model 35",
         ),
     ]
     for payload, known, message in cases:

@@ -9,7 +9,7 @@ from autoflip_secure.terminal.notes import remark
 from autoflip_secure.terminal.wrapping import fitted, wrapped
 
 SENTENCE = (
-    "error: runs/x: the sweep is not whole: 3 of 12 cells are missing or unusable; finish it with "
+    "error: runs/x: the sweep is incomplete: 3 of 12 cells are missing or unusable; finish it with "
     "`autoflip-secure sweep runs/x/scenario.yaml --out runs/x`"
 )
 

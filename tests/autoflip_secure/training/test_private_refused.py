@@ -40,7 +40,7 @@ class RandomlyDropped(Two):
 
 @pytest.mark.parametrize(
     ("make", "said"),
-    [(Centred, "gives a sample other scores in another batch"), (Remembering, "buffer 'mean' .* changes")],
+    [(Centred, "gives a sample different scores in different batches"), (Remembering, "buffer 'mean' .* changes")],
 )
 @pytest.mark.parametrize("trainer", [SequentialTrainer(private=fit)])
 def test_what_mixes_or_remembers_samples_is_refused(make: Callable[[], nn.Module], said: str, trainer: Trainer) -> None:

@@ -275,7 +275,7 @@ def test_what_is_impossible_is_refused_with_the_reason() -> None:
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
     updates = secret(rows, 50.0, view.live, clients)
-    with pytest.raises(InputError, match=r"needs a number that clients say, and there is none"):
+    with pytest.raises(InputError, match=r"needs a number that clients state, and there is none"):
         secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw)
     with pytest.raises(InputError, match="statistic 'sign' compares single updates"):
         secure_aggregate(AgreementWeighted(statistics=("sign",)), federation.secure, view, updates, federation.draw)

@@ -354,8 +354,8 @@ def begin(host: str, options: dict[str, Any], tell: Callable[[str], None]) -> No
         ("127.0.0.1", {}, "do not leave this machine; any user of it may open sessions"),
         ("localhost", {}, "do not leave this machine"),
         ("::1", {}, "do not leave this machine"),
-        ("127.0.0.1", {"allow_plaintext": True}, "who reads them all reads every row"),
-        ("10.0.0.5", {"allow_plaintext": True}, "who reads them all reads every row"),
+        ("127.0.0.1", {"allow_plaintext": True}, "anybody who reads them all reads every row"),
+        ("10.0.0.5", {"allow_plaintext": True}, "anybody who reads them all reads every row"),
         ("127.0.0.1", {"certificates": Path("c")}, "for holders of certificates of the same authority"),
     ],
 )

@@ -117,7 +117,7 @@ def test_parties_refuse_a_certificate_of_another_authority(parties: Parties, sea
     folder = mixed(tmp_path / "mixed", sealed / "server", tmp_path / "other" / "server")
     refused(
         replace(parties, certificates=folder),
-        r"party 0 \(\S+\) does not accept the certificate shown to it \(unknown ca\); make those of all machines",
+        r"party 0 \(\S+\) does not accept the certificate shown to it \(unknown ca\); create those of all machines",
     )
 
 
@@ -153,7 +153,7 @@ def test_expired_certificates_are_refused_by_whoever_sees_them(parties: Parties,
 def test_plaintext_is_refused_at_either_end(parties: Parties) -> None:
     refused(replace(parties, certificates=None), r"party 0 \(\S+\) (closed the connection|is gone|does not speak)")
     with running("127.0.0.1", None) as bare:
-        refused(replace(parties, addresses=(bare, *parties.addresses)), r"party 0 \(\S+\) (speaks no TLS|is gone)")
+        refused(replace(parties, addresses=(bare, *parties.addresses)), r"party 0 \(\S+\) (does not speak TLS|is gone)")
 
 
 def test_a_party_is_the_machine_that_its_certificate_names(parties: Parties, sealed: Path) -> None:
@@ -228,7 +228,7 @@ def test_what_the_command_makes(tmp_path: Path) -> None:
     [
         ([["a b"]], r"'a b' is neither a host name nor an address"),
         ([["../up"]], r"neither a host name"),
-        ([["a.example"], ["b.example", "a.example"]], r"a\.example stands twice"),
+        ([["a.example"], ["b.example", "a.example"]], r"a\.example is given twice"),
     ],
 )
 def test_names_that_cannot_be(tmp_path: Path, machines: list[list[str]], said: str) -> None:
@@ -239,7 +239,7 @@ def test_names_that_cannot_be(tmp_path: Path, machines: list[list[str]], said: s
 
 def test_a_folder_that_is_used_or_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is not empty; give a folder that is not there yet"):
+    with pytest.raises(InputError, match="is not empty; give a folder that does not exist yet"):
         make_certificates(tmp_path, [["a"]], 1)
     with pytest.raises(InputError, match="cannot be written"):
         make_certificates(tmp_path / "file", [["a"]], 1)

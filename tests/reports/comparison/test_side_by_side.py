@@ -166,7 +166,7 @@ def test_one_seed_supports_no_word(cells: Callable[..., list[RunRecord]]):
     one = cells(seeds=1)
     matching = match(one, shifted(one, lambda _: -0.2))
     assert {r.accuracy.verdict.name for r in _rows(matching)} == {"CANNOT_TELL"}
-    assert "no change of accuracy that these seeds can show" in headline(matching, _rows(matching))
+    assert "no change in accuracy that these seeds can show" in headline(matching, _rows(matching))
 
 
 def test_versions_are_told(cells: Callable[..., list[RunRecord]]):

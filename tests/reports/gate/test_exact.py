@@ -117,7 +117,7 @@ def test_a_baseline_that_does_not_say_for_what_is_not_compared() -> None:
     assert found.decision is Decision.CANNOT_TELL
     assert found.reason == (
         "not comparable on 1 of 1 seeds, first on seed 1: it does not say for what in the baseline, zero out one "
-        "client at δ = 1e-05 now; make the baseline anew with --update --reason"
+        "client at δ = 1e-05 now; make the baseline again with --update --reason"
     )
 
 
@@ -261,7 +261,7 @@ def test_a_baseline_of_the_format_before_is_read_and_its_epsilons_are_not_compar
     moved = [private(r, 2.0, None) if r.privacy else r for r in cells]
     result = run_gate(moved, old, old.margins)
     assert result.exit_code == 2
-    assert "make the baseline anew" in result.of(Decision.CANNOT_TELL)[0].judgement.reason
+    assert "make the baseline again" in result.of(Decision.CANNOT_TELL)[0].judgement.reason
 
 
 def test_what_has_no_guarantee_says_so_in_its_name(cells: list[RunRecord]) -> None:

@@ -177,7 +177,7 @@ def test_the_reader_is_told_first(files: Path) -> None:
         assert re.search(r"2 of 10 private runs have no guarantee \(", caveats)
         assert re.search(r"2 of 10 private runs have no guarantee against the server \(", caveats)
         assert re.search(r"Above their target: FedAvg · single samples, target ε.0\.75; AutoFLIP", caveats)
-        assert re.search(r"the target is 0\.75, and proven is ε ≤ 3\.13 against the server", caveats)
+        assert re.search(r"the target is 0\.75, and the ledger proves ε ≤ 3\.13 against the server", caveats)
         assert "Every epsilon is that of one cell" in caveats
     assert "Above the target of 0.75 against the server, another client and the public" in shown(files)["html"]
 

@@ -272,7 +272,7 @@ def test_a_missing_interval_is_a_dash_and_a_reason(
     for line in parsed.tables["statistics-table"][1:]:
         assert [end == "–" for end in re.split(" t | BCa ", line[3])[1:]] == [seeds < 2, True]
     text = " ".join(" ".join(parsed.words).split())
-    assert "A dash stands where there is no interval" in text
+    assert "A dash means that there is no interval" in text
     assert why in text
     for line in csv.DictReader(io.StringIO(parsed.csvs["statistics"])):
         assert why in line["no interval because"]

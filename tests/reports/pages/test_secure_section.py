@@ -82,7 +82,7 @@ def test_links_in_plaintext_are_told(runs: list[RunRecord]) -> None:
     assert seen is not None
     bare = runs[1].model_copy(update={"secure_sum": seen.model_copy(update={"links": "plaintext"})})
     (line,) = lines(study([runs[0], bare, *runs[2:]]), [])
-    assert line.sees == [*HIDDEN, "links in plaintext in 1 of 2 runs: who reads them all reads every row"]
+    assert line.sees == [*HIDDEN, "links in plaintext in 1 of 2 runs: anybody who reads them all reads every row"]
 
 
 def test_attacks_on_its_own_cells_are_told(runs: list[RunRecord]) -> None:

@@ -137,7 +137,7 @@ def test_the_way_out_of_divergence_is_the_right_one(
         (
             BAD,
             SCALED,
-            "Losses go from 2.31 to 2.31, so they stand still: try a smaller and a larger training.lr (0.1 here).",
+            "Losses go from 2.31 to 2.31, so they do not change: try a smaller and a larger training.lr (0.1 here).",
         ),
         (
             [8.0, 7.0, 6.5, 6.0],

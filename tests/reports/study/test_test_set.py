@@ -99,7 +99,7 @@ def test_the_report_says_what_its_intervals_leave_out(record: Make, small: list[
     assert "All seeds share one test set of 359 samples" in said
     most = max(100 * NORMAL * error(row.accuracy.mean, 359) for row in rows)
     assert f"up to ± {most:.1f}\u00a0points (95\u00a0%, binomial)" in said
-    assert "no word counts it" in said
+    assert "no word accounts for it" in said
     table = statistics_table(rows, found.baseline)
     line = dict(zip(table.columns, table.rows[1], strict=True))
     assert line["test samples"] == 359

@@ -126,7 +126,7 @@ def test_the_number_of_points_is_the_number_of_points(sweep: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("attack: &x {kind: label_flip, pairs: *x}", "s.yaml:1: attack.pairs: an alias (*name) stands inside its own"),
+        ("attack: &x {kind: label_flip, pairs: *x}", "s.yaml:1: attack.pairs: an alias (*name) is inside its own"),
         ("a: 1\nsweep: &x {product: {rounds: [1, *x]}}", "s.yaml:2: sweep.product.rounds.1: an alias"),
         ("attack: &x [*x]", "s.yaml:1: attack.0: an alias"),
     ],

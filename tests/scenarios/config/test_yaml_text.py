@@ -64,9 +64,9 @@ def test_what_versions_of_yaml_read_differently_is_refused_with_line_and_fix(tex
     ("value", "said"),
     [
         ("!!timestamp notatime", "the tag `!!timestamp` is not understood in a scenario; leave it out"),
-        ("!!bool maybe", "`!!bool maybe`: that is no bool"), ("!!bool", "`!!bool `: that is no bool"),
-        ("!!int 010", "`!!int 010`: that is no int"), ("!!float x", "that is no float"),
-        ("!!null x", "that is no null"), ("!!binary x", "the tag `!!binary`"), ("!!set {a}", "the tag `!!set`"),
+        ("!!bool maybe", "`!!bool maybe`: that is not a valid bool"), ("!!bool", "`!!bool `: that is not a valid bool"),
+        ("!!int 010", "`!!int 010`: that is not a valid int"), ("!!float x", "that is not a valid float"),
+        ("!!null x", "not a valid null"), ("!!binary x", "the tag `!!binary`"), ("!!set {a}", "the tag `!!set`"),
         ("!!omap [a: 1]", "the tag `!!omap`"), ("!!map 3", "the tag `!!map`"), ("!mine {}", "the tag `!mine`"),
         ("!!python/name:os.system x", "the tag `!!python/name:os.system`"), ("!!int [1]", "the tag `!!int`"),
     ],
@@ -109,8 +109,8 @@ def test_values_that_nothing_could_work_with_are_refused_by_name(line: str, said
         ("on: 2", "s.yaml:1: key `on`: keys must be text; write 'on' in quotes"),
         ("010: 2", "s.yaml:1: key `010`: keys must be text"),
         ("null: 2", "s.yaml:1: key `null`: keys must be text"),
-        ("? [a]\n: 2", "s.yaml:1: a list stands where a key should be; keys must be text"),
-        ("a: {{b: 1}: 2}", "s.yaml:1: a mapping stands where a key should be"),
+        ("? [a]\n: 2", "s.yaml:1: a list is where a key should be; keys must be text"),
+        ("a: {{b: 1}: 2}", "s.yaml:1: a mapping is where a key should be"),
     ],
 )
 def test_keys_that_are_no_text_are_named(text: str, said: str) -> None:
@@ -139,9 +139,9 @@ def test_an_unknown_key_is_named_whatever_it_looks_like(text: str, said: str) ->
 
 def test_key_paths_end_somewhere() -> None:
     deep = "a." * 1500 + "b"
-    assert "unknown key of 1501 parts; no setting lies so deep" in refusal("rounds: 3", f"{deep}=1")
+    assert "unknown key of 1501 parts; no setting is nested that deep" in refusal("rounds: 3", f"{deep}=1")
     assert "unknown axis 'a.a." in refusal(f"sweep: {{product: {{{deep}: [1]}}}}".replace(deep, f"? {deep}\n"))
-    assert "no setting lies so deep" in refusal(f"sweep:\n  zip:\n    ? {deep}\n    : [1]")
+    assert "no setting is nested that deep" in refusal(f"sweep:\n  zip:\n    ? {deep}\n    : [1]")
     assert len(refusal("rounds: 3", f"{deep}=1")) < 300
     most = ".".join(["model.arguments", *"a" * (DEEPEST - 2)])
     assert "key 'kind' is missing" not in refusal("model: a:b", f"{most}.b=1")

@@ -119,7 +119,7 @@ def test_image_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has train, but no train and test"):
         ImageFolder(path=tmp_path / "a").load()
     pictures(tmp_path / "a" / "test", "cat", "emu")
-    with pytest.raises(DataError, match="is a class that train has not"):
+    with pytest.raises(DataError, match="is a class that train does not have"):
         ImageFolder(path=tmp_path / "a").load()
     pictures(tmp_path / "b", "cat", "dog")
     Image.new("RGB", (9, 9)).save(tmp_path / "b" / "dog" / "1.png")

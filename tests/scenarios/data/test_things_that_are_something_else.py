@@ -126,7 +126,7 @@ def test_labels_from_one(tmp_path: Path) -> None:
 
 def test_a_merge_that_was_not_finished(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{\n<<<<<<< HEAD\n "reason": "a"\n=======\n "reason": "b"\n>>>>>>> x\n}\n')
-    with pytest.raises(InputError, match="holds the marks of a merge that was not finished; restore it"):
+    with pytest.raises(InputError, match="contains the conflict markers of an unfinished merge; restore it"):
         read_baseline(tmp_path / "b.json")
 
 

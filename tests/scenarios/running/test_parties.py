@@ -186,8 +186,8 @@ APART, SEALED = "secure_sum.parties=[{host: a, port: 1}, {host: b, port: 1}]", "
         (["exploration.method=robust"], r"robust: needs every explorer's deviation.*set exploration\.method: linear"),
         (["algorithm=fedavg"], r"nothing would pass through the parties; set secure_sum\.updates: true"),
         (["algorithm=autoflip_plus"], r"its pruner budget looks at what single explorers sent"),
-        ([UPDATES, "algorithm=median"], r"aggregator median cannot do with sums: 'median' needs every client's update"),
-        ([UPDATES, "algorithm=krum"], r"the aggregator krum cannot do with sums"),
+        ([UPDATES, "algorithm=median"], r"median cannot work with sums: 'median' needs every client's update"),
+        ([UPDATES, "algorithm=krum"], r"the aggregator krum cannot work with sums"),
         ([UPDATES, "algorithm=threshold_radial"], r"the aggregator radial cannot .* use noise: norm"),
         ([UPDATES, "algorithm=score_sign"], r"the statistic 'sign' compares single updates"),
         ([UPDATES, "cohort=1"], r"cohort = 1: a sum over one client is its update"),
@@ -196,7 +196,7 @@ APART, SEALED = "secure_sum.parties=[{host: a, port: 1}, {host: b, port: 1}]", "
         (["secure_sum.parties=1"], r"secure_sum\.parties = 1: should be 2 to 5 processes"),
         (["secure_sum.parties=6"], r"secure_sum\.parties = 6: should be 2 to 5 processes"),
         (["secure_sum.parties=[{host: a, port: 1}]"], r"should be 2 to 5 .* or a list of as many"),
-        (["secure_sum.parties=[{host: a, port: 1}, {host: a, port: 1}]"], r"a:1 stands twice"),
+        (["secure_sum.parties=[{host: a, port: 1}, {host: a, port: 1}]"], r"a:1 is given twice"),
         ([APART], r"secure_sum.*parties by address need certificates.*set certificates .* or allow_plaintext: true"),
         ([APART, SEALED, "secure_sum.allow_plaintext=true"], r"certificates do not go with allow_plaintext"),
         ([SEALED], r"certificates do not go with processes of this machine"),
@@ -205,9 +205,9 @@ APART, SEALED = "secure_sum.parties=[{host: a, port: 1}, {host: b, port: 1}]", "
         (["secure_sum.timeout=0"], r"secure_sum\.timeout = 0: should be greater than 0"),
         (
             ["secure_sum.scores=hidden"],
-            r"^--set \S+=hidden: secure_sum\.scores = hidden: the key is gone, .*; leave it out",
+            r"^--set \S+=hidden: secure_sum\.scores = hidden: the key was removed, .*; leave it out",
         ),
-        (["secure_sum={scores: revealed}"], r"secure_sum\.scores = revealed: the key is gone"),
+        (["secure_sum={scores: revealed}"], r"secure_sum\.scores = revealed: the key was removed"),
         (["secure_sum.party=3"], r"unknown key 'party' in secure_sum"),
         (["secure_sum=3"], r"secure_sum = 3: should be a mapping"),
     ],
@@ -241,7 +241,9 @@ def test_links_that_others_can_read_are_named() -> None:
     assert SecureSumConfig(**apart, allow_plaintext=True).links == "plaintext"
     found = said("allow_plaintext: true")
     assert found is not None
-    assert "10.0.0.5:2, b:3 are in plaintext, as allow_plaintext asks: who reads them all reads every row" in found
+    assert (
+        "10.0.0.5:2, b:3 are in plaintext, as allow_plaintext asks: anybody who reads them all reads every row" in found
+    )
 
 
 def test_none_is_the_default_and_can_be_said() -> None:
@@ -282,7 +284,9 @@ def test_without_crypten_or_certificates_nothing_runs(tmp_path: Path, monkeypatc
         work = plan(resolve(Document.parse(f"{SMALL}{BASE}secure_sum: {text}", "s.yaml")))
         run_sweep(work, tmp_path / "out", 1, Listener(lambda *_: None, print))
 
-    with pytest.raises(InputError, match=rf"there is no ca\.pem in {tmp_path}; autoflip-secure certificates makes it"):
+    with pytest.raises(
+        InputError, match=rf"there is no ca\.pem in {tmp_path}; autoflip-secure certificates creates it"
+    ):
         begin(f"{{parties: [{{host: a, port: 1}}, {{host: b, port: 1}}], certificates: {tmp_path}}}")
     monkeypatch.setitem(sys.modules, "crypten", None)
     with pytest.raises(InputError, match=r"CrypTen is not installed; install it with: SKLEARN_ALLOW"):

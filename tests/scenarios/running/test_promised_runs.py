@@ -85,7 +85,7 @@ def test_the_run_above_its_target_is_called_that(runs: list[RunRecord], found: S
     assert all(not exceeded(r.privacy, r.config["privacy"]) for r in runs if r.privacy and r is not above)
     caveats = opening(found, compare(found), SCENARIO, 0).caveats
     (said,) = [text for text in caveats if text.startswith("Above their target")]
-    number = float(said.split("proven is ε ≤ ")[1].split()[0])
+    number = float(said.split("the ledger proves ε ≤ ")[1].split()[0])
     assert epsilon <= number < epsilon + 0.01
 
 

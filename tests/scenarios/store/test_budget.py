@@ -197,7 +197,7 @@ def test_an_attempt_that_was_broken_off_counts_and_so_does_one_under_other_condi
     assert less.cells == 1  # neither ledger nor record: nothing tells of it here, the sweep and the report do
     shutil.rmtree(folder / "ledger")
     (without,) = budgets([folder])
-    assert any("is gone" in note for note in without.notes)
+    assert any("is missing" in note for note in without.notes)
 
 
 def test_a_ledger_of_the_first_edition_is_read(swept: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_ledger_of_the_first_edition_is_read(swept: Path, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_counted_is_one_sentence(swept: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no results folder"):
+    with pytest.raises(StoreError, match="not a results folder"):
         budgets([tmp_path / "nowhere"])
     folder = tmp_path / "run"
     shutil.copytree(swept, folder)

@@ -92,7 +92,7 @@ def test_a_cell_without_its_ledger_is_not_begun_again(folder: Path, everything: 
         shutil.rmtree(folder / "cells")
     before = [(folder / "ledger" / f"{key}.json").read_text() for key in private(folder)]
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"\.json is gone, and its cell was begun before.*restore it") as said:
+        with pytest.raises(StoreError, match=r"\.json is missing, and its cell was begun before.*restore it") as said:
             run(folder, [])
         assert "\n" not in str(said.value)
     assert [(folder / "ledger" / f"{key}.json").read_text() for key in private(folder)] == before
@@ -167,7 +167,7 @@ def test_without_a_manifest_the_ledgers_say_what_was_begun(folder: Path) -> None
     record = next(record for record in again.records if record.cell == keys[0])
     assert record.privacy is not None
     assert record.privacy.attempts == 2
-    assert "whether private cells were begun that left neither cell nor ledger, cannot be said" in notes[0]
+    assert "whether private cells were begun that left neither cell nor ledger, is not known" in notes[0]
     assert json.loads((folder / "manifest.json").read_text())["begun"] == keys
 
 

@@ -240,8 +240,8 @@ def test_a_damaged_manifest_does_not_keep_whole_cells_from_being_taken_up(
     assert numbers(found.records) == numbers(finished[1])
     (note,) = ear.notes
     assert found.damaged == [note]
-    assert "whole cells are taken up by their own configuration; from which data" in note
-    assert ("manifest.json is gone" if damage is None else "manifest.json: is damaged (") in note
+    assert "whole cells are kept by their own configuration; which data" in note
+    assert ("manifest.json is missing" if damage is None else "manifest.json: is damaged (") in note
     if spoiled is not None:
         assert (folder / "manifest.json.damaged-1").read_bytes() == spoiled
     assert path.read_text() == good
@@ -263,7 +263,7 @@ def test_without_a_manifest_cells_of_another_scenario_are_not_adopted(folder: Pa
         with pytest.raises(StoreError, match=r"holds the results of another scenario.*\n  cohort: 2 -> 3"):
             run(tiny("cohort=3"), folder)
     (folder / "scenario.yaml").unlink()
-    with pytest.raises(StoreError, match=r"manifest\.json is gone, and none of the cells is of this scenario; give"):
+    with pytest.raises(StoreError, match=r"manifest\.json is missing, and none of the cells is of this scenario; give"):
         run(tiny("cohort=3"), folder)
     assert not list(folder.glob("*.damaged-*"))
     assert run(tiny(), folder).reused == 12

@@ -199,7 +199,7 @@ def test_what_was_written_is_read_back(
     whole = reader.tracker().write("tracked", records)
     again = reader.tracker().write("tracked", records)
     assert [(w.new, w.kept) for w in (half, whole, again)] == [(3, 0), (5, 3), (0, 8)]
-    assert "3 were there" in str(whole)
+    assert "3 already there" in str(whole)
 
     def check(expected: list[RunRecord]) -> None:
         found = reader.runs()
@@ -240,7 +240,7 @@ def test_sweep_writes_to_both_and_a_resume_adds_nothing(tmp_path: Path, monkeypa
         told.append([(t["kind"], t["new"], t["kept"]) for t in json.loads(done.stdout)["trackers"]])
     assert told == [[("TensorBoard", 8, 0), ("MLflow", 8, 0)], [("TensorBoard", 0, 8), ("MLflow", 0, 8)]]
     assert len(list((tmp_path / "tb" / "tracked").glob("*/events.*"))) == 8
-    assert "TensorBoard: 0 runs written, 8 were there. See them with: tensorboard --logdir tb\n" in (
+    assert "TensorBoard: 0 runs written, 8 already there. See them with: tensorboard --logdir tb\n" in (
         CliRunner().invoke(app, command[:-1]).stdout
     )
 
@@ -280,7 +280,7 @@ def test_places_that_cannot_be_used(tmp_path: Path, records: list[RunRecord], mo
         trackers(None, "nonsense://x", "tracked")
     for folder in (tmp_path.as_uri(), str(tmp_path / "mlruns")):
         with pytest.raises(
-            InputError, match=r"plain folders no more.*sqlite:///mlflow.db.*MLFLOW_ALLOW_FILE_STORE=true"
+            InputError, match=r"no longer writes to plain folders.*sqlite:///mlflow.db.*MLFLOW_ALLOW_FILE_STORE=true"
         ):
             trackers(None, folder, "tracked")
     tracker = trackers(tmp_path / "tb", None, "tracked")[0]
