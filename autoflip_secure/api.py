@@ -38,15 +38,15 @@ def run(
     workers: int | None = None,
     **overrides: Any,
 ) -> Results:
-    """Run a scenario, cell by cell, and return what came out.
+    """Run a scenario, cell by cell, and return its results.
 
     Args:
-        scenario: the name of a preset (``autoflip-secure list presets``), a scenario file, or a dictionary with what
-            would stand in one.
+        scenario: the name of a preset (``autoflip-secure list presets``), a scenario file, or a dictionary with its
+            content.
         out: results folder. A folder with finished cells of the same scenario is continued, so the same call again
-            runs nothing twice. Left out, it is a temporary one that is gone when the results are, unless a report was
-            written into it.
-        workers: processes; left out, chosen by the work there is. Results do not depend on it.
+            runs nothing twice. If left out, it is a temporary one that is removed with the results, unless a report
+            was written into it.
+        workers: processes; if left out, chosen by the amount of work. Results do not depend on it.
         overrides: key of the scenario -> value. ``rounds=20``, ``seeds=range(10, 15)``; two underscores lead into a
             mapping: ``attack__sigma=0.3``, ``sweep__attack__sigma=[0.1, 0.5]`` for an axis.
 
@@ -78,13 +78,13 @@ def run(
 
 
 def load(folder: str | os.PathLike[str]) -> Results:
-    """What a results folder holds, finished or not. Nothing is run and nothing is written.
+    """Read a results folder, finished or not. Nothing is run and nothing is written.
 
     Args:
         folder: made by :func:`run` with ``out``, or by ``autoflip-secure sweep``.
 
     Raises:
-        InputError: ``folder`` is no path.
+        InputError: ``folder`` is not a path.
         StoreError: no such folder, or nothing in it that this version can read.
     """
     folder = as_path(folder, "load({})", "name the folder of a run")

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def robustness(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Robustness:
     """``robustness(scenario, **overrides)`` runs a scenario file or preset and returns its results; cached by content.
 
-    A path is looked for beside the test file, then in pytest's root directory. ``rounds=5`` or ``attack__sigma=0.3``
+    A path is looked up next to the test file, then in pytest's root directory. ``rounds=5`` or ``attack__sigma=0.3``
     changes a key. The result has ``accuracy(...)``, ``detection_auc(...)`` and more, each with ``mean lower upper n``.
     """
     workers: int = pytestconfig.getoption("robustness_workers")

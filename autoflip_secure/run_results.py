@@ -56,7 +56,7 @@ class Results(Answers):
         return tidy(self.records, self.outcome)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the report: one HTML file that needs nothing else, and its tables beside it.
+        """Write the report: one self-contained HTML file, and its tables next to it.
 
         Args:
             path: of the HTML file (``noise.html``), or a folder, which gets a ``report.html``; left out, the results
@@ -94,7 +94,7 @@ class Results(Answers):
 
 
 def as_path(given: object, said: str, way_out: str) -> Path:
-    """A path that a caller gave, ``~`` as the home folder.
+    """A path given by a caller, with ``~`` as the home folder.
 
     Args:
         given: text or a path.

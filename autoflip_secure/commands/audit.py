@@ -32,12 +32,12 @@ def audit(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Attack a scenario's privacy: what was released, what is proven, what attackers achieved, and could have at most.
+    """Attack a scenario's privacy: what was released, what is proven, what attackers achieved, and at most could.
 
     Exit code 0: nothing was shown above what is proven, and every setting with a guarantee had an attack that could
     have shown it. 1: violated. 2: cannot tell (no attack could have shown as much as is proven, or nothing is proven at
-    all), or wrong input. Every setting is audited at the scenario's first seed, about half a minute each on digits. The
-    same command again continues where it stopped. Audits in the folder of a sweep are part of its report.
+    all), or invalid input. Every setting is audited at the scenario's first seed, about half a minute each on digits.
+    The same command again continues where it stopped. Audits in the folder of a sweep are part of its report.
     """
     log: list[Path] = []
     with exit_codes(log, as_json):

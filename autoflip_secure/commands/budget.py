@@ -21,7 +21,7 @@ def budget(
 ) -> None:
     """Add up the privacy ledgers of any number of sweeps: epsilon of everything that was released, per observer.
 
-    An epsilon in a report is that of one cell. Whoever sees all cells, or chooses a setting by looking at their
+    An epsilon in a report is that of one cell. Anybody who sees all cells, or chooses a setting by looking at their
     results, has seen the sum. Cells that were begun count, finished or not; the same cell under the same conditions
     counts once. Cells without privacy are named: what they released has no bound.
     """

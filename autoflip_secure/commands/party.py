@@ -25,8 +25,8 @@ def party(
 ) -> None:
     """Hold one share of every secret row, for sweeps with `secure_sum: {parties: [{host, port}, …]}`.
 
-    Start one on each machine. Links to the sweep and to the other parties are mutual TLS: whoever has no certificate of
-    the same authority is refused. On a loopback address (127.0.0.1, ::1) they may do without, in plaintext.
+    Start one on each machine. Links to the sweep and to the other parties are mutual TLS: anybody without a certificate
+    from the same authority is refused. On a loopback address (127.0.0.1, ::1) they may be in plaintext.
     """
     with exit_codes(None):
         prepare()
@@ -49,10 +49,10 @@ def certificates(
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     days: Annotated[int, typer.Option("--days", min=1, max=825, help="How long they are valid.")] = 365,
 ) -> None:
-    """Make certificates for the machines of parties and for the sweep: one folder to copy to each.
+    """Create certificates for the machines of parties and for the sweep: one folder to copy to each.
 
-    They share an authority that is made with them and then forgotten, so further machines need a new set. Keys are not
-    encrypted: copy them over a channel that you trust.
+    They share an authority that is created with them and then discarded, so further machines need a new set. Keys are
+    not encrypted: copy them over a channel that you trust.
     """
     with exit_codes(None):
         prepare()

@@ -91,7 +91,7 @@ def parse_json(content: bytes | str, pairs: Callable[[list[tuple[str, Any]]], An
         pairs: what makes an object of its keys and values; None: ``dict``.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply to be read.
+        ValueError: it is not JSON, or nested too deeply to be read.
 
     >>> parse_json(b'{"a": [1]}')
     {'a': [1]}

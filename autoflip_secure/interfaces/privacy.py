@@ -92,7 +92,7 @@ class ClientPrivacy(Plugin, ABC):
 
 
 class NoPrivacy(Plugin):
-    """Updates leave the clients as they are."""
+    """Updates leave the clients unchanged."""
 
     kind: Literal["none"] = "none"
     source: ClassVar[str] = "baseline: nothing is protected"

@@ -1,4 +1,4 @@
-"""No pruning: every weight lives."""
+"""No pruning: every weight is kept."""
 
 from typing import ClassVar, Literal
 
@@ -8,7 +8,7 @@ from autoflip_secure.interfaces import Pruner, PruneView
 
 
 class NoPruning(Pruner):
-    """No pruning: every weight lives."""
+    """No pruning: every weight is kept."""
 
     kind: Literal["none"] = "none"
     source: ClassVar[str] = "baseline: dense training"

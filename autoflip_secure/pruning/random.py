@@ -22,7 +22,7 @@ def _uniform(view: PruneView, size: int, *address: int) -> Tensor:
 
 
 class RandomWeights(Pruner):
-    """Random weights, as many in every tensor as the threshold mask keeps in round 0; static."""
+    """Random weights, the same number in every tensor as the threshold mask keeps in round 0; static."""
 
     kind: Literal["random_weights"] = "random_weights"
     source: ClassVar[str] = "control for threshold: equally sparse, at random"

@@ -1,4 +1,4 @@
-"""What a ledger proves, in one piece: an epsilon never stands without its observer, its neighbours and its delta.
+"""What a ledger proves, in one piece: an epsilon never appears without its observer, its neighbours and its delta.
 
 .. math:: P[M(D) \\in S] \\le e^\\epsilon P[M(D') \\in S] + \\delta
 
@@ -53,7 +53,7 @@ def who(observer: str) -> str:
 
 
 def bound(guarantee: Guarantee) -> Bound | None:
-    """What holds against one observer; None: nothing is proven, no bound is finite, or nobody released anything."""
+    """What holds against one observer; None: nothing is proven, no bound is finite, or nothing was released."""
     values = [client.epsilon for client in guarantee.clients]
     known = [value for value in values if value is not None and isfinite(value)]
     if not guarantee.proven or not values or len(known) < len(values):
@@ -75,13 +75,13 @@ def secret(guarantee: Guarantee) -> str:
 
 
 def bounds(record: PrivacyRecord | None) -> list[Bound]:
-    """What is proven of a run, first against whoever sees most."""
+    """What is proven about a run, first against the observer who sees most."""
     found = [one for g in record.guarantees if (one := bound(g)) is not None] if record is not None else []
     return sorted(found, key=lambda one: _SEES_MOST.get(one.observer, len(_SEES_MOST)))
 
 
 def foremost(record: PrivacyRecord | None) -> Bound | None:
-    """The bound against whoever sees most, of those against whom there is one."""
+    """The bound against the observer who sees most, of those against whom there is one."""
     return next(iter(bounds(record)), None)
 
 

@@ -1,4 +1,4 @@
-"""The t interval of a mean over seeds or clients, for whoever states one."""
+"""The t interval of a mean over seeds or clients, the same one wherever it is stated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between systems, and what is honest to say where nobody has tried."""
+"""What differs between systems, and what can honestly be said about untested ones."""
 
 from __future__ import annotations
 

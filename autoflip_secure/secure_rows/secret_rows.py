@@ -1,4 +1,4 @@
-r"""Rows that nobody holds, and the four things that may be learned of them.
+r"""Rows that nobody holds, and the four things that may be learned about them.
 
 A row :math:`x_k \in (\mathbb{Z}/2^{64})^P` lies in additive shares at the parties. Sums, products with public vectors
 and public linear maps are local to each party; squared norms take one Beaver product per entry of what is squared, so

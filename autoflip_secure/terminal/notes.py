@@ -1,4 +1,4 @@
-"""What a person should know beside the answer: one sentence each, on standard error, said once."""
+"""What a person should know besides the answer: one sentence each, on standard error, said once."""
 
 from __future__ import annotations
 

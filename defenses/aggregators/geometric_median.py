@@ -1,4 +1,4 @@
-r"""Geometric median (Pillutla et al. 2022, RFA), by the smoothed Weiszfeld algorithm until it stands still.
+r"""Geometric median (Pillutla et al. 2022, RFA), by the smoothed Weiszfeld algorithm until it converges.
 
 .. math:: v \leftarrow \sum_k \beta_k u_k, \quad \beta_k \propto n_k / \max(\nu, \|v - u_k\|)
 

@@ -9,7 +9,7 @@ from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 
 
 class Mean(Aggregator):
-    """FedAvg: mean weighted with numbers of samples; trusts everybody."""
+    """FedAvg: mean weighted by numbers of samples; trusts everybody."""
 
     kind: Literal["mean"] = "mean"
     source: ClassVar[str] = "McMahan et al. 2017, Algorithm 1: sum_k (n_k / n) u_k"

@@ -98,7 +98,7 @@ def _needs_clip(clip: object) -> None:
 
 
 class SampleLevel(_Mechanism):
-    """Local DP-SGD: honest clients clip and noise per-sample gradients, so that one sample hardly shows."""
+    """Local DP-SGD: honest clients clip and noise per-sample gradients, to protect single samples."""
 
     kind: Literal["sample_level"] = "sample_level"
     source: ClassVar[str] = "Abadi et al. 2016, Algorithm 1"
@@ -145,7 +145,7 @@ class ClipState:
 
 
 class ClientLevel(_Mechanism):
-    """Clipped and noised updates, so that one client hardly shows; the server or each client adds the noise."""
+    """Clipped and noised updates, to protect whole clients; the server or each client adds the noise."""
 
     kind: Literal["client_level"] = "client_level"
     source: ClassVar[str] = "McMahan et al. 2018; adaptive clip: Andrew et al. 2021"

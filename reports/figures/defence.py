@@ -1,4 +1,4 @@
-"""How well agreement scores tell malicious clients from honest ones: the scores, and their ROC."""
+"""How well agreement scores separate malicious clients from honest ones: the scores, and their ROC."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ METRICS: dict[str, Metric] = {
 
 
 class Terms(BaseModel):
-    """What an epsilon is about, beside its observer. Text, so that a baseline with other neighbours can be read."""
+    """What an epsilon is about, besides its observer. Text, so that a baseline with other neighbours can be read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

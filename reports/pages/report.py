@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and beside it the tidy results and a summary in Markdown.
+"""The report: one self-contained HTML file, and next to it the tidy results and a summary in Markdown.
 
 .. code-block:: text
 

@@ -1,4 +1,4 @@
-"""One row per cell: everything that a run came to, for whoever compares runs (CSV and Parquet).
+"""One row per cell: the outcome of every run, for comparing runs (CSV and Parquet).
 
 Totals are of the whole run, exploration included; ``docs/results.md`` describes every column.
 """

@@ -1,4 +1,4 @@
-"""Tidy results: one row per cell and round, for whoever wants to draw another figure (CSV and Parquet).
+"""Tidy results: one row per cell and round, for other figures (CSV and Parquet).
 
 One row per cell: :mod:`autoflip_secure.reports.tables.cells_frame`.
 """

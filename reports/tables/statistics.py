@@ -20,7 +20,7 @@ _PAIR += ["seeds that would settle it"]
 
 
 def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
-    """Every digit, for the CSV. Accuracies in per cent, differences in points; what is missing is said in the end."""
+    """Every digit, for the CSV. Accuracies in per cent, differences in points; what is missing is named at the end."""
     columns = ["partition", "attack", "algorithm", *_OWN, *(_PAIR if baseline else []), "no interval because"]
     data: list[list[Any]] = []
     for row in rows:

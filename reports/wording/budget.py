@@ -58,7 +58,7 @@ def rows(budget: Budget) -> list[dict[str, str]]:
 
 
 def remarks(budget: Budget) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """What a reader has to know besides the numbers."""
     found = []
     if budget.bare:
         found.append(

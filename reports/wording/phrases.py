@@ -1,4 +1,4 @@
-"""Numbers and judgements in words; no word of judgement stands that the evidence does not support."""
+"""Numbers and judgements in words; no judgement goes beyond what the evidence supports."""
 
 from __future__ import annotations
 

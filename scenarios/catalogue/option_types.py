@@ -1,4 +1,4 @@
-"""A JSON schema's property in words: which values a key takes, in the terms of whoever writes a scenario."""
+"""A JSON schema's property in words: which values a key takes, in the terms of a scenario's author."""
 
 from __future__ import annotations
 

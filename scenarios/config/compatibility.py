@@ -1,4 +1,4 @@
-"""Cross-checks: which values of a scenario go together, told before anything runs.
+"""Cross-checks: which values of a scenario go together, checked before anything runs.
 
 | what the aggregator needs of the updates | through the parties |
 |---|---|

@@ -89,7 +89,7 @@ def read_image(path: Path, colour: str, size: tuple[int, int] | None) -> NDArray
     """One image as bytes (channels, height, width); resized with antialiasing when ``size`` is given.
 
     Raises:
-        DataError: it cannot be read, is no image, or has so many pixels that it must be a trap.
+        DataError: it cannot be read, is not an image, or has so many pixels that it must be a trap.
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -1,4 +1,4 @@
-"""What results depend on beside their configuration: data, the source of users' code, this package, libraries.
+"""What results depend on besides their configuration: data, the source of users' code, this package, libraries.
 
 A configuration names files and functions; results must not be taken up after what lies behind those names has changed.
 The store compares what its cells read (:func:`input_digests`); the pytest plugin keeps whole runs under everything

@@ -14,7 +14,7 @@ from autoflip_secure.records.t_interval import half_width
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number per seed, and what they say together.
+    """One number per seed, with their mean and interval.
 
     >>> a = Estimate("accuracy()", (1, 2, 3), (0.7, 0.8, 0.9))
     >>> a.n, round(a.mean, 2), round(a.lower, 3), round(a.upper, 3)

@@ -48,11 +48,11 @@ class Results:
         return self._estimate("loss", self.outcome.loss, where)
 
     def detection_auc(self, **where: Any) -> Estimate:
-        """How well agreement scores tell malicious clients from honest ones: area under the ROC curve, in [0, 1]."""
+        """How well agreement scores separate malicious from honest clients: area under the ROC curve, in [0, 1]."""
         return self._estimate("detection_auc", lambda record: record.detection_auc, where)
 
     def density(self, **where: Any) -> Estimate:
-        """Share of the hidden weights that live after the last round, in (0, 1]."""
+        """Share of the hidden weights that survive after the last round, in (0, 1]."""
         return self._estimate("density", lambda record: record.rounds[-1].density, where)
 
     def uplink_bytes(self, **where: Any) -> Estimate:
