@@ -160,7 +160,7 @@ def refuse_other_samples(source: DataSource, place: str) -> None:
     same = one.class_names == other.class_names and (one.groups is None) == (other.groups is None)
     if not (same and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)):
         raise DataError(
-            f"{place} returns other samples when it is called again, and every worker calls it; seed its generator"
+            f"{place} returns different samples when it is called again, and every worker calls it; seed its generator"
         )
 
 

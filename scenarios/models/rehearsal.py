@@ -63,14 +63,14 @@ def rehearse_building(build: Build, rows: Shaped[Tensor, "rows ..."], seed: int)
     apart = _differing(first, again)
     if apart is not None:
         raise UnsupportedModelError(
-            f"model {name}: {attribute_called(first, *apart)} is another when the model is built once more with the "
-            f"same seed; its numbers come from a generator of its own, or from what ran before: {_WAY_OUT}"
+            f"model {name}: {attribute_called(first, *apart)} differs when the model is built again with the same "
+            f"seed; its numbers come from a private generator, or from what ran before: {_WAY_OUT}"
         )
     if not same_bits(_answer(first, rows), _answer(again, rows)):
         found = differing_attribute(first, again)
         what = attribute_called(first, *found) if found else "something in it"
         raise UnsupportedModelError(
-            f"model {name} gives other scores when it is built once more with the same seed: {what} is another; "
+            f"model {name} gives different scores when it is built again with the same seed: {what} differs; "
             f"{_WAY_OUT}, and keep the numbers in a buffer (register_buffer)"
         )
     layout = Layout.of(first)
@@ -101,8 +101,8 @@ def rehearse_evaluation(module: nn.Module, rows: Shaped[Tensor, "rows ..."], num
     if not same_bits(*found):
         layer = layer_called(net, went_apart(one, other) or "")
         raise UnsupportedModelError(
-            f"model {name} gives other scores when it is evaluated twice, from {layer} on: it draws random numbers or "
-            "remembers something while it is evaluated; let it do so in training alone (F.dropout(x, p, "
+            f"model {name} gives different scores when it is evaluated twice, from {layer} on: it draws random "
+            "numbers or remembers something while it is evaluated; let it do so only in training (F.dropout(x, p, "
             "training=self.training), nn.Dropout), or not at all"
         )
     with torch.no_grad(), drawing_at(0, Purpose.EVALUATION):
@@ -154,7 +154,7 @@ def _refuse_hidden(name: str, first: nn.Module, other: nn.Module) -> NoReturn:
     what = attribute_called(first, *found) if found else "something in it"
     raise UnsupportedModelError(
         f"model {name}: {what} depends on the seed but is neither a parameter nor a saved buffer of floats, so every "
-        "seed would compute with that of one; use nn.Parameter, or register_buffer with float values"
+        "seed would use the value of one; use nn.Parameter, or register_buffer with float values"
     )
 
 

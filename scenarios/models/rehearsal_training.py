@@ -161,13 +161,13 @@ def _same_whoever_was_before(play: Rehearsal, jobs: Sequence[ClientJob]) -> None
     name = type(play.module).__name__
     if not same_bits(alone, again):
         raise UnsupportedModelError(
-            f"model {name} trains to other weights from the same seed: it draws random numbers that are out of reach; "
-            "draw from torch's global generator, which is at an address of the seed"
+            f"model {name} trains to different weights from the same seed: it draws random numbers that cannot be "
+            "controlled; draw from torch's global generator, which is at an address of the seed"
         )
     where = _remembered(play)
     raise UnsupportedModelError(
-        f"model {name} trains to other weights when another client trained before: {where}; keep what changes in "
-        "buffers (register_buffer), which every client starts from anew, or draw from torch's global generator"
+        f"model {name} trains to different weights when another client trained before: {where}; keep what changes in "
+        "buffers (register_buffer), which every client starts from, or draw from torch's global generator"
     )
 
 
@@ -185,7 +185,7 @@ def _both_trainers_agree(play: Rehearsal, jobs: Sequence[ClientJob]) -> None:
         place = int(gap.amax(0).argmax())
         segment = next(s for s in play.layout if s.start <= place < s.stop)
         raise UnsupportedModelError(
-            f"model {name} trains to other weights in a stack than alone, by up to {float(gap.max()):.2g} in "
+            f"model {name} trains to different weights in a stack than alone, by up to {float(gap.max()):.2g} in "
             f"{segment.name}; set trainer: sequential"
         )
 

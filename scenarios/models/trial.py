@@ -63,8 +63,8 @@ def scores(module: nn.Module, rows: Tensor, num_classes: int, doing: str = "") -
         ) from error
     if not isinstance(output, Tensor):
         raise UnsupportedModelError(
-            f"model {name} gives a {type(output).__name__}, expected one tensor of logits; let its forward return the "
-            f"logits alone"
+            f"model {name} gives a {type(output).__name__}, expected one tensor of logits; let its forward return "
+            "only the logits"
         )
     if output.shape != (count, num_classes):
         raise UnsupportedModelError(_wrong_shape(name, output, count, num_classes) + doing)

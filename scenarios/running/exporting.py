@@ -89,7 +89,7 @@ def reload_model(folder: Path, record: RunRecord, which: Which, *, compacted: bo
     if shapes != metadata["shapes"]:
         differing = sorted(set(map(str, shapes.items())) ^ set(map(str, metadata["shapes"].items())))
         raise InputError(
-            f"model ({json.dumps(record.config['model'])}): makes another module than the one that was trained "
+            f"model ({json.dumps(record.config['model'])}): builds a different module from the one that was trained "
             f"({', '.join(differing[:3])}); put back the source that it was run with"
         )
     checkpoint = read_checkpoint(path, which, layout, metadata)
@@ -115,8 +115,8 @@ def _settings(record: RunRecord) -> Settings:
     if not same:
         made_by = record.versions.get("autoflip-secure", "?")
         raise InputError(
-            f"cell {record.cell}: this version reads its configuration otherwise; export it with the version that ran "
-            f"it, {made_by}"
+            f"cell {record.cell}: this version reads its configuration differently; export it with the version that "
+            f"ran it, {made_by}"
         )
     return settings
 
@@ -185,8 +185,8 @@ def _compact(
         wanted, given = module(rows), smaller(rows)
     if not same_outputs(given, wanted):
         raise UnsupportedModelError(
-            "--compact: without its dead units the model gives other outputs, because a dead unit puts out a constant "
-            f"that later layers read; {whole}"
+            "--compact: without its dead units the model gives different outputs, because a dead unit outputs a "
+            f"constant that later layers read; {whole}"
         )
     counts = [int(alive.sum()) for alive in chain.live_units(checkpoint.mask, layout)]
     return smaller, {layer.name: (count, layer.units) for layer, count in zip(chain.layers, counts, strict=True)}

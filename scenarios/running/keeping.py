@@ -99,6 +99,6 @@ def differences(again: Iterable[RunRecord], records: Mapping[str, RunRecord]) ->
         )
         why = f" ({changed})" if changed else ""
         yield (
-            f"cell {record.cell}: run again, it gave other numbers than its record{why}, so its models were not kept; "
-            "run the sweep in another folder with --out to have both"
+            f"cell {record.cell}: run again, it gave different numbers from its record{why}, so its models were not "
+            "kept; run the sweep in another folder with --out to have both"
         )

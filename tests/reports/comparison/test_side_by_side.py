@@ -62,7 +62,7 @@ def test_the_smallest_change_is_noticed(cells: Callable[..., list[RunRecord]]):
     matching = match(one, two)
     assert not matching.identical
     assert [a.cell for a, _ in matching.changed] == [one[3].cell]
-    assert "1 of them gives other numbers, 15 exactly the same." in sentences(matching, _rows(matching))[0]
+    assert "1 of them gives different numbers, 15 exactly the same." in sentences(matching, _rows(matching))[0]
 
 
 def test_a_setting_of_the_whole_sweep_is_named_and_cells_still_meet(cells: Callable[..., list[RunRecord]]):

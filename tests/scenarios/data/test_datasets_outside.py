@@ -257,7 +257,7 @@ def test_what_a_function_draws_globally_is_the_same_every_time_and_its_own_gener
     first = CustomData(factory="outside_data:drawn").read()
     torch.manual_seed(77)
     assert np.array_equal(first.x_train, CustomData(factory="outside_data:drawn").read().x_train)
-    with pytest.raises(DataError, match="returns other samples when it is called again"):
+    with pytest.raises(DataError, match="returns different samples when it is called again"):
         check(plan(resolve(Document.parse(text("restless"), "s.yaml"), ())).blocks)
 
 

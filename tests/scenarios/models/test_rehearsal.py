@@ -44,13 +44,13 @@ seeds: [3]
 algorithm: autoflip
 """
 REFUSED = {
-    "DropsInEvaluation": r"other scores when it is evaluated twice, from its own forward on: .*training=self\.training",
+    "DropsInEvaluation": r"scores when it is evaluated twice, from its own forward on: .*training=self\.training",
     "noise_of_the_system": r"evaluated twice, from layer '2' \(Noise\) on",
     "CarriesItsState": r"evaluated twice, .* remembers something",
-    "NoiseOfTheFile": r"trains to other weights from the same seed: .* draw from torch's global generator",
+    "NoiseOfTheFile": r"trains to different weights from the same seed: .* draw from torch's global generator",
     "Remembers": r"when another client trained before: its 'steps' is remembered; .*register_buffer",
     "OwnGenerator": r"when another client trained before: its 'source' is remembered",
-    "weights_of_the_file": r"'bias' of layer 'last' \(Linear\) is another when the model is built once more",
+    "weights_of_the_file": r"'bias' of layer 'last' \(Linear\) differs when the model is built again",
     "Projection": r"its 'projection' depends on the seed but is neither a parameter nor a saved buffer",
     "Shuffle": r"its 'order' depends on the seed .*register_buffer with float values",
     "ListOfLayers": r"its 'more' takes part in its scores, but is not among its parameters .*nn\.ModuleList",
@@ -58,7 +58,7 @@ REFUSED = {
     "Squeezes": r"outputs of shape \(10,\) for 1 sample, expected \(1, 10\): do not squeeze the batch dimension",
     "Detached": r"gives none of its parameters a gradient; .*no_grad",
     "Half": r"logits of dtype torch\.float16, expected torch\.float32; end its forward with \.float\(\)",
-    "Pair": r"gives a tuple, expected one tensor of logits; let its forward return the logits alone",
+    "Pair": r"gives a tuple, expected one tensor of logits; let its forward return only the logits",
     "OnlyInEvaluation": r"failed on 1 sample .* while it trains, in layer 'last' \(Linear\): RuntimeError",
     "OpenFile": r"cannot be copied \(.*generator.*\); each client trains a copy",
     "NoWayBack": r"failed while gradients are made of 1 sample: RuntimeError: no way back",

@@ -249,7 +249,7 @@ def test_models_of_another_run_of_the_cell_are_not_its_models(
         assert cells_without_models(store, {record.cell: other}) == {record.cell}
     models_file(folder, record.cell).unlink()
     _, notes = run(tiny(), folder)
-    assert any(record.cell in note and "other numbers than its record" in note for note in notes)
+    assert any(record.cell in note and "different numbers from its record" in note for note in notes)
     others = {name: content for name, content in files(finished[0]).items() if record.cell not in name}
     assert files(folder) == others, "models of other steps than those of the record are not kept"
 
