@@ -15,7 +15,7 @@ from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem, Protocol
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.interfaces import ClientPrivacy, Plugin
+from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.records.privacy import PrivacyRecord, Release
@@ -27,22 +27,13 @@ from autoflip_secure.scenarios.config.settings import Settings, content_hash
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
-from autoflip_secure.scenarios.models.chains import Model
-from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
-from autoflip_secure.scenarios.models.rehearsal_training import (
-    Rehearsal,
-    rehearse_passes,
-    rehearse_training,
-    rehearse_units,
-)
+from autoflip_secure.scenarios.models.rehearsal import trial_rows
 from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
-from autoflip_secure.scenarios.running.plugin_trial import Stage, try_out
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
 from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
-from autoflip_secure.terminal.visible import short
 from autoflip_secure.training import Trainer, choose_trainer
 
 _OF_DATA = ("data", "inputs", "rows", "split", "clients")  # what no run can change
@@ -94,7 +85,7 @@ class CellBuilder:
 
     def data(self, settings: Settings) -> Dataset:
         """The data as their source gives them, on the CPU."""
-        data: Dataset = self._once("data", settings.data.load, settings, ("data",))
+        data: Dataset = self.once("data", settings.data.load, settings, ("data",))
         return data
 
     def dataset(self, settings: Settings) -> Dataset:
@@ -107,16 +98,12 @@ class CellBuilder:
             whole = settings.model.takes_whole_numbers(trial_rows(data), data.num_classes, 0)
             return data if whole else data.as_numbers()
 
-        found: Dataset = self._once("inputs", make, settings, ("data", "model"))
+        found: Dataset = self.once("inputs", make, settings, ("data", "model"))
         return found
-
-    def rehearse_data(self, settings: Settings) -> None:
-        """What users' code returns is the same for every worker."""
-        self._once("data rehearsal", settings.data.rehearse, settings, ("data",))
 
     def rows(self, settings: Settings) -> torch.Tensor:
         """What a model of these data is tried on."""
-        rows: torch.Tensor = self._once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
+        rows: torch.Tensor = self.once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
         return rows
 
     def split(self, settings: Settings, seed: int) -> tuple[torch.Tensor, ...]:
@@ -127,7 +114,7 @@ class CellBuilder:
             rng = numpy_generator(seed, Purpose.PARTITION)
             return settings.partition.split(data.y_train, settings.clients, data.num_classes, data.groups, rng)
 
-        rows: tuple[torch.Tensor, ...] = self._once("split", make, settings, ("data", "partition", "clients"), seed)
+        rows: tuple[torch.Tensor, ...] = self.once("split", make, settings, ("data", "partition", "clients"), seed)
         return rows
 
     def module(self, settings: Settings, seed: int) -> nn.Module:
@@ -148,67 +135,16 @@ class CellBuilder:
 
         private = getattr(settings.privacy, "unit", "")
         repaired = getattr(settings.privacy, "replace_unsupported_layers", False)
-        module: nn.Module = self._once("module", make, settings, ("data", "model"), seed, private, repaired)
+        module: nn.Module = self.once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
 
     def needs_company(self, settings: Settings, seed: int) -> str | None:
         """Why the model cannot train on one sample (BatchNorm); None when it can."""
         rows, module = self.dataset(settings).x_train[:2], self.module(settings, seed)
-        found: str | None = self._once(
+        found: str | None = self.once(
             "company", lambda: needs_company(module, rows), settings, ("data", "model", "privacy")
         )
         return found
-
-    def try_plugin(self, path: str, plugin: Plugin, spec: CellSpec) -> None:
-        """Ask a plug-in from outside once for what a run asks of it; models and data are rehearsed instead.
-
-        Args:
-            path: its key in the scenario.
-            plugin: of the cell.
-            spec: the cell.
-
-        Raises:
-            InputError: it fails, or its answers cannot be used.
-        """
-        settings = spec.settings
-        if not plugin.foreign or isinstance(plugin, Model):
-            return
-
-        def make() -> bool:
-            shared = self._shared(spec, torch.device("cpu"))
-            weights = shared["layout"].vector(self.module(settings, spec.seed))
-            numbers = (settings.clients, settings.cohort, settings.rounds)
-            stage = Stage(self.dataset(settings), shared["layout"], shared["chain"], weights, *numbers)
-            try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
-            return True
-
-        keys = ("data", "model", "clients", "cohort", "rounds")
-        self._once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
-
-    def rehearse(self, spec: CellSpec) -> None:
-        """Do once, on a few rows of the data, whatever a run does with a model of the user's own.
-
-        Raises:
-            UnsupportedModelError: something fails, or its numbers would depend on what ran before.
-        """
-        settings, seed = spec.settings, spec.seed
-        if not settings.model.foreign:
-            return
-        mechanism = settings.privacy if getattr(settings.privacy, "unit", "") == "sample" else None
-
-        def make() -> bool:
-            data, rows, module = self.dataset(settings), self.rows(settings), self.module(settings, seed)
-            private = mechanism.steps(0.0) if isinstance(mechanism, ClientPrivacy) else None
-            play = Rehearsal(module, data, settings.training, private, fit)
-            rehearse_evaluation(module, rows, data.num_classes)
-            rehearse_passes(play)
-            rehearse_building(lambda number: settings.model.build(rows, data.num_classes, number), rows, seed)
-            rehearse_training(play, self.trainer(spec))
-            rehearse_units(play)
-            return True
-
-        how = (mechanism is not None, getattr(settings.privacy, "replace_unsupported_layers", False))
-        self._once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)
 
     def trainer(self, cell: CellSpec) -> Trainer:
         """The trainer of a block, chosen by its first cell."""
@@ -234,7 +170,7 @@ class CellBuilder:
     def _bare(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
         """The cell before its noise is known."""
         settings, seed, where = spec.settings, spec.seed, str(device)
-        shared = self._shared(template, device)
+        shared = self.shared(template, device)
 
         def clients() -> tuple[torch.Tensor, ...]:
             return tuple(rows.to(device) for rows in self.split(settings, seed))
@@ -245,13 +181,15 @@ class CellBuilder:
 
         problem = Problem(
             **shared,
-            clients=self._once("clients", clients, settings, ("data", "model", "partition", "clients"), seed, where),
-            initial=self._once("initial", initial, settings, ("data", "model", "privacy"), seed, template.seed, where),
+            clients=self.once("clients", clients, settings, ("data", "model", "partition", "clients"), seed, where),
+            initial=self.once("initial", initial, settings, ("data", "model", "privacy"), seed, template.seed, where),
         )
         names = (spec.key, spec.config, spec.axes, settings.algorithm.name, seed)
         return Cell(*names, problem, protocol(settings), conditions=spec.conditions)
 
-    def _shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
+    def shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
+        """What all cells of the block of ``template`` share: module, layout, chain and data."""
+
         def make() -> dict[str, Any]:
             data, module = self.dataset(template.settings), self.module(template.settings, template.seed)
             chain, reason = None, "ok"
@@ -271,9 +209,10 @@ class CellBuilder:
                 "num_classes": data.num_classes,
             }
 
-        return self._once("shared", make, template.settings, ("data", "model", "privacy"), template.seed, str(device))  # type: ignore[no-any-return]
+        return self.once("shared", make, template.settings, ("data", "model", "privacy"), template.seed, str(device))  # type: ignore[no-any-return]
 
-    def _once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
+    def once(self, what: str, make: Callable[[], Any], settings: Settings, keys: tuple[str, ...], *more: Any) -> Any:
+        """What ``make`` gives, made once for all settings that are equal in ``keys``, and for equal ``more``."""
         parts = settings.model_dump(mode="json", include=set(keys))
         key = what, content_hash({"parts": parts, "more": list(more)})
         if key not in self._made:

@@ -19,6 +19,7 @@ from autoflip_secure.scenarios.config.sizes import out_of_memory
 from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
+from autoflip_secure.scenarios.running.trials import rehearse, try_data, try_plugin
 
 
 def check(blocks: Sequence[Block]) -> None:
@@ -42,16 +43,16 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
     for spec in (spec for block in blocks for spec in block.cells):
         with _placed(spec, "data"):
             data = builder.dataset(spec.settings)
-            builder.rehearse_data(spec.settings)
+            try_data(builder, spec.settings)
         for path, plugin in in_settings(spec.settings):
             with _placed(spec, path.split(".")[0]):
-                builder.try_plugin(path, plugin, spec)
+                try_plugin(builder, path, plugin, spec)
         with _placed(spec, "partition", "clients", "data"):
             builder.split(spec.settings, spec.seed)
         with _placed(spec, "model", "privacy"):
             builder.module(spec.settings, spec.seed)
         with _placed(spec, "model", "trainer", "device"):
-            builder.rehearse(spec)
+            rehearse(builder, spec)
         with _placed(spec, "attack"):
             _check_classes(spec.settings, data.num_classes)
 

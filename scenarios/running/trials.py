@@ -1,0 +1,84 @@
+"""Code of users is tried before a folder is made: data are read twice, models rehearsed, plug-ins asked once."""
+
+from __future__ import annotations
+
+import torch
+
+from autoflip_secure.defenses.privacy.opacus_training import fit
+from autoflip_secure.interfaces import ClientPrivacy, Plugin
+from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.settings import Settings
+from autoflip_secure.scenarios.models.chains import Model
+from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation
+from autoflip_secure.scenarios.models.rehearsal_training import (
+    Rehearsal,
+    rehearse_passes,
+    rehearse_training,
+    rehearse_units,
+)
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.plugin_trial import Stage, try_out
+from autoflip_secure.terminal.visible import short
+
+
+def try_data(builder: CellBuilder, settings: Settings) -> None:
+    """Data that users' code makes are the same for every worker.
+
+    Raises:
+        DataError: they are not.
+    """
+    builder.once("data rehearsal", settings.data.rehearse, settings, ("data",))
+
+
+def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) -> None:
+    """Ask a plug-in from outside once for what a run asks of it; models and data are rehearsed instead.
+
+    Args:
+        builder: of the sweep.
+        path: key of the plug-in in the scenario.
+        plugin: of the cell.
+        spec: the cell.
+
+    Raises:
+        InputError: it fails, or its answers cannot be used.
+    """
+    settings = spec.settings
+    if not plugin.foreign or isinstance(plugin, Model):
+        return
+
+    def make() -> bool:
+        shared = builder.shared(spec, torch.device("cpu"))
+        weights = shared["layout"].vector(builder.module(settings, spec.seed))
+        numbers = (settings.clients, settings.cohort, settings.rounds)
+        stage = Stage(builder.dataset(settings), shared["layout"], shared["chain"], weights, *numbers)
+        try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
+        return True
+
+    keys = ("data", "model", "clients", "cohort", "rounds")
+    builder.once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
+
+
+def rehearse(builder: CellBuilder, spec: CellSpec) -> None:
+    """Do once, on a few rows of the data, whatever a run does with a model of the user's own.
+
+    Raises:
+        UnsupportedModelError: something fails, or its numbers would depend on what ran before.
+    """
+    settings, seed = spec.settings, spec.seed
+    if not settings.model.foreign:
+        return
+    mechanism = settings.privacy if getattr(settings.privacy, "unit", "") == "sample" else None
+
+    def make() -> bool:
+        data, rows, module = builder.dataset(settings), builder.rows(settings), builder.module(settings, seed)
+        private = mechanism.steps(0.0) if isinstance(mechanism, ClientPrivacy) else None
+        play = Rehearsal(module, data, settings.training, private, fit)
+        rehearse_evaluation(module, rows, data.num_classes)
+        rehearse_passes(play)
+        rehearse_building(lambda number: settings.model.build(rows, data.num_classes, number), rows, seed)
+        rehearse_training(play, builder.trainer(spec))
+        rehearse_units(play)
+        return True
+
+    how = (mechanism is not None, getattr(settings.privacy, "replace_unsupported_layers", False))
+    builder.once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)
