@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from types import ModuleType
 from weakref import WeakKeyDictionary
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.config.plugin_families import in_settings
@@ -51,9 +51,9 @@ def input_digests(cells: Iterable[Settings], load: Callable[[Settings], Dataset]
     """
     found: dict[str, str] = {}
     for settings in cells:
-        for what, digest in _inputs(settings, load).items():
+        for what, make in _inputs(settings, load).items():
             if what not in found:
-                found[what] = digest()
+                found[what] = make()
     return found
 
 
@@ -64,7 +64,7 @@ def read_by(settings: Settings) -> list[str]:
 
 def _inputs(settings: Settings, load: Callable[[Settings], Dataset]) -> dict[str, Callable[[], str]]:
     """What one cell reads -> its digest, made when it is asked for."""
-    data = json.dumps(settings.data.model_dump(mode="json"), sort_keys=True)
+    data = canonical(settings.data.model_dump(mode="json"))
     found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(load(settings))}
     for path, plugin in in_settings(settings):
         if isinstance(plugin, Outside):
@@ -90,7 +90,7 @@ def run_digest(plan: Plan) -> str:
         "package": _own_source(),
         "inputs": input_digests(cell.settings for cell in plan.cells),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(parts)
 
 
 def sources(module: str) -> list[Path]:
@@ -122,14 +122,14 @@ def sources(module: str) -> list[Path]:
 
 def _of_dataset(data: Dataset) -> str:
     """Over shapes and bytes of all samples, labels and owners."""
-    digest = hashlib.sha256()
+    sums = hashlib.sha256()
     for tensor in (data.x_train, data.y_train, data.x_test, data.y_test, data.groups):
         if tensor is None:
-            digest.update(b"none")
+            sums.update(b"none")
             continue
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        sums.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sums.update(tensor.contiguous().numpy().tobytes())
+    return sums.hexdigest()
 
 
 def _of_source(place: str, target: str) -> str:
@@ -138,16 +138,16 @@ def _of_source(place: str, target: str) -> str:
     if own is None:
         return "built in"
     try:
-        digest = _of_files(sources(name) or [own])
+        now = _of_files(sources(name) or [own])
     except OSError as error:
         way_out = "make it readable" if isinstance(error, PermissionError) else "put it back, or see to its drive"
         raise InputError(f"{place}: {error.filename} cannot be read ({error.strerror}); {way_out}") from error
-    if (module := sys.modules.get(name)) is not None and _imported.setdefault(module, digest) != digest:
+    if (module := sys.modules.get(name)) is not None and _imported.setdefault(module, now) != now:
         raise InputError(
             f"{place}: its source has changed since this process imported it, so what would run "
             "is no longer what is written there; start Python anew (in a notebook: restart the kernel)"
         )
-    return digest
+    return now
 
 
 @cache
