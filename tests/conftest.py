@@ -35,7 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: looking through it for cycles again and again took an eighth of the time."""
+    from autoflip_secure.runtime import processes
+
+    # The first test that starts a process settles what those of all others find imported: what most of them need.
+    processes._SLOW = (
+        *("autoflip_secure.scenarios.running.build", "torch.fx.experimental.symbolic_shapes"),
+        *("sklearn.datasets", "sklearn.metrics"),
+        *(f"autoflip_secure.defenses.secure_aggregation.{name}" for name in ("party", "crypten_ready")),
+    )
+    # What is imported by now stays: looking through it for cycles again and again took an eighth of the time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)

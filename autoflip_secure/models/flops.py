@@ -129,6 +129,11 @@ def _in_parts() -> Iterator[None]:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation, below autograd, so that tensors still say whether a gradient is wanted of them."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and to say so to the compiler would import it: four processor seconds."""
+        return False
+
     def __init__(self, found: Operations, weights: Mapping[str, Tensor], tracker: ModuleTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._found, self._tracker = found, tracker

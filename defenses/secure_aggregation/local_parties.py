@@ -73,7 +73,7 @@ def local_parties(count: int, timeout: float) -> Iterator[Parties]:
                     there,
                     address,
                     name=f"party-{rank} at {address}",
-                    imports=["autoflip_secure.defenses.secure_aggregation.party"],
+                    imports=[f"{__package__}.party", f"{__package__}.crypten_ready"],
                 )
                 there.close()
                 started.append((process, here))

@@ -28,7 +28,7 @@ Finished = Generator[tuple[Block, list[RunRecord]], None, None]  # blocks with t
 _REPORT_EVERY = 0.25  # seconds
 _IMPORTS = (
     "autoflip_secure.scenarios.running.build",
-    "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",
     "sklearn.metrics",
 )  # the others are imported in every block
 _LINGER = 5.0  # seconds a stopped worker may take to go

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoflip_secure.models import flops
 from autoflip_secure.models.amounts import Flops
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.models.flops import Operations, count_pass
@@ -216,3 +217,8 @@ def test_recomputing_for_the_backward_pass_is_paid_for() -> None:
     first = 2 * 2 * 16  # the last layer's outputs are not needed again
     assert paid.total == plain.total + first
     assert sum(paid.of_weights.values()) == paid.total
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    """torch wraps what a mode does in a call that imports torch._dynamo, four processor seconds, unless told not to."""
+    assert not hasattr(flops._Watch.__torch_dispatch__, "__wrapped__")
