@@ -102,6 +102,7 @@ def test_a_users_own_arrays_and_module(tmp_path: Path, monkeypatch: pytest.Monke
         clients: 6
         cohort: 3
         rounds: 5
+        exploration: {{epochs: 1}}
         sweep: {{product: {{algorithm: [fedavg, autoflip, radial_only]}}}}
         """,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from autoflip_secure.training import choose_trainer
 N = 20
 
 
+@functools.cache
 def explored(seed: int, split: str) -> tuple[Layout, Tensor]:
     """Deviations of 20 explorers of a small perceptron on digits: even shares, or two classes each."""
     x, y = (torch.from_numpy(a) for a in load_digits(return_X_y=True))
@@ -46,7 +49,7 @@ def explored(seed: int, split: str) -> tuple[Layout, Tensor]:
     return layout, trainer.train(module, layout, x, jobs, TrainingSchedule(lr=0.1, epochs=3)).updates
 
 
-EXPLORED = {(seed, split): explored(seed, split) for seed in (10, 11) for split in ("iid", "two classes")}
+CASES = [(seed, split) for seed in (10, 11) for split in ("iid", "two classes")]
 
 
 def in_floats(d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,10 +82,10 @@ def noisy(d: Tensor, seed: int, sigma: float, count: int) -> tuple[Tensor, list[
     return d, malicious
 
 
-@pytest.mark.parametrize("case", EXPLORED)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("sigma", [0.0, 0.1])
 def test_ring_equals_floats_on_digits_with_the_same_masks(case: tuple[int, str], sigma: float) -> None:
-    layout, d = EXPLORED[case]
+    layout, d = explored(*case)
     d, _ = noisy(d, case[0], sigma, 4)
     a, keep, energy = in_floats(d.double().numpy())
     rows, _ = local(energy_rows(d))
@@ -99,9 +102,9 @@ def test_ring_equals_floats_on_digits_with_the_same_masks(case: tuple[int, str],
     assert torch.equal(plain.kept, seen.kept)
 
 
-@pytest.mark.parametrize("case", EXPLORED)
+@pytest.mark.parametrize("case", CASES)
 def test_only_the_sum_is_the_mean_of_energies(case: tuple[int, str]) -> None:
-    _, d = EXPLORED[case]
+    _, d = explored(*case)
     expected = energy_rows(d).mean(0)
     rows, _ = local(energy_rows(d))
     seen = linear_landscape(rows, energy_points(N), "sum")
@@ -110,10 +113,10 @@ def test_only_the_sum_is_the_mean_of_energies(case: tuple[int, str]) -> None:
     assert seen.agreement.tolist() == [1.0] * N
 
 
-@pytest.mark.parametrize("case", EXPLORED)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("sigma", "count"), [(0.05, 4), (0.5, 4), (0.5, 8)])
 def test_noisy_explorers_are_left_out_as_by_the_robust_form(case: tuple[int, str], sigma: float, count: int) -> None:
-    layout, clean = EXPLORED[case]
+    layout, clean = explored(*case)
     d, malicious = noisy(clean, case[0], sigma, count)
 
     def sparsity(method: str, deviations: Tensor) -> float:
@@ -127,7 +130,7 @@ def test_noisy_explorers_are_left_out_as_by_the_robust_form(case: tuple[int, str
 
 
 def test_a_spike_is_left_out() -> None:
-    _, clean = EXPLORED[10, "iid"]
+    _, clean = explored(10, "iid")
     d = clean.clone()
     for k in (3, 8):
         d[k] = 0

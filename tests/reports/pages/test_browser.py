@@ -16,9 +16,11 @@ import pytest
 from PIL import Image
 from planted import moved as shifted
 from playwright.sync_api import Browser, Page, sync_playwright
+from sizes import sized
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.side_by_side import Side, write_comparison
+from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.pages.report import write_report
 
 pytestmark = pytest.mark.browser
@@ -89,10 +91,10 @@ def cells(sweep: Callable[..., list[RunRecord]], partition: dict[str, Any], atta
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, cells: list[RunRecord]) -> Path:
-    missing = [{"cell": "0" * 16, "algorithm": "autoflip", "seed": 7, "axes": {}, "config": None}]
-    folder = tmp_path_factory.mktemp("browser")
-    return write_report(cells, {"name": "browser"}, folder / "report.html", missing=missing, notes=["A note."])
+def report(tmp_path_factory: pytest.TempPathFactory, made: tuple[str, list[Picture]]) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    path.write_text(made[0], encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,8 @@ def hostile(
     partition: dict[str, Any],
     attack: dict[str, Any],
 ) -> Path:
-    """Every name, note, version, axis and setting is hostile."""
+    """Every name, note, version, axis and setting is hostile: all at once, and in full also each alone."""
+    texts = ["\n".join(HOSTILE), *HOSTILE][: sized(1, 5)]
     runs = [
         record(
             name,
@@ -114,7 +117,7 @@ def hostile(
             axes={text: text},
             extra=text,
         ).model_copy(update={"events": [text], "versions": {text: text}})
-        for text in HOSTILE
+        for text in texts
         for name in ("fedavg", "autoflip")
         for place in ({"kind": "by_group", "note": HOSTILE[0]},)
         for malicious in (attack["clean"](), attack["noise"](0.5) | {"note": text})

@@ -10,8 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +18,6 @@ from numbers_as_text import is_number
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.figures.sensitivity import sensitivity
 from autoflip_secure.reports.figures.style import Palette, Picture, drawing
 from autoflip_secure.reports.pages.page import ROWS_SHOWN
@@ -93,24 +90,6 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join("".join(self.words).split())
-
-
-@pytest.fixture(scope="module")
-def made(small: list[RunRecord], scenario: dict[str, Any]) -> tuple[str, list[Picture]]:
-    """A whole report, and the pictures that were drawn for it."""
-    before, drawn = dict(mpl.rcParams), list[Picture]()
-
-    def noted(*arguments: Any) -> list[Section]:
-        found = sections(*arguments)
-        drawn.extend(picture for section in found for picture in section.pictures)
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoflip_secure.reports.pages.report.sections", noted)
-        text = render(small, scenario, command="autoflip-secure sweep synthetic.yaml")
-    assert dict(mpl.rcParams) == before  # no global state is touched
-    assert plt.get_fignums() == []
-    return text, drawn
 
 
 @pytest.fixture(scope="module")

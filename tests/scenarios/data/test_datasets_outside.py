@@ -140,7 +140,7 @@ def test_image_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (tmp_path / "b" / "dog" / "1.png").write_bytes(content)
         with pytest.raises(DataError, match=message):
             ImageFolder(path=tmp_path / "b").load()
-    Image.new("L", (20_000, 20_000)).save(tmp_path / "b" / "dog" / "1.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "b" / "dog" / "1.png")
     with pytest.raises(DataError, match="DecompressionBomb"):
         ImageFolder(path=tmp_path / "b").load()
 

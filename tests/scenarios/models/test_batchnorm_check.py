@@ -56,7 +56,7 @@ def test_refused_before_training_exactly_where_training_stops(tmp_path: Path, mo
     monkeypatch.syspath_prepend(tmp_path)
     outcomes = []
     for batch in (4, 7):
-        for seed in range(31, 31 + sized(3, 6)):
+        for seed in range(31, 31 + sized(2, 6)):
             for algorithm in ("fedavg", "autoflip"):
                 work = one(batch, seed, algorithm)
                 trained, refused = said(partial(run_block, work.blocks[0])), said(partial(check, work.blocks))
