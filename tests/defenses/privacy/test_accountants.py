@@ -19,7 +19,7 @@ from hypothesis import assume, given, settings
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
-from sizes import sized
+from sizes import every, sized
 
 from autoflip_secure.defenses.privacy import accountants, prv
 from autoflip_secure.defenses.privacy.accountants import (
@@ -83,7 +83,7 @@ def test_the_central_limit_would_say_less_than_is_true() -> None:
     assert central_limit < at_least(((Mechanism(1.0, 0.05, "poisson"), 200),), DELTA)
 
 
-QUICK = ((0.8, 0.1, 50), (1.0, 0.01, 300), (1.0, 0.3, 1), (2.0, 0.3, 50))  # the other library's grids take seconds
+QUICK = ((0.8, 0.1, 50), (1.0, 0.3, 1), (2.0, 0.3, 50))  # the other library's grids take seconds
 SETTINGS = [s for s in product((0.8, 1.0, 2.0), (0.01, 0.1, 0.3), (1, 50, 300)) if s not in QUICK]
 
 
@@ -219,7 +219,7 @@ SMALL_DELTAS = list(
 )
 
 
-@pytest.mark.parametrize(("gaussians", "delta"), SMALL_DELTAS)
+@pytest.mark.parametrize(("gaussians", "delta"), every(5, SMALL_DELTAS))
 def test_down_to_the_smallest_delta_no_accountant_says_less_than_is_true(
     gaussians: tuple[float, int], delta: float
 ) -> None:
@@ -270,7 +270,7 @@ def test_where_rounding_may_be_more_than_a_tenth_of_delta_prv_gives_nothing(monk
 
 
 @pytest.mark.parametrize(("noise", "rate"), [(0.6, 0.001), (1.0, 0.01), (10.0, 0.1)])
-@pytest.mark.parametrize("delta", [1e-5, 1e-6, 3e-8])
+@pytest.mark.parametrize("delta", every(2, [1e-5, 1e-6, 3e-8]))
 def test_ten_thousand_steps_have_a_number_at_every_usual_delta(noise: float, rate: float, delta: float) -> None:
     count = ((Mechanism(noise, rate, "poisson"), 10_000),)
     renyi, tighter = rdp_epsilon(count, delta), prv_epsilon(count, delta)

