@@ -19,7 +19,8 @@ export OMP_NUM_THREADS ?= 1
 ARGS ?=
 # As many tests side by side as there are cores, eight at most: each keeps 1.5 GB.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
+# What one run compiles the next one reads: to rewrite the assertions of all tests takes a worker ten seconds.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 # make bench-compare: the slow-down that fails, and the run to compare with
 RATIO ?= 1.5
 BASE ?=
