@@ -20,7 +20,10 @@ def sized(short: int, full: int) -> int:
 
 
 def every(step: int, values: Iterable[Any]) -> list[Any]:
-    """All ``values`` as parameters of a test: `make test` takes each ``step``-th, the others are marked slow."""
+    """All ``values`` as parameters of a test: `make test` takes each ``step``-th, the others are marked slow.
+
+    Several values of one set are a tuple.
+    """
     return [
         value
         if number % step == 0

@@ -95,7 +95,7 @@ def test_alone_in_a_stack_of_forty_and_in_another_order(
         assert torch.equal(alone.losses[0], together.losses[job])
 
 
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("make", every(2, MODELS.values()), ids=MODELS)
 def test_private_jobs_too(make: Callable[[], nn.Module]) -> None:
     module, layout, x, jobs = problem(make, [16, 21, 30, 17, 19, 40, 18], PrivateSteps(0.5, 1.0))
     schedule = TrainingSchedule(batch_size=12, epochs=1)
@@ -105,7 +105,7 @@ def test_private_jobs_too(make: Callable[[], nn.Module]) -> None:
     assert torch.equal(backwards.losses.flip(0), together.losses)
 
 
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("make", every(2, MODELS.values()), ids=MODELS)
 def test_the_size_of_the_stacks_does_not_matter(make: Callable[[], nn.Module]) -> None:
     module, layout, x, jobs = problem(make, [30, 12, 47, 33, 8, 21, 64, 16, 3, 30])
     reference = StackedTrainer().train(module, layout, x, jobs, SCHEDULES["momentum, decay"])

@@ -6,6 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+from sizes import every
 
 from autoflip_secure.defenses.privacy.accountants import (
     ORDERS,
@@ -45,7 +46,7 @@ def of_a_fixed_cohort(noise: float, rate: float, order: int) -> mp.mpf:
     return mp.log1p(mp.quad(excess, [mp.mpf(1) / 2, order, order + 4 * s, order + 12 * s]))
 
 
-@pytest.mark.parametrize(("noise", "rate"), CASES)
+@pytest.mark.parametrize(("noise", "rate"), every(2, CASES))
 def test_no_order_is_below_its_divergence(noise: float, rate: float) -> None:
     asked = (1.25, 2.3, 5.0, 9.9, 40.0)
     found = dict(zip(asked, rdp_curve(Mechanism(noise, rate, "poisson"), asked), strict=True))

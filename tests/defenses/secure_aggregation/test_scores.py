@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from sizes import sized
+from sizes import every, sized
 from torch import Tensor, nn
 
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
@@ -105,7 +105,7 @@ def flat(state: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("aggregator", [AGREEMENT, CLAIMED, RADIAL], ids=["profile", "landscape", "radial"])
-@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize("seed", every(2, range(10, 14)))
 def test_exact_scores_steps_and_memories_equal_the_plain_ones(aggregator: Any, seed: int) -> None:
     federation = Federation(aggregator, seed)
     filtered = 0

@@ -146,7 +146,7 @@ def test_models_are_tried_on_the_rows_that_hold_the_extremes() -> None:
         check_model(bag, rows, 3)
 
 
-@pytest.mark.parametrize("cls", [cls for cls in MODELS if not cls.foreign])
+@pytest.mark.parametrize("cls", every(2, [cls for cls in MODELS if not cls.foreign]))
 def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type[Model]) -> None:
     from autoflip_secure.interfaces import PrivateSteps, TrainingSchedule
     from autoflip_secure.training import choose_trainer
