@@ -41,7 +41,8 @@ def trial(aten: str, onednn: str, mkl: str) -> dict[str, str]:
     asked = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "MKL_CBWR": mkl}
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("kernel_trial.py"), *TRIED],
-        env={**os.environ, **asked, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+        env={**os.environ, **asked, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     told = json.loads(done.stdout)
     assert all(f"{name}={asked[name]}" in told["kernels"] for name in ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR"))
