@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for secure_scenarios.py
+sys.path.insert(0, str(Path(__file__).parent))  # for secure_scenarios.py and others
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # for planted_faults.py
