@@ -1,40 +1,26 @@
-"""Data sets: every kind, subsets, the real files, downloading; torchvision is the second reader."""
+"""Data sets of every kind: what they load, say and refuse."""
 
-import functools
-import hashlib
-import http.server
 import itertools
 import json
-import os
 import pickle
-import shutil
 import sys
-import threading
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 from small_datasets import (
-    MNIST_TEST,
-    MNIST_TRAIN,
-    SHARED,
     listing,
     official,
-    shared,
     write_cifar10,
     write_idx_folder,
     write_npz,
 )
 
 from autoflip_secure.errors import DataError
-from autoflip_secure.scenarios.data.base import Dataset, feature_scale, stratified
 from autoflip_secure.scenarios.data.datasets import (
     DATASETS,
     Cifar10,
@@ -194,153 +180,6 @@ def test_a_single_missing_file_is_named_alone(tmp_path):
         Mnist(root=tmp_path).load()
 
 
-# ------------------------------------------------------------------------------------------ digits, subsets
-
-
-def test_digits_are_the_embedded_images_split_once_and_for_all():
-    from sklearn.datasets import load_digits
-
-    data, whole = Digits().load(), load_digits()
-    assert (len(data.x_train), len(data.x_test)) == (1438, 359)
-    assert data.x_train.min() == 0
-    assert data.x_train.max() == 1
-    ours = sorted(
-        zip(
-            [tuple(x) for x in torch.cat([data.x_train, data.x_test]).flatten(1).mul(16).int().tolist()],
-            torch.cat([data.y_train, data.y_test]).tolist(),
-            strict=True,
-        )
-    )
-    theirs = sorted(zip([tuple(x) for x in whole.data.astype(int).tolist()], whole.target.tolist(), strict=True))
-    assert ours == theirs
-    shares = data.y_test.bincount() / data.y_train.bincount()
-    assert ((shares - 0.25).abs() < 0.01).all()
-
-
-def test_subset_keeps_class_shares_is_fixed_and_comes_from_the_whole():
-    whole, part = Digits().load(), Digits(train_samples=200, test_samples=50).load()
-    assert (len(part.y_train), len(part.y_test)) == (200, 50)
-    assert set(map(tuple, part.x_train.flatten(1).tolist())) <= set(map(tuple, whole.x_train.flatten(1).tolist()))
-    assert (part.y_train.bincount() - whole.y_train.bincount() * 200 / 1438).abs().max() <= 1
-    assert Digits(train_samples=200).load().x_train.equal(part.x_train)
-
-
-@pytest.mark.parametrize("size", [9, 1439])
-def test_impossible_subset_says_the_bounds(size):
-    with pytest.raises(DataError, match=rf"digits: train_samples = {size} must lie between 10 .* and 1438"):
-        Digits(train_samples=size).load()
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=80), st.data())
-def test_stratified_takes_every_class_and_its_share(labels, draw):
-    y = np.array(labels)
-    classes, counts = np.unique(y, return_counts=True)
-    size = draw.draw(st.integers(len(classes), len(y)))
-    rows = stratified(y, size, np.random.default_rng(0))
-    assert len(rows) == size == len(set(rows.tolist()))
-    taken = np.array([(y[rows] == c).sum() for c in classes])
-    assert (taken >= 1).all()
-    share = 1 + (size - len(classes)) * (counts - 1) / max(1, len(y) - len(classes))
-    assert (np.abs(taken - share) < 1).all()
-
-
-# ------------------------------------------------------------------------------------------ real files
-
-
-def test_real_mnist_has_the_known_counts_and_moments_and_writers():
-    folder = shared("MNIST")
-    shared("QMNIST", "mnist_writers.npz")
-    before = listing(folder)
-    data = Mnist(root=SHARED, groups="QMNIST/mnist_writers.npz").load()
-    assert listing(folder) == before
-    assert data.y_train.bincount().tolist() == MNIST_TRAIN
-    assert data.y_test.bincount().tolist() == MNIST_TEST
-    assert abs(data.x_train.mean()) < 1e-3
-    assert abs(data.x_train.std() - 1) < 1e-3
-    assert data.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert data.groups is not None
-    _, sizes = data.groups.unique(return_counts=True)
-    assert (len(sizes), int(sizes.min()), int(sizes.max()), int(sizes.median())) == (539, 19, 131, 116)
-    part = Mnist(root=SHARED, groups="QMNIST/mnist_writers.npz", train_samples=1000, test_samples=200).load()
-    row = (data.x_train == part.x_train[7]).flatten(1).all(1).nonzero().item()
-    assert part.groups is not None
-    assert (part.groups[7], part.y_train[7]) == (data.groups[row], data.y_train[row])
-
-
-def test_real_fashion_mnist_has_the_known_counts_and_moments():
-    shared("FashionMNIST")
-    data = FashionMnist(root=SHARED).load()
-    assert data.y_train.bincount().tolist() == [6000] * 10
-    assert data.y_test.bincount().tolist() == [1000] * 10
-    assert abs(data.x_train.mean()) < 1e-3
-    assert abs(data.x_train.std() - 1) < 1e-3
-    assert data.class_names[int(data.y_train[0])] == "Ankle boot"
-
-
-def test_real_mnist_truncated(tmp_path):
-    raw = tmp_path / "MNIST" / "raw"
-    shutil.copytree(shared("MNIST", "raw"), raw)
-    os.truncate(raw / "train-images-idx3-ubyte.gz", 5_000_000)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: is not the official file: 5000000 bytes"):
-        Mnist(root=tmp_path).load()
-
-
-@pytest.fixture
-def mirror(monkeypatch):
-    """``mirror(folder)``: a local web server stands where torchvision's MNIST mirror is, and serves the folder."""
-    servers = []
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    def serve(folder: Path) -> None:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def assert_torchvision_reads_the_same(root: Path, data) -> None:
-    for train, x, y in ((True, data.x_train, data.y_train), (False, data.x_test, data.y_test)):
-        oracle = torchvision.datasets.MNIST(str(root), train=train)
-        assert oracle.targets.equal(y)
-        assert torch.allclose((oracle.data[:, None] / 255 - 0.1307) / 0.3081, x, atol=1e-6)
-
-
-def test_download_fetches_once_and_torchvision_reads_the_same(tmp_path, monkeypatch, mirror):
-    served, root = tmp_path / "served", tmp_path / "root"
-    write_idx_folder(served)
-    sums = [(p.name, hashlib.md5(p.read_bytes()).hexdigest()) for p in sorted(served.iterdir())]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
-    mirror(served)
-    data = Mnist(root=root, download=True).load()
-    assert_torchvision_reads_the_same(root, data)
-    before = listing(root)
-    assert Mnist(root=root / "MNIST", download=True).load().y_train.equal(data.y_train)  # there already
-    assert listing(root) == before
-
-
-@pytest.mark.slow
-def test_download_of_real_mnist(tmp_path, mirror):
-    mirror(shared("MNIST", "raw"))
-    data = Mnist(root=tmp_path, download=True).load()
-    assert data.y_train.bincount().tolist() == MNIST_TRAIN
-    assert_torchvision_reads_the_same(tmp_path, data)
-    assert torch.equal(data.x_train, Mnist(root=SHARED).load().x_train)  # packed and unpacked files alike
-
-
-def test_download_into_an_impossible_folder_says_so(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(DataError, match=r"mnist: download into .*file failed \(.*check the connection"):
-        Mnist(root=tmp_path / "file", download=True).load()
-
-
 # ------------------------------------------------------------------------------------------ options
 
 
@@ -351,35 +190,3 @@ def test_options_are_checked():
         Digits(root="x")
     with pytest.raises(ValidationError):
         Npz()
-
-
-# -------------------------------------------------------------------------------------------- what records say of data
-
-
-def test_the_scale_of_features_is_that_of_numpy() -> None:
-    x = np.random.default_rng(0).normal(size=(5000, 2, 3)).astype(np.float32) * np.float32(10.0) ** np.arange(3)
-    x[:, 1, 1] += 1e6  # far from zero is not scaled either, however little it varies
-    by_hand = np.sqrt((x.astype(np.float64).reshape(5000, 6) ** 2).mean(0))
-    found = feature_scale(torch.from_numpy(x))
-    assert (found.columns, found.where) == (6, 4)
-    assert found.largest == pytest.approx(by_hand[4], rel=1e-3)
-    assert found.typical == pytest.approx(np.sort(by_hand)[2], rel=1e-3)
-    huge = feature_scale(torch.full((3, 2), 3e38))  # squares that single precision cannot hold
-    assert huge.largest == pytest.approx(3e38, rel=1e-3)
-
-
-def test_a_record_knows_what_guessing_gives_and_that_tokens_have_no_scale() -> None:
-    labels = torch.tensor([0, 1, 1, 1])
-    parts = {
-        "name": "x",
-        "y_train": labels,
-        "y_test": labels,
-        "num_classes": 3,
-        "groups": None,
-        "class_names": ("a", "b", "c"),
-    }
-    table = Dataset(x_train=torch.ones(4, 2), x_test=torch.ones(4, 2), **parts).record
-    assert (table.classes, table.largest_class) == (3, 0.75)
-    assert table.features is not None
-    tokens = torch.full((4, 2), 30_000)
-    assert Dataset(x_train=tokens, x_test=tokens, **parts).record.features is None

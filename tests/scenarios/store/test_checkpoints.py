@@ -1,8 +1,6 @@
 """Models that a sweep keeps: what is in the files, that no number changes, what damage and other runs do to them."""
 
-import errno
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,58 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from kept_models import files, run, tiny
 from safetensors import safe_open
 from sizes import every
 from torch import nn
 
 from autoflip_secure.errors import StoreError
-from autoflip_secure.federation.server import ServerState
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.config.documents import Document
-from autoflip_secure.scenarios.config.loading import resolve
-from autoflip_secure.scenarios.config.plan import Plan, plan
-from autoflip_secure.scenarios.running import keeping
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.exporting import reload_model
-from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
-from autoflip_secure.scenarios.store import checkpoints
 from autoflip_secure.scenarios.store.checkpoints import (
-    WHICH,
-    Checkpoints,
     cells_without_models,
     models_file,
     read_metadata,
 )
 from autoflip_secure.scenarios.store.store import Store
-
-TINY = """
-name: tiny
-clients: 5
-cohort: 3
-rounds: 4
-training: {epochs: 2, batch_size: 32, lr: 0.2}
-exploration: {epochs: 1}
-data: {kind: digits, train_samples: 300, test_samples: 60}
-model: {kind: mlp, hidden: [12]}
-seeds: [1, 2]
-sweep: {product: {algorithm: [fedavg, autoflip_plus]}}
-"""
-
-PRIVATE = "privacy={kind: sample_level, clip: 1.0, noise_multiplier: 1.0, noise_source: NOISE}"
-FEW = ("seeds=[1]", "rounds=1", "sweep=null", "algorithm=fedavg")
-
-
-def tiny(*overrides: str) -> Plan:
-    return plan(resolve(Document.parse(TINY, "tiny.yaml"), overrides))
-
-
-def run(work: Plan, folder: Path, *, keep: bool = True, workers: int = 1) -> tuple[SweepResult, list[str]]:
-    notes: list[str] = []
-    return run_sweep(work, folder, workers, Listener(lambda *_: None, notes.append), keep_models=keep), notes
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "models").glob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -127,22 +88,6 @@ def test_initial_weights_are_those_that_the_seed_draws(finished: tuple[Path, lis
         assert bool(alive.all()) == (spec.settings.algorithm.name == "fedavg"), "the exploration has pruned already"
 
 
-def test_each_model_comes_with_the_mask_of_its_round() -> None:
-    spec = tiny(*FEW).cells[0]
-    cell = CellBuilder().cell(spec, spec, torch.device("cpu"))
-    draws = torch.Generator().manual_seed(0)
-    masks = [torch.rand(cell.problem.layout.size, generator=draws) < share for share in (0.9, 0.7, 0.5, 0.3)]
-    watcher = Checkpoints()
-    for number, (mask, accuracy) in enumerate(zip(masks, (None, 0.2, 0.4, 0.4), strict=True)):
-        watcher.model(cell, ServerState(number, mask.float(), mask, None, None, None), accuracy)
-    kept = watcher.of(cell)
-    assert [(which, kept[which].round) for which in WHICH] == [("initial", 0), ("best", 2), ("final", 3)]
-    for which in WHICH:
-        assert torch.equal(kept[which].mask, masks[kept[which].round])
-    assert torch.equal(kept["best"].weights, masks[2].float())
-    assert torch.equal(kept["initial"].weights, cell.problem.initial)
-
-
 def test_metadata_say_what_the_models_are(finished: tuple[Path, list[RunRecord]]) -> None:
     folder, records = finished
     found = read_metadata(models_file(folder, records[0].cell), records[0].cell)
@@ -167,16 +112,6 @@ def test_keeping_models_changes_no_number_and_finished_cells_are_run_again_for_t
     assert any("4 finished cells have no models" in note for note in notes)
     assert {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()} == before, "records stay"
     assert files(tmp_path) == files(finished[0])
-
-
-@pytest.mark.slow  # the short form: tests/commands/test_kill.py, whose workers write models
-def test_workers_write_the_same_bytes(tmp_path: Path) -> None:
-    work = tiny("rounds=2", "sweep={product: {rounds: [1, 2]}}")
-    alone, beside = tmp_path / "alone", tmp_path / "beside"
-    run(work, alone)
-    run(work, beside, workers=2)
-    assert len(files(alone)) == 4
-    assert files(alone) == files(beside)
 
 
 def test_a_run_that_ends_before_a_record_is_written_is_taken_up(
@@ -262,48 +197,3 @@ def test_cells_that_leave_no_models_beside_others_are_said(folder: Path, tmp_pat
     assert len(said) == 1
     assert "leave none" in said[0]
     assert not [note for note in run(tiny(), tmp_path / "new", keep=False)[1] if "--keep-models" in note]
-
-
-def test_a_full_disk_is_said_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "write_whole", full)
-    with pytest.raises(StoreError, match="no space left on the disk"):
-        run(tiny("seeds=[1]", "rounds=1"), tmp_path)
-
-
-def test_much_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "LARGE", 4 * 15 * (65 * 12 + 13 * 10))
-    sizes = [note for note in run(tiny("rounds=1"), tmp_path / "four")[1] if "GiB" in note]
-    assert len(sizes) == 1
-    assert "4 cells" in sizes[0]
-    assert not [note for note in run(tiny("rounds=1", "seeds=[1]"), tmp_path / "two")[1] if "GiB" in note]
-
-
-def test_a_private_cell_is_run_again_where_that_releases_nothing_new(tmp_path: Path) -> None:
-    work = tiny(*FEW, PRIVATE.replace("NOISE", "seed"))
-    before = run(work, tmp_path, keep=False)[0].records[0]
-    after, _ = run(work, tmp_path)
-    assert len(files(tmp_path)) == 1
-    assert after.records[0].numbers() == before.numbers()
-    assert after.records[0].privacy is not None
-    assert before.privacy is not None
-    assert after.records[0].privacy.guarantees == before.privacy.guarantees
-
-
-@pytest.mark.parametrize("noise", ["seed", "system"])
-def test_a_private_cell_is_not_run_again_for_another_release(noise: str, tmp_path: Path) -> None:
-    work = tiny(*FEW, PRIVATE.replace("NOISE", noise))
-    run(work, tmp_path, keep=False)
-    (ledger,) = (tmp_path / "ledger").iterdir()
-    if noise == "seed":  # as if another torch had made it
-        text = json.loads(ledger.read_text())
-        del text["checksum"]
-        text["attempts"][0]["versions"]["torch"] = "1.0"
-        ledger.write_text(json.dumps(text))
-    before = ledger.read_bytes()
-    with pytest.raises(StoreError, match="further release of private data"):
-        run(work, tmp_path)
-    assert ledger.read_bytes() == before
-    assert not files(tmp_path)
