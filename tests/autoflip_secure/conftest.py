@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for private_jobs.py and odd_models.py
+sys.path.insert(0, str(Path(__file__).parent))  # for private_jobs.py, odd_models.py and others
 sys.path.insert(0, str(Path(__file__).parent / "training"))  # for tests that lend

@@ -1,0 +1,102 @@
+"""The whole round trip on real digits under attack: noise, label flips, and updates that are not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TRAIN, Y, cell, run
+from torch import Tensor
+
+from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
+from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.federation.clients import client_labels
+from autoflip_secure.interfaces import NoAttack, UpdateAttack, Window
+from autoflip_secure.records.run import RunRecord
+
+
+def test_noise_ruins_fedavg_and_agreement_finds_it() -> None:
+    noise = GaussianNoise(sigma=1.0, scope=0.2)
+    fedavg, clean, ours = run(cell(attack=noise, rounds=12), cell(rounds=12), cell(attack=noise, rounds=12, **AUTOFLIP))
+    assert fedavg.final_accuracy < clean.final_accuracy - 0.2  # the attack works when nothing defends
+    assert ours.final_accuracy > fedavg.final_accuracy + 0.2
+    assert ours.detection is not None
+    assert ours.detection.auc is not None
+    assert ours.detection.auc > 0.9
+    assert ours.detection.roc[0] == (0, 0)
+    assert fedavg.detection is None
+    assert len(ours.malicious_clients) == 2
+
+
+def test_bad_clients_are_the_same_for_every_algorithm_and_nested_in_scope() -> None:
+    few, many = (cell(attack=GaussianNoise(scope=s)).malicious_clients for s in (0.2, 0.5))
+    assert (int(few.sum()), int(many.sum())) == (2, 5)
+    assert (few <= many).all()
+    assert torch.equal(few, cell(attack=LabelFlip(scope=0.2), **PLUS).malicious_clients)
+    assert cell(attack=GaussianNoise(clients=(3, 7))).malicious_clients.nonzero().squeeze(1).tolist() == [3, 7]
+    assert not cell(attack=NoAttack()).malicious_clients.any()
+
+
+def test_label_flips_are_the_clients_own_and_the_same_in_every_round() -> None:
+    attacked = cell(attack=LabelFlip(share=0.5, clients=(2,), explorers=False))
+    true = Y[TRAIN][PROBLEM.clients[2]]
+    assert torch.equal(client_labels(attacked, 2, 0), true)
+    assert not torch.equal(client_labels(attacked, 2, 1), true)
+    assert torch.equal(client_labels(attacked, 2, 1), client_labels(attacked, 2, 9))
+    assert torch.equal(client_labels(attacked, 3, 1), Y[TRAIN][PROBLEM.clients[3]])
+
+
+class Poison(UpdateAttack):
+    """Sends what cannot be computed with."""
+
+    kind: str = "poison"
+    value: str = "nan"
+
+    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Every coordinate of a malicious row is the value."""
+        return torch.where(malicious[:, None], torch.tensor(float(self.value)), updates)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e38"])
+@pytest.mark.parametrize("algorithm", [{}, AUTOFLIP, PLUS], ids=["fedavg", "autoflip", "autoflip_plus"])
+def test_updates_that_are_not_finite_are_filtered_and_said(value: str, algorithm: dict[str, Any]) -> None:
+    (record,) = run(cell(attack=Poison(value=value, clients=(1, 2)), **algorithm))
+    assert record.final_loss is not None
+    assert record.final_accuracy > 0.2
+    for entry in record.rounds:
+        assert entry.rejected == [k for k in entry.participants if k in (1, 2)]
+        for k, trust in zip(entry.participants, entry.trust, strict=True):
+            assert trust == 0 if k in (1, 2) else trust >= 0
+    assert any("client 1 sent deviations" in e for e in record.events) == bool(algorithm)
+    assert any("filtered" in e for e in record.events)
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_round_without_one_usable_update_makes_no_step() -> None:
+    poison = Poison(clients=tuple(range(CLIENTS)), explorers=False)
+    (record,) = run(cell(attack=poison, **AUTOFLIP))
+    assert {r.step_norm for r in record.rounds} == {0.0}
+    assert sum("no step" in e for e in record.events) == 6
+
+
+@pytest.mark.parametrize("algorithm", [AUTOFLIP, PLUS], ids=["autoflip", "autoflip_plus"])
+def test_without_one_finite_explorer_the_landscape_is_flat_and_the_run_goes_on(algorithm: dict[str, Any]) -> None:
+    poison = Poison(clients=tuple(range(CLIENTS)), window=Window(first=1, last=1))
+    ruined, well = run(cell("ruined", attack=poison, **algorithm), cell("well", **algorithm))
+    assert any("flat landscape" in event for event in ruined.events)
+    assert ruined.exploration is not None
+    assert well.exploration is not None
+    assert ruined.exploration.explorers == []
+    assert ruined.exploration.bytes == well.exploration.bytes  # they sent something, if nothing of use
+    assert ruined.exploration.flops == well.exploration.flops
+    assert ruined.rounds[1].step_norm > 0
+    assert RunRecord.model_validate_json(ruined.model_dump_json()) == ruined
+
+
+@pytest.mark.parametrize("sigma", [1e5, 1e13, 1e17])
+@pytest.mark.parametrize("algorithm", [{}, AUTOFLIP, PLUS], ids=["fedavg", "autoflip", "autoflip_plus"])
+def test_noise_of_any_size_leaves_a_record_that_can_be_read(sigma: float, algorithm: dict[str, Any]) -> None:
+    (record,) = run(cell(attack=GaussianNoise(sigma=sigma, scope=0.5), rounds=3, **algorithm))
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+    assert 0 <= record.final_accuracy <= 1
