@@ -1,13 +1,11 @@
 """The gate on whole sweeps of invented records: what meets what, error rates with every metric, exit codes."""
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gated import ALGORITHMS, DEFAULTS, IID, Make, baseline, gate, take
 from planted import at, moved
 from scipy import stats
 from sizes import sized
@@ -15,40 +13,10 @@ from sizes import sized
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.outcome import DEFAULT as OUTCOME
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.gate.baseline import Baseline, effective_margins, make_baseline, read_baseline
 from autoflip_secure.reports.gate.decision import LEVEL, Decision
 from autoflip_secure.reports.gate.entries import entries
-from autoflip_secure.reports.gate.gate import GateResult, run_gate
 from autoflip_secure.reports.gate.metrics import METRICS, config_hash
 from autoflip_secure.reports.study.labels import is_clean
-
-Make = Callable[..., RunRecord]
-CLEAN: dict[str, Any] = {"kind": "none"}
-IID = {"kind": "iid"}
-DEFAULTS = {name: metric.margin for name, metric in METRICS.items()}
-ALGORITHMS = ("fedavg", "autoflip")
-
-
-@pytest.fixture(scope="module")
-def pool(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> dict[int, list[RunRecord]]:
-    """Seed -> its cells: two algorithms, clean and two strengths of noise."""
-    attacks = [CLEAN, attack["noise"](0.1), attack["noise"](0.5)]
-    return {
-        seed: [record(name, IID, harm, seed, rounds=2) for harm in attacks for name in ALGORITHMS]
-        for seed in range(120)
-    }
-
-
-def baseline(records: list[RunRecord], **margins: float) -> Baseline:
-    return make_baseline(records, "test", "2024-01-01", DEFAULTS | margins)
-
-
-def gate(records: list[RunRecord], held: Baseline, **margins: float) -> GateResult:
-    return run_gate(records, held, dict(held.margins) | margins)
-
-
-def take(pool: dict[int, list[RunRecord]], seeds: Any) -> list[RunRecord]:
-    return [record for seed in seeds for record in pool[int(seed)]]
 
 
 def worse(
@@ -234,98 +202,3 @@ def test_records_that_cannot_be_compared_are_refused(pool: dict[int, list[RunRec
     ):
         with pytest.raises(InputError, match=expected):
             entries([broken.model_copy(update=update)])
-
-
-def test_baseline_file_round_trip(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
-    held = baseline(take(pool, range(3)), bytes=0.1)
-    path = tmp_path / "b.json"
-    path.write_text(held.text(), encoding="utf-8")
-    assert read_baseline(path) == held
-    assert held.text() == baseline(take(pool, reversed(range(3))), bytes=0.1).text()  # order of cells leaves no trace
-
-
-def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
-    good = json.loads(baseline(take(pool, range(2))).text())
-    del good["checksum"]  # as older versions wrote it
-    path = tmp_path / "b.json"
-    key = next(k for k, e in good["entries"].items() if not e["curve"])
-    good_text = json.dumps(good)
-
-    def with_(change: Callable[[dict[str, Any]], object]) -> str:
-        data = json.loads(json.dumps(good))
-        change(data)
-        return json.dumps(data)
-
-    for text, expected in (
-        (None, "there is no baseline"),
-        ("", "is empty, not a baseline"),
-        (json.dumps(good)[:-200], "is damaged"),
-        ("[" * 100_000, "is damaged"),
-        (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' appears twice"),
-        ("[1]", "is not a baseline"),
-        ("{}", "is not a baseline"),
-        (with_(lambda d: d.update(baseline_schema=4)), "is a baseline of format 4"),
-        (with_(lambda d: d.update(baseline_schema=[2])), "is a baseline of format [2]"),
-        (with_(lambda d: d.update(checksum="0" * 64)), "changed after --update wrote it: its checksum does not match"),
-        (with_(lambda d: d.pop("reason")), "reason: Field required"),
-        (with_(lambda d: d["entries"][key]["config"].update(rounds=99)), "has another hash"),
-        (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": -4})), "bytes must be positive"),
-        (with_(lambda d: d["entries"][key]["metrics"].update(bytes={"1": float("nan")})), "finite number"),
-        (with_(lambda d: d["entries"][key]["metrics"].update(speed={"1": 4})), "no metric 'speed'"),
-        (with_(lambda d: d["margins"].update(bytes=7)), "margins.bytes"),
-    ):
-        path.unlink(missing_ok=True)
-        if text is not None:
-            path.write_text(text)
-        with pytest.raises(InputError) as error:
-            read_baseline(path)
-        assert expected in str(error.value)
-        assert str(error.value).startswith(f"{path}: ")
-        assert "\n" not in str(error.value)
-
-
-def test_a_baseline_carries_a_checksum_of_its_content(pool: dict[int, list[RunRecord]], tmp_path: Path) -> None:
-    held, path = baseline(take(pool, range(2))), tmp_path / "b.json"
-    document = json.loads(held.text())
-    path.write_text(json.dumps(dict(reversed(document.items()))))
-    assert read_baseline(path) == held  # another layout of the same content
-    path.write_text(held.text().replace('"reason": "test"', '"reason": "another"'))
-    with pytest.raises(InputError, match="is damaged \\(it was changed after --update wrote it"):
-        read_baseline(path)
-    del document["checksum"]
-    path.write_text(json.dumps(document))
-    assert read_baseline(path) == held
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_a_baseline_that_is_no_file_is_not_waited_for(make: Callable[[Path], object], tmp_path: Path) -> None:
-    make(tmp_path / "b.json")
-    with pytest.raises(InputError, match=r"b\.json: cannot be read"):
-        read_baseline(tmp_path / "b.json")
-
-
-def test_a_baseline_whose_numbers_were_changed_is_not_compared(pool: dict[int, list[RunRecord]]) -> None:
-    """The digest says that the record is the same, the number that it is not."""
-    records = take(pool, range(3))
-    document = baseline(records).model_dump(mode="json")
-    for entry in document["entries"].values():
-        if "attacked_accuracy" in entry["metrics"]:
-            entry["metrics"]["attacked_accuracy"]["1"] += 0.01
-            break
-    with pytest.raises(InputError, match=r"seed 1: attacked_accuracy = .* changed by hand"):
-        gate(records, Baseline.model_validate(document))
-    assert gate(take(pool, range(5, 8)), Baseline.model_validate(document)).lines  # other seeds: nothing contradicts it
-
-
-def test_margins() -> None:
-    assert effective_margins({}, []) == DEFAULTS
-    mixed = effective_margins({"bytes": 0.1, "detection_auc": 0.2}, ["bytes=0.3", " clean_accuracy = 1 %"])
-    assert (mixed["bytes"], mixed["detection_auc"], mixed["clean_accuracy"]) == (0.3, 0.2, 0.01)
-    for override, expected in (
-        ("byte=1", "no metric 'byte'"), ("bytes", "is not a number"), ("bytes=-1", "from 0 to below 1"),
-        ("bytes=nan", "is not a number"), ("bytes=1", "below 1"), ("bytes=inf", "below 1"), ("=3", "no metric ''"),
-    ):  # fmt: skip
-        with pytest.raises(InputError, match=expected):
-            effective_margins({}, [override])
-    with pytest.raises(InputError, match="--reason: is empty"):
-        make_baseline([], "  ", "now", DEFAULTS)

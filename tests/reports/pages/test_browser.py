@@ -1,22 +1,17 @@
-"""The report in a real Chromium, driven by Playwright: what a reader sees, presses and saves, and nothing else."""
+"""The report in a real Chromium, driven by Playwright: what a reader presses and saves, and nothing else happens."""
 
-import contextlib
 import csv
 import io
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from opened_pages import HOSTILE, opened
 from planted import moved as shifted
-from playwright.sync_api import Browser, Page, sync_playwright
-from sizes import sized
+from playwright.sync_api import Browser, Page
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.side_by_side import Side, write_comparison
@@ -24,77 +19,6 @@ from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.pages.report import write_report
 
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-ARGUMENTS += ["--no-first-run", "--disable-sync"]
-HOSTILE = (
-    "<script>window.pwned = 1</script>",
-    "\"quoted\" 'single' `tick` | pipe & <b>bold</b> </script></style>--> {{ 7 * 7 }}",
-    "very-long-" * 60,
-    "שלום עולם \u202eevil مرحبا",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no Chromium on the PATH (looked for {', '.join(NAMES)})")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@dataclass
-class Seen:
-    """What a page did besides being looked at."""
-
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def opened(browser: Browser, path: Path, **options: Any) -> Iterator[tuple[Page, Seen]]:
-    """The page, with everything it asks for beyond itself refused and noted."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-    seen = Seen()
-    own = path.as_uri()
-
-    def guard(route: Any) -> None:
-        if route.request.url == own:
-            route.continue_()
-        else:
-            seen.requests.append(route.request.url)
-            route.abort()
-
-    page = context.new_page()
-    page.route("**/*", guard)
-    page.on(
-        "console", lambda message: seen.errors.append(message.text) if message.type in ("error", "warning") else None
-    )
-    page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.goto(own)
-    yield page, seen
-    context.close()
-
-
-@pytest.fixture(scope="module")
-def cells(sweep: Callable[..., list[RunRecord]], partition: dict[str, Any], attack: dict[str, Any]) -> list[RunRecord]:
-    return sweep(
-        ("fedavg", "autoflip", "autoflip_plus"),
-        (partition["iid"], partition["two_classes"]),
-        [attack["clean"](), attack["noise"](0.1), attack["noise"](0.5)],
-        3,
-        rounds=12,
-    )
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, made: tuple[str, list[Picture]]) -> Path:
-    path = tmp_path_factory.mktemp("browser") / "report.html"
-    path.write_text(made[0], encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -231,88 +155,6 @@ def test_keyboard_alone_reaches_the_content(browser: Browser, report: Path):
         assert page.locator("#convergence details").evaluate("d => d.open")
         links = page.eval_on_selector_all(".contents a", "all => all.map(a => a.hash)")
         assert all(page.locator(link).count() == 1 for link in links)
-
-
-def shot(page: Page, selector: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("L"), dtype=float)
-
-
-@pytest.mark.slow
-def test_dark_pages_are_dark_and_figures_stay_legible(browser: Browser, report: Path):
-    ink = {}
-    for scheme in ("light", "dark"):
-        with opened(browser, report, color_scheme=scheme) as (page, _):
-            ink[scheme] = {s: shot(page, s) for s in ("#verdict", "#convergence", "#degradation-gaussian-noise-sigma")}
-    for selector, light in ink["light"].items():
-        dark = ink["dark"][selector]
-        assert np.median(light) > 240, selector
-        assert np.median(dark) < 40, selector
-        assert (light < 130).mean() > 0.005, selector
-        assert (dark > 130).mean() > 0.005, selector
-
-
-def contrast(one: list[float], other: list[float]) -> float:
-    """WCAG 2 contrast ratio of two sRGB colours."""
-
-    def luminance(rgb: list[float]) -> float:
-        linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
-        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
-def test_text_has_contrast(browser: Browser, report: Path, scheme: str):
-    assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
-    with opened(browser, report, color_scheme=scheme) as (page, _):
-        script = """els => els.map(el => {
-            let back = el;
-            while (getComputedStyle(back).backgroundColor === "rgba(0, 0, 0, 0)") back = back.parentElement;
-            const numbers = c => c.match(/[\\d.]+/g).slice(0, 3).map(Number);
-            return [el.className || el.tagName, numbers(getComputedStyle(el).color),
-                    numbers(getComputedStyle(back).backgroundColor)];
-        })"""
-        found = page.eval_on_selector_all(
-            "h1, p, figcaption, td, thead th, summary, .chip, .quiet, .note, a, button", script
-        )
-    assert len(found) > 200
-    weak = {name: round(contrast(a, b), 2) for name, a, b in found if contrast(a, b) < 4.5}
-    assert not weak
-
-
-WIDER = [("report", 768), ("report", 1280), ("hostile", 390)]
-
-
-@pytest.mark.parametrize(
-    ("which", "width"), [("report", 390), *(pytest.param(*one, marks=pytest.mark.slow) for one in WIDER)]
-)
-def test_no_width_scrolls_the_page_sideways(browser: Browser, which: str, width: int, request: pytest.FixtureRequest):
-    path = request.getfixturevalue(which)
-    with opened(browser, path, viewport={"width": width, "height": 844}) as (page, _):
-        page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
-        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-        hidden = page.eval_on_selector_all(
-            "h1, h2, h3, figcaption, .answer p",
-            f"els => els.filter(el => el.getBoundingClientRect().right > {width} + 1).map(el => el.textContent)",
-        )
-    assert hidden == []
-
-
-@pytest.mark.slow
-def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report: Path):
-    with opened(browser, report, color_scheme="dark") as (page, _):
-        page.emulate_media(media="print")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        visible = "els => els.some(el => el.checkVisibility())"
-        assert not page.eval_on_selector_all(".contents, button.csv, details.data", visible)
-        assert page.eval_on_selector_all("#reproducibility pre", "els => els.every(el => el.checkVisibility())")
-        assert page.eval_on_selector("body", "el => getComputedStyle(el).backgroundColor") == "rgb(255, 255, 255)"
-        plots = page.eval_on_selector_all(
-            ".plot svg, .plot img", "els => els.map(el => el.getBoundingClientRect().width)"
-        )
-        assert min(plots) > 100
-        assert page.pdf()[:5] == b"%PDF-"
 
 
 def test_hostile_strings_stay_text(browser: Browser, hostile: Path):
