@@ -1,4 +1,4 @@
-"""``autoflip-secure audit`` and the privacy part of a report, from scenario files to pages in a browser."""
+"""``autoflip-secure audit``: what it says, judges, keeps and refuses."""
 
 import json
 import re
@@ -8,66 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
-from playwright.sync_api import sync_playwright
+from cli_audits import command
 
 from autoflip_secure.records.audit import AuditRecord
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures import audit as figures_audit
 from autoflip_secure.reports.figures.audit import _fitted
 from autoflip_secure.reports.pages.audit import render_audit
-from autoflip_secure.reports.pages.report import render
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.wording.audit import headline, sentences, verdict_lines
-from autoflip_secure.reports.wording.budget import rows
 from autoflip_secure.scenarios.audits.sweep_audit import audited_cells
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
-from autoflip_secure.scenarios.store.budget import budgets
-from autoflip_secure.scenarios.store.store import read_record
-
-TINY = """
-name: tiny
-question: What <b>leaks</b>?
-data: {kind: digits, train_samples: 400, test_samples: 200}
-model: {kind: mlp, hidden: [8]}
-partition: {kind: pathological, classes_per_client: 2}
-clients: 6
-cohort: 3
-rounds: 3
-training: {optimizer: sgd, lr: 0.3, batch_size: 16, epochs: 1}
-exploration: {epochs: 1}
-seeds: [21, 22]
-sweep:
-  - product: {algorithm: [fedavg, autoflip]}
-  - product:
-      algorithm: [fedavg, autoflip]
-      privacy:
-        - {kind: sample_level, clip: 1.0, target_epsilon: 3}
-        - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}
-"""
-
-
-def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return forked.run(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("audits")
-    (found / "tiny.yaml").write_text(TINY)
-    short = TINY[: TINY.index("sweep:")] + (
-        "sweep:\n  product:\n    privacy:\n      - {kind: sample_level, clip: 1.0, target_epsilon: 3}\n"
-        "      - {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}\n"
-    )
-    (found / "short.yaml").write_text(short)
-    return found
+def folder(audit_scenarios: Path) -> Path:
+    return audit_scenarios
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> subprocess.CompletedProcess[str]:
-    return command("audit", "short.yaml", "--json", folder=folder)
+def done(first_audit: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    return first_audit
 
 
 @pytest.fixture(scope="module")
@@ -238,27 +200,6 @@ def test_hostile_names_stay_text(records: list[AuditRecord], tmp_path: Path) -> 
     assert "\u202e" not in page.split("<details", 1)[0]
 
 
-@pytest.fixture(scope="module")
-def swept(folder: Path) -> tuple[Path, list[RunRecord]]:
-    done = command("sweep", "tiny.yaml", "--out", "swept", folder=folder)
-    assert done.returncode == 0, done.stderr
-    found = [read_record(p) for p in sorted((folder / "swept/cells").glob("*.json"))]
-    return folder / "swept", found
-
-
-def test_report_has_a_privacy_part(swept: tuple[Path, list[RunRecord]]) -> None:
-    page = (swept[0] / "report.html").read_text()
-    (spent,) = budgets([swept[0]])
-    assert 'id="budget"' in page
-    assert all(row["everything together"] in page for row in rows(spent))
-    for slug in ("privacy-utility", "privacy-ledger", "privacy-rounds", "ledger"):
-        assert f'id="{slug}"' in page, slug
-    assert "What privacy costs (mean accuracy" in page
-    assert "single samples, target ε 3" in page
-    assert "whole clients, each adds noise, σ 3" in page
-    assert "What privacy costs" in (swept[0] / "report.md").read_text()
-
-
 @pytest.mark.slow
 def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Path) -> None:
     """The audit first, then the sweep into the same folder."""
@@ -269,96 +210,6 @@ def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Pa
     assert "No attacker showed more than is proven; up to " in page
     assert 'id="bounds"' in page
     assert (folder / "runs/tiny/audit.html").exists()
-
-
-def begun(swept: tuple[Path, list[RunRecord]], place: Path) -> Path:
-    """A copy of the sweep with one cell only, whose report is made in a moment."""
-    folder = Path(shutil.copytree(swept[0], place / "swept"))
-    for path in sorted((folder / "cells").glob("*.json"))[1:]:
-        path.unlink()
-    return folder
-
-
-def test_a_damaged_audit_is_named(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
-    folder = begun(swept, tmp_path)
-    (folder / "audits").mkdir()
-    (folder / "audits" / "0123.json").write_text("{")
-    told = command("report", "swept", folder=tmp_path)
-    assert told.returncode == 0
-    assert "note: Left out: audits/0123.json is damaged" in told.stderr
-    assert "audits/0123.json is damaged" in (folder / "report.html").read_text()
-
-
-def test_a_report_that_cannot_be_written_keeps_the_cells(swept: tuple[Path, list[RunRecord]], tmp_path: Path) -> None:
-    folder = begun(swept, tmp_path)
-    (folder / "report.html").unlink()
-    (folder / "report.html").mkdir()
-    told = command("report", "swept", folder=tmp_path)
-    assert told.returncode == 2
-    assert "All cells are kept: `autoflip-secure report swept`" in told.stderr
-    assert "Traceback" not in told.stderr
-
-
-def test_report_without_privacy_has_none(swept: tuple[Path, list[RunRecord]]) -> None:
-    bare = [record for record in swept[1] if record.privacy is None and record.algorithm == "fedavg"]
-    page = render(bare, {"name": "bare"})
-    assert 'id="privacy-utility"' not in page
-    assert 'id="ledger"' not in page
-
-
-def test_report_says_what_privacy_does_to_pruning(swept: tuple[Path, list[RunRecord]]) -> None:
-    """By hand: 100 weights of which 25 live without privacy, 90 and 95 with it."""
-
-    def keeping(record: RunRecord) -> RunRecord:
-        kind = (record.config.get("privacy") or {}).get("kind")
-        live = {"sample_level": 90, "client_level": 95}.get(str(kind), 25)
-        layer = record.layers[0].model_copy(update={"weights": 100, "live_weights": live})
-        return record.model_copy(update={"layers": [layer]})
-
-    page = render([keeping(record) for record in swept[1]], {"name": "kept"}, figures=False).replace("\xa0", " ")
-    assert "single samples, no attack: 25 % of the weights are alive at the end without privacy, 90 % with it." in page
-    assert "adds noise, no attack: 25 % of the weights are alive at the end without privacy, 95 % with it." in page
-    unpruned = [r.model_copy(update={"layers": []}) for r in swept[1]]
-    assert "What privacy does to pruning" not in render(unpruned, {"name": "kept"}, figures=False)
-
-
-def test_no_epsilon_is_printed_where_none_is_proven(swept: tuple[Path, list[RunRecord]]) -> None:
-    """Guarantees taken away: no number may stay anywhere."""
-    voided = []
-    for record in swept[1]:
-        if record.privacy is None or record.algorithm != "fedavg":
-            continue
-        nothing = [
-            g.model_copy(update={"proven": False, "reason": "planted <reason>", "clients": [], "over_rounds": []})
-            for g in record.privacy.guarantees
-        ]
-        voided.append(record.model_copy(update={"privacy": record.privacy.model_copy(update={"guarantees": nothing})}))
-    page = render(voided, {"name": "void"})
-    assert "no guarantee: planted &lt;reason&gt;" in page
-    assert not re.search(r"ε ≤ [\d.]+ at δ", page)
-    assert 'id="privacy-rounds"' not in page
-    assert "none\nproven" not in page or "at ε" not in page
-
-
-@pytest.mark.slow
-def test_pages_in_a_browser(done: subprocess.CompletedProcess[str], swept: Any, folder: Path) -> None:
-    chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for path, figures in ((folder / "runs/tiny/audit.html", 3), (swept[0] / "report.html", 8)):
-            for width in (390, 1280):
-                errors: list[str] = []
-                page = browser.new_page(viewport={"width": width, "height": 900})
-                page.on("console", lambda m, to=errors: to.append(m.text) if m.type in ("error", "warning") else None)
-                page.on("pageerror", lambda e, to=errors: to.append(str(e)))
-                page.goto(path.as_uri())
-                assert page.locator("figure svg, figure img").count() >= figures
-                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-                assert not errors
-                page.close()
-        browser.close()
 
 
 @pytest.mark.slow

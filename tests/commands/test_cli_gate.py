@@ -2,71 +2,24 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import forked
 import numpy as np
 import pytest
+from cli_gates import SCENARIO, command, edited
 from click.testing import Result
 from scipy import stats
-from typer.testing import CliRunner
 
-from autoflip_secure.cli import app
-from autoflip_secure.files.checksums import sealed, unsealed
+from autoflip_secure.files.checksums import unsealed
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import effective_margins, make_baseline
 from autoflip_secure.reports.gate.decision import LEVEL
 from autoflip_secure.reports.gate.gate import run_gate
 from autoflip_secure.scenarios.store.store import read_record
-
-ROOT = Path(__file__).parents[2]
-SCENARIO = """
-name: small
-clients: 10
-cohort: 5
-rounds: 4
-training: {epochs: 2, batch_size: 16}
-exploration: {epochs: 2}
-model: {kind: mlp, hidden: [32]}
-data: {kind: digits, train_samples: 800}
-seeds: {first: 10, count: 4}
-sweep:
-  product:
-    attack: [none, {kind: gaussian_noise, sigma: 2.0, scope: 0.4}]
-    algorithm: [fedavg, agreement_only]
-"""
-PRIVATE = """
-name: private
-clients: 4
-cohort: 2
-rounds: 2
-training: {epochs: 1, batch_size: 16, lr: 0.5}
-exploration: {epochs: 1}
-model: {kind: mlp, hidden: [8]}
-data: {kind: digits, train_samples: 200, test_samples: 60}
-partition: iid
-privacy: {kind: sample_level, clip: 1.0, noise_multiplier: 1.0}
-seeds: [10, 11]
-"""
-
-
-def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return forked.run(*arguments, cwd=ROOT, env={"GITHUB_STEP_SUMMARY": "", **environment})
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Commands inside this process (quick: torch is there already)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +36,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "6 configurations and curves" not in made.stdout
     assert "4 configurations and curves of 16 cells" in made.stdout
     return folder
-
-
-def edited(finished: Path, folder: Path, change: Callable[[dict[str, Any], dict[tuple[Any, ...], Any]], None]) -> Path:
-    """A copy of the sweep with its cells changed; ``change`` gets one record and all of them by what they are."""
-    copy = Path(shutil.copytree(finished / "run", folder / "edited"))
-    records = {path: json.loads(unsealed(path.read_bytes())) for path in sorted((copy / "cells").glob("*.json"))}
-    known = {(r["algorithm"], r["config"]["attack"]["kind"], r["seed"]): dict(r) for r in records.values()}
-    for path, record in records.items():
-        change(record, known)
-        path.write_text(sealed(json.dumps(record)))
-    return copy
 
 
 def shift(record: dict[str, Any], by: float) -> None:
@@ -224,75 +166,6 @@ def test_another_scenario_does_not_meet_the_baseline(
     assert (done.exit_code, done.stdout) == (2, "")
     assert "no configuration of the sweep is in the baseline" in done.stderr
     assert "rounds: 4 -> 2" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_sweep_that_diverged_says_so_and_is_no_baseline(tmp_path: Path, here: Callable[..., Result]) -> None:
-    """A table with columns up to a million, at the usual learning rate."""
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(60, 4)).astype(np.float32) * [1, 1, 1e3, 1e6], np.arange(60) % 3
-    np.savez(
-        tmp_path / "table.npz",
-        x_train=x[:45].astype(np.float32),
-        y_train=y[:45],
-        x_test=x[45:].astype(np.float32),
-        y_test=y[45:],
-    )
-    (tmp_path / "s.yaml").write_text(
-        "name: table\nclients: 3\ncohort: 2\nrounds: 3\ntraining: {epochs: 1}\nmodel: {kind: mlp, hidden: [4]}\n"
-        "data: {kind: npz, path: table.npz}\nalgorithm: fedavg\nseeds: [1, 2]\n"
-    )
-    done = here("sweep", "s.yaml", "--out", "run", "--json", "--workers", 1)
-    assert done.exit_code == 0
-    (told,) = json.loads(done.stdout)["training"]
-    assert told.startswith("Training diverged, FedAvg without attack in IID: 2 of 2 runs; ")
-    assert "column 3 (of 4, from 0) has root mean square" in told
-    assert f"note: {told}" in done.stderr
-    for page in ("report.md", "report.html"):
-        text = (tmp_path / "run" / page).read_text()
-        assert text.index("Training diverged") < text.index("reaches")
-        assert "more rounds" not in text
-    assert here("report", "run", "--compare", "run").exit_code == 0
-    for side in ("A", "B"):
-        assert f"- {side}: Training diverged" in (tmp_path / "run" / "comparison.md").read_text()
-    new = ("gate", "run", "--baseline", "b.json", "--update", "--reason", "first")
-    refused = here(*new)
-    assert refused.exit_code == 2
-    assert told in refused.stderr
-    assert "--allow-unlearned" in refused.stderr
-    assert not (tmp_path / "b.json").exists()
-    taken = here(*new, "--allow-unlearned")
-    assert (taken.exit_code, taken.stderr) == (0, f"note: {told}\n")
-    lost = here("gate", "run", "--baseline", "b.json", "--allow-unlearned")
-    assert lost.exit_code == 2
-    assert "give it with --update" in lost.stderr
-
-
-def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result]) -> None:
-    """The ledger of real private runs: a repeated run proves the same; one seed that proves less fails the gate."""
-    (tmp_path / "private.yaml").write_text(PRIVATE)
-    for name in ("then", "run"):
-        done = here("sweep", "private.yaml", "--out", tmp_path / name, "--no-report", "--workers", 1)
-        assert done.exit_code == 0, done.output
-    held = ("--baseline", tmp_path / "b.json")
-    new = ("gate", tmp_path / "then", *held, "--update", "--reason", "first")
-    refused = here(*new)
-    assert refused.exit_code == 2
-    assert "allow a larger epsilon" in refused.stderr  # it learns next to nothing, which is not the subject here
-    assert here(*new, "--allow-unlearned").exit_code == 0
-    assert here("gate", tmp_path / "run", *held).exit_code == 0
-
-    def leak(record: dict[str, Any], _: object) -> None:
-        for guarantee in record["privacy"]["guarantees"] if record["seed"] == 11 else []:
-            for client in guarantee["clients"] if guarantee["observer"] == "public" else []:
-                client |= {k: 1.01 * client[k] for k in ("rdp", "prv", "pld") if client[k] is not None}
-
-    done = here("gate", edited(tmp_path, tmp_path / "leaky", leak), *held, "--json")
-    assert done.exit_code == 1, done.output
-    (worse,) = [row for row in json.loads(done.stdout)["metrics"] if row["decision"] == "regression"]
-    assert (worse["metric"], worse["method"]) == ("epsilon", "computed")
-    assert worse["new"] == pytest.approx(1.01 * worse["baseline"])
-    assert "higher on 1 of 2 seeds, most on seed 11" in worse["reason"]
 
 
 @pytest.mark.slow
