@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for party_pools.py
+sys.path.insert(0, str(Path(__file__).parent))  # for party_pools.py and others
 sys.path.insert(0, str(Path(__file__).parent / "privacy"))  # for tests that lend
 
 import autoflip_secure.defenses.secure_aggregation.crypten_ready  # noqa: F401 - so that processes find it imported too
