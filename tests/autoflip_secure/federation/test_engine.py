@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TEST, TRAIN, X, Y, cell, run
+from sizes import every
 from torch import nn
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted

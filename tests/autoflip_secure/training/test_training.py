@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import sized
+from sizes import every, sized
 from slow_training import MODELS, TOLERANCE, assert_same, by_hand, cnn, data, jobs_of, made, mlp
 from torch import nn
 

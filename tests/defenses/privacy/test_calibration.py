@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.integrate import quad
 from scipy.stats import norm
-from sizes import sized
+from sizes import every, sized
 
 from autoflip_secure.defenses.privacy.accountants import (
     ORDERS,
@@ -68,7 +68,9 @@ def test_more_steps_more_samples_less_noise_cost_more(
     assert epsilon(noise, 1.0, steps) >= base - slack
 
 
-@pytest.mark.parametrize(("rate", "noise", "order"), list(product((0.001, 0.05, 0.3, 0.9), (0.8, 2.0, 6.0), (2, 3, 7))))
+@pytest.mark.parametrize(
+    ("rate", "noise", "order"), every(2, product((0.001, 0.05, 0.3, 0.9), (0.8, 2.0, 6.0), (2, 3, 7)))
+)
 def test_cohorts_of_a_fixed_size_have_the_divergence_of_their_pair(rate: float, noise: float, order: int) -> None:
     """Integrated, and never above Theorem 9 of Wang, Balle and Kasiviswanathan (2019), which is what was printed."""
 

@@ -1,16 +1,20 @@
-"""A Chromium for every file of tests, and one report for all of them."""
+"""A Chromium for every file of tests, and one whole report for all of them: to draw its figures takes seconds."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 from opened_pages import ARGUMENTS, NAMES
 from playwright.sync_api import Browser, sync_playwright
 
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.pages.report import write_report
+from autoflip_secure.reports.figures.sections import Section, sections
+from autoflip_secure.reports.figures.style import Picture
+from autoflip_secure.reports.pages.report import render
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,25 @@ def cells(sweep: Callable[..., list[RunRecord]], partition: dict[str, Any], atta
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory: pytest.TempPathFactory, cells: list[RunRecord]) -> Path:
-    missing = [{"cell": "0" * 16, "algorithm": "autoflip", "seed": 7, "axes": {}, "config": None}]
-    folder = tmp_path_factory.mktemp("browser")
-    return write_report(cells, {"name": "browser"}, folder / "report.html", missing=missing, notes=["A note."])
+def made(small: list[RunRecord], scenario: dict[str, Any]) -> tuple[str, list[Picture]]:
+    """A whole report, and the pictures that were drawn for it."""
+    before, drawn = dict(mpl.rcParams), list[Picture]()
+
+    def noted(*arguments: Any) -> list[Section]:
+        found = sections(*arguments)
+        drawn.extend(picture for section in found for picture in section.pictures)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoflip_secure.reports.pages.report.sections", noted)
+        text = render(small, scenario, command="autoflip-secure sweep synthetic.yaml")
+    assert dict(mpl.rcParams) == before  # no global state is touched
+    assert plt.get_fignums() == []
+    return text, drawn
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory, made: tuple[str, list[Picture]]) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    path.write_text(made[0], encoding="utf-8")
+    return path

@@ -12,10 +12,10 @@ import pytest
 from opened_pages import HOSTILE, opened
 from planted import moved as shifted
 from playwright.sync_api import Browser, Page
+from sizes import sized
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.side_by_side import Side, write_comparison
-from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.pages.report import write_report
 
 pytestmark = pytest.mark.browser

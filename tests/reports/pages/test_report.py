@@ -4,17 +4,14 @@ import csv
 import hashlib
 import io
 import re
-from typing import Any
 
 import pytest
 from read_page import Page
 
 from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.pages.page import ROWS_SHOWN
-from autoflip_secure.reports.pages.report import render
 from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval
 from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.study import study

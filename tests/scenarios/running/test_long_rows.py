@@ -25,6 +25,7 @@ from row_equations import (
     norm,
     slope,
 )
+from sizes import every
 from slow_servers import SlowAgreement
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted
