@@ -123,24 +123,21 @@ DAMAGED: dict[str, tuple[str, str, str]] = {  # entry point -> target, source of
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_a_damaged_plug_in_is_named_and_in_nobodys_way(
-    kind: str, own: Path, site: Path, here: Callable[..., Result], said: list[str]
-) -> None:
+def damaged(site: Path, kind: str) -> tuple[str, str]:
+    """Install the one called ``kind``; its module, and what is said of it."""
     target, source, why = DAMAGED[kind]
     module = f"rival_{list(DAMAGED).index(kind)}"
-    distribution(
-        site, "rival-tools", {kind: target.replace("rival:", f"{module}:")}, {module: source} if source else {}
-    )
-    why = why.replace("rival has", f"{module} has")
-    assert ran("attack=label_flip").config["attack"]["share"] == 0.3
+    points = {kind: target.replace("rival:", f"{module}:")}
+    distribution(site, "rival-tools", points, {module: source} if source else {})
+    return module, why.replace("rival has", f"{module} has")
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_plug_in_is_named_and_in_nobodys_way(kind: str, own: Path, site: Path, said: list[str]) -> None:
+    module, why = damaged(site, kind)
+    read("attack=label_flip")
     heard = said.copy()
-    listed = here("list", "damaged plug-ins")
-    assert listed.exit_code == 0, listed.output
-    assert f"{kind} of rival-tools 1.0" in listed.output
-    assert why in flat(listed)
-    assert here("list", "attacks").exit_code == 0
-    json_schema()
+    assert why in survey().damaged[f"{kind} of rival-tools 1.0"]
     if kind == "label_flip":
         assert heard == [f"rival-tools 1.0 also offers 'label_flip'; the built-in is meant by that name; write kind: "
                         f"'{module}:Flip' for the other"]  # fmt: skip
@@ -153,13 +150,23 @@ def test_a_damaged_plug_in_is_named_and_in_nobodys_way(
         assert "; or update rival-tools, or uninstall it" in str(error.value)
 
 
-def test_two_distributions_with_one_kind(own: Path, site: Path, here: Callable[..., Result]) -> None:
+def test_commands_show_damaged_plug_ins_and_go_on(own: Path, site: Path, here: Callable[..., Result]) -> None:
+    _, why = damaged(site, "needs")
+    assert ran("attack=label_flip").config["attack"]["share"] == 0.3
+    listed = here("list")
+    assert listed.exit_code == 0, listed.output
+    assert "damaged plug-ins\n  needs of rival-tools 1.0" in listed.output
+    assert why in flat(listed)
+    assert here("schema").exit_code == 0
+
+
+def test_two_distributions_with_one_kind(own: Path, site: Path) -> None:
     distribution(site, "first-tools", {"twice": "first_tools:Flip"}, {"first_tools": FLIP})
     distribution(site, "other-tools", {"twice": "other_tools:Flip"}, {"other_tools": FLIP})
     with pytest.raises(InputError, match=r"first-tools 1\.0 and other-tools 1\.0 all offer it; write one"):
         read("attack=twice")
     assert ran("attack=first_tools:Flip").config["attack"]["kind"] == "first_tools:Flip"
-    assert "twice of first-tools 1.0" in here("list", "damaged plug-ins").output
+    assert "twice of first-tools 1.0" in survey().damaged
 
 
 def test_nothing_is_imported_that_nobody_asked_for(site: Path) -> None:
