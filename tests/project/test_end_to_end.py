@@ -63,6 +63,7 @@ def test_real_mnist_by_writer_learns_and_noise_hurts_who_trusts_everybody(shared
     assert sum(clean["fedavg"].client_samples) == 3000
 
 
+@pytest.mark.slow
 def test_a_users_own_arrays_and_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 12)).astype("float32") * 2

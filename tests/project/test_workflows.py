@@ -215,6 +215,7 @@ def run() -> Callable[[list[str]], Any]:
     return lambda words: CliRunner().invoke(app, words[1:])
 
 
+@pytest.mark.slow
 def test_the_page_carried_out(
     repository: Path, run: Callable[[list[str]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

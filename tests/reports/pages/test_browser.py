@@ -175,6 +175,7 @@ def test_hostile_strings_stay_text(browser: Browser, hostile: Path):
     assert (seen.errors, seen.requests) == ([], [])
 
 
+@pytest.mark.slow
 def test_two_sweeps_side_by_side(browser: Browser, cells: list[RunRecord], tmp_path: Path):
     moved = [shifted(r, -0.03 - 0.001 * r.seed) for r in cells]
     sides = Side("A", HOSTILE[1], "runs/a", cells), Side("B", HOSTILE[0], "runs/b", moved[3:])

@@ -60,6 +60,7 @@ def test_a_missing_interval_is_a_dash_and_a_reason(
         assert (line["BCa low (%)"], line["low (%)"] == "") == ("", seeds < 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["\n".join(HOSTILE), *(pytest.param(t, marks=pytest.mark.slow) for t in HOSTILE)])
 def test_hostile_strings_stay_text(text: str, record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     odd = {"kind": text, "scope": 0.2, "strength": 1, "clients": None}

@@ -65,6 +65,7 @@ def with_batch_norm() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
 
 
+@pytest.mark.slow
 def test_attacks_that_the_model_refuses_are_left_out_and_named(tmp_path: Path) -> None:
     """BatchNorm takes no batch of one sample, which the coins of some attacks leave."""
     base = BASE.replace("model: {kind: mlp, hidden: [16]}", f"model: {{kind: custom, factory: '{__name__}:bn'}}")
