@@ -8,13 +8,14 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
-from opened_pages import ARGUMENTS, NAMES
+from opened_pages import ARGUMENTS, HOSTILE, NAMES
 from playwright.sync_api import Browser, sync_playwright
+from sizes import sized
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.figures.style import Picture
-from autoflip_secure.reports.pages.report import render
+from autoflip_secure.reports.pages.report import render, write_report
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,35 @@ def report(tmp_path_factory: pytest.TempPathFactory, made: tuple[str, list[Pictu
     path = tmp_path_factory.mktemp("browser") / "report.html"
     path.write_text(made[0], encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def hostile(
+    tmp_path_factory: pytest.TempPathFactory,
+    record: Callable[..., RunRecord],
+    partition: dict[str, Any],
+    attack: dict[str, Any],
+) -> Path:
+    """Every name, note, version, axis and setting is hostile: all at once, and in full also each alone."""
+    texts = ["\n".join(HOSTILE), *HOSTILE][: sized(1, 5)]
+    runs = [
+        record(
+            name,
+            place,
+            malicious,
+            seed,
+            rounds=3,
+            label="fedavg" if name == "fedavg" else text,
+            axes={text: text},
+            extra=text,
+        ).model_copy(update={"events": [text], "versions": {text: text}})
+        for text in texts
+        for name in ("fedavg", "autoflip")
+        for place in ({"kind": "by_group", "note": HOSTILE[0]},)
+        for malicious in (attack["clean"](), attack["noise"](0.5) | {"note": text})
+        for seed in range(2)
+    ]
+    text = " ".join(HOSTILE)
+    missing = [{"cell": text, "algorithm": text, "seed": None, "axes": {text: text}, "config": None}]
+    path = tmp_path_factory.mktemp("hostile") / "report.html"
+    return write_report(runs, {"name": text, "question": text}, path, missing=missing, notes=[text], command=text)

@@ -4,53 +4,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opened_pages import HOSTILE, opened
 from planted import moved as shifted
 from playwright.sync_api import Browser, Page
-from sizes import sized
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.side_by_side import Side, write_comparison
-from autoflip_secure.reports.pages.report import write_report
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def hostile(
-    tmp_path_factory: pytest.TempPathFactory,
-    record: Callable[..., RunRecord],
-    partition: dict[str, Any],
-    attack: dict[str, Any],
-) -> Path:
-    """Every name, note, version, axis and setting is hostile: all at once, and in full also each alone."""
-    texts = ["\n".join(HOSTILE), *HOSTILE][: sized(1, 5)]
-    runs = [
-        record(
-            name,
-            place,
-            malicious,
-            seed,
-            rounds=3,
-            label="fedavg" if name == "fedavg" else text,
-            axes={text: text},
-            extra=text,
-        ).model_copy(update={"events": [text], "versions": {text: text}})
-        for text in texts
-        for name in ("fedavg", "autoflip")
-        for place in ({"kind": "by_group", "note": HOSTILE[0]},)
-        for malicious in (attack["clean"](), attack["noise"](0.5) | {"note": text})
-        for seed in range(2)
-    ]
-    text = " ".join(HOSTILE)
-    missing = [{"cell": text, "algorithm": text, "seed": None, "axes": {text: text}, "config": None}]
-    path = tmp_path_factory.mktemp("hostile") / "report.html"
-    return write_report(runs, {"name": text, "question": text}, path, missing=missing, notes=[text], command=text)
 
 
 def test_nothing_is_complained_about_and_nothing_is_fetched(browser: Browser, report: Path):
