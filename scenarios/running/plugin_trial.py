@@ -34,7 +34,7 @@ from autoflip_secure.interfaces import (
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.user_randomness import drawing_at
-from autoflip_secure.scenarios.data.datasets import Dataset, DataSource
+from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.rehearsal import elsewhere
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
@@ -81,7 +81,7 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
 
     Args:
         place: how messages begin: its key and kind.
-        plugin: of any family but models, which are rehearsed, and trackers.
+        plugin: of any family but models and data, which are rehearsed, and trackers.
         stage: what it is asked with.
 
     Raises:
@@ -214,10 +214,6 @@ def _try_partition(judge: _Judge, partition: Partition, stage: Stage) -> None:
     judge.ask("deal", ask, data.y_train)
 
 
-def _try_data(judge: _Judge, source: DataSource, stage: Stage) -> None:
-    judge.ask("read", source.read)
-
-
 def _try_privacy(judge: _Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
     steps = judge.ask("steps", lambda: mechanism.steps(1.0))
     if steps is not None and not isinstance(steps, PrivateSteps):
@@ -248,7 +244,6 @@ _TRIALS: dict[type, Callable[[_Judge, Any, Stage], None]] = {
     Aggregator: _try_aggregator,
     Pruner: _try_pruner,
     Partition: _try_partition,
-    DataSource: _try_data,
     ClientPrivacy: _try_privacy,
 }
 

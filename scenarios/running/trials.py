@@ -8,6 +8,7 @@ from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.interfaces import ClientPrivacy, Plugin
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.settings import Settings
+from autoflip_secure.scenarios.data.base import DataSource
 from autoflip_secure.scenarios.models.chains import Model
 from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation
 from autoflip_secure.scenarios.models.rehearsal_training import (
@@ -43,7 +44,7 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         InputError: it fails, or its answers cannot be used.
     """
     settings = spec.settings
-    if not plugin.foreign or isinstance(plugin, Model):
+    if not plugin.foreign or isinstance(plugin, Model | DataSource):
         return
 
     def make() -> bool:

@@ -146,8 +146,6 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
         Parts, lambda given: np.array_split(np.random.permutation(given[0]), given[1]), "gives another answer"
     ),
     "partition that forgets": (Parts, lambda given: np.array_split(np.arange(9), given[1]), "sample exactly once"),
-    "data": (Reads, lambda _: arrays(0), ""),
-    "data that are others every time": (Reads, lambda _: arrays(None), "read gives another answer"),
 }  # fmt: skip
 
 
@@ -170,6 +168,19 @@ def test_what_is_built_in_passes(family: str, stage: Stage) -> None:
         options = {"noise_multiplier": 1.0} if family == "privacy" and cls is not PRIVACY["none"] else {}
         if cls is not ByGroup:  # of the digits, nobody knows the writers
             try_out("ours", cls(**options), stage)
+
+
+def test_data_from_outside_are_the_same_when_they_are_read_again() -> None:
+    def rehearsed(seed: int | None) -> None:
+        class Outside(Reads):
+            foreign: ClassVar[bool] = True
+            answer: ClassVar[Answer] = staticmethod(lambda _: arrays(seed))
+
+        Outside().rehearse()
+
+    rehearsed(0)
+    with pytest.raises(InputError, match=r"data\.kind = 'Outside': read returns different samples"):
+        rehearsed(None)
 
 
 def damaged(**changes: Any) -> Arrays:
