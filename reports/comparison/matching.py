@@ -13,6 +13,7 @@ from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import NOT_THERE, leaves, without
+from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import number, pretty
 
@@ -72,7 +73,7 @@ def match(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Matching:
 
 
 def _flat(record: RunRecord) -> dict[str, Any]:
-    return leaves(without(record.config, "name"))
+    return leaves(without(with_newer(record.config), "name"))
 
 
 def _differing(first: Sequence[RunRecord], second: Sequence[RunRecord], name: str) -> dict[str, tuple[Any, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.files.regular_files import parse_json
 from autoflip_secure.records.configs import leaves, varying
+from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.terminal.counting import count_of
 
 Json = Mapping[str, Any]
@@ -122,9 +123,9 @@ def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[st
         groups.setdefault(describe(config), []).append(key)
     labels: dict[str, str] = {}
     for words, keys in groups.items():
-        paths = varying(distinct[key] for key in keys) if len(keys) > 1 else []
+        paths = varying(with_newer(distinct[key]) for key in keys) if len(keys) > 1 else []
         for key in keys:
-            flat = leaves(distinct[key])
+            flat = leaves(with_newer(distinct[key]))
             label = " · ".join([words, *(f"{setting(path)} {number(flat.get(path, '–'))}" for path in paths)])
             taken = sum(other == label or other.startswith(f"{label} (") for other in labels.values())
             labels[key] = f"{label} ({taken + 1})" if label in labels.values() else label

@@ -16,6 +16,7 @@ import pandas as pd
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import leaves, varying, without
+from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.proven import lack, unprotected
@@ -126,7 +127,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     """
     if not records:
         raise InputError("no finished cell in this sweep, so there is nothing to report; run the sweep first")
-    facets = [without(r.config, "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
+    facets = [without(with_newer(r.config), "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
     attacks = [_attack(r.config) for r in records]
     variants = [_variant(r) for r in records]
     attack_names = labels.label_all(attacks, labels.attack_label)
@@ -179,7 +180,8 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
 def _variant(record: RunRecord) -> dict[str, Any]:
     """The algorithm's settings. Exploration and guidance count only for runs that explored."""
     used = _OF_ALGORITHM if record.exploration is not None else _OF_ALGORITHM[:1]
-    settings = {key: record.config.get(key) for key in used}
+    config = with_newer(record.config)
+    settings = {key: config.get(key) for key in used}
     if isinstance(settings["algorithm"], Mapping):
         settings["algorithm"] = without(settings["algorithm"], "name")
     return {"family": record.algorithm, "settings": settings}

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.interfaces import Config
+from autoflip_secure.records.newer_keys import without_newer
 from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.scenarios.config.compatibility import check
 from autoflip_secure.scenarios.config.fields import Fields
@@ -33,8 +34,8 @@ class Settings(Fields):
         return self
 
     def resolved(self, seed: int) -> dict[str, Any]:
-        """The full configuration of a cell, as plain data."""
-        return {**self.model_dump(mode="json"), "seed": seed}
+        """The full configuration of a cell, as plain data; newer keys (:data:`.NEWER`) only off their default."""
+        return without_newer({**self.model_dump(mode="json"), "seed": seed})
 
 
 _FIRST_NAMES = {"replace_unsupported_layers": "fix_modules"}  # key -> what it was called when cells got their names

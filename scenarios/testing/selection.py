@@ -13,6 +13,7 @@ from typing import Any
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.configs import without
+from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
@@ -36,7 +37,7 @@ def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked:
         InputError: no such key, nothing matches, or several conditions do; lists what there is.
     """
     paths = {name: _path(name, records, asked) for name in where}
-    found = [r for r in records if all(_matches(_at(r.config, paths[n]), v, paths[n]) for n, v in where.items())]
+    found = [r for r in records if all(_matches(_at(r, paths[n]), v, paths[n]) for n, v in where.items())]
     if not found:
         raise InputError(f"{asked}: no cell matches; there are:\n{_listed(records)}")
     if len(_conditions(found)) > 1:
@@ -62,7 +63,7 @@ def one_cell(records: Sequence[RunRecord], asked: Sequence[str], command: str) -
             matching = [record for record in found if text and record.cell.startswith(text.lower())]
         else:
             value, path = parse_value(raw, (name,), text), _path(name, records, said)
-            matching = [record for record in found if _matches(_at(record.config, path), value, path)]
+            matching = [record for record in found if _matches(_at(record, path), value, path)]
         if not matching:
             raise InputError(f"{said}: no finished cell matches {short(text)}; there are:\n{_cells(found)}")
         found = matching
@@ -87,7 +88,7 @@ def _written(value: Any) -> str:
 
 
 def _path(name: str, records: Sequence[RunRecord], asked: str) -> Path:
-    known = dict.fromkeys(path for record in records for path in _walk(record.config))
+    known = dict.fromkeys(path for record in records for path in _walk(with_newer(record.config)))
     full = tuple(name.replace("__", ".").split("."))
     if full in known:
         return full
@@ -115,8 +116,8 @@ def _walk(node: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
 _ABSENT = object()
 
 
-def _at(config: Mapping[str, Any], path: Path) -> Any:
-    here: Any = config
+def _at(record: RunRecord, path: Path) -> Any:
+    here: Any = with_newer(record.config)
     for part in path:
         if not isinstance(here, Mapping) or part not in here:
             return _ABSENT

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.sources import presets
@@ -11,6 +12,20 @@ from autoflip_secure.scenarios.running.checks import check
 
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
 SPLITS = {"iid", "dirichlet", "pathological"}
+NAMES = {  # digest of the names of all cells: whoever has finished some keeps them when a scenario gets a new key
+    "ablation": "eaff59788532aea4",
+    "audit_demo": "ad325332740fdb29",
+    "client_level_dp": "4b54fef8e846e0a4",
+    "demo": "fa3c0d1b28378485",
+    "explorers": "e792777346283ebe",
+    "interplay": "94ba9ce04404eac0",
+    "label_flip": "412aa353667138de",
+    "noise_magnitude": "a4ca5bad4320f4f3",
+    "noise_scope": "68ae08d333f7203b",
+    "privacy_cost": "34a32f69af6abfa8",
+    "secure_exploration": "52a5545bc4d9e3e6",
+    "threshold": "42833d634a27a535",
+}
 
 
 def values(scenario: LoadedScenario, path: str) -> set[object]:
@@ -34,6 +49,7 @@ def test_the_presets_are_these() -> None:
 def test_preset_is_sound(name: str) -> None:
     scenario = load(name)
     assert scenario.header.name == name
+    assert digest([cell.key for cell in scenario.cells]) == NAMES[name]
     assert len(scenario.header.question) > 20
     assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
     algorithms = values(scenario, "algorithm.name")

@@ -132,6 +132,23 @@ def test_a_key_under_its_older_name_is_the_same_cell_and_is_named(said: list[str
         read("privacy: {kind: sample_level, fix_modules: true, replace_unsupported_layers: true}")
 
 
+def test_a_newer_key_counts_only_where_it_is_not_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, other = read("rounds: 60").cells[0], read("rounds: 60\nattack: {kind: gaussian_noise, sigma: 0.2}").cells[0]
+    newer = {"rounds": 60, "attack.sigma": 0.2, "guidance": dict(plain.config["guidance"]), "data.no_such": 1}
+    monkeypatch.setattr("autoflip_secure.records.newer_keys.NEWER", newer)
+    assert plain.config == {k: v for k, v in read("clients: 20").cells[0].settings.model_dump(mode="json").items()
+                            if k not in ("rounds", "guidance")} | {"seed": plain.seed}  # fmt: skip
+    assert "sigma" not in other.config["attack"]
+    assert other.config["attack"]["kind"] == "gaussian_noise"
+    assert read("rounds: 61").cells[0].config["rounds"] == 61
+    assert read("attack: {kind: gaussian_noise, sigma: 0.3}").cells[0].config["attack"]["sigma"] == 0.3
+    assert read("guidance: {beta: 0.2}").cells[0].config["guidance"]["beta"] == 0.2
+    assert (
+        read("attack: {kind: gaussian_noise, sigma: 0.3}").cells[0].key != read("attack: gaussian_noise").cells[0].key
+    )
+    assert read("rounds: 60").cells[0].key == read("clients: 20").cells[0].key
+
+
 def test_name_question_and_the_list_of_seeds_do_not_change_the_hash() -> None:
     one = read("name: a\nquestion: x\nseeds: [5]").cells[0]
     other = read("name: b\nquestion: y\nseeds: [5, 6]").cells[0]

@@ -1,0 +1,52 @@
+"""Keys that scenarios got after cells had their names, each with the default under which nothing changes.
+
+A configuration has such a key only where it is not at its default, so that the cells, and the draws that belong to
+them, stay what they were. Who compares configurations asks :func:`with_newer` for all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+NEWER: dict[str, Any] = {}
+"""Path of keys -> default, as plain data."""
+
+
+def without_newer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` without the newer keys that have their default."""
+
+    def drop(here: dict[str, Any], key: str, default: Any) -> None:
+        if key in here and here[key] == default:
+            del here[key]
+
+    return _changed(config, drop)
+
+
+def with_newer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with all newer keys that are no plug-in's option; of these only some kinds have each.
+
+    >>> with_newer(without_newer({"rounds": 60})) == with_newer({"rounds": 60})
+    True
+    """
+
+    def fill(here: dict[str, Any], key: str, default: Any) -> None:
+        if "kind" not in here:
+            here.setdefault(key, default)
+
+    return _changed(config, fill)
+
+
+def _changed(config: Mapping[str, Any], change: Callable[[dict[str, Any], str, Any], None]) -> dict[str, Any]:
+    """A copy in which ``change(mapping, key, default)`` was done wherever a newer key has, or would have, its place."""
+    found = dict(config)
+    for path, default in NEWER.items():
+        *parents, key = path.split(".")
+        here: Any = found
+        for parent in parents:
+            if not isinstance(here.get(parent), Mapping):
+                break
+            here[parent] = here = dict(here[parent])
+        else:
+            change(here, key, default)
+    return found
