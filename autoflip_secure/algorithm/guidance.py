@@ -91,10 +91,9 @@ def evolve(
     """
     if beta == 0 or not bool((trust > 0).any()):
         return guidance
-    magnitude = updates.abs()
-    squared_norms = updates.square().sum(1).clamp_min(TINY**2)
-    energy = (1 - beta) * guidance.energy + beta * ((trust / squared_norms) @ updates.square())
-    moved = trust @ magnitude
+    squares = updates.square()
+    energy = (1 - beta) * guidance.energy + beta * ((trust / squares.sum(1).clamp_min(TINY**2)) @ squares)
+    moved = trust @ updates.abs()
     fresh = (trust @ updates).abs() / moved.clamp_min(TINY**2)
     agreement = torch.where(
         moved > 0, (1 - beta) * guidance.parameter_agreement + beta * fresh, guidance.parameter_agreement

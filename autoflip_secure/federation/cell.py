@@ -93,6 +93,7 @@ class Problem:
     num_classes: int
     clients: tuple[Int[Tensor, " _"], ...]  # rows of the training set owned by each client
     initial: Float[Tensor, " params"]
+    recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
 
 
 @dataclass(frozen=True)

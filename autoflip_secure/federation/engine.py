@@ -152,7 +152,15 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
     }
     found = {
         promised_bits(
-            trainer, problem.module, problem.layout, problem.x_train, problem.initial, schedule, models, private
+            trainer,
+            problem.module,
+            problem.layout,
+            problem.x_train,
+            problem.initial,
+            schedule,
+            models,
+            private,
+            problem.recipe,
         )
         for private in kinds.values()
     }

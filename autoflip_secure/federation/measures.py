@@ -25,7 +25,7 @@ def add_counts(total: Any, more: Any) -> Any:
 
 def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
     """Variance of the step's coordinates in ``mask``."""
-    live = step.double()[mask]  # double: squares of what an attack sends overflow sooner
+    live = step.double() if bool(mask.all()) else step.double()[mask]  # squares of what an attack sends overflow sooner
     return float(live.var(correction=0)) if len(live) else 0.0
 
 
@@ -35,8 +35,8 @@ def variance_between_clients(rows: Tensor) -> float:
         return 0.0
     total = 0.0
     for block in column_blocks(rows):  # in double: squares of what an attack sends overflow sooner
-        own = rows[:, block].double()
-        total += float((own - own.mean(0)).square().sum())
+        own = rows[:, block].to(torch.float64, copy=True)
+        total += float(own.sub_(own.mean(0)).square_().sum())
     return total / rows.numel()
 
 

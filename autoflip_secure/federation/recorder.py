@@ -140,7 +140,7 @@ class Logbook:
         layout, protocol = self.cell.problem.layout, self.cell.protocol
         hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
         trained = layout.trained.to(outcome.mask.device)
-        delta = outcome.delta * trained
+        delta = layout.of_trained(outcome.delta)
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
@@ -159,7 +159,7 @@ class Logbook:
                 density=float(hidden.float().mean()) if len(hidden) else 1.0,
                 update_variance=variance_over_coordinates(delta, outcome.mask & trained),
                 update_variance_all=variance_over_coordinates(delta, trained),
-                client_variance=variance_between_clients(layout.of_sent(outcome.sent * trained)),
+                client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.double().norm()),
                 bytes=uplink(
                     round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.transfer

@@ -230,10 +230,10 @@ def _evolve(
     """Guidance learns from the rows and what they counted for; from the step where single rows must not be used."""
     if guidance is None or (decision is None and cell.protocol.guidance_sees_rows):
         return guidance
-    trained = cell.problem.layout.trained.to(step.device)
+    of_trained = cell.problem.layout.of_trained
     if cell.protocol.guidance_sees_rows and decision is not None:
-        return evolve(guidance, rows * trained, decision.trust, cell.protocol.guidance.beta)
-    return evolve(guidance, (step * trained)[None], step.new_ones(1), cell.protocol.guidance.beta)
+        return evolve(guidance, of_trained(rows), decision.trust, cell.protocol.guidance.beta)
+    return evolve(guidance, of_trained(step)[None], step.new_ones(1), cell.protocol.guidance.beta)
 
 
 def _scores(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:

@@ -31,7 +31,7 @@ class RoundView:
     @property
     def directions(self) -> Float[Tensor, "clients params"]:
         """The rows without running statistics and frozen weights: what norms, distances and angles are measured on."""
-        return self.updates * self.layout.trained.to(self.updates.device)
+        return self.layout.of_trained(self.updates)
 
 
 @dataclass(frozen=True)

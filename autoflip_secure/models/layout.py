@@ -116,13 +116,25 @@ class Layout:
         """Indicator of what clients and server exchange every round: trained parameters and buffers."""
         return ~self.frozen
 
+    @cached_property
+    def _some_frozen(self) -> bool:
+        return bool(self.frozen.any())
+
+    @cached_property
+    def _all_trained(self) -> bool:
+        return bool(self.trained.all())
+
+    def of_trained(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch params"]:
+        """``rows`` times the indicator of what is trained: ``rows`` themselves when everything is."""
+        return rows if self._all_trained else rows * self.trained.to(rows.device)
+
     def of_sent(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch sent"]:
         """The sent coordinates of ``rows``: ``rows`` themselves when nothing is frozen."""
-        return rows[..., self.sent.to(rows.device)] if bool(self.frozen.any()) else rows
+        return rows[..., self.sent.to(rows.device)] if self._some_frozen else rows
 
     def still(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch params"]:
         """``rows`` with zeros where parameters are frozen: ``rows`` themselves when nothing is."""
-        return torch.where(self.sent.to(rows.device), rows, 0) if bool(self.frozen.any()) else rows
+        return torch.where(self.sent.to(rows.device), rows, 0) if self._some_frozen else rows
 
     def spread(
         self, values: Shaped[Tensor, "*batch chosen"], where: Bool[Tensor, " params"]

@@ -39,6 +39,7 @@ def promised_bits(
     schedule: TrainingSchedule,
     models: int,
     private: PrivateSteps | None = None,
+    recipe: str = "",
 ) -> Bits:
     """What can be promised for a model on this machine.
 
@@ -47,9 +48,10 @@ def promised_bits(
         schedule: of the local training; one epoch of it is tried.
         models: how many stand side by side in the block.
         private: DP-SGD, if the block trains with it.
+        recipe: names what ``module`` is made from, so that its equals need no trial of their own; "": not known.
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
-    tried = _tried.setdefault(module, {})
+    tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
     key = (type(trainer), str(trainer.device), x.shape, schedule.batch_size, count, private is None)
     if key not in tried:
         tried[key] = _try(trainer, module, layout, x, start, schedule, count, private)
@@ -57,6 +59,7 @@ def promised_bits(
 
 
 _tried: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Bits]] = WeakKeyDictionary()
+_tried_recipes: dict[str, dict[tuple[object, ...], Bits]] = {}
 
 
 def _tallest(trainer: Trainer, module: nn.Module, layout: Layout, x: Tensor, schedule: TrainingSchedule) -> int:

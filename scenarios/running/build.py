@@ -207,6 +207,7 @@ class CellBuilder:
                 "x_test": data.x_test.to(device),
                 "y_test": data.y_test.to(device),
                 "num_classes": data.num_classes,
+                "recipe": content_hash(template.settings.model_dump(mode="json", include={"data", "model", "privacy"})),
             }
 
         return self.once("shared", make, template.settings, ("data", "model", "privacy"), template.seed, str(device))  # type: ignore[no-any-return]
