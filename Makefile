@@ -41,7 +41,7 @@ test: style
 	@$(call BESIDE,$(PYTEST) -m "not slow" $(ARGS))
 
 test-all: style
-	@$(call BESIDE,$(PYTEST) $(ARGS))
+	@$(call BESIDE,$(PYTEST) -o timeout=1800 $(ARGS))
 
 check: style types
 

@@ -70,6 +70,11 @@ def alike(one: Any, other: Any, path: str = "") -> None:
             alike(one[key], other[key], f"{path}.{key}")
     elif isinstance(one, list):
         assert len(one) == len(other), path
+        if path.endswith("_counts"):  # of a histogram: who lies at an edge may be on either side of it
+            apart = [a - b for a, b in zip(accumulate(one), accumulate(other), strict=True)]
+            assert apart[-1] == 0, path
+            assert max(map(abs, apart)) <= 2, path
+            return
         for number, pair in enumerate(zip(one, other, strict=True)):
             alike(*pair, f"{path}[{number}]")
     elif isinstance(one, float) and isinstance(other, float):
