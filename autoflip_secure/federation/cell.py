@@ -45,6 +45,8 @@ class Protocol(Config):
     privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
     sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
     secure_sum: SecureSumConfig | None = None
+    server_lr: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
     def mechanism(self) -> ClientPrivacy | None:

@@ -54,7 +54,7 @@ class Outcome:
     scores: list[float] | None
     trust: list[float]
     rejected: list[int]
-    delta: Tensor  # (params,)
+    delta: Tensor  # (params,), what the global model moved by
     sent: Tensor  # (usable participants, params)
     mask: Tensor  # that this round was trained and sent with
     samples: int  # training samples of all participants, one epoch
@@ -73,6 +73,7 @@ def _pipeline(cell: Cell) -> list[str]:
         noise=noise,
         secret=protocol.secret_updates,
         guidance_sees_rows=protocol.guidance_sees_rows,
+        server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
+from autoflip_secure.algorithm.server_step import server_step
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import (
     UNUSABLE,
@@ -39,6 +40,7 @@ class ServerState:
     guidance: Guidance | None
     aggregator: Any
     privacy: Any = None  # of the client-level mechanism
+    momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
         """Coordinates that clients send: live ones that are not frozen."""
@@ -66,7 +68,8 @@ def _prune(cell: Cell, state: ServerState) -> ServerState:
     if mask is state.mask or torch.equal(mask, state.mask):
         return state
     weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
-    return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights))
+    momentum = None if state.momentum is None else torch.where(mask, state.momentum, 0.0)
+    return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights), momentum=momentum)
 
 
 def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
@@ -84,6 +87,7 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
         guidance=None if exploration is None else initial_guidance(exploration),
         aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
         privacy=protocol.client_level.start() if protocol.client_level is not None else None,
+        momentum=torch.zeros_like(weights) if protocol.server_momentum > 0 else None,
     )
     state = _prune(cell, state)
     if exploration is None:
@@ -122,18 +126,20 @@ def finish_round(
         step, clip = private.publish(state.privacy, step, raw[usable], view)
         after = replace(after, privacy=clip)
     trust = torch.zeros(len(clients), device=updates.device)
-    weights = torch.where(state.mask, state.weights + step, 0.0)
+    moved, momentum = _server_step(cell, state, step, decision)
+    weights = torch.where(state.mask, state.weights + moved, 0.0)
     if decision is None and (private is None or not private.trusted_server):  # with central noise: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
+        moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
-        after = replace(after, weights=weights)
+        after = replace(after, weights=weights, momentum=momentum)
         if decision is not None:
             trust[usable] = decision.trust
             after = replace(after, aggregator=decision.state)
         after = replace(after, guidance=_evolve(cell, state.guidance, sent[usable], step, decision))
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
-        step = torch.zeros_like(step)
+        moved = torch.zeros_like(moved)
     rejected = clients[(~usable).cpu()].tolist()
     if rejected:
         strange = clients[~usable_rows(sent).cpu()].tolist()
@@ -147,7 +153,7 @@ def finish_round(
         scores=_scores(protocol.aggregator.scores_clients, decision, usable),
         trust=trust.tolist(),
         rejected=rejected,
-        delta=step,
+        delta=moved,
         sent=sent[usable],
         mask=state.mask,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
@@ -155,6 +161,23 @@ def finish_round(
         transfer=transfer,
     )
     return _prune(cell, after), outcome
+
+
+def _server_step(
+    cell: Cell, state: ServerState, step: Tensor, decision: Aggregate | None
+) -> tuple[Tensor, Tensor | None]:
+    """What the model moves by, and the momentum; where nobody is trusted there is no step, and both stay.
+
+    A trusted server's step is noised, and what follows depends on nothing but what it publishes.
+    """
+    protocol, private = cell.protocol, cell.protocol.client_level
+    trained = state.mask & cell.problem.layout.trained.to(step.device)
+    moved, momentum = server_step(step, state.momentum, trained, lr=protocol.server_lr, beta=protocol.server_momentum)
+    if momentum is None or decision is None or (private is not None and private.trusted_server):
+        return moved, momentum
+    assert state.momentum is not None
+    trusted = decision.trust.any()
+    return moved.where(trusted, 0.0), momentum.where(trusted, state.momentum)
 
 
 def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-NEWER: dict[str, Any] = {}
+NEWER: dict[str, Any] = {
+    "server_lr": 1.0,
+    "server_momentum": 0.0,
+}
 """Path of keys -> default, as plain data."""
 
 

@@ -34,6 +34,7 @@ def pipeline(
     noise: Literal["central", "distributed"] | None = None,
     secret: bool = False,
     guidance_sees_rows: bool = True,
+    server_step: bool = False,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -42,6 +43,7 @@ def pipeline(
         noise: who adds noise at client level; None: nobody.
         secret: updates pass through parties in shares.
         guidance_sees_rows: guidance learns from single clients' updates; else from the step.
+        server_step: the server has a learning rate or momentum.
     """
     steps = list(PIPELINE)
     if sample_level:
@@ -55,6 +57,8 @@ def pipeline(
         steps[steps.index("score and aggregate")] = (
             "secure sum: shares to the parties, which reveal what the method needs"
         )
+    if server_step:
+        steps.insert(steps.index("prune"), "the step times the server's learning rate, with its momentum")
     if not guidance_sees_rows:
         step = "the step" if noise is None else "the noised step"
         steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
@@ -78,7 +82,7 @@ class RoundRecord(_Record):
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
     test_loss: float | None  # None: not evaluated, or not finite
     density: float  # live hidden weights / hidden weights; 1 when none is trained and prunable
-    update_variance: float  # of the global step, over the coordinates that are alive
+    update_variance: float  # of what the global model moved by, over the coordinates that are alive
     client_variance: float  # mean over all coordinates of the variance between the participants' updates
     step_norm: float
     update_variance_all: float | None = None  # over all coordinates; None: a record of an earlier version

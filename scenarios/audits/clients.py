@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from autoflip_secure.algorithm.server_step import published_step
 from autoflip_secure.attacks.inference.canaries import coins, directions, evidence
 from autoflip_secure.defenses.privacy.accountants import Mechanism
 from autoflip_secure.defenses.privacy.ledger import releases
@@ -133,7 +134,8 @@ class _Attacker(Watcher):
         if self.sees_rows:
             self._add(cell, clients, (looks[clients] * sent).sum(1) / clip, "updates", others=0.0)
             return
-        step = (after.weights - before.weights) * (cell.protocol.cohort / clip)
+        how = {"lr": cell.protocol.server_lr, "beta": cell.protocol.server_momentum}
+        step = published_step(after.weights - before.weights, before.momentum, **how) * (cell.protocol.cohort / clip)
         everybody = torch.arange(len(self.known), device=clients.device)
         there = everybody if self.guesses_cohorts else clients
         others = cell.protocol.cohort / int(cell.problem.layout.sent.sum())  # canaries in each other's way

@@ -59,6 +59,12 @@ class Fields(Config):
         default="fixed",
         description="cohorts of a fixed size, or each client independently with probability cohort / clients",
     )
+    server_lr: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default=1.0, description="learning rate of the server: what a round's step is multiplied by"
+    )
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="damped momentum beta of the server: v <- beta v + (1 - beta) step; the authors': 0.9"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="cpu", description="where tensors live; auto = a GPU if there is one"
     )

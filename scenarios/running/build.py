@@ -54,6 +54,8 @@ def protocol(settings: Settings) -> Protocol:
         privacy=settings.privacy,
         sampling=settings.sampling,
         secure_sum=settings.secure_sum,
+        server_lr=settings.server_lr,
+        server_momentum=settings.server_momentum,
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.configs import leaves
 from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study import labels
@@ -43,6 +44,17 @@ def test_values_are_the_outcomes_of_the_records(small: list[RunRecord]):
             }
             assert found.values(condition, algorithm) == expected
             assert [r.seed for r in found.runs(condition, algorithm)] == sorted(expected)
+
+
+def test_a_newer_key_is_compared_with_its_default_where_it_is_left_out(record: Make, partition: dict[str, Any]):
+    cells = [
+        record("fedavg", partition["iid"], {"kind": "none"}, 0, **more)
+        for more in ({}, {"server_momentum": 0.9}, {"server_momentum": 0.0})
+    ]
+    found = study(cells)
+    assert list(found.facets) == ["server momentum 0", "server momentum 0.9"]
+    assert [leaves(facet)["server_momentum"] for facet in found.facets.values()] == [0.0, 0.9]
+    assert found.duplicates == 1
 
 
 def test_zero_strength_is_no_attack(record: Make, partition: dict[str, Any], attack: dict[str, Any]):

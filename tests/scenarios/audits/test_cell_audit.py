@@ -126,6 +126,19 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
     assert len({tuple(sorted(came)) for came in seen}) > len(seen) // 2, "drawn anew"
 
 
+def test_an_observer_of_models_reads_the_step_through_the_servers_momentum(tmp_path: Path) -> None:
+    """Canaries train nothing, so the steps, and what the observer makes of them, are those of a run without it."""
+    cell, _ = built(tmp_path, CENTRAL)
+    heavy = cell.protocol.model_copy(update={"server_lr": 0.5, "server_momentum": 0.9})
+    claimed = claim(audited(cell), "public")
+    assert claimed is not None
+    plain, fast = (
+        _runs(replace(cell, protocol=protocol), claimed, "public", 6, "everything", (1, 0))[0]
+        for protocol in (cell.protocol, heavy)
+    )
+    torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-3)
+
+
 def at_target(mode: str, epsilon: float) -> str:
     return re.sub(r"(noise_multiplier: \d+|target_epsilon: \d+)\}", f"target_epsilon: {epsilon}}}", mode)
 

@@ -103,6 +103,7 @@ def test_selection_is_what_a_plain_loop_finds(results: Results, wanted: dict[str
         {"attack__sigma": 2},
         {"attack.sigma": 2},
         {"sigma": 2, "scope": 0.25, "hidden": [8], "model": "mlp", "rounds": 2, "data": "digits"},
+        {"sigma": 2, "server_lr": 1, "server_momentum": 0},
     ],
 )
 def test_ways_to_name_the_same_condition(results: Results, wanted: dict[str, Any]) -> None:
