@@ -79,6 +79,14 @@ class Protocol(Config):
         """Whether phase 1 is needed: FedAvg does not pay for it."""
         return explores(self.pruner, self.aggregator)
 
+    def block_key(self) -> dict[str, Any]:
+        """What cells must share to be one program, as plain data; everything else may differ within a block."""
+        exploring = {"epochs", "lr", "patience"}
+        return self.model_dump(
+            mode="json",
+            include={"rounds": True, "evaluate_every": True, "training": True, "exploration": exploring},
+        )
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -96,6 +104,14 @@ class Problem:
     clients: tuple[Int[Tensor, " _"], ...]  # rows of the training set owned by each client
     initial: Float[Tensor, " params"]
     recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
+
+    def block_key(self) -> dict[str, Any]:
+        """What the problems of cells must share to be one program: architecture, and the data in one memory.
+
+        Labels that are trained on, split and initial weights may differ.
+        """
+        shared = ("module", "layout", "chain", "chain_reason", "x_train", "x_test", "y_test")
+        return {name: getattr(self, name) for name in shared}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.recorder import Logbook, Outcome
@@ -84,7 +85,7 @@ def run_cells(
     """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
 
     Args:
-        cells: at least one. Same ``x_train``, layout, rounds, training and exploration schedules in all of them.
+        cells: at least one, with one :meth:`.Protocol.block_key` and one :meth:`.Problem.block_key`.
         trainer: does the local training of all cells in one stacked program, or one client at a time.
         progress: called after every round with (rounds done, rounds in all).
         watch: is shown what the server receives; nothing of what passes through parties, whose sums it can derive.
@@ -94,8 +95,10 @@ def run_cells(
         One record per cell, in order.
 
     Raises:
+        InputError: the cells differ in what a block shares.
         SecureSumError: a party failed.
     """
+    refuse_mixed(cells)
     sums = partial(_session, connect=connect)
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
@@ -132,8 +135,9 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
     """The same runs as :func:`run_cells`, in the open, for who looks on alone: nothing is tested, counted or recorded.
 
     Raises:
-        InputError: a cell asks for secure sums.
+        InputError: a cell asks for secure sums, or the cells differ in what a block shares.
     """
+    refuse_mixed(cells)
     sums = partial(_session, connect=None)
     explored = landscapes(cells, trainer, watch, sums)
     states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]

@@ -13,6 +13,7 @@ from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.scenarios.config.loading import CellSpec, LoadedScenario
 from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.scenarios.config.protocols import protocol
 from autoflip_secure.terminal.counting import count_of
 
 BLOCK_CELLS = 12
@@ -81,9 +82,15 @@ def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
 
 
 def _shape(cell: CellSpec) -> str:
-    """What must be equal: data, model and schedules. Partition, clients, attack and algorithm may differ."""
+    """What must be equal: :func:`problem_key` and :meth:`.Protocol.block_key`.
+
+    Partition, clients, attack and algorithm may differ.
+    """
+    return canonical([problem_key(cell), protocol(cell.settings).block_key()])
+
+
+def problem_key(cell: CellSpec) -> list[Any]:
+    """What makes the problem of a cell, split and labels apart, and who trains it where."""
     config = cell.config
-    shared = [config[key] for key in ("data", "model", "training", "rounds", "evaluate_every", "device", "trainer")]
-    shared.append(bool(config["privacy"].get("replace_unsupported_layers")))  # it changes the model
-    explorers = [config["exploration"][key] for key in ("epochs", "lr", "patience")]
-    return canonical([shared, explorers])
+    shared = [config[key] for key in ("data", "model", "device", "trainer")]
+    return [*shared, bool(config["privacy"].get("replace_unsupported_layers"))]  # it changes the model

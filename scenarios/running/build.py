@@ -13,7 +13,7 @@ from autoflip_secure.defenses.privacy.module_checks import check as check_module
 from autoflip_secure.defenses.privacy.module_checks import check_separate, fixed
 from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import UnsupportedModelError
-from autoflip_secure.federation.cell import Cell, Problem, Protocol
+from autoflip_secure.federation.cell import Cell, Problem
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.chain import Chain
@@ -22,7 +22,8 @@ from autoflip_secure.records.privacy import PrivacyRecord, Release
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
-from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.config.plan import Block, problem_key
+from autoflip_secure.scenarios.config.protocols import protocol
 from autoflip_secure.scenarios.config.settings import Settings, content_hash
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
@@ -37,26 +38,6 @@ from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer, choose_trainer
 
 _OF_DATA = ("data", "inputs", "rows", "split", "clients")  # what no run can change
-
-
-def protocol(settings: Settings) -> Protocol:
-    """How a cell is run."""
-    return Protocol(
-        rounds=settings.rounds,
-        cohort=settings.cohort,
-        evaluate_every=settings.evaluate_every,
-        training=settings.training,
-        exploration=settings.exploration,
-        guidance=settings.guidance,
-        pruner=settings.algorithm.pruner,
-        aggregator=settings.algorithm.aggregator,
-        attack=settings.attack,
-        privacy=settings.privacy,
-        sampling=settings.sampling,
-        secure_sum=settings.secure_sum,
-        server_lr=settings.server_lr,
-        server_momentum=settings.server_momentum,
-    )
 
 
 class CellBuilder:
@@ -172,6 +153,7 @@ class CellBuilder:
     def _bare(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
         """The cell before its noise is known."""
         settings, seed, where = spec.settings, spec.seed, str(device)
+        assert problem_key(spec) == problem_key(template), "cells of a block have one problem"
         shared = self.shared(template, device)
 
         def clients() -> tuple[torch.Tensor, ...]:

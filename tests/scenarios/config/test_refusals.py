@@ -100,7 +100,7 @@ def test_absurd_numbers_are_refused(line: str) -> None:
 
 def test_what_the_file_allows_the_program_takes() -> None:
     """The bounds of a scenario and of what runs it are the same."""
-    from autoflip_secure.scenarios.running.build import protocol
+    from autoflip_secure.scenarios.config.protocols import protocol
 
     settings = read("rounds: 100000\nevaluate_every: 100000\nclients: 100000\ncohort: 100000").cells[0].settings
     assert protocol(settings).rounds == 100_000
