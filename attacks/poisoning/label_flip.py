@@ -35,14 +35,19 @@ class LabelFlip(DataAttack):
             raise ValueError(f"pairs is given but to is {self.to!r}; set to: pairs, or leave pairs out")
         return self
 
+    @property
+    def named_classes(self) -> tuple[int, ...]:
+        """Those of ``target`` and ``pairs``."""
+        target = () if self.target is None else (self.target,)
+        return (*target, *(one for pair in (self.pairs or {}).items() for one in pair))
+
     def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """A copy of ``labels`` with round(share · n) of them, chosen at random, flipped.
 
         Raises:
             InputError: a class in ``target`` or ``pairs`` does not exist in this data set.
         """
-        named = [self.target or 0, *(self.pairs or {}).keys(), *(self.pairs or {}).values()]
-        wrong = [c for c in named if not 0 <= c < num_classes]
+        wrong = [c for c in self.named_classes if not 0 <= c < num_classes]
         if wrong:
             raise InputError(f"attack names class {wrong[0]}, and the data has classes 0 to {num_classes - 1}")
         n = len(labels)

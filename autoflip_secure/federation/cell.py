@@ -56,7 +56,7 @@ class Protocol(Config):
     @property
     def client_level(self) -> ClientPrivacy | None:
         """The mechanism on updates, if there is one."""
-        return self.mechanism if self.mechanism is not None and self.mechanism.unit == "client" else None
+        return self.mechanism if self.privacy.works_on_updates else None
 
     @property
     def guidance_sees_rows(self) -> bool:

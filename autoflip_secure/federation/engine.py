@@ -30,13 +30,20 @@ from autoflip_secure.training import Trainer, evaluate, promised_bits
 def _session(cell: Cell, connect: Connect | None) -> SecureSum | None:
     """The parties of a cell; None: it does without."""
     config = cell.protocol.secure_sum
-    if config is None:
-        return None
-    if connect is None:
+    return None if config is None or connect is None else connect(config)
+
+
+def _refuse(cells: Sequence[Cell], connect: Connect | None) -> None:
+    """What would fail in the middle of a run.
+
+    Raises:
+        InputError: the cells are no block, or one asks for parties and there is nobody to connect to.
+    """
+    refuse_mixed(cells)
+    if connect is None and any(cell.protocol.secure_sum is not None for cell in cells):
         raise InputError(
             "secure_sum: this run has no parties to connect to; run it as a sweep, or set secure_sum: none"
         )
-    return connect(config)
 
 
 def _round(
@@ -95,10 +102,10 @@ def run_cells(
         One record per cell, in order.
 
     Raises:
-        InputError: the cells differ in what a block shares.
+        InputError: the cells differ in what a block shares, or one asks for secure sums without ``connect``.
         SecureSumError: a party failed.
     """
-    refuse_mixed(cells)
+    _refuse(cells, connect)
     sums = partial(_session, connect=connect)
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
@@ -137,7 +144,7 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
     Raises:
         InputError: a cell asks for secure sums, or the cells differ in what a block shares.
     """
-    refuse_mixed(cells)
+    _refuse(cells, None)
     sums = partial(_session, connect=None)
     explored = landscapes(cells, trainer, watch, sums)
     states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]

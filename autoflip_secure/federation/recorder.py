@@ -64,12 +64,12 @@ class Outcome:
 
 
 def _pipeline(cell: Cell) -> list[str]:
-    protocol, mechanism = cell.protocol, cell.protocol.mechanism
+    protocol = cell.protocol
     noise: Literal["central", "distributed"] | None = None
     if protocol.client_level is not None:
         noise = "central" if protocol.client_level.trusted_server else "distributed"
     return pipeline(
-        sample_level=mechanism is not None and mechanism.unit == "sample",
+        sample_level=protocol.privacy.works_on_samples,
         noise=noise,
         secret=protocol.secret_updates,
         guidance_sees_rows=protocol.guidance_sees_rows,

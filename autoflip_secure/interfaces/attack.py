@@ -40,6 +40,11 @@ class Attack(Plugin):
     window: Window = Field(default=Window(), description="rounds in which malicious clients act")
     explorers: bool = Field(default=True, description="malicious clients are malicious in the exploration too")
 
+    @property
+    def named_classes(self) -> tuple[int, ...]:
+        """Classes of the data that its settings name, which have to be there."""
+        return ()
+
     def active(self, round_: int) -> bool:
         """Whether malicious clients act in this round (0 = exploration)."""
         if round_ == 0:

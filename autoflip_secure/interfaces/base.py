@@ -36,3 +36,7 @@ class Plugin(Config):
 
     foreign: ClassVar[bool] = False
     """Whether its code is not of this package: it is tried out before it is run, and proofs do not take its word."""
+
+    def users_code(self) -> tuple[str, str, str] | None:
+        """Code of users that it runs: the option that names it, what is written there, and ``module:name``; or None."""
+        return None

@@ -47,6 +47,16 @@ class ClientPrivacy(Plugin, ABC):
     noise_source: Literal["seed", "system"]
 
     @property
+    def works_on_updates(self) -> bool:
+        """Whether it hides whole clients, whose updates are clipped and noised."""
+        return self.unit == "client"
+
+    @property
+    def works_on_samples(self) -> bool:
+        """Whether it hides single samples, whose gradients are clipped and noised."""
+        return self.unit == "sample"
+
+    @property
     def trusted_server(self) -> bool:
         """Whether the server gets rows without noise, so that only their noised sum may be used."""
         return False
@@ -55,6 +65,28 @@ class ClientPrivacy(Plugin, ABC):
     def exploration_multiplier(self) -> float | None:
         """Noise multiplier of the explorers' deviations where it is not that of the updates."""
         return None
+
+    @property
+    def first_clip(self) -> float | None:
+        """Clip norm of updates in the first round; None: there is none, or none is known."""
+        return None
+
+    @property
+    def releases_votes(self) -> bool:
+        """Whether votes on the clip norm are released with the updates."""
+        return False
+
+    def update_multiplier(self, noise_multiplier: float) -> float:
+        """Noise on the updates / clip, where all that is released together costs what ``noise_multiplier`` says.
+
+        Raises:
+            ValueError: something else that is released costs more by itself.
+        """
+        return noise_multiplier
+
+    def scaled(self, factor: float) -> ClientPrivacy:
+        """The same mechanism with all noise that its own settings fix times ``factor``; clip norms stay."""
+        return self
 
     def steps(self, noise_multiplier: float) -> PrivateSteps | None:
         """DP-SGD of an honest client; None: it trains as usual."""
@@ -96,3 +128,8 @@ class NoPrivacy(Plugin):
 
     kind: Literal["none"] = "none"
     source: ClassVar[str] = "baseline: nothing is protected"
+    unit: ClassVar[None] = None
+    works_on_updates: ClassVar[bool] = False
+    works_on_samples: ClassVar[bool] = False
+    trusted_server: ClassVar[bool] = False
+    replace_unsupported_layers: ClassVar[bool] = False

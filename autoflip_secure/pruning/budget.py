@@ -123,6 +123,7 @@ class BudgetMask(Pruner):
     source: ClassVar[str] = "this project: budgets (1 - T_p)^2.1 and (1 - T_p)^3.1; docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     needs_explorers: ClassVar[bool] = True
+    needs_units: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3
     compute_exponent: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=2.1, description="multiply-adds kept: (1-T_p)^this"

@@ -184,9 +184,24 @@ class ClientLevel(_Mechanism):
         return self.exploration_noise_multiplier
 
     @property
-    def adaptive(self) -> bool:
+    def first_clip(self) -> float:
+        """As given, or where an adaptive one starts."""
+        return self.start().clip
+
+    @property
+    def releases_votes(self) -> bool:
         """Whether votes on the clip norm are released with the updates."""
         return isinstance(self.clip, AdaptiveClip)
+
+    def scaled(self, factor: float) -> ClientLevel:
+        """Noise of the exploration and of the votes times ``factor``."""
+        changed: dict[str, object] = {}
+        if self.exploration_noise_multiplier is not None:
+            changed["exploration_noise_multiplier"] = factor * self.exploration_noise_multiplier
+        if isinstance(self.clip, AdaptiveClip):
+            votes = factor * self.clip.noise_multiplier
+            changed["clip"] = self.clip.model_copy(update={"noise_multiplier": votes})
+        return self.model_copy(update=changed)
 
     def update_multiplier(self, noise_multiplier: float) -> float:
         """Noise on the updates / clip: what is left when the clip norm's release takes its part.

@@ -63,8 +63,7 @@ def audit(
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
     with _else_noted(notes, "membership inference against the global model"):
         found += _or_noted(notes, "the global model", against_model(bare, trainer, effort))
-    mechanism = cell.protocol.mechanism
-    claimed = mechanism is not None and mechanism.unit == "sample"
+    claimed = cell.protocol.privacy.works_on_samples
     bounds = 0 if cell.protocol.secret_updates else 2
     confidence = each(bounds + (audit_gradients.bounds_of(cell) if claimed else audit_clients.bounds_of(cell)))
     if not cell.protocol.secret_updates:

@@ -30,7 +30,6 @@ from autoflip_secure.defenses.privacy.accountants import (
 from autoflip_secure.defenses.privacy.calibration import noise_multiplier_for
 from autoflip_secure.defenses.privacy.guarantees import epsilons
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
-from autoflip_secure.defenses.privacy.mechanisms import AdaptiveClip, ClientLevel
 from autoflip_secure.defenses.privacy.pld import tightest
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.defenses.privacy.trade_off import profile
@@ -173,16 +172,8 @@ def factor_for(count: Count, delta: float) -> float:
 
 def scaled(cell: Cell, factor: float) -> Cell:
     """The cell with all noise of its mechanism times ``factor``; clip norms and everything else stay."""
-    changed: dict[str, object] = {}
-    mechanism = cell.protocol.mechanism
-    if isinstance(mechanism, ClientLevel):
-        if mechanism.exploration_noise_multiplier is not None:
-            changed["exploration_noise_multiplier"] = factor * mechanism.exploration_noise_multiplier
-        if isinstance(mechanism.clip, AdaptiveClip):
-            votes = factor * mechanism.clip.noise_multiplier
-            changed["clip"] = mechanism.clip.model_copy(update={"noise_multiplier": votes})
-    protocol = cell.protocol
-    if mechanism is not None and changed:
-        protocol = protocol.model_copy(update={"privacy": mechanism.model_copy(update=changed)})
+    protocol, mechanism = cell.protocol, cell.protocol.mechanism
+    if mechanism is not None:
+        protocol = protocol.model_copy(update={"privacy": mechanism.scaled(factor)})
     noise = tuple(factor * one for one in cell.noise_multipliers)
     return replace(cell, protocol=protocol, noise_multipliers=noise)

@@ -189,7 +189,6 @@ def _federations(
         clients = [(used & (home == k)).nonzero().squeeze(1).to(x.device) for k in range(len(problem.clients))]
         shadow = with_clients(cell, clients, x, y)
         cells.append(replace(shadow, key=f"{cell.key}-{number}", seed=cell.seed + _APART * (number + 1)))
-    mechanism = cell.protocol.mechanism
-    fewest = cell.protocol.training.batch_size if mechanism is not None and mechanism.unit == "sample" else 1
+    fewest = cell.protocol.training.batch_size if cell.protocol.privacy.works_on_samples else 1
     weakest = min(len(rows) for one in cells for rows in one.problem.clients)
     return cells if weakest >= fewest else []

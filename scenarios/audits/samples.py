@@ -85,7 +85,7 @@ def weakest(cell: Cell, victim: int, canaries: int, own: int) -> Claim:
         return Claim(None, 0.1 / own)
     schedule, spread = audited(cell), 2 * sqrt(canaries)
     assert schedule.delta is not None
-    if mechanism.unit == "client":
+    if mechanism.works_on_updates:
         return Claim(None, schedule.delta)
     batch = schedule.batch_size
     fewest, most = max(batch, own + floor(canaries / 2 - spread)), own + ceil(canaries / 2 + spread)

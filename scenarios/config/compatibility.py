@@ -76,7 +76,7 @@ def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
 def _private_enough(settings: Fields) -> None:
     """What can be said of privacy without the data; the ledger says the rest before anything runs."""
     privacy = settings.privacy
-    if not isinstance(privacy, ClientPrivacy) or privacy.unit != "client":
+    if not isinstance(privacy, ClientPrivacy) or not privacy.works_on_updates:
         return
     if privacy.delta is not None and privacy.delta >= 1 / settings.clients:
         _refuse(
@@ -160,7 +160,7 @@ def _impossible_updates(settings: Fields, config: SecureSumConfig) -> tuple[str,
             f"true: the aggregator {kind_of(type(aggregator))} cannot work with sums: {reason}; or set "
             "secure_sum.updates: false"
         )
-    if isinstance(privacy, ClientPrivacy) and privacy.unit == "client" and privacy.trusted_server:
+    if privacy.works_on_updates and privacy.trusted_server:
         return "privacy.noise", (
             "central: the server clips every update, so it has to see them; set privacy.noise: distributed, or "
             "secure_sum.updates: false"

@@ -93,4 +93,4 @@ def problem_key(cell: CellSpec) -> list[Any]:
     """What makes the problem of a cell, split and labels apart, and who trains it where."""
     config = cell.config
     shared = [config[key] for key in ("data", "model", "device", "trainer")]
-    return [*shared, bool(config["privacy"].get("replace_unsupported_layers"))]  # it changes the model
+    return [*shared, cell.settings.privacy.replace_unsupported_layers]  # it changes the model

@@ -39,6 +39,10 @@ class CustomData(DataSource):
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the function")
     order: Order = Field(default="auto", description=ORDER)
 
+    def users_code(self) -> tuple[str, str, str]:
+        """The function."""
+        return "factory", self.factory, self.factory
+
     def read(self) -> Arrays:
         """What the function returns, checked. What it draws from global generators is the same every time."""
         place = f"data.factory = {self.factory!r}"

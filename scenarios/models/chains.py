@@ -168,6 +168,10 @@ class Custom(Model):
     )
     arguments: dict[str, Any] = Field(default={}, description="further keyword arguments of the function")
 
+    def users_code(self) -> tuple[str, str, str]:
+        """The function."""
+        return "factory", self.factory, self.factory
+
     def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
         """Whole numbers, unless the model fails on them and takes them as float32."""
         try:

@@ -53,6 +53,10 @@ class Outside:
     foreign: ClassVar[bool] = True
     origin: ClassVar[Origin]
 
+    def users_code(self) -> tuple[str, str, str]:
+        """The class itself."""
+        return "kind", str(self.origin), self.origin.target
+
     def __reduce__(self) -> tuple[Any, ...]:
         """For workers: the class is made there again."""
         state: Any = self

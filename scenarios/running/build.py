@@ -108,7 +108,7 @@ class CellBuilder:
             refuse_huge(settings.model, data.input_shape, data.num_classes)
             module = settings.model.build(self.rows(settings), data.num_classes, seed)
             if isinstance(settings.privacy, ClientPrivacy):
-                per_sample = settings.privacy.unit == "sample"
+                per_sample = settings.privacy.works_on_samples
                 if settings.privacy.replace_unsupported_layers:
                     module = fixed(module)
                 check_module(module, per_sample=per_sample)
@@ -116,8 +116,7 @@ class CellBuilder:
                     check_separate(module, data.x_train[:3])
             return module
 
-        private = getattr(settings.privacy, "unit", "")
-        repaired = getattr(settings.privacy, "replace_unsupported_layers", False)
+        private, repaired = settings.privacy.unit, settings.privacy.replace_unsupported_layers
         module: nn.Module = self.once("module", make, settings, ("data", "model"), seed, private, repaired)
         return module
 
@@ -141,7 +140,7 @@ class CellBuilder:
         It is built once. Its noise, where that is to be found, is found once too: under other conditions anew only at
         client level, where cohorts are drawn under the conditions.
         """
-        secret = spec.conditions if getattr(spec.settings.privacy, "unit", "") == "client" else ""
+        secret = spec.conditions if spec.settings.privacy.works_on_updates else ""
         place = (spec.key, secret, template.key, str(device))
         if place not in self._cells:
             built = with_noise(self._bare(spec, template, device), self._noise.get((spec.key, secret)))

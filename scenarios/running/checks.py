@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from autoflip_secure.errors import InputError
+from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.interfaces import Attack
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
-from autoflip_secure.scenarios.config.messages import choose_place, mark_default
+from autoflip_secure.scenarios.config.messages import choose_place, kind_of, mark_default
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.config.plugin_families import in_settings
 from autoflip_secure.scenarios.config.settings import Settings
@@ -68,6 +70,8 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
         for spec in block.cells:
             with _placed(spec, "privacy", "training", "clients"):
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
+            with _placed(spec, "algorithm"):
+                _check_units(cell)
             with _placed(spec, "training", "partition", "clients", "model"):
                 if reason := builder.needs_company(spec.settings, spec.seed):
                     refuse_lone_samples(cell, reason)
@@ -102,17 +106,23 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
         raise kind(f"{place}{text}" + (f" (in the cell with {at})" if at else "")) from error
 
 
+def _check_units(cell: Cell) -> None:
+    """A pruner that removes whole units is given a model whose units are known."""
+    pruner = cell.protocol.pruner
+    if pruner.needs_units and cell.problem.chain is None:
+        raise UnsupportedModelError(
+            f"algorithm.pruner.kind = {kind_of(type(pruner))!r} removes whole units, and those of this model are not "
+            f"known: {cell.problem.chain_reason}; use pruner kind 'threshold', or another model"
+        )
+
+
 def _check_classes(settings: Settings, num_classes: int) -> None:
-    """The classes that a label flip names exist in the data."""
+    """The classes that an attack names exist in the data."""
     attack = settings.attack
-    if attack.foreign:  # its trial has seen which labels it gives
+    if attack.foreign or not isinstance(attack, Attack):  # the trial of a foreign one has seen which labels it gives
         return
-    named = [
-        getattr(attack, "target", None),
-        *(pair for item in (getattr(attack, "pairs", None) or {}).items() for pair in item),
-    ]
-    for value in named:
-        if value is not None and not 0 <= value < num_classes:
+    for value in attack.named_classes:
+        if not 0 <= value < num_classes:
             raise InputError(
                 f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"
             )

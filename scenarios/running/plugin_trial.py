@@ -218,7 +218,7 @@ def _try_privacy(judge: _Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
     steps = judge.ask("steps", lambda: mechanism.steps(1.0))
     if steps is not None and not isinstance(steps, PrivateSteps):
         raise judge.refuse(f"steps gives a {type(steps).__name__}, expected PrivateSteps or None")
-    if mechanism.unit == "sample":
+    if not mechanism.works_on_updates:
         return
     rows, count = stage.rows(3), 3
 

@@ -18,7 +18,6 @@ from autoflip_secure.defenses.privacy.accountants import (
 from autoflip_secure.defenses.privacy.calibration import noise_multiplier_for
 from autoflip_secure.defenses.privacy.guarantees import account
 from autoflip_secure.defenses.privacy.ledger import deltas, releases
-from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.defenses.privacy.pld import installed, pld_epsilon
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.errors import InputError
@@ -68,11 +67,10 @@ def with_noise(cell: Cell, known: tuple[float, ...] | None = None) -> Cell:
         )
     refuse_unproven(given)  # no noise reaches a target where nothing is proven
     calibrated = _calibrated(_as_if_proven(schedule), mechanism)
-    if isinstance(mechanism, ClientLevel):
-        try:
-            mechanism.update_multiplier(calibrated[0])
-        except ValueError as error:
-            raise InputError(f"privacy.{error}") from None
+    try:
+        mechanism.update_multiplier(calibrated[0])
+    except ValueError as error:
+        raise InputError(f"privacy.{error}") from None
     return _with_room(replace(cell, noise_multipliers=calibrated))
 
 
@@ -85,9 +83,10 @@ def _with_room(cell: Cell) -> Cell:
         InputError: an update may not fit.
     """
     protocol, mechanism, noise = cell.protocol, cell.protocol.client_level, cell.noise_multipliers[0]
-    if not (isinstance(mechanism, ClientLevel) and protocol.secret_updates and protocol.aggregator.linear and noise):
+    clip = None if mechanism is None else mechanism.first_clip
+    if clip is None or not (protocol.secret_updates and protocol.aggregator.linear and noise):
         return cell
-    clip, rows = mechanism.start().clip, sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
+    rows = sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
     most = largest_clip(noise / protocol.cohort**0.5, rows * int(cell.problem.layout.sent.sum()))
     if clip > most:
         raise InputError(
@@ -108,8 +107,8 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     mechanism = cell.protocol.mechanism
     if mechanism is None:
         return None
-    adaptive = isinstance(mechanism, ClientLevel) and mechanism.adaptive
-    notes = [note for note, said in ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, adaptive)) if said]
+    said = ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, mechanism.releases_votes))
+    notes = [note for note, holds in said if holds]
     before = tuple(schedule_of(one) for one in earlier)
     return account(replace(schedule_of(cell), earlier=before), attempts, tuple(notes))
 

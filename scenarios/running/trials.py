@@ -68,7 +68,7 @@ def rehearse(builder: CellBuilder, spec: CellSpec) -> None:
     settings, seed = spec.settings, spec.seed
     if not settings.model.foreign:
         return
-    mechanism = settings.privacy if getattr(settings.privacy, "unit", "") == "sample" else None
+    mechanism = settings.privacy if settings.privacy.works_on_samples else None
 
     def make() -> bool:
         data, rows, module = builder.dataset(settings), builder.rows(settings), builder.module(settings, seed)
@@ -81,5 +81,5 @@ def rehearse(builder: CellBuilder, spec: CellSpec) -> None:
         rehearse_units(play)
         return True
 
-    how = (mechanism is not None, getattr(settings.privacy, "replace_unsupported_layers", False))
+    how = (mechanism is not None, settings.privacy.replace_unsupported_layers)
     builder.once("rehearsal", make, settings, ("data", "model", "trainer", "device"), *how)

@@ -147,7 +147,7 @@ def _delta(found: _Found) -> float:
     assert isinstance(privacy, ClientPrivacy)
     if privacy.delta is not None:
         return privacy.delta
-    if privacy.unit == "client":
+    if privacy.works_on_updates:
         return 0.1 / found.spec.settings.clients
     sizes = [r.population for rows in found.under.values() for r in rows if r.population is not None]
     return 0.1 / max(sizes, default=10_000)

@@ -26,10 +26,8 @@ from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.config.plugin_families import in_settings
 from autoflip_secure.scenarios.config.settings import Settings
-from autoflip_secure.scenarios.data.datasets import CustomData, Dataset
-from autoflip_secure.scenarios.models.chains import Custom
+from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.plugins.factories import source_file
-from autoflip_secure.scenarios.plugins.outside import Outside
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _imported: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()  # users' code -> its source when first seen
@@ -67,12 +65,10 @@ def _inputs(settings: Settings, load: Callable[[Settings], Dataset]) -> dict[str
     data = canonical(settings.data.model_dump(mode="json"))
     found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(load(settings))}
     for path, plugin in in_settings(settings):
-        if isinstance(plugin, Outside):
-            key, written, target = "kind", str(plugin.origin), plugin.origin.target
-        elif isinstance(plugin, Custom | CustomData):
-            key, written, target = "factory", plugin.factory, plugin.factory
-        else:
+        code = plugin.users_code()
+        if code is None:
             continue
+        key, written, target = code
         place = f"{path}.{key} = {written!r}"
         found[f"source of {path}.{key} {written} and what it imports"] = partial(_of_source, place, target)
     return found

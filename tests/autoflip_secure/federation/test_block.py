@@ -19,6 +19,7 @@ from autoflip_secure.federation.engine import run_cells, watch_cells
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.training import SequentialTrainer
 
 LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
@@ -89,3 +90,20 @@ def test_two_learning_rates_are_not_trained_at_one() -> None:
         run(cell("slow", **slow), cell("fast", **fast))
     (one,), (other,) = run(cell("slow", **slow)), run(cell("fast", **fast))
     assert one.rounds[0].step_norm < other.rounds[0].step_norm
+
+
+class Unasked(SequentialTrainer):
+    """Nobody may train."""
+
+    def train(self, *_: Any) -> Any:
+        pytest.fail("something was trained before the refusal")
+
+
+@pytest.mark.parametrize("updates", [True, False])
+def test_parties_are_missed_before_anybody_trains(updates: bool) -> None:
+    secure: dict[str, Any] = {"secure_sum": SecureSumConfig(parties=2, updates=updates)}
+    cells = [cell(), cell("secret", exploration=ExplorationConfig(epochs=2, method="linear"), **secure)]
+    with pytest.raises(InputError, match="this run has no parties to connect to"):
+        run_cells(cells, Unasked())
+    with pytest.raises(InputError, match="this run has no parties to connect to"):
+        watch_cells(cells, Unasked(), Watcher())

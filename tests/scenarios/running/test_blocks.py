@@ -83,7 +83,10 @@ def test_every_grid_becomes_blocks_that_the_engine_takes(data: st.DataObject) ->
         return
     work = plan(scenario, data.draw(st.integers(1, 5)))
     for block in work.blocks:
-        refuse_mixed([made(spec, block.cells[0]) for spec in block.cells])
+        cells = [made(spec, block.cells[0]) for spec in block.cells]
+        refuse_mixed(cells)
+        for spec, cell in zip(block.cells, cells, strict=True):
+            assert torch.equal(cell.problem.x_train, BUILDER.dataset(spec.settings).x_train)
     groups = plan(scenario, len(scenario.cells)).blocks
     for one, other in combinations(groups, 2):
         first, second = one.cells[0], other.cells[0]

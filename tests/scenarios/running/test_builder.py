@@ -79,7 +79,7 @@ def test_planning_builds_nothing_twice(
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan_, tmp_path, None, Listener(lambda *_: None, lambda _: None))
     assert len(list((tmp_path / "ledger").glob("*.json"))) == 4
-    models = 2 * len({(getattr(c.settings.privacy, "unit", "")) for c in plan_.cells})  # private ones are checked apart
+    models = 2 * len({c.settings.privacy.unit for c in plan_.cells})  # private ones are checked apart
     assert built == {"Cell": len(plan_.keys), "split": 2, "build": models, "read": 1}
 
 
@@ -111,7 +111,7 @@ def test_cells_under_other_conditions_are_other_cells():
     """Where cohorts are secret they are drawn under the conditions; where they are public, everything stays."""
     for privacy, stays in ((SAMPLE, True), (CLIENT, False)):
         builder = problems.CellBuilder()
-        spec = next(c for c in work(privacy).cells if hasattr(c.settings.privacy, "unit"))
+        spec = next(c for c in work(privacy).cells if c.settings.privacy.unit)
         one, other = (
             builder.cell(replace(spec, conditions=said), spec, torch.device("cpu")) for said in ("one", "other")
         )
