@@ -41,6 +41,8 @@ def refuse_mixed(cells: Sequence[Cell]) -> None:
 
 def _same(one: Any, other: Any) -> bool:
     """Tensors and modules are the same objects, for only these are sure to stay equal; all else is equal."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
     return one is other or (not isinstance(one, Tensor | nn.Module) and bool(one == other))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
@@ -106,12 +106,9 @@ class Problem:
     recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
 
     def block_key(self) -> dict[str, Any]:
-        """What the problems of cells must share to be one program: architecture, and the data in one memory.
-
-        Labels that are trained on, split and initial weights may differ.
-        """
-        shared = ("module", "layout", "chain", "chain_reason", "x_train", "x_test", "y_test")
-        return {name: getattr(self, name) for name in shared}
+        """What the problems of cells must share to be one program: all but what a cell is asked for itself."""
+        own = ("y_train", "num_classes", "clients", "initial")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
 
 
 @dataclass(frozen=True)
