@@ -33,7 +33,7 @@ def server_step(
         beta: of the momentum, in [0, 1).
     """
     if momentum is None:
-        return (step if lr == 1 else step.where(~trained, lr * step)), None
+        return step.where(~trained, lr * step), None
     momentum = (beta * momentum + (1 - beta) * step).where(trained, 0.0)
     return (lr * momentum).where(trained, step), momentum
 

@@ -171,6 +171,8 @@ def _server_step(
     A trusted server's step is noised, and what follows depends on nothing but what it publishes.
     """
     protocol, private = cell.protocol, cell.protocol.client_level
+    if protocol.server_lr == 1 and state.momentum is None:
+        return step, None
     trained = state.mask & cell.problem.layout.trained.to(step.device)
     moved, momentum = server_step(step, state.momentum, trained, lr=protocol.server_lr, beta=protocol.server_momentum)
     if momentum is None or decision is None or (private is not None and private.trusted_server):
