@@ -71,7 +71,7 @@ class Shaped:
         """What a pruner sees before training."""
         return PruneView(
             layout=self.layout,
-            chain=self.chain,
+            units=self.chain,
             weights=self.weights,
             mask=torch.ones(self.layout.size, dtype=torch.bool),
             exploration=self.exploration,

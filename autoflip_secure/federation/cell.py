@@ -26,6 +26,7 @@ from autoflip_secure.interfaces import (
     explores,
 )
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import PrivateDraws, Purpose, generator
 
@@ -94,8 +95,8 @@ class Problem:
 
     module: nn.Module
     layout: Layout
-    chain: Any  # structure.Chain or None
-    chain_reason: str  # "ok", or why there is no chain
+    units: Units | None  # None: unknown
+    units_reason: str  # "ok", or why units are unknown
     x_train: Tensor
     y_train: Int[Tensor, " n"]
     x_test: Tensor

@@ -112,8 +112,8 @@ def run_cells(
     costs = CostModel(
         first.module,
         first.layout,
-        first.chain,
-        first.chain_reason,
+        first.units,
+        first.units_reason,
         first.x_train[:1],
         cells[0].protocol.training.batch_size,
     )

@@ -101,6 +101,8 @@ class Logbook:
         frozen = int(cell.problem.layout.frozen.sum())
         if frozen:
             self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
+        if cell.problem.units is not None:
+            self.events += [f"units: {sentence}" for sentence in cell.problem.units.kept_whole]
         self._secret = SecureLog(cell.protocol)
 
     def open(
@@ -171,10 +173,7 @@ class Logbook:
 
     def _layers(self, mask: Tensor) -> list[LayerRecord]:
         problem = self.cell.problem
-        units: dict[str, tuple[int, int]] = {}
-        if problem.chain is not None:
-            for layer, live in zip(problem.chain.layers, problem.chain.live_units(mask, problem.layout), strict=True):
-                units[layer.weight] = (layer.units, int(live.sum()))
+        units = {} if problem.units is None else problem.units.of_weights(mask, problem.layout)
         return [
             LayerRecord(
                 name=segment.name,
@@ -182,8 +181,9 @@ class Logbook:
                 hidden=segment.hidden,
                 weights=segment.stop - segment.start,
                 live_weights=int(mask[segment.slice].sum()),
-                units=units.get(segment.name, (None, None))[0],
-                live_units=units.get(segment.name, (None, None))[1],
+                units=units[segment.name].units if segment.name in units else None,
+                live_units=units[segment.name].live if segment.name in units else None,
+                live_inputs=units[segment.name].live_inputs if segment.name in units else None,
             )
             for segment in problem.layout
             if segment.kind == "weight"

@@ -52,7 +52,7 @@ def _prune(cell: Cell, state: ServerState) -> ServerState:
     protocol, problem = cell.protocol, cell.problem
     view = PruneView(
         layout=problem.layout,
-        chain=problem.chain,
+        units=problem.units,
         weights=state.weights,
         mask=state.mask,
         exploration=state.exploration,

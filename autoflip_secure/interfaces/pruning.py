@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ from autoflip_secure.interfaces.aggregation import Aggregator
 from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PruneView:
     """What a pruner may look at."""
 
     layout: Layout
-    chain: Any  # autoflip_secure.models.chain.Chain, or None when units are unknown
+    units: Units | None  # what may be taken out as a whole; None: unknown
     weights: Float[Tensor, " params"]
     mask: Bool[Tensor, " params"]  # current; all True at the start
     exploration: Exploration | None

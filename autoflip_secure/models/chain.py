@@ -11,24 +11,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Num, Shaped
+from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.models.chain_reading import read_layers
 from autoflip_secure.models.layout import Layout, Segment
 from autoflip_secure.models.unit_layers import UnitLayer
+from autoflip_secure.models.units import LayerUnits, UnitGroup, Units
 
 
 @dataclass(frozen=True)
-class Chain:
-    """The layers in the order of the forward pass. All but the last are hidden; outputs are never dropped."""
+class Chain(Units):
+    """The layers in the order of the forward pass, each a group of units. All but the last are hidden."""
 
     layers: tuple[UnitLayer, ...]
-    input_shape: tuple[int, ...]  # of one sample, without the batch
+    input_shape: tuple[int, ...]
     input_dtype: torch.dtype
+    kept_whole: tuple[str, ...] = ()
+    branches: ClassVar[bool] = False
 
     @classmethod
     def of(cls, module: nn.Module, sample: Num[Tensor, "batch ..."]) -> Chain:
@@ -38,6 +42,11 @@ class Chain:
             UnsupportedModelError: it is not a chain, or that cannot be proven; says at which operation and why.
         """
         return cls(read_layers(module, sample), tuple(sample.shape[1:]), sample.dtype)
+
+    @property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """One per layer."""
+        return tuple(UnitGroup(layer.name, layer.units) for layer in self.layers)
 
     def blocks(self, rows: Shaped[Tensor, "*batch params"], layout: Layout) -> list[Shaped[Tensor, "*batch _ _ _"]]:
         """Per layer, a view into ``rows`` of its weights, shape (..., units, inputs, fan)."""
@@ -105,6 +114,49 @@ class Chain:
     def scaled_macs(self, counts: Sequence[int]) -> int:
         """Multiply-adds of one sample's forward pass with ``counts`` units per layer (outputs included)."""
         return sum(self._weights(index, counts) * layer.positions for index, layer in enumerate(self.layers))
+
+    def fixed_macs(self, layout: Layout) -> int:
+        """Of layers that neither make nor read removable units."""
+        free = self.removable(layout)
+        touched = zip(self.layers, [False, *free], [*free, False], strict=True)
+        return sum(layer.macs for layer, inputs, units in touched if not (inputs or units))
+
+    def mean_weights(
+        self, rows: Float[Tensor, "batch params"], layout: Layout
+    ) -> list[tuple[Float[Tensor, "batch _"], Float[Tensor, "batch _"]]]:
+        """Rows of a layer come in, column blocks of the next one go out."""
+        between = pairwise(self.blocks(rows, layout))  # (batch, units, inputs, fan)
+        return [(incoming.mean((-1, -2)), outgoing.mean((-1, -3))) for incoming, outgoing in between]
+
+    def fully_connected(self, layout: Layout) -> list[Segment]:
+        """As :meth:`.Units.fully_connected`."""
+        segments = [layout[layer.weight] for layer in self.layers if not layer.convolution]
+        return [segment for segment in segments if segment.hidden]
+
+    def of_weights(self, mask: Bool[Tensor, " params"], layout: Layout) -> dict[str, LayerUnits]:
+        """Every layer's units."""
+        live = self.live_units(mask, layout)
+        return {
+            layer.weight: LayerUnits(layer.units, int(units.sum()))
+            for layer, units in zip(self.layers, live, strict=True)
+        }
+
+    def narrowed(
+        self, weights: Float[Tensor, " params"], kept: Sequence[Bool[Tensor, " _"]], layout: Layout
+    ) -> dict[str, Tensor]:
+        """Rows of a layer and columns of the next, biases and what is attached."""
+        tensors: dict[str, Tensor] = {}
+        inputs = torch.ones(self.layers[0].inputs, dtype=torch.bool, device=weights.device)
+        for layer, block, units in zip(self.layers, self.blocks(weights, layout), kept, strict=True):
+            shape = layout[layer.weight].shape
+            narrow = block[units][:, inputs]
+            tensors[layer.weight] = (
+                narrow.flatten(1) if len(shape) == 2 else narrow.reshape(*narrow.shape[:2], *shape[2:])
+            )
+            for name in (*filter(None, (layer.bias,)), *layer.attached):
+                tensors[name] = weights[layout[name].slice].view(layer.units, -1)[units].flatten()
+            inputs = units
+        return tensors
 
     def _weights(self, index: int, counts: Sequence[int]) -> int:
         inputs = counts[index - 1] if index else self.layers[0].inputs

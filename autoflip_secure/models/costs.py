@@ -27,10 +27,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.models.amounts import Bytes, Flops
-from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.flops import Operations, count_pass
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 
 _HEADER = struct.Struct("<4sBBII")  # magic, version, flags, coordinates, values
 _MAGIC, _VERSION = b"AFLP", 1
@@ -200,8 +200,8 @@ class CostModel:
     Args:
         module: left as it is.
         layout: of ``module``.
-        chain: of ``module``; None when its units are unknown, then nothing is compacted.
-        reason: why ``chain`` is None.
+        units: of ``module``; None when they are unknown, then nothing is compacted.
+        reason: why ``units`` is None.
         sample: a batch of inputs; its first row is used.
         batch_size: samples per training step; at least 2 are run, since normalisation cannot train on one.
     """
@@ -210,13 +210,13 @@ class CostModel:
         self,
         module: nn.Module,
         layout: Layout,
-        chain: Chain | None,
+        units: Units | None,
         reason: str,
         sample: Num[Tensor, "batch ..."],
         batch_size: int,
     ) -> None:
         self._module = copy.deepcopy(module).cpu()
-        self._layout, self._chain, self._reason = layout, chain, reason
+        self._layout, self._units, self._reason = layout, units, reason
         self._batch = min(max(2, batch_size), 16)  # counts are proportional to it; memory is too
         self._inputs = sample[:1].cpu().repeat(self._batch, *[1] * (sample.dim() - 1))
         self._forward, self._training = self._count(self._module)
@@ -251,12 +251,12 @@ class CostModel:
 
     def _measure(self, mask: Tensor, layout: Layout) -> _Costs:
         mask = mask.cpu()
-        used = mask if self._chain is None else self._chain.used(mask, layout)
+        used = mask if self._units is None else self._units.used(mask, layout)
         density = {s.name: float(used[s.slice].double().mean()) for s in layout if s.kind == "weight"}
         compacted, reason = None, self._problem or self._reason
-        if self._chain is not None and self._problem is None:
+        if self._units is not None and self._problem is None:
             try:
-                smaller = compact(self._module, self._chain, layout, layout.vector(self._module), mask)
+                smaller = compact(self._module, self._units, layout, layout.vector(self._module), mask)
             except UnsupportedModelError as error:
                 reason = str(error)
             else:

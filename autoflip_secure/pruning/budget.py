@@ -3,8 +3,8 @@ r"""The budgeted hybrid mask (``autoflip_plus``, ours): T_p sets budgets, whole 
 1. multiply-adds: :math:`C = (1-T_p)^{2.1}` of the dense model's; :math:`\kappa` is the largest width factor that
    needs at most C.
 2. units: :math:`x(u) = \mathrm{mean}_k (in_k(u)\, out_k(u))^{1/4}`, where in and out are mean energies e_k of the
-   unit's incoming and outgoing weights. The ones nearest to the layer's median are kept: idle units and dominating
-   ones go.
+   unit's incoming and outgoing weights. The ones nearest to the median of their group are kept: idle units and
+   dominating ones go.
 3. parameters: :math:`V = (1-T_p)^{3.1}` of the dense model's; inside the kept block of each hidden fully connected
    tensor the share delta with the largest D_0 is kept. Filters stay whole.
 4. every output unit is scaled back to its norm, by at most 5. The mask is static from round 0.
@@ -12,7 +12,6 @@ r"""The budgeted hybrid mask (``autoflip_plus``, ours): T_p sets budgets, whole 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -24,50 +23,48 @@ from autoflip_secure.algorithm.linear_exploration import normalised_energy
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Exploration, Pruner, PruneView
-from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 
 
-def require_chain(view: PruneView, kind: str) -> Chain:
-    """The model's unit structure, or an error that offers the pruner that does without."""
-    if view.chain is None:
+def require_units(view: PruneView, kind: str) -> Units:
+    """The model's units, or an error that offers the pruner that does without."""
+    if view.units is None:
         raise UnsupportedModelError(
             f"pruner {kind!r} removes whole units and this model's units are unknown; use pruner kind 'threshold', "
             "or write the model as a chain of layers"
         )
-    chain: Chain = view.chain
-    return chain
+    return view.units
 
 
-def kept_counts(chain: Chain, layout: Layout, threshold: float, exponent: float) -> list[int]:
-    """Units kept in each layer (outputs all kept) so that the compacted model needs at most (1-T_p)^exponent of the
-    dense multiply-adds; at least 2 a layer.
+def kept_counts(units: Units, layout: Layout, threshold: float, exponent: float) -> list[int]:
+    """Units kept in each group (outputs all kept) so that the compacted model needs at most (1-T_p)^exponent of the
+    dense multiply-adds; at least 2 a group.
 
-    Layers whose units feed on or into frozen weights keep all, and what no choice can change is left out of the budget.
+    Groups whose units feed on or into frozen weights keep all, and what no choice can change is left out of the budget.
     """
-    widths = [layer.units for layer in chain.layers]
-    free = chain.removable(layout)
-    touched = zip(chain.layers, [False, *free], [*free, False], strict=True)
-    constant = sum(layer.macs for layer, inputs, units in touched if not (inputs or units))
-    budget = (1 - threshold) ** exponent * (chain.scaled_macs(widths) - constant)
+    widths = [group.units for group in units.groups]
+    free = units.removable(layout)
+    constant = units.fixed_macs(layout)
+    budget = (1 - threshold) ** exponent * (units.scaled_macs(widths) - constant)
     for step in range(401):
         kappa = 1 - 0.0025 * step
         hidden = zip(widths, free, strict=False)
         counts = [min(n, max(2, round(kappa * n))) if may else n for n, may in hidden] + [widths[-1]]
-        if chain.scaled_macs(counts) - constant <= budget:
+        if units.scaled_macs(counts) - constant <= budget:
             break
     return counts
 
 
-def unit_guidance(chain: Chain, layout: Layout, exploration: Exploration) -> list[Float[Tensor, " units"]]:
-    """G_unit = min(x/med, med/x) per hidden layer, from the kept explorers' energies; 1 = typical."""
+def unit_guidance(units: Units, layout: Layout, exploration: Exploration) -> list[Float[Tensor, " units"]]:
+    """G_unit = min(x/med, med/x) per hidden group, from the kept explorers' energies; 1 = typical."""
     device = exploration.deviations.device
-    totals = [torch.zeros(layer.units, device=device) for layer in chain.layers[:-1]]
+    totals = [torch.zeros(group.units, device=device) for group in units.groups[:-1]]
     kept = exploration.kept.nonzero().squeeze(1)
     for explorer in kept.tolist():  # one at a time: memory, with many explorers of a large model
-        blocks = chain.blocks(normalised_energy(exploration.deviations[explorer : explorer + 1]), layout)
-        for total, (incoming, outgoing) in zip(totals, pairwise(blocks), strict=True):  # (1, units, inputs, fan)
-            total.add_((incoming.mean((-1, -2)) * outgoing.mean((-1, -3))).pow(0.25)[0])
+        energies = units.mean_weights(normalised_energy(exploration.deviations[explorer : explorer + 1]), layout)
+        for total, (incoming, outgoing) in zip(totals, energies, strict=True):
+            total.add_((incoming * outgoing).pow(0.25)[0])
     guidance = []
     for total in totals:
         x = total / max(len(kept), 1) + 1e-9
@@ -76,25 +73,19 @@ def unit_guidance(chain: Chain, layout: Layout, exploration: Exploration) -> lis
     return guidance
 
 
-def weight_share(block: Bool[Tensor, " params"], layout: Layout, chain: Chain, parameters: float) -> float:
+def weight_share(block: Bool[Tensor, " params"], layout: Layout, units: Units, parameters: float) -> float:
     """delta: the share of hidden fully connected weights between kept units that the parameter budget leaves."""
-    fully_connected = {layer.weight for layer in chain.layers if not layer.convolution} & {
-        s.name for s in layout.hidden
-    }
-    choosable = sum(int(block[layout[name].slice].sum()) for name in fully_connected)
+    choosable = sum(int(block[segment.slice].sum()) for segment in units.fully_connected(layout))
     fixed = int((block & layout.trained.to(block.device)).sum()) - choosable
     return min(1.0, max(0.25, (parameters - fixed) / max(choosable, 1)))
 
 
 def largest_share(
-    block: Bool[Tensor, " params"], score: Float[Tensor, " params"], share: float, layout: Layout, chain: Chain
+    block: Bool[Tensor, " params"], score: Float[Tensor, " params"], share: float, layout: Layout, units: Units
 ) -> Bool[Tensor, " params"]:
     """``block`` with only the ``share`` of the largest scores left in each hidden fully connected tensor."""
     mask = block.clone()
-    for layer in chain.layers:
-        segment = layout[layer.weight]
-        if layer.convolution or not segment.hidden:
-            continue
+    for segment in units.fully_connected(layout):
         inside = block[segment.slice].nonzero().squeeze(1)
         keep = score[segment.slice][inside].argsort(descending=True, stable=True)[: round(share * len(inside))]
         mask[segment.slice] = False
@@ -138,23 +129,23 @@ class BudgetMask(Pruner):
         if view.round > 0:
             return view.mask
         assert view.exploration is not None
-        chain = require_chain(view, self.kind)
-        scores = unit_guidance(chain, view.layout, view.exploration)
-        return self.within_budget(view, chain, scores, view.exploration.energy)
+        units = require_units(view, self.kind)
+        scores = unit_guidance(units, view.layout, view.exploration)
+        return self.within_budget(view, units, scores, view.exploration.energy)
 
-    def within_budget(self, view: PruneView, chain: Chain, units: list[Tensor], weights: Tensor) -> Tensor:
-        """The budgets filled with the best ``units`` (one score vector a hidden layer), then the best ``weights``."""
-        counts = kept_counts(chain, view.layout, self.threshold, self.compute_exponent)
+    def within_budget(self, view: PruneView, units: Units, scores: list[Tensor], weights: Tensor) -> Tensor:
+        """The budgets filled with the best units by ``scores`` (a vector a hidden group), then the best ``weights``."""
+        counts = kept_counts(units, view.layout, self.threshold, self.compute_exponent)
         kept = []
-        for score, count in zip(units, counts[:-1], strict=True):
+        for score, count in zip(scores, counts[:-1], strict=True):
             chosen = torch.zeros_like(score, dtype=torch.bool)
             chosen[score.argsort(descending=True, stable=True)[:count]] = True
             kept.append(chosen)
         kept.append(torch.ones(counts[-1], dtype=torch.bool, device=view.mask.device))
-        block = view.mask & chain.keep_units(kept, view.layout)
+        block = view.mask & units.keep_units(kept, view.layout)
         parameters = (1 - self.threshold) ** self.size_exponent * float(view.layout.trained.sum())
-        share = weight_share(block, view.layout, chain, parameters)
-        return chain.close(largest_share(block, weights, share, view.layout, chain), view.layout)
+        share = weight_share(block, view.layout, units, parameters)
+        return units.close(largest_share(block, weights, share, view.layout, units), view.layout)
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
         """Each output unit keeps its norm, scaled by at most ``largest_scale``."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import Pruner, PruneView
-from autoflip_secure.pruning.budget import BudgetMask, require_chain
+from autoflip_secure.pruning.budget import BudgetMask, require_units
 from autoflip_secure.pruning.threshold import ThresholdMask, close_units, keep_energy
 
 
@@ -36,8 +36,8 @@ class RandomWeights(Pruner):
         guided = ThresholdMask(threshold=self.threshold).mask(view)
         order = _uniform(view, view.layout.size)
         mask = close_units(self._smallest(view, guided, order, view.mask), view)
-        if view.chain is not None:
-            between = view.chain.keep_units(view.chain.live_units(mask, view.layout), view.layout)
+        if view.units is not None:
+            between = view.units.keep_units(view.units.live_units(mask, view.layout), view.layout)
             mask = mask | self._smallest(view, guided, order - 2 * mask.float(), between)
         return mask
 
@@ -68,6 +68,6 @@ class RandomUnits(BudgetMask):
         """The budgets filled at random: they depend on T_p and the model alone, so no exploration is needed."""
         if view.round > 0:
             return view.mask
-        chain = require_chain(view, self.kind)
-        units = [_uniform(view, layer.units, index) for index, layer in enumerate(chain.layers[:-1])]
-        return self.within_budget(view, chain, units, _uniform(view, view.layout.size, len(chain.layers)))
+        units = require_units(view, self.kind)
+        scores = [_uniform(view, group.units, index) for index, group in enumerate(units.groups[:-1])]
+        return self.within_budget(view, units, scores, _uniform(view, view.layout.size, len(units.groups)))

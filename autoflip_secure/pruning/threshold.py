@@ -28,10 +28,7 @@ def threshold_mask(guidance: Float[Tensor, " params"], layout: Layout, threshold
 
 def close_units(mask: Bool[Tensor, " params"], view: PruneView) -> Bool[Tensor, " params"]:
     """Dead-unit closure where the model's units are known; the mask itself where they are not."""
-    if view.chain is None:
-        return mask
-    closed: Tensor = view.chain.close(mask, view.layout)
-    return closed
+    return mask if view.units is None else view.units.close(mask, view.layout)
 
 
 def keep_energy(weights: Tensor, old: Tensor, new: Tensor, layout: Layout) -> Float[Tensor, " params"]:
@@ -59,8 +56,8 @@ def grown(mask: Bool[Tensor, " params"], view: PruneView, share: float) -> Bool[
     if share == 0 or view.exploration is None:
         return mask
     free = ~view.mask
-    if view.chain is not None:
-        free = free & view.chain.keep_units(view.chain.live_units(mask, view.layout), view.layout)
+    if view.units is not None:
+        free = free & view.units.keep_units(view.units.live_units(mask, view.layout), view.layout)
     larger = mask.clone()
     for segment in view.layout.hidden:
         count = int(share * int((view.mask & ~mask)[segment.slice].sum()))

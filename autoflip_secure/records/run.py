@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.privacy import PrivacyRecord
@@ -100,6 +100,13 @@ class LayerRecord(_Record):
     live_weights: int
     units: int | None  # output units (neurons, filters); None: structure unknown
     live_units: int | None
+    live_inputs: int | None = None  # columns of live units; None: in a chain, those that the layer before has left
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``live_inputs`` where there is nothing to say, as records were written before it."""
+        written: dict[str, Any] = handler(self)
+        return {key: value for key, value in written.items() if key != "live_inputs" or value is not None}
 
 
 class ExplorationRecord(_Record):

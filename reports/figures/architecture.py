@@ -41,8 +41,8 @@ class Part:
 def parts(runs: Sequence[RunRecord]) -> list[Part]:
     """Layers in the order of the forward pass, the input first; empty when the structure of a model is unknown.
 
-    What feeds a layer is known where its columns are the units of the layer before (or a whole number of columns per
-    unit, behind a flatten); elsewhere, as for the input, all of it counts as living.
+    What feeds a layer is in the record of a model that is no chain. In a chain it is the layer before, whose units are
+    the columns (or a whole number of columns per unit, behind a flatten); the input counts as living.
     """
     first = runs[0].layers
     if not first or any(x.units is None or x.live_units is None or len(x.shape) < 2 for x in first):
@@ -52,8 +52,13 @@ def parts(runs: Sequence[RunRecord]) -> list[Part]:
     fed = [1.0] * len(same)  # share of the layer's columns that come from living units, per run
     for k, layer in enumerate(first):
         chained = layer.shape[1] % found[-1].units == 0
+        known = [one[k].live_inputs for one in same]
+        fed = [f if n is None else n / layer.shape[1] for n, f in zip(known, fed, strict=True)]
         alive = [(x[k].live_units or 0) / layer.shape[0] for x in same]
-        room = [layer.weights * a * (f if chained else 1.0) for a, f in zip(alive, fed, strict=True)]
+        room = [
+            layer.weights * a * (f if chained or n is not None else 1.0)
+            for a, f, n in zip(alive, fed, known, strict=True)
+        ]
         inner = [min(1.0, x[k].live_weights / r) if r else 0.0 for x, r in zip(same, room, strict=True)]
         kept = float(np.mean([x[k].live_weights for x in same])) / max(1, layer.weights)
         units, live = layer.shape[0], float(np.mean(alive)) * layer.shape[0]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
-from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.unit_finding import find_units
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.base import Dataset
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
@@ -92,15 +92,15 @@ def rehearse_units(play: Rehearsal) -> None:
     module, layout, row = play.module, play.layout, play.data.x_train[:1]
     with _explained(module, "its units and its costs are looked for"), drawing_at(0, Purpose.FORWARD):
         try:
-            chain, reason = Chain.of(module, row), "ok"
+            units, reason = find_units(module, row), "ok"
         except UnsupportedModelError as error:
-            chain, reason = None, str(error)
-        costs = CostModel(module, layout, chain, reason, row, play.schedule.batch_size)
+            units, reason = None, str(error)
+        costs = CostModel(module, layout, units, reason, row, play.schedule.batch_size)
         mask = torch.ones(layout.size, dtype=torch.bool)
-        if chain is not None and len(chain.layers) > 1:
-            kept = [torch.ones(layer.units, dtype=torch.bool) for layer in chain.layers]
+        if units is not None and len(units.groups) > 1:
+            kept = [torch.ones(group.units, dtype=torch.bool) for group in units.groups]
             kept[0][0] = len(kept[0]) == 1
-            mask = chain.keep_units(kept, layout)
+            mask = units.keep_units(kept, layout)
         costs.training(mask, 1)
 
 

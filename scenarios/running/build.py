@@ -16,8 +16,8 @@ from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import ClientPrivacy
-from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.unit_finding import find_units
 from autoflip_secure.records.privacy import PrivacyRecord, Release
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
@@ -171,20 +171,20 @@ class CellBuilder:
         return Cell(*names, problem, protocol(settings), conditions=spec.conditions)
 
     def shared(self, template: CellSpec, device: torch.device) -> dict[str, Any]:
-        """What all cells of the block of ``template`` share: module, layout, chain and data."""
+        """What all cells of the block of ``template`` share: module, layout, units and data."""
 
         def make() -> dict[str, Any]:
             data, module = self.dataset(template.settings), self.module(template.settings, template.seed)
-            chain, reason = None, "ok"
+            units, reason = None, "ok"
             try:
-                chain = Chain.of(module, data.x_train[:1])
+                units = find_units(module, data.x_train[:1])
             except UnsupportedModelError as error:
                 reason = str(error)
             return {
                 "module": module if device.type == "cpu" else copied(module).to(device),
                 "layout": Layout.of(module),
-                "chain": chain,
-                "chain_reason": reason,
+                "units": units,
+                "units_reason": reason,
                 "x_train": data.x_train.to(device),
                 "y_train": data.y_train.to(device),
                 "x_test": data.x_test.to(device),

@@ -70,7 +70,7 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
         for spec in block.cells:
             with _placed(spec, "privacy", "training", "clients"):
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
-            with _placed(spec, "algorithm"):
+            with _placed(spec, "algorithm", "model"):
                 _check_units(cell)
             with _placed(spec, "training", "partition", "clients", "model"):
                 if reason := builder.needs_company(spec.settings, spec.seed):
@@ -109,10 +109,10 @@ def _placed(spec: CellSpec, *families: str) -> Iterator[None]:
 def _check_units(cell: Cell) -> None:
     """A pruner that removes whole units is given a model whose units are known."""
     pruner = cell.protocol.pruner
-    if pruner.needs_units and cell.problem.chain is None:
+    if pruner.needs_units and cell.problem.units is None:
         raise UnsupportedModelError(
             f"algorithm.pruner.kind = {kind_of(type(pruner))!r} removes whole units, and those of this model are not "
-            f"known: {cell.problem.chain_reason}; use pruner kind 'threshold', or another model"
+            f"known: {cell.problem.units_reason}; use pruner kind 'threshold', or another model"
         )
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from autoflip_secure.errors import InputError, StoreError, UnsupportedModelError
 from autoflip_secure.federation.measures import versions
 from autoflip_secure.files.regular_files import gone
-from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.compaction import compact, same_outputs
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.unit_finding import find_units
 from autoflip_secure.records.configs import without
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
@@ -172,13 +172,11 @@ def _compact(
     if which == "initial":
         raise UnsupportedModelError(f"--compact: the initial model is not pruned; {whole}")
     try:
-        chain = Chain.of(module, rows[:1])
+        units = find_units(module, rows[:1])
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(
-            f"--compact: works on models that are a chain of layers, and this one is not: {error}; {whole}"
-        ) from error
+        raise UnsupportedModelError(f"--compact: the units of this model are not known: {error}; {whole}") from error
     try:
-        smaller = compact(module, chain, layout, checkpoint.weights, checkpoint.mask).eval()
+        smaller = compact(module, units, layout, checkpoint.weights, checkpoint.mask).eval()
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"--compact: {error}; {whole}") from error
     with torch.no_grad():
@@ -188,5 +186,5 @@ def _compact(
             "--compact: without its dead units the model gives different outputs, because a dead unit outputs a "
             f"constant that later layers read; {whole}"
         )
-    counts = [int(alive.sum()) for alive in chain.live_units(checkpoint.mask, layout)]
-    return smaller, {layer.name: (count, layer.units) for layer, count in zip(chain.layers, counts, strict=True)}
+    counts = [int(alive.sum()) for alive in units.live_units(checkpoint.mask, layout)]
+    return smaller, {group.name: (count, group.units) for group, count in zip(units.groups, counts, strict=True)}

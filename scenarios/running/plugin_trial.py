@@ -33,6 +33,7 @@ from autoflip_secure.interfaces import (
     UpdateAttack,
 )
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
@@ -50,7 +51,7 @@ class Stage:
 
     data: Dataset
     layout: Layout
-    chain: Any  # autoflip_secure.models.chain.Chain, or None when units are unknown
+    units: Units | None  # None: unknown
     weights: Tensor
     clients: int
     cohort: int
@@ -193,7 +194,7 @@ def _try_pruner(judge: _Judge, pruner: Pruner, stage: Stage) -> None:
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
     for number in dict.fromkeys((0, stage.rounds)):
         view = PruneView(
-            stage.layout, stage.chain, stage.weights, mask, exploration, guidance, number, stage.rounds,
+            stage.layout, stage.units, stage.weights, mask, exploration, guidance, number, stage.rounds,
             lambda *address: generator(0, Purpose.PRUNING, *address),
         )  # fmt: skip
         found = judge.tensor("mask", judge.ask("mask", partial(pruner.mask, view), mask, stage.weights), mask)

@@ -51,7 +51,7 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         shared = builder.shared(spec, torch.device("cpu"))
         weights = shared["layout"].vector(builder.module(settings, spec.seed))
         numbers = (settings.clients, settings.cohort, settings.rounds)
-        stage = Stage(builder.dataset(settings), shared["layout"], shared["chain"], weights, *numbers)
+        stage = Stage(builder.dataset(settings), shared["layout"], shared["units"], weights, *numbers)
         try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
         return True
 

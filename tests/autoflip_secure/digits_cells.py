@@ -40,8 +40,8 @@ def problem(seed: int = 0) -> Problem:
     return Problem(
         module=module,
         layout=layout,
-        chain=Chain.of(module, X[:1]),
-        chain_reason="ok",
+        units=Chain.of(module, X[:1]),
+        units_reason="ok",
         x_train=X[TRAIN],
         y_train=Y[TRAIN],
         x_test=X[TEST],

@@ -47,8 +47,8 @@ def problem(module: nn.Module, *, chain: bool = False) -> Problem:
     return Problem(
         module=module,
         layout=layout,
-        chain=Chain.of(module, X[:1]) if chain else None,
-        chain_reason="ok" if chain else "not asked",
+        units=Chain.of(module, X[:1]) if chain else None,
+        units_reason="ok" if chain else "not asked",
         x_train=X[:120],
         y_train=Y[:120],
         x_test=X[200:300],

@@ -126,7 +126,7 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
     for layers in ([nn.Linear(64, 10)], [nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 10)]):
         module = nn.Sequential(nn.Flatten(), *layers)
         layout = Layout.of(module)
-        parts = {"module": module, "layout": layout, "chain": Chain.of(module, X[:1]), "initial": layout.vector(module)}
+        parts = {"module": module, "layout": layout, "units": Chain.of(module, X[:1]), "initial": layout.vector(module)}
         own = Problem(**{**PROBLEM.__dict__, **parts})
         settings = {
             "rounds": 2,

@@ -172,7 +172,7 @@ def test_training_leaves_frozen_weights_bit_for_bit(kind: Any) -> None:
 def test_closure_by_hand(frozen: set[str], seed: int, density: float) -> None:
     """Unit by unit until nothing changes; frozen weights live as long as their unit does, which they keep alive."""
     whole = problem(network(sorted(frozen)), chain=True)
-    layout, chain = whole.layout, whole.chain
+    layout, chain = whole.layout, whole.units
     mask = (torch.rand(layout.size, generator=torch.Generator().manual_seed(seed)) < density) | layout.frozen
     living = {name: view.clone() for name, view in layout.tensors(mask).items()}
     for _ in range(20):
@@ -214,7 +214,7 @@ def test_pruners_leave_what_is_frozen(frozen: set[str], kind: Any, threshold: fl
     assert {s.name for s in layout.hidden} == hidden
     living = [layout.tensors(mask)[name].float().flatten() for name in hidden]
     assert record.rounds[-1].density == pytest.approx(float(torch.cat(living).mean()) if hidden else 1.0)
-    counts = kept_counts(whole.chain, layout, threshold, 2.1)
+    counts = kept_counts(whole.units, layout, threshold, 2.1)
     for count, width, around in ((counts[0], 12, ("1.weight", "3.weight")), (counts[1], 8, ("3.weight", "5.weight"))):
         assert count == width or frozen.isdisjoint(around)
     if not hidden and (kind is ThresholdMask or "5.weight" in frozen):
@@ -224,7 +224,7 @@ def test_pruners_leave_what_is_frozen(frozen: set[str], kind: Any, threshold: fl
 def test_a_budget_is_about_what_can_be_pruned() -> None:
     """1.weight is frozen: units of the second hidden layer alone may go, which 3.weight and 5.weight depend on."""
     whole = problem(network(["1.weight"]), chain=True)
-    counts = kept_counts(whole.chain, whole.layout, 0.3, 1.0)
+    counts = kept_counts(whole.units, whole.layout, 0.3, 1.0)
     assert counts[0] == 12
     assert 0.55 * (96 + 80) <= counts[1] * (12 + 10) <= 0.7 * (96 + 80)
 

@@ -46,7 +46,7 @@ def view(module: nn.Module, seed: int = 0, round_: int = 0, explorers: int = 6) 
     exploration = explore(torch.arange(explorers), torch.ones(explorers), deviations, "robust", [[0.0]] * explorers)
     return PruneView(
         layout=layout,
-        chain=Chain.of(module, torch.zeros(1, 1, 4, 4)),
+        units=Chain.of(module, torch.zeros(1, 1, 4, 4)),
         weights=torch.randn(layout.size, generator=draw),
         mask=torch.ones(layout.size, dtype=torch.bool),
         exploration=exploration,
@@ -77,7 +77,7 @@ def test_every_pruner_shrinks_zeroes_and_repeats_itself(pruner: Pruner, make: ob
     assert not weights[~mask].any()
     output = [s for s in seen.layout if s.output and s.kind == "bias"]
     assert all(mask[s.slice].all() for s in output)  # no class is ever lost
-    assert torch.equal(seen.chain.close(mask, seen.layout), mask)
+    assert torch.equal(seen.units.close(mask, seen.layout), mask)
 
 
 def test_threshold_mask_is_guidance_at_least_t_p_with_exemptions() -> None:
@@ -147,7 +147,7 @@ def test_growth_gives_back_a_share_of_the_cut_to_the_best_of_the_long_dead() -> 
     assert cut > 10
     assert len(back) == cut // 2
     assert not initial[first.start + back].any()  # not the ones that were cut just now
-    allowed = ~initial & seen.chain.keep_units(seen.chain.live_units(without, seen.layout), seen.layout)
+    allowed = ~initial & seen.units.keep_units(seen.units.live_units(without, seen.layout), seen.layout)
     dead = seen.exploration.energy[first.slice] * allowed[first.slice]
     assert set(back.tolist()) == set(dead.argsort(descending=True)[: cut // 2].tolist())
     assert not (half & ~initial)[~seen.layout.prunable].any()  # dead units stay dead
@@ -157,7 +157,7 @@ def test_budget_is_met_by_the_compacted_model_and_not_by_much_less() -> None:
     for make in (mlp, cnn):
         seen = view(make())
         for threshold in (0.1, 0.3, 0.5):
-            chain = seen.chain
+            chain = seen.units
             widths = [layer.units for layer in chain.layers]
             counts = kept_counts(chain, seen.layout, threshold, 2.1)
             budget = (1 - threshold) ** 2.1 * chain.scaled_macs(widths)
@@ -176,7 +176,7 @@ def test_size_budget_counts_live_parameters() -> None:
 def test_typical_units_stay_idle_and_dominating_units_go() -> None:
     module = mlp()
     seen = view(module)
-    chain, layout = seen.chain, seen.layout
+    chain, layout = seen.units, seen.layout
     deviations = torch.ones(3, layout.size)
     first = layout[chain.layers[0].weight]
     rows = deviations[:, first.slice].view(3, 24, 16)
@@ -193,7 +193,7 @@ def test_unit_scores_by_hand() -> None:
     seen = view(mlp(), seed=5)
     assert seen.exploration is not None
     kept = seen.exploration.deviations[seen.exploration.kept].double()
-    w1, w2 = (seen.layout[layer.weight] for layer in seen.chain.layers[:2])
+    w1, w2 = (seen.layout[layer.weight] for layer in seen.units.layers[:2])
     x = []
     for unit in range(24):
         total = 0.0
@@ -205,7 +205,7 @@ def test_unit_scores_by_hand() -> None:
         x.append(total / len(kept) + 1e-9)
     middle = sorted(x)[11]
     expected = [min(v / middle, middle / v) for v in x]
-    assert unit_guidance(seen.chain, seen.layout, seen.exploration)[0].tolist() == pytest.approx(expected, rel=1e-4)
+    assert unit_guidance(seen.units, seen.layout, seen.exploration)[0].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_units_keep_their_norm_up_to_the_limit() -> None:
@@ -227,15 +227,15 @@ def test_random_pruning_is_as_sparse_as_the_guided_one_and_elsewhere() -> None:
         for segment in seen.layout.hidden:
             assert int(random[segment.slice].sum()) == int(guided[segment.slice].sum())
         assert not torch.equal(guided, random)
-        assert torch.equal(seen.chain.close(random, seen.layout), random)
+        assert torch.equal(seen.units.close(random, seen.layout), random)
     budget, units = BudgetMask().mask(seen), RandomUnits().mask(seen)
-    counts = [[int(u.sum()) for u in seen.chain.live_units(m, seen.layout)] for m in (budget, units)]
+    counts = [[int(u.sum()) for u in seen.units.live_units(m, seen.layout)] for m in (budget, units)]
     assert counts[0] == pytest.approx(counts[1], abs=1)
     assert not torch.equal(budget, units)
 
 
 def test_unknown_units_are_an_error_for_budgets_and_fine_for_thresholds() -> None:
-    seen = PruneView(**{**view(mlp()).__dict__, "chain": None})
+    seen = PruneView(**{**view(mlp()).__dict__, "units": None})
     with pytest.raises(UnsupportedModelError, match="use pruner kind 'threshold'"):
         BudgetMask().mask(seen)
     assert not ThresholdMask().mask(seen).all()
