@@ -44,8 +44,8 @@ class ResNet20(nn.Module):
         return self.fc(self.stages(self.stem(x)).mean((2, 3)))
 
 
-def resnet20(input_shape: tuple[int, ...], num_classes: int, width: int = 4) -> nn.Module:
-    return ResNet20(input_shape[0], num_classes, width)
+def resnet20(input_shape: tuple[int, ...], num_classes: int, width: int = 4, blocks: int = 3) -> nn.Module:
+    return ResNet20(input_shape[0], num_classes, width, blocks)
 
 
 def mobilenet() -> nn.Module:
@@ -117,6 +117,17 @@ class LstmClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.lstm(self.embedding(x))[0][:, -1])
+
+
+class RowReader(nn.Module):
+    """An LSTM that reads an image row by row."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(input_shape[-1], 8, batch_first=True), nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.lstm(x.flatten(1, 2))[0][:, -1])
 
 
 class Small(nn.Module):
