@@ -25,6 +25,7 @@ cohort: 2
 rounds: 1
 training: {{epochs: 1, batch_size: 16}}
 exploration: {{epochs: 1}}
+seeds: [10]
 sweep:
   product:
     algorithm: [{algorithms}]
