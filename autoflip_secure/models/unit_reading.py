@@ -68,11 +68,12 @@ def _groups(traced: Traced, layout: Layout) -> tuple[list[_Group], list[tuple[st
     known = {segment.name for segment in layout}
     last = {segment.layer for segment in layout if segment.output}
     for component, slots in members(traced).items():
-        makers = [slot for slot in slots if slot[1] == "out" and _makes(traced, slot)]
-        readers = [slot for slot in slots if slot[1] == "in" and _reads(traced, slot)]
-        if not makers or (not readers and not last.isdisjoint(slot[0] for slot in makers)):
+        makers, readers = (
+            [name for name, at, _ in slots if at == side and _reads_all(traced.modules[name])] for side in ("out", "in")
+        )
+        if not makers or (not readers and not last.isdisjoint(makers)):
             continue  # the model's inputs, its outputs
-        name = makers[0][0]
+        name = makers[0]
         reason = traced.reasons.get(component, "") or _unnamed(traced, slots, known)
         if not reason and not readers:
             reason = "no layer reads them that could be followed"
@@ -85,13 +86,9 @@ def _groups(traced: Traced, layout: Layout) -> tuple[list[_Group], list[tuple[st
     return list(together.values()), reasons
 
 
-def _makes(traced: Traced, slot: Slot) -> bool:
-    """Whether a slot is a row of a layer that reads all channels."""
-    layer = traced.modules[slot[0]]
+def _reads_all(layer: nn.Module) -> bool:
+    """Whether each row of a layer reads every channel, so that its rows and columns belong to different units."""
     return isinstance(layer, LAYERS) and getattr(layer, "groups", 1) == 1
-
-
-_reads = _makes  # an input slot: a column of such a layer
 
 
 def _unnamed(traced: Traced, slots: list[Slot], known: set[str]) -> str:
