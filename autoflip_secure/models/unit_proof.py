@@ -33,7 +33,7 @@ def failures(module: nn.Module, graph: UnitGraph, inputs: Tensor) -> dict[int, s
         inputs: a batch of two.
 
     Raises:
-        UnsupportedModelError: a forward pass with random weights says nothing, since no number in it is finite.
+        UnsupportedModelError: a forward pass with random weights fails, or gives numbers that are not finite.
     """
     net = copy.deepcopy(module).cpu().eval()
     for parameter in net.parameters():
@@ -83,15 +83,20 @@ def _equal(
     if inputs.is_floating_point():
         inputs = torch.randn(inputs.shape, generator=draw).to(inputs.dtype)
     with torch.no_grad(), drawing_at(0, Purpose.FORWARD):
-        wanted = masked(inputs)
-        if not isinstance(wanted, Tensor) or not bool(wanted.isfinite().all()):
+        try:
+            wanted = masked(inputs)
+        except Exception as error:  # the user's own forward, with weights it may not be made for
+            reason = f"it fails: {error}"
+        else:
+            whole = isinstance(wanted, Tensor) and bool(wanted.isfinite().all())
+            reason = "" if whole else "it gives no tensor of finite numbers"
+        if reason:
             raise UnsupportedModelError(
-                f"{type(net).__name__} gives numbers that are not finite when its weights are drawn at random, so its "
-                "units cannot be tried out"
+                f"units of {type(net).__name__} cannot be tried out with weights that are drawn at random: {reason}"
             )
         try:
             given = compact(net, graph, layout, vector, mask).eval()(inputs)
-        except Exception:  # the user's own forward, with fewer channels: it can fail in any way
+        except Exception:  # the same, with fewer channels
             return False
     scale = float(wanted.abs().max().clamp(min=1e-3))
     return given.shape == wanted.shape and bool(torch.allclose(given, wanted, rtol=0, atol=tolerance * scale))

@@ -47,24 +47,26 @@ def trace(module: nn.Module, inputs: Tensor) -> Traced:
     Raises:
         UnsupportedModelError: it cannot be followed; says why.
     """
-    net, name = copy.deepcopy(module).cpu().eval(), type(module).__name__
-    for parameter in net.parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(True)  # torch-pruning follows gradients
-    traced, handles = _watched(net)
+    name = type(module).__name__
+    handles: list[Any] = []
     try:
+        net = copy.deepcopy(module).cpu().eval()
+        for parameter in net.parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(True)  # torch-pruning follows gradients
+        traced, handles = _watched(net)
         graph = _dependencies(net, inputs)
+        twice = [layer for layer, count in traced.positions.items() if count < 0]
+        if not twice:
+            _Components(traced, {m: n for n, m in net.named_modules()}).read(graph)
     except Exception as error:  # the user's own forward, followed by another library: anything can come out
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnsupportedModelError(f"torch-pruning cannot follow {name}: {reason}") from error
     finally:
         for handle in handles:
             handle.remove()
-    twice = [layer for layer, count in traced.positions.items() if count < 0]
     if twice:
         raise UnsupportedModelError(f"layer {twice[0]!r} of {name} is used more than once; its units are not known")
-    names = {m: n for n, m in net.named_modules()}
-    _Components(traced, names).read(graph)
     return traced
 
 

@@ -282,6 +282,13 @@ class Broken(nn.Module):
         raise ValueError("no such thing")
 
 
+class Picky(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        if float(self.a.bias.detach().abs().max()) > 0.2:
+            raise ValueError("a bias is large")
+        return super().forward(x)
+
+
 def test_what_cannot_be_read_is_refused_with_place_and_reason() -> None:
     with pytest.raises(UnsupportedModelError, match=r"units of embedding stay: Embedding.*lstm stay: LSTM is neither"):
         find_units(LstmClassifier(), torch.zeros(1, 5, dtype=torch.long))
@@ -289,6 +296,10 @@ def test_what_cannot_be_read_is_refused_with_place_and_reason() -> None:
         UnitGraph.of(Shared(), torch.zeros(1, 4))
     with pytest.raises(UnsupportedModelError, match="torch-pruning cannot follow Broken: no such thing"):
         UnitGraph.of(Broken(), torch.zeros(1, 4))
+    picky = Picky()
+    nn.init.zeros_(picky.a.bias)
+    with pytest.raises(UnsupportedModelError, match=r"units of Picky cannot be tried out .*it fails: a bias is large"):
+        UnitGraph.of(picky, torch.zeros(1, 3))
     tied = Small()
     tied.fc.weight = nn.Parameter(torch.zeros(2, 4))
     tied.c.weight = tied.b.weight
