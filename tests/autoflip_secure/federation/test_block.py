@@ -47,7 +47,7 @@ def of(**changes: Any) -> Cell:
         (of(y_test=PROBLEM.y_test.clone()), "y_test = a tensor (300,) of its own"),
         (of(module=LINEAR), "module = a Sequential of its own in cell x and a Sequential of its own in cell other"),
         (of(layout=Layout.of(LINEAR)), "layout = Layout(segments="),
-        (of(chain=None, chain_reason="no"), "in cell x and None in cell other"),
+        (of(units=None, units_reason="no"), "in cell x and None in cell other"),
     ],
 )
 def test_what_a_block_shares_is_named_with_both_values(other: Cell, said: str) -> None:
