@@ -38,7 +38,7 @@ class Pruner(Plugin, ABC):
     """Decides which coordinates live."""
 
     needs_guidance: ClassVar[bool] = False
-    needs_units: ClassVar[bool] = False  # removes whole units: there is nothing to remove where they are unknown
+    needs_units: ClassVar[bool] = False  # removes whole units, so it has nothing to do where they are unknown
     needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
 
     @abstractmethod

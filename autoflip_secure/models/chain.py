@@ -95,6 +95,14 @@ class Chain(Units):
         hidden = [one | other for one, other in zip(fed[:-1], read[1:], strict=True)]
         return [*hidden, torch.ones_like(fed[-1])]
 
+    def sums(self, rows: Float[Tensor, "batch params"], layout: Layout) -> list[Float[Tensor, "batch _"]]:
+        """Per hidden layer, sums of ``rows`` over what makes each unit: incoming weights, bias, normalisation."""
+        found = []
+        for layer, block in zip(self.layers[:-1], self.blocks(rows, layout), strict=False):
+            own = [rows[:, s.slice].reshape(len(rows), layer.units, -1) for s in self._per_unit(layer, layout)]
+            found.append(sum((part.sum(-1) for part in own), block.flatten(2).sum(-1)))
+        return found
+
     def keep_units(self, kept: Sequence[Bool[Tensor, " _"]], layout: Layout) -> Bool[Tensor, " params"]:
         """The mask that keeps exactly these units: per layer, shape (units,), everything else (and frozen) alive.
 

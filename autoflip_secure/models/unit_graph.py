@@ -239,6 +239,18 @@ class UnitGraph(Units):
             found.append((_weighted(sides[0]), _weighted(sides[1])))
         return found
 
+    def sums(self, rows: Float[Tensor, "batch params"], layout: Layout) -> list[Float[Tensor, "batch _"]]:
+        """Over the rows of all layers that make a unit, biases, normalisations, depthwise and grouped filters."""
+        total = rows.new_zeros(len(rows), self._count + 1)  # the last: of what belongs to no unit
+        for one in self.weights:
+            total.index_add_(
+                1, one.rows.ids.to(rows.device) % (self._count + 1), self._block(rows, one, layout).sum((2, 3))
+            )
+        for name, axis in self.own:
+            own = rows[:, layout[name].slice].reshape(len(rows), len(axis.units), -1).sum(-1)
+            total.index_add_(1, axis.ids.to(rows.device) % (self._count + 1), own)
+        return [total[:, start:stop] for start, stop in self._ranges]
+
     def fully_connected(self, layout: Layout) -> list[Segment]:
         """As :meth:`.Units.fully_connected`."""
         return [layout[one.weight] for one in self.weights if one.linear and layout[one.weight].hidden]

@@ -102,6 +102,10 @@ class Units(ABC):
         """Per hidden group, the means of ``rows`` over each unit's incoming and over its outgoing weights."""
 
     @abstractmethod
+    def sums(self, rows: Float[Tensor, "batch params"], layout: Layout) -> list[Float[Tensor, "batch _"]]:
+        """Per hidden group, sums of ``rows`` over what makes each unit: incoming weights and tensors of its own."""
+
+    @abstractmethod
     def fully_connected(self, layout: Layout) -> list[Segment]:
         """Hidden weights of fully connected layers, in the order of the forward pass: they may be thinned singly."""
 

@@ -88,6 +88,8 @@ def test_of_a_chain_it_has_the_same_masks_energies_and_tensors(name: str, seed: 
     counts = [int(k.sum()) for k in kept]
     assert graph.scaled_macs(counts) == chain.scaled_macs(counts)
     rows = torch.randn(2, layout.size, generator=g).square()
+    for ours, theirs in zip(graph.sums(rows, layout), chain.sums(rows, layout), strict=True):
+        torch.testing.assert_close(ours, theirs)
     for ours, theirs in zip(graph.mean_weights(rows, layout), chain.mean_weights(rows, layout), strict=True):
         assert all(map(torch.equal, ours, theirs))
     ours, theirs = graph.narrowed(rows[0], kept, layout), chain.narrowed(rows[0], kept, layout)
@@ -187,6 +189,12 @@ def test_means_and_multiply_adds_by_hand() -> None:
         torch.testing.assert_close(incoming[:, u].double(), into, rtol=1e-5, atol=0)
         torch.testing.assert_close(outgoing[:, u].double(), out, rtol=1e-5, atol=0)
     torch.testing.assert_close(inner_in, t["b.weight"].mean(2).float())
+    stream, inner = UNITS.sums(rows, LAYOUT)
+    for found, places in ((stream, STREAM), (inner, INNER)):
+        for u, (into, _, own) in enumerate(places):
+            by_hand = [t[name][(slice(None), *(at if isinstance(at, tuple) else (at,)))] for name, at in (*into, *own)]
+            wanted = torch.stack([part.reshape(2, -1).sum(1) for part in by_hand]).sum(0)
+            torch.testing.assert_close(found[:, u].double(), wanted, rtol=1e-5, atol=0)
     torch.testing.assert_close(inner_out, t["c.weight"].mean(1).float())
     for s, i in ((4, 5), (2, 3), (1, 1)):
         assert UNITS.scaled_macs([s, i, 2]) == 3 * s + s * i + i * s + s * 2
