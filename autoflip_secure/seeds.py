@@ -38,6 +38,7 @@ class Purpose(IntEnum):
     SERVER_NOISE = 15
     SECURE_CHECKS = 16
     EVALUATION = 17
+    LOCAL_RULE = 18
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

@@ -74,7 +74,7 @@ class ExplorationConfig(Config):
         return self.explorers or clients
 
 
-def _summed_squares(rows: Float[Tensor, "explorers params"]) -> Float[Tensor, " params"]:
+def summed_squares(rows: Float[Tensor, "explorers params"]) -> Float[Tensor, " params"]:
     """Sum of the squares over rows in double, where single precision ends at rows of length 1e19."""
     return torch.cat([rows[:, block].double().square().sum(0) for block in column_blocks(rows)])
 
@@ -119,7 +119,7 @@ def explore(
     agreement, kept = explorer_agreement(deviations)
     if method == "plain":
         kept = torch.ones_like(kept)
-        energy = _summed_squares(deviations)
+        energy = summed_squares(deviations)
     else:
         energy = (agreement * kept / deviations.norm(dim=1).square().clamp_min(TINY**2)) @ deviations.square()
     energy = (energy / energy.sum().clamp_min(TINY**2)).to(deviations)

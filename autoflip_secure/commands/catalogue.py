@@ -26,7 +26,7 @@ def list_entries(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the components: attacks, aggregators, pruners, data sets, models, …
+    """List the components: attacks, aggregators, pruners, local rules, data sets, models, …
 
     FAMILY alone shows their options and defaults. FAMILY and KIND show all
     about one: its source, and every option with type, bounds and default.

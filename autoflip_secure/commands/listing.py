@@ -15,6 +15,7 @@ _WRITTEN = {  # how a scenario names an entry of a family
     "models": "model: {}", "algorithms": "algorithm: {}",
     "aggregators": "algorithm: {{name: mine, pruner: none, aggregator: {}}}",
     "pruners": "algorithm: {{name: mine, pruner: {}, aggregator: mean}}",
+    "local_rules": "algorithm: {{name: mine, pruner: none, aggregator: mean, local_rule: {}}}",
 }  # fmt: skip
 _GAP = "  "
 _WIDEST = 28  # of a column of names

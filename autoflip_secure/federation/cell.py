@@ -18,12 +18,15 @@ from autoflip_secure.interfaces import (
     Attack,
     ClientPrivacy,
     Config,
+    LocalRule,
     NoAttack,
+    NoLocalRule,
     NoPrivacy,
     PrivateSteps,
     Pruner,
     TrainingSchedule,
     explores,
+    guided,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
@@ -42,6 +45,7 @@ class Protocol(Config):
     guidance: GuidanceConfig = GuidanceConfig()
     pruner: SerializeAsAny[Pruner]
     aggregator: SerializeAsAny[Aggregator]
+    local_rule: SerializeAsAny[LocalRule | NoLocalRule] = NoLocalRule()
     attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
     privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
     sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
@@ -78,7 +82,17 @@ class Protocol(Config):
     @property
     def explores(self) -> bool:
         """Whether phase 1 is needed: FedAvg does not pay for it."""
-        return explores(self.pruner, self.aggregator)
+        return explores(self.pruner, self.aggregator, self.local_rule)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the landscape becomes guidance, which evolves."""
+        return guided(self.pruner, self.aggregator)
+
+    @property
+    def rule(self) -> LocalRule | None:
+        """The local rule, if there is one."""
+        return self.local_rule if isinstance(self.local_rule, LocalRule) else None
 
     def block_key(self) -> dict[str, Any]:
         """What cells must share to be one program, as plain data; everything else may differ within a block."""

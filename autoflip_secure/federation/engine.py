@@ -18,6 +18,7 @@ from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.recorder import Logbook, Outcome
+from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.server import ServerState, begin, finish_round, plan_round
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.models.costs import CostModel
@@ -157,7 +158,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
     problem, schedule = cells[0].problem, cells[0].protocol.training
     models = sum(len(cell.problem.clients) for cell in cells)
     kinds = {
-        steps is None: steps
+        (steps is None, cell.protocol.local_rule): (steps, rehearsed(cell))
         for cell in cells
         for steps in (cell.private_steps(client, 1) for client in range(len(cell.problem.clients)))
     }
@@ -172,8 +173,9 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
             models,
             private,
             problem.recipe,
+            rule,
         )
-        for private in kinds.values()
+        for private, rule in kinds.values()
     }
     return TrainerChoice(
         kind=trainer.kind,

@@ -22,7 +22,7 @@ from autoflip_secure.federation.measures import (
 from autoflip_secure.federation.secure_recorder import SecureLog
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
-from autoflip_secure.models.costs import CostModel, exploration_bytes, round_bytes
+from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
 from autoflip_secure.records.detection import detection
 from autoflip_secure.records.run import (
     Costs,
@@ -74,6 +74,7 @@ def _pipeline(cell: Cell) -> list[str]:
         secret=protocol.secret_updates,
         guidance_sees_rows=protocol.guidance_sees_rows,
         server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
+        local_rule=getattr(protocol.rule, "kind", ""),
     )
 
 
@@ -98,6 +99,7 @@ class Logbook:
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
         self._reached = set[int]()  # clients that have the frozen parameters
+        self._ruled = set[int]()  # clients that have what the local rule sends
         frozen = int(cell.problem.layout.frozen.sum())
         if frozen:
             self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
@@ -116,7 +118,7 @@ class Logbook:
         self._secret.add("exploration", transfer)
         cell = self.cell
         self.events += events
-        if exploration is None or guidance is None:
+        if exploration is None:
             return
         explorers = exploration.clients.tolist()
         self._reached |= {*explorers, *exploration.rejected}
@@ -136,7 +138,8 @@ class Logbook:
             bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), transfer),
             flops=self.costs.training(dense, samples).dense,
         )
-        self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
+        if guidance is not None:
+            self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
 
     def add(self, outcome: Outcome, test: tuple[float, float] | None) -> None:
         """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
@@ -148,6 +151,11 @@ class Logbook:
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
         self._secret.add("updates", outcome.transfer)
+        spent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
+        if protocol.rule is not None and protocol.rule.broadcasts:
+            told = set(outcome.participants) - self._ruled
+            self._ruled |= told
+            spent = add_counts(spent, broadcast_bytes(layout, len(told)))
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
@@ -164,9 +172,7 @@ class Logbook:
                 update_variance_all=variance_over_coordinates(delta, trained),
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.double().norm()),
-                bytes=uplink(
-                    round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers)), outcome.transfer
-                ),
+                bytes=uplink(spent, outcome.transfer),
                 flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
             )
         )

@@ -22,6 +22,7 @@ from autoflip_secure.federation.clients import (
     weight_decay_shrinkage,
 )
 from autoflip_secure.federation.recorder import Outcome
+from autoflip_secure.federation.ruling import broadcast, ruled
 from autoflip_secure.federation.secure_rounds import secret_mean, timed
 from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
 from autoflip_secure.models.layout import Layout
@@ -41,6 +42,7 @@ class ServerState:
     aggregator: Any
     privacy: Any = None  # of the client-level mechanism
     momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
+    broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
         """Coordinates that clients send: live ones that are not frozen."""
@@ -84,10 +86,11 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
         weights=weights,
         mask=torch.ones_like(weights, dtype=torch.bool),
         exploration=exploration,
-        guidance=None if exploration is None else initial_guidance(exploration),
+        guidance=None if exploration is None or not protocol.guided else initial_guidance(exploration),
         aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
         privacy=protocol.client_level.start() if protocol.client_level is not None else None,
         momentum=torch.zeros_like(weights) if protocol.server_momentum > 0 else None,
+        broadcast=broadcast(cell, exploration),
     )
     state = _prune(cell, state)
     if exploration is None:
@@ -100,7 +103,7 @@ def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], 
     """Who takes part in the next round, and what they train."""
     round_ = state.round + 1
     clients = cell.cohort(round_)
-    return clients, client_jobs(cell, state.weights, state.mask, clients, round_)
+    return clients, ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
 
 
 def finish_round(
@@ -193,6 +196,8 @@ def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable:
     here = clients.to(sent.device)[usable]
     samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
+    if protocol.rule is not None:  # what decay comes to has no closed form
+        shrinkage = torch.zeros_like(samples)
     if protocol.client_level is not None:
         samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
     return RoundView(

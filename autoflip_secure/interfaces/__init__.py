@@ -10,8 +10,9 @@ from autoflip_secure.interfaces.attack import Attack, DataAttack, NoAttack, Upda
 from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
-from autoflip_secure.interfaces.pruning import Pruner, PruneView, explores
+from autoflip_secure.interfaces.pruning import Pruner, PruneView, explores, guided
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
@@ -19,23 +20,29 @@ __all__ = [
     "Aggregate",
     "Aggregator",
     "Attack",
+    "BroadcastView",
     "ClientJob",
     "ClientPrivacy",
     "Config",
     "DataAttack",
     "Exploration",
     "Guidance",
+    "LocalRule",
+    "LocalView",
     "NoAttack",
+    "NoLocalRule",
     "NoPrivacy",
     "Plugin",
     "PrivacyView",
     "PrivateSteps",
     "PruneView",
     "Pruner",
+    "RoundRule",
     "RoundView",
     "Trained",
     "TrainingSchedule",
     "UpdateAttack",
     "Window",
     "explores",
+    "guided",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.interfaces.local_rule import RoundRule
 from autoflip_secure.seeds import PrivateDraws
 
 
@@ -39,6 +40,7 @@ class ClientJob:
     mask: Bool[Tensor, " params"] | None = None  # False: weight is zero and stays zero
     private: PrivateSteps | None = None  # None: plain SGD
     draws: PrivateDraws | None = None  # None: of ``seed`` alone, for jobs that belong to no cell
+    rule: RoundRule | None = None  # None: plain steps
 
     @property
     def private_draws(self) -> PrivateDraws:
@@ -52,3 +54,4 @@ class Trained:
 
     updates: Float[Tensor, "jobs params"]
     losses: Float[Tensor, "jobs epochs"]
+    masks: Bool[Tensor, "jobs params"] | None = None  # at the end, where a local rule moves them; None: as they were

@@ -14,6 +14,7 @@ from torch import Tensor
 from autoflip_secure.interfaces.aggregation import Aggregator
 from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.interfaces.local_rule import LocalRule, NoLocalRule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 
@@ -50,6 +51,11 @@ class Pruner(Plugin, ABC):
         return weights * new
 
 
-def explores(pruner: Pruner, aggregator: Aggregator) -> bool:
-    """Whether phase 1 is needed: FedAvg does not pay for it."""
+def guided(pruner: Pruner, aggregator: Aggregator) -> bool:
+    """Whether there is guidance, which evolves from round to round."""
     return pruner.needs_guidance or aggregator.needs_guidance
+
+
+def explores(pruner: Pruner, aggregator: Aggregator, rule: LocalRule | NoLocalRule) -> bool:
+    """Whether phase 1 is needed: FedAvg does not pay for it."""
+    return guided(pruner, aggregator) or (isinstance(rule, LocalRule) and rule.needs_exploration)

@@ -177,6 +177,12 @@ def exploration_bytes(layout: Layout, explorers: int) -> Bytes:
     return Bytes(uplink_values=up, uplink_bitmask=up, downlink_values=down, downlink_bitmask=down)
 
 
+def broadcast_bytes(layout: Layout, clients: int) -> Bytes:
+    """What a local rule sends once to each of ``clients``: a number for every trained parameter, whatever is pruned."""
+    down = clients * len(encode(torch.zeros(layout.size), layout.trained, layout, bitmask=False))
+    return Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=down, downlink_bitmask=down)
+
+
 # ---------------------------------------------------------------------------------------------- FLOPs
 
 

@@ -12,6 +12,7 @@ from typing import Any
 NEWER: dict[str, Any] = {
     "server_lr": 1.0,
     "server_momentum": 0.0,
+    "algorithm.local_rule": {"kind": "none"},
 }
 """Path of keys -> default, as plain data."""
 

@@ -35,6 +35,7 @@ def pipeline(
     secret: bool = False,
     guidance_sees_rows: bool = True,
     server_step: bool = False,
+    local_rule: str = "",
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -44,8 +45,11 @@ def pipeline(
         secret: updates pass through parties in shares.
         guidance_sees_rows: guidance learns from single clients' updates; else from the step.
         server_step: the server has a learning rate or momentum.
+        local_rule: what changes local steps, by kind; "": nothing.
     """
     steps = list(PIPELINE)
+    if local_rule:
+        steps[2] += f" under the rule {local_rule}"
     if sample_level:
         steps[2] += " by DP-SGD (honest clients; malicious ones train plainly)"
     if noise == "distributed":

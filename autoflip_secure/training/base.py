@@ -75,11 +75,29 @@ class Work:
         """The same with some of the jobs."""
         return replace(self, jobs=[self.jobs[place] for place in places])
 
-    def room(self) -> tuple[Tensor, Tensor]:
-        """For end weights (jobs, params) and losses (jobs, epochs)."""
+    def room(self) -> Done:
+        """For what these jobs come to."""
         count, device = len(self.jobs), self.x.device
         ends = torch.empty(count, self.layout.size, device=device)
-        return ends, torch.empty(count, self.schedule.epochs, device=device)
+        return Done(ends, torch.empty(count, self.schedule.epochs, device=device))
+
+
+@dataclass
+class Done:
+    """What local training came to, on the trainer's device."""
+
+    ends: Tensor  # weights (jobs, params)
+    losses: Tensor  # (jobs, epochs)
+    masks: Tensor | None = None  # (jobs, params) at the end; None: no local rule moves them
+
+    def put(self, places: Sequence[int], part: Done) -> None:
+        """Fill in the jobs at ``places``."""
+        where = torch.tensor(places, device=self.ends.device)
+        self.ends[where], self.losses[where] = part.ends, part.losses
+        if part.masks is not None:
+            if self.masks is None:
+                self.masks = torch.ones_like(self.ends, dtype=torch.bool)
+            self.masks[where] = part.masks
 
 
 class LocalTrainer(Trainer):
@@ -104,14 +122,14 @@ class LocalTrainer(Trainer):
             return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
         with precise(self.device):
             net, notes = working_copy(module, self.device).train(), self._notes.setdefault(module, {})
-            ends, losses = self._train(Work(net, layout, x.to(self.device), jobs, schedule, notes))
+            done = self._train(Work(net, layout, x.to(self.device), jobs, schedule, notes))
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
-        return Trained(ends.to(home) - starts, losses.to(home))
+        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home))
 
     @abstractmethod
-    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
-        """End weights (jobs, params) and losses (jobs, epochs)."""
+    def _train(self, work: Work) -> Done:
+        """Train every job."""
 
 
 def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:
@@ -157,6 +175,17 @@ def precise(device: torch.device) -> contextlib.AbstractContextManager[None]:
     if device.type != "cuda":
         return contextlib.nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def _last_masks(done: Done, jobs: Sequence[ClientJob], home: torch.device) -> Tensor | None:
+    """The masks at the end of all jobs, where the rule of one moves its own."""
+    if done.masks is None:
+        return None
+    masks = done.masks.to(home)
+    for row, job in enumerate(jobs):
+        if job.rule is None or not job.rule.rule.moves_masks:
+            masks[row] = True if job.mask is None else job.mask
+    return masks
 
 
 def _check(job: ClientJob, layout: Layout) -> None:

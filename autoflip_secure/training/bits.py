@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, RoundRule, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Trainer, working_copy
 from autoflip_secure.training.evaluation import SAMPLES, evaluate
@@ -40,6 +40,7 @@ def promised_bits(
     models: int,
     private: PrivateSteps | None = None,
     recipe: str = "",
+    rule: RoundRule | None = None,
 ) -> Bits:
     """What can be promised for a model on this machine.
 
@@ -49,12 +50,14 @@ def promised_bits(
         models: how many stand side by side in the block.
         private: DP-SGD, if the block trains with it.
         recipe: names what ``module`` is made from, so that its equals need no trial of their own; "": not known.
+        rule: the local rule, if the block trains by one.
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
     tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
-    key = (type(trainer), str(trainer.device), x.shape, schedule.batch_size, count, private is None)
+    shape = (str(trainer.device), x.shape, schedule.batch_size, count)
+    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule)
     if key not in tried:
-        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private)
+        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private, rule)
     return tried[key]
 
 
@@ -78,6 +81,7 @@ def _try(
     schedule: TrainingSchedule,
     count: int,
     private: PrivateSteps | None,
+    rule: RoundRule | None,
 ) -> Bits:
     source = torch.Generator().manual_seed(0)
     home = start.cpu()
@@ -101,7 +105,7 @@ def _try(
         wanted = (full, 5, full + 3, 1) if private is None else (full, full + 3, full + 5, 2 * full)
         sizes = [min(len(x), size) for size in wanted]
         jobs = [
-            ClientJob(row, torch.arange(sizes[k % 4]), labels[: sizes[k % 4]], 0, (k,), None, private)
+            ClientJob(row, torch.arange(sizes[k % 4]), labels[: sizes[k % 4]], 0, (k,), None, private, rule=rule)
             for k, row in enumerate(starts.to(start.device))
         ]
         if not same(lambda some: trainer.train(module, layout, x, [jobs[k] for k in some], step).updates):

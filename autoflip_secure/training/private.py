@@ -19,11 +19,12 @@ from torch import Tensor
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
-from autoflip_secure.training.base import Work, masked_start, named_tensors
+from autoflip_secure.training.base import Done, Work, masked_start, named_tensors
 from autoflip_secure.training.buckets import FEWEST, height
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
+from autoflip_secure.training.ruled import Ruled, StackedStepper, broadcasts, refuse_moving_masks
 from autoflip_secure.training.steps import stacked_optimizer
 
 WIDTHS = 4
@@ -45,26 +46,30 @@ class _Planned:
         return self.order.shape[1], self.order.shape[0], self.job.mask is not None
 
 
-def train_privately(work: Work, budget: int) -> tuple[Tensor, Tensor]:
-    """End weights (jobs, params) and losses (jobs, epochs) of jobs that are all private.
+def train_privately(work: Work, budget: int) -> Done:
+    """Train jobs that are all private, and all have the same local rule, which gets gradients that are noised already.
 
     The loss of an epoch is the mean over the samples that were drawn in it, each at its moment; 0 if none was.
+
+    Raises:
+        InputError: the rule moves masks.
     """
+    refuse_moving_masks(work.jobs[0].rule)
     net, layout, x, schedule = work.net, work.layout, work.x, work.schedule
     named = named_tensors(net)
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
     activations = kept_floats(net, x[:1])  # before the layers get hooks
     sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:2], work.notes)
     planned = sorted((_plan(place, job, schedule) for place, job in enumerate(work.jobs)), key=_shape_and_place)
-    ends, losses = work.room()
+    done = work.room()
     while planned:
         width = planned[0].shape[0]
         most = max(FEWEST, budget // (3 * layout.size + width * activations))
         taken = [one for one in planned[:most] if one.shape == planned[0].shape]
         planned = planned[len(taken) :]
-        where = torch.tensor([one.place for one in taken], device=x.device)
-        ends[where], losses[where] = _run(sums, layout, trained, x, taken, schedule)
-    return ends, losses
+        ends, losses = _run(sums, layout, trained, x, taken, schedule)
+        done.put([one.place for one in taken], Done(ends, losses))
+    return done
 
 
 def _shape_and_place(planned: _Planned) -> tuple[int, int, bool, int]:
@@ -106,6 +111,7 @@ def _run(
     labels = torch.stack([one.job.labels.cpu()[one.order] for one in rows], 1).to(device)
     real = torch.stack([one.real for one in rows], 1).to(device)
     optimizer = stacked_optimizer(schedule, leaves)
+    ruled = _ruled([one.job for one in rows], layout, trained, leaves, masks)
     drawn = torch.zeros(len(rows), int(layout.trained.sum()))
     trace = torch.zeros(len(index), len(rows), device=device)
     for step in range(len(index)):
@@ -119,10 +125,26 @@ def _run(
             scaled = list(layout.tensors((noise * scale[:, None]).to(device) * live).values())
             grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))
-            optimizer.step(leaves, grads)
+            if ruled is None:
+                optimizer.step(leaves, grads)
+            else:
+                ruled.step(grads, StackedStepper(optimizer, leaves))
             trace[step] = torch.where(real[step] > 0, losses, 0.0).sum(1)  # padding may repeat what overflows
     ends = torch.cat([tensor.reshape(len(rows), -1) for tensor in tensors], 1)[: len(taken)]
     counts, losses = (  # (rows, epochs): of each row by itself, whatever stands beside it
         each.T.contiguous().reshape(len(rows), schedule.epochs, -1).sum(2) for each in (real.sum(2), trace)
     )
     return ends, (losses / counts.clamp_min(1))[: len(taken)]
+
+
+def _ruled(
+    jobs: list[ClientJob], layout: Layout, trained: list[int], leaves: list[Tensor], masks: list[Tensor] | None
+) -> Ruled | None:
+    """The local rule of a stack."""
+    rule, segments = jobs[0].rule, [layout.segments[number] for number in trained]
+    if rule is None:
+        return None
+    starts, sent = [leaf.clone() for leaf in leaves], None
+    if rule.broadcast is not None:
+        sent = broadcasts(jobs, layout, segments, leaves[0].device)
+    return Ruled(rule, segments, leaves, starts, masks, sent)

@@ -16,11 +16,12 @@ from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
-from autoflip_secure.training.base import LocalTrainer, Work, batch_order, masked_start, named_tensors
+from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
+from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
 
-PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None], Tensor]
+PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None, RuledModule | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
-masks of the trained parameters, as float) -> mean loss per epoch (epochs,)."""
+masks of the trained parameters, as float; its local rule) -> mean loss per epoch (epochs,)."""
 
 
 class SequentialTrainer(LocalTrainer):
@@ -35,7 +36,7 @@ class SequentialTrainer(LocalTrainer):
         super().__init__(reason, device)
         self.private = private
 
-    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+    def _train(self, work: Work) -> Done:
         net, layout, x, schedule = work.net, work.layout, work.x, work.schedule
         named = named_tensors(net)
         tensors = [named[segment.name] for segment in layout]
@@ -43,7 +44,7 @@ class SequentialTrainer(LocalTrainer):
         trained = [p for p in net.parameters() if p.requires_grad]
         names = [name for name, p in net.named_parameters() if p.requires_grad]
         optimizer = torch_optimizer(trained, schedule)
-        ends, losses = work.room()
+        done = work.room()
         for row, job in enumerate(work.jobs):
             with torch.no_grad():
                 starts = layout.tensors(masked_start(job))
@@ -56,18 +57,22 @@ class SequentialTrainer(LocalTrainer):
                 views = layout.tensors(job.mask.to(self.device, torch.float32))
                 masks = [views[name] for name in names]
             with drawing_at(job.seed, Purpose.FORWARD, *job.address, device=self.device):
+                rule = None if job.rule is None else RuledModule(job, layout, names, trained, masks)
                 if job.private is None:
-                    losses[row] = self._fit(net, optimizer, trained, masks, x, job, schedule)
+                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule)
                 elif self.private is None:
                     raise InputError(
                         f"the client at address {job.address} trains privately, and this trainer was given no way to: "
                         "pass private="
                     )
                 else:
-                    losses[row] = self.private(net, x, job, schedule, masks)
+                    refuse_moving_masks(job.rule)
+                    losses = self.private(net, x, job, schedule, masks, rule)
             with torch.no_grad():
-                ends[row] = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        return ends, losses
+                end = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            last = None if rule is None else rule.last_mask(job.mask)
+            done.put([row], Done(end[None], losses[None], None if last is None else last[None].to(self.device)))
+        return done
 
     def _fit(
         self,
@@ -75,13 +80,14 @@ class SequentialTrainer(LocalTrainer):
         optimizer: torch.optim.Optimizer,
         trained: list[nn.Parameter],
         masks: list[Tensor] | None,
+        rule: RuledModule | None,
         x: Tensor,
         job: ClientJob,
         schedule: TrainingSchedule,
     ) -> Tensor:
         samples, labels = job.samples.to(self.device), job.labels.to(self.device)
         size, epochs = schedule.batch_size, []
-        for order in batch_order(job, schedule.epochs).to(self.device):
+        for epoch, order in enumerate(batch_order(job, schedule.epochs).to(self.device), 1):
             total = torch.zeros((), device=self.device)
             inputs, targets = x[samples[order]], labels[order]
             for xs, ys in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
@@ -89,11 +95,16 @@ class SequentialTrainer(LocalTrainer):
                     parameter.grad = None
                 loss = F.cross_entropy(_scores(net, xs, job, schedule), ys)
                 loss.backward()  # type: ignore[no-untyped-call]
-                if masks is not None:
-                    pairs = [(p.grad, mask) for p, mask in zip(trained, masks, strict=True) if p.grad is not None]
-                    torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
-                optimizer.step()
+                if rule is not None:
+                    rule.step(optimizer)
+                else:
+                    if masks is not None:
+                        pairs = [(p.grad, mask) for p, mask in zip(trained, masks, strict=True) if p.grad is not None]
+                        torch._foreach_mul_([g for g, _ in pairs], [m for _, m in pairs])
+                    optimizer.step()
                 total += loss.detach() * len(ys)
+            if rule is not None:
+                rule.end_epoch(optimizer, epoch, schedule.epochs)
             epochs.append(total / len(order))
         return torch.stack(epochs)
 

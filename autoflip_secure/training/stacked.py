@@ -13,13 +13,15 @@ GPU equality is within float tolerance.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.training.base import LocalTrainer, Work, batch_order, masked_start
+from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
@@ -30,7 +32,8 @@ from autoflip_secure.training.program import (
     lay,
     stacked_forward,
 )
-from autoflip_secure.training.steps import stacked_optimizer
+from autoflip_secure.training.ruled import Ruled, StackedStepper, alike, broadcasts
+from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer
 
 BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
 """Floats that one step of a stack may touch; on the CPU about what its caches hold, on a GPU what keeps it busy."""
@@ -48,32 +51,35 @@ class StackedTrainer(LocalTrainer):
         super().__init__(reason, device)
         self.budget = BUDGET[self.device.type] if budget is None else budget
 
-    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
+    def _train(self, work: Work) -> Done:
         net, layout, x, jobs, schedule = work.net, work.layout, work.x, work.jobs, work.schedule
-        apart = [place for place, job in enumerate(jobs) if job.private is not None]
-        if apart:
-            return self._both(work, apart)
+        groups = alike(jobs)
+        if len(groups) > 1:
+            return self._apart(work, groups)
+        if jobs[0].private is not None:
+            return train_privately(work, self.budget)
         names, sample = [segment.name for segment in layout], x[:1]
         forward = stacked_forward(net, names)
         orders = gradient_orders(forward, net, names, sample)
         activations = kept_floats(net, sample)
         sizes = [len(job.samples) for job in jobs]
-        ends, losses = work.room()
+        done = work.room()
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
             stack = _Stack(bucket, [jobs[job] for job in bucket.jobs], layout, orders, schedule, self.device)
             stack.run(forward, x)
-            where = torch.tensor(bucket.jobs, device=self.device)
-            ends[where], losses[where] = stack.ends, stack.losses()
-        return ends, losses
+            done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks))
+        return done
 
-    def _both(self, work: Work, apart: list[int]) -> tuple[Tensor, Tensor]:
-        """Private jobs and plain ones, each in stacks of their own."""
-        plain = [place for place, job in enumerate(work.jobs) if job.private is None]
-        ends, losses = work.room()
-        if plain:
-            ends[plain], losses[plain] = self._train(work.part(plain))
-        ends[apart], losses[apart] = train_privately(work.part(apart), self.budget)
-        return ends, losses
+    def _apart(self, work: Work, groups: list[list[int]]) -> Done:
+        """Private jobs and plain ones, and those of each rule, in stacks of their own.
+
+        Each has a module of its own: DP-SGD leaves hooks in it.
+        """
+        done = work.room()
+        for places in groups:
+            part = replace(work.part(places), net=working_copy(work.net, self.device))
+            done.put(places, self._train(part))
+        return done
 
 
 class _Stack:
@@ -95,11 +101,21 @@ class _Stack:
         self.tensors = [lay(starts[s.name], order) for s, order in zip(layout, orders, strict=True)]
         self.trained = [number for number, order in enumerate(orders) if order is not None]
         self.masks: list[Tensor] = []
-        if any(job.mask is not None for job in jobs):
+        self.rule, self.moving = jobs[0].rule, jobs[0].rule is not None and jobs[0].rule.rule.moves_masks
+        if self.moving or any(job.mask is not None for job in jobs):
             free = torch.ones(layout.size, dtype=torch.bool)
             rows = torch.stack([free if job.mask is None else job.mask.cpu() for job in padded])
             masks = list(layout.tensors(rows.to(device, torch.float32)).values())
             self.masks = [lay(masks[number], orders[number]) for number in self.trained]
+        self.segments = [segment for segment, order in zip(layout, orders, strict=True) if order is not None]
+        self.starts: list[Tensor] = []
+        self.broadcast: list[Tensor] | None = None
+        if self.rule is not None:
+            self.starts = [self.tensors[number].clone() for number in self.trained]
+            if self.rule.broadcast is not None:
+                views = broadcasts(padded, layout, self.segments, device)
+                self.broadcast = [lay(one, orders[number]) for one, number in zip(views, self.trained, strict=True)]
+        self.last_masks = rows[: len(jobs)].to(device) if self.moving else None
         self.ends = torch.empty(len(jobs), layout.size, device=device)
         self.index, self.labels, self.weights = _tables(bucket, padded, schedule, device)
         self.trace = torch.zeros(*self.index.shape, device=device)
@@ -113,19 +129,48 @@ class _Stack:
             leaves = [tensors[i].requires_grad_() for i in self.trained]
             masks = [mask[:rows] for mask in self.masks]
             optimizer.narrow(rows)
+            ruled, stepper = self._ruled(leaves, masks), StackedStepper(optimizer, leaves)
             for step in range(first, stop):
                 inputs = x.index_select(0, self.index[step, :rows].reshape(-1)).view(rows, -1, *x.shape[1:])
                 scores = forward(tensors, inputs)
                 losses = cross_entropy(scores, self.labels[step, :rows])
-                grads = list(torch.autograd.grad(losses, leaves, self.weights[step, :rows]))
+                dense = list(torch.autograd.grad(losses, leaves, self.weights[step, :rows]))
                 with torch.no_grad():
-                    if masks:
-                        grads = list(torch._foreach_mul(grads, masks))
-                    optimizer.step(leaves, grads)
+                    if ruled is None:
+                        optimizer.step(leaves, list(torch._foreach_mul(dense, masks)) if masks else dense)
+                    else:
+                        ruled.step(dense, stepper)
                     self.trace[step, :rows] = losses.detach()
+                if ruled is not None and self.moving:
+                    self._end_epochs(ruled, dense, step + 1, masks, optimizer)
             self.ends[after:active] = torch.cat(
                 [tensor[after:active].reshape(active - after, -1) for tensor in self.tensors], dim=1
             )
+        if self.last_masks is not None:
+            for segment, mask in zip(self.segments, self.masks, strict=True):
+                own = mask[: len(self.sizes)].reshape(len(self.sizes), -1)
+                self.last_masks[:, segment.slice] = own > 0
+
+    def _ruled(self, leaves: list[Tensor], masks: list[Tensor]) -> Ruled | None:
+        """The rule, for the models that still train."""
+        if self.rule is None:
+            return None
+        starts, broadcast = (
+            None if tensors is None else [tensor[: len(leaves[0])] for tensor in tensors]
+            for tensors in (self.starts, self.broadcast)
+        )
+        return Ruled(self.rule, self.segments, leaves, starts or [], masks or None, broadcast)
+
+    def _end_epochs(
+        self, ruled: Ruled, dense: list[Tensor], done: int, masks: list[Tensor], optimizer: StackedOptimizer
+    ) -> None:
+        """Ask the rule for new masks if some models have ended an epoch after ``done`` steps."""
+        epochs, ghosts = self.schedule.epochs, [self.bucket.steps[0]] * (self.bucket.rows - len(self.sizes))
+        lengths = torch.tensor([*self.bucket.steps, *ghosts], device=self.ends.device)[: len(dense[0])] // epochs
+        ended = done % lengths == 0
+        if bool(ended.any()):
+            ruled.end_epoch(dense, done // lengths, epochs, ended)
+            optimizer.forget(masks)
 
     def losses(self) -> Tensor:
         """Mean training loss per job and epoch."""

@@ -26,6 +26,7 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.per_sample import zeroed
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
+from autoflip_secure.training.ruled import RuledModule
 from autoflip_secure.training.sequential import torch_optimizer
 
 TOLERANCE = 1e-5
@@ -37,8 +38,17 @@ _Backward = Callable[[Tensor, Tensor], Tensor]
 """Inputs and labels of a batch -> summed loss; leaves ``grad_sample`` at every trained parameter, None where unused."""
 
 
-def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: TrainingSchedule, masks: list[Tensor] | None) -> Tensor:
+def fit(
+    net: nn.Module,
+    x: Tensor,
+    job: ClientJob,
+    schedule: TrainingSchedule,
+    masks: list[Tensor] | None,
+    rule: RuledModule | None = None,
+) -> Tensor:
     """Train ``net`` in place on the job's data; a :data:`~autoflip_secure.training.sequential.PrivateFit`.
+
+    A local ``rule`` gets gradients that are clipped, noised and divided already.
 
     Raises:
         UnsupportedModelError: a layer mixes samples, keeps statistics of them, or gives no per-sample gradients.
@@ -92,7 +102,10 @@ def fit(net: nn.Module, x: Tensor, job: ClientJob, schedule: TrainingSchedule, m
                     found.append(made if masks is None else made * masks[number])
                 for parameter, gradients in zip(trained, _finite(found), strict=True):
                     parameter.grad_sample = gradients  # type: ignore[attr-defined]
-                optimizer.step()
+                if rule is None:
+                    optimizer.step()
+                elif optimizer.pre_step():
+                    rule.step(optimizer.original_optimizer)
         finally:
             if module is not None:
                 module.to_standard_module()

@@ -71,7 +71,9 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
     derived = ["the global models and their accuracy"]
     if protocol.aggregator.scores_clients:
         derived.insert(0, "agreement scores")
-    if protocol.explores:
+    if protocol.rule is not None and protocol.rule.needs_exploration:
+        derived.insert(0, "what the local rule makes of the landscape")
+    if protocol.guided:
         derived.insert(0, "guidance and masks")
     return ReleaseSchedule(
         unit=mechanism.unit,

@@ -13,7 +13,13 @@ from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.terminal.counting import count_of
 
 Json = Mapping[str, Any]
-PRETTY = {"fedavg": "FedAvg", "autoflip": "AutoFLIP", "autoflip_plus": "AutoFLIP plus"}
+PRETTY = {
+    "fedavg": "FedAvg",
+    "autoflip": "AutoFLIP",
+    "autoflip_plus": "AutoFLIP plus",
+    "fedprox": "FedProx",
+    "fedlex": "FedLEx",
+}
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = ("gaussian_noise", "label_flip")

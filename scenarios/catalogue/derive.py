@@ -13,7 +13,7 @@ from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plugin_families import survey
 from autoflip_secure.scenarios.config.settings import json_schema
 from autoflip_secure.scenarios.config.sources import presets
-from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, PRUNERS, TRACKERS, Algorithm
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, LOCAL_RULES, PRUNERS, TRACKERS, Algorithm
 from autoflip_secure.scenarios.config.yaml_text import write_flow
 from autoflip_secure.terminal.docstrings import docstring
 
@@ -35,11 +35,14 @@ def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
     parts: list[tuple[str, dict[str, Any], type[Plugin]]] = [
         ("pruner", algorithm.pruner, PRUNERS[algorithm.pruner["kind"]]),
         ("aggregator", algorithm.aggregator, AGGREGATORS[algorithm.aggregator["kind"]]),
+        ("local_rule", algorithm.local_rule, LOCAL_RULES[algorithm.local_rule["kind"]]),
     ]
     return {
         "summary": algorithm.description,
         "source": "; ".join(f"{part['kind']}: {cls.source}" for _, part, cls in parts if part["kind"] != "none"),
-        "details": {name: write_flow(part) for name, part, _ in parts},
+        "details": {
+            name: write_flow(part) for name, part, _ in parts if name != "local_rule" or part["kind"] != "none"
+        },
     }
 
 

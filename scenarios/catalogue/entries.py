@@ -20,6 +20,7 @@ from autoflip_secure.scenarios.plugins.entry_points import offers
 FILE = Path(__file__).with_name("catalogue.json")
 FAMILIES = {  # family -> where a scenario names one of it
     "attacks": ("attack",), "aggregators": ("algorithm", "aggregator"), "pruners": ("algorithm", "pruner"),
+    "local_rules": ("algorithm", "local_rule"),
     "datasets": ("data",), "partitions": ("partition",), "models": ("model",), "privacy": ("privacy",),
 }  # fmt: skip
 DAMAGED = "damaged plug-ins"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
-from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, Plugin, explores
+from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, LocalRule, Plugin, explores
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -28,6 +28,7 @@ def check(settings: Fields) -> None:
     """
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
+    _one_mask(settings.algorithm)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")
@@ -64,12 +65,23 @@ def _refuse(path: str, message: str, other: str = "") -> None:
 
 def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
     """What reports say of a known name is said of what this package does under it."""
-    foreign = [part for part in ("pruner", "aggregator") if getattr(algorithm, part).foreign]
+    foreign = [part for part in ("pruner", "aggregator", "local_rule") if getattr(algorithm, part).foreign]
     if foreign and algorithm.name in ALGORITHMS:
         _refuse(
             "algorithm.name",
             f"{algorithm.name}: is an algorithm of this package, and its {foreign[0]} comes from outside; give it a "
             "name of its own",
+        )
+
+
+def _one_mask(algorithm: AlgorithmConfig) -> None:
+    """Masks that clients move by themselves would differ, and what grew would be cut by the server's mask."""
+    rule = algorithm.local_rule
+    if isinstance(rule, LocalRule) and rule.moves_masks:
+        _refuse(
+            "algorithm.local_rule",
+            f"{kind_of(type(rule))}: moves masks during local training, and all clients of a run have one mask, the "
+            "server's; let a pruner move it between rounds",
         )
 
 
@@ -112,7 +124,8 @@ def impossible(settings: Fields) -> tuple[str, str] | None:
     config, algorithm = settings.secure_sum, settings.algorithm
     if config is None:
         return None
-    pruner, exploring = algorithm.pruner, explores(algorithm.pruner, algorithm.aggregator)
+    pruner, rule = algorithm.pruner, algorithm.local_rule
+    exploring = explores(pruner, algorithm.aggregator, rule)
     if not exploring and not config.updates:
         return "secure_sum.updates", (
             f"false: algorithm {algorithm.name} does not explore, so nothing would pass through the parties; set "
@@ -127,6 +140,12 @@ def impossible(settings: Fields) -> tuple[str, str] | None:
         return "algorithm", (
             f"{algorithm.name}: its pruner {kind_of(type(pruner))} looks at what single explorers sent, and "
             "secure_sum shows the server only sums; use the pruner threshold"
+        )
+    if exploring and isinstance(rule, LocalRule) and rule.needs_explorers:
+        return "algorithm", (
+            f"{algorithm.name}: its local rule {kind_of(type(rule))} looks at what single explorers sent, and "
+            "secure_sum shows the server only sums; use one that takes the landscape as it is, as fedlex with "
+            "landscape: energy does"
         )
     return _impossible_crowd(settings, exploring) or _impossible_updates(settings, config)
 

@@ -1,7 +1,8 @@
 """Which plug-in a key of a scenario names: short forms, one union per family, and algorithms by name.
 
 Short forms: ``data: mnist`` for ``{kind: mnist}``, ``model: "package.module:factory"`` for a model of your own,
-``algorithm: autoflip`` for its pruner and aggregator, ``{name: autoflip, pruner: {threshold: 0.2}}`` to change a part.
+``algorithm: autoflip`` for its pruner, aggregator and local rule, ``{name: autoflip, pruner: {threshold: 0.2}}`` to
+change a part.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from autoflip_secure.interfaces import (
     Attack,
     ClientPrivacy,
     Config,
+    LocalRule,
     NoAttack,
+    NoLocalRule,
     NoPrivacy,
     Pruner,
 )
@@ -60,7 +63,7 @@ def expand(key: str, value: Any) -> Any:
         return {"name": value}
     if key == "model" and ":" in value:
         return {"kind": "custom", "factory": value}
-    if key in ("data", "partition", "model", "attack", "privacy", "pruner", "aggregator"):
+    if key in ("data", "partition", "model", "attack", "privacy", "pruner", "aggregator", "local_rule"):
         return {"kind": value}
     return value
 
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     AnyPrivacy: TypeAlias = ClientPrivacy | NoPrivacy
     AnyPruner: TypeAlias = Pruner
     AnyAggregator: TypeAlias = Aggregator
+    AnyLocalRule: TypeAlias = LocalRule | NoLocalRule
 else:
 
     def _family(key: str) -> Any:
@@ -83,17 +87,20 @@ else:
 
     AnyData, AnyPartition, AnyModel = _family("data"), _family("partition"), _family("model")
     AnyAttack, AnyPrivacy = _family("attack"), _family("privacy")
-    AnyPruner, AnyAggregator = _family("pruner"), _family("aggregator")
+    AnyPruner, AnyAggregator, AnyLocalRule = _family("pruner"), _family("aggregator"), _family("local_rule")
 
 
 class AlgorithmConfig(Config):
-    """A pruner × an aggregator, under the name that reports show."""
+    """A pruner × an aggregator × a local rule, under the name that reports show."""
 
     name: str = Field(
         default="autoflip", min_length=1, description="a name of the table, or your own with pruner and aggregator"
     )
     pruner: AnyPruner
     aggregator: AnyAggregator
+    local_rule: AnyLocalRule = Field(
+        default=NoLocalRule(), description="what clients do besides plain steps of the optimiser"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,13 +111,13 @@ class AlgorithmConfig(Config):
         name = value.get("name", "autoflip")
         known = ALGORITHMS.get(name) if isinstance(name, str) else None
         merged = dict(value)
-        for part in ("pruner", "aggregator"):
+        for part in ("pruner", "aggregator", "local_rule"):
             given = expand(part, value.get(part))
             if known is not None and (given is None or isinstance(given, dict)):
                 base: dict[str, Any] = getattr(known, part)
                 given = given or {}
                 merged[part] = {**base, **given} if given.get("kind", base["kind"]) == base["kind"] else given
-            elif given is None:
+            elif given is None and part != "local_rule":
                 raise PydanticCustomError(
                     "algorithm", "algorithm: unknown name {name}; {hint}; or give it a pruner and an aggregator",
                     {"name": repr(name), "hint": suggest(name, ALGORITHMS), "path": "algorithm"},

@@ -49,7 +49,7 @@ class Fields(Config):
     guidance: GuidanceConfig = GuidanceConfig()
     algorithm: Annotated[
         AlgorithmConfig, BeforeValidator(lambda value: expand("algorithm", value)), Short(sorted(ALGORITHMS))
-    ] = Field(description="pruner × aggregator")
+    ] = Field(description="pruner × aggregator × local rule")
     attack: AnyAttack = Field(description="what malicious clients do")
     privacy: AnyPrivacy = Field(description="privacy mechanism that limits what updates reveal")
     secure_sum: Annotated[SecureSumConfig | None, BeforeValidator(_none_in_words), Short(["none"])] = Field(

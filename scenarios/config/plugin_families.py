@@ -15,7 +15,17 @@ from re import fullmatch
 from typing import Any
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, DataAttack, Plugin, Pruner, UpdateAttack
+from autoflip_secure.interfaces import (
+    Aggregator,
+    Attack,
+    ClientPrivacy,
+    DataAttack,
+    LocalRule,
+    Plugin,
+    Pruner,
+    UpdateAttack,
+)
+from autoflip_secure.interfaces.local_rule import HOOKS
 from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.data.datasets import DataSource
 from autoflip_secure.scenarios.data.partitions import Partition
@@ -51,12 +61,19 @@ def _hides_nothing(cls: type[ClientPrivacy]) -> str | None:
     return f"{cls.__name__} has no unit; set `unit: ClassVar[Literal['sample', 'client']]` to what it hides"
 
 
+def _rules_nothing(cls: type[LocalRule]) -> str | None:
+    if any(getattr(cls, hook) is not getattr(LocalRule, hook) for hook in HOOKS):
+        return None
+    return f"{cls.__name__} changes nothing; override one of {', '.join(HOOKS)}"
+
+
 FAMILIES: dict[str, Family] = {
     family.key: family
     for family in (
         Family("attack", "attacks", Attack, tables.ATTACKS, _does_nothing),
         Family("aggregator", "aggregators", Aggregator, tables.AGGREGATORS, _claims_linear),
         Family("pruner", "pruners", Pruner, tables.PRUNERS),
+        Family("local_rule", "local_rules", LocalRule, tables.LOCAL_RULES, _rules_nothing),
         Family("data", "datasets", DataSource, tables.DATASETS),
         Family("partition", "partitions", Partition, tables.PARTITIONS),
         Family("model", "models", Model, tables.MODELS),

@@ -17,6 +17,7 @@ def protocol(settings: Settings) -> Protocol:
         guidance=settings.guidance,
         pruner=settings.algorithm.pruner,
         aggregator=settings.algorithm.aggregator,
+        local_rule=settings.algorithm.local_rule,
         attack=settings.attack,
         privacy=settings.privacy,
         sampling=settings.sampling,

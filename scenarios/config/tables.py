@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
@@ -15,7 +15,9 @@ from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median, TrimmedMean
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
-from autoflip_secure.interfaces import NoAttack, NoPrivacy, Plugin
+from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
+from autoflip_secure.local_rules.fedlex import FedLEx
+from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
@@ -48,6 +50,7 @@ AGGREGATORS = _table(
     GeometricMedian,
     CenteredClipping,
 )
+LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*models.MODELS)
@@ -56,17 +59,24 @@ TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlfl
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A pruner × an aggregator, by kind and settings; the settings left out have their defaults."""
+    """A pruner × an aggregator × a local rule, by kind and settings; the settings left out have their defaults."""
 
     pruner: dict[str, Any]
     aggregator: dict[str, Any]
     description: str
+    local_rule: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
 
 
 def _mix(
-    pruner: str, aggregator: str, description: str, *, prune: dict[str, Any] | None = None, **settings: Any
+    pruner: str,
+    aggregator: str,
+    description: str,
+    *,
+    prune: dict[str, Any] | None = None,
+    local: str = "none",
+    **settings: Any,
 ) -> Algorithm:
-    return Algorithm({"kind": pruner, **(prune or {})}, {"kind": aggregator, **settings}, description)
+    return Algorithm({"kind": pruner, **(prune or {})}, {"kind": aggregator, **settings}, description, {"kind": local})
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -99,5 +109,11 @@ ALGORITHMS: dict[str, Algorithm] = {
     "krum": _mix("none", "krum", "The one update that is closest to its neighbours."),
     "multi_krum": _mix("none", "multi_krum", "Mean of the updates that are closest to their neighbours."),
     "geometric_median": _mix("none", "geometric_median", "The point with the least summed distance to the updates."),
+    "fedprox": _mix(
+        "none", "mean", "FedProx: federated averaging, clients stay near the global model.", local="proximal"
+    ),
+    "fedlex": _mix(
+        "none", "mean", "FedLEx: federated averaging, updates scaled by the explored landscape.", local="fedlex"
+    ),
     "centered_clipping": _mix("none", "centered_clipping", "Updates clipped around the previous step, then averaged."),
 }

@@ -24,6 +24,7 @@ from autoflip_secure.interfaces import (
     DataAttack,
     Exploration,
     Guidance,
+    LocalRule,
     Plugin,
     PrivacyView,
     PrivateSteps,
@@ -38,6 +39,7 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.rehearsal import elsewhere
+from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
 from autoflip_secure.terminal.visible import short
 from autoflip_secure.training.bits import same_bits
@@ -246,6 +248,7 @@ _TRIALS: dict[type, Callable[[_Judge, Any, Stage], None]] = {
     Pruner: _try_pruner,
     Partition: _try_partition,
     ClientPrivacy: _try_privacy,
+    LocalRule: try_local_rule,
 }
 
 

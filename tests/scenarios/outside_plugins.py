@@ -26,6 +26,7 @@ from torch import nn, where
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.interfaces import Aggregate, Aggregator, Attack, ClientPrivacy, DataAttack, Pruner, UpdateAttack
+from autoflip_secure.interfaces import LocalRule
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.defenses.aggregators.krum import Krum
 from autoflip_secure.defenses.aggregators.mean import Mean
@@ -72,6 +73,19 @@ class Half(Pruner):
         for segment in view.layout.hidden:
             mask[segment.start : segment.stop : 2] = False
         return mask
+
+
+class Signs(LocalRule):
+    """Steps of one size."""
+
+    size: float = 0.01
+
+    def step(self, view, steps):
+        return [self.size * step.sign() for step in steps]
+
+
+class Idle(LocalRule):
+    pass
 
 
 class Turns(Partition):

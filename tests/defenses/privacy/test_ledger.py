@@ -163,3 +163,23 @@ def test_of_two_proofs_for_the_public_the_smaller_epsilon_counts() -> None:
     assert epsilon is not None
     assert other is not None
     assert epsilon < other
+
+
+def test_a_local_rule_that_needs_the_landscape_pays_for_the_exploration() -> None:
+    """What it makes of released deviations, and what it does with noised gradients, is post-processing."""
+    plain, pulled, scaled = (
+        by_observer(ledger(cell_of(algorithm=name, privacy={"kind": "sample_level", "noise_multiplier": 1.2})))[
+            "server"
+        ]
+        for name in ("fedavg", "fedprox", "fedlex")
+    )
+    assert plain.clients == pulled.clients
+    after = {client.client: client for client in scaled.clients}
+    for before in plain.clients:
+        assert before.rdp is not None
+        assert (found := after[before.client].rdp) is not None
+        assert after[before.client].training == before.training
+        assert found > before.rdp
+    assert any(r.name == "exploration" for r in scaled.releases)
+    assert "what the local rule makes of the landscape" in scaled.releases[0].post_processing
+    assert "guidance and masks" not in scaled.releases[0].post_processing

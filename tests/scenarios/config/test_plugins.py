@@ -20,7 +20,8 @@ from autoflip_secure.scenarios.running.checks import check
 
 
 def test_every_family_is_offered_and_nothing_else() -> None:
-    assert set(FAMILIES) == {"attack", "aggregator", "pruner", "data", "partition", "model", "privacy", "tracker"}
+    of_a_cell = {"attack", "aggregator", "pruner", "local_rule", "data", "partition", "model", "privacy"}
+    assert set(FAMILIES) == {*of_a_cell, "tracker"}
     assert survey().good == ()
     assert survey().damaged == {}
 
@@ -30,6 +31,7 @@ BY_PATH = [
     "attack=own_plugins:Shift",
     "algorithm={name: mine, pruner: none, aggregator: 'own_plugins:Middle'}",
     "algorithm={name: mine, pruner: 'own_plugins:Half', aggregator: mean}",
+    "algorithm={name: mine, pruner: none, aggregator: mean, local_rule: {kind: 'own_plugins:Signs', size: 0.02}}",
     "partition=own_plugins:Turns",
     "data={kind: 'own_plugins:Points', apart: 3}",
     "model={kind: 'own_plugins:Line'}",
@@ -96,6 +98,7 @@ def test_options_are_judged_as_those_of_built_ins_are(own: Path) -> None:
 UNFIT = {
     "attack=own_plugins:Unwritten": "Unwritten is abstract: it lacks updates",
     "attack=own_plugins:Nothing": "Nothing changes nothing; derive it from DataAttack or UpdateAttack",
+    "algorithm={name: m, pruner: none, aggregator: mean, local_rule: 'own_plugins:Idle'}": "Idle changes nothing;",
     "attack=own_plugins:Half": "Half is no attack: it is no subclass of autoflip_secure.interfaces.Attack",
     "attack=own_plugins:GaussianNoise": "is the built-in gaussian_noise; write 'gaussian_noise' instead",
     "attack=own_plugins:function": "is a function, expected a class",

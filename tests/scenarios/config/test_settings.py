@@ -82,11 +82,12 @@ def test_every_plugin_class_is_in_its_table() -> None:
     import inspect
     import pkgutil
 
-    from autoflip_secure.interfaces import Aggregator, Attack, Pruner
+    from autoflip_secure.interfaces import Aggregator, Attack, LocalRule, Pruner
 
     families = {Aggregator: tables.AGGREGATORS, Pruner: tables.PRUNERS, Attack: tables.ATTACKS}
+    families[LocalRule] = tables.LOCAL_RULES
     modules = []
-    for package in ("attacks.poisoning", "defenses.aggregators", "pruning", "algorithm"):
+    for package in ("attacks.poisoning", "defenses.aggregators", "pruning", "local_rules", "algorithm"):
         root = importlib.import_module(f"autoflip_secure.{package}")
         names = [m.name for m in pkgutil.iter_modules(root.__path__, f"{root.__name__}.")]
         modules += [importlib.import_module(name) for name in names]
@@ -184,6 +185,7 @@ def test_json_schema_lists_every_kind_and_requires_no_default() -> None:
     for table in (
         tables.ATTACKS,
         tables.PRUNERS,
+        tables.LOCAL_RULES,
         tables.AGGREGATORS,
         tables.DATASETS,
         tables.PARTITIONS,

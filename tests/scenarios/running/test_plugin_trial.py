@@ -13,6 +13,8 @@ from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
     DataAttack,
+    LocalRule,
+    LocalView,
     Plugin,
     Pruner,
     PruneView,
@@ -66,6 +68,35 @@ class Masks(Pruner):
 
     def mask(self, view: PruneView) -> Tensor:
         return type(self).answer(view)
+
+
+class Rules(LocalRule):
+    answer: ClassVar[Answer]
+
+    def gradient(self, view: LocalView, gradients: list[Tensor]) -> list[Tensor]:
+        return type(self).answer((view, gradients))
+
+
+class Moves(LocalRule):
+    answer: ClassVar[Answer]
+
+    def mask(self, view: LocalView, gradients: list[Tensor], epoch: Tensor, epochs: int) -> list[Tensor]:
+        return type(self).answer((view, gradients))
+
+
+class Fines(LocalRule):
+    answer: ClassVar[Answer]
+
+    def penalty(self, view: LocalView) -> Tensor:
+        return type(self).answer((view, []))
+
+
+class Pulls(LocalRule):
+    answer: ClassVar[Answer]
+
+    @property
+    def proximal(self) -> float:
+        return type(self).answer(None)
 
 
 class Parts(Partition):
@@ -141,6 +172,19 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     "pruner of everything": (Masks, lambda view: view.mask & False, "mask prunes everything in round 0"),
     "pruner with numbers": (Masks, lambda view: view.mask.float(), "gives shape"),
     "pruner in place": (Masks, lambda view: view.mask.logical_not_(), "changes what it is shown in place"),
+    "local rule": (Rules, lambda given: [g.mul_(2) for g in given[1]], ""),
+    "local rule over the stack": (Rules, lambda given: [g - g.mean(0) for g in given[1]], "never over the first"),
+    "local rule that moves weights": (
+        Rules, lambda given: [given[1], given[0].weights[0].zero_()][0], "changes what it is shown in place"
+    ),
+    "local rule without the last tensor": (Rules, lambda given: given[1][:-1], "should give a list of 4 tensors"),
+    "local rule of another shape": (Rules, lambda given: [g[:1] for g in given[1]], "gradient gives shape"),
+    "mask": (Moves, lambda given: [w.abs() > 0.01 for w in given[0].weights], ""),
+    "mask of numbers": (Moves, lambda given: given[0].masks, "mask gives shape"),
+    "penalty": (Fines, lambda given: given[0].weights[0].square().sum((1, 2)), ""),
+    "penalty of all together": (Fines, lambda given: given[0].weights[0].square().sum(), "penalty gives shape"),
+    "pull": (Pulls, lambda _: 0.5, ""),
+    "push": (Pulls, lambda _: -0.5, "proximal = -0.5: should be a number, 0 or more"),
     "partition": (Parts, lambda given: np.array_split(given[2].permutation(given[0]), given[1]), ""),
     "partition that draws elsewhere": (
         Parts, lambda given: np.array_split(np.random.permutation(given[0]), given[1]), "gives another answer"
@@ -161,7 +205,7 @@ def test_what_a_plug_in_may_do(name: str, stage: Stage) -> None:
     assert why in str(error.value)
 
 
-@pytest.mark.parametrize("family", ["attack", "aggregator", "pruner", "partition", "privacy"])
+@pytest.mark.parametrize("family", ["attack", "aggregator", "pruner", "local_rule", "partition", "privacy"])
 def test_what_is_built_in_passes(family: str, stage: Stage) -> None:
     """The trial asks for no more than our own plug-ins give."""
     for cls in FAMILIES[family].builtin.values():
