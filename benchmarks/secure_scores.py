@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted
-from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, grouped, landscape_groups
+from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, landscape_groups
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.algorithm.guidance import normalise
-from autoflip_secure.algorithm.order_statistics import cosine, mad, quantile
+from autoflip_secure.algorithm.order_statistics import mad, quantile
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
-from autoflip_secure.defenses.secure_aggregation.scored_rows import clipped, norm_bound, update_points
-from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells, watch_cells
+from autoflip_secure.federation.secure_clients import clipped, norm_bound, update_points
+from autoflip_secure.federation.secure_updates import SecretUpdates, secure_aggregate
 from autoflip_secure.federation.server import ServerState
 from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces import PublicView
+from autoflip_secure.interfaces.row_reader import cosine, grouped
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
@@ -203,8 +205,10 @@ class Sketched(Watcher):
         samples = torch.tensor([float(len(cell.problem.clients[k])) for k in clients.tolist()])
         layout = cell.problem.layout
         nothing = torch.zeros(len(clients))
-        view = SecureView(clients, samples, before.weights, before.mask, before.guidance, layout, nothing)
-        bound = norm_bound(before.aggregator, before.weights)
+        view = PublicView(
+            before.round + 1, clients, samples, before.weights, before.mask, before.guidance, layout, nothing
+        )
+        bound = norm_bound(self.aggregator.typical_norm(before.aggregator), before.weights)
         points = update_points(bound, layout.size)
         owners = tuple(clients.tolist())
         rows = LocalRows(points.encode(clipped(sent, bound, view.live), owners), owners)

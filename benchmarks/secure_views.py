@@ -21,13 +21,13 @@ from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.inference.label_inference import class_scores
-from autoflip_secure.defenses.secure_aggregation.scored_rows import clipped, norm_bound, update_points
-from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
+from autoflip_secure.federation.secure_clients import clipped, norm_bound, update_points
+from autoflip_secure.federation.secure_updates import SecretUpdates, secure_aggregate
 from autoflip_secure.federation.server import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import ClientJob
+from autoflip_secure.interfaces import ClientJob, PublicView
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
 from autoflip_secure.secure_rows.secret_rows import LocalRows, Sketch
 from autoflip_secure.seeds import Purpose, generator
@@ -116,10 +116,11 @@ class Seen(Watcher):
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         samples = torch.tensor([float(len(cell.problem.clients[k])) for k in clients.tolist()])
         layout, kind = cell.problem.layout, self.aggregator.kind
-        view = SecureView(
-            clients, samples, before.weights, before.mask, before.guidance, layout, torch.zeros(len(clients))
+        nothing = torch.zeros(len(clients))
+        view = PublicView(
+            before.round + 1, clients, samples, before.weights, before.mask, before.guidance, layout, nothing
         )
-        bound = norm_bound(before.aggregator, before.weights * view.live)
+        bound = norm_bound(self.aggregator.typical_norm(before.aggregator), before.weights * view.live)
         points = update_points(bound, layout.size)
 
         def encoded(updates: Tensor) -> Tensor:

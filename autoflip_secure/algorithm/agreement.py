@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -24,9 +25,19 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, grouped, landscape_groups
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, cosine, mad, median_rows, quantile, shares
-from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
+from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, landscape_groups
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, mad, median_rows, quantile, shares
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Exploration,
+    Groups,
+    Guidance,
+    OpenRows,
+    PublicView,
+    ReadingAggregator,
+    RowReader,
+)
+from autoflip_secure.interfaces.row_reader import cosine, grouped
 from autoflip_secure.models.layout import Layout
 
 StatisticName = Literal[
@@ -63,65 +74,110 @@ class ClientScores:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a statistic is computed from."""
+
+    reader: RowReader
+    view: PublicView
+    state: AgreementState
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Coordinates by their landscape energy (:mod:`.energy_profile`)."""
+        guidance = self._guidance
+        return Groups(lambda: landscape_groups(guidance.energy, self.view.live), GROUPS)
+
+    @property
+    def energy(self) -> Float[Tensor, " params"]:
+        """D; every client is scored against the landscape."""
+        return self._guidance.energy
+
+    @property
+    def _guidance(self) -> Guidance:
+        assert self.view.guidance is not None
+        return self.view.guidance
+
+    @property
+    def rows(self) -> Float[Tensor, "clients params"]:
+        """Every row; statistics that need them are not offered where rows are secret."""
+        assert isinstance(self.reader, OpenRows)
+        return self.reader.rows
+
+    @cached_property
+    def norms(self) -> Float[Tensor, " clients"]:
+        """||u_k||, by way of the groups where rows are secret, so that no number is revealed for it alone."""
+        return self.reader.norms(self.groups.whole)
+
+    def undefined(self) -> Float[Tensor, " clients"]:
+        """No value for anybody."""
+        return torch.full_like(self.norms, torch.nan)
+
+
+@dataclass(frozen=True)
 class Statistic:
     """A number per client, larger is better. ``fresh``: the worse of this round's value and the mean counts."""
 
-    compute: Callable[[Tensor, RoundView, AgreementState], Tensor]
+    compute: Callable[[Asked], Tensor]
     floor: float
     cap: float
     fresh: bool = False
+    rows: bool = False  # it compares single rows, so secret ones will not do
 
 
-def landscape(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
-    """L_k = cos(|u_k|, sqrt(D)): does the client move the weights that the collective found worth moving?"""
-    assert view.guidance is not None
-    return cosine(updates.abs(), view.guidance.energy.sqrt() * view.mask)
+def landscape(asked: Asked) -> Tensor:
+    """L_k = cos(|u_k|, sqrt(D)): does the client move the weights that the collective found worth moving?
+
+    Where clients state it themselves it counts for no more than the profile, which no true |u_k| exceeds.
+    """
+    found = asked.reader.absolute_cosines(asked.energy.sqrt() * asked.view.mask)
+    return torch.minimum(found, profile(asked)) if asked.reader.stated else found
 
 
-def profile(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def profile(asked: Asked) -> Tensor:
     """P_k: as the landscape agreement, by groups of coordinates of like energy (:mod:`.energy_profile`)."""
-    assert view.guidance is not None
-    live = view.mask & view.layout.trained.to(view.mask.device)
-    groups = landscape_groups(view.guidance.energy, live)
-    energies = grouped(view.guidance.energy[None], groups, GROUPS)[0]
-    return affinity(grouped(updates.square(), groups, GROUPS), energies).to(updates)
+    energies = grouped(asked.energy[None], asked.groups.places, GROUPS)[0]
+    return affinity(asked.reader.squared_norms(asked.groups), energies)
 
 
-def size(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def size(asked: Asked) -> Tensor:
     """X_k = -log ||u_k||: an oversized update disagrees, a small one does not."""
-    norms: Tensor = updates.norm(dim=1)
-    return -norms.clamp_min(TINY).log()
+    return -asked.norms.clamp_min(TINY).log()
 
 
-def direction(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def direction(asked: Asked) -> Tensor:
     """C_k = cos(u_k, H), with the memory of accepted global updates; undefined before the first."""
-    if not bool(state.memory.any()):
-        return updates.new_full((len(updates),), torch.nan)
-    return cosine(updates, state.memory)
+    memory = asked.state.memory
+    if not bool(memory.any()):
+        return asked.undefined()
+    sizes: Tensor = asked.norms * memory.norm()
+    return asked.reader.products(memory[None])[:, 0] / sizes.clamp_min(TINY)
 
 
-def cosine_others(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def cosine_others(asked: Asked) -> Tensor:
     """Cosine with the mean of the other clients' updates; undefined for a client alone."""
+    updates = asked.rows
     if len(updates) < 2:
-        return updates.new_full((len(updates),), torch.nan)
+        return asked.undefined()
     others = (1 - torch.eye(len(updates)).to(updates)) / (len(updates) - 1)  # a sum less the own row loses the others
     return cosine(updates, others @ updates)
 
 
-def cosine_pairwise(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def cosine_pairwise(asked: Asked) -> Tensor:
     """Mean cosine with each other client's update; undefined for a client alone."""
+    updates = asked.rows
     if len(updates) < 2:
-        return updates.new_full((len(updates),), torch.nan)
+        return asked.undefined()
     unit: Tensor = updates / updates.norm(dim=1, keepdim=True).clamp_min(TINY)
     gram = unit @ unit.T
     return (gram.sum(1) - gram.diagonal()) / (len(updates) - 1)
 
 
-def sign(updates: Tensor, view: RoundView, state: AgreementState) -> Tensor:
+def sign(asked: Asked) -> Tensor:
     """Share of the moving coordinates whose sign is the majority's."""
-    signs = updates.sign()
+    signs = asked.rows.sign()
     moving = signs != 0
-    return ((signs == signs.sum(0).sign()) & moving).sum(1) / moving.sum(1).clamp_min(1)
+    share: Tensor = ((signs == signs.sum(0).sign()) & moving).sum(1) / moving.sum(1).clamp_min(1)
+    return share
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -129,11 +185,11 @@ STATISTICS: dict[str, Statistic] = {
     "profile": Statistic(profile, 0.015, 0.04, fresh=True),
     "size": Statistic(size, 0.6, 0.7, fresh=True),
     "direction": Statistic(direction, 0.15, 0.3),
-    "cosine_mean": Statistic(lambda u, v, s: cosine(u, u.mean(0)), 0.15, 0.3),
-    "cosine_others": Statistic(cosine_others, 0.15, 0.3),
-    "cosine_median": Statistic(lambda u, v, s: cosine(u, median_rows(u)), 0.15, 0.3),
-    "cosine_pairwise": Statistic(cosine_pairwise, 0.15, 0.3),
-    "sign": Statistic(sign, 0.06, 0.15),
+    "cosine_mean": Statistic(lambda asked: cosine(asked.rows, asked.rows.mean(0)), 0.15, 0.3, rows=True),
+    "cosine_others": Statistic(cosine_others, 0.15, 0.3, rows=True),
+    "cosine_median": Statistic(lambda asked: cosine(asked.rows, median_rows(asked.rows)), 0.15, 0.3, rows=True),
+    "cosine_pairwise": Statistic(cosine_pairwise, 0.15, 0.3, rows=True),
+    "sign": Statistic(sign, 0.06, 0.15, rows=True),
 }
 
 
@@ -144,7 +200,7 @@ def exponential_mean(old: Tensor, clients: Tensor, fresh: Tensor, rho: float) ->
     return old.index_put((clients,), torch.where(fresh.isnan(), known, mixed))
 
 
-class AgreementWeighted(Aggregator):
+class AgreementWeighted(ReadingAggregator):
     """Mean weighted with client agreement scores; clients that the collective does not support are filtered."""
 
     kind: Literal["agreement"] = "agreement"
@@ -199,11 +255,27 @@ class AgreementWeighted(Aggregator):
         memory = self.memory * state.memory + (1 - self.memory) * step
         return AgreementState(memory, scored.means, scored.log_norms)
 
-    def aggregate(self, state: AgreementState, view: RoundView) -> Aggregate:
+    def decide(self, state: AgreementState, reader: RowReader, view: PublicView) -> Aggregate:
         """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
-        updates = view.directions
-        fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(updates, view, state) for name in self.statistics}
-        scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, updates.norm(dim=1))
-        delta = scored.trust @ (view.updates * scored.factors[:, None])
+        asked = Asked(reader, view, state)
+        fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(asked).to(view.weights) for name in self.statistics}
+        scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, asked.norms.to(view.weights))
+        delta = reader.weighted_sum(scored.trust, scored.factors)
         step = delta * view.layout.trained.to(delta.device)
         return Aggregate(delta, scored.trust, scored.scores, self.remember(state, scored, step), fresh)
+
+    def obstacle(self) -> str | None:
+        """Statistics that compare rows with one another need them."""
+        wrong = [name for name in self.statistics if STATISTICS[name].rows]
+        if not wrong or self.needs_rows:
+            return super().obstacle()
+        enough = ", ".join(name for name, statistic in STATISTICS.items() if not statistic.rows)
+        return (
+            f"the statistic {wrong[0]!r} compares single updates with one another, which a secure sum hides; "
+            f"use statistics among {enough}"
+        )
+
+    def typical_norm(self, state: AgreementState) -> float | None:
+        """r, of the clients seen so far."""
+        found = float(quantile(state.log_norms, 0.4).exp())
+        return found if found > 0 else None

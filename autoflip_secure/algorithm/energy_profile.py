@@ -44,13 +44,6 @@ def _ranked(values: Float[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
     return ranks * count // max(n, 1)
 
 
-def grouped(squares: Float[Tensor, "rows params"], groups: Int[Tensor, " params"], count: int) -> Tensor:
-    """Sums over groups in double: (rows, count)."""
-    inside = (groups >= 0).nonzero().squeeze(1)
-    sums = squares.new_zeros((len(squares), count), dtype=torch.float64)
-    return sums.index_add_(1, groups[inside], squares[:, inside].double())
-
-
 def affinity(squares: Float[Tensor, "clients groups"], energies: Float[Tensor, " groups"]) -> Float[Tensor, " clients"]:
     """P_k from squared norms and energies per group; 0 for a client that did not move."""
     squares = squares.clamp_min(0)

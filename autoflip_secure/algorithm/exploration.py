@@ -26,12 +26,12 @@ from autoflip_secure.algorithm.order_statistics import (
     TINY,
     clip_factors,
     column_blocks,
-    cosine,
     low_bound,
     median_rows,
     quantile,
 )
 from autoflip_secure.interfaces import Config, Exploration, TrainingSchedule
+from autoflip_secure.interfaces.row_reader import cosine
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 
 

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TINY = 1e-12
+from autoflip_secure.interfaces.row_reader import TINY as TINY  # noqa: PLC0414 - everything above takes it from here
+
 _BLOCK = 2**16  # entries in double, that stay in the cache
 
 
@@ -107,10 +108,3 @@ def shares(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 def clip_factors(sizes: Float[Tensor, "*rows"], bound: Tensor | float) -> Float[Tensor, "*rows"]:
     """What rows are scaled with so that their ``sizes`` do not exceed ``bound`` (one for all, or one per row)."""
     return (bound / sizes.clamp_min(TINY)).clamp(max=1)
-
-
-def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:
-    """Cosine of each row with ``reference`` (one vector, or one per row); 0 where either is zero."""
-    product: Tensor = rows @ reference if reference.dim() == 1 else (rows * reference).sum(-1)
-    norms: Tensor = rows.norm(dim=-1) * reference.norm(dim=-1)
-    return product / norms.clamp_min(TINY)

@@ -17,13 +17,22 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import exponential_mean
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, cosine, quantile, shares
-from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, quantile, shares
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Exploration,
+    Groups,
+    OpenRows,
+    Part,
+    PublicView,
+    ReadingAggregator,
+    RowReader,
+)
 from autoflip_secure.models.layout import Layout
 
 
@@ -80,23 +89,43 @@ def low_energy(energy: Tensor, live: Bool[Tensor, " params"], share: float) -> B
     return chosen
 
 
-def radial_cosine(updates: Tensor, weights: Tensor, layout: Layout) -> Float[Tensor, " clients"]:
-    """R_k: mean over layers (weight and bias together) of the cosine with the current weights.
+class Layers:
+    """The parts that the numbers are read of: each layer that counts, inside and outside the low set.
 
-    Layers followed by a normalisation are left out: there <grad, w> = 0 and the cosine is only weight decay. Where none
-    is left (say, nothing but normalisations is trained), the cosine of the whole update counts.
+    Layers followed by a normalisation do not count: there <grad, w> = 0 and the cosine is only weight decay.
     """
-    cosines = []
-    for group in layout.layers:
-        if not group[0].normalised:
-            where = slice(group[0].start, group[-1].stop)
-            cosines.append(cosine(updates[:, where], weights[where]))
-    if not cosines:
-        return cosine(updates, weights)
-    return torch.stack(cosines).mean(0)
+
+    def __init__(self, layout: Layout, live: Bool[Tensor, " params"], low: Bool[Tensor, " params"]) -> None:
+        self._slices = [slice(group[0].start, group[-1].stop) for group in layout.layers if not group[0].normalised]
+        self._live, self._low = live, low
+        self.groups = Groups(self._places, 2 * len(self._slices) + 2)
+
+    def _places(self) -> Int[Tensor, " params"]:
+        """Group 2l: layer l outside the low set; 2l + 1: inside it; last: what belongs to no layer that counts."""
+        found = torch.full(self._live.shape, self.groups.count - 2, dtype=torch.int64, device=self._live.device)
+        for number, where in enumerate(self._slices):
+            found[where] = 2 * number
+        return torch.where(self._live, found + self._low.long(), -1)
+
+    @property
+    def low(self) -> Part:
+        """The low set."""
+        return Part(self.groups, slice(1, self.groups.count, 2), self._low)
+
+    @property
+    def each(self) -> list[Part]:
+        """Every layer that counts, weight and bias together; where none does (say, nothing but normalisations is
+        trained), the whole update."""
+        found = [Part(self.groups, slice(2 * n, 2 * n + 2), where) for n, where in enumerate(self._slices)]
+        return found or [self.groups.whole]
 
 
-class RadialAgreement(Aggregator):
+def radial_cosine(reader: RowReader, weights: Tensor, layers: Layers) -> Float[Tensor, " clients"]:
+    """R_k: mean over layers of the cosine with the current weights."""
+    return torch.stack([reader.cosines(weights, part) for part in layers.each]).mean(0)
+
+
+class RadialAgreement(ReadingAggregator):
     """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
 
     kind: Literal["radial"] = "radial"
@@ -131,7 +160,8 @@ class RadialAgreement(Aggregator):
             return state
         live = torch.ones_like(weights, dtype=torch.bool)
         own = weights * layout.trained.to(weights.device)
-        numbers = self._read(exploration.deviations, own, self.low_set(state, live, layout), layout)
+        layers = Layers(layout, live & layout.trained.to(live.device), self.low_set(state, live, layout))
+        numbers = self._read(OpenRows(exploration.deviations), own, layers)
         measured = self._measure(state, exploration.clients, numbers, own, live, layout)
         quiet = exploration.clients[~measured.noisy]
         log_signal = unseen.index_put((quiet,), measured.state.log_signal[quiet])
@@ -144,13 +174,18 @@ class RadialAgreement(Aggregator):
         hidden = live & layout.prunable.to(mask.device)
         return low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
 
-    def _read(self, updates: Tensor, weights: Tensor, low: Tensor, layout: Layout) -> RadialNumbers:
-        quiet = updates[:, low]
-        if quiet.shape[1] == 0:  # all that is trained has been pruned away
-            quiet = quiet.new_zeros(len(quiet), 1)
-        median = self.noise == "median"  # of which torch takes the lower one
-        shat = 1.4826 * quiet.abs().median(dim=1).values if median else quiet.square().mean(1).sqrt()
-        return RadialNumbers(updates.norm(dim=1), shat, updates @ weights, radial_cosine(updates, weights, layout))
+    def _read(self, reader: RowReader, weights: Tensor, layers: Layers) -> RadialNumbers:
+        if self.noise == "median":  # of which torch takes the lower one
+            assert isinstance(reader, OpenRows)
+            quiet = reader.rows[:, layers.low.where].abs()
+            if quiet.shape[1] == 0:  # all that is trained has been pruned away
+                quiet = quiet.new_zeros(len(quiet), 1)
+            shat = 1.4826 * quiet.median(dim=1).values
+        else:
+            shat = reader.mean_squares(layers.low).sqrt()
+        whole = layers.groups.whole
+        along = reader.products(weights[None], whole)[:, 0]
+        return RadialNumbers(reader.norms(whole), shat, along, radial_cosine(reader, weights, layers))
 
     def _measure(
         self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
@@ -208,11 +243,25 @@ class RadialAgreement(Aggregator):
         after = replace(m.state, radial=radial, largest_centre=largest)
         return RadialClientScores(scores, trust, clip_factors(m.signal, bound), statistics, after)
 
-    def aggregate(self, state: RadialState, view: RoundView) -> Aggregate:
+    def decide(self, state: RadialState, reader: RowReader, view: PublicView) -> Aggregate:
         """Score, damp what would bring too much noise, clip, and take the weighted mean."""
         weights = view.weights * view.layout.trained.to(view.weights.device)
-        updates = view.directions + view.shrinkage[:, None] * weights  # weight decay is nobody's opinion
-        numbers = self._read(updates, weights, self.low_set(state, view.mask, view.layout), view.layout)
+        corrected = reader.shifted(view.shrinkage, weights)  # weight decay is nobody's opinion
+        read = self._read(
+            corrected, weights, Layers(view.layout, view.live, self.low_set(state, view.mask, view.layout))
+        )
+        numbers = RadialNumbers(*(x.to(view.weights) for x in vars(read).values()))
         scored = self.scores_from_numbers(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
-        delta = scored.trust @ (view.updates * scored.factors[:, None])
+        delta = reader.weighted_sum(scored.trust, scored.factors)
         return Aggregate(delta, scored.trust, scored.scores, scored.state, scored.statistics)
+
+    def obstacle(self) -> str | None:
+        """A median over coordinates needs every entry."""
+        if self.noise == "norm" or self.needs_rows:
+            return super().obstacle()
+        return "noise: median needs every entry of an update, which a secure sum hides; use noise: norm"
+
+    def typical_norm(self, state: RadialState) -> float | None:
+        """r, of the clients seen so far."""
+        found = float(quantile(state.log_signal, 0.4).exp())
+        return found if found > 0 else None

@@ -22,12 +22,16 @@ from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.algorithm.linear_exploration import energy_points, energy_rows, linear_landscape
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
+from autoflip_secure.secure_rows.secret_rows import LiveRows
 from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, Revealed, SecureSum, SecureTransfer, SharedBatch
 from autoflip_secure.secure_rows.sum_error import WatchedRows
+from autoflip_secure.secure_rows.sum_reader import SumReader
 
 LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
 """A sum of fewer hides nothing."""
+Error = Callable[[], float | None]
+"""How far a sum is from that of the rows themselves; asked for when all is done, for it takes time of its own."""
 NEVER = 1e-20
 """Chance that noise alone takes any entry of an honest client's update beyond :data:`LARGEST_ENTRY` in a whole run. A
 mechanism that differs from a proven one with this chance has a delta that is larger by at most (1 + e^epsilon) times
@@ -54,19 +58,17 @@ class SecretMean:
     taken: Bool[Tensor, " clients"]  # whose rows are in it; nobody's: no step
     revealed: Revealed
     events: tuple[str, ...]
-    watched: WatchedRows | None = None  # how exact the sum is
+    error: Error | None = None  # how exact the sum is
 
 
 @contextlib.contextmanager
-def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, WatchedRows | None], SecureTransfer]]:
+def timed(sums: SecureSum) -> Iterator[Callable[[int, Revealed, Error | None], SecureTransfer]]:
     """What passes within as a :class:`SecureTransfer`, given the number of rows, what was revealed, and how exact."""
     began, before = time.perf_counter(), sums.traffic
 
-    def transfer(clients: int, revealed: Revealed, watched: WatchedRows | None) -> SecureTransfer:
+    def transfer(clients: int, revealed: Revealed, error: Error | None) -> SecureTransfer:
         seconds = time.perf_counter() - began
-        return SecureTransfer(
-            clients, revealed, sums.traffic - before, seconds, None if watched is None else watched.error()
-        )
+        return SecureTransfer(clients, revealed, sums.traffic - before, seconds, None if error is None else error())
 
     yield transfer
 
@@ -88,7 +90,7 @@ def encoded(
 def secret_landscape(
     clients: tuple[int, ...], deviations: Float[Tensor, "explorers params"], samples: Float[Tensor, " explorers"],
     losses: list[list[float]], reveal: str, draws: torch.Generator, sums: SecureSum,
-) -> tuple[Exploration, Revealed, list[str], WatchedRows | None]:  # fmt: skip
+) -> tuple[Exploration, Revealed, list[str], Error | None]:  # fmt: skip
     """The landscape of explorers whose deviations nobody sees; the same, to the bit, as ``method: linear`` in the open.
 
     Args:
@@ -114,7 +116,7 @@ def secret_landscape(
             f"exploration: {len(kept)} explorers reached the parties, whose sum hides nothing: flat landscape"
         )
         return explore(ids, samples[rows], nothing, "linear", told), Revealed(), events, None
-    watched = WatchedRows(shared, points, [energies[row] for row in rows])
+    watched, own = WatchedRows(shared, points), [energies[row] for row in rows]
     seen = linear_landscape(watched, points, reveal, draws)
     revealed = shared.revealed
     shared.forget()
@@ -122,7 +124,7 @@ def secret_landscape(
     energy, agreement = (x.to(deviations) for x in (seen.energy, seen.agreement))
     history = tuple(map(tuple, told))
     explored = Exploration(ids, samples[rows], nothing, energy, agreement, seen.kept.to(ids.device), history)
-    return explored, revealed, events, watched
+    return explored, revealed, events, lambda: watched.error(own)
 
 
 def secret_mean(
@@ -131,14 +133,33 @@ def secret_mean(
 ) -> SecretMean:  # fmt: skip
     """The mean of the updates weighted with public numbers of samples, of which the server learns nothing but the sum.
 
-    Where the rows bring the noise, a sum that lacks a row is not asked for: it would have less noise than the ledger
-    counts. Who sends a value out of range is left out none the less: no client that follows the protocol does
-    (planning refuses settings in which its noise might), and the noise of others is not counted.
-
     Args:
         samples: n_k; ones where they stay with the clients.
         live: coordinates that are sent; 0 elsewhere.
         noised: every row has a share of the noise that the ledger counts in the sum.
+    """
+    delta = torch.zeros_like(updates[:1].sum(0))
+
+    def mean(reader: SumReader, taken: Tensor) -> None:
+        nonlocal delta
+        delta = reader.mean(samples[taken].to(updates.dtype))
+
+    taken, revealed, events, error = read_sum(clients, updates, samples, live, sums, mean, noised=noised)
+    return SecretMean(delta, taken, revealed, events, error)
+
+
+def read_sum(
+    clients: tuple[int, ...], updates: Float[Tensor, "clients params"], samples: Int[Tensor, " clients"],
+    live: Bool[Tensor, " params"], sums: SecureSum, read: Callable[[SumReader, Tensor], None], *, noised: bool,
+) -> tuple[Bool[Tensor, " clients"], Revealed, tuple[str, ...], Error | None]:  # fmt: skip
+    """Share the updates, and hand ``read`` a reader of their one sum and whose rows are in it; see :func:`secret_mean`.
+
+    Where the rows bring the noise, a sum that lacks a row is not asked for: it would have less noise than the ledger
+    counts. Who sends a value out of range is left out none the less: no client that follows the protocol does
+    (planning refuses settings in which its noise might), and the noise of others is not counted.
+
+    Returns:
+        Whose rows are in the sum (nobody's: it was not asked for), what was revealed, events, and how exact it is.
     """
     fits = torch.stack([row.abs().max() <= LARGEST_ENTRY for row in updates])  # by row: a cohort is large
     events = [
@@ -146,30 +167,27 @@ def secret_mean(
         for k, ok in zip(clients, fits.tolist(), strict=True)
         if not ok
     ]
-    taken, delta = torch.zeros_like(fits), torch.zeros_like(updates[:1].sum(0))
+    taken = torch.zeros_like(fits)
     able = tuple(k for k, ok in zip(clients, fits.tolist(), strict=True) if ok)
     if len(able) < LEAST_CROWD:
-        return SecretMean(delta, taken, Revealed(), (*events, _TOO_FEW.format(len(able))))
+        return taken, Revealed(), (*events, _TOO_FEW.format(len(able))), None
     points = FixedPoint.for_sums(LARGEST_ENTRY, int(samples.sum()))
     shared = sums.share(encoded(points, [row for row, ok in zip(updates, fits, strict=True) if ok], able, live), able)
     events += shared.events
+    missing = [k for k in able if k not in shared.clients]
+    lacking = [_TOO_FEW.format(len(shared.clients))] if len(shared.clients) < LEAST_CROWD else []
+    if noised and missing and not lacking:
+        lacking = [_LESS_NOISE.format(", ".join(map(str, missing)))]
+    if lacking:
+        shared.forget()
+        return taken, Revealed(), (*events, *lacking), None
     for client in shared.clients:
         taken[clients.index(client)] = True
-    if len(shared.clients) < LEAST_CROWD:
-        shared.forget()
-        return SecretMean(delta, torch.zeros_like(taken), Revealed(), (*events, _TOO_FEW.format(len(shared.clients))))
-    missing = [k for k in able if k not in shared.clients]
-    if noised and missing:
-        shared.forget()
-        events.append(_LESS_NOISE.format(", ".join(map(str, missing))))
-        return SecretMean(delta, torch.zeros_like(taken), Revealed(), tuple(events))
-    weights = samples[taken].cpu()
-    watched = WatchedRows(shared, points, [row for row, ok in zip(updates, taken, strict=True) if ok], live)
-    total = points.decode(watched.total(weights)) / int(weights.sum())
+    watched, own = WatchedRows(shared, points), [row for row, ok in zip(updates, taken, strict=True) if ok]
+    read(SumReader(LiveRows(watched, live), points), taken)
     revealed = shared.revealed
     shared.forget()
-    delta[live] = total.to(delta)
-    return SecretMean(delta, taken, revealed, tuple(events), watched)
+    return taken, revealed, tuple(events), lambda: watched.error(own, live)
 
 
 _TOO_FEW = "no step: {} clients reached the parties, and their sum would hide nothing"

@@ -23,8 +23,9 @@ from autoflip_secure.federation.clients import (
 )
 from autoflip_secure.federation.recorder import Outcome
 from autoflip_secure.federation.ruling import broadcast, ruled
-from autoflip_secure.federation.secure_rounds import secret_mean, timed
-from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, RoundView
+from autoflip_secure.federation.secure_rounds import timed
+from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
+from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, PublicView, RoundView
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
@@ -187,24 +188,24 @@ def _server_step(
 
 def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
     """Show the usable rows to the aggregator."""
-    return cell.protocol.aggregator.aggregate(state.aggregator, _view(cell, state, clients, sent, usable))
+    view = RoundView(**vars(_view(cell, state, clients, usable)), updates=sent[usable])
+    return cell.protocol.aggregator.aggregate(state.aggregator, view)
 
 
-def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> RoundView:
-    """The usable rows. At client level numbers of samples stay with the clients."""
+def _view(cell: Cell, state: ServerState, clients: Tensor, usable: Tensor) -> PublicView:
+    """What the server knows of the clients with usable rows. At client level numbers of samples stay with them."""
     problem, protocol = cell.problem, cell.protocol
-    here = clients.to(sent.device)[usable]
-    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=sent.device)
+    here = clients.to(usable.device)[usable]
+    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=usable.device)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
     if protocol.rule is not None:  # what decay comes to has no closed form
         shrinkage = torch.zeros_like(samples)
     if protocol.client_level is not None:
         samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
-    return RoundView(
+    return PublicView(
         round=state.round + 1,
         clients=here,
         samples=samples,
-        updates=sent[usable],
         weights=state.weights,
         mask=state.mask,
         guidance=state.guidance,
@@ -216,42 +217,23 @@ def _view(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable:
 def _decide_secretly(
     cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
 ) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:
-    """The step, and who is in it, events, and what passed. Of a mean the server learns nothing but the sum."""
-    here, protocol = tuple(clients[usable.cpu()].tolist()), cell.protocol
-    if not here:
-        return None, usable, [], None
-    if not protocol.aggregator.linear:
-        return _score_secretly(cell, state, clients, sent, usable, sums)
-    alike = protocol.client_level is not None
-    samples = torch.tensor([1 if alike else len(cell.problem.clients[k]) for k in here], device=sent.device)
-    noised = alike and cell.noise_multipliers[0] > 0
-    with timed(sums) as through:
-        live = state.travelling(cell.problem.layout)
-        found = secret_mean(here, sent[usable], samples, live, sums, noised=noised)
-    taken = usable.clone()
-    taken[usable] = found.taken
-    transfer = through(int(taken.sum()), found.revealed, found.watched)
-    if not bool(taken.any()):
-        return None, taken, list(found.events), transfer
-    weights = samples[found.taken].to(sent.dtype)
-    return (
-        Aggregate(found.delta, weights / weights.sum(), None, state.aggregator), taken, list(found.events), transfer,
-    )  # fmt: skip
-
-
-def _score_secretly(
-    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
-) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:
-    """An aggregate weighted with scores, of which the server learns the sum and a few numbers about each client."""
-    config, round_ = cell.protocol.secure_sum, state.round + 1
+    """The step, who is in it, events, and what passed. Rows leave the clients in shares; what decides is shown none."""
+    protocol, config = cell.protocol, cell.protocol.secure_sum
     assert config is not None
-    honest = ~cell.malicious_in(round_)[clients].to(sent.device)[usable]
-    draws, view = generator(cell.seed, Purpose.SECURE_CHECKS, round_), _view(cell, state, clients, sent, usable)
+    if not bool(usable.any()):
+        return None, usable, [], None
+    aggregator, view, rows = protocol.aggregator, _view(cell, state, clients, usable), sent[usable]
     with timed(sums) as through:
-        found = sums.score(cell.protocol.aggregator, state.aggregator, view, honest, draws, config.sketch)
+        if aggregator.linear:
+            noised = protocol.client_level is not None and cell.noise_multipliers[0] > 0
+            found = sum_secretly(sums, aggregator, state.aggregator, view, rows, noised=noised)
+        else:
+            honest = ~cell.malicious_in(view.round)[view.clients.cpu()].to(sent.device)
+            draws = generator(cell.seed, Purpose.SECURE_CHECKS, view.round)
+            found = score_secretly(sums, aggregator, state.aggregator, view, rows, honest, draws, config.sketch)
     taken = usable.clone()
-    taken[usable] = found.taken
-    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.watched)
+    taken[usable] = found.taken.to(taken.device)
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.error)
 
 
 def _evolve(

@@ -5,7 +5,7 @@ A plug-in is a frozen, validated configuration with pure functions on rows: stat
 its class (``docs/plugins.md``); never by import side effects.
 """
 
-from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, RoundView
+from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, PublicView, ReadingAggregator, RoundView
 from autoflip_secure.interfaces.attack import Attack, DataAttack, NoAttack, UpdateAttack, Window
 from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
@@ -13,6 +13,7 @@ from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
 from autoflip_secure.interfaces.pruning import Pruner, PruneView, explores, guided
+from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
@@ -26,19 +27,25 @@ __all__ = [
     "Config",
     "DataAttack",
     "Exploration",
+    "Groups",
     "Guidance",
     "LocalRule",
     "LocalView",
     "NoAttack",
     "NoLocalRule",
     "NoPrivacy",
+    "OpenRows",
+    "Part",
     "Plugin",
     "PrivacyView",
     "PrivateSteps",
     "PruneView",
     "Pruner",
+    "PublicView",
+    "ReadingAggregator",
     "RoundRule",
     "RoundView",
+    "RowReader",
     "Trained",
     "TrainingSchedule",
     "UpdateAttack",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float, Int
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
 from autoflip_secure.models.layout import Layout
 
 
 @dataclass(frozen=True)
-class RoundView:
-    """What the server sees in one round. No row is longer than 1e18: clients that sent others are left out before."""
+class PublicView:
+    """What the server knows of a round without a look at any row."""
 
     round: int
     clients: Int[Tensor, " clients"]
     samples: Float[Tensor, " clients"]  # n_k
-    updates: Float[Tensor, "clients params"]  # u_k, zero where masked
     weights: Float[Tensor, " params"]  # w, before this round
     mask: Bool[Tensor, " params"]
     guidance: Guidance | None
@@ -29,9 +29,26 @@ class RoundView:
     shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
 
     @property
+    def live(self) -> Bool[Tensor, " params"]:
+        """Coordinates that are measured: trained, and not masked."""
+        return self.mask & self.layout.trained.to(self.mask.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundView(PublicView):
+    """What the server sees in one round. No row is longer than 1e18: clients that sent others are left out before."""
+
+    updates: Float[Tensor, "clients params"]  # u_k, zero where masked
+
+    @property
     def directions(self) -> Float[Tensor, "clients params"]:
         """The rows without running statistics and frozen weights: what norms, distances and angles are measured on."""
         return self.layout.of_trained(self.updates)
+
+    @property
+    def public(self) -> PublicView:
+        """The round without its rows."""
+        return PublicView(**{one.name: getattr(self, one.name) for one in fields(PublicView)})
 
 
 @dataclass(frozen=True)
@@ -46,11 +63,12 @@ class Aggregate:
 
 
 class Aggregator(Plugin, ABC):
-    """Turns the rows of one round into one step."""
+    """Turns the rows of one round into one step. One that need not see them all is a :class:`ReadingAggregator`."""
 
     needs_guidance: ClassVar[bool] = False
     scores_clients: ClassVar[bool] = False
     linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
+    needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""
@@ -59,3 +77,35 @@ class Aggregator(Plugin, ABC):
     @abstractmethod
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round."""
+
+    def obstacle(self) -> str | None:
+        """Why it cannot work on secret rows as it is configured, with the way out; None: it can."""
+        if not self.needs_rows:
+            return None
+        kind = getattr(self, "kind", type(self).__name__)
+        return f"{kind!r} needs every client's update, which a secure sum hides; use 'mean', 'agreement' or 'radial'"
+
+
+class ReadingAggregator(Aggregator):
+    """An aggregator for which products, norms and one weighted sum of the rows are enough: it runs on shares too."""
+
+    needs_rows: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Who replaces :meth:`aggregate` looks at rows after all."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.aggregate is not ReadingAggregator.aggregate:
+            cls.needs_rows = True
+
+    @abstractmethod
+    def decide(self, state: Any, reader: RowReader, view: PublicView) -> Aggregate:
+        """One round, of which nothing is seen but what ``reader`` gives."""
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        """One round in the open: the same decision."""
+        return self.decide(state, OpenRows(view.updates, lambda: view.directions), view.public)
+
+    def typical_norm(self, state: Any) -> float | None:
+        """Norm of a typical update so far, from which clients on shares know how far to clip; None: not known."""
+        return None

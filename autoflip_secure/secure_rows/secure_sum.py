@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from autoflip_secure.interfaces import Aggregate, Aggregator, Config, RoundView
+from autoflip_secure.interfaces import Config
 from autoflip_secure.secure_rows.secret_rows import SecretRows
-from autoflip_secure.secure_rows.sum_error import WatchedRows
 
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
 LEAST_CROWD = 2
@@ -187,17 +185,6 @@ class SharedBatch(SecretRows, ABC):
         """Let the parties forget the rows."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One round's scores and step as the server learns them."""
-
-    aggregate: Aggregate | None  # of the clients in it; None: no step
-    taken: Bool[Tensor, " clients"]
-    revealed: Revealed
-    events: tuple[str, ...]
-    watched: WatchedRows | None = None  # for the record: how exact the sum is
-
-
 class SecureSum(ABC):
     """Splits rows over parties; see :mod:`autoflip_secure.defenses.secure_aggregation.session`."""
 
@@ -207,21 +194,9 @@ class SecureSum(ABC):
     def share(self, rows: Int[Tensor, "clients params"], clients: tuple[int, ...]) -> SharedBatch:
         """Split every row over the parties. Clients whose shares do not reach all of them are left out."""
 
-    @abstractmethod
-    def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None,
-    ) -> Scored:  # fmt: skip
-        """What ``aggregator`` makes of updates that nobody sees.
-
-        Args:
-            aggregator: one that can do with sums and a few numbers about each client.
-            state: its state.
-            view: the round; its rows are the clients' own and leave them in shares only.
-            honest: who clips its update as it should.
-            draws: source of public checks and sketches.
-            width: buckets of a sketch; None: exact norms.
-        """
+    def tell(self, numbers: int) -> None:
+        """Count numbers that clients tell the server themselves, past the parties."""
+        return None
 
     @property
     @abstractmethod

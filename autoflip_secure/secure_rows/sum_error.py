@@ -19,22 +19,12 @@ from autoflip_secure.secure_rows.secret_rows import SecretRows, Sketch
 
 
 class WatchedRows(SecretRows):
-    """Secret rows beside the rows themselves; :meth:`error` when all is done, for it takes time of its own."""
+    """Secret rows whose sums are noted; :meth:`error` when all is done, for it takes time of its own."""
 
-    def __init__(
-        self, rows: SecretRows, points: FixedPoint, own: Sequence[Float[Tensor, " all"]],
-        live: Bool[Tensor, " all"] | None = None,
-    ) -> None:  # fmt: skip
-        """Watch ``rows``.
-
-        Args:
-            rows: in shares.
-            points: what they were encoded with.
-            own: the same rows before that, one for each client of ``rows``.
-            live: coordinates of ``own`` that were encoded; None: all.
-        """
+    def __init__(self, rows: SecretRows, points: FixedPoint) -> None:
+        """Watch ``rows``, in shares, that were encoded with ``points``."""
         self.rows, self.clients, self.params = rows, rows.clients, rows.params
-        self._points, self._own, self._live = points, own, live
+        self._points = points
         self._seen: list[tuple[list[int], Tensor]] = []
 
     def total(self, weights: Int[Tensor, " clients"] | None = None) -> Int[Tensor, " params"]:
@@ -53,15 +43,25 @@ class WatchedRows(SecretRows):
         """See :class:`~autoflip_secure.secure_rows.secret_rows.SecretRows`."""
         return self.rows.squared_norms(sketch, starts)
 
-    def error(self) -> float | None:
-        """Of the worst sum so far, as a share of its largest entry; None: there was no sum."""
-        return max((self._apart(weights, self._points.decode(found)) for weights, found in self._seen), default=None)
+    def error(self, own: Sequence[Float[Tensor, " all"]], live: Bool[Tensor, " all"] | None = None) -> float | None:
+        """Of the worst sum so far, as a share of its largest entry; None: there was no sum.
 
-    def _apart(self, weights: list[int], found: Float[Tensor, " sent"]) -> float:
-        exact = torch.zeros(len(found), dtype=torch.float64)
-        for weight, row in zip(weights, self._own, strict=True):
-            if weight:
-                sent = row if self._live is None else row[self._live]
-                exact += sent.double().cpu() * weight
-        largest, apart = float(exact.abs().max()), float((found.cpu() - exact).abs().max())
-        return apart / largest if largest > 0 else apart
+        Args:
+            own: the same rows before they were encoded, one for each client.
+            live: coordinates of ``own`` that were; None: all.
+        """
+        apart = (_apart(own, live, weights, self._points.decode(found)) for weights, found in self._seen)
+        return max(apart, default=None)
+
+
+def _apart(
+    rows: Sequence[Float[Tensor, " all"]], live: Bool[Tensor, " all"] | None, weights: list[int],
+    found: Float[Tensor, " sent"],
+) -> float:  # fmt: skip
+    exact = torch.zeros(len(found), dtype=torch.float64)
+    for weight, row in zip(weights, rows, strict=True):
+        if weight:
+            sent = row if live is None else row[live]
+            exact += sent.double().cpu() * weight
+    largest, apart = float(exact.abs().max()), float((found.cpu() - exact).abs().max())
+    return apart / largest if largest > 0 else apart

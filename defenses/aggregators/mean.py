@@ -5,17 +5,16 @@ r"""FedAvg (McMahan et al. 2017, Algorithm 1): the mean of the updates, weighted
 
 from typing import Any, ClassVar, Literal
 
-from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+from autoflip_secure.interfaces import Aggregate, PublicView, ReadingAggregator, RowReader
 
 
-class Mean(Aggregator):
+class Mean(ReadingAggregator):
     """FedAvg: mean weighted by numbers of samples; trusts everybody."""
 
     kind: Literal["mean"] = "mean"
     source: ClassVar[str] = "McMahan et al. 2017, Algorithm 1: sum_k (n_k / n) u_k"
     linear: ClassVar[bool] = True
 
-    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+    def decide(self, state: Any, reader: RowReader, view: PublicView) -> Aggregate:
         """One round."""
-        trust = view.samples / view.samples.sum()
-        return Aggregate(trust @ view.updates, trust, None, state)
+        return Aggregate(reader.mean(view.samples), view.samples / view.samples.sum(), None, state)

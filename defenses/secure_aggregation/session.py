@@ -12,21 +12,17 @@ therefore knows their rows; what it sends to party i about client k is :math:`s_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from autoflip_secure.defenses.secure_aggregation.links import PartyLinks
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties
 from autoflip_secure.defenses.secure_aggregation.messages import Held
-from autoflip_secure.defenses.secure_aggregation.scored_updates import score_secretly
 from autoflip_secure.defenses.secure_aggregation.share_store import DTYPE
 from autoflip_secure.defenses.secure_aggregation.shared_rows import SharedRows
 from autoflip_secure.defenses.secure_aggregation.shares import Share, split
-from autoflip_secure.interfaces import Aggregator, RoundView
-from autoflip_secure.secure_rows.secure_sum import Scored, SecureSum, Traffic
+from autoflip_secure.secure_rows.secure_sum import SecureSum, Traffic
 
 
 class Session(PartyLinks, SecureSum):
@@ -55,7 +51,7 @@ class Session(PartyLinks, SecureSum):
         self.from_client({"op": "share", "batch": batch, "client": client, "dtype": DTYPE}, shares)
 
     def tell(self, numbers: int) -> None:
-        """Count numbers that clients tell the server themselves, past the parties."""
+        """See :class:`~autoflip_secure.secure_rows.secure_sum.SecureSum`."""
         self._told += 8 * numbers
 
     def _sealed(self, batch: str, clients: tuple[int, ...], params: int) -> SharedRows:
@@ -71,13 +67,6 @@ class Session(PartyLinks, SecureSum):
         kept = tuple(k for k in clients if k in held)
         self.request({"op": "keep", "batch": batch, "clients": list(kept)})
         return SharedRows(self, batch, kept, params, tuple(events))
-
-    def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Bool[Tensor, " clients"],
-        draws: torch.Generator, width: int | None,
-    ) -> Scored:  # fmt: skip
-        """See :class:`~autoflip_secure.secure_rows.secure_sum.SecureSum`."""
-        return score_secretly(self, aggregator, state, view, honest, draws, width)
 
     @property
     def traffic(self) -> Traffic:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from pydantic_core import PydanticCustomError
 
-from autoflip_secure.defenses.secure_aggregation.scored_rows import refusal
 from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, LocalRule, Plugin, explores
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
@@ -154,7 +153,7 @@ def needed(kind: type[Plugin]) -> str:
     """What the server has to see of the updates for an aggregator as it is by default: one line of ``list``."""
     aggregator = kind()
     assert isinstance(aggregator, Aggregator)
-    reason = refusal(aggregator)
+    reason = aggregator.obstacle()
     if reason is not None:
         return f"every one of them, so not through parties: {reason}"
     return SUM if aggregator.linear else NUMBERS_TOO
@@ -173,7 +172,7 @@ def _impossible_updates(settings: Fields, config: SecureSumConfig) -> tuple[str,
     aggregator, privacy = settings.algorithm.aggregator, settings.privacy
     if not config.updates:
         return None
-    reason = refusal(aggregator)
+    reason = aggregator.obstacle()
     if reason is not None:
         return "secure_sum.updates", (
             f"true: the aggregator {kind_of(type(aggregator))} cannot work with sums: {reason}; or set "

@@ -163,7 +163,9 @@ def _try_aggregator(judge: _Judge, aggregator: Aggregator, stage: Stage) -> None
     for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):  # who sends what cannot be used is left out
         rows, samples = stage.rows(count), torch.full((count,), 10.0)
         mask, here = torch.ones_like(stage.weights, dtype=torch.bool), torch.arange(count)
-        view = RoundView(1, here, samples, rows, stage.weights, mask, guidance, stage.layout, torch.zeros(count))
+        view = RoundView(
+            1, here, samples, stage.weights, mask, guidance, stage.layout, torch.zeros(count), updates=rows
+        )
 
         def ask(view: RoundView = view) -> Aggregate:
             state = aggregator.start(stage.layout, stage.weights, stage.clients, exploration)

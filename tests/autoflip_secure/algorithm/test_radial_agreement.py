@@ -7,8 +7,8 @@ import torch
 from slow_servers import SlowRadial
 from torch import nn
 
-from autoflip_secure.algorithm.radial_agreement import RadialAgreement, radial_cosine
-from autoflip_secure.interfaces import Exploration, RoundView
+from autoflip_secure.algorithm.radial_agreement import Layers, RadialAgreement, radial_cosine
+from autoflip_secure.interfaces import Exploration, OpenRows, RoundView
 from autoflip_secure.models.layout import Layout
 
 LAYOUT = Layout.of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
@@ -114,4 +114,5 @@ def test_layers_before_a_normalisation_are_left_out() -> None:
             rows[0, segment.slice] = weights[segment.slice]
         elif segment.normalised:
             rows[0, segment.slice] = -weights[segment.slice]
-    assert float(radial_cosine(rows, weights, layout)) == pytest.approx(1)
+    live = torch.ones_like(layout.trained)
+    assert float(radial_cosine(OpenRows(rows), weights, Layers(layout, live, live))) == pytest.approx(1)

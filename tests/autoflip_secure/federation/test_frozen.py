@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import ExplorationConfig
-from autoflip_secure.algorithm.radial_agreement import RadialAgreement, radial_cosine
+from autoflip_secure.algorithm.radial_agreement import Layers, RadialAgreement, radial_cosine
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.federation.cell import Problem
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
+from autoflip_secure.interfaces import ClientJob, OpenRows, Trained, TrainingSchedule
 from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.budget import BudgetMask, kept_counts
@@ -236,7 +236,8 @@ def test_with_nothing_but_normalisations_trained_the_whole_update_is_compared() 
     rows = torch.randn(3, whole.layout.size) * whole.layout.trained
     weights = whole.initial * whole.layout.trained
     expected = torch.cosine_similarity(rows, weights[None])
-    torch.testing.assert_close(radial_cosine(rows, weights, whole.layout), expected)
+    mask = torch.ones_like(whole.layout.trained)
+    torch.testing.assert_close(radial_cosine(OpenRows(rows), weights, Layers(whole.layout, mask, mask)), expected)
     protocol = {"pruner": ThresholdMask(), "aggregator": RadialAgreement()}
     (record,) = run_cells(cells(whole, protocol), SequentialTrainer())
     assert record.rounds[-1].density == 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,6 @@ from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.defenses.privacy.module_checks import fixed
-from autoflip_secure.defenses.secure_aggregation.scored_updates import score_secretly
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import Aggregate, Pruner, PruneView, RoundView
 from autoflip_secure.scenarios.audits import clients as audit_clients
@@ -25,7 +24,7 @@ from autoflip_secure.scenarios.audits.claims import audited, claim
 from autoflip_secure.scenarios.audits.labels import label_inference
 from autoflip_secure.scenarios.audits.view import Views
 from autoflip_secure.secure_rows.secret_rows import LocalRows
-from autoflip_secure.secure_rows.secure_sum import Revealed, Scored, SecureSum, SecureSumConfig, SharedBatch, Traffic
+from autoflip_secure.secure_rows.secure_sum import Revealed, SecureSum, SecureSumConfig, SharedBatch, Traffic
 from autoflip_secure.training import SequentialTrainer
 
 # ------------------------------------------------------------------------------------ noise, attacks, plug-ins
@@ -106,11 +105,6 @@ class Counting(SecureSum):
     def share(self, rows: Tensor, clients: tuple[int, ...]) -> Batch:
         self.lengths.append(rows.shape[1])
         return Batch(rows, clients)
-
-    def score(
-        self, aggregator: Any, state: Any, view: RoundView, honest: Tensor, draws: torch.Generator, width: int | None
-    ) -> Scored:
-        return score_secretly(cast("Any", self), aggregator, state, view, honest, draws, width)
 
     def tell(self, numbers: int) -> None:
         """What clients say of themselves takes no room in a row."""

@@ -14,14 +14,13 @@ from torch import Tensor
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, NEVER, largest_clip, secret_mean
-from autoflip_secure.interfaces import Aggregator, RoundView
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.secure_rows.secret_rows import LocalRows
-from autoflip_secure.secure_rows.secure_sum import Revealed, Scored, SecureSum, SecureSumConfig, SharedBatch, Traffic
+from autoflip_secure.secure_rows.secure_sum import Revealed, SecureSum, SecureSumConfig, SharedBatch, Traffic
 
 
 class Batch(LocalRows, SharedBatch):
@@ -53,12 +52,6 @@ class Lossy(SecureSum):
         lost = tuple(k for place, k in enumerate(clients) if place not in arrived)
         self.batches.append(Batch(rows[arrived], tuple(clients[place] for place in arrived), lost))
         return self.batches[-1]
-
-    def score(
-        self, aggregator: Aggregator, state: Any, view: RoundView, honest: Tensor, draws: torch.Generator,
-        width: int | None,
-    ) -> Scored:  # fmt: skip
-        pytest.fail("nothing here is scored")
 
     @property
     def traffic(self) -> Traffic:

@@ -15,12 +15,10 @@ from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.defenses.secure_aggregation import shared_rows
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties
-from autoflip_secure.defenses.secure_aggregation.scored_rows import needs_claims
-from autoflip_secure.defenses.secure_aggregation.scored_updates import score_secretly
-from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
 from autoflip_secure.defenses.secure_aggregation.session import Session
 from autoflip_secure.defenses.secure_aggregation.shares import Share, opened
 from autoflip_secure.defenses.secure_aggregation.wire import raw
+from autoflip_secure.federation.secure_updates import SecretUpdates, score_secretly, secure_aggregate
 from autoflip_secure.interfaces import Aggregator, Guidance, RoundView
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
@@ -72,10 +70,9 @@ def in_the_open(aggregator: Any, state: Any, view: RoundView, width: int | None)
     points, ids = FixedPoint(bits, 16 * bound), tuple(view.clients.tolist())
     assert view.guidance is not None
     own, root = view.updates.double().abs() * LAYOUT.trained, (view.guidance.energy * view.mask).double().sqrt()
-    claims = own @ root / (own.norm(dim=1) * root.norm()) if needs_claims(aggregator) else None
-    secret = SecretUpdates(LocalRows(points.encode(view.updates, ids), ids), points, bound, claims)
-    seen = SecureView(view.clients, view.samples, view.weights, view.mask, view.guidance, LAYOUT, view.shrinkage)
-    return secure_aggregate(aggregator, state, seen, secret, torch.Generator().manual_seed(5), width)
+    claims = own @ root / (own.norm(dim=1) * root.norm())
+    secret = SecretUpdates(LocalRows(points.encode(view.updates, ids), ids), points, bound, lambda vector: claims)
+    return secure_aggregate(aggregator, state, view.public, secret, torch.Generator().manual_seed(5), width)
 
 
 def score(
@@ -85,7 +82,8 @@ def score(
     if malicious is not None:
         honest[malicious] = False
     state = start(aggregator, view)
-    return score_secretly(session, aggregator, state, view, honest, torch.Generator().manual_seed(5), width)
+    draws = torch.Generator().manual_seed(5)
+    return score_secretly(session, aggregator, state, view.public, view.updates, honest, draws, width)
 
 
 @pytest.mark.parametrize("width", [None, 16])
@@ -151,7 +149,7 @@ def test_one_client_left_is_no_sum(session: Session) -> None:
     wild[1:] *= 1e6
     honest = torch.tensor([True, False, False, False])
     state = start(AGGREGATORS[0], view)
-    found = score_secretly(session, AGGREGATORS[0], state, replace(view, updates=wild), honest, torch.Generator(), None)
+    found = score_secretly(session, AGGREGATORS[0], state, view.public, wild, honest, torch.Generator(), None)
     assert found.aggregate is None
     assert not bool(found.taken.any())
     assert found.events[-1] == "no step: 1 clients reached the parties, and their sum would hide nothing"

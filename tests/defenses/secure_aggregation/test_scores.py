@@ -17,18 +17,10 @@ from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.defenses.aggregators.krum import Krum
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median
-from autoflip_secure.defenses.secure_aggregation.scored_rows import (
-    LINEAR_STATISTICS,
-    clipped,
-    needs_claims,
-    norm_bound,
-    own_agreement,
-    refusal,
-    update_points,
-)
-from autoflip_secure.defenses.secure_aggregation.scores import SecretUpdates, SecureView, secure_aggregate
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import Aggregate, Exploration, Guidance, RoundView
+from autoflip_secure.federation.secure_clients import clipped, norm_bound, own_cosine, update_points
+from autoflip_secure.federation.secure_updates import SecretUpdates, secure_aggregate
+from autoflip_secure.interfaces import Aggregate, Exploration, Guidance, PublicView, RoundView
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.secure_rows.secret_rows import LocalRows, SecretRows, Sketch
 
@@ -46,8 +38,13 @@ def secret(
     rows = clipped(updates, bound, live)
     owners = tuple(clients)
     root = None if energy is None else (energy * live).sqrt()
-    claims = None if root is None else torch.tensor([own_agreement(row, root, live) for row in rows])
-    return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, claims)
+    claims = None if root is None else torch.tensor([own_cosine(row, root, live) for row in rows])
+    return SecretUpdates(LocalRows(points.encode(rows, owners), owners), points, bound, claimed(claims))
+
+
+def claimed(claims: Tensor | None) -> Any:
+    """Clients that say these numbers, whatever they are asked."""
+    return None if claims is None else lambda vector: claims
 
 
 class Federation:
@@ -76,8 +73,9 @@ class Federation:
                 rows[i] = -rows[i]
         return rows * self.mask, clients
 
-    def views(self, rows: Tensor, clients: list[int]) -> tuple[RoundView, SecureView]:
+    def views(self, rows: Tensor, clients: list[int]) -> tuple[RoundView, PublicView]:
         common: dict[str, Any] = {
+            "round": 1,
             "clients": torch.tensor(clients),
             "samples": torch.tensor([10.0 + k for k in clients]),
             "weights": self.weights * self.mask,
@@ -86,15 +84,19 @@ class Federation:
             "layout": LAYOUT,
             "shrinkage": torch.linspace(0, 0.05, len(clients)),
         }
-        return RoundView(round=1, updates=rows, **common), SecureView(**common)
+        return RoundView(updates=rows, **common), PublicView(**common)
+
+    def bound(self) -> float:
+        return norm_bound(self.aggregator.typical_norm(self.secure), self.weights)
 
     def round(self) -> tuple[Aggregate, Aggregate]:
         rows, clients = self.rows()
         open_view, view = self.views(rows, clients)
-        bound = norm_bound(self.secure, self.weights)
+        bound = self.bound()
         rows = clipped(rows, bound, view.live)
         plain = self.aggregator.aggregate(self.plain, replace(open_view, updates=rows.float()))
-        updates = secret(rows, bound, view.live, clients, self.energy if needs_claims(self.aggregator) else None)
+        asked = "landscape" in getattr(self.aggregator, "statistics", ())
+        updates = secret(rows, bound, view.live, clients, self.energy if asked else None)
         secure = secure_aggregate(self.aggregator, self.secure, view, updates, self.draw, self.width)
         self.plain, self.secure = plain.state, secure.state
         return plain, secure
@@ -157,7 +159,7 @@ def test_a_sketch_without_signs_is_noticed() -> None:
     federation = Federation(AGREEMENT, 10)
     rows, clients = federation.rows()
     rows, live = rows.abs(), federation.mask & LAYOUT.trained
-    updates = secret(rows, norm_bound(federation.secure, federation.weights), live, clients)
+    updates = secret(rows, federation.bound(), live, clients)
     assert isinstance(updates.rows, LocalRows)
     true = -(rows * live).norm(dim=1).log()
     right = score(updates.rows, federation, clients, updates, 64).statistics["size"]
@@ -191,7 +193,7 @@ def test_a_row_that_would_wrap_around_is_filtered_and_leaves_no_memory(aggregato
     federation = Federation(aggregator, 11)
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
-    bound = norm_bound(federation.secure, federation.weights)
+    bound = federation.bound()
     updates = secret(rows, bound, view.live, clients)
     assert isinstance(updates.rows, LocalRows)
     liar = updates.rows.values[3]
@@ -220,16 +222,17 @@ def test_claims_count_for_no_more_than_the_profile(seed: int) -> None:
     rows, clients = federation.rows()
     rows[0] = torch.randn(P, generator=federation.draw) * federation.mask
     view = federation.views(rows, clients)[1]
-    bound = norm_bound(federation.secure, federation.weights)
+    bound = federation.bound()
     updates = secret(rows, bound, view.live, clients, federation.energy)
-    assert updates.claims is not None
+    assert updates.ask is not None
+    claims = updates.ask(torch.zeros(P))
     honest = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
     for nonsense in (torch.nan, -torch.inf, -5.0):
-        updates.claims[0] = nonsense
+        claims[0] = nonsense
         result = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
         assert float(result.statistics["landscape"][0]) == 0
         assert bool(result.delta.isfinite().all())
-    updates.claims[0] = torch.inf if seed % 2 else 1.0
+    claims[0] = torch.inf if seed % 2 else 1.0
     lying = secure_aggregate(CLAIMED, federation.secure, view, updates, federation.draw, None)
     start = Federation(AGREEMENT, seed).secure
     only = secure_aggregate(AGREEMENT, start, view, updates, federation.draw, None)
@@ -242,7 +245,7 @@ def test_a_sum_is_never_of_one_client() -> None:
     federation = Federation(AGREEMENT, 12)
     rows, clients = federation.rows()
     view = federation.views(rows, clients)[1]
-    bound = norm_bound(federation.secure, federation.weights)
+    bound = federation.bound()
     updates = secret(rows, bound, view.live, clients)
     alone = replace(view, samples=torch.tensor([7.0] + [0.0] * (COHORT - 1)))
     result = secure_aggregate(AGREEMENT, federation.secure, alone, updates, federation.draw)
@@ -252,22 +255,21 @@ def test_a_sum_is_never_of_one_client() -> None:
 
 def test_the_bound_follows_what_is_public() -> None:
     federation = Federation(AGREEMENT, 10)
-    assert norm_bound(federation.secure, federation.weights) == pytest.approx(4 * float(federation.weights.norm()))
+    assert federation.bound() == pytest.approx(4 * float(federation.weights.norm()))
     federation.round()
     typical = float(federation.secure.log_norms.nanquantile(0.4).exp())
-    assert norm_bound(federation.secure, federation.weights) == pytest.approx(8 * typical, rel=1e-4)
-    assert norm_bound(Federation(AGREEMENT, 1).secure, torch.zeros(P)) == 1.0
+    assert federation.bound() == pytest.approx(8 * typical, rel=1e-4)
+    assert norm_bound(None, torch.zeros(P)) == 1.0
 
 
 def test_capabilities() -> None:
-    assert [refusal(a) for a in (Mean(), AGREEMENT, CLAIMED, RADIAL)] == [None] * 4
-    assert needs_claims(CLAIMED)
-    assert not needs_claims(AGREEMENT)
+    assert [a.obstacle() for a in (Mean(), AGREEMENT, CLAIMED, RADIAL)] == [None] * 4
     for aggregator in (Median(), Krum()):
-        assert f"'{aggregator.kind}' needs every client's update" in str(refusal(aggregator))
-    assert "noise: norm" in str(refusal(RadialAgreement()))
+        assert f"'{aggregator.kind}' needs every client's update" in str(aggregator.obstacle())
+    assert "noise: norm" in str(RadialAgreement().obstacle())
+    numbers = {"landscape", "profile", "size", "direction"}
     for name in STATISTICS:
-        assert (refusal(AgreementWeighted(statistics=(name,))) is None) == (name in LINEAR_STATISTICS)
+        assert (AgreementWeighted(statistics=(name,)).obstacle() is None) == (name in numbers)
 
 
 def test_what_is_impossible_is_refused_with_the_reason() -> None:
