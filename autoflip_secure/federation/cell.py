@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.algorithm.guidance import GuidanceConfig
+from autoflip_secure.federation.visibility import Visibility
 from autoflip_secure.interfaces import (
     Aggregator,
     Attack,
@@ -64,20 +65,9 @@ class Protocol(Config):
         return self.mechanism if self.privacy.works_on_updates else None
 
     @property
-    def guidance_sees_rows(self) -> bool:
-        """Whether guidance may learn from single clients' rows; else it learns from the published step.
-
-        Masks are made of guidance and published. Where a step is a sum that is noised as a whole, or by all clients
-        together, what is proven for who sees the models is about that sum, so masks may be made of nothing else.
-        """
-        mechanism = self.client_level
-        summed = mechanism is not None and (mechanism.trusted_server or self.aggregator.linear)
-        return not self.secret_updates and not summed
-
-    @property
-    def secret_updates(self) -> bool:
-        """Whether updates pass through the parties, so that the server sees their sum only."""
-        return self.secure_sum is not None and self.secure_sum.updates
+    def visibility(self) -> Visibility:
+        """Who sees what of what clients send."""
+        return Visibility.of(self)
 
     @property
     def explores(self) -> bool:

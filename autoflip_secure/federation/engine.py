@@ -61,7 +61,7 @@ def _round(
         after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell))
         loss = float(trained.losses[rows, -1].mean())
         results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
-        if not cell.protocol.secret_updates:
+        if cell.protocol.visibility.server == "rows":
             here = [k for k in outcome.participants if k not in outcome.rejected]
             watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
     return results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from autoflip_secure.records.run import (
     RoundRecord,
     RunRecord,
     TrainerChoice,
-    pipeline,
 )
 from autoflip_secure.runtime.platforms import peak_memory
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
@@ -61,21 +60,6 @@ class Outcome:
     events: tuple[str, ...]
     train_loss: float | None = None
     transfer: SecureTransfer | None = None  # through the parties; None: in the open
-
-
-def _pipeline(cell: Cell) -> list[str]:
-    protocol = cell.protocol
-    noise: Literal["central", "distributed"] | None = None
-    if protocol.client_level is not None:
-        noise = "central" if protocol.client_level.trusted_server else "distributed"
-    return pipeline(
-        sample_level=protocol.privacy.works_on_samples,
-        noise=noise,
-        secret=protocol.secret_updates,
-        guidance_sees_rows=protocol.guidance_sees_rows,
-        server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
-        local_rule=getattr(protocol.rule, "kind", ""),
-    )
 
 
 _BLOCK = (
@@ -249,7 +233,10 @@ class Logbook:
             algorithm=cell.algorithm,
             seed=cell.seed,
             versions=versions(),
-            pipeline=_pipeline(cell),
+            pipeline=cell.protocol.visibility.pipeline(
+                server_step=cell.protocol.server_lr != 1 or cell.protocol.server_momentum > 0,
+                local_rule=getattr(cell.protocol.rule, "kind", ""),
+            ),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from autoflip_secure.records.run import SecretPhase, SecureSumRecord
-from autoflip_secure.secure_rows.secure_sum import NUMBERS_TOO, SUM, SecureTransfer
+from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Protocol
@@ -31,22 +31,14 @@ class SecureLog:
         if config is None:
             return None
         phases = [_phase(phase, transfers) for phase, transfers in self._transfers.items()]
-        return SecureSumRecord(parties=config.count, phases=phases, server_sees=self._server_sees(), links=config.links)
+        sees = self.protocol.visibility.server_sees()
+        return SecureSumRecord(parties=config.count, phases=phases, server_sees=sees, links=config.links)
 
     def timing(self) -> dict[str, float]:
         """Seconds that the parties took."""
         if not self._transfers:
             return {}
         return {"secure_seconds": round(sum(p.seconds for transfers in self._transfers.values() for p in transfers), 4)}
-
-    def _server_sees(self) -> list[str]:
-        protocol, lines = self.protocol, []
-        if protocol.explores:
-            what = "their sum" if protocol.exploration.reveal == "sum" else "sums of them, and a few numbers about each"
-            lines.append(f"deviations of the explorers: {what}")
-        mean = SUM if protocol.aggregator.linear else NUMBERS_TOO
-        lines.append(f"updates: {mean if protocol.secret_updates else 'every one of them'}")
-        return lines
 
 
 def _phase(phase: Phase, transfers: list[SecureTransfer]) -> SecretPhase:

@@ -112,13 +112,14 @@ def finish_round(
 ) -> tuple[ServerState, Outcome]:
     """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    private = protocol.client_level
+    private, visibility = protocol.client_level, protocol.visibility
     raw, travelling = attack_updates(cell, updates, clients, state.mask, round_), state.travelling(problem.layout)
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = usable_rows(sent)
     decision, events, transfer = None, list[str](), None
-    if protocol.secret_updates and sums is not None:
+    if visibility.secret:
+        assert sums is not None
         decision, usable, events, transfer = _decide_secretly(cell, state, clients, sent, usable, sums)
     elif bool(usable.any()):
         decision = _decide(cell, state, clients, sent, usable)
@@ -127,7 +128,8 @@ def finish_round(
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
-        step, clip = private.publish(state.privacy, step, raw[usable], view)
+        shown = raw[:0] if visibility.secret else raw[usable]
+        step, clip = private.publish(state.privacy, step, shown, view)
         after = replace(after, privacy=clip)
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
@@ -140,7 +142,8 @@ def finish_round(
         if decision is not None:
             trust[usable] = decision.trust
             after = replace(after, aggregator=decision.state)
-        after = replace(after, guidance=_evolve(cell, state.guidance, sent[usable], step, decision))
+        rows = sent[usable] if visibility.guidance == "rows" else None
+        after = replace(after, guidance=_evolve(cell, state.guidance, rows, step, decision))
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         moved = torch.zeros_like(moved)
@@ -237,13 +240,13 @@ def _decide_secretly(
 
 
 def _evolve(
-    cell: Cell, guidance: Guidance | None, rows: Tensor, step: Tensor, decision: Aggregate | None
+    cell: Cell, guidance: Guidance | None, rows: Tensor | None, step: Tensor, decision: Aggregate | None
 ) -> Guidance | None:
-    """Guidance learns from the rows and what they counted for; from the step where single rows must not be used."""
-    if guidance is None or (decision is None and cell.protocol.guidance_sees_rows):
+    """Guidance learns from the rows and what they counted for; from the step where it is shown none."""
+    if guidance is None or (decision is None and rows is not None):
         return guidance
     of_trained = cell.problem.layout.of_trained
-    if cell.protocol.guidance_sees_rows and decision is not None:
+    if rows is not None and decision is not None:
         return evolve(guidance, of_trained(rows), decision.trust, cell.protocol.guidance.beta)
     return evolve(guidance, of_trained(step)[None], step.new_ones(1), cell.protocol.guidance.beta)
 

@@ -83,7 +83,10 @@ class Aggregator(Plugin, ABC):
         if not self.needs_rows:
             return None
         kind = getattr(self, "kind", type(self).__name__)
-        return f"{kind!r} needs every client's update, which a secure sum hides; use 'mean', 'agreement' or 'radial'"
+        way_out = "write it as a ReadingAggregator (docs/plugins.md), or use" if self.foreign else "use"
+        return (
+            f"{kind!r} needs every client's update, which a secure sum hides; {way_out} 'mean', 'agreement' or 'radial'"
+        )
 
 
 class ReadingAggregator(Aggregator):

@@ -21,8 +21,6 @@ from autoflip_secure.secure_rows.secret_rows import SecretRows
 FEWEST_PARTIES, MOST_PARTIES = 2, 5
 LEAST_CROWD = 2
 """Rows that a sum is made of, at the least: the sum of one row is that row."""
-SUM, NUMBERS_TOO = "their weighted sum", "a weighted sum, and a few numbers about each"
-"""What is revealed of updates for aggregators that are linear, and for those that score them."""
 Links = Literal["private sockets", "mutual TLS", "plaintext"]
 
 

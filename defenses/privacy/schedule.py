@@ -60,7 +60,7 @@ class ReleaseSchedule:
 def schedule_of(cell: Cell) -> ReleaseSchedule:
     """The schedule of a cell whose noise multipliers are known."""
     protocol, problem = cell.protocol, cell.problem
-    mechanism = protocol.mechanism
+    mechanism, visibility = protocol.mechanism, protocol.visibility
     assert mechanism is not None
     malicious: Iterable[set[int]] = (
         set(cell.malicious_in(number).nonzero().squeeze(1).tolist()) for number in range(protocol.rounds + 1)
@@ -90,10 +90,10 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         early_stopping=protocol.exploration.patience is not None,
         sampling=protocol.sampling,
         cohort=protocol.cohort,
-        noise="central" if mechanism.trusted_server else "distributed",
+        noise="central" if visibility.noise == "central" else "distributed",
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
-        secure_sum=protocol.secret_updates,
+        secure_sum=visibility.secret,
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
     )

@@ -52,7 +52,8 @@ def audit(
         f"attacked: client {victim}, honest, with {len(cell.problem.clients[victim])} samples",
         "the attacker knows the architecture, the schedule and the global models, and data of the same kind",
     ]
-    if cell.protocol.secret_updates:
+    visibility = cell.protocol.visibility
+    if visibility.secret:
         notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
     else:
         tell(
@@ -63,10 +64,10 @@ def audit(
     tell(f"membership inference against the global model: {effort.federations} shadow federations")
     with _else_noted(notes, "membership inference against the global model"):
         found += _or_noted(notes, "the global model", against_model(bare, trainer, effort))
-    claimed = cell.protocol.privacy.works_on_samples
-    bounds = 0 if cell.protocol.secret_updates else 2
+    claimed = visibility.noise == "samples"
+    bounds = 0 if visibility.secret else 2
     confidence = each(bounds + (audit_gradients.bounds_of(cell) if claimed else audit_clients.bounds_of(cell)))
-    if not cell.protocol.secret_updates:
+    if not visibility.secret:
         tell(f"empirical epsilon of samples: {effort.samples} canaries, then {effort.runs} runs of one")
         with nullcontext() if claimed else _else_noted(notes, "empirical epsilon of samples"):
             empirical += sample_epsilons(bare, trainer, views, victim, effort, confidence)
@@ -75,7 +76,7 @@ def audit(
         sharpest = audit_gradients.gradient_epsilons(cell, trainer, effort, confidence)
         empirical += sharpest
         notes += [] if sharpest else ["canary gradients: nothing is proven, or no honest client has a whole batch"]
-        if sharpest and cell.protocol.secret_updates:
+        if sharpest and visibility.secret:
             notes.append(
                 "canary gradients: what parties hide is attacked all the same, for the proof does not need them"
             )
@@ -88,7 +89,7 @@ def audit(
         notes.append(
             "deviations pass through parties: plain is what they hide, securely summed is what their sum tells"
         )
-    if _numbers_about_clients(cell):
+    if "numbers" in (visibility.server, visibility.explored):
         notes.append(
             "numbers about single clients are revealed beside the sums; a trained attack on them guesses classes too "
             "(docs/secure_sums.md), which this audit does not run"
@@ -127,7 +128,7 @@ def _times_as_long(cell: Cell, effort: Effort) -> float:
     protocol = cell.protocol
     own = float(protocol.rounds * protocol.cohort)  # local trainings
     own += len(cell.explorers) * protocol.exploration.epochs / protocol.training.epochs
-    alone = 0 if protocol.secret_updates else effort.rounds * (effort.targets + effort.shadows) + effort.runs
+    alone = 0 if protocol.visibility.secret else effort.rounds * (effort.targets + effort.shadows) + effort.runs
     return 1 + effort.models + effort.federations + alone / own
 
 
@@ -145,12 +146,3 @@ def _or_noted(notes: list[str], against: str, found: list[MembershipResult]) -> 
     if not found:
         notes.append(f"membership inference against {against} was not run: too few samples")
     return found
-
-
-def _numbers_about_clients(cell: Cell) -> bool:
-    """Whether parties reveal more than sums: what scores are made of."""
-    config, protocol = cell.protocol.secure_sum, cell.protocol
-    if config is None:
-        return False
-    scored = config.updates and protocol.aggregator.scores_clients
-    return scored or (protocol.explores and protocol.exploration.reveal == "scores")

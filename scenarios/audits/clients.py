@@ -234,7 +234,7 @@ def _runs(
         run = _Rerun(**{**own, **changed}, original=cell, secret_cohorts=secret, absent=frozenset(gone))
         runs.append(run)
         lengths[run.seed] = _LENGTH * mechanism.start().clip * torch.where(present, 1.0, otherwise) * heard
-    sees_rows = observer == "server" and not cell.protocol.secret_updates
+    sees_rows = cell.protocol.visibility.updates(observer) == "rows"
     attacker = _Attacker(cell, found, known, runs, seen, sees_rows=sees_rows)
     trainer = _Canaries(known, lengths)
     at_once = max(1, _MOST // (clients * cell.problem.layout.size))

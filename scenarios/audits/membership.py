@@ -80,8 +80,7 @@ def gradients_of(cell: Cell, before: ServerState, job: ClientJob, x: Tensor, y: 
 
 def ridge_of(cell: Cell, job: ClientJob) -> float:
     """By whether what the server sees has noise in it."""
-    mechanism = cell.protocol.client_level
-    noisy = job.private is not None or (mechanism is not None and not mechanism.trusted_server)
+    noisy = job.private is not None or cell.protocol.visibility.noise == "distributed"
     return NOISY if noisy else CLEAR
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from pydantic_core import PydanticCustomError
 
+from autoflip_secure.federation.visibility import UPDATES, least
 from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, LocalRule, Plugin, explores
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.config.tables import ALGORITHMS
-from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, NUMBERS_TOO, SUM, SecureSumConfig
+from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
 
 
 def check(settings: Fields) -> None:
@@ -156,7 +157,7 @@ def needed(kind: type[Plugin]) -> str:
     reason = aggregator.obstacle()
     if reason is not None:
         return f"every one of them, so not through parties: {reason}"
-    return SUM if aggregator.linear else NUMBERS_TOO
+    return UPDATES[least(aggregator)]
 
 
 def _impossible_crowd(settings: Fields, exploring: bool) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ otherwise end in its middle, or be one that nobody can repeat.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError, InputError
+from autoflip_secure.federation.secure_updates import score_secretly
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
@@ -40,6 +41,8 @@ from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.rehearsal import elsewhere
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
+from autoflip_secure.secure_rows.own_parties import OwnParties
+from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
 from autoflip_secure.terminal.visible import short
 from autoflip_secure.training.bits import same_bits
@@ -58,6 +61,7 @@ class Stage:
     clients: int
     cohort: int
     rounds: int
+    secure_sum: SecureSumConfig | None = None
 
     def rows(self, count: int) -> Tensor:
         """Made-up updates (count, params)."""
@@ -179,6 +183,22 @@ def _try_aggregator(judge: _Judge, aggregator: Aggregator, stage: Stage) -> None
         if not (bool((trust >= 0).all()) and min(abs(float(trust.sum()) - 1), float(trust.sum())) < 1e-3):
             raise judge.refuse("aggregate: trust should be non-negative and sum to 1, or be all 0 for no step")
         _check_scores(judge, aggregator, found, samples)
+        if stage.secure_sum is not None and stage.secure_sum.updates and count > 1:
+            judge.ask(f"decide on {count} secret updates", partial(_on_shares, aggregator, stage, view), rows, samples)
+
+
+def _on_shares(aggregator: Aggregator, stage: Stage, view: RoundView) -> Aggregate:
+    """What it decides where it is shown no row; says what it asked for beyond what may be revealed."""
+    assert stage.secure_sum is not None
+    seen = (
+        replace(stage.exploration, deviations=stage.exploration.deviations[:0]) if aggregator.needs_guidance else None
+    )
+    state = aggregator.start(stage.layout, stage.weights, stage.clients, seen)
+    parties, draws = OwnParties(), generator(0, Purpose.SECURE_CHECKS, 1)
+    honest, width = torch.ones(len(view.clients), dtype=torch.bool), stage.secure_sum.sketch
+    found = score_secretly(parties, aggregator, state, view.public, view.updates, honest, draws, width).aggregate
+    assert found is not None
+    return found
 
 
 def _check_scores(judge: _Judge, aggregator: Aggregator, found: Aggregate, like: Tensor) -> None:

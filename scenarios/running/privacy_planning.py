@@ -84,7 +84,7 @@ def _with_room(cell: Cell) -> Cell:
     """
     protocol, mechanism, noise = cell.protocol, cell.protocol.client_level, cell.noise_multipliers[0]
     clip = None if mechanism is None else mechanism.first_clip
-    if clip is None or not (protocol.secret_updates and protocol.aggregator.linear and noise):
+    if clip is None or not (protocol.visibility.server == "sums" and noise):
         return cell
     rows = sum(len(cell.cohort(number)) for number in range(1, protocol.rounds + 1))
     most = largest_clip(noise / protocol.cohort**0.5, rows * int(cell.problem.layout.sent.sum()))

@@ -51,11 +51,13 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         shared = builder.shared(spec, torch.device("cpu"))
         weights = shared["layout"].vector(builder.module(settings, spec.seed))
         numbers = (settings.clients, settings.cohort, settings.rounds)
-        stage = Stage(builder.dataset(settings), shared["layout"], shared["units"], weights, *numbers)
+        stage = Stage(
+            builder.dataset(settings), shared["layout"], shared["units"], weights, *numbers, settings.secure_sum
+        )
         try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
         return True
 
-    keys = ("data", "model", "clients", "cohort", "rounds")
+    keys = ("data", "model", "clients", "cohort", "rounds", "secure_sum")
     builder.once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
 
 

@@ -1,0 +1,123 @@
+"""Who sees what of what clients send: derived once from the protocol, and asked by everything that depends on it.
+
+Pipeline text, what the record says the server saw, observers of the ledger, what audits attack, which values of a
+scenario go together, and what guidance may learn from all follow from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from autoflip_secure.records.privacy import Observer
+from autoflip_secure.records.run import pipeline
+
+if TYPE_CHECKING:
+    from autoflip_secure.federation.cell import Protocol
+    from autoflip_secure.interfaces import Aggregator
+
+Sight = Literal["rows", "numbers", "sums", "step", "shares", "nothing"]
+"""What is seen of a round's rows: every one; a weighted sum and a few numbers about each; a weighted sum; what is made
+of them and published; shares that one party cannot tell from noise; nothing."""
+
+Noise = Literal["none", "samples", "central", "distributed"]
+"""Who adds noise: nobody; honest clients while they train; the server, to the sum; every client, a share to its row."""
+
+EXPLORED: dict[Sight, str] = {
+    "rows": "every one of them",
+    "numbers": "sums of them, and a few numbers about each",
+    "sums": "their sum",
+}
+UPDATES: dict[Sight, str] = {
+    "rows": "every one of them",
+    "numbers": "a weighted sum, and a few numbers about each",
+    "sums": "their weighted sum",
+}
+"""What the server sees, in the words of the record."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Who sees what in a run. Public are the global models, and cohorts where no guarantee rests on them."""
+
+    server: Sight  # of updates
+    explored: Sight  # by the server, of the explorers' deviations
+    guidance: Literal["rows", "step"]  # what guidance learns from
+    noise: Noise
+
+    def __post_init__(self) -> None:
+        assert self.guidance == "step" or self.server == "rows", "guidance would see what the server does not"
+
+    @classmethod
+    def of(cls, protocol: Protocol) -> Visibility:
+        """What the values of a protocol come to.
+
+        Masks are made of guidance and published. So guidance learns from single rows only where the server sees them,
+        and where no proof is about a sum that is noised as a whole, or by all clients together: there masks may be
+        made of nothing but what is proven, the step.
+        """
+        parties, mechanism = protocol.secure_sum, protocol.mechanism
+        noise: Noise = "none"
+        if mechanism is not None and protocol.client_level is None:
+            noise = "samples"
+        elif mechanism is not None:
+            noise = "central" if mechanism.trusted_server else "distributed"
+        explored: Sight = "nothing"
+        if protocol.explores:
+            revealed: Sight = "sums" if protocol.exploration.reveal == "sum" else "numbers"
+            explored = "rows" if parties is None else revealed
+        server: Sight = "rows"
+        if parties is not None and parties.updates:
+            server = least(protocol.aggregator)
+        summed = noise == "central" or (noise == "distributed" and protocol.aggregator.linear)
+        return cls(server, explored, "rows" if server == "rows" and not summed else "step", noise)
+
+    @property
+    def secret(self) -> bool:
+        """Whether the server does not see updates, because they pass through parties."""
+        return self.server != "rows"
+
+    @property
+    def noised_rows(self) -> bool:
+        """Whether what leaves a client has noise in it."""
+        return self.noise in ("samples", "distributed")
+
+    def updates(self, observer: Observer | Literal["party"]) -> Sight:
+        """What an observer sees of the updates of others."""
+        if observer == "server":
+            return self.server
+        if observer == "party":
+            return "shares" if self.secret else "nothing"
+        return "step"
+
+    def server_sees(self) -> list[str]:
+        """What the server sees, in sentences; for runs with parties."""
+        explored = [] if self.explored == "nothing" else [f"deviations of the explorers: {EXPLORED[self.explored]}"]
+        return [*explored, f"updates: {UPDATES[self.server]}"]
+
+    def pipeline(self, *, server_step: bool = False, local_rule: str = "") -> list[str]:
+        """The steps of a round, in order.
+
+        Args:
+            server_step: whether the server does more with a step than to take it.
+            local_rule: kind of the rule that clients train by; "": they have none.
+        """
+        on_updates: dict[Noise, Literal["central", "distributed"]] = {
+            "central": "central",
+            "distributed": "distributed",
+        }
+        return pipeline(
+            sample_level=self.noise == "samples",
+            noise=on_updates.get(self.noise),
+            secret=self.secret,
+            guidance_sees_rows=self.guidance == "rows",
+            server_step=server_step,
+            local_rule=local_rule,
+        )
+
+
+def least(aggregator: Aggregator) -> Sight:
+    """The least that a server has to see of updates for this aggregator."""
+    if aggregator.obstacle() is not None:
+        return "rows"
+    return "sums" if aggregator.linear else "numbers"
