@@ -180,7 +180,8 @@ def test_of_a_mean_nothing_is_learned_but_the_mean() -> None:
     torch.testing.assert_close(reader().mean(samples), (samples / 14) @ drawn.rows)
     asked: list[Any] = [
         lambda r: r.products(drawn.vector[None]), lambda r: r.norms(), lambda r: r.squared_norms(drawn.groups),
-        lambda r: r.cosines(drawn.vector), lambda r: r.absolute_cosines(drawn.vector), lambda r: r.mean_squares(drawn.part),
+        lambda r: r.cosines(drawn.vector), lambda r: r.absolute_cosines(drawn.vector),
+        lambda r: r.mean_squares(drawn.part),
         lambda r: r.shifted(drawn.shift, drawn.vector), lambda r: r.weighted_sum(samples / 14),
         lambda r: r.mean(samples / 14), lambda r: (r.mean(samples), r.mean(samples)),
     ]  # fmt: skip
