@@ -3,7 +3,7 @@
 | what the aggregator needs of the updates | through the parties |
 |---|---|
 | their weighted sum (mean) | yes |
-| that and a few numbers about each (agreement, radial) | yes |
+| that and a few numbers about each (agreement, radial; from outside: any ReadingAggregator) | yes |
 | every one of them (median, Krum, …) | no: refused, with the reason |
 """
 
