@@ -134,7 +134,7 @@ def finish_round(
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
     weights = torch.where(state.mask, state.weights + moved, 0.0)
-    if decision is None and (private is None or not private.trusted_server):  # with central noise: noise alone
+    if decision is None and visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):

@@ -64,8 +64,7 @@ class _Rerun(Cell):
     def _drawn_anew(self, round_: int) -> Int[Tensor, " cohort"]:
         """Where participants bring the noise, as many honest ones as there were: the proof is given their number."""
         assert self.original is not None
-        mechanism = self.protocol.client_level
-        if mechanism is None or mechanism.trusted_server:
+        if self.protocol.visibility.noise != "distributed":
             return super().cohort(round_)
         before, malicious = self.original.cohort(round_), self.malicious_clients
         loyal = (~malicious).nonzero().squeeze(1)
