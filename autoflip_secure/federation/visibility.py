@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from autoflip_secure.errors import InputError
 from autoflip_secure.records.privacy import Observer
 from autoflip_secure.records.run import pipeline
 
@@ -55,6 +56,9 @@ class Visibility:
         Masks are made of guidance and published. So guidance learns from single rows only where the server sees them,
         and where no proof is about a sum that is noised as a whole, or by all clients together: there masks may be
         made of nothing but what is proven, the step.
+
+        Raises:
+            InputError: updates are to pass through parties, and the aggregator needs every one of them.
         """
         parties, mechanism = protocol.secure_sum, protocol.mechanism
         noise: Noise = "none"
@@ -69,6 +73,8 @@ class Visibility:
         server: Sight = "rows"
         if parties is not None and parties.updates:
             server = least(protocol.aggregator)
+            if server == "rows":
+                raise InputError(f"secure_sum.updates = true: {protocol.aggregator.obstacle()}")
         summed = noise == "central" or (noise == "distributed" and protocol.aggregator.linear)
         return cls(server, explored, "rows" if server == "rows" and not summed else "step", noise)
 

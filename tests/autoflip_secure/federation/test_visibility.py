@@ -17,11 +17,13 @@ from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
+from autoflip_secure.errors import InputError
 from autoflip_secure.federation import server
 from autoflip_secure.federation.cell import Cell, Protocol
 from autoflip_secure.federation.server import ServerState, begin, finish_round
 from autoflip_secure.federation.visibility import Visibility, least
 from autoflip_secure.interfaces import Exploration
+from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.records.run import PIPELINE
 from autoflip_secure.secure_rows.own_parties import OwnParties, OwnRows
@@ -49,8 +51,6 @@ CENTRAL, SHARED = (ClientLevel(noise=noise, noise_multiplier=1.0, clip=1.0) for 
     ],
 )  # fmt: skip
 def test_it_follows_from_the_protocol(aggregator: Any, parties: Any, privacy: Any, expected: tuple[str, ...]) -> None:
-    from autoflip_secure.pruning.none import NoPruning
-
     extra = {} if privacy is None else {"privacy": privacy}
     protocol = Protocol(pruner=NoPruning(), aggregator=aggregator, secure_sum=parties, **extra)
     found = protocol.visibility
@@ -68,6 +68,12 @@ def test_it_follows_from_the_protocol(aggregator: Any, parties: Any, privacy: An
 def test_what_an_aggregator_needs_at_least() -> None:
     assert [least(a) for a in (Mean(), SCORED, RadialAgreement(noise="norm"))] == ["sums", "numbers", "numbers"]
     assert [least(a) for a in (Median(), RadialAgreement(), AgreementWeighted(statistics=("sign",)))] == ["rows"] * 3
+
+
+def test_nobody_who_needs_rows_is_taken_for_one_that_may_see_them() -> None:
+    protocol = Protocol(pruner=NoPruning(), aggregator=Median(), secure_sum=SECRET)
+    with pytest.raises(InputError, match=r"secure_sum\.updates = true: 'median' needs every client's update"):
+        assert protocol.visibility
 
 
 def test_guidance_cannot_see_what_the_server_does_not() -> None:
