@@ -27,7 +27,6 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 from autoflip_secure.secure_rows.secure_sum import (
     Revealed,
-    Scored,
     SecureSum,
     SecureSumConfig,
     SharedBatch,
@@ -183,11 +182,6 @@ class _Parties(SecureSum):
 
     def share(self, rows: Tensor, clients: tuple[int, ...]) -> _Batch:
         return _Batch(rows, clients)
-
-    def score(
-        self, aggregator: Any, state: Any, view: RoundView, honest: Tensor, draws: torch.Generator, width: int | None
-    ) -> Scored:
-        pytest.fail("a mean needs no score")
 
     @property
     def traffic(self) -> Traffic:
