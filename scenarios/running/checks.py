@@ -70,7 +70,7 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
         for spec in block.cells:
             with _placed(spec, "privacy", "training", "clients"):
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
-            with _placed(spec, "algorithm", "model"):
+            with _placed(spec, "algorithm"):
                 _check_units(cell)
             with _placed(spec, "training", "partition", "clients", "model"):
                 if reason := builder.needs_company(spec.settings, spec.seed):
