@@ -66,7 +66,9 @@ def test_what_explores_and_what_is_written_down() -> None:
     found, pruned = RECORDS["fedlex"], RECORDS["pruned"]
     assert found.exploration is not None
     assert pruned.exploration is not None
-    assert found.exploration.losses == pruned.exploration.losses  # phase 1 knows no rule
+    [guided] = run(cell("guided", pruner=ThresholdMask(), rounds=1))
+    assert guided.exploration is not None
+    assert found.exploration.losses == pruned.exploration.losses == guided.exploration.losses  # phase 1 knows no rule
     assert found.exploration.explorers == list(range(CLIENTS))
     assert found.guidance is None  # nothing evolves where nobody asks for guidance
     assert pruned.guidance is not None
