@@ -39,6 +39,8 @@ class Purpose(IntEnum):
     SECURE_CHECKS = 16
     EVALUATION = 17
     LOCAL_RULE = 18
+    HELD_OUT = 19
+    CLIENT_MASK = 20
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

@@ -53,6 +53,7 @@ class Protocol(Config):
     secure_sum: SecureSumConfig | None = None
     server_lr: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluation: Literal["global", "personal"] = "global"  # personal: each client's model on its ``Problem.held_out``
 
     @property
     def mechanism(self) -> ClientPrivacy | None:
@@ -109,10 +110,11 @@ class Problem:
     clients: tuple[Int[Tensor, " _"], ...]  # rows of the training set owned by each client
     initial: Float[Tensor, " params"]
     recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
+    held_out: tuple[Int[Tensor, " _"], ...] = ()  # rows of the training set that each client is tested on, if any
 
     def block_key(self) -> dict[str, Any]:
         """What the problems of cells must share to be one program: all but what a cell is asked for itself."""
-        own = ("y_train", "num_classes", "clients", "initial")
+        own = ("y_train", "num_classes", "clients", "initial", "held_out")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
 
 

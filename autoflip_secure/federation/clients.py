@@ -43,15 +43,36 @@ def client_jobs(
 
 
 def attack_updates(
-    cell: Cell, updates: Tensor, clients: Tensor, mask: Tensor, round_: int
+    cell: Cell, updates: Tensor, clients: Tensor, mask: Bool[Tensor, "*clients params"], round_: int
 ) -> Float[Tensor, "clients params"]:
-    """Rows as they are sent: malicious clients change theirs, and only live coordinates that are not frozen travel."""
+    """Rows as they are sent: malicious clients change theirs, and only live coordinates that are not frozen travel.
+
+    Args:
+        mask: one for all clients, or one for each.
+    """
     attack, malicious = cell.protocol.attack, cell.malicious_in(round_)[clients].to(updates.device)
     if isinstance(attack, UpdateAttack) and bool(malicious.any()):
         draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
         active = mask & cell.problem.layout.trained.to(mask.device)
-        updates = attack.updates(updates, malicious, active, draws)
+        updates = _attacked(attack, updates, malicious, active, draws)
     return torch.where(mask & cell.problem.layout.sent.to(mask.device), updates, 0.0)
+
+
+def _attacked(
+    attack: UpdateAttack, updates: Tensor, malicious: Tensor, active: Tensor, draws: list[torch.Generator]
+) -> Tensor:
+    """All rows after the attack; where every client has its own active coordinates, each malicious one is asked alone.
+
+    An attack may read the generators, so each question has them as they were.
+    """
+    if active.dim() == 1:
+        return attack.updates(updates, malicious, active, draws)
+    states, result = [draw.get_state() for draw in draws], updates.clone()
+    for row in malicious.nonzero().squeeze(1).tolist():
+        for draw, state in zip(draws, states, strict=True):
+            draw.set_state(state)
+        result[row] = attack.updates(updates, malicious, active[row], draws)[row]
+    return result
 
 
 def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:

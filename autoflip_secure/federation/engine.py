@@ -16,7 +16,10 @@ import torch
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
+from autoflip_secure.federation.own_masks import decide, memories
+from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.recorder import Logbook, Outcome
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.server import ServerState, begin, finish_round, plan_round
@@ -48,17 +51,23 @@ def _refuse(cells: Sequence[Cell], connect: Connect | None) -> None:
 
 
 def _round(
-    cells: Sequence[Cell], states: Sequence[ServerState], trainer: Trainer, watch: Watcher, sums: Sums
+    cells: Sequence[Cell],
+    states: Sequence[ServerState],
+    trainer: Trainer,
+    watch: Watcher,
+    sums: Sums,
+    kept: Sequence[ClientStates | None],
 ) -> list[tuple[ServerState, Outcome]]:
     """One round of several cells: plan each, train all at once, finish each, and show it."""
-    plans = [plan_round(cell, state) for cell, state in zip(cells, states, strict=True)]
+    masks = decide(cells, states, kept)
+    plans = [plan_round(cell, state, mask) for cell, state, mask in zip(cells, states, masks, strict=True)]
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
     trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
     results, row = [], 0
-    for cell, state, (clients, own) in zip(cells, states, plans, strict=True):
+    for cell, state, (clients, own), mask in zip(cells, states, plans, masks, strict=True):
         rows = slice(row, row := row + len(own))
-        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell))
+        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell), mask)
         loss = float(trained.losses[rows, -1].mean())
         results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
         if cell.protocol.visibility.server == "rows":
@@ -107,7 +116,7 @@ def run_cells(
         SecureSumError: a party failed.
     """
     _refuse(cells, connect)
-    sums = partial(_session, connect=connect)
+    sums, kept = partial(_session, connect=connect), memories(cells)
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
     costs = CostModel(
@@ -127,15 +136,20 @@ def run_cells(
         book.open(landscape, states[-1].guidance, events, transfer)
         watch.model(cell, states[-1], None)
     for done in range(1, rounds + 1):
-        results = _round(cells, states, trainer, watch, sums)
+        results = _round(cells, states, trainer, watch, sums, kept)
         states = [state for state, _ in results]
-        for cell, book, (state, outcome), test in zip(cells, books, results, _test(cells, states), strict=True):
-            book.add(outcome, test)
+        tests = _test(cells, states)
+        personal = personal_tests(cells, states, kept, [test is not None for test in tests])
+        for cell, book, (state, outcome), test, own in zip(cells, books, results, tests, personal, strict=True):
+            book.add(outcome, test, own)
             watch.model(cell, state, test[0] if test else None)
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)
-    return [book.close(state.mask, state.guidance, how, seconds) for book, state in zip(books, states, strict=True)]
+    return [
+        book.close(state.mask, state.guidance, how, seconds, own)
+        for book, state, own in zip(books, states, kept, strict=True)
+    ]
 
 
 @one_thread()
@@ -146,11 +160,11 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
         InputError: a cell asks for secure sums, or the cells differ in what a block shares.
     """
     _refuse(cells, None)
-    sums = partial(_session, connect=None)
+    sums, kept = partial(_session, connect=None), memories(cells)
     explored = landscapes(cells, trainer, watch, sums)
     states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]
     for _ in range(cells[0].protocol.rounds):
-        states = [state for state, _ in _round(cells, states, trainer, watch, sums)]
+        states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept)]
 
 
 def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.federation.client_states import ClientStates, held_by
+from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.measures import (
     add_counts,
     digest,
@@ -19,11 +21,14 @@ from autoflip_secure.federation.measures import (
     variance_over_coordinates,
     versions,
 )
+from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
+from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.secure_recorder import SecureLog
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
 from autoflip_secure.records.detection import detection
+from autoflip_secure.records.personal import ClientStateRecord
 from autoflip_secure.records.run import (
     Costs,
     ExplorationRecord,
@@ -60,6 +65,7 @@ class Outcome:
     events: tuple[str, ...]
     train_loss: float | None = None
     transfer: SecureTransfer | None = None  # through the parties; None: in the open
+    own: Masking | None = None  # masks of the clients' own; ``mask`` is then what somebody held
 
 
 _BLOCK = (
@@ -90,6 +96,7 @@ class Logbook:
         if cell.problem.units is not None:
             self.events += [f"units: {sentence}" for sentence in cell.problem.units.kept_whole]
         self._secret = SecureLog(cell.protocol)
+        self._personal: PersonalTest | None = None  # the last one
 
     def open(
         self,
@@ -125,21 +132,35 @@ class Logbook:
         if guidance is not None:
             self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
 
-    def add(self, outcome: Outcome, test: tuple[float, float] | None) -> None:
-        """Note one round; ``test`` is (accuracy, loss) when it was evaluated."""
+    def add(self, outcome: Outcome, test: tuple[float, float] | None, personal: PersonalTest | None = None) -> None:
+        """Note one round; ``test`` is (accuracy, loss) of the global model when it was evaluated, ``personal`` of the
+        clients' own models where the cell is about them."""
         layout, protocol = self.cell.problem.layout, self.cell.protocol
-        hidden = outcome.mask[layout.prunable.to(outcome.mask.device)]
+        summary = None
+        if test and personal is not None:
+            summary = personal.summary(test[0])
+            test, self._personal = (summary.mean, personal.mean_loss), personal
+        hidden, own = outcome.mask[layout.prunable.to(outcome.mask.device)], outcome.own
+        density = float(hidden.float().mean()) if len(hidden) else 1.0
         trained = layout.trained.to(outcome.mask.device)
         delta = layout.of_trained(outcome.delta)
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
+        if own is None:
+            sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
+            flops = self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs)
+        else:
+            sent = own_bytes(own, layout, [k in newcomers for k in outcome.participants])
+            samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
+            measured = protocol.pruner.needs_accuracy
+            flops = own_flops(own, self.costs, samples, protocol.training.epochs, measured=measured)
+            density = own_density(own.masks, layout)
         self._secret.add("updates", outcome.transfer)
-        spent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
         if protocol.rule is not None and protocol.rule.broadcasts:
             told = set(outcome.participants) - self._ruled
             self._ruled |= told
-            spent = add_counts(spent, broadcast_bytes(layout, len(told)))
+            sent = add_counts(sent, broadcast_bytes(layout, len(told)))
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
@@ -151,26 +172,31 @@ class Logbook:
                 train_loss=outcome.train_loss,
                 test_accuracy=test[0] if test else None,
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
-                density=float(hidden.float().mean()) if len(hidden) else 1.0,
+                personal=summary,
+                density=density,
                 update_variance=variance_over_coordinates(delta, outcome.mask & trained),
                 update_variance_all=variance_over_coordinates(delta, trained),
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.double().norm()),
-                bytes=uplink(spent, outcome.transfer),
-                flops=self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs),
+                bytes=uplink(sent, outcome.transfer),
+                flops=flops,
             )
         )
 
-    def _layers(self, mask: Tensor) -> list[LayerRecord]:
+    def _layers(self, mask: Tensor, own: FinalMasks | None) -> list[LayerRecord]:
         problem = self.cell.problem
-        units = {} if problem.units is None else problem.units.of_weights(mask, problem.layout)
+        if own is not None:
+            live, units = own.live_weights, own.units
+        else:
+            live = {s.name: int(mask[s.slice].sum()) for s in problem.layout if s.kind == "weight"}
+            units = {} if problem.units is None else problem.units.of_weights(mask, problem.layout)
         return [
             LayerRecord(
                 name=segment.name,
                 shape=list(segment.shape),
                 hidden=segment.hidden,
                 weights=segment.stop - segment.start,
-                live_weights=int(mask[segment.slice].sum()),
+                live_weights=live[segment.name],
                 units=units[segment.name].units if segment.name in units else None,
                 live_units=units[segment.name].live if segment.name in units else None,
                 live_inputs=units[segment.name].live_inputs if segment.name in units else None,
@@ -199,7 +225,7 @@ class Logbook:
             sample=[(round(float(first[j]), 4), round(float(last[j]), 4), bool(live[j])) for j in chosen],
         )
 
-    def _costs(self, mask: Tensor) -> Costs:
+    def _costs(self, mask: Tensor, own: FinalMasks | None) -> Costs:
         total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
         total_flops = Flops(dense=0, sparse=0, compacted=0)
         if self._exploration is not None:
@@ -211,19 +237,29 @@ class Logbook:
         return Costs(
             bytes=total_bytes,
             flops=total_flops,
-            model_flops=self.costs.forward(mask),
-            compaction=self.costs.compaction_of(mask),
+            model_flops=self.costs.forward(mask) if own is None else own.flops,
+            compaction=self.costs.compaction_of(mask) if own is None else own.compaction,
         )
 
-    def _digests(self, mask: Tensor) -> dict[str, str]:
-        found = {"mask": digest(mask)}
+    def _digests(self, mask: Tensor, own: FinalMasks | None) -> dict[str, str]:
+        found = {"mask": digest(mask) if own is None else own.digest}
         if self._initial is not None:
             found["guidance"] = digest(self._initial)
         return found
 
-    def close(self, mask: Tensor, guidance: Guidance | None, trainer: TrainerChoice, seconds: float) -> RunRecord:
-        """The record of the whole run."""
-        cell = self.cell
+    def close(
+        self,
+        mask: Tensor,
+        guidance: Guidance | None,
+        trainer: TrainerChoice,
+        seconds: float,
+        kept: ClientStates | None = None,
+    ) -> RunRecord:
+        """The record of the whole run; ``kept``: what its clients remember."""
+        cell, own = self.cell, None
+        if kept is not None:
+            held = (held_by(kept, mask, [k])[0] for k in range(len(cell.problem.clients)))
+            own = FinalMasks.of(held, cell.problem.layout, cell.problem.units, self.costs)
         final = self.rounds[-1]
         assert final.test_accuracy is not None
         return RunRecord(
@@ -236,6 +272,8 @@ class Logbook:
             pipeline=cell.protocol.visibility.pipeline(
                 server_step=cell.protocol.server_lr != 1 or cell.protocol.server_momentum > 0,
                 local_rule=getattr(cell.protocol.rule, "kind", ""),
+                own_masks=cell.protocol.pruner.own,
+                personal=cell.protocol.evaluation == "personal",
             ),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
@@ -244,14 +282,16 @@ class Logbook:
             exploration=self._exploration,
             guidance=self._guidance(guidance, mask),
             rounds=self.rounds,
-            layers=self._layers(mask),
-            costs=self._costs(mask),
+            layers=self._layers(mask, own),
+            costs=self._costs(mask, own),
             detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,
             events=[*self.events, *([_BLOCK] if trainer.bits == "block" else [])],
             secure_sum=self._secret.record(),
-            digests=self._digests(mask),
+            personal=None if self._personal is None else self._personal.by_client(cell),
+            client_state=None if kept is None else ClientStateRecord(bytes_per_client=kept.bytes_per_client),
+            digests=self._digests(mask, own),
             timing={
                 "seconds": round(seconds, 4),
                 **self._secret.timing(),

@@ -21,6 +21,7 @@ from autoflip_secure.federation.clients import (
     usable_rows,
     weight_decay_shrinkage,
 )
+from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.recorder import Outcome
 from autoflip_secure.federation.ruling import broadcast, ruled
 from autoflip_secure.federation.secure_rounds import timed
@@ -100,20 +101,30 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
     return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
 
 
-def plan_round(cell: Cell, state: ServerState) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
-    """Who takes part in the next round, and what they train."""
+def plan_round(
+    cell: Cell, state: ServerState, own: Masking | None = None
+) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
+    """Who takes part in the next round, and what they train; ``own``: the masks that they decided on."""
     round_ = state.round + 1
     clients = cell.cohort(round_)
-    return clients, ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
+    jobs = ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
+    return clients, jobs if own is None else own.jobs(jobs)
 
 
 def finish_round(
-    cell: Cell, state: ServerState, clients: Tensor, updates: Tensor, sums: SecureSum | None = None
+    cell: Cell,
+    state: ServerState,
+    clients: Tensor,
+    updates: Tensor,
+    sums: SecureSum | None = None,
+    own: Masking | None = None,
 ) -> tuple[ServerState, Outcome]:
     """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    private, visibility = protocol.client_level, protocol.visibility
-    raw, travelling = attack_updates(cell, updates, clients, state.mask, round_), state.travelling(problem.layout)
+    private, visibility, masks = protocol.client_level, protocol.visibility, state.mask
+    if own is not None:
+        updates, masks = own.updates(updates, state.weights), own.masks
+    raw, travelling = attack_updates(cell, updates, clients, masks, round_), state.travelling(problem.layout)
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     usable = usable_rows(sent)
@@ -122,7 +133,7 @@ def finish_round(
         assert sums is not None
         decision, usable, events, transfer = _decide_secretly(cell, state, clients, sent, usable, sums)
     elif bool(usable.any()):
-        decision = _decide(cell, state, clients, sent, usable)
+        decision = _decide(cell, state, clients, sent, usable, own)
     step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
     after = replace(state, round=round_)
     if private is not None and view is not None:
@@ -162,7 +173,8 @@ def finish_round(
         rejected=rejected,
         delta=moved,
         sent=sent[usable],
-        mask=state.mask,
+        mask=state.mask if own is None else own.held,
+        own=own,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
         events=tuple(f"round {round_}: {event}" for event in events),
         transfer=transfer,
@@ -189,9 +201,13 @@ def _server_step(
     return moved.where(trusted, 0.0), momentum.where(trusted, state.momentum)
 
 
-def _decide(cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor) -> Aggregate:
+def _decide(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, own: Masking | None
+) -> Aggregate:
     """Show the usable rows to the aggregator."""
     view = RoundView(**vars(_view(cell, state, clients, usable)), updates=sent[usable])
+    if own is not None:
+        view = replace(view, masks=own.masks[usable])
     return cell.protocol.aggregator.aggregate(state.aggregator, view)
 
 

@@ -101,12 +101,16 @@ class Visibility:
         explored = [] if self.explored == "nothing" else [f"deviations of the explorers: {EXPLORED[self.explored]}"]
         return [*explored, f"updates: {UPDATES[self.server]}"]
 
-    def pipeline(self, *, server_step: bool = False, local_rule: str = "") -> list[str]:
+    def pipeline(
+        self, *, server_step: bool = False, local_rule: str = "", own_masks: bool = False, personal: bool = False
+    ) -> list[str]:
         """The steps of a round, in order.
 
         Args:
             server_step: whether the server does more with a step than to take it.
             local_rule: kind of the rule that clients train by; "": they have none.
+            own_masks: every client decides about a mask of its own.
+            personal: the honest clients' own models are tested.
         """
         on_updates: dict[Noise, Literal["central", "distributed"]] = {
             "central": "central",
@@ -119,6 +123,8 @@ class Visibility:
             guidance_sees_rows=self.guidance == "rows",
             server_step=server_step,
             local_rule=local_rule,
+            own_masks=own_masks,
+            personal=personal,
         )
 
 

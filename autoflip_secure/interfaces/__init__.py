@@ -12,7 +12,7 @@ from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Tra
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
-from autoflip_secure.interfaces.pruning import Pruner, PruneView, explores, guided
+from autoflip_secure.interfaces.pruning import ClientPruneView, OwnMask, Pruner, PruneView, explores, guided
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
@@ -24,6 +24,7 @@ __all__ = [
     "BroadcastView",
     "ClientJob",
     "ClientPrivacy",
+    "ClientPruneView",
     "Config",
     "DataAttack",
     "Exploration",
@@ -35,6 +36,7 @@ __all__ = [
     "NoLocalRule",
     "NoPrivacy",
     "OpenRows",
+    "OwnMask",
     "Part",
     "Plugin",
     "PrivacyView",

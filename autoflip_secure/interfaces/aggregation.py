@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -27,11 +28,31 @@ class PublicView:
     guidance: Guidance | None
     layout: Layout
     shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
+    masks: Bool[Tensor, "clients params"] | None = None  # what each client holds; None: all hold ``mask``
 
     @property
     def live(self) -> Bool[Tensor, " params"]:
         """Coordinates that are measured: trained, and not masked."""
         return self.mask & self.layout.trained.to(self.mask.device)
+
+    def coverage_mean(
+        self, mean: Float[Tensor, " params"], weights: Float[Tensor, " clients"]
+    ) -> Float[Tensor, " params"]:
+        r"""The mean of each coordinate over the clients that hold it, from that over all of them.
+
+        .. math:: \Delta_j = \sum_k q_k u_{kj} \Big/ \sum_k q_k m_{kj}, \qquad q_k = p_k / \sum_l p_l
+
+        and 0 where nobody holds j (LotteryFL, Li et al. 2021; FedDST, Bibikar et al. 2022). Where all hold the same the
+        divisor is 1 and this is ``mean``, to the bit: it is summed in double, where sums of whole numbers are exact.
+
+        Args:
+            mean: the weighted mean of all rows, which are 0 where a client holds nothing.
+            weights: p_k, whole numbers, not all 0.
+        """
+        if self.masks is None:
+            return mean
+        share = (weights.double() @ self.masks.double()) / weights.double().sum()
+        return torch.where(share > 0, mean / share.to(mean.dtype), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +90,7 @@ class Aggregator(Plugin, ABC):
     scores_clients: ClassVar[bool] = False
     linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
     needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
+    own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""

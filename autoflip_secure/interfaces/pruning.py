@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,12 +35,44 @@ class PruneView:
     normalisation: str = "sqrt_q99"  # of guidance
 
 
+@dataclass(frozen=True)
+class ClientPruneView:
+    """What a client may look at when it decides about its own mask: what it holds, and its own training rows.
+
+    Held-out rows are not among them: what is tested on must not have been decided on.
+    """
+
+    layout: Layout
+    units: Units | None  # what may be taken out as a whole; None: unknown
+    client: int
+    weights: Float[Tensor, " params"]  # the global ones, as the server would send them under no mask
+    initial: Float[Tensor, " params"]  # w_0: before any training, the same for all clients
+    mask: Bool[Tensor, " params"]  # the client's; all True before its first round
+    accuracy: float | None  # of weights · mask on its training rows, labels as it sees them; None: not asked for
+    states: Mapping[str, Tensor]  # the named rows that it keeps, as it left them; zero at first
+    round: int  # from 1
+    rounds: int
+    generator: Callable[..., torch.Generator]  # generator(*address below (CLIENT_MASK, round, client))
+
+
+@dataclass(frozen=True)
+class OwnMask:
+    """What a client decides before it trains."""
+
+    mask: Bool[Tensor, " params"]  # from now on; also the one that its update is sent under
+    start: Float[Tensor, " params"]  # what its training begins from; taken as zero where the mask is False
+    states: Mapping[str, Tensor] = field(default_factory=dict)  # rows to keep for its next round; others stay
+
+
 class Pruner(Plugin, ABC):
-    """Decides which coordinates live."""
+    """Decides which coordinates live: for everybody (:meth:`mask`) or, with ``own``, each client for itself."""
 
     needs_guidance: ClassVar[bool] = False
     needs_units: ClassVar[bool] = False  # removes whole units, so it has nothing to do where they are unknown
     needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
+    own: ClassVar[bool] = False  # every client has a mask of its own: :meth:`client_mask`
+    needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
+    client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps besides its mask
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
@@ -49,6 +81,10 @@ class Pruner(Plugin, ABC):
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
         """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""
         return weights * new
+
+    def client_mask(self, view: ClientPruneView) -> OwnMask:
+        """A client's own mask in this round; asked of pruners with ``own`` only. Default: it keeps what it has."""
+        return OwnMask(view.mask, view.weights)
 
 
 def guided(pruner: Pruner, aggregator: Aggregator) -> bool:

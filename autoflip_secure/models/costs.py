@@ -227,6 +227,7 @@ class CostModel:
         self._inputs = sample[:1].cpu().repeat(self._batch, *[1] * (sample.dim() - 1))
         self._forward, self._training = self._count(self._module)
         self._problem = self._forward.problem or self._training.problem
+        self._by_units: dict[bytes, tuple[tuple[int, int] | None, str]] = {}
         self._costs = _PerMask(self._measure)
         #: "ok", or why there is no number for a compacted model; for one mask see :meth:`compaction_of`
         self.compaction = self.compaction_of(torch.ones(layout.size, dtype=torch.bool))
@@ -261,14 +262,20 @@ class CostModel:
         density = {s.name: float(used[s.slice].double().mean()) for s in layout if s.kind == "weight"}
         compacted, reason = None, self._problem or self._reason
         if self._units is not None and self._problem is None:
-            try:
-                smaller = compact(self._module, self._units, layout, layout.vector(self._module), mask)
-            except UnsupportedModelError as error:
-                reason = str(error)
-            else:
-                forward, training = self._count(smaller)
-                compacted, reason = (forward.total, training.total), "ok"
+            live = torch.cat(self._units.live_units(mask, layout)).numpy().tobytes()
+            if live not in self._by_units:  # the same units, the same model
+                self._by_units[live] = self._compacted(self._units, mask, layout)
+            compacted, reason = self._by_units[live]
         return _Costs(_sparse(self._forward, density), _sparse(self._training, density), compacted, reason)
+
+    def _compacted(self, units: Units, mask: Tensor, layout: Layout) -> tuple[tuple[int, int] | None, str]:
+        """Forward and training of the smaller model, or None and why there is none."""
+        try:
+            smaller = compact(self._module, units, layout, layout.vector(self._module), mask)
+        except UnsupportedModelError as error:
+            return None, str(error)
+        forward, training = self._count(smaller)
+        return (forward.total, training.total), "ok"
 
     def _count(self, module: nn.Module) -> tuple[Operations, Operations]:
         """Count a forward pass, and a training step's forward and backward passes."""

@@ -13,6 +13,9 @@ NEWER: dict[str, Any] = {
     "server_lr": 1.0,
     "server_momentum": 0.0,
     "algorithm.local_rule": {"kind": "none"},
+    "algorithm.aggregator.weighting": "samples",
+    "evaluation": "global",
+    "held_out": 0.2,
 }
 """Path of keys -> default, as plain data."""
 

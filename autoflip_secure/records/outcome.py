@@ -76,6 +76,14 @@ class OutcomeRule:
         found = [entry.test_accuracy for entry in self.counted(record) if entry.test_accuracy is not None]
         return fmean(found) if self.evaluations > 1 and found else record.final_accuracy
 
+    def between_clients(self, record: RunRecord) -> tuple[float, float] | None:
+        """Accuracy of the worst honest client's own model and the standard deviation between clients, in [0, 1].
+
+        Means over the evaluations that count, as the accuracy is; None: the global model was tested.
+        """
+        found = [entry.personal for entry in self.counted(record) if entry.personal is not None]
+        return (fmean(one.worst for one in found), fmean(one.spread for one in found)) if found else None
+
     def loss(self, record: RunRecord) -> float | None:
         """Test loss, in nats; None where one of them is not finite."""
         if self.evaluations == 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
+from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
@@ -36,6 +37,8 @@ def pipeline(
     guidance_sees_rows: bool = True,
     server_step: bool = False,
     local_rule: str = "",
+    own_masks: bool = False,
+    personal: bool = False,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -46,6 +49,8 @@ def pipeline(
         guidance_sees_rows: guidance learns from single clients' updates; else from the step.
         server_step: the server has a learning rate or momentum.
         local_rule: what changes local steps, by kind; "": nothing.
+        own_masks: every client decides about a mask of its own.
+        personal: the honest clients' own models are tested.
     """
     steps = list(PIPELINE)
     if local_rule:
@@ -66,6 +71,11 @@ def pipeline(
     if not guidance_sees_rows:
         step = "the step" if noise is None else "the noised step"
         steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
+    if own_masks:
+        steps[steps.index("score and aggregate")] = "aggregate: each coordinate over the clients that hold it"
+        steps.insert(2, "own masks (every participant, on its training rows)")
+    if personal:
+        steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
     return steps
 
 
@@ -73,8 +83,21 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-class RoundRecord(_Record):
+class _WithNewer(_Record):
+    """A record whose newer fields are written only where they say something, so that others stay as they were."""
+
+    newer: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {key: value for key, value in written.items() if value is not None or key not in self.newer}
+
+
+class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
+
+    newer = frozenset({"personal"})
 
     round: int  # from 1
     participants: list[int]
@@ -85,17 +108,23 @@ class RoundRecord(_Record):
     train_loss: float | None
     test_accuracy: float | None  # in [0, 1]; None: not evaluated in this round
     test_loss: float | None  # None: not evaluated, or not finite
-    density: float  # live hidden weights / hidden weights; 1 when none is trained and prunable
+    density: float  # live hidden weights / hidden weights; 1 when none is trained and prunable; own masks: mean
     update_variance: float  # of what the global model moved by, over the coordinates that are alive
     client_variance: float  # mean over all coordinates of the variance between the participants' updates
     step_norm: float
     update_variance_all: float | None = None  # over all coordinates; None: a record of an earlier version
+    personal: PersonalAccuracy | None = None  # then ``test_accuracy`` and ``test_loss`` are its means over clients
     bytes: Bytes
     flops: Flops
 
+    @property
+    def global_accuracy(self) -> float | None:
+        """Test accuracy of the global model; None: not evaluated in this round."""
+        return self.test_accuracy if self.personal is None else self.personal.global_accuracy
+
 
 class LayerRecord(_Record):
-    """One weight tensor at the end of the run."""
+    """One weight tensor at the end of the run; where clients have own masks, means over clients, rounded."""
 
     name: str
     shape: list[int]
@@ -204,15 +233,17 @@ class DataRecord(_Record):
     """What decides beforehand whether anything can be learned, and what counts as having learned."""
 
     classes: int
-    largest_class: float  # its share of the test set: always answering it is right so often
+    largest_class: float  # its share of what is tested on: always answering it is right so often
     features: FeatureScale | None = None  # None: inputs are no quantities (tokens)
 
 
 _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "secure_sum": {"links"}}
 
 
-class RunRecord(_Record):
+class RunRecord(_WithNewer):
     """One cell of a sweep."""
+
+    newer = frozenset({"personal", "client_state"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -235,6 +266,8 @@ class RunRecord(_Record):
     detection: Detection | None  # None: the aggregator does not score
     privacy: PrivacyRecord | None = None  # the ledger; None: no privacy was asked for
     secure_sum: SecureSumRecord | None = None  # None: everything in the open
+    personal: ClientAccuracies | None = None  # of the last round; None: the global model was tested
+    client_state: ClientStateRecord | None = None  # None: clients remember nothing
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …

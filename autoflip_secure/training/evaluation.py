@@ -64,7 +64,7 @@ def class_outputs(
         parts = []
         for rows in torch.split(vectors, height):
             here = rows.to(x.device)
-            with _drawing(x):
+            with drawing(x):
                 scores = [forward(here, inputs)[: len(rows), : len(inputs)] for inputs in torch.split(x, SAMPLES)]
             parts.append(torch.cat(scores, 1))
         return torch.cat(parts).to(vectors.device)
@@ -73,7 +73,7 @@ def class_outputs(
 def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
     loss = torch.zeros_like(right)
-    with _drawing(x):
+    with drawing(x):
         for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
             scores = forward(rows, inputs)
             wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
@@ -83,7 +83,7 @@ def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([right, loss]) / len(y)
 
 
-def _drawing(x: Tensor) -> AbstractContextManager[None]:
+def drawing(x: Tensor) -> AbstractContextManager[None]:
     """What a forward draws in an evaluation is at one address: the same for every model, whatever ran before."""
     return drawing_at(0, Purpose.EVALUATION, device=x.device)
 
@@ -91,14 +91,14 @@ def _drawing(x: Tensor) -> AbstractContextManager[None]:
 def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
     """A forward that is right for this module, and how many models it takes at once."""
     net = working_copy(module, x.device).eval().requires_grad_(False)
-    forward, single = _stacked(net, layout), _one_at_a_time(net, layout)
-    height = _height(module, layout, x)
-    if height < FEWEST or not _agree(forward, single, layout.vector(module), x):
+    forward, single = _stacked(net, layout), one_at_a_time(net, layout)
+    height = models_at_once(module, layout, x)
+    if height < FEWEST or not agree(forward, single, layout.vector(module), x):
         return single, 1
     return forward, height
 
 
-def _height(module: nn.Module, layout: Layout, x: Tensor) -> int:
+def models_at_once(module: nn.Module, layout: Layout, x: Tensor) -> int:
     """Models that fit the budget of one forward."""
     activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
     return BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)
@@ -115,7 +115,9 @@ def _stacked(net: nn.Module, layout: Layout) -> Forward:
     return forward
 
 
-def _one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
+def one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
+    """The forward of ``net`` with one model after the other loaded into it."""
+
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
         scores = []
         for row in rows:
@@ -126,7 +128,7 @@ def _one_at_a_time(net: nn.Module, layout: Layout) -> Forward:
     return forward
 
 
-def _agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
+def agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
     """Whether stacking works for this module in evaluation mode: tried on its own weights, whole and halved.
 
     Not on the weights to be judged, which an attack may have made so large that their scores are not finite.
@@ -135,9 +137,9 @@ def _agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with _drawing(x):
+            with drawing(x):
                 scores = stacked(rows, x[:1])[: len(rows), :1]
-        with _drawing(x):
+        with drawing(x):
             plain = single(rows, x[:1])
     except Exception:  # whatever it is, one model at a time is the way that a module is made for
         return False

@@ -61,8 +61,8 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
         percent(ax)
         percent(ax, "x")
         ax.set_title(fitting(facet, axes.shape[1]))
-        ax.set_xlabel("test accuracy in B")
-    axes[0, 0].set_ylabel("test accuracy in A")
+        ax.set_xlabel("accuracy in B")
+    axes[0, 0].set_ylabel("accuracy in A")
     palette.legend(figure, [a for a in study.algorithms if any(r[2] == a for r in rows)], line=False)
     caption = "Every cell that both sweeps have: above the line A is better, on it nothing changed."
     table = Table(["facet", "attack", "algorithm", "seed", "accuracy A", "accuracy B"], rows)

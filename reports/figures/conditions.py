@@ -38,7 +38,7 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     names = [a for a in study.algorithms if any(r.algorithm == a for r in rows)]
     limits, cut = limits_of([_interval(r, difference) for r in rows if r.condition.facet in facets], difference)
     own = {(r.condition.facet, r.condition.attack, r.algorithm): _interval(r, difference) for r in rows}
-    label = f"points of accuracy against {base}" if difference else "test accuracy"
+    label = f"points of accuracy against {base}" if difference else study.measured
     figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=difference)
     notes = left_out(len({r.condition.facet for r in rows}), len(facets), "settings")
     unit = "difference (points)" if difference else "accuracy (%)"
@@ -61,7 +61,8 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
         return finish(figure, "paired-differences", f"Paired differences to {base}", caption, alt, table, notes)
     every = len(attacks) == len(study.attacks)
     title = "Accuracy in every condition" if every else "Accuracy under single attacks"
-    caption = f"Test accuracy{'' if every else ' where no curve is drawn'}: mean and 95 % t interval over seeds.{cut}"
+    where = "" if every else " where no curve is drawn"
+    caption = f"{study.measured.capitalize()}{where}: mean and 95 % t interval over seeds.{cut}"
     alt = f"Dot plot of accuracy: {len(attacks)} conditions, {len(names)} algorithms, {len(facets)} settings."
     return finish(figure, "accuracy-by-condition", title, caption, alt, table, notes)
 

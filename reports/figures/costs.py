@@ -77,7 +77,7 @@ def _costs(
         percent(ax)
         ax.set_xlabel(label)
     axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
-    axes[0, 0].set_ylabel("test accuracy")
+    axes[0, 0].set_ylabel(study.measured)
     fit_shares(
         axes[0, 0], (study.accuracy(r) for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
     )

@@ -80,12 +80,12 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
             ax.set_title(fitting(facet if len(drawn) == 1 else f"{facet} · {curve.fixed}", len(facets)))
             if i == len(drawn) - 1:
                 ax.set_xlabel(words)
-        axes[i, 0].set_ylabel("test accuracy")
+        axes[i, 0].set_ylabel(study.measured)
     cut = fit_shares(axes[0, 0], *values_and_intervals(everything))
     shown = [a for a in names if any(a in found for found in ends.values())]
     label_ends(figure, palette, [ends.get(row[-1], {}) for row in axes], axes[:, -1], shown)
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
-    caption = f"Test accuracy against the {words}{fixed}. {seeds_note(everything)}{cut}"
+    caption = f"{study.measured.capitalize()} against the {words}{fixed}. {seeds_note(everything)}{cut}"
     if clean:
         caption += " Zero is no attack."
     if words == "noise σ":

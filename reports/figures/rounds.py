@@ -34,8 +34,8 @@ def convergence(study: Study, palette: Palette) -> Picture | None:
         lambda r: r.test_accuracy,
         slug="convergence",
         title="Convergence",
-        label="test accuracy",
-        caption="Test accuracy by round; mean over seeds, with a 95 % t interval from three seeds on.",
+        label=study.measured,
+        caption=f"{study.measured.capitalize()} by round; mean over seeds, with a 95 % t interval from three seeds on.",
         scale=100.0,
     )
 

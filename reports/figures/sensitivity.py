@@ -137,11 +137,11 @@ def _sensitivity(
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
-        row[0].set_ylabel("test accuracy")
+        row[0].set_ylabel(study.measured)
     has_base = study.baseline is not None and any(r[2] == "any" for r in rows)
     base_name = [study.baseline] if has_base and study.baseline else []
     palette.legend(figure, base_name + list(names), dashed=base_name)
-    caption = f"Test accuracy against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
+    caption = f"{study.measured.capitalize()} against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
     caption += f" The dashed line is {study.baseline}, which has no such setting." if has_base else ""
     header = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
     notes = left_out(len(found), len(shown), "conditions")

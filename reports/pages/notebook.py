@@ -16,7 +16,7 @@ from autoflip_secure.reports.wording import phrases
 ROWS = 30
 _TABLE = """\
 <table>
-<caption>{{ name }}: test accuracy (%), {{ outcome }}; mean over seeds [95 % interval]</caption>
+<caption>{{ name }}: {{ measured }} (%), {{ outcome }}; mean over seeds [95 % interval]</caption>
 <thead><tr><th>setting</th><th>attack</th>
 {%- for algorithm in algorithms %}<th>{{ algorithm }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -42,6 +42,7 @@ def summary(
         .render(
             name=labels.clean_text(name),
             outcome=outcome.words,
+            measured=found.measured,
             algorithms=found.algorithms,
             rows=[(c.facet, c.attack, [_accuracy(found, c, a) for a in found.algorithms]) for c in shown],
             more=len(found.conditions) - len(shown),

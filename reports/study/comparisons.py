@@ -24,6 +24,7 @@ class Row:
     against: Paired | None  # None: it is the baseline, or no seed has both
     accuracies: tuple[float, ...] = ()  # one per seed
     samples: int | None = None  # of the test set that all seeds share; None: cannot be told
+    between_clients: tuple[float, float] | None = None  # worst client, standard deviation; None: no personal evaluation
 
     @property
     def anywhere(self) -> Interval | None:
@@ -70,7 +71,7 @@ def compare(study: Study) -> list[Row]:
                 pair = None if algorithm == study.baseline else paired(values, base)
                 own = tuple(values.values())
                 interval, number = mean_interval(own, share=True), samples.get(condition.facet)
-                rows.append(Row(condition, algorithm, interval, pair, own, number))
+                rows.append(Row(condition, algorithm, interval, pair, own, number, study.between(condition, algorithm)))
     pairs = corrected([row.against for row in rows])
     return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
 

@@ -19,6 +19,7 @@ PRETTY = {
     "autoflip_plus": "AutoFLIP plus",
     "fedprox": "FedProx",
     "fedlex": "FedLEx",
+    "lotteryfl": "LotteryFL",
 }
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -64,6 +65,14 @@ class Study:
         """Test accuracy that a run came to, in [0, 1]: the outcome that everything in the report is about."""
         return self.outcome.accuracy(record)
 
+    @cached_property
+    def measured(self) -> str:
+        """What accuracy is of: the global model on the test set, clients' own models, or either by condition."""
+        personal = {record.personal is not None for record in self.records}
+        return {frozenset({False}): "test accuracy", frozenset({True}): "personal accuracy"}.get(
+            frozenset(personal), "accuracy"
+        )
+
     @property
     def baseline(self) -> str | None:
         """Label of FedAvg, when the sweep ran it."""
@@ -93,6 +102,12 @@ class Study:
         """The records of one algorithm under one condition, by seed."""
         rows = self._groups.get((condition.facet, condition.attack, algorithm), [])
         return sorted((self.records[i] for i in rows), key=lambda r: r.seed)
+
+    def between(self, condition: Condition, algorithm: str) -> tuple[float, float] | None:
+        """Worst client and standard deviation between clients of their own models' accuracy, mean over seeds."""
+        found = [self.outcome.between_clients(record) for record in self.runs(condition, algorithm)]
+        known = [pair for pair in found if pair is not None]
+        return (fmean(worst for worst, _ in known), fmean(spread for _, spread in known)) if known else None
 
     def hardest(self, facet: str, kind: str | None = None) -> Condition | None:
         """The attacked condition of a facet (of one attack kind) that hurts the baseline, or everybody, the most."""

@@ -45,12 +45,21 @@ def counted(records: Iterable[RunRecord]) -> int | None:
 
 
 def samples(study: Study) -> dict[str, int]:
-    """Facet -> samples of its test set, where they can be told; facets of the same data share one."""
+    """Facet -> samples of its test set, where they can be told; facets of the same data share one.
+
+    None where clients are tested on rows of their own: no one set is behind a mean over clients.
+    """
     runs: dict[str, list[RunRecord]] = {}
     for record in study.records:
+        if record.personal is not None:
+            continue
         runs.setdefault(canonical(record.config.get("data")), []).append(record)
     known = {data: counted(found) for data, found in runs.items()}
-    found = {facet: known.get(canonical(config.get("data"))) for facet, config in study.facets.items()}
+    found = {
+        facet: known.get(canonical(config.get("data")))
+        for facet, config in study.facets.items()
+        if config.get("evaluation") != "personal"
+    }
     return {facet: number for facet, number in found.items() if number is not None}
 
 

@@ -37,18 +37,23 @@ _SHOWN: dict[str, Callable[[Row], Any]] = {  # heading -> from the columns of th
     "false positive rate (%)": _share("detection.false_positive_rate"),
 }  # fmt: skip
 
+_PERSONAL: dict[str, Callable[[Row], Any]] = {
+    "worst client (%)": _share("outcome_worst_client"), "spread over clients (points)": _share("outcome_client_spread"),
+}  # fmt: skip
+
 
 def cells_table(study: Study) -> Table:
     """Every cell of the study, in its order. Bytes are values both ways; those of the whole run include exploration."""
     observers = list(dict.fromkeys(g.observer for r in study.records if r.privacy for g in r.privacy.guarantees))
-    columns = ["cell", "setting", "attack", "algorithm", "seed", *_SHOWN]
+    shown = _SHOWN | (_PERSONAL if any(record.personal for record in study.records) else {})
+    columns = ["cell", "setting", "attack", "algorithm", "seed", *shown]
     columns += [f"epsilon against {who(observer)}" for observer in observers]
     rows: list[list[Any]] = []
     known = cell_rows(study.records, study.outcome)
     for (row, record), found in zip(study.rows, known, strict=True):
         proven = {bound.observer: bound.epsilon for bound in bounds(record.privacy)}
         line: list[Any] = [record.cell, row.facet, row.attack, row.algorithm, record.seed]
-        line += [show(found) for show in _SHOWN.values()]
+        line += [show(found) for show in shown.values()]
         line += [Upper(proven[o]) if o in proven else "no guarantee" for o in observers]
         rows.append(line)
     return Table(columns, rows)

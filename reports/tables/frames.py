@@ -35,8 +35,9 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     ``docs/results.md`` describes every column. Accuracies are shares in [0, 1], bytes and FLOPs are of that round alone
     (exploration excluded); what is of the whole run repeats on every row of its cell. What was not measured is empty.
     """
+    personal = any(record.personal for record in records)
     rows = [
-        known | _round(entry)
+        known | _round(entry) | (_personal(entry) if personal else {})
         for record, known in zip(records, described(records, outcome), strict=True)
         for entry in record.rounds
     ]
@@ -48,6 +49,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
     paths = list(dict.fromkeys(path for r in records for path in leaves(r.axes)))
     observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
     gaps = any(uncounted(record) for record in records)
+    personal = any(record.personal for record in records)
     rows = []
     for record in records:
         axes = leaves(record.axes)
@@ -64,12 +66,19 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
                 **(_guarantees(record, observers) if observers else {}),
                 "outcome": str(outcome),
                 "outcome_accuracy": outcome.accuracy(record),
+                **(_between_clients(record, outcome) if personal else {}),
                 **({"operations": uncounted(record)} if gaps else {}),
                 **_exploration(record),
                 **_detection(record),
             }
         )
     return rows
+
+
+def _between_clients(record: RunRecord, outcome: OutcomeRule) -> dict[str, object]:
+    """Of the clients' own models; empty where the global model was tested."""
+    worst, spread = outcome.between_clients(record) or (None, None)
+    return {"outcome_worst_client": worst, "outcome_client_spread": spread}
 
 
 def typed(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
@@ -172,6 +181,16 @@ def _round(entry: RoundRecord) -> dict[str, object]:
         "step_norm": entry.step_norm,
         **{f"bytes.{key}": value for key, value in entry.bytes.model_dump().items()},
         **{f"flops.{key}": value for key, value in entry.flops.model_dump().items()},
+    }
+
+
+def _personal(entry: RoundRecord) -> dict[str, object]:
+    """Beside the mean over clients, which is the accuracy of the round."""
+    found = entry.personal
+    return {
+        "worst_client_accuracy": None if found is None else found.worst,
+        "client_spread": None if found is None else found.spread,
+        "global_accuracy": entry.global_accuracy,
     }
 
 

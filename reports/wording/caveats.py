@@ -10,7 +10,7 @@ from autoflip_secure.reports.study.comparisons import Row, Standing
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording import privacy_caveats
 from autoflip_secure.reports.wording.phrases import judgement, short_verdict
-from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.terminal.counting import count_of, listed
 
 OUR_READING = (
     "AutoFLIP here is our reading of the paper (arXiv 2405.10271): its full text, and code with agreement scoring, are "
@@ -27,7 +27,7 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
     found += privacy_caveats.caveats(study)
-    found += _weak_points(study, table)
+    found += [*_personal(study), *_own_masks(study), *_weak_points(study, table)]
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
     seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -58,6 +58,31 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
         found.append(OUR_READING)
     found += _events(study)
     return found
+
+
+def _personal(study: Study) -> list[str]:
+    """Which model is tested, where it is not the global one."""
+    runs = sum(record.personal is not None for record in study.records)
+    if not runs:
+        return []
+    where = "" if runs == len(study.records) else f"In {count_of(runs, 'run')} of {len(study.records)}, "
+    return [
+        f"{where}{'accuracy' if where else 'Accuracy'} is personal: the mean over honest clients of each one's own "
+        "model on rows of its own that nobody trains on, every client alike. The worst client and the spread over "
+        "clients are in the statistics table. Malicious clients are left out. It is not comparable with the accuracy "
+        "of a global model on the test set."
+    ]
+
+
+def _own_masks(study: Study) -> list[str]:
+    """What densities, layers and costs are, where every client prunes for itself."""
+    who = list(dict.fromkeys(row.algorithm for row, record in study.rows if record.client_state is not None))
+    if not who:
+        return []
+    return [
+        f"{listed(who)}: every client has a mask of its own, so shares of weights, layers and operations of a model "
+        "are means over clients. Where clients are tested on the global model, it is no client's own."
+    ]
 
 
 def _attackers(study: Study) -> str:

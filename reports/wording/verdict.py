@@ -98,7 +98,7 @@ def _asked(study: Study) -> str:
     if attacks and labels.NO_ATTACK not in study.attacks:
         under = f"under {listed(attacks)}"
     text = f"{what} {where}, {under}: {count_of(len(seeds), 'seed')}, {count_of(len(study.cells), 'run')}."
-    return f"{_capital(text)} Accuracy is {study.outcome.words} of a run."
+    return f"{_capital(text)} {_capital(study.measured.removeprefix('test '))} is {study.outcome.words} of a run."
 
 
 def _capital(text: str) -> str:

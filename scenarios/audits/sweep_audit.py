@@ -17,7 +17,7 @@ from time import monotonic, time
 import torch
 from pydantic import ValidationError
 
-from autoflip_secure.errors import StoreError
+from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.federation.measures import versions
 from autoflip_secure.files.durable import unwritable, write_whole
 from autoflip_secure.files.regular_files import read_regular
@@ -26,6 +26,7 @@ from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.audits.cell_audit import audit, span
 from autoflip_secure.scenarios.audits.view import Effort
 from autoflip_secure.scenarios.config.loading import CellSpec
+from autoflip_secure.scenarios.config.personal import not_audited
 from autoflip_secure.scenarios.config.plan import Block, Plan
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
@@ -59,6 +60,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
     blocks = under_conditions(work.blocks, inputs)
     check_cells(blocks, builder)
     chosen = audited_cells(work, blocks)
+    _refuse_own_masks(chosen)
     kept = folder / "audits"
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,12 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
             tell(f"{place}: from before")
         found.append(record)
     return found
+
+
+def _refuse_own_masks(chosen: Iterable[tuple[Block, CellSpec]]) -> None:
+    for _, spec in chosen:
+        if reason := not_audited(spec.settings.algorithm.pruner):
+            raise InputError(f"algorithm = {spec.settings.algorithm.name}: is not audited: {reason}")
 
 
 def finished_audits(folder: Path, cells: Sequence[str]) -> list[AuditRecord]:

@@ -69,8 +69,11 @@ class Views(Watcher):
 
 
 def in_the_open(cell: Cell) -> Cell:
-    """The same run without parties: what they would hide, for attacks on what they leave and for comparison."""
-    return replace(cell, protocol=cell.protocol.model_copy(update={"secure_sum": None}))
+    """The same run without parties: what they would hide, for attacks on what they leave and for comparison.
+
+    Its accuracy is that of the global model, which is what is attacked.
+    """
+    return replace(cell, protocol=cell.protocol.model_copy(update={"secure_sum": None, "evaluation": "global"}))
 
 
 def victim_of(cell: Cell, views: Views) -> int:

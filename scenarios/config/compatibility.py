@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
 from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, LocalRule, Plugin, explores
+from autoflip_secure.scenarios.config import personal
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -29,6 +30,8 @@ def check(settings: Fields) -> None:
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
     _one_mask(settings.algorithm)
+    if (own := personal.obstacle(settings)) is not None:
+        _refuse(*own)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")

@@ -44,6 +44,16 @@ class Fields(Config):
     evaluate_every: Annotated[
         int, Field(ge=1, le=100_000, description="rounds between evaluations of the test accuracy")
     ] = 1
+    evaluation: Literal["global", "personal"] = Field(
+        default="global",
+        description="the global model on the test set, or each client's own model on rows of its own (held_out)",
+    )
+    held_out: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="with evaluation: personal: share of each client's rows that is never trained on"
+        ),
+    ] = 0.2
     training: TrainingSchedule = TrainingSchedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()

@@ -22,6 +22,7 @@ def protocol(settings: Settings) -> Protocol:
         privacy=settings.privacy,
         sampling=settings.sampling,
         secure_sum=settings.secure_sum,
+        evaluation=settings.evaluation,
         server_lr=settings.server_lr,
         server_momentum=settings.server_momentum,
     )

@@ -19,6 +19,7 @@ from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.pruning.budget import BudgetMask
+from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.threshold import ThresholdMask
@@ -38,7 +39,7 @@ def _table(*classes: P) -> dict[str, P]:
 
 ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
-PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits)
+PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets)
 AGGREGATORS = _table(
     Mean,
     AgreementWeighted,
@@ -104,6 +105,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         )
         for name in STATISTICS
     },
+    "lotteryfl": _mix(
+        "lottery",
+        "mean",
+        "LotteryFL: every client prunes a mask of its own and rewinds; mean over those who hold.",
+        weighting="equal",
+    ),
     "median": _mix("none", "median", "Coordinate-wise median of the updates."),
     "trimmed_mean": _mix("none", "trimmed_mean", "Coordinate-wise mean without the extremes."),
     "krum": _mix("none", "krum", "The one update that is closest to its neighbours."),

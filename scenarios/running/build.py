@@ -15,6 +15,7 @@ from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem
 from autoflip_secure.federation.engine import run_cells
+from autoflip_secure.federation.personal import tested_on
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.unit_finding import find_units
@@ -27,6 +28,7 @@ from autoflip_secure.scenarios.config.protocols import protocol
 from autoflip_secure.scenarios.config.settings import Settings, content_hash
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
+from autoflip_secure.scenarios.data.held_out import Rows, hold_out
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
 from autoflip_secure.scenarios.models.rehearsal import trial_rows
 from autoflip_secure.scenarios.models.trial import copied
@@ -37,6 +39,7 @@ from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
 from autoflip_secure.training import Trainer, choose_trainer
 
+_OF_SPLIT = ("data", "partition", "clients", "evaluation", "held_out")
 _OF_DATA = ("data", "inputs", "rows", "split", "clients")  # what no run can change
 
 
@@ -89,15 +92,16 @@ class CellBuilder:
         rows: torch.Tensor = self.once("rows", lambda: trial_rows(self.dataset(settings)), settings, ("data", "model"))
         return rows
 
-    def split(self, settings: Settings, seed: int) -> tuple[torch.Tensor, ...]:
-        """Rows of the training set per client."""
+    def split(self, settings: Settings, seed: int) -> tuple[Rows, Rows]:
+        """Rows of the training set per client: what it trains on, and with personal evaluation what it is tested on."""
 
-        def make() -> tuple[torch.Tensor, ...]:
+        def make() -> tuple[Rows, Rows]:
             data = self.dataset(settings)
             rng = numpy_generator(seed, Purpose.PARTITION)
-            return settings.partition.split(data.y_train, settings.clients, data.num_classes, data.groups, rng)
+            own = settings.partition.split(data.y_train, settings.clients, data.num_classes, data.groups, rng)
+            return hold_out(own, settings.held_out, seed) if settings.evaluation == "personal" else (own, ())
 
-        rows: tuple[torch.Tensor, ...] = self.once("split", make, settings, ("data", "partition", "clients"), seed)
+        rows: tuple[Rows, Rows] = self.once("split", make, settings, _OF_SPLIT, seed)
         return rows
 
     def module(self, settings: Settings, seed: int) -> nn.Module:
@@ -155,16 +159,18 @@ class CellBuilder:
         assert problem_key(spec) == problem_key(template), "cells of a block have one problem"
         shared = self.shared(template, device)
 
-        def clients() -> tuple[torch.Tensor, ...]:
-            return tuple(rows.to(device) for rows in self.split(settings, seed))
+        def clients() -> tuple[Rows, ...]:
+            return tuple(tuple(rows.to(device) for rows in part) for part in self.split(settings, seed))
 
         def initial() -> torch.Tensor:
             vector: torch.Tensor = shared["layout"].vector(self.module(settings, seed))
             return vector.to(device)
 
+        trained, held_out = self.once("clients", clients, settings, (*_OF_SPLIT, "model"), seed, where)
         problem = Problem(
             **shared,
-            clients=self.once("clients", clients, settings, ("data", "model", "partition", "clients"), seed, where),
+            clients=trained,
+            held_out=held_out,
             initial=self.once("initial", initial, settings, ("data", "model", "privacy"), seed, template.seed, where),
         )
         names = (spec.key, spec.config, spec.axes, settings.algorithm.name, seed)
@@ -229,7 +235,10 @@ def run_block(
         for cell, record in zip(cells, records, strict=True):
             models.save(cell, record, checkpoints)
     data = builder.dataset(block.cells[0].settings).record
-    return [r.model_copy(update={"privacy": ledger(c), "data": data}) for r, c in zip(records, cells, strict=True)]
+    return [
+        r.model_copy(update={"privacy": ledger(c), "data": tested_on(data, c)})
+        for r, c in zip(records, cells, strict=True)
+    ]
 
 
 def planned_releases(blocks: Iterable[Block], builder: CellBuilder) -> Iterator[tuple[CellSpec, list[Release]]]:

@@ -49,7 +49,7 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
         for path, plugin in in_settings(spec.settings):
             with _placed(spec, path.split(".")[0]):
                 try_plugin(builder, path, plugin, spec)
-        with _placed(spec, "partition", "clients", "data"):
+        with _placed(spec, "partition", "clients", "data", "evaluation"):
             builder.split(spec.settings, spec.seed)
         with _placed(spec, "model", "privacy"):
             builder.module(spec.settings, spec.seed)

@@ -129,7 +129,7 @@ def _compare_accuracy(
     Raises:
         StoreError: it is another, and nothing that it may depend on has changed, or the data or the source have.
     """
-    measured = {entry.round: entry.test_accuracy for entry in record.rounds}
+    measured = {entry.round: entry.global_accuracy for entry in record.rounds}
     recorded = measured.get(checkpoint.round)  # none of the initial model: records begin with round 1
     recorded = checkpoint.accuracy if recorded is None else recorded
     changed = _changed_inputs(folder, settings)

@@ -41,6 +41,7 @@ from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.rehearsal import elsewhere
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
+from autoflip_secure.scenarios.running.own_mask_trial import try_client_masks, try_coverage
 from autoflip_secure.secure_rows.own_parties import OwnParties
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
@@ -96,14 +97,17 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
     """
     trial = next((trial for base, trial in _TRIALS.items() if isinstance(plugin, base)), None)
     if trial is not None:
-        trial(_Judge(place), plugin, stage)
+        trial(Judge(place), plugin, stage)
 
 
 @dataclass(frozen=True)
-class _Judge:
+class Judge:
+    """Asks, and says what is wrong with an answer."""
+
     place: str
 
     def refuse(self, why: str) -> InputError:
+        """The error, for the one who asks to raise."""
         return InputError(f"{self.place}: {why}")
 
     def ask(self, what: str, do: Callable[[], Any], *shown: Tensor) -> Any:
@@ -138,7 +142,7 @@ class _Judge:
         return found
 
 
-def _try_data_attack(judge: _Judge, attack: DataAttack, stage: Stage) -> None:
+def _try_data_attack(judge: Judge, attack: DataAttack, stage: Stage) -> None:
     labels, classes = stage.data.y_train[:64], stage.data.num_classes
     found = judge.ask("labels", lambda: attack.labels(labels, classes, generator(0, Purpose.DATA_ATTACK, 0)), labels)
     found = judge.tensor("labels", found, labels)
@@ -148,7 +152,7 @@ def _try_data_attack(judge: _Judge, attack: DataAttack, stage: Stage) -> None:
         )
 
 
-def _try_update_attack(judge: _Judge, attack: UpdateAttack, stage: Stage) -> None:
+def _try_update_attack(judge: Judge, attack: UpdateAttack, stage: Stage) -> None:
     rows, malicious = stage.rows(4), torch.tensor([True, False, True, False])
     active = stage.layout.trained.clone()
 
@@ -162,7 +166,7 @@ def _try_update_attack(judge: _Judge, attack: UpdateAttack, stage: Stage) -> Non
         )
 
 
-def _try_aggregator(judge: _Judge, aggregator: Aggregator, stage: Stage) -> None:
+def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if aggregator.needs_guidance else (None, None)
     for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):  # who sends what cannot be used is left out
         rows, samples = stage.rows(count), torch.full((count,), 10.0)
@@ -186,6 +190,10 @@ def _try_aggregator(judge: _Judge, aggregator: Aggregator, stage: Stage) -> None
         if stage.secure_sum is not None and stage.secure_sum.updates and count > 1:
             judge.ask(f"decide on {count} secret updates", partial(_on_shares, aggregator, stage, view), rows, samples)
 
+        if aggregator.own_masks:
+            state = aggregator.start(stage.layout, stage.weights, stage.clients, exploration)
+            try_coverage(judge, aggregator, view, state)
+
 
 def _on_shares(aggregator: Aggregator, stage: Stage, view: RoundView) -> Aggregate:
     """What it decides where it is shown no row; says what it asked for beyond what may be revealed."""
@@ -201,7 +209,7 @@ def _on_shares(aggregator: Aggregator, stage: Stage, view: RoundView) -> Aggrega
     return found
 
 
-def _check_scores(judge: _Judge, aggregator: Aggregator, found: Aggregate, like: Tensor) -> None:
+def _check_scores(judge: Judge, aggregator: Aggregator, found: Aggregate, like: Tensor) -> None:
     if aggregator.scores_clients != (found.scores is not None):
         what = "has scores_clients = True and gives none" if aggregator.scores_clients else "gives some"
         raise judge.refuse(
@@ -213,7 +221,7 @@ def _check_scores(judge: _Judge, aggregator: Aggregator, found: Aggregate, like:
             raise judge.refuse("aggregate: scores should lie in [0, 1]")
 
 
-def _try_pruner(judge: _Judge, pruner: Pruner, stage: Stage) -> None:
+def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if pruner.needs_guidance else (None, None)
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
     for number in dict.fromkeys((0, stage.rounds)):
@@ -227,9 +235,11 @@ def _try_pruner(judge: _Judge, pruner: Pruner, stage: Stage) -> None:
         rescale = partial(pruner.rescale, stage.weights, mask, found, view)
         judge.tensor("rescale", judge.ask("rescale", rescale, stage.weights), stage.weights)
         mask = found
+    if pruner.own:
+        try_client_masks(judge, pruner, stage)
 
 
-def _try_partition(judge: _Judge, partition: Partition, stage: Stage) -> None:
+def _try_partition(judge: Judge, partition: Partition, stage: Stage) -> None:
     data = stage.data
 
     def ask() -> tuple[Tensor, ...]:
@@ -239,7 +249,7 @@ def _try_partition(judge: _Judge, partition: Partition, stage: Stage) -> None:
     judge.ask("deal", ask, data.y_train)
 
 
-def _try_privacy(judge: _Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
+def _try_privacy(judge: Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
     steps = judge.ask("steps", lambda: mechanism.steps(1.0))
     if steps is not None and not isinstance(steps, PrivateSteps):
         raise judge.refuse(f"steps gives a {type(steps).__name__}, expected PrivateSteps or None")
@@ -263,7 +273,7 @@ def _try_privacy(judge: _Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
     judge.tensor("publish", found[0], step)
 
 
-_TRIALS: dict[type, Callable[[_Judge, Any, Stage], None]] = {
+_TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
     DataAttack: _try_data_attack,
     UpdateAttack: _try_update_attack,
     Aggregator: _try_aggregator,

@@ -87,6 +87,10 @@ def _short(value: Any) -> str:
 
 def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
     yield "test/accuracy", entry.test_accuracy
+    if entry.personal is not None:
+        yield "test/worst_client", entry.personal.worst
+        yield "test/client_spread", entry.personal.spread
+        yield "test/global_accuracy", entry.personal.global_accuracy
     yield "test/loss", entry.test_loss
     yield "train/loss", entry.train_loss
     yield "model/density", entry.density

@@ -75,6 +75,7 @@ def test_whatever_else_differs_may_be_in_one_block() -> None:
         "num_classes": lambda count: count + 1,
         "clients": lambda parts: parts[1:],
         "initial": torch.zeros_like,
+        "held_out": lambda parts: (torch.arange(2),),
     }
     assert {field.name for field in fields(PROBLEM)} - {*PROBLEM.block_key()} == {*own}
     changed = {name: change(getattr(PROBLEM, name)) for name, change in own.items()}

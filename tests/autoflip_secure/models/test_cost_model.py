@@ -1,5 +1,6 @@
 """Costs: FLOPs counted by hand, and nothing counted twice."""
 
+from math import prod
 from typing import Any
 
 import pytest
@@ -141,14 +142,17 @@ class Products(TorchDispatchMode):
 
 def test_a_repeated_question_runs_no_model() -> None:
     costs, layout, _ = model(cnn(), (2, 6, 6))
-    mask = dense(layout)
-    mask[layout["4.weight"].start] = False
+    mask, filters = dense(layout), layout["4.weight"]
+    mask[filters.start :][: prod(filters.shape[1:])] = False  # a unit: a smaller model than any counted before
     with Products() as run:
         first = costs.training(mask, 10), round_bytes(mask, layout, 5)
     assert run.count > 0
     with Products() as run:
         assert (costs.training(mask, 10), round_bytes(mask, layout, 5)) == first
         assert costs.training(mask.clone(), 10) == first[0]
+        other = mask.clone()
+        other[filters.stop - 1] = False  # and no unit fewer
+        assert costs.training(other, 10).compacted == first[0].compacted
     assert run.count == 0
-    mask[layout["4.weight"].start + 1] = False  # in place
+    mask[filters.stop - 1] = False  # in place
     assert costs.training(mask, 10).sparse < first[0].sparse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import evaluate
+from autoflip_secure.training.own_evaluation import evaluate_own
 
 
 class Branching(nn.Module):
@@ -91,3 +92,35 @@ def test_a_right_model_is_told_from_a_wrong_one() -> None:
     accuracy, loss = evaluate(module, layout, torch.stack([right, wrong]), x, torch.arange(10))
     assert accuracy.tolist() == [1.0, 0.0]
     assert loss.tolist() == pytest.approx([0.0, 20.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_each_model_on_its_own_samples_equals_a_loop_and_depends_on_no_other(make: Callable[[], nn.Module]) -> None:
+    sizes = (3, 140, 1, 32, 290)
+    module, layout, vectors, x, _ = problem(make, len(sizes))
+    source = torch.Generator().manual_seed(2)
+    samples = [torch.randperm(300, generator=source)[:size] for size in sizes]
+    labels = [torch.randint(0, 10, (size,), generator=source) for size in sizes]
+    asked: list[int] = []
+
+    def models(places: Sequence[int]) -> Tensor:
+        asked.extend(places)
+        return vectors[list(places)]
+
+    accuracy, loss = evaluate_own(module, layout, models, x, samples, labels)
+    assert set(asked) == set(range(len(sizes)))
+    net = copy.deepcopy(module).eval()
+    for place, (rows, wanted) in enumerate(zip(samples, labels, strict=True)):
+        layout.load(net, vectors[place])
+        with (
+            torch.no_grad()
+        ):  # the branching one looks at the pieces that it is given, filled up with their first sample
+            parts = [torch.cat([p, p[:1].expand(-len(p) % 32)]) for p in rows.split(128)]
+            scores = torch.cat([net(x[p])[: len(q)] for p, q in zip(parts, rows.split(128), strict=True)])
+        assert accuracy[place].item() == (scores.argmax(1) == wanted).double().mean().item()
+        torch.testing.assert_close(loss[place], F.cross_entropy(scores, wanted).double(), rtol=1e-5, atol=1e-6)
+        alone = evaluate_own(
+            module, layout, lambda places, own=place: vectors[[own] * len(places)], x, [rows], [wanted]
+        )
+        assert (alone[0].item(), alone[1].item()) == (accuracy[place].item(), loss[place].item())
+    assert [len(part) for part in evaluate_own(module, layout, models, x, [], [])] == [0, 0]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
+from autoflip_secure.records.personal import ClientAccuracies, PersonalAccuracy
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.pages.notebook import ROWS, summary
 from autoflip_secure.reports.pages.report import write_report
@@ -21,6 +22,15 @@ from autoflip_secure.reports.tables.cells_frame import cells_frame
 from autoflip_secure.reports.tables.frames import parquet, tidy
 
 DOCS = Path(__file__).parents[3] / "docs" / "results.md"
+
+
+def personal(run: RunRecord) -> RunRecord:
+    """The same, as if clients had been tested on rows of their own."""
+    last = ClientAccuracies(clients=[0], held_out=[4], accuracy=[0.5])
+    own = PersonalAccuracy(mean=0.5, worst=0.5, spread=0.0, global_accuracy=0.5)
+    return run.model_copy(
+        update={"personal": last, "rounds": [e.model_copy(update={"personal": own}) for e in run.rounds]}
+    )
 
 
 def documented(heading: str) -> dict[str, str]:
@@ -50,7 +60,7 @@ def test_the_documentation_has_the_columns_of_the_frames(
     odd = run.model_copy(
         update={"costs": run.costs.model_copy(update={"flops": unknown, "compaction": "an operation is unknown"})}
     )
-    found = [table(small), table([odd])]
+    found = [table(small), table([odd]), table([personal(run)])]
     for frame in found:
         for name, kind in frame.dtypes.items():
             described = [one for one in said if re.fullmatch(pattern(one), str(name))]

@@ -12,9 +12,11 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
+    ClientPruneView,
     DataAttack,
     LocalRule,
     LocalView,
+    OwnMask,
     Plugin,
     Pruner,
     PruneView,
@@ -128,6 +130,21 @@ def even(view: RoundView) -> Tensor:
     return torch.full((len(view.updates),), 1 / len(view.updates))
 
 
+class Own(Masks):
+    own: ClassVar[bool] = True
+    client_rows: ClassVar[dict[str, str]] = {"seen": "numbers"}
+
+    def mask(self, view: PruneView) -> Tensor:
+        return view.mask
+
+    def client_mask(self, view: ClientPruneView) -> OwnMask:
+        return type(self).answer(view)
+
+
+class Covering(Steps):
+    own_masks: ClassVar[bool] = True
+
+
 def arrays(seed: int | None) -> Arrays:
     x = np.random.default_rng(seed).standard_normal((6, 2)).astype(np.float32)
     return Arrays(x, np.arange(6) % 2, x, np.arange(6) % 2, ("a", "b"))
@@ -185,6 +202,29 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     "penalty of all together": (Fines, lambda given: given[0].weights[0].square().sum(), "penalty gives shape"),
     "pull": (Pulls, lambda _: 0.5, ""),
     "push": (Pulls, lambda _: -0.5, "proximal = -0.5: should be a number, 0 or more"),
+    "pruner of own masks": (Own, lambda view: OwnMask(view.mask, view.weights, {"seen": view.states["seen"] + 1}), ""),
+    "pruner of no own mask": (Own, lambda view: view.mask, "client_mask gives a Tensor, expected an OwnMask"),
+    "pruner of everything of a client": (
+        Own, lambda view: OwnMask(view.mask & False, view.weights), "client_mask prunes everything in round 1"
+    ),
+    "pruner that starts anywhere": (
+        Own, lambda view: OwnMask(view.mask, view.weights.double()), "client_mask: start gives shape"
+    ),
+    "pruner that keeps what it did not name": (
+        Own, lambda view: OwnMask(view.mask, view.weights, {"other": view.weights}), "keeps 'other', which client_rows"
+    ),
+    "pruner that keeps bits as numbers": (
+        Own, lambda view: OwnMask(view.mask, view.weights, {"seen": view.mask}), "client_mask: seen gives shape"
+    ),
+    "pruner that changes a state in place": (
+        Own, lambda view: OwnMask(view.mask, view.weights, {"seen": view.states["seen"].add_(1)}), "in place"
+    ),
+    "aggregator of own masks": (
+        Covering, lambda view: Aggregate(view.coverage_mean(even(view) @ view.updates, even(view)), even(view), None), ""
+    ),
+    "aggregator that moves what nobody holds": (
+        Covering, lambda view: Aggregate(view.updates.mean(0) + 1, even(view), None), "that no client holds"
+    ),
     "partition": (Parts, lambda given: np.array_split(given[2].permutation(given[0]), given[1]), ""),
     "partition that draws elsewhere": (
         Parts, lambda given: np.array_split(np.random.permutation(given[0]), given[1]), "gives another answer"

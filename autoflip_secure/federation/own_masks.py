@@ -1,0 +1,109 @@
+"""Masks of the clients' own: decided on their side before they train, kept in their states, sent with their updates.
+
+A cell whose pruner has ``own`` has :class:`.ClientStates`; in every round each participant is asked for its mask, which
+counts from then on whatever becomes of its update. The global mask is the part that all share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientStates, held_by
+from autoflip_secure.federation.clients import client_labels
+from autoflip_secure.federation.masking import Masking
+from autoflip_secure.federation.server import ServerState
+from autoflip_secure.interfaces import ClientPruneView
+from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.own_evaluation import evaluate_own
+
+
+def memories(cells: Sequence[Cell], bound: int = MEMORY_BOUND) -> list[ClientStates | None]:
+    """What the clients of each cell remember; None: nothing. All cells of a block share ``bound`` bytes of memory."""
+    keeping = sum(cell.protocol.pruner.own for cell in cells)
+    return [_memory(cell, bound // max(1, keeping)) if cell.protocol.pruner.own else None for cell in cells]
+
+
+def _memory(cell: Cell, bound: int) -> ClientStates:
+    problem = cell.problem
+    rows = {MASK: "bits", **cell.protocol.pruner.client_rows}
+    return ClientStates(len(problem.clients), problem.layout.size, rows, bound, problem.initial.device)
+
+
+def decide(
+    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None]
+) -> list[Masking | None]:
+    """Ask each participant of the coming round for its mask, and keep the answers; accuracies in one program."""
+    asked = [
+        (number, client)
+        for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True))
+        if own is not None
+        for client in cell.cohort(state.round + 1).tolist()
+    ]
+    if not asked:
+        return [None] * len(cells)
+    accuracies = _accuracies(cells, states, kept, asked)
+    found: list[Masking | None] = []
+    for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
+        measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
+        found.append(None if own is None else _masking(cell, state, own, measured))
+    return found
+
+
+def _accuracies(
+    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None],
+    asked: Sequence[tuple[int, int]],
+) -> dict[tuple[int, int], float]:  # fmt: skip
+    """Of w · m_k on the training rows of client k with its labels, for those (cell, client) whose pruner wants it."""
+    wanted = [place for place in asked if cells[place[0]].protocol.pruner.needs_accuracy]
+
+    def models(places: Sequence[int]) -> Tensor:
+        rows = []
+        for number, client in (wanted[place] for place in places):
+            own = kept[number]
+            assert own is not None
+            rows.append(torch.where(held_by(own, states[number].mask, [client])[0], states[number].weights, 0.0))
+        return torch.stack(rows)
+
+    problem = cells[0].problem
+    samples = [cells[number].problem.clients[client] for number, client in wanted]
+    labels = [client_labels(cells[number], client, states[number].round + 1) for number, client in wanted]
+    accuracy, _ = evaluate_own(problem.module, problem.layout, models, problem.x_train, samples, labels)
+    return dict(zip(wanted, accuracy.tolist(), strict=True))
+
+
+def _masking(cell: Cell, state: ServerState, kept: ClientStates, measured: dict[int, float | None]) -> Masking:
+    """The decisions of one cell's cohort: client -> accuracy, or None where its pruner does without."""
+    problem, pruner, round_ = cell.problem, cell.protocol.pruner, state.round + 1
+    clients = list(measured)
+    before = held_by(kept, state.mask, clients)
+    frozen = problem.layout.frozen.to(before.device)
+    masks, starts = [], []
+    for client, mask in zip(clients, before, strict=True):
+        view = ClientPruneView(
+            layout=problem.layout,
+            units=problem.units,
+            client=client,
+            weights=state.weights,
+            initial=problem.initial,
+            mask=mask,
+            accuracy=measured[client],
+            states={name: kept.read(name, [client])[0] for name in pruner.client_rows},
+            round=round_,
+            rounds=cell.protocol.rounds,
+            generator=partial(generator, cell.seed, Purpose.CLIENT_MASK, round_, client),
+        )
+        decision = pruner.client_mask(view)
+        own = (decision.mask | frozen) & state.mask
+        masks.append(own)
+        starts.append(torch.where(own, torch.where(frozen, state.weights, decision.start), 0.0))
+        kept.write(MASK, [client], own[None])
+        for name, row in decision.states.items():
+            kept.write(name, [client], row[None])
+    if not clients:  # a Poisson cohort may be empty
+        return Masking(before, before, torch.zeros_like(before, dtype=state.weights.dtype))
+    return Masking(before, torch.stack(masks), torch.stack(starts))
