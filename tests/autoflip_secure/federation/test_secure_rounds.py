@@ -22,6 +22,8 @@ from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.secure_rows.secret_rows import LocalRows
 from autoflip_secure.secure_rows.secure_sum import Revealed, SecureSum, SecureSumConfig, SharedBatch, Traffic
 
+SUMS = "{parties: 2, updates: true}"
+
 
 class Batch(LocalRows, SharedBatch):
     """Rows in this process; remembers whether their sum was asked for."""
@@ -133,3 +135,32 @@ def test_settings_whose_noise_may_fall_out_of_range_are_refused_with_a_clip_that
     check(blocks(fits))
     parties_do_without = {**SMALL, "secure_sum": "none", "privacy": {**SMALL["privacy"], "clip": 30.0}}
     check(plan(resolve(Document("here", parties_do_without))).blocks)
+
+
+def test_equal_weights_are_equal_in_the_open_and_in_shares() -> None:
+    """Clients differ in size; the step of one round is the mean of what they sent, whoever computes it."""
+    text = """
+    clients: 4
+    cohort: 4
+    rounds: 1
+    seeds: [3]
+    partition: {kind: dirichlet, alpha: 0.5}
+    data: {kind: digits, train_samples: 200, test_samples: 50}
+    model: {kind: mlp, hidden: [8]}
+    algorithm: {name: mine, pruner: none, aggregator: {kind: mean, weighting: WEIGHTS}}
+    """
+    trust: dict[tuple[str, str], list[float]] = {}
+    steps: dict[tuple[str, str], float] = {}
+    for weighting in ("equal", "samples"):
+        for sums in ("none", SUMS):
+            document = Document.parse(text.replace("WEIGHTS", weighting), "s.yaml")
+            (block,) = plan(resolve(document, (f"secure_sum={sums}",))).blocks
+            builder = CellBuilder()
+            cell = builder.cell(block.cells[0], block.cells[0], torch.device("cpu"))
+            (record,) = run_cells([cell], builder.trainer(block.cells[0]), connect=lambda _: Lossy(()))
+            trust[weighting, sums], steps[weighting, sums] = record.rounds[0].trust, record.rounds[0].step_norm
+    assert trust["equal", "none"] == trust["equal", SUMS] == [0.25] * 4
+    assert len(set(trust["samples", "none"])) > 1
+    for weighting in ("equal", "samples"):
+        assert steps[weighting, SUMS] == pytest.approx(steps[weighting, "none"], rel=1e-4)
+    assert steps["equal", "none"] != pytest.approx(steps["samples", "none"], rel=1e-3)
