@@ -14,10 +14,10 @@ from autoflip_secure.interfaces import BroadcastView, LocalRule, LocalView
 from autoflip_secure.seeds import Purpose, generator
 
 if TYPE_CHECKING:
-    from autoflip_secure.scenarios.running.plugin_trial import Stage, _Judge
+    from autoflip_secure.scenarios.running.plugin_trial import Judge, Stage
 
 
-def try_local_rule(judge: _Judge, rule: LocalRule, stage: Stage) -> None:
+def try_local_rule(judge: Judge, rule: LocalRule, stage: Stage) -> None:
     """Ask for what is sent before round 1, then every hook, of three models and of the first of them alone.
 
     Raises:

@@ -220,7 +220,9 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
         Own, lambda view: OwnMask(view.mask, view.weights, {"seen": view.states["seen"].add_(1)}), "in place"
     ),
     "aggregator of own masks": (
-        Covering, lambda view: Aggregate(view.coverage_mean(even(view) @ view.updates, even(view)), even(view), None), ""
+        Covering,
+        lambda view: Aggregate(view.coverage_mean(even(view) @ view.updates, even(view)), even(view), None),
+        "",
     ),
     "aggregator that moves what nobody holds": (
         Covering, lambda view: Aggregate(view.updates.mean(0) + 1, even(view), None), "that no client holds"
