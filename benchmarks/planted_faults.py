@@ -15,7 +15,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, ClipState, clip_to
+from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, ClipState
+from autoflip_secure.defenses.privacy.noised_rows import clip_to
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import ClientJob, PrivacyView, Trained, TrainingSchedule

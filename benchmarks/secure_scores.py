@@ -23,7 +23,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells, watch_cells
 from autoflip_secure.federation.secure_clients import clipped, norm_bound, update_points
 from autoflip_secure.federation.secure_updates import SecretUpdates, secure_aggregate
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import PublicView
 from autoflip_secure.interfaces.row_reader import cosine, grouped

@@ -75,16 +75,19 @@ def _attacked(
     return result
 
 
-def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int) -> PrivacyView:
-    """What the client-level mechanism works on; private draws at (DP_NOISE, round, client), (SERVER_NOISE, round)."""
+def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int, *channel: int) -> PrivacyView:
+    """What the client-level mechanism works on.
+
+    Private draws at (DP_NOISE, round, client, *channel), (SERVER_NOISE, round, *channel); no channel: the update's.
+    """
     return PrivacyView(
         round=round_,
         honest=~cell.malicious_in(round_)[clients].to(active.device),
         active=active,
         expected=float(cell.protocol.cohort),
         noise_multiplier=cell.noise_multipliers[0],
-        generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k) for k in clients.tolist()],
-        server=cell.draws.generator(Purpose.SERVER_NOISE, round_),
+        generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k, *channel) for k in clients.tolist()],
+        server=cell.draws.generator(Purpose.SERVER_NOISE, round_, *channel),
     )
 
 

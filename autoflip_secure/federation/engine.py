@@ -16,13 +16,15 @@ import torch
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channels import measure, names
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.own_masks import decide, memories
 from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.recorder import Logbook, Outcome
 from autoflip_secure.federation.ruling import rehearsed
-from autoflip_secure.federation.server import ServerState, begin, finish_round, plan_round
+from autoflip_secure.federation.server import begin, finish_round, plan_round
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.records.run import RunRecord, TrainerChoice
@@ -64,15 +66,18 @@ def _round(
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
     trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
+    measured = measure(cells, states[0].round + 1, plans, trained.updates, trainer)
     results, row = [], 0
-    for cell, state, (clients, own), mask in zip(cells, states, plans, masks, strict=True):
+    for cell, state, (clients, own), mask, beside in zip(cells, states, plans, masks, measured, strict=True):
         rows = slice(row, row := row + len(own))
-        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell), mask)
+        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell), mask, beside)
         loss = float(trained.losses[rows, -1].mean())
         results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
         if cell.protocol.visibility.server == "rows":
             here = [k for k in outcome.participants if k not in outcome.rejected]
             watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
+            if outcome.channels:
+                watch.channels(cell, state, torch.tensor(here, dtype=torch.long), outcome.channel_rows)
     return results
 
 
@@ -176,6 +181,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
         for cell in cells
         for steps in (cell.private_steps(client, 1) for client in range(len(cell.problem.clients)))
     }
+    measured = any(map(names, cells))
     found = {
         promised_bits(
             trainer,
@@ -188,6 +194,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
             private,
             problem.recipe,
             rule,
+            gradients=measured,
         )
         for private, rule in kinds.values()
     }

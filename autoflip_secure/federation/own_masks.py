@@ -16,7 +16,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientStates, held_by
 from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.masking import Masking
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientPruneView
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.own_evaluation import evaluate_own

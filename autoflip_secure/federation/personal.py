@@ -16,7 +16,7 @@ from torch import Tensor
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.client_states import ClientStates, held_by
 from autoflip_secure.federation.personal_record import PersonalTest
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.records.run import DataRecord
 from autoflip_secure.training.own_evaluation import evaluate_own
 

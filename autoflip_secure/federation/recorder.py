@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
+from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
+from autoflip_secure.federation.final_record import guidance_record, layer_records
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.measures import (
     add_counts,
@@ -24,7 +27,7 @@ from autoflip_secure.federation.measures import (
 from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.secure_recorder import SecureLog
-from autoflip_secure.interfaces import Exploration, Guidance
+from autoflip_secure.interfaces import Channel, Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
 from autoflip_secure.records.detection import detection
@@ -32,8 +35,6 @@ from autoflip_secure.records.personal import ClientStateRecord
 from autoflip_secure.records.run import (
     Costs,
     ExplorationRecord,
-    GuidanceRecord,
-    LayerRecord,
     RoundRecord,
     RunRecord,
     TrainerChoice,
@@ -43,9 +44,6 @@ from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Cell
-
-_BINS = 50
-_SAMPLE = 600
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,10 @@ class Outcome:
     train_loss: float | None = None
     transfer: SecureTransfer | None = None  # through the parties; None: in the open
     own: Masking | None = None  # masks of the clients' own; ``mask`` is then what somebody held
+    channels: tuple[Channel, ...] = ()  # what was sent beside the update
+    channel_rows: Mapping[str, Tensor] = field(default_factory=dict)  # of the usable participants
+    channel_transfers: Mapping[str, SecureTransfer] = field(default_factory=dict)
+    gradient_passes: int = 0  # over the participants' data, to measure channels with
 
 
 _BLOCK = (
@@ -95,7 +97,7 @@ class Logbook:
             self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
         if cell.problem.units is not None:
             self.events += [f"units: {sentence}" for sentence in cell.problem.units.kept_whole]
-        self._secret = SecureLog(cell.protocol)
+        self._secret = SecureLog(cell.protocol, names(cell))
         self._personal: PersonalTest | None = None  # the last one
 
     def open(
@@ -147,20 +149,24 @@ class Logbook:
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
+        passes = protocol.training.epochs + outcome.gradient_passes
         if own is None:
             sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
-            flops = self.costs.training(outcome.mask, outcome.samples * protocol.training.epochs)
+            flops = self.costs.training(outcome.mask, outcome.samples * passes)
         else:
             sent = own_bytes(own, layout, [k in newcomers for k in outcome.participants])
             samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
             measured = protocol.pruner.needs_accuracy
-            flops = own_flops(own, self.costs, samples, protocol.training.epochs, measured=measured)
+            flops = own_flops(own, self.costs, samples, passes, measured=measured)
             density = own_density(own.masks, layout)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and protocol.rule.broadcasts:
             told = set(outcome.participants) - self._ruled
             self._ruled |= told
             sent = add_counts(sent, broadcast_bytes(layout, len(told)))
+        for transfer in outcome.channel_transfers.values():
+            self._secret.add("channels", transfer)
+        beside = uplink_beside(outcome)
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
@@ -178,51 +184,10 @@ class Logbook:
                 update_variance_all=variance_over_coordinates(delta, trained),
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.double().norm()),
-                bytes=uplink(sent, outcome.transfer),
+                bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
                 flops=flops,
+                channels=beside or None,
             )
-        )
-
-    def _layers(self, mask: Tensor, own: FinalMasks | None) -> list[LayerRecord]:
-        problem = self.cell.problem
-        if own is not None:
-            live, units = own.live_weights, own.units
-        else:
-            live = {s.name: int(mask[s.slice].sum()) for s in problem.layout if s.kind == "weight"}
-            units = {} if problem.units is None else problem.units.of_weights(mask, problem.layout)
-        return [
-            LayerRecord(
-                name=segment.name,
-                shape=list(segment.shape),
-                hidden=segment.hidden,
-                weights=segment.stop - segment.start,
-                live_weights=live[segment.name],
-                units=units[segment.name].units if segment.name in units else None,
-                live_units=units[segment.name].live if segment.name in units else None,
-                live_inputs=units[segment.name].live_inputs if segment.name in units else None,
-            )
-            for segment in problem.layout
-            if segment.kind == "weight"
-        ]
-
-    def _guidance(self, guidance: Guidance | None, mask: Tensor) -> GuidanceRecord | None:
-        if guidance is None or self._initial is None:
-            return None
-        layout, kind = self.cell.problem.layout, self.cell.protocol.guidance.normalisation
-        pruner = self.cell.protocol.pruner
-        hidden = layout.prunable.to(mask.device)
-        first = self._initial[hidden].cpu().numpy()
-        last = normalise(guidance.energy, layout, kind)[hidden].cpu().numpy()
-        live = mask[hidden].cpu().numpy()
-        edges = np.linspace(0, 1, _BINS + 1)
-        chosen = np.sort(np.random.default_rng(0).permutation(len(first))[:_SAMPLE])
-        return GuidanceRecord(
-            normalisation=kind,
-            threshold=None if pruner.foreign else getattr(pruner, "threshold", None),
-            bin_edges=[round(float(edge), 4) for edge in edges],
-            initial_counts=np.histogram(first, edges)[0].tolist(),
-            final_counts=np.histogram(last, edges)[0].tolist(),
-            sample=[(round(float(first[j]), 4), round(float(last[j]), 4), bool(live[j])) for j in chosen],
         )
 
     def _costs(self, mask: Tensor, own: FinalMasks | None) -> Costs:
@@ -239,6 +204,7 @@ class Logbook:
             flops=total_flops,
             model_flops=self.costs.forward(mask) if own is None else own.flops,
             compaction=self.costs.compaction_of(mask) if own is None else own.compaction,
+            channels=channel_totals(record.channels for record in self.rounds),
         )
 
     def _digests(self, mask: Tensor, own: FinalMasks | None) -> dict[str, str]:
@@ -274,15 +240,16 @@ class Logbook:
                 local_rule=getattr(cell.protocol.rule, "kind", ""),
                 own_masks=cell.protocol.pruner.own,
                 personal=cell.protocol.evaluation == "personal",
+                channels=names(cell),
             ),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],
             trainer=trainer,
             exploration=self._exploration,
-            guidance=self._guidance(guidance, mask),
+            guidance=guidance_record(cell, self._initial, guidance, mask),
             rounds=self.rounds,
-            layers=self._layers(mask, own),
+            layers=layer_records(cell.problem, mask, own),
             costs=self._costs(mask, own),
             detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
             final_accuracy=final.test_accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from autoflip_secure.records.run import SecretPhase, SecureSumRecord
@@ -10,14 +11,15 @@ from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Protocol
 
-Phase = Literal["exploration", "updates"]
+Phase = Literal["exploration", "updates", "channels"]
 
 
 class SecureLog:
     """Collects one cell's passages."""
 
-    def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
+    def __init__(self, protocol: Protocol, channels: Sequence[str] = ()) -> None:
+        """``channels``: names of what clients send beside their updates."""
+        self.protocol, self.channels = protocol, channels
         self._transfers: dict[Phase, list[SecureTransfer]] = {}
 
     def add(self, phase: Phase, transfer: SecureTransfer | None) -> None:
@@ -31,7 +33,7 @@ class SecureLog:
         if config is None:
             return None
         phases = [_phase(phase, transfers) for phase, transfers in self._transfers.items()]
-        sees = self.protocol.visibility.server_sees()
+        sees = self.protocol.visibility.server_sees(self.channels)
         return SecureSumRecord(parties=config.count, phases=phases, server_sees=sees, links=config.links)
 
     def timing(self) -> dict[str, float]:

@@ -2,57 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channel_rounds import delivered
+from autoflip_secure.federation.channel_rounds import sent as channels_sent
+from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.clients import (
     UNUSABLE,
     attack_updates,
     client_jobs,
     privacy_view,
     usable_rows,
-    weight_decay_shrinkage,
 )
+from autoflip_secure.federation.deciding import decide, decide_secretly, scores_of_all
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.recorder import Outcome
 from autoflip_secure.federation.ruling import broadcast, ruled
-from autoflip_secure.federation.secure_rounds import timed
-from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
-from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, PruneView, PublicView, RoundView
-from autoflip_secure.models.layout import Layout
-from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
+from autoflip_secure.federation.state import ServerState
+from autoflip_secure.interfaces import (
+    Aggregate,
+    ClientJob,
+    Exploration,
+    Guidance,
+    PruneView,
+    Received,
+)
+from autoflip_secure.secure_rows.secure_sum import SecureSum
 from autoflip_secure.seeds import Purpose, generator
 
 
-@dataclass(frozen=True)
-class ServerState:
-    """Everything the server carries from round to round."""
-
-    round: int
-    weights: Float[Tensor, " params"]
-    mask: Bool[Tensor, " params"]
-    exploration: Exploration | None
-    guidance: Guidance | None
-    aggregator: Any
-    privacy: Any = None  # of the client-level mechanism
-    momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
-    broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
-
-    def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
-        """Coordinates that clients send: live ones that are not frozen."""
-        return self.mask & layout.sent.to(self.mask.device)
-
-
-def _prune(cell: Cell, state: ServerState) -> ServerState:
-    """Ask the pruner, and rescale when the mask changed."""
+def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | None = None) -> ServerState:
+    """Ask the pruner, and rescale when the mask changed; ``channels``: what clients sent in this round."""
     protocol, problem = cell.protocol, cell.problem
     view = PruneView(
         layout=problem.layout,
@@ -65,6 +54,7 @@ def _prune(cell: Cell, state: ServerState) -> ServerState:
         rounds=protocol.rounds,
         generator=partial(generator, cell.seed, Purpose.PRUNING),
         normalisation=protocol.guidance.normalisation,
+        channels=channels or {},
     )
     mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
     if mask is not state.mask:
@@ -118,8 +108,15 @@ def finish_round(
     updates: Tensor,
     sums: SecureSum | None = None,
     own: Masking | None = None,
+    measured: Measured | None = None,
 ) -> tuple[ServerState, Outcome]:
-    """From the cohort's honest updates (cohort, params) to the next state; secret updates go through ``sums``."""
+    """From the cohort's honest updates (cohort, params) to the next state.
+
+    Args:
+        sums: where secret updates go through.
+        own: masks of the clients' own; None: all hold the state's.
+        measured: the honest rows of the round's other channels; None: there are none.
+    """
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
     private, visibility, masks = protocol.client_level, protocol.visibility, state.mask
     if own is not None:
@@ -127,13 +124,17 @@ def finish_round(
     raw, travelling = attack_updates(cell, updates, clients, masks, round_), state.travelling(problem.layout)
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
-    usable = usable_rows(sent)
-    decision, events, transfer = None, list[str](), None
+    measured = measured or Measured()
+    beside = channels_sent(cell, clients, measured, round_)
+    brought = delivered(cell, clients, beside, sent, sums)
+    usable, received = brought.usable, brought.received or {}
+    decision, events, transfer = None, [*brought.events], None
     if visibility.secret:
         assert sums is not None
-        decision, usable, events, transfer = _decide_secretly(cell, state, clients, sent, usable, sums)
+        decision, usable, said, transfer = decide_secretly(cell, state, clients, sent, usable, received, sums)
+        events += said
     elif bool(usable.any()):
-        decision = _decide(cell, state, clients, sent, usable, own)
+        decision = decide(cell, state, clients, sent, usable, received, own)
     step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
     after = replace(state, round=round_)
     if private is not None and view is not None:
@@ -164,11 +165,12 @@ def finish_round(
         events += (
             [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
         )
+        events += beside.unusable(clients)
     outcome = Outcome(
         round=round_,
         participants=clients.tolist(),
         malicious=cell.malicious_in(round_)[clients].tolist(),
-        scores=_scores(protocol.aggregator.scores_clients, decision, usable),
+        scores=scores_of_all(protocol.aggregator.scores_clients, decision, usable),
         trust=trust.tolist(),
         rejected=rejected,
         delta=moved,
@@ -178,8 +180,12 @@ def finish_round(
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
         events=tuple(f"round {round_}: {event}" for event in events),
         transfer=transfer,
+        channels=measured.channels,
+        channel_rows={name: rows[usable] for name, rows in beside.rows.items()},
+        channel_transfers=brought.transfers,
+        gradient_passes=measured.passes,
     )
-    return _prune(cell, after), outcome
+    return _prune(cell, after, brought.received), outcome
 
 
 def _server_step(
@@ -201,60 +207,6 @@ def _server_step(
     return moved.where(trusted, 0.0), momentum.where(trusted, state.momentum)
 
 
-def _decide(
-    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, own: Masking | None
-) -> Aggregate:
-    """Show the usable rows to the aggregator."""
-    view = RoundView(**vars(_view(cell, state, clients, usable)), updates=sent[usable])
-    if own is not None:
-        view = replace(view, masks=own.masks[usable])
-    return cell.protocol.aggregator.aggregate(state.aggregator, view)
-
-
-def _view(cell: Cell, state: ServerState, clients: Tensor, usable: Tensor) -> PublicView:
-    """What the server knows of the clients with usable rows. At client level numbers of samples stay with them."""
-    problem, protocol = cell.problem, cell.protocol
-    here = clients.to(usable.device)[usable]
-    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=usable.device)
-    shrinkage = weight_decay_shrinkage(protocol.training, samples)
-    if protocol.rule is not None:  # what decay comes to has no closed form
-        shrinkage = torch.zeros_like(samples)
-    if protocol.client_level is not None:
-        samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
-    return PublicView(
-        round=state.round + 1,
-        clients=here,
-        samples=samples,
-        weights=state.weights,
-        mask=state.mask,
-        guidance=state.guidance,
-        layout=problem.layout,
-        shrinkage=shrinkage,
-    )
-
-
-def _decide_secretly(
-    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, sums: SecureSum
-) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:
-    """The step, who is in it, events, and what passed. Rows leave the clients in shares; what decides is shown none."""
-    protocol, config = cell.protocol, cell.protocol.secure_sum
-    assert config is not None
-    if not bool(usable.any()):
-        return None, usable, [], None
-    aggregator, view, rows = protocol.aggregator, _view(cell, state, clients, usable), sent[usable]
-    with timed(sums) as through:
-        if aggregator.linear:
-            noised = protocol.client_level is not None and cell.noise_multipliers[0] > 0
-            found = sum_secretly(sums, aggregator, state.aggregator, view, rows, noised=noised)
-        else:
-            honest = ~cell.malicious_in(view.round)[view.clients.cpu()].to(sent.device)
-            draws = generator(cell.seed, Purpose.SECURE_CHECKS, view.round)
-            found = score_secretly(sums, aggregator, state.aggregator, view, rows, honest, draws, config.sketch)
-    taken = usable.clone()
-    taken[usable] = found.taken.to(taken.device)
-    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.error)
-
-
 def _evolve(
     cell: Cell, guidance: Guidance | None, rows: Tensor | None, step: Tensor, decision: Aggregate | None
 ) -> Guidance | None:
@@ -265,13 +217,3 @@ def _evolve(
     if rows is not None and decision is not None:
         return evolve(guidance, of_trained(rows), decision.trust, cell.protocol.guidance.beta)
     return evolve(guidance, of_trained(step)[None], step.new_ones(1), cell.protocol.guidance.beta)
-
-
-def _scores(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:
-    """Scores of all participants; 0 for those that were rejected."""
-    if not scoring:
-        return None
-    scores = torch.zeros(len(usable), device=usable.device)
-    if decision is not None and decision.scores is not None:
-        scores[usable] = decision.scores
-    return scores.tolist()

@@ -6,6 +6,7 @@ scenario go together, and what guidance may learn from all follow from here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -96,13 +97,20 @@ class Visibility:
             return "shares" if self.secret else "nothing"
         return "step"
 
-    def server_sees(self) -> list[str]:
-        """What the server sees, in sentences; for runs with parties."""
+    def server_sees(self, channels: Sequence[str] = ()) -> list[str]:
+        """What the server sees, in sentences; for runs with parties. ``channels``: what is sent beside the updates."""
         explored = [] if self.explored == "nothing" else [f"deviations of the explorers: {EXPLORED[self.explored]}"]
-        return [*explored, f"updates: {UPDATES[self.server]}"]
+        sent = [f"{', '.join(channels)}: {UPDATES['sums' if self.secret else 'rows']}"] if channels else []
+        return [*explored, f"updates: {UPDATES[self.server]}", *sent]
 
     def pipeline(
-        self, *, server_step: bool = False, local_rule: str = "", own_masks: bool = False, personal: bool = False
+        self,
+        *,
+        server_step: bool = False,
+        local_rule: str = "",
+        own_masks: bool = False,
+        personal: bool = False,
+        channels: Sequence[str] = (),
     ) -> list[str]:
         """The steps of a round, in order.
 
@@ -111,6 +119,7 @@ class Visibility:
             local_rule: kind of the rule that clients train by; "": they have none.
             own_masks: every client decides about a mask of its own.
             personal: the honest clients' own models are tested.
+            channels: names of what clients send beside their updates.
         """
         on_updates: dict[Noise, Literal["central", "distributed"]] = {
             "central": "central",
@@ -125,6 +134,7 @@ class Visibility:
             local_rule=local_rule,
             own_masks=own_masks,
             personal=personal,
+            channels=channels,
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 
 
 class Watcher:
@@ -16,6 +18,9 @@ class Watcher:
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         """Updates (participants that sent finite ones, params) as they reach the server, and the state around them."""
+
+    def channels(self, cell: Cell, before: ServerState, clients: Tensor, sent: Mapping[str, Tensor]) -> None:
+        """What the same participants sent besides in that round: a row (participants, size) of each channel."""
 
     def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
         """The global model before round 1 and after every round, with its test accuracy where it was evaluated."""

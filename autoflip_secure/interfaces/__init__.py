@@ -8,6 +8,8 @@ its class (``docs/plugins.md``); never by import side effects.
 from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, PublicView, ReadingAggregator, RoundView
 from autoflip_secure.interfaces.attack import Attack, DataAttack, NoAttack, UpdateAttack, Window
 from autoflip_secure.interfaces.base import Config, Plugin
+from autoflip_secure.interfaces.channel import UPDATE, Channel, ChannelRequest, ClientView, Received
+from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
@@ -17,14 +19,19 @@ from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowRea
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
+    "UPDATE",
     "Accountant",
     "Aggregate",
     "Aggregator",
     "Attack",
     "BroadcastView",
+    "Channel",
+    "ChannelRequest",
+    "ChannelSource",
     "ClientJob",
     "ClientPrivacy",
     "ClientPruneView",
+    "ClientView",
     "Config",
     "DataAttack",
     "Exploration",
@@ -45,6 +52,7 @@ __all__ = [
     "Pruner",
     "PublicView",
     "ReadingAggregator",
+    "Received",
     "RoundRule",
     "RoundView",
     "RowReader",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.channel import Received
+from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
 from autoflip_secure.models.layout import Layout
@@ -29,6 +31,7 @@ class PublicView:
     layout: Layout
     shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
     masks: Bool[Tensor, "clients params"] | None = None  # what each client holds; None: all hold ``mask``
+    channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
 
     @property
     def live(self) -> Bool[Tensor, " params"]:
@@ -83,7 +86,7 @@ class Aggregate:
     statistics: dict[str, Float[Tensor, " clients"]] = field(default_factory=dict)
 
 
-class Aggregator(Plugin, ABC):
+class Aggregator(ChannelSource, ABC):
     """Turns the rows of one round into one step. One that need not see them all is a :class:`ReadingAggregator`."""
 
     needs_guidance: ClassVar[bool] = False

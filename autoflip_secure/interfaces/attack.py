@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces.base import Config, Plugin
+from autoflip_secure.interfaces.channel import Channel
 
 
 class Window(Config):
@@ -83,3 +84,13 @@ class UpdateAttack(Attack, ABC):
         ``generators`` has one per row, by address; ``active`` marks the trained, unmasked coordinates, the only ones
         that are sent.
         """
+
+    def channel(
+        self,
+        channel: Channel,
+        rows: Float[Tensor, "clients size"],
+        malicious: Bool[Tensor, " clients"],
+        generators: list[torch.Generator],
+    ) -> Float[Tensor, "clients size"]:
+        """Rows of another channel, the malicious ones replaced. Default: what :meth:`updates` does, to all numbers."""
+        return self.updates(rows, malicious, torch.ones_like(rows[0], dtype=torch.bool), generators)

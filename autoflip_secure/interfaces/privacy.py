@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.channel import Channel
 from autoflip_secure.interfaces.contribution import PrivateSteps
 
 
@@ -38,6 +39,7 @@ class ClientPrivacy(Plugin, ABC):
     """
 
     unit: ClassVar[Literal["sample", "client"]]
+    covers_channels: ClassVar[bool] = False  # has `send_channel` and `publish_channel`; else other channels are refused
     noise_multiplier: float | None
     target_epsilon: float | None
     delta: float | None
@@ -121,6 +123,18 @@ class ClientPrivacy(Plugin, ABC):
             view: the round.
         """
         return delta, state
+
+    def send_channel(
+        self, channel: Channel, rows: Float[Tensor, "clients size"], view: PrivacyView
+    ) -> Float[Tensor, "clients size"]:
+        """Rows of a channel beside the update as the server gets them; ``channel.bound`` is the clip norm."""
+        return rows
+
+    def publish_channel(
+        self, channel: Channel, mean: Float[Tensor, " size"], view: PrivacyView
+    ) -> Float[Tensor, " size"]:
+        """Their sum / ``view.expected`` as anything else may use it."""
+        return mean
 
 
 class NoPrivacy(Plugin):

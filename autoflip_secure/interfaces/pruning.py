@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.interfaces.aggregation import Aggregator
-from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.channel import Received
+from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import LocalRule, NoLocalRule
 from autoflip_secure.models.layout import Layout
@@ -33,6 +34,7 @@ class PruneView:
     rounds: int
     generator: Callable[..., torch.Generator]  # generator(*address below PRUNING)
     normalisation: str = "sqrt_q99"  # of guidance
+    channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class OwnMask:
     states: Mapping[str, Tensor] = field(default_factory=dict)  # rows to keep for its next round; others stay
 
 
-class Pruner(Plugin, ABC):
+class Pruner(ChannelSource, ABC):
     """Decides which coordinates live: for everybody (:meth:`mask`) or, with ``own``, each client for itself."""
 
     needs_guidance: ClassVar[bool] = False

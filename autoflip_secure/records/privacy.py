@@ -36,7 +36,9 @@ class Release(_Record):
     ``noise_multiplier`` is the standard deviation of the noise / the L2 sensitivity under ``relation``.
     """
 
-    name: str  # "exploration", or "updates": with the votes on an adaptive clip norm, whose noise is counted in
+    #: "exploration", "updates" (with the votes on an adaptive clip norm), or "updates, NAME, …": with other channels of
+    #: the same rounds; ``noise_multiplier`` is that of everything named together
+    name: str
     observer: Observer
     client: int | None  # None: the same for every honest client
     first_round: int  # 0 = exploration
@@ -60,7 +62,7 @@ class ClientEpsilon(_Record):
     rdp: float | None  # epsilon of everything released, by Renyi accounting
     prv: float | None  # the same by PRV accounting; None where PRV has no proof
     pld: float | None = None  # the same by dp-accounting; None where it is not installed or has no proof
-    training: float | None  # epsilon of the updates alone, the tightest of what was asked: shown beside, never instead
+    training: float | None  # epsilon of rows named "updates…" alone, the tightest: shown beside, never instead
 
     @property
     def epsilon(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -39,6 +40,7 @@ def pipeline(
     local_rule: str = "",
     own_masks: bool = False,
     personal: bool = False,
+    channels: Sequence[str] = (),
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -51,6 +53,7 @@ def pipeline(
         local_rule: what changes local steps, by kind; "": nothing.
         own_masks: every client decides about a mask of its own.
         personal: the honest clients' own models are tested.
+        channels: names of what clients send beside their updates, in some rounds at least.
     """
     steps = list(PIPELINE)
     if local_rule:
@@ -76,6 +79,15 @@ def pipeline(
         steps.insert(2, "own masks (every participant, on its training rows)")
     if personal:
         steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
+    return _with_channels(steps, ", ".join(channels)) if channels else steps
+
+
+def _with_channels(steps: list[str], names: str) -> list[str]:
+    """Where the round's other channels are measured, and that they take the way of the updates from there."""
+    place = next(number for number, step in enumerate(steps) if step.startswith("local training"))
+    steps.insert(place + 1, f"measure {names} (in rounds that ask for it; from here on as with the update)")
+    steps[steps.index("only live weights travel")] = f"only live weights and {names} travel"
+    steps[steps.index("reject updates that are not finite")] = f"reject clients whose update or {names} is not finite"
     return steps
 
 
@@ -97,7 +109,7 @@ class _WithNewer(_Record):
 class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
 
-    newer = frozenset({"personal"})
+    newer = frozenset({"personal", "channels"})
 
     round: int  # from 1
     participants: list[int]
@@ -116,6 +128,7 @@ class RoundRecord(_WithNewer):
     personal: PersonalAccuracy | None = None  # then ``test_accuracy`` and ``test_loss`` are its means over clients
     bytes: Bytes
     flops: Flops
+    channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
 
     @property
     def global_accuracy(self) -> float | None:
@@ -178,13 +191,16 @@ class Detection(_Record):
     roc: list[tuple[float, float]]  # (false positive rate, true positive rate)
 
 
-class Costs(_Record):
+class Costs(_WithNewer):
     """Totals over the run, exploration included; per-sample FLOPs are of the final model's forward pass."""
+
+    newer = frozenset({"channels"})
 
     bytes: Bytes
     flops: Flops
     model_flops: Flops
     compaction: str  # "ok", or why there are no operations of a compacted model, or none at all
+    channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
 
 
 class TrainerChoice(_Record):
@@ -199,7 +215,7 @@ class TrainerChoice(_Record):
 class SecretPhase(_Record):
     """Rows that passed through the parties in shares, and what they gave away."""
 
-    phase: Literal["exploration", "updates"]
+    phase: Literal["exploration", "updates", "channels"]  # channels: what is sent beside the updates
     batches: int  # how often rows were shared: once, or once a round
     rows: int  # of all batches
     sums: int  # weighted sums of rows that the server learned, of all batches

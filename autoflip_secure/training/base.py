@@ -59,12 +59,29 @@ class Trainer(ABC):
             InputError: a job has no samples, or a start that does not fit the layout.
         """
 
+    def gradients(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        x: Shaped[Tensor, "rows ..."],
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+    ) -> Float[Tensor, "jobs params"]:
+        """Mean gradient of the loss over each job's samples at its masked start; see :mod:`.gradients`.
+
+        Arguments as for :meth:`train`; of the schedule the batch size counts: so many samples are computed at once.
+
+        Raises:
+            InputError: as for :meth:`train`, or this trainer has no gradients to give.
+        """
+        raise InputError(f"{type(self).__name__} gives no gradients; measure channels with another trainer")
+
 
 @dataclass(frozen=True)
 class Work:
     """Jobs that are trained at once, on the trainer's device."""
 
-    net: nn.Module  # a private copy, in training mode
+    net: nn.Module  # a private copy, in training mode (for gradients: in evaluation mode)
     layout: Layout
     x: Tensor  # the whole training set
     jobs: Sequence[ClientJob]
@@ -127,9 +144,31 @@ class LocalTrainer(Trainer):
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
         return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home))
 
+    def gradients(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        x: Shaped[Tensor, "rows ..."],
+        jobs: Sequence[ClientJob],
+        schedule: TrainingSchedule,
+    ) -> Float[Tensor, "jobs params"]:
+        """See :meth:`Trainer.gradients`."""
+        for job in jobs:
+            _check(job, layout)
+        if not jobs:
+            return torch.zeros(0, layout.size)
+        with precise(self.device):
+            net, notes = working_copy(module, self.device).eval(), self._notes.setdefault(module, {})
+            found = self._gradients(Work(net, layout, x.to(self.device), jobs, schedule, notes))
+        return found.to(jobs[0].start.device)
+
     @abstractmethod
     def _train(self, work: Work) -> Done:
         """Train every job."""
+
+    @abstractmethod
+    def _gradients(self, work: Work) -> Tensor:
+        """Mean gradients (jobs, params); the net of ``work`` is in evaluation mode."""
 
 
 def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:

@@ -41,6 +41,8 @@ def promised_bits(
     private: PrivateSteps | None = None,
     recipe: str = "",
     rule: RoundRule | None = None,
+    *,
+    gradients: bool = False,
 ) -> Bits:
     """What can be promised for a model on this machine.
 
@@ -51,13 +53,14 @@ def promised_bits(
         private: DP-SGD, if the block trains with it.
         recipe: names what ``module`` is made from, so that its equals need no trial of their own; "": not known.
         rule: the local rule, if the block trains by one.
+        gradients: whether clients are asked for those too.
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
     tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
     shape = (str(trainer.device), x.shape, schedule.batch_size, count)
-    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule)
+    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients)
     if key not in tried:
-        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private, rule)
+        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private, rule, gradients=gradients)
     return tried[key]
 
 
@@ -82,6 +85,8 @@ def _try(
     count: int,
     private: PrivateSteps | None,
     rule: RoundRule | None,
+    *,
+    gradients: bool,
 ) -> Bits:
     source = torch.Generator().manual_seed(0)
     home = start.cpu()
@@ -109,6 +114,8 @@ def _try(
             for k, row in enumerate(starts.to(start.device))
         ]
         if not same(lambda some: trainer.train(module, layout, x, [jobs[k] for k in some], step).updates):
+            return "block"
+        if gradients and not same(lambda some: trainer.gradients(module, layout, x, [jobs[k] for k in some], step)):
             return "block"
     return "stack" if same(measure) else "block"
 

@@ -17,6 +17,7 @@ from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
+from autoflip_secure.training.gradients import one_at_a_time
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None, RuledModule | None], Tensor]
@@ -73,6 +74,9 @@ class SequentialTrainer(LocalTrainer):
             last = None if rule is None else rule.last_mask(job.mask)
             done.put([row], Done(end[None], losses[None], None if last is None else last[None].to(self.device)))
         return done
+
+    def _gradients(self, work: Work) -> Tensor:
+        return one_at_a_time(work)
 
     def _fit(
         self,

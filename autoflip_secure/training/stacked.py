@@ -23,6 +23,7 @@ from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
+from autoflip_secure.training.gradients import in_stacks
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
     StackedForward,
@@ -69,6 +70,9 @@ class StackedTrainer(LocalTrainer):
             stack.run(forward, x)
             done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks))
         return done
+
+    def _gradients(self, work: Work) -> Tensor:
+        return in_stacks(work, self.budget)
 
     def _apart(self, work: Work, groups: list[list[int]]) -> Done:
         """Private jobs and plain ones, and those of each rule, in stacks of their own.

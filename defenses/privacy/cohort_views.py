@@ -44,23 +44,27 @@ class Hidden(NamedTuple):
         return self.drawn / self.population
 
 
-def unknown_cohorts(schedule: ReleaseSchedule, *, another: bool) -> dict[Hidden, list[int]]:
+def unknown_cohorts(
+    schedule: ReleaseSchedule, rounds: Sequence[int] | None = None, *, another: bool
+) -> dict[Hidden, list[int]]:
     """Rounds by what hides a participant; rounds to which nobody who is protected came are left out.
 
     Args:
         schedule: the run.
+        rounds: that are asked about, whose releases are of one kind; None: all.
         another: the observer is another client, and knows in which rounds it was drawn itself; else it knows nothing
             of cohorts. What is found hides no better than any such client could say: the rate is that of the rounds
             that it is not in, and of the rounds with h honest participants as many lack a share of noise as one client
             can be in.
     """
+    rounds = range(1, len(schedule.rounds) + 1) if rounds is None else rounds
     if schedule.sampling == "poisson":
         coin = Hidden(schedule.noise_multipliers[0], schedule.cohort, len(schedule.samples))
-        return {coin: list(range(1, len(schedule.rounds) + 1))} if schedule.rounds else {}
+        return {coin: list(rounds)} if rounds else {}
     central = schedule.noise == "central"
     population = max(1, len(schedule.loyal) - another)
     by_number: dict[int, list[int]] = {}
-    for number in range(1, len(schedule.rounds) + 1):
+    for number in rounds:
         by_number.setdefault(schedule.loyal_in(number), []).append(number)
     hidden: dict[Hidden, list[int]] = {}
     for came, numbers in sorted(by_number.items()):
@@ -114,5 +118,6 @@ def _closest(schedule: ReleaseSchedule, client: int, numbers: Sequence[int]) -> 
         came = schedule.loyal_in(number)
         for other in schedule.rounds[number - 1]:
             if other != client and other in schedule.loyal:
-                added[other] = added.get(other, 0.0) + 1 / (came - 1) - 1 / came
+                parts = 1 + len(schedule.beside(number))  # each with a share of this client's noise
+                added[other] = added.get(other, 0.0) + parts * (1 / (came - 1) - 1 / came)
     return min(added, key=lambda other: (-added[other], other)) if added else None

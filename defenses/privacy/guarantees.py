@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -129,12 +128,7 @@ def _over_rounds(
     steps = {(entry.client, entry.delta): Counter[Mechanism]() for entry in clients}
     curve: list[tuple[int, float]] = []
     for before, number in zip([0, *points], points, strict=False):
-        part = replace(
-            schedule,
-            rounds=schedule.rounds[before:number],
-            explorers=schedule.explorers if number == 0 else (),
-            earlier=schedule.earlier if number == 0 else (),
-        )
+        part = schedule.between(before, number)
         new: dict[int | None, list[Release]] = {}
         for release in proofs(part, observer)[proof]:
             new.setdefault(release.client, []).append(release)

@@ -10,7 +10,7 @@ Where no proof exists the ledger says so and why. What is computed from what has
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, inf
+from math import ceil, inf, sqrt
 
 from autoflip_secure.defenses.privacy.accountants import counted, rdp_epsilon
 from autoflip_secure.defenses.privacy.cohort_views import known_cohorts, unknown_cohorts
@@ -70,6 +70,9 @@ def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
         ),
         "exploration_noise_multiplier = 0: the explorers' deviations are released without noise": (
             schedule.unit == "client" and bool(schedule.explorers) and schedule.exploration_noise_multiplier == 0
+        ),
+        "clients send measures of their samples beside their updates, and DP-SGD covers updates alone": (
+            schedule.unit == "sample" and bool(schedule.channels)
         ),
         "the server is trusted: it sees every update without noise": central and observer == "server",
         "the aggregator weighs updates by what it sees in them, without noise, so the step's sensitivity is not the "
@@ -141,16 +144,26 @@ def _explored(schedule: ReleaseSchedule, common: dict[str, object], sensitivity:
     return [_release("exploration", 0, 0, 1, {**common, "noise_multiplier": noise})] if schedule.explorers else []
 
 
-def _updates(numbers: list[int], common: dict[str, object]) -> Release:
-    return _release("updates", numbers[0], numbers[-1], len(numbers), common)
+def _updates(numbers: list[int], common: dict[str, object], beside: tuple[str, ...] = ()) -> Release:
+    return _release(", ".join(("updates", *beside)), numbers[0], numbers[-1], len(numbers), common)
+
+
+def joint(noise: float, beside: Sequence[str]) -> float:
+    """Noise / sensitivity of an update and other channels of one round and one cohort: one Gaussian mechanism.
+
+    Each part has noise of ``noise`` times its own sensitivity. Divided by that, they are one row whose sensitivity is
+    sqrt(1 + number of channels). Where the cohort is secret it is drawn once for all of them, so amplification is of
+    this one mechanism: to amplify each part by itself would take two draws for granted.
+    """
+    return noise / sqrt(1 + len(beside))
 
 
 def _without_noise(schedule: ReleaseSchedule) -> list[Release]:
     """What a server sees that adds the noise itself."""
     common = _common(schedule, "server", "zero out one client")
-    everything = list(range(1, len(schedule.rounds) + 1))
-    bare = _updates(everything, {**common, "mechanism": "none", "noise_multiplier": 0.0})
-    return [*_explored(schedule, common), bare]
+    bare = {**common, "mechanism": "none", "noise_multiplier": 0.0}
+    rounds = schedule.by_channels(range(1, len(schedule.rounds) + 1))
+    return [*_explored(schedule, common), *(_updates(numbers, bare, beside) for beside, numbers in rounds.items())]
 
 
 def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list[Release]:
@@ -160,9 +173,10 @@ def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list
     return [
         *_explored(schedule, common),
         *(
-            _updates(numbers, {**common, "client": client, "noise_multiplier": noise})
+            _updates(those, {**common, "client": client, "noise_multiplier": joint(noise, beside)}, beside)
             for client in schedule.honest
             for noise, numbers in known_cohorts(schedule, client, rows=rows, another=another).items()
+            for beside, those in schedule.by_channels(numbers).items()
         ),
     ]
 
@@ -180,12 +194,14 @@ def _unknown(schedule: ReleaseSchedule, observer: Observer) -> list[Release]:
         relation, sensitivity = "replace one client", 2.0
     common = _common(schedule, observer, relation)
     found = _explored(schedule, common, sensitivity)
-    for seen, numbers in unknown_cohorts(schedule, another=observer == "another client").items():
-        own = {
-            **common, "sampling": schedule.sampling, "rate": seen.rate, "population": seen.population,
-            "noise_multiplier": seen.noise_multiplier / sensitivity,
-        }  # fmt: skip
-        found.append(_updates(numbers, own))
+    another = observer == "another client"
+    for beside, rounds in schedule.by_channels(range(1, len(schedule.rounds) + 1)).items():
+        for seen, numbers in unknown_cohorts(schedule, rounds, another=another).items():
+            own = {
+                **common, "sampling": schedule.sampling, "rate": seen.rate, "population": seen.population,
+                "noise_multiplier": joint(seen.noise_multiplier / sensitivity, beside),
+            }  # fmt: skip
+            found.append(_updates(numbers, own, beside))
     return found
 
 

@@ -12,6 +12,8 @@ Adaptive clipping (Andrew et al. 2021): :math:`C \leftarrow C \exp(-\eta(\tilde 
 noised share of the updates that were not longer than :math:`C`; updates then get the multiplier
 :math:`(\sigma^{-2} - (2\sigma_b)^{-2})^{-1/2}`, so that both releases together cost what :math:`\sigma` says. Votes are
 counted before they are noised, so this takes a server that is trusted with them.
+
+Another channel of a round is clipped to its bound and gets noise of :math:`\sigma` times that (:func:`.ledger.joint`).
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from dataclasses import dataclass, replace
 from math import exp
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors
-from autoflip_secure.interfaces import Accountant, ClientPrivacy, Config, PrivacyView, PrivateSteps
+from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.defenses.privacy.noised_rows import bound_of, clip_to, noised, normal, or_zeros
+from autoflip_secure.interfaces import Accountant, Channel, ClientPrivacy, Config, PrivacyView, PrivateSteps
 from autoflip_secure.terminal import notes
 
 DEFAULT_EPSILON = 8.0
@@ -150,6 +152,7 @@ class ClientLevel(_Mechanism):
     kind: Literal["client_level"] = "client_level"
     source: ClassVar[str] = "McMahan et al. 2018; adaptive clip: Andrew et al. 2021"
     unit: ClassVar[Literal["sample", "client"]] = "client"
+    covers_channels: ClassVar[bool] = True
     clip: AnyClip = Field(
         default=1.0, description="L2 norm that each update is clipped to: a number, or {start, …} with central noise"
     )
@@ -232,9 +235,9 @@ class ClientLevel(_Mechanism):
         clip = self.start().clip
         multiplier = self.exploration_noise_multiplier
         own = view.noise_multiplier if multiplier is None else multiplier
-        finite = _or_zeros(deviations).double()  # so that no row is longer by rounding
+        finite = or_zeros(deviations).double()  # so that no row is longer by rounding
         scaled = finite * (clip * (1 - 1e-6) / finite.norm(dim=1, keepdim=True).clamp_min(TINY))
-        return _noised(scaled.to(deviations), deviations, view, own * clip)
+        return noised(scaled.to(deviations), deviations, view, own * clip)
 
     def send(
         self, state: ClipState, updates: Float[Tensor, "clients params"], view: PrivacyView
@@ -246,9 +249,9 @@ class ClientLevel(_Mechanism):
         """
         if self.noise == "central":
             return torch.where(updates.isfinite().all(1, keepdim=True), clip_to(updates, state.clip), updates)
-        clipped = clip_to(_or_zeros(updates), state.clip)
+        clipped = clip_to(or_zeros(updates), state.clip)
         share = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected**0.5
-        return _noised(clipped, updates, view, share)
+        return noised(clipped, updates, view, share)
 
     def publish(
         self,
@@ -261,8 +264,26 @@ class ClientLevel(_Mechanism):
         if self.noise == "distributed":
             return delta, state
         scale = self.update_multiplier(view.noise_multiplier) * state.clip / view.expected
-        noise = _normal(view.server, len(delta), delta)
+        noise = normal(view.server, len(delta), delta)
         return delta + scale * noise * view.active, self._follow(state, updates, view)
+
+    def send_channel(
+        self, channel: Channel, rows: Float[Tensor, "clients size"], view: PrivacyView
+    ) -> Float[Tensor, "clients size"]:
+        """As :meth:`send`, with the channel's bound for a clip norm."""
+        bound = bound_of(channel)
+        if self.noise == "central":
+            return torch.where(rows.isfinite().all(1, keepdim=True), clip_to(rows, bound), rows)
+        share = view.noise_multiplier * bound / view.expected**0.5
+        return noised(clip_to(or_zeros(rows), bound), rows, view, share)
+
+    def publish_channel(
+        self, channel: Channel, mean: Float[Tensor, " size"], view: PrivacyView
+    ) -> Float[Tensor, " size"]:
+        """Central: noise on the mean. Distributed: all noise is in the rows."""
+        if self.noise == "distributed":
+            return mean
+        return mean + view.noise_multiplier * bound_of(channel) / view.expected * normal(view.server, len(mean), mean)
 
     def _follow(self, state: ClipState, updates: Tensor, view: PrivacyView) -> ClipState:
         if not isinstance(self.clip, AdaptiveClip):
@@ -277,35 +298,3 @@ class ClientLevel(_Mechanism):
         share = min(max(count / view.expected + 0.5, 0.0), 1.0)
         clip = state.clip * exp(-self.clip.lr * (share - self.clip.quantile))
         return replace(state, clip=min(max(clip, 1e-6), 1e6))
-
-
-def _or_zeros(rows: Float[Tensor, "clients params"]) -> Float[Tensor, "clients params"]:
-    """Zeros instead of rows that are not finite."""
-    return torch.where(rows.isfinite().all(1, keepdim=True), rows, 0.0)
-
-
-def clip_to(rows: Float[Tensor, "clients params"], clip: float) -> Float[Tensor, "clients params"]:
-    """Rows longer than ``clip`` shortened to it; computed in double, so that no row is longer by rounding.
-
-    Not even one of length 1e38, whose factor single precision has no digits for.
-    """
-    wide = rows.double()
-    shrink = clip_factors(wide.norm(dim=1, keepdim=True), clip * (1 - 1e-6))
-    return (wide * shrink).to(rows)
-
-
-def _noised(
-    honest: Float[Tensor, "clients params"], sent: Float[Tensor, "clients params"], view: PrivacyView, scale: float
-) -> Float[Tensor, "clients params"]:
-    """Rows of honest owners: those of ``honest`` with noise of standard deviation ``scale``; others as in ``sent``."""
-    rows = sent.clone()
-    owners: Bool[Tensor, " clients"] = view.honest
-    for row in owners.nonzero().squeeze(1).tolist():
-        noise = _normal(view.generators[row], sent.shape[1], sent)
-        rows[row] = honest[row] + scale * noise * view.active
-    return rows
-
-
-def _normal(source: np.random.Generator, count: int, like: Tensor) -> Float[Tensor, " params"]:
-    """Standard normal numbers, drawn in double, on the device and in the type of ``like``."""
-    return torch.from_numpy(source.standard_normal(count)).to(like)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channels import planned
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,34 @@ class ReleaseSchedule:
     post_processing: tuple[str, ...]  # what is computed from releases
     secure_sum: bool = False  # the server sees sums of updates only
     foreign: str = ""  # kind of a mechanism that is not of this package
+    channels: tuple[tuple[str, ...], ...] = ()  # per round, names of what is sent beside the update; () = never
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
         """How many participants of round ``number`` (from 1) never misbehave."""
         return self._loyal_in[number - 1]
+
+    def beside(self, number: int) -> tuple[str, ...]:
+        """Names of what is sent beside the update in round ``number`` (from 1)."""
+        return self.channels[number - 1] if self.channels else ()
+
+    def by_channels(self, numbers: Sequence[int]) -> dict[tuple[str, ...], list[int]]:
+        """Rounds ``numbers`` by what is sent beside the update in them, in their order."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number in numbers:
+            found.setdefault(self.beside(number), []).append(number)
+        return found
+
+    def between(self, before: int, last: int) -> ReleaseSchedule:
+        """Rounds ``before`` + 1 to ``last`` alone; the exploration and earlier attempts belong before the first."""
+        first = last == 0
+        return replace(
+            self,
+            rounds=self.rounds[before:last],
+            channels=self.channels[before:last],
+            explorers=self.explorers if first else (),
+            earlier=self.earlier if first else (),
+        )
 
     def rounds_of(self, client: int) -> list[int]:
         """Rounds that ``client`` takes part in, ascending from 1."""
@@ -71,10 +95,13 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
     derived = ["the global models and their accuracy"]
     if protocol.aggregator.scores_clients:
         derived.insert(0, "agreement scores")
+    beside = tuple(tuple(channel.name for channel in channels) for channels in planned(cell))
     if protocol.rule is not None and protocol.rule.needs_exploration:
         derived.insert(0, "what the local rule makes of the landscape")
     if protocol.guided:
         derived.insert(0, "guidance and masks")
+    elif any(beside):
+        derived.insert(0, "masks")
     return ReleaseSchedule(
         unit=mechanism.unit,
         samples=tuple(len(rows) for rows in problem.clients),
@@ -95,5 +122,6 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         linear=protocol.aggregator.linear,
         post_processing=tuple(derived),
         secure_sum=visibility.secret,
+        channels=beside if any(beside) else (),
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
     )

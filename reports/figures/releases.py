@@ -58,8 +58,8 @@ def costs(study: Study) -> Picture | None:
     ]
     caption = (
         "Proven epsilon of one run, composed over every release, for every honest client: the updates of all rounds "
-        "alone, and what the exploration adds. Counting training alone would claim too "
-        "little. Bars can be compared where observer, neighbours and delta are the same."
+        "alone (with what clients send beside them), and what the exploration adds. Counting training alone would "
+        "claim too little. Bars can be compared where observer, neighbours and delta are the same."
     )
     name, bound, alone, _ = max(rows, key=lambda row: row[1].epsilon - row[2])
     most = upper_text(bound.epsilon - alone)
@@ -72,7 +72,9 @@ def _parts(guarantee: Guarantee, bound: Bound) -> tuple[float, str]:
     """Epsilon of the updates alone for the client that pays most, and the names of the other releases."""
     worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
     alone = bound.epsilon if worst.training is None else min(worst.training, bound.epsilon)
-    return alone, ", ".join(sorted({r.name for r in guarantee.releases} - {"updates"})) or "nothing else"
+    return alone, ", ".join(
+        sorted({r.name for r in guarantee.releases if not r.name.startswith("updates")})
+    ) or "nothing else"
 
 
 def over_rounds(study: Study) -> Picture | None:

@@ -112,7 +112,9 @@ def _against(guarantee: Guarantee) -> str:
     if found is None:
         return "no guarantee: no bound is finite."
     worst = max(guarantee.clients, key=lambda entry: (entry.epsilon or 0.0, entry.rdp or 0.0))
-    alone = f", of which {upper_text(worst.training)} for the updates alone" if worst.training is not None else ""
+    beside = dict.fromkeys(name for release in guarantee.releases for name in release.name.split(", ")[1:])
+    parts = f"the updates and {', '.join(beside)}" if beside else "the updates alone"
+    alone = f", of which {upper_text(worst.training)} for {parts}" if worst.training is not None else ""
     pays = "" if worst.client is None else f" (client {worst.client} pays most)"
     rests = f" It is {SECRETS[found.secret]}." if found.secret else ""
     return (

@@ -12,6 +12,7 @@ from time import monotonic
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.measures import versions
 from autoflip_secure.records.audit import AuditRecord, MembershipResult
@@ -53,6 +54,11 @@ def audit(
         "the attacker knows the architecture, the schedule and the global models, and data of the same kind",
     ]
     visibility = cell.protocol.visibility
+    if beside := names(cell):
+        notes.append(
+            f"clients send {', '.join(beside)} beside their updates, which this audit does not attack: it looks at "
+            "updates, the exploration and the models alone"
+        )
     if visibility.secret:
         notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
     else:

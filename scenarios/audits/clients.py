@@ -24,7 +24,7 @@ from autoflip_secure.defenses.privacy.accountants import Mechanism
 from autoflip_secure.defenses.privacy.ledger import releases
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
 from autoflip_secure.models.layout import Layout
@@ -91,6 +91,12 @@ class _Canaries(Trainer):
         clients = torch.tensor([job.address[1] for job in jobs], dtype=torch.long, device=self.device)
         lengths = [self.lengths[job.seed][job.address[1]] for job in jobs]
         return Trained(self.known[clients] * torch.tensor(lengths, device=self.device)[:, None], losses)
+
+    def gradients(
+        self, module: nn.Module, layout: Layout, x: Tensor, jobs: Sequence[ClientJob], schedule: TrainingSchedule
+    ) -> Tensor:
+        """Zeros: nobody has data, and what is sent beside the rows is not attacked."""
+        return torch.zeros(len(jobs), layout.size, device=self.device)
 
 
 class _Attacker(Watcher):

@@ -16,7 +16,7 @@ from autoflip_secure.attacks.inference.decoding import CLEAR, LARGEST, NOISY, de
 from autoflip_secure.attacks.inference.membership import lira, loss_threshold
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.records.audit import MembershipResult

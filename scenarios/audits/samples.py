@@ -18,7 +18,7 @@ from autoflip_secure.attacks.inference.decoding import decode
 from autoflip_secure.defenses.privacy.accountants import Mechanism
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.records.audit import EmpiricalEpsilon
 from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, weaker

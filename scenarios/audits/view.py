@@ -16,7 +16,7 @@ from autoflip_secure.attacks.inference.membership import logit_confidence
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import client_jobs
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, PrivacyView
 from autoflip_secure.records.audit import EmpiricalEpsilon, Part

@@ -22,6 +22,7 @@ from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
+from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.data import datasets, partitions
@@ -39,7 +40,7 @@ def _table(*classes: P) -> dict[str, P]:
 
 ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
-PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets)
+PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, TaylorUnits)
 AGGREGATORS = _table(
     Mean,
     AgreementWeighted,
@@ -99,6 +100,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "random_weights", "mean", "Random weights pruned, as many per tensor as the guidance mask; mean."
     ),
     "random_units": _mix("random_units", "mean", "Random units pruned, as many per layer as the budgeted mask; mean."),
+    "taylor": _mix("taylor", "mean", "Units of least Taylor importance pruned, as clients report it; mean."),
     **{
         f"score_{name}": _mix(
             "none", "agreement", f"No pruning; agreement score of one statistic: {name}.", statistics=[name]

@@ -32,6 +32,7 @@ from autoflip_secure.scenarios.data.held_out import Rows, hold_out
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
 from autoflip_secure.scenarios.models.rehearsal import trial_rows
 from autoflip_secure.scenarios.models.trial import copied
+from autoflip_secure.scenarios.running.channel_checks import refuse_channels
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
 from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
@@ -147,7 +148,9 @@ class CellBuilder:
         secret = spec.conditions if spec.settings.privacy.works_on_updates else ""
         place = (spec.key, secret, template.key, str(device))
         if place not in self._cells:
-            built = with_noise(self._bare(spec, template, device), self._noise.get((spec.key, secret)))
+            bare = self._bare(spec, template, device)
+            refuse_channels(bare)
+            built = with_noise(bare, self._noise.get((spec.key, secret)))
             self._noise[spec.key, secret] = built.noise_multipliers
             self._cells[place] = built
         cell = self._cells[place]

@@ -68,7 +68,7 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
     """
     for block in blocks:
         for spec in block.cells:
-            with _placed(spec, "privacy", "training", "clients"):
+            with _placed(spec, "privacy", "training", "clients", "algorithm", "secure_sum"):
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
             with _placed(spec, "algorithm"):
                 _check_units(cell)

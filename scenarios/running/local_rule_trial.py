@@ -14,7 +14,8 @@ from autoflip_secure.interfaces import BroadcastView, LocalRule, LocalView
 from autoflip_secure.seeds import Purpose, generator
 
 if TYPE_CHECKING:
-    from autoflip_secure.scenarios.running.plugin_trial import Judge, Stage
+    from autoflip_secure.scenarios.running.plugin_trial import Stage
+    from autoflip_secure.scenarios.running.trial_judge import Judge
 
 
 def try_local_rule(judge: Judge, rule: LocalRule, stage: Stage) -> None:

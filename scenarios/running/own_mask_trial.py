@@ -12,7 +12,8 @@ from autoflip_secure.interfaces import Aggregate, Aggregator, ClientPruneView, O
 from autoflip_secure.seeds import Purpose, generator
 
 if TYPE_CHECKING:
-    from autoflip_secure.scenarios.running.plugin_trial import Judge, Stage
+    from autoflip_secure.scenarios.running.plugin_trial import Stage
+    from autoflip_secure.scenarios.running.trial_judge import Judge
 
 
 def try_client_masks(judge: Judge, pruner: Pruner, stage: Stage) -> None:

@@ -8,19 +8,18 @@ otherwise end in its middle, or be one that nobody can repeat.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.federation.secure_updates import score_secretly
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
+    Channel,
     ClientPrivacy,
     DataAttack,
     Exploration,
@@ -36,16 +35,20 @@ from autoflip_secure.interfaces import (
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
-from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
-from autoflip_secure.scenarios.models.rehearsal import elsewhere
+from autoflip_secure.scenarios.running.channel_trial import (
+    of_participants,
+    rounds_with_channels,
+    try_attack_on_channels,
+    try_channels,
+)
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
 from autoflip_secure.scenarios.running.own_mask_trial import try_client_masks, try_coverage
+from autoflip_secure.scenarios.running.trial_judge import Judge
 from autoflip_secure.secure_rows.own_parties import OwnParties
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
-from autoflip_secure.terminal.visible import short
 from autoflip_secure.training.bits import same_bits
 
 _SIZE = 0.01  # standard deviation of the coordinates of made-up updates
@@ -63,6 +66,7 @@ class Stage:
     cohort: int
     rounds: int
     secure_sum: SecureSumConfig | None = None
+    channels: tuple[Channel, ...] = ()  # that pruner and aggregator of its cell ask clients for
 
     def rows(self, count: int) -> Tensor:
         """Made-up updates (count, params)."""
@@ -100,48 +104,6 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
         trial(Judge(place), plugin, stage)
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Asks, and says what is wrong with an answer."""
-
-    place: str
-
-    def refuse(self, why: str) -> InputError:
-        """The error, for the one who asks to raise."""
-        return InputError(f"{self.place}: {why}")
-
-    def ask(self, what: str, do: Callable[[], Any], *shown: Tensor) -> Any:
-        """What ``do`` gives: twice the same, with the process's generators at different places, and nothing changed."""
-        before = [tensor.clone() for tensor in shown]
-        try:
-            with drawing_at(0, Purpose.UPDATE_ATTACK):
-                first = do()
-            kept = all(map(same_bits, before, shown))  # asked again, it might turn the change back
-            with elsewhere():
-                other = do()
-        except AutoflipError as error:
-            raise self.refuse(str(error)) from error
-        except (Exception, SystemExit) as error:  # it is code from outside: it can fail in any way
-            raise self.refuse(f"{what} failed with {type(error).__name__}: {short(error, 300)}; mend it") from error
-        if not (kept and all(map(same_bits, before, shown))):
-            raise self.refuse(f"{what} changes what it is shown in place; let it work on a copy (tensor.clone())")
-        if not _equal(first, other):
-            raise self.refuse(
-                f"{what} gives another answer when it is asked the same again: it remembers something, or draws random "
-                "numbers of its own; use the generators that it is handed, and keep memory in the state"
-            )
-        return first
-
-    def tensor(self, what: str, found: Any, like: Tensor) -> Tensor:
-        """``found``, if it has the shape and the type of ``like``."""
-        said = f"a tensor of shape {tuple(like.shape)} and {like.dtype}"
-        if not isinstance(found, Tensor):
-            raise self.refuse(f"{what} gives a {type(found).__name__}, expected {said}")
-        if found.shape != like.shape or found.dtype != like.dtype:
-            raise self.refuse(f"{what} gives shape {tuple(found.shape)} and {found.dtype}, expected {said}")
-        return found
-
-
 def _try_data_attack(judge: Judge, attack: DataAttack, stage: Stage) -> None:
     labels, classes = stage.data.y_train[:64], stage.data.num_classes
     found = judge.ask("labels", lambda: attack.labels(labels, classes, generator(0, Purpose.DATA_ATTACK, 0)), labels)
@@ -165,14 +127,28 @@ def _try_update_attack(judge: Judge, attack: UpdateAttack, stage: Stage) -> None
             "updates changes rows of honest clients; return those as they are (torch.where(malicious[:, None], …))"
         )
 
+    try_attack_on_channels(judge, attack, malicious, stage)
+
 
 def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if aggregator.needs_guidance else (None, None)
+    number = next(iter([*judge.ask("wants", lambda: rounds_with_channels(aggregator, stage)), 1]))
+    channels = try_channels(judge, aggregator, stage, number)
     for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):  # who sends what cannot be used is left out
         rows, samples = stage.rows(count), torch.full((count,), 10.0)
         mask, here = torch.ones_like(stage.weights, dtype=torch.bool), torch.arange(count)
+        brought = {name: of_participants(one, count) for name, one in channels.items()}
         view = RoundView(
-            1, here, samples, stage.weights, mask, guidance, stage.layout, torch.zeros(count), updates=rows
+            number,
+            here,
+            samples,
+            stage.weights,
+            mask,
+            guidance,
+            stage.layout,
+            torch.zeros(count),
+            channels=brought,
+            updates=rows,
         )
 
         def ask(view: RoundView = view) -> Aggregate:
@@ -224,10 +200,12 @@ def _check_scores(judge: Judge, aggregator: Aggregator, found: Aggregate, like: 
 def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if pruner.needs_guidance else (None, None)
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
-    for number in dict.fromkeys((0, stage.rounds)):
+    asking = judge.ask("wants", lambda: rounds_with_channels(pruner, stage))
+    for number in sorted({0, *asking, stage.rounds}):
+        channels = try_channels(judge, pruner, stage, number) if number else {}
         view = PruneView(
             stage.layout, stage.units, stage.weights, mask, exploration, guidance, number, stage.rounds,
-            lambda *address: generator(0, Purpose.PRUNING, *address),
+            lambda *address: generator(0, Purpose.PRUNING, *address), channels=channels,
         )  # fmt: skip
         found = judge.tensor("mask", judge.ask("mask", partial(pruner.mask, view), mask, stage.weights), mask)
         if not bool(found.any()):
@@ -282,18 +260,3 @@ _TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
     ClientPrivacy: _try_privacy,
     LocalRule: try_local_rule,
 }
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two answers are the same, tensor by tensor; what is neither number nor container counts as equal."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return same_bits(one, other)
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    if is_dataclass(one) and is_dataclass(other):
-        return _equal(vars(one), vars(other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return not isinstance(one, int | float | str) or one == other

@@ -22,6 +22,7 @@ from autoflip_secure.defenses.privacy.pld import installed, pld_epsilon
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule, schedule_of
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channels import planned as planned_channels
 from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, largest_clip
 from autoflip_secure.interfaces import Accountant, ClientPrivacy
 from autoflip_secure.records.privacy import OBSERVERS, PrivacyRecord, Release
@@ -33,6 +34,10 @@ _SYSTEM = (
 _VOTES = (
     "clip norm: every round releases the noised sum of updates and the noised count of votes on the clip norm, both of "
     'one cohort; the noise multiplier of the row "updates" is that of both together (Andrew et al. 2021)'
+)
+_BESIDE = (
+    "channels: in {} of {} rounds clients send {} beside their updates, from one cohort; the noise multiplier of a row "
+    '"updates, …" is that of all of them together'
 )
 
 
@@ -94,6 +99,19 @@ def _with_room(cell: Cell) -> Cell:
             f"update may have a value beyond +-{LARGEST_ENTRY:g}, which a secure sum leaves out, and its share of the "
             f"noise with it; give clip: {0.99 * most:.2g} or less, less noise or a larger cohort"
         )
+    return _with_room_beside(cell, rows, noise / protocol.cohort**0.5)
+
+
+def _with_room_beside(cell: Cell, rows: int, share: float) -> Cell:
+    """The same for the other channels; ``rows``: of the whole run; ``share``: noise of one client / bound."""
+    for channel in {channel for channels in planned_channels(cell) for channel in channels}:
+        most = largest_clip(share, rows * channel.size)
+        if channel.bound is not None and channel.bound > most:
+            raise InputError(
+                f"algorithm: the channel {channel.name} with bound {channel.bound:g} may, with the noise of a client, "
+                f"have a value beyond +-{LARGEST_ENTRY:g}, which a secure sum leaves out, and its share of the noise "
+                f"with it; give a bound of {0.99 * most:.2g} or less, less noise or a larger cohort"
+            )
     return cell
 
 
@@ -109,8 +127,11 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
         return None
     said = ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, mechanism.releases_votes))
     notes = [note for note, holds in said if holds]
-    before = tuple(schedule_of(one) for one in earlier)
-    return account(replace(schedule_of(cell), earlier=before), attempts, tuple(notes))
+    before, schedule = tuple(schedule_of(one) for one in earlier), schedule_of(cell)
+    if schedule.channels:
+        names = dict.fromkeys(name for beside in schedule.channels for name in beside)
+        notes.append(_BESIDE.format(sum(map(bool, schedule.channels)), len(schedule.channels), ", ".join(names)))
+    return account(replace(schedule, earlier=before), attempts, tuple(notes))
 
 
 def planned(cell: Cell) -> list[Release]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from autoflip_secure.defenses.privacy.opacus_training import fit
-from autoflip_secure.interfaces import ClientPrivacy, Plugin
+from autoflip_secure.interfaces import Channel, ChannelRequest, ClientPrivacy, Plugin, UpdateAttack
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.units import Units
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.settings import Settings
 from autoflip_secure.scenarios.data.base import DataSource
@@ -51,14 +55,35 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         shared = builder.shared(spec, torch.device("cpu"))
         weights = shared["layout"].vector(builder.module(settings, spec.seed))
         numbers = (settings.clients, settings.cohort, settings.rounds)
-        stage = Stage(
-            builder.dataset(settings), shared["layout"], shared["units"], weights, *numbers, settings.secure_sum
-        )
+        layout, units = shared["layout"], shared["units"]
+        beside = _channels(settings, layout, units) if isinstance(plugin, UpdateAttack) else ()
+        stage = Stage(builder.dataset(settings), layout, units, weights, *numbers, settings.secure_sum, beside)
         try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
         return True
 
-    keys = ("data", "model", "clients", "cohort", "rounds", "secure_sum")
+    keys = (
+        "data",
+        "model",
+        "clients",
+        "cohort",
+        "rounds",
+        "secure_sum",
+        *(["algorithm"] * isinstance(plugin, UpdateAttack)),
+    )
     builder.once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
+
+
+def _channels(settings: Settings, layout: Layout, units: Units | None) -> tuple[Channel, ...]:
+    """What pruner and aggregator ask clients for in the first round in which they do.
+
+    One from outside that cannot say it is refused in its own trial.
+    """
+    found: list[Channel] = []
+    for source in (settings.algorithm.pruner, settings.algorithm.aggregator):
+        asked = (ChannelRequest(number, settings.rounds, layout, units) for number in range(1, settings.rounds + 1))
+        with contextlib.suppress(Exception):
+            found += next((wanted for one in asked if (wanted := source.wants(one))), ())
+    return tuple(found)
 
 
 def rehearse(builder: CellBuilder, spec: CellSpec) -> None:

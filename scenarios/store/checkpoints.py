@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.files.durable import write_whole

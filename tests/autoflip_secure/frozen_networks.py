@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.federation.cell import Cell, Problem, Protocol
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.chain import Chain

@@ -21,7 +21,7 @@ from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.federation import own_masks
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientPruneView, OwnMask, Pruner, PruneView, TrainingSchedule
 from autoflip_secure.models.costs import CostModel

@@ -10,7 +10,8 @@ from digits_cells import CLIENTS, PROBLEM, cell, run
 
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState, begin
+from autoflip_secure.federation.server import begin
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import Exploration, TrainingSchedule
 from autoflip_secure.local_rules.fedlex import FedLEx

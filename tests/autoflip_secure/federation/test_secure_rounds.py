@@ -113,6 +113,37 @@ def test_a_round_in_which_noise_went_missing_takes_no_step_and_says_so() -> None
         assert (event in str(record.events)) == (one in lacking)
 
 
+def test_noise_that_went_missing_on_another_channel_ends_the_round_before_anything_is_summed() -> None:
+    taylor = {"name": "own", "pruner": {"kind": "taylor", "every": 1, "until": 1.0, "bound": 0.1}, "aggregator": "mean"}
+    spec = resolve(Document("here", {**SMALL, "algorithm": taylor})).cells[0]
+    builder = CellBuilder()
+    cell, trainer = builder.cell(spec, spec, torch.device("cpu")), builder.trainer(spec)
+    parties = Lossy((2,))
+    (record,) = run_cells([cell], trainer, connect=lambda config: parties)
+    whole = [one for one in record.rounds if 2 not in one.participants]
+    lacking = [one for one in record.rounds[1:] if 2 in one.participants]
+    assert lacking
+    assert whole
+    for one in lacking:
+        assert one.step_norm == 0
+        assert f"round {one.round}: units: no step: of clients 2 no share of the noise arrived" in str(record.events)
+    lost = [batch for batch in parties.batches if 2 not in batch.clients and batch.events]
+    assert len(lost) >= len(lacking)
+    assert all(batch.forgotten and batch.revealed.sums == 0 for batch in lost)
+    assert all(one.step_norm > 0 for one in whole)
+
+
+def test_reports_whose_noise_may_fall_out_of_range_are_refused() -> None:
+    def blocks(bound: float) -> Any:
+        pruner = {"kind": "taylor", "every": 1, "until": 1.0, "bound": bound}
+        return plan(resolve(Document("here", {**SMALL, "algorithm": {"name": "own", "pruner": pruner,
+                                                                     "aggregator": "mean"}}))).blocks  # fmt: skip
+
+    with pytest.raises(InputError, match=r"channel units with bound 30 .* beyond \+-256") as refused:
+        check(blocks(30.0))
+    check(blocks(float(str(refused.value).split("give a bound of ")[1].split()[0])))
+
+
 @given(st.floats(0, 1e4), st.integers(1, 10**13))
 def test_the_largest_clip_leaves_room_for_all_noise_of_a_run(noise: float, entries: int) -> None:
     """By the exact tail of the normal distribution."""

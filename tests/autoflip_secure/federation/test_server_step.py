@@ -19,7 +19,7 @@ from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.federation.cell import Cell, Problem
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import Aggregate, Pruner, PruneView, RoundView, Window
 from autoflip_secure.pruning.threshold import ThresholdMask

@@ -20,7 +20,8 @@ from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation import server
 from autoflip_secure.federation.cell import Cell, Protocol
-from autoflip_secure.federation.server import ServerState, begin, finish_round
+from autoflip_secure.federation.server import begin, finish_round
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.visibility import Visibility, least
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.pruning.none import NoPruning

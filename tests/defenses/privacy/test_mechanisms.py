@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from scipy import stats
 from sizes import sized
 
-from autoflip_secure.defenses.privacy.mechanisms import AdaptiveClip, ClientLevel, ClipState, SampleLevel, clip_to
+from autoflip_secure.defenses.privacy.mechanisms import AdaptiveClip, ClientLevel, ClipState, SampleLevel
+from autoflip_secure.defenses.privacy.noised_rows import clip_to
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import PrivacyView
 from autoflip_secure.scenarios.config.loading import load

@@ -13,7 +13,7 @@ from torch import Tensor
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells, watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
@@ -73,11 +73,14 @@ def test_poisson_cohorts_are_drawn_one_client_at_a_time() -> None:
 
 def test_a_cohort_of_nobody_is_noise_alone_and_still_published() -> None:
     privacy = {"kind": "client_level", "clip": 1.0, "noise_multiplier": 1.0}
-    cell, trainer = cell_of(algorithm="fedavg", sampling="poisson", privacy=privacy, clients=10, cohort=1, rounds=8)
+    cuts = {"kind": "taylor", "every": 1, "until": 1.0, "bound": 0.1}  # by reports: of nobody, they are noise too
+    algorithm = {"name": "own", "pruner": cuts, "aggregator": "mean"}
+    cell, trainer = cell_of(algorithm=algorithm, sampling="poisson", privacy=privacy, clients=10, cohort=1, rounds=8)
     (record,) = run_cells([cell], trainer)
     alone = [r for r in record.rounds if not r.participants]
     assert alone
     assert all(r.step_norm > 0 for r in alone)
+    assert len({r.density for r in record.rounds}) >= 4
 
 
 @pytest.mark.parametrize("noise", ["central", "distributed"])

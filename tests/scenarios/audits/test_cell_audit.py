@@ -15,7 +15,7 @@ from torch import Tensor
 from autoflip_secure.defenses.privacy.schedule import schedule_of
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.records.audit import AuditRecord, EmpiricalEpsilon
 from autoflip_secure.scenarios.audits.cell_audit import audit
@@ -199,3 +199,15 @@ def test_whole_audit_without_privacy(tmp_path: Path) -> None:
     assert AuditRecord.model_validate_json(found.model_dump_json()) == found
     again = audit(cell, trainer, "audited", SMALL)
     assert again.model_dump_json() == found.model_dump_json(), "an audit repeats bit for bit"
+
+
+@pytest.mark.slow
+def test_an_audit_says_that_it_does_not_attack_what_is_sent_beside_updates(tmp_path: Path) -> None:
+    reports = "{name: own, pruner: {kind: taylor, every: 2, until: 1.0, bound: 0.1}, aggregator: mean}"
+    cell, trainer = built(tmp_path, CENTRAL.replace("fedavg", reports))
+    record = audit(cell, trainer, "audited", replace(SMALL, client_runs=sized(20, 40)))
+    assert any("clients send units beside their updates, which this audit does not attack" in n for n in record.notes)
+    assert record.empirical
+    assert not any(bound.violated for bound in record.empirical)
+    assert record.privacy is not None
+    assert {r.name for g in record.privacy.guarantees for r in g.releases} == {"updates", "updates, units"}

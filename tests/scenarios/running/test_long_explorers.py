@@ -12,7 +12,7 @@ from row_equations import CLIENTS, ENERGY, LAYOUT, LENGTHS, LONG, SAMPLES, P, Ro
 
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.algorithm.guidance import NORMALISATIONS, evolve, initial_guidance, normalise
-from autoflip_secure.defenses.privacy.mechanisms import clip_to
+from autoflip_secure.defenses.privacy.noised_rows import clip_to
 from autoflip_secure.federation.clients import usable_rows
 from autoflip_secure.federation.measures import variance_between_clients, variance_over_coordinates
 from autoflip_secure.interfaces import Exploration, Guidance

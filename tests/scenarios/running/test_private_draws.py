@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.scenarios.config.documents import Document

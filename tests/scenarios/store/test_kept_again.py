@@ -10,7 +10,7 @@ import torch
 from kept_models import FEW, PRIVATE, files, run, tiny
 
 from autoflip_secure.errors import StoreError
-from autoflip_secure.federation.server import ServerState
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.scenarios.running import keeping
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.store import checkpoints

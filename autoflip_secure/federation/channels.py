@@ -1,0 +1,156 @@
+"""What clients are asked to send besides their update, and what honest ones measure; :mod:`.channel_rounds` goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoflip_secure.algorithm.order_statistics import clip_factors
+from autoflip_secure.errors import InputError
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.interfaces import (
+    UPDATE,
+    Channel,
+    ChannelRequest,
+    ChannelSource,
+    ClientJob,
+    ClientView,
+)
+from autoflip_secure.interfaces.channel import At
+from autoflip_secure.training import Trainer
+
+
+def wanted(cell: Cell, round_: int) -> tuple[tuple[Channel, ChannelSource], ...]:
+    """The channels of a round, each with who asks for it: the pruner's, then the aggregator's.
+
+    Raises:
+        InputError: a name is given twice or is that of the update, or a channel has no numbers.
+    """
+    problem, protocol = cell.problem, cell.protocol
+    asked = ChannelRequest(round_, protocol.rounds, problem.layout, problem.units)
+    found = [(channel, one) for one in (protocol.pruner, protocol.aggregator) for channel in one.wants(asked)]
+    names = [UPDATE, *(channel.name for channel, _ in found)]
+    for number, (channel, one) in enumerate(found, 1):
+        who = f"{type(one).__name__} asks clients for the channel {channel.name!r}"
+        if channel.name in names[:number]:
+            raise InputError(f"{who}, a name that is taken; give every channel a name of its own")
+        if channel.size < 1:
+            raise InputError(f"{who} of size {channel.size}; a channel has at least one number per client")
+    return tuple(found)
+
+
+def planned(cell: Cell) -> tuple[tuple[Channel, ...], ...]:
+    """The channels of every round from the first: known before the run."""
+    return tuple(tuple(c for c, _ in wanted(cell, number)) for number in range(1, cell.protocol.rounds + 1))
+
+
+def names(cell: Cell) -> tuple[str, ...]:
+    """Names of all channels of a run, in the order in which they first come."""
+    return tuple(dict.fromkeys(channel.name for channels in planned(cell) for channel in channels))
+
+
+@dataclass
+class GradientPasses:
+    """Gradients of all clients of a block, computed in one program when a cell first asks for them."""
+
+    trainer: Trainer
+    cells: Sequence[Cell]
+    jobs: Sequence[ClientJob]
+    updates: Float[Tensor, "jobs params"]
+    _known: dict[At, Tensor] = field(default_factory=dict)
+
+    def rows(self, rows: slice, used: set[At], at: At) -> Float[Tensor, "clients params"]:
+        """Of the jobs in ``rows``; notes in ``used`` that they were asked for."""
+        used.add(at)
+        if at not in self._known:
+            problem, schedule = self.cells[0].problem, self.cells[0].protocol.training
+            jobs = list(self.jobs)
+            if at == "end":
+                pairs = zip(jobs, self.updates, strict=True)
+                jobs = [replace(j, start=_masked(j) + update.to(j.start.device)) for j, update in pairs]
+            self._known[at] = self.trainer.gradients(problem.module, problem.layout, problem.x_train, jobs, schedule)
+        return self._known[at][rows]
+
+
+def _masked(job: ClientJob) -> Tensor:
+    return job.start if job.mask is None else job.start * job.mask
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The honest rows of a cell's channels in one round."""
+
+    channels: tuple[Channel, ...] = ()
+    rows: Mapping[str, Float[Tensor, "clients _"]] = field(default_factory=dict)
+    passes: int = 0  # over the clients' data, forward and backward, for gradients
+
+
+def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, list[ClientJob]]], updates: Tensor,
+            trainer: Trainer) -> list[Measured]:  # fmt: skip
+    """The honest rows of every cell's channels.
+
+    Args:
+        cells: of a block.
+        plans: per cell, who takes part and what they trained.
+        updates: of all their honest training, (jobs, params).
+
+    Raises:
+        InputError: a measure gives rows of another shape than its channel has.
+    """
+    asked = [wanted(cell, round_) for cell in cells]
+    having = [(cell, jobs) for cell, (_, jobs), channels in zip(cells, plans, asked, strict=True) if channels]
+    if not having:
+        return [Measured()] * len(cells)
+    found, start, first = list[Measured](), 0, 0
+    own, chosen = list[slice](), list[slice]()
+    for (_, jobs), channels in zip(plans, asked, strict=True):
+        own.append(slice(start, start := start + len(jobs)))
+        chosen.append(slice(first, first := first + len(jobs) * bool(channels)))
+    kept = [updates[rows] for rows, channels in zip(own, asked, strict=True) if channels]
+    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], torch.cat(kept))
+    for cell, (clients, jobs), channels, mine, rows in zip(cells, plans, asked, own, chosen, strict=True):
+        used = set[At]()
+        seen = _view(cell, clients, jobs, updates[mine], round_, partial(passes.rows, rows, used))
+        measured = {channel.name: _honest(channel, one, seen) for channel, one in channels}
+        found.append(Measured(tuple(channel for channel, _ in channels), measured, len(used)))
+    return found
+
+
+def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], updates: Tensor, round_: int, gradients_at: object
+          ) -> ClientView:  # fmt: skip
+    problem, like = cell.problem, updates
+    start = torch.stack([_masked(job) for job in jobs]) if jobs else torch.zeros_like(like)
+    everything = torch.ones_like(like[:1].sum(0), dtype=torch.bool)
+    masks = [everything if job.mask is None else job.mask for job in jobs]
+    return ClientView(
+        round=round_,
+        rounds=cell.protocol.rounds,
+        clients=clients.to(like.device),
+        samples=torch.tensor([len(job.samples) for job in jobs], dtype=like.dtype, device=like.device),
+        start=start,
+        updates=updates,
+        mask=torch.stack(masks) if jobs else torch.zeros_like(like, dtype=torch.bool),
+        layout=problem.layout,
+        units=problem.units,
+        gradients_at=gradients_at,  # type: ignore[arg-type]
+    )
+
+
+def _honest(channel: Channel, source: ChannelSource, seen: ClientView) -> Float[Tensor, "clients size"]:
+    """Measured, and clipped to the bound by each client itself."""
+    shape = (len(seen.clients), channel.size)
+    rows = source.measure(channel, seen) if shape[0] else seen.updates.new_zeros(shape)
+    if rows.shape != shape or rows.dtype != seen.updates.dtype:
+        raise InputError(
+            f"{type(source).__name__}: measure of the channel {channel.name!r} gives shape {tuple(rows.shape)} and "
+            f"{rows.dtype}, expected {shape} and {seen.updates.dtype}: a row per client, as long as the channel"
+        )
+    if channel.bound is None:
+        return rows
+    wide = rows.double()
+    return (wide * clip_factors(wide.norm(dim=1, keepdim=True), channel.bound)).to(rows)

@@ -1,0 +1,93 @@
+"""The server's decision: what the aggregator makes of a round, in the open or of what passes through parties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.clients import weight_decay_shrinkage
+from autoflip_secure.federation.masking import Masking
+from autoflip_secure.federation.secure_rounds import timed
+from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
+from autoflip_secure.federation.state import ServerState
+from autoflip_secure.interfaces import Aggregate, PublicView, Received, RoundView
+from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
+from autoflip_secure.seeds import Purpose, generator
+
+
+def decide(
+    cell: Cell,
+    state: ServerState,
+    clients: Tensor,
+    sent: Tensor,
+    usable: Tensor,
+    channels: Mapping[str, Received],
+    own: Masking | None,
+) -> Aggregate:
+    """Show the usable rows to the aggregator."""
+    view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=sent[usable])
+    if own is not None:
+        view = replace(view, masks=own.masks[usable])
+    return cell.protocol.aggregator.aggregate(state.aggregator, view)
+
+
+def _view(
+    cell: Cell, state: ServerState, clients: Tensor, usable: Tensor, channels: Mapping[str, Received]
+) -> PublicView:
+    """What the server knows of the clients with usable rows. At client level numbers of samples stay with them."""
+    problem, protocol = cell.problem, cell.protocol
+    here = clients.to(usable.device)[usable]
+    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=usable.device)
+    shrinkage = weight_decay_shrinkage(protocol.training, samples)
+    if protocol.rule is not None:  # what decay comes to has no closed form
+        shrinkage = torch.zeros_like(samples)
+    if protocol.client_level is not None:
+        samples, shrinkage = torch.ones_like(samples), torch.zeros_like(samples)
+    return PublicView(
+        round=state.round + 1,
+        clients=here,
+        samples=samples,
+        weights=state.weights,
+        mask=state.mask,
+        guidance=state.guidance,
+        layout=problem.layout,
+        shrinkage=shrinkage,
+        channels=channels,
+    )
+
+
+def decide_secretly(
+    cell: Cell, state: ServerState, clients: Tensor, sent: Tensor, usable: Tensor, channels: Mapping[str, Received],
+    sums: SecureSum,
+) -> tuple[Aggregate | None, Tensor, list[str], SecureTransfer | None]:  # fmt: skip
+    """The step, who is in it, events, and what passed. Rows leave the clients in shares; what decides is shown none."""
+    protocol, config = cell.protocol, cell.protocol.secure_sum
+    assert config is not None
+    if not bool(usable.any()):
+        return None, usable, [], None
+    aggregator, view, rows = protocol.aggregator, _view(cell, state, clients, usable, channels), sent[usable]
+    with timed(sums) as through:
+        if aggregator.linear:
+            noised = protocol.client_level is not None and cell.noise_multipliers[0] > 0
+            found = sum_secretly(sums, aggregator, state.aggregator, view, rows, noised=noised)
+        else:
+            honest = ~cell.malicious_in(view.round)[view.clients.cpu()].to(sent.device)
+            draws = generator(cell.seed, Purpose.SECURE_CHECKS, view.round)
+            found = score_secretly(sums, aggregator, state.aggregator, view, rows, honest, draws, config.sketch)
+    taken = usable.clone()
+    taken[usable] = found.taken.to(taken.device)
+    return found.aggregate, taken, list(found.events), through(int(taken.sum()), found.revealed, found.error)
+
+
+def scores_of_all(scoring: bool, decision: Aggregate | None, usable: Tensor) -> list[float] | None:
+    """Scores of all participants; 0 for those that were rejected."""
+    if not scoring:
+        return None
+    scores = torch.zeros(len(usable), device=usable.device)
+    if decision is not None and decision.scores is not None:
+        scores[usable] = decision.scores
+    return scores.tolist()

@@ -1,0 +1,31 @@
+"""What the server carries from round to round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.interfaces import Exploration, Guidance
+from autoflip_secure.models.layout import Layout
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Everything the server carries from round to round."""
+
+    round: int
+    weights: Float[Tensor, " params"]
+    mask: Bool[Tensor, " params"]
+    exploration: Exploration | None
+    guidance: Guidance | None
+    aggregator: Any
+    privacy: Any = None  # of the client-level mechanism
+    momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
+    broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
+
+    def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
+        """Coordinates that clients send: live ones that are not frozen."""
+        return self.mask & layout.sent.to(self.mask.device)

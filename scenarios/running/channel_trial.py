@@ -1,0 +1,88 @@
+"""What a run asks of a plug-in from outside about channels, done on small numbers; see :mod:`.plugin_trial`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from autoflip_secure.interfaces import (
+    UPDATE,
+    Channel,
+    ChannelRequest,
+    ChannelSource,
+    ClientView,
+    Received,
+    UpdateAttack,
+)
+from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.bits import same_bits
+
+if TYPE_CHECKING:
+    from autoflip_secure.scenarios.running.plugin_trial import Stage
+    from autoflip_secure.scenarios.running.trial_judge import Judge
+
+
+def try_attack_on_channels(judge: Judge, attack: UpdateAttack, malicious: Tensor, stage: Stage) -> None:
+    """An attack on updates changes the other channels of its cell too."""
+    for channel in stage.channels:
+        own = stage.rows(4)[:, :1].repeat(1, channel.size)
+        what = f"channel (rows of {channel.name})"
+
+        def lie(channel: Channel = channel, own: Tensor = own) -> Tensor:
+            draws = [generator(0, Purpose.UPDATE_ATTACK, 1, k, 1) for k in range(4)]
+            return attack.channel(channel, own, malicious, draws)
+
+        lies = judge.tensor(what, judge.ask(what, lie, own, malicious), own)
+        if not same_bits(lies[~malicious], own[~malicious]):
+            raise judge.refuse(f"{what} changes rows of honest clients; return those as they are")
+
+
+def try_channels(judge: Judge, source: ChannelSource, stage: Stage, number: int) -> dict[str, Received]:
+    """What clients would send beside their updates in a round, as the server gets it in the open."""
+    asked, found = ChannelRequest(number, stage.rounds, stage.layout, stage.units), dict[str, Received]()
+    wanted = judge.ask("wants", lambda: source.wants(asked))
+    if not isinstance(wanted, tuple) or not all(isinstance(one, Channel) for one in wanted):
+        raise judge.refuse("wants should give a tuple of Channel, () for none")
+    rows, count = stage.rows(3), 3
+    gradients = {at: stage.rows(3) * scale for at, scale in (("start", -1.0), ("end", -0.5))}
+    start, samples = stage.weights.repeat(count, 1), torch.full((count,), 10.0)
+    for channel in wanted:
+        if channel.name in (UPDATE, *found) or channel.size < 1 or (channel.bound is not None and channel.bound <= 0):
+            raise judge.refuse(
+                f"wants: channel {channel.name!r} of size {channel.size} and bound {channel.bound}; give each a name "
+                f"of its own that is not {UPDATE!r}, at least one number, and a bound above 0 or None"
+            )
+        seen = ClientView(
+            number, stage.rounds, torch.arange(count), samples, start, rows, torch.ones_like(rows, dtype=torch.bool),
+            stage.layout, stage.units, gradients.__getitem__,
+        )  # fmt: skip
+        what = f"measure of the channel {channel.name}"
+        own = judge.ask(what, partial(source.measure, channel, seen), rows, start, samples, *gradients.values())
+        own = judge.tensor(what, own, rows[:, :1].expand(-1, channel.size))
+        alone = replace(
+            seen, clients=seen.clients[1:2], samples=samples[1:2], start=start[1:2], updates=rows[1:2],
+            mask=seen.mask[1:2], gradients_at=lambda at: gradients[at][1:2],
+        )  # fmt: skip
+        if not torch.allclose(source.measure(channel, alone)[0], own[1], rtol=1e-4, atol=1e-6):
+            raise judge.refuse(f"{what}: a client's row depends on other clients; a client knows its own data alone")
+        shown = (own, torch.arange(count), samples) if channel.needs == "rows" else ()
+        found[channel.name] = Received(own.mean(0), *shown)
+    return found
+
+
+def rounds_with_channels(source: ChannelSource, stage: Stage) -> list[int]:
+    """The first round in which it asks for a channel, where there is one."""
+    asked = (ChannelRequest(n, stage.rounds, stage.layout, stage.units) for n in range(1, stage.rounds + 1))
+    return [one.round for one in asked if source.wants(one)][:1]
+
+
+def of_participants(received: Received, count: int) -> Received:
+    """As so many clients would have sent it: rows are those of the participants."""
+    if received.rows is None:
+        return received
+    rows = received.rows[:1].repeat(count, 1)
+    return Received(rows.mean(0), rows, torch.arange(count), torch.full((count,), 10.0))
