@@ -9,7 +9,7 @@ from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.models.channel_messages import channel_bytes
 
 if TYPE_CHECKING:
-    from autoflip_secure.federation.recorder import Outcome
+    from autoflip_secure.federation.outcome import Outcome
 
 
 def uplink_beside(outcome: Outcome) -> dict[str, int]:

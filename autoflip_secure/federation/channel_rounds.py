@@ -47,7 +47,7 @@ class Sent:
         ]
 
 
-def sent(cell: Cell, clients: Tensor, measured: Measured, round_: int) -> Sent:
+def sent_beside(cell: Cell, clients: Tensor, measured: Measured, round_: int) -> Sent:
     """Malicious clients change their rows, honest ones protect theirs, and the wire rounds."""
     malicious = cell.malicious_in(round_)[clients]
     attack, private, rows, views = cell.protocol.attack, cell.protocol.client_level, dict[str, Tensor](), []

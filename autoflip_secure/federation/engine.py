@@ -19,9 +19,10 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import measure, names
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
+from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, memories
 from autoflip_secure.federation.personal import personal_tests
-from autoflip_secure.federation.recorder import Logbook, Outcome
+from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState

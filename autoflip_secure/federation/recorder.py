@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +13,6 @@ from autoflip_secure.federation.channel_costs import channel_totals, uplink_besi
 from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
 from autoflip_secure.federation.final_record import guidance_record, layer_records
-from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.measures import (
     add_counts,
     digest,
@@ -24,10 +21,11 @@ from autoflip_secure.federation.measures import (
     variance_over_coordinates,
     versions,
 )
+from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.secure_recorder import SecureLog
-from autoflip_secure.interfaces import Channel, Exploration, Guidance
+from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
 from autoflip_secure.records.detection import detection
@@ -44,30 +42,6 @@ from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Cell
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one round did; lists run over the participants."""
-
-    round: int
-    participants: list[int]
-    malicious: list[bool]
-    scores: list[float] | None
-    trust: list[float]
-    rejected: list[int]
-    delta: Tensor  # (params,), what the global model moved by
-    sent: Tensor  # (usable participants, params)
-    mask: Tensor  # that this round was trained and sent with
-    samples: int  # training samples of all participants, one epoch
-    events: tuple[str, ...]
-    train_loss: float | None = None
-    transfer: SecureTransfer | None = None  # through the parties; None: in the open
-    own: Masking | None = None  # masks of the clients' own; ``mask`` is then what somebody held
-    channels: tuple[Channel, ...] = ()  # what was sent beside the update
-    channel_rows: Mapping[str, Tensor] = field(default_factory=dict)  # of the usable participants
-    channel_transfers: Mapping[str, SecureTransfer] = field(default_factory=dict)
-    gradient_passes: int = 0  # over the participants' data, to measure channels with
 
 
 _BLOCK = (

@@ -13,8 +13,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channel_rounds import delivered
-from autoflip_secure.federation.channel_rounds import sent as channels_sent
+from autoflip_secure.federation.channel_rounds import delivered, sent_beside
 from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.clients import (
     UNUSABLE,
@@ -25,7 +24,7 @@ from autoflip_secure.federation.clients import (
 )
 from autoflip_secure.federation.deciding import decide, decide_secretly, scores_of_all
 from autoflip_secure.federation.masking import Masking
-from autoflip_secure.federation.recorder import Outcome
+from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.ruling import broadcast, ruled
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import (
@@ -125,7 +124,7 @@ def finish_round(
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     measured = measured or Measured()
-    beside = channels_sent(cell, clients, measured, round_)
+    beside = sent_beside(cell, clients, measured, round_)
     brought = delivered(cell, clients, beside, sent, sums)
     usable, received = brought.usable, brought.received or {}
     decision, events, transfer = None, [*brought.events], None

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
+from autoflip_secure.records.channel_steps import with_channels
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.upgrade import upgraded
@@ -79,16 +80,7 @@ def pipeline(
         steps.insert(2, "own masks (every participant, on its training rows)")
     if personal:
         steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
-    return _with_channels(steps, ", ".join(channels)) if channels else steps
-
-
-def _with_channels(steps: list[str], names: str) -> list[str]:
-    """Where the round's other channels are measured, and that they take the way of the updates from there."""
-    place = next(number for number, step in enumerate(steps) if step.startswith("local training"))
-    steps.insert(place + 1, f"measure {names} (in rounds that ask for it; from here on as with the update)")
-    steps[steps.index("only live weights travel")] = f"only live weights and {names} travel"
-    steps[steps.index("reject updates that are not finite")] = f"reject clients whose update or {names} is not finite"
-    return steps
+    return with_channels(steps, ", ".join(channels)) if channels else steps
 
 
 class _Record(BaseModel):
