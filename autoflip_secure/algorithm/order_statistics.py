@@ -63,10 +63,10 @@ def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
         return _between(found, q) if len(found) else x.new_tensor(torch.nan)
     values = x.detach().numpy()  # by numpy: a population of clients is short, and torch takes five times as long
     values = np.sort(values[~np.isnan(values)])
-    with np.errstate(all="ignore"):  # between two infinities lies NaN, as torch has it
-        return (
-            torch.from_numpy(np.asarray(_between(values, q), values.dtype)) if len(values) else x.new_tensor(torch.nan)
-        )
+    if len(values) == 0:
+        return x.new_tensor(torch.nan)
+    with np.errstate(invalid="ignore", over="ignore"):  # between two infinities lies NaN, as torch has it
+        return torch.from_numpy(np.asarray(_between(values, q), values.dtype))
 
 
 def _between(ordered: Any, q: float) -> Any:
