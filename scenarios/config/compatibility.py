@@ -78,13 +78,13 @@ def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
 
 
 def _one_mask(algorithm: AlgorithmConfig) -> None:
-    """Masks that clients move by themselves would differ, and what grew would be cut by the server's mask."""
+    """A round's updates travel under the mask that training began with: what grew would be cut from them."""
     rule = algorithm.local_rule
     if isinstance(rule, LocalRule) and rule.moves_masks:
         _refuse(
             "algorithm.local_rule",
-            f"{kind_of(type(rule))}: moves masks during local training, and all clients of a run have one mask, the "
-            "server's; let a pruner move it between rounds",
+            f"{kind_of(type(rule))}: moves masks during local training, and a round sends what was live when it began; "
+            "let a pruner move masks between rounds",
         )
 
 
