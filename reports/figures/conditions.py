@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -136,15 +135,13 @@ def _named(
 
 def _points(ax: Axes, palette: Palette, name: str, values: list[Interval], at: Sequence[float]) -> None:
     bars(ax, at, values, palette.colours[name], vertical=False)
-    sns.scatterplot(
-        x=[v.mean for v in values],
-        y=at,
-        ax=ax,
+    ax.scatter(
+        [v.mean for v in values],
+        at,
         color=palette.colours[name],
         marker=palette.markers[name],
         s=30,
-        linewidth=0,
-        legend=False,
+        linewidths=0,
         zorder=3,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -123,16 +122,8 @@ def _panel(
             rows.append([str(condition), algorithm, kind, unit, amount, share, *percents(accuracy), accuracy.n])
             drawn.append((amount, marker))
         if len(drawn) > 1:
-            sns.lineplot(
-                x=[a for a, _ in drawn],
-                y=[accuracy.mean] * len(drawn),
-                ax=ax,
-                color=colour,
-                lw=1,
-                alpha=0.5,
-                errorbar=None,
-                zorder=above,
-            )
+            ends = sorted({amount for amount, _ in drawn})
+            ax.plot(ends, [accuracy.mean] * len(ends), color=colour, lw=1, alpha=0.5, zorder=above)
         for amount, marker in drawn:
             ax.plot(
                 [amount],

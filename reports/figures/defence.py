@@ -150,20 +150,19 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
         for i, (algorithm, (points, area)) in enumerate(found[facet, kind].items()):
             x, y = zip(*points, strict=True)
             colour = palette.colours[algorithm]
-            sns.lineplot(
-                x=x, y=y, ax=ax, color=colour, lw=palette.widths[algorithm], errorbar=None, estimator=None, sort=False
-            )
+            ax.plot(x, y, color=colour, lw=palette.widths[algorithm])
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
             label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {_two_digits(area)}"
             ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
         ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
         ax.set_xlim(-0.02, 1.02)
         ax.set_ylim(-0.02, 1.02)
-        ax.set_xlabel("false positive rate")
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
         row[0].set_ylabel("true positive rate")
+    for ax in axes[-1]:
+        ax.set_xlabel("false positive rate")
     names = [a for a in study.algorithms if any(a in found[s] for s in shown)]
     palette.legend(figure, names)
     caption = (

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -84,7 +83,9 @@ def label_ends(
     """Tell the lines apart: by labels beside the last panel of every row where all ``names`` end in it, else by a
     legend above the figure."""
     if len(names) <= DIRECT and all(set(found) == set(names) for found in ends):
-        figure.draw_without_rendering()  # so that the layout, and with it the limits, are final
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)  # so that the places of the panels, and with them the limits, are final
         for ax, found in zip(last, ends, strict=True):
             direct_labels(ax, palette, found)
     else:
@@ -112,28 +113,18 @@ def _start(group: Sequence[float], gap: float) -> float:
 
 def draw_lines(ax: Axes, palette: Palette, frame: pd.DataFrame, order: Sequence[str], **options: Any) -> None:
     """Lines of ``frame`` (algorithm, x, mean), the last of ``order`` on top."""
-    sns.lineplot(
-        frame,
-        x="x",
-        y="mean",
-        hue="algorithm",
-        style="algorithm",
-        size="algorithm",
-        hue_order=order,
-        style_order=order,
-        size_order=order,
-        palette=[palette.colours[name] for name in order],
-        markers=[palette.markers[name] for name in order],
-        sizes=[palette.widths.get(name, 1.6) for name in order],
-        dashes=False,
-        markersize=5.5,
-        markeredgewidth=0,
-        estimator=None,
-        errorbar=None,
-        legend=False,
-        ax=ax,
-        **options,
-    )
+    for name in order:
+        line = frame[frame["algorithm"] == name].dropna(subset=["x", "mean"]).sort_values("x")
+        ax.plot(
+            line["x"].to_numpy(),
+            line["mean"].to_numpy(),
+            color=palette.colours[name],
+            marker=palette.markers[name],
+            lw=palette.widths.get(name, 1.6),
+            markersize=5.5,
+            markeredgewidth=0,
+            **options,
+        )
 
 
 def spoken_for(study: Study) -> list[str]:
