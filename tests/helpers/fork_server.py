@@ -1,8 +1,8 @@
 """A process that has imported what commands import, and becomes a command in a fork of itself; see forked.py.
 
-Started as ``python fork_server.py FD`` with one end of a socket. One message asks for one command: how it runs as
+Started as ``python fork_server.py FD`` with a socket that listens. One message asks for one command: how it runs as
 JSON, with its standard streams and a pipe for its exit status. The answer is the process id. It never starts a
-thread, so that forks are whole; it ends when the other end is closed.
+thread, so that forks are whole; it ends when nobody is connected any more.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import worker_seed
+
 LARGEST = 1 << 20  # bytes of a request
 PRELOAD = (
     "torch", "torch._dynamo", "opacus", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets",
     "sklearn.metrics", "pyarrow.parquet", "pytest", "autoflip_secure.cli", "autoflip_secure.scenarios.running.build",
-    "autoflip_secure.scenarios.running.sweep",
+    "autoflip_secure.scenarios.running.sweep", "autoflip_secure.scenarios.running.workers",
+    "autoflip_secure.defenses.secure_aggregation.party", "autoflip_secure.defenses.secure_aggregation.crypten_ready",
     "autoflip_secure.scenarios.catalogue.derive", "autoflip_secure.reports.pages.report",
 )  # fmt: skip
 
 
-def serve(asking: socket.socket) -> dict[str, Any]:
+def serve(listening: socket.socket) -> dict[str, Any]:
     """Fork for every request. Returns in the forks only, with what to be."""
     waking, wake = os.pipe()
     for end in (waking, wake):
@@ -41,30 +44,49 @@ def serve(asking: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
     running: dict[int, int] = {}  # process -> where its exit status goes
+    asking = [listening.accept()[0]]
     while True:
-        ready = select.select([asking, waking], [], [])[0]
+        ready = select.select([listening, waking, *asking], [], [])[0]
         if waking in ready:
             os.read(waking, 1 << 16)
             while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 status = running.pop(ended[0])
-                os.write(status, str(os.waitstatus_to_exitcode(ended[1])).encode())
+                with contextlib.suppress(OSError):  # of a test that is gone
+                    os.write(status, str(os.waitstatus_to_exitcode(ended[1])).encode())
                 os.close(status)
-        if asking in ready:
-            text, streams, *_ = socket.recv_fds(asking, LARGEST, 4)
+        if listening in ready:
+            asking.append(listening.accept()[0])
+        for one in [one for one in asking if one in ready]:
+            text, streams = b"", []
+            with contextlib.suppress(ConnectionError):
+                text, streams, *_ = socket.recv_fds(one, LARGEST, 4)
             if not text:
-                os._exit(0)
+                asking.remove(one)
+                one.close()
+                if not asking and not _expected(listening):
+                    os._exit(0)
+                continue
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                asking.close()
+                for end in (listening, *asking):
+                    end.close()
                 for number in (waking, wake, *running.values()):
                     os.close(number)
                 return json.loads(text) | {"streams": streams}
             running[pid] = streams.pop()
             for number in streams:
                 os.close(number)
-            asking.send(str(pid).encode())
+            with contextlib.suppress(OSError):
+                one.send(str(pid).encode())
+
+
+def _expected(listening: socket.socket) -> bool:
+    """Whether somebody connected at the last moment; nobody will any more."""
+    for place in (listening.getsockname(), listening.getsockname() + ".lock"):
+        Path(place).unlink(missing_ok=True)
+    return bool(select.select([listening], [], [], 0)[0])
 
 
 def become(what: dict[str, Any], path: list[str]) -> None:
@@ -86,6 +108,7 @@ def become(what: dict[str, Any], path: list[str]) -> None:
     sys.argv = ["", *what["arguments"]]
     sys.path[:] = [what["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
     importlib.invalidate_caches()
+    worker_seed.plant(path)
 
 
 def ended(module: str, code: str | None) -> int:
@@ -113,8 +136,10 @@ def ended(module: str, code: str | None) -> int:
 
 
 def main() -> None:
-    asking = socket.socket(fileno=int(sys.argv[1]))
-    asking.set_inheritable(False)
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    listening.set_inheritable(False)
+    if os.fork():
+        os._exit(0)
     path = sys.path[1:]  # the first is the folder of this file
     sys.path[:] = [str(Path(__file__).parents[2]), *path]
     for name in PRELOAD:
@@ -123,7 +148,7 @@ def main() -> None:
     assert threads == 1, f"{threads} threads: a fork would take locks of the others with it"
     gc.collect()
     gc.freeze()
-    what = serve(asking)
+    what = serve(listening)
     become(what, path)
     os._exit(ended(what["module"], what["code"]))
 

@@ -1,14 +1,13 @@
 """Commands in processes of their own, without the seconds that an interpreter needs to import torch.
 
-``python -m MODULE`` forked from :mod:`fork_server`, which has imported everything. What a process is - signals,
-sessions, streams, exit codes, folders, environment - is real; what is imported at its start is not its own, and
-variables that are read while torch starts are those of the server. Where that is the subject of a test, it starts an
-interpreter.
+``python -m MODULE`` forked from :mod:`fork_server`, which has imported everything, once for all workers of pytest.
+What a process is - signals, sessions, streams, exit codes, folders, environment - is real; what is imported at its
+start is not its own, nor at the start of its workers and parties (:mod:`worker_seed`), and variables that are read
+while torch starts are those of the server. Where that is the subject of a test, it starts an interpreter.
 """
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -25,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from filelock import FileLock
+
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 _asking = threading.Lock()
@@ -32,22 +33,30 @@ _asking = threading.Lock()
 
 @functools.cache
 def _server() -> socket.socket:
-    """Started by the first command of this process, gone with it."""
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """A connection to the server of this run of pytest, which its first command starts; gone with the last of them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    place = Path(tempfile.gettempdir()) / f"fork-server-{run}"
+    here = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with FileLock(f"{place}.lock"):
+        try:
+            here.connect(str(place))
+        except OSError:  # there is none yet, or it has ended
+            place.unlink(missing_ok=True)
+            _start(place)
+            here.connect(str(place))
+    return here
+
+
+def _start(place: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
     script = str(Path(__file__).with_name("fork_server.py"))
-    server = subprocess.Popen(
-        [sys.executable, script, str(there.fileno())], pass_fds=[there.fileno()], stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, env=environment | ONE_THREAD, start_new_session=True,
-    )  # fmt: skip
-    there.close()
-
-    @atexit.register
-    def end() -> None:
-        here.close()
-        server.wait()
-
-    return here
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(place))
+        listening.listen()
+        subprocess.run(  # it leaves a server behind that is nobody's child
+            [sys.executable, script, str(listening.fileno())], pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, env=environment | ONE_THREAD, start_new_session=True, check=True,
+        )  # fmt: skip
 
 
 class Process:

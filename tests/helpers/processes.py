@@ -5,6 +5,8 @@ import time
 
 import psutil
 
+_SERVERS = ("multiprocessing.forkserver", "fork_server.py")  # what workers and parties are forked from
+
 
 def gone(group: int) -> bool:
     """Whether no process of the group is left, in 30 seconds at most: what is importing hears of it after that."""
@@ -22,6 +24,6 @@ def helpers(of: int | None = None) -> list[psutil.Process]:
     process = psutil.Process(of)
     return [
         p for p in sorted(process.children(recursive=True), key=lambda p: p.create_time())
-        if not any(word in " ".join(p.cmdline()) for word in ("resource_tracker", "fork_server.py"))
-        and not (p.ppid() == process.pid and "multiprocessing.forkserver" in " ".join(p.cmdline()))
+        if "resource_tracker" not in " ".join(p.cmdline())
+        and not (p.ppid() == process.pid and any(word in " ".join(p.cmdline()) for word in _SERVERS))
     ]  # fmt: skip
