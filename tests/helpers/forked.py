@@ -8,6 +8,7 @@ while torch starts are those of the server. Where that is the subject of a test,
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -44,6 +45,7 @@ def _server() -> socket.socket:
             place.unlink(missing_ok=True)
             _start(place)
             here.connect(str(place))
+    atexit.register(here.close)
     return here
 
 
