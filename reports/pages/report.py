@@ -28,7 +28,7 @@ from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
-from autoflip_secure.reports.pages.writing import write
+from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.comparisons import compare
@@ -93,10 +93,11 @@ def write_report(
         StoreError: the folder cannot be written.
     """
     rule = OutcomeRule.of(scenario) if outcome is None else outcome
+    found = study(records, rule)
+    make_folder(path)
     text = render(
         records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
     )
-    found = study(records, rule)
     rows = compare(found)
     opening = verdict.opening(found, rows, scenario, len(missing))
     for name, frame in (("results", tidy(records, rule)), ("cells", cells_frame(records, rule))):

@@ -18,8 +18,24 @@ def write(path: Path, content: str | bytes) -> None:
     Raises:
         StoreError: the folder cannot be made or written, or the disk is full.
     """
+    make_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     except OSError as error:
-        raise StoreError(f"{path}: {unwritable(error, 'give another folder')}") from error
+        raise _refusal(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a file, before seconds are spent on what it will hold.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: {unwritable(error, 'give another folder')}")
