@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from autoflip_secure.interfaces import PrivateSteps, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, evaluate, promised_bits
-from autoflip_secure.training.base import Work
+from autoflip_secure.training.base import Done, Work
 
 ROOT = Path(__file__).parents[3]
 ATEN = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
@@ -68,9 +69,9 @@ def test_a_job_does_not_depend_on_its_stack(asked: tuple[str, str, str]) -> None
 class LeansOnNeighbours(StackedTrainer):
     """What a job gets depends on its place, by less than anybody would notice."""
 
-    def _train(self, work: Work) -> tuple[Tensor, Tensor]:
-        ends, losses = super()._train(work)
-        return ends * (1 + 1e-6 * torch.arange(len(ends))[:, None]), losses
+    def _train(self, work: Work) -> Done:
+        done = super()._train(work)
+        return replace(done, ends=done.ends * (1 + 1e-6 * torch.arange(len(done.ends))[:, None]))
 
 
 @pytest.mark.parametrize("private", [None, PrivateSteps(1.0, 1.0)], ids=["plain", "private"])

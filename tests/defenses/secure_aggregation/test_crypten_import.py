@@ -74,22 +74,29 @@ def test_a_machine_without_crypten_ends_with_the_command_and_starts_nothing(tmp_
     assert not list((tmp_path / "out").glob("cells/*"))
 
 
-def test_a_crypten_that_cannot_be_imported_is_not_left_half_there() -> None:
-    found = run(
-        "import sys; sys.modules['omegaconf'] = None\n"
+@pytest.fixture(scope="module")
+def by_itself() -> list[str]:
+    """What an interpreter says that has imported nothing, as the processes that tests fork have."""
+    code = (
+        "import sys; from autoflip_secure.defenses.secure_aggregation import local_parties, party, session\n"
+        "print('crypten' in sys.modules); sys.modules['omegaconf'] = None\n"
         "from autoflip_secure.errors import InputError\n"
         "from autoflip_secure.defenses.secure_aggregation.crypten_import import crypten\n"
         "try:\n    crypten()\nexcept InputError as error:\n    print(error)\n"
         "print([m for m in sys.modules if m.startswith('crypten')])"
     )
-    assert "CrypTen cannot be imported (" in found
-    assert "omegaconf" in found
-    assert found.splitlines()[-1] == "[]"
-
-
-def test_nothing_of_the_engine_needs_crypten() -> None:
-    found = run(
-        "import sys; from autoflip_secure.defenses.secure_aggregation import local_parties, party, session;"
-        "print('crypten' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    assert found.strip() == "False"
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_crypten_that_cannot_be_imported_is_not_left_half_there(by_itself: list[str]) -> None:
+    assert "CrypTen cannot be imported (" in by_itself[1]
+    assert "omegaconf" in by_itself[1]
+    assert by_itself[-1] == "[]"
+
+
+def test_nothing_of_the_engine_needs_crypten(by_itself: list[str]) -> None:
+    assert by_itself[0] == "False"
