@@ -98,7 +98,12 @@ UNUSABLE: Final = f"not finite, or longer than {LARGEST_NORM:g}"
 
 def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
     """Rows that can be computed with: no NaN, no infinity, and a norm of at most :data:`LARGEST_NORM`."""
-    return updates.square().sum(1) <= LARGEST_NORM**2
+    return torch.linalg.vector_norm(updates, dim=1) <= LARGEST_NORM
+
+
+def chosen(rows: Float[Tensor, "clients params"], usable: Bool[Tensor, " clients"]) -> Float[Tensor, "usable params"]:
+    """``rows[usable]``: ``rows`` themselves, not a copy, where all are."""
+    return rows if bool(usable.all()) else rows[usable]
 
 
 def weight_decay_shrinkage(schedule: TrainingSchedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.clients import weight_decay_shrinkage
+from autoflip_secure.federation.clients import chosen, weight_decay_shrinkage
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.secure_rounds import timed
 from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
@@ -29,7 +29,7 @@ def decide(
     own: Masking | None,
 ) -> Aggregate:
     """Show the usable rows to the aggregator."""
-    view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=sent[usable])
+    view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=chosen(sent, usable))
     if own is not None:
         view = replace(view, masks=own.masks[usable])
     return cell.protocol.aggregator.aggregate(state.aggregator, view)
@@ -69,7 +69,7 @@ def decide_secretly(
     assert config is not None
     if not bool(usable.any()):
         return None, usable, [], None
-    aggregator, view, rows = protocol.aggregator, _view(cell, state, clients, usable, channels), sent[usable]
+    aggregator, view, rows = protocol.aggregator, _view(cell, state, clients, usable, channels), chosen(sent, usable)
     with timed(sums) as through:
         if aggregator.linear:
             noised = protocol.client_level is not None and cell.noise_multipliers[0] > 0

@@ -18,6 +18,7 @@ from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.clients import (
     UNUSABLE,
     attack_updates,
+    chosen,
     client_jobs,
     privacy_view,
     usable_rows,
@@ -139,7 +140,7 @@ def finish_round(
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
-        shown = raw[:0] if visibility.secret else raw[usable]
+        shown = raw[:0] if visibility.secret else chosen(raw, usable)
         step, clip = private.publish(state.privacy, step, shown, view)
         after = replace(after, privacy=clip)
     trust = torch.zeros(len(clients), device=updates.device)
@@ -153,7 +154,7 @@ def finish_round(
         if decision is not None:
             trust[usable] = decision.trust
             after = replace(after, aggregator=decision.state)
-        rows = sent[usable] if visibility.guidance == "rows" else None
+        rows = chosen(sent, usable) if visibility.guidance == "rows" else None
         after = replace(after, guidance=_evolve(cell, state.guidance, rows, step, decision))
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
@@ -173,7 +174,7 @@ def finish_round(
         trust=trust.tolist(),
         rejected=rejected,
         delta=moved,
-        sent=sent[usable],
+        sent=chosen(sent, usable),
         mask=state.mask if own is None else own.held,
         own=own,
         samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
