@@ -9,7 +9,8 @@ Client k reports the square of that sum, for the mean gradient :math:`g_k` of it
 
 u: incoming weights, bias and normalisation of a unit. There are n cuts, every R rounds in the first share of the run;
 cut i leaves the share :math:`\kappa + (1 - \kappa)(1 - i/n)^3` of all units that may go (Zhu and Gupta 2017), those
-with the largest I over all layers, but at least two a layer. What is cut stays cut.
+with the largest I over all layers, but at least two a layer. What is cut stays cut. Where that share of the run is
+shorter than R rounds there is one cut, in its last round.
 """
 
 from __future__ import annotations
@@ -75,12 +76,15 @@ class TaylorUnits(Pruner):
         whole = [chosen.get(number, hidden[number]) for number in range(count)]
         return units.close(view.mask & units.keep_units([*whole, outputs], view.layout), view.layout)
 
+    def _interval(self, rounds: int) -> int:
+        return max(1, min(self.every, int(self.until * rounds)))
+
     def _cuts(self, rounds: int) -> int:
-        return int(self.until * rounds) // self.every
+        return int(self.until * rounds) // self._interval(rounds)
 
     def _cut(self, round_: int, rounds: int) -> int:
         """Number of the cut after this round, from 1; 0: there is none."""
-        number, rest = divmod(round_, self.every)
+        number, rest = divmod(round_, self._interval(rounds))
         return number if rest == 0 and number <= self._cuts(rounds) else 0
 
 

@@ -82,6 +82,16 @@ def cut_by_hand(units: list[bool], importance: Tensor, share: float) -> list[boo
     return [u in kept for u in range(FIRST + SECOND)]
 
 
+def test_a_short_run_is_cut_once_and_none_where_nothing_may_be() -> None:
+    def cuts(rounds: int, **options: Any) -> list[int]:
+        return [number for number in range(1, rounds + 1) if TaylorUnits(**options)._cut(number, rounds)]
+
+    assert cuts(6) == [3]
+    assert cuts(20) == [5, 10]
+    assert cuts(13, every=3) == [3, 6]
+    assert cuts(6, until=0.0) == cuts(1) == []
+
+
 @pytest.mark.parametrize("attack", [None, LabelFlip(scope=0.5, share=1.0)], ids=["honest", "flipped labels"])
 def test_reports_and_cuts_are_those_of_the_specification(attack: Any) -> None:
     more = {} if attack is None else {"attack": attack}
