@@ -20,6 +20,7 @@ PRETTY = {
     "fedprox": "FedProx",
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
+    "taylor": "Taylor",
 }
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
