@@ -48,7 +48,7 @@ def plant(path: list[str]) -> None:
         if "multiprocessing.forkserver" not in arguments[-1]:
             return start(executable, arguments, descriptors)
         util.spawnv_passfds = start
-        numbers = [int(number) for number in descriptors]
+        numbers = [0, 1, 2, *(int(number) for number in descriptors)]  # streams as they are by now, not at the fork
         what = {"code": arguments[-1], "env": dict(os.environ), "descriptors": numbers}
         try:
             socket.send_fds(ours, [json.dumps(what).encode()], numbers)
