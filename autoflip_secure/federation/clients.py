@@ -98,7 +98,8 @@ UNUSABLE: Final = f"not finite, or longer than {LARGEST_NORM:g}"
 
 def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clients"]:
     """Rows that can be computed with: no NaN, no infinity, and a norm of at most :data:`LARGEST_NORM`."""
-    return torch.linalg.vector_norm(updates, dim=1) <= LARGEST_NORM
+    norms: Tensor = torch.linalg.vector_norm(updates, dim=1)
+    return norms <= LARGEST_NORM
 
 
 def chosen(rows: Float[Tensor, "clients params"], usable: Bool[Tensor, " clients"]) -> Float[Tensor, "usable params"]:

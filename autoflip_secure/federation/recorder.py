@@ -25,6 +25,7 @@ from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.secure_recorder import SecureLog
+from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
@@ -209,13 +210,7 @@ class Logbook:
             algorithm=cell.algorithm,
             seed=cell.seed,
             versions=versions(),
-            pipeline=cell.protocol.visibility.pipeline(
-                server_step=cell.protocol.server_lr != 1 or cell.protocol.server_momentum > 0,
-                local_rule=getattr(cell.protocol.rule, "kind", ""),
-                own_masks=cell.protocol.pruner.own,
-                personal=cell.protocol.evaluation == "personal",
-                channels=names(cell),
-            ),
+            pipeline=pipeline_of(cell.protocol, names(cell)),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             client_samples=[len(rows) for rows in cell.problem.clients],

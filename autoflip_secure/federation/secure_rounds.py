@@ -29,7 +29,6 @@ from autoflip_secure.secure_rows.sum_reader import SumReader
 
 LARGEST_ENTRY = 256.0
 """Of an update; a client that sends more has diverged."""
-"""A sum of fewer hides nothing."""
 Error = Callable[[], float | None]
 """How far a sum is from that of the rows themselves; asked for when all is done, for it takes time of its own."""
 NEVER = 1e-20

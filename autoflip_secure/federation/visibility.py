@@ -103,39 +103,22 @@ class Visibility:
         sent = [f"{', '.join(channels)}: {UPDATES['sums' if self.secret else 'rows']}"] if channels else []
         return [*explored, f"updates: {UPDATES[self.server]}", *sent]
 
-    def pipeline(
-        self,
-        *,
-        server_step: bool = False,
-        local_rule: str = "",
-        own_masks: bool = False,
-        personal: bool = False,
-        channels: Sequence[str] = (),
-    ) -> list[str]:
-        """The steps of a round, in order.
 
-        Args:
-            server_step: whether the server does more with a step than to take it.
-            local_rule: kind of the rule that clients train by; "": they have none.
-            own_masks: every client decides about a mask of its own.
-            personal: the honest clients' own models are tested.
-            channels: names of what clients send beside their updates.
-        """
-        on_updates: dict[Noise, Literal["central", "distributed"]] = {
-            "central": "central",
-            "distributed": "distributed",
-        }
-        return pipeline(
-            sample_level=self.noise == "samples",
-            noise=on_updates.get(self.noise),
-            secret=self.secret,
-            guidance_sees_rows=self.guidance == "rows",
-            server_step=server_step,
-            local_rule=local_rule,
-            own_masks=own_masks,
-            personal=personal,
-            channels=channels,
-        )
+def pipeline_of(protocol: Protocol, channels: Sequence[str] = ()) -> list[str]:
+    """The steps of a round of ``protocol``, in order; ``channels``: what clients send beside their updates."""
+    seen = protocol.visibility
+    on_updates: dict[Noise, Literal["central", "distributed"]] = {"central": "central", "distributed": "distributed"}
+    return pipeline(
+        sample_level=seen.noise == "samples",
+        noise=on_updates.get(seen.noise),
+        secret=seen.secret,
+        guidance_sees_rows=seen.guidance == "rows",
+        server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
+        local_rule=getattr(protocol.rule, "kind", ""),
+        own_masks=protocol.pruner.own,
+        personal=protocol.evaluation == "personal",
+        channels=channels,
+    )
 
 
 def least(aggregator: Aggregator) -> Sight:

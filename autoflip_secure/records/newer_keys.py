@@ -18,6 +18,8 @@ NEWER: dict[str, Any] = {
     "held_out": 0.2,
 }
 """Path of keys -> default, as plain data."""
+_OF_KIND = {"algorithm.aggregator.weighting": "mean"}
+"""Options of one kind alone: what another plug-in calls so has been in its configuration from the start."""
 
 
 def without_newer(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,5 +57,6 @@ def _changed(config: Mapping[str, Any], change: Callable[[dict[str, Any], str, A
                 break
             here[parent] = here = dict(here[parent])
         else:
-            change(here, key, default)
+            if path not in _OF_KIND or here.get("kind") == _OF_KIND[path]:
+                change(here, key, default)
     return found

@@ -22,7 +22,7 @@ from autoflip_secure.federation import server
 from autoflip_secure.federation.cell import Cell, Protocol
 from autoflip_secure.federation.server import begin, finish_round
 from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.visibility import Visibility, least
+from autoflip_secure.federation.visibility import Visibility, least, pipeline_of
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.threshold import ThresholdMask
@@ -59,7 +59,7 @@ def test_it_follows_from_the_protocol(aggregator: Any, parties: Any, privacy: An
     assert found.updates("server") == expected[0]
     assert found.updates("public") == found.updates("another client") == "step"
     assert found.updates("party") == ("shares" if parties is SECRET else "nothing")
-    text = found.pipeline()
+    text = pipeline_of(protocol)
     assert ("secure sum" in str(text)) == (parties is SECRET)
     assert ("evolve guidance" in text) == (expected[2] == "rows")
     if expected == ("rows", "rows", "rows", "none"):

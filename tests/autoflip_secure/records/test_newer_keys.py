@@ -41,3 +41,14 @@ def test_by_hand(whole: dict[str, Any], short: dict[str, Any], filled: dict[str,
     assert whole == before
     assert without_newer(short) == short
     assert with_newer(filled) == filled
+
+
+def test_the_option_of_one_kind_is_left_alone_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"algorithm.aggregator.weighting": "samples"}
+    monkeypatch.setattr("autoflip_secure.records.newer_keys.NEWER", table)
+
+    def dumped(kind: str) -> dict[str, Any]:
+        return {"algorithm": {"aggregator": {"kind": kind, "weighting": "samples"}}}
+
+    assert without_newer(dumped("mean")) == {"algorithm": {"aggregator": {"kind": "mean"}}}
+    assert without_newer(dumped("theirs:Mean")) == dumped("theirs:Mean")
