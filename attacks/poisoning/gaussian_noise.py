@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.interfaces import UpdateAttack
+from autoflip_secure.models.masks import kept
 
 
 class GaussianNoise(UpdateAttack):
@@ -34,7 +35,7 @@ class GaussianNoise(UpdateAttack):
         """All rows, the malicious ones with noise on their active coordinates."""
         result = updates.clone()
         for row in malicious.nonzero().squeeze(1).tolist():
-            noise = torch.randn(updates.shape[1], generator=generators[row]).to(updates.device) * active
+            noise = kept(torch.randn(updates.shape[1], generator=generators[row]).to(updates.device), active)
             scale = self.sigma * updates[row].norm() / noise.norm().clamp_min(TINY) if self.relative else self.sigma
             result[row] += scale * noise
         return result

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -39,6 +40,7 @@ from autoflip_secure.interfaces import (
 )
 from autoflip_secure.interfaces.row_reader import cosine, grouped
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import kept
 
 StatisticName = Literal[
     "landscape",
@@ -129,7 +131,7 @@ def landscape(asked: Asked) -> Tensor:
 
     Where clients state it themselves it counts for no more than the profile, which no true |u_k| exceeds.
     """
-    found = asked.reader.absolute_cosines(asked.energy.sqrt() * asked.view.mask)
+    found = asked.reader.absolute_cosines(kept(asked.energy.sqrt(), asked.view.mask))
     return torch.minimum(found, profile(asked)) if asked.reader.stated else found
 
 
@@ -147,9 +149,10 @@ def size(asked: Asked) -> Tensor:
 def direction(asked: Asked) -> Tensor:
     """C_k = cos(u_k, H), with the memory of accepted global updates; undefined before the first."""
     memory = asked.state.memory
-    if not bool(memory.any()):
+    length = memory.norm()
+    if not length > 0:
         return asked.undefined()
-    sizes: Tensor = asked.norms * memory.norm()
+    sizes: Tensor = asked.norms * length
     return asked.reader.products(memory[None])[:, 0] / sizes.clamp_min(TINY)
 
 
@@ -195,9 +198,19 @@ STATISTICS: dict[str, Statistic] = {
 
 def exponential_mean(old: Tensor, clients: Tensor, fresh: Tensor, rho: float) -> Tensor:
     """``old`` with the entries of ``clients`` moved to rho·old + (1-rho)·fresh; the first value is taken whole."""
+    if old.device.type == "cpu":  # by numpy: a population of clients is short, and torch takes five times as long
+        return torch.from_numpy(_mixed(old.numpy(), clients.numpy(), fresh.numpy(), rho))
     known = old[clients]
     mixed = torch.where(known.isnan(), fresh, rho * known + (1 - rho) * fresh)
     return old.index_put((clients,), torch.where(fresh.isnan(), known, mixed))
+
+
+def _mixed(old: Any, clients: Any, fresh: Any, rho: float) -> Any:
+    """:func:`exponential_mean` of arrays."""
+    known, found = old[clients], old.copy()
+    mixed = np.where(np.isnan(known), fresh, rho * known + (1 - rho) * fresh)
+    found[clients] = np.where(np.isnan(fresh), known, mixed)
+    return found
 
 
 class AgreementWeighted(ReadingAggregator):
@@ -261,7 +274,7 @@ class AgreementWeighted(ReadingAggregator):
         fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(asked).to(view.weights) for name in self.statistics}
         scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, asked.norms.to(view.weights))
         delta = reader.weighted_sum(scored.trust, scored.factors)
-        step = delta * view.layout.trained.to(delta.device)
+        step = view.layout.of_trained(delta)
         return Aggregate(delta, scored.trust, scored.scores, self.remember(state, scored, step), fresh)
 
     def obstacle(self) -> str | None:

@@ -91,11 +91,11 @@ def evolve(
     """
     if beta == 0 or not bool((trust > 0).any()):
         return guidance
-    squares = updates.square()
-    energy = (1 - beta) * guidance.energy + beta * ((trust / squares.sum(1).clamp_min(TINY**2)) @ squares)
-    moved = trust @ updates.abs()
-    fresh = (trust @ updates).abs() / moved.clamp_min(TINY**2)
-    agreement = torch.where(
-        moved > 0, (1 - beta) * guidance.parameter_agreement + beta * fresh, guidance.parameter_agreement
-    )
+    spare = updates.square()
+    energy = (trust / spare.sum(1).clamp_min(TINY**2)) @ spare
+    energy = energy.mul_(beta).add_(guidance.energy * (1 - beta))
+    moved = trust @ torch.abs(updates, out=spare)
+    agreement = (trust @ updates).abs_().div_(moved.clamp_min(TINY**2))
+    agreement = agreement.mul_(beta).add_(guidance.parameter_agreement * (1 - beta))
+    agreement = torch.where(moved > 0, agreement, guidance.parameter_agreement)
     return Guidance(energy, agreement)

@@ -92,6 +92,15 @@ def median_rows(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " params"]:
     return torch.cat(blocks)
 
 
+def lower_median(rows: Float[Tensor, "rows some"]) -> Float[Tensor, " rows"]:
+    """Median of each row, the lower one of two; of at least one column, without NaN. By numpy, as :func:`ascending`."""
+    if rows.device.type != "cpu":
+        found: Tensor = rows.median(dim=1).values
+        return found
+    middle = (rows.shape[1] - 1) // 2
+    return torch.from_numpy(np.partition(rows.detach().numpy(), middle, axis=1)[:, middle])
+
+
 def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
     """1.4826 · median |x - centre|: a standard deviation that outliers do not move (consistent for Gaussian data)."""
     return 1.4826 * quantile((x - centre).abs(), 0.5)

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import exponential_mean
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, quantile, shares
+from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, lower_median, quantile, shares
 from autoflip_secure.interfaces import (
     Aggregate,
     Exploration,
@@ -34,6 +34,7 @@ from autoflip_secure.interfaces import (
     RowReader,
 )
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import PerMask, facts
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ def low_energy(energy: Tensor, live: Bool[Tensor, " params"], share: float) -> B
     chosen = torch.zeros_like(live)
     chosen[candidates[energy[candidates].argsort(stable=True)[: max(1, int(share * len(candidates)))]]] = True
     return chosen
+
+
+def _lowest(mask: Tensor, energy: Tensor, layout: Layout, share: float) -> Bool[Tensor, " params"]:
+    live = facts(mask, layout).live
+    hidden = live & layout.prunable.to(mask.device)
+    return low_energy(energy, hidden if bool(hidden.any()) else live, share)
+
+
+_low_set = PerMask(_lowest)
 
 
 class Layers:
@@ -170,17 +180,15 @@ class RadialAgreement(ReadingAggregator):
 
     def low_set(self, state: RadialState, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
         """Where noise is read from: the live hidden weights (all live ones, if none is hidden) of the lowest D_0."""
-        live = mask & layout.trained.to(mask.device)
-        hidden = live & layout.prunable.to(mask.device)
-        return low_energy(state.energy, hidden if bool(hidden.any()) else live, self.low)
+        return _low_set(mask, state.energy, layout, self.low)
 
     def _read(self, reader: RowReader, weights: Tensor, layers: Layers) -> RadialNumbers:
         if self.noise == "median":  # of which torch takes the lower one
             assert isinstance(reader, OpenRows)
-            quiet = reader.rows[:, layers.low.where].abs()
+            quiet = reader.on(layers.low).abs()
             if quiet.shape[1] == 0:  # all that is trained has been pruned away
                 quiet = quiet.new_zeros(len(quiet), 1)
-            shat = 1.4826 * quiet.median(dim=1).values
+            shat = 1.4826 * lower_median(quiet)
         else:
             shat = reader.mean_squares(layers.low).sqrt()
         whole = layers.groups.whole
@@ -190,7 +198,7 @@ class RadialAgreement(ReadingAggregator):
     def _measure(
         self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
     ) -> _Measured:
-        root = float((mask & layout.trained.to(mask.device)).sum()) ** 0.5
+        root = facts(mask, layout).live_count ** 0.5
         norms, shat = read.norms, read.shat
         noise = exponential_mean(state.noise, clients, shat, self.rho)
         sigma = (shat.square() - quantile(noise, 0.4).square()).clamp_min(0).sqrt()
@@ -245,8 +253,8 @@ class RadialAgreement(ReadingAggregator):
 
     def decide(self, state: RadialState, reader: RowReader, view: PublicView) -> Aggregate:
         """Score, damp what would bring too much noise, clip, and take the weighted mean."""
-        weights = view.weights * view.layout.trained.to(view.weights.device)
-        corrected = reader.shifted(view.shrinkage, weights)  # weight decay is nobody's opinion
+        weights = view.layout.of_trained(view.weights)
+        corrected = reader.shifted(view.shrinkage, weights) if bool(view.shrinkage.any()) else reader
         read = self._read(
             corrected, weights, Layers(view.layout, view.live, self.low_set(state, view.mask, view.layout))
         )

@@ -152,11 +152,24 @@ class Cell:
                 malicious[order[: round(attack.scope * clients)]] = True
         return malicious
 
+    @cached_property
+    def malicious_ids(self) -> frozenset[int]:
+        """Who is malicious, by number."""
+        return frozenset(self.malicious_clients.nonzero().squeeze(1).tolist())
+
+    @cached_property
+    def _nobody(self) -> Bool[Tensor, " clients"]:
+        return torch.zeros_like(self.malicious_clients)
+
+    @cached_property
+    def labels_seen(self) -> dict[tuple[int, bool], Int[Tensor, " n"]]:
+        """Labels by (client, whether it lies about them), once they were asked for: an attack draws them once."""
+        return {}
+
     def malicious_in(self, round_: int) -> Bool[Tensor, " clients"]:
         """Who misbehaves in this round (0 = exploration)."""
         attack = self.protocol.attack
-        active = isinstance(attack, Attack) and attack.active(round_)
-        return self.malicious_clients & active
+        return self.malicious_clients if isinstance(attack, Attack) and attack.active(round_) else self._nobody
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
         """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.
@@ -199,6 +212,7 @@ class Cell:
         return _drawn(self.seed, purpose, len(self.problem.clients), count, *address)
 
 
+@lru_cache(maxsize=256)  # cells of a block ask for the same
 def public_cohort(seed: int, round_: int, clients: int, cohort: int, sampling: str) -> Int[Tensor, " cohort"]:
     """Who takes part in a round where that is no secret: the same for all cells of a seed, in ascending order."""
     if sampling == "fixed":

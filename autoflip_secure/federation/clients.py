@@ -5,28 +5,34 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, TrainingSchedule, UpdateAttack
+from autoflip_secure.models.masks import facts, kept
 from autoflip_secure.seeds import Purpose, generator
 
 
 def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
     """The labels as this client sees them in this round."""
-    labels = cell.problem.y_train[cell.problem.clients[client]]
     attack = cell.protocol.attack
-    if isinstance(attack, DataAttack) and bool(cell.malicious_in(round_)[client]):
-        return attack.labels(labels, cell.problem.num_classes, generator(cell.seed, Purpose.DATA_ATTACK, client))
-    return labels
+    lying = isinstance(attack, DataAttack) and client in cell.malicious_ids and attack.active(round_)
+    known = cell.labels_seen
+    if (client, lying) not in known:
+        labels = cell.problem.y_train[cell.problem.clients[client]]
+        if isinstance(attack, DataAttack) and lying:
+            draws = generator(cell.seed, Purpose.DATA_ATTACK, client)
+            labels = attack.labels(labels, cell.problem.num_classes, draws)
+        known[client, lying] = labels
+    return known[client, lying]
 
 
 def client_jobs(
     cell: Cell, weights: Tensor, mask: Tensor, clients: Tensor, round_: int, *address: int
 ) -> list[ClientJob]:
     """Local training of ``clients`` from ``weights``."""
-    pruned = None if bool(mask.all()) else mask
+    pruned = mask if facts(mask, cell.problem.layout).masked else None
     return [
         ClientJob(
             start=weights,
@@ -50,12 +56,14 @@ def attack_updates(
     Args:
         mask: one for all clients, or one for each.
     """
-    attack, malicious = cell.protocol.attack, cell.malicious_in(round_)[clients].to(updates.device)
+    layout, attack, malicious = cell.problem.layout, cell.protocol.attack, cell.malicious_in(round_)[clients]
     if isinstance(attack, UpdateAttack) and bool(malicious.any()):
         draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
-        active = mask & cell.problem.layout.trained.to(mask.device)
-        updates = _attacked(attack, updates, malicious, active, draws)
-    return torch.where(mask & cell.problem.layout.sent.to(mask.device), updates, 0.0)
+        active = mask & layout.trained.to(mask.device) if mask.dim() == 2 else facts(mask, layout).live
+        updates = _attacked(attack, updates, malicious.to(updates.device), active, draws)
+    if mask.dim() == 2:
+        return torch.where(mask & layout.sent.to(mask.device), updates, 0.0)
+    return updates if facts(mask, layout).whole else kept(updates, facts(mask, layout).travelling)
 
 
 def _attacked(
@@ -102,7 +110,7 @@ def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clie
     return norms <= LARGEST_NORM
 
 
-def chosen(rows: Float[Tensor, "clients params"], usable: Bool[Tensor, " clients"]) -> Float[Tensor, "usable params"]:
+def chosen(rows: Shaped[Tensor, "clients ..."], usable: Bool[Tensor, " clients"]) -> Shaped[Tensor, "usable ..."]:
     """``rows[usable]``: ``rows`` themselves, not a copy, where all are."""
     return rows if bool(usable.all()) else rows[usable]
 

@@ -40,7 +40,7 @@ def _view(
 ) -> PublicView:
     """What the server knows of the clients with usable rows. At client level numbers of samples stay with them."""
     problem, protocol = cell.problem, cell.protocol
-    here = clients.to(usable.device)[usable]
+    here = chosen(clients.to(usable.device), usable)
     samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=usable.device)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
     if protocol.rule is not None:  # what decay comes to has no closed form

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import column_blocks
@@ -23,10 +24,10 @@ def add_counts(total: Any, more: Any) -> Any:
     return type(total)(**{name: None if a is None or b is None else a + b for name, (a, b) in pairs.items()})
 
 
-def variance_over_coordinates(step: Tensor, mask: Tensor) -> float:
-    """Variance of the step's coordinates in ``mask``."""
-    live = step.double() if bool(mask.all()) else step.double()[mask]  # squares of what an attack sends overflow sooner
-    return float(live.var(correction=0)) if len(live) else 0.0
+def variance_over_coordinates(step: Float[Tensor, " params"], places: Int[Tensor, " some"] | None) -> float:
+    """Variance of the step's coordinates at ``places`` (None: of all), in double, where squares overflow later."""
+    chosen = step.double() if places is None else step.double().index_select(0, places)
+    return float(chosen.var(correction=0)) if len(chosen) else 0.0
 
 
 def variance_between_clients(rows: Tensor) -> float:

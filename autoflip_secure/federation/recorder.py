@@ -29,6 +29,7 @@ from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
+from autoflip_secure.models.masks import facts
 from autoflip_secure.records.detection import detection
 from autoflip_secure.records.personal import ClientStateRecord
 from autoflip_secure.records.run import (
@@ -117,10 +118,8 @@ class Logbook:
         if test and personal is not None:
             summary = personal.summary(test[0])
             test, self._personal = (summary.mean, personal.mean_loss), personal
-        hidden, own = outcome.mask[layout.prunable.to(outcome.mask.device)], outcome.own
-        density = float(hidden.float().mean()) if len(hidden) else 1.0
-        trained = layout.trained.to(outcome.mask.device)
-        delta = layout.of_trained(outcome.delta)
+        own, mask = outcome.own, facts(outcome.mask, layout)
+        density, delta = mask.density, layout.of_trained(outcome.delta).double()
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
@@ -155,10 +154,12 @@ class Logbook:
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 personal=summary,
                 density=density,
-                update_variance=variance_over_coordinates(delta, outcome.mask & trained),
-                update_variance_all=variance_over_coordinates(delta, trained),
+                update_variance=(variance := variance_over_coordinates(delta, mask.live_places)),
+                update_variance_all=variance
+                if mask.live_places is mask.trained_places
+                else variance_over_coordinates(delta, mask.trained_places),
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
-                step_norm=float(delta.double().norm()),
+                step_norm=float(delta.norm()),
                 bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
                 flops=flops,
                 channels=beside or None,

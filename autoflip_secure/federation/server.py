@@ -13,7 +13,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channel_rounds import delivered, sent_beside
+from autoflip_secure.federation.channel_rounds import Sent, delivered, sent_beside
 from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.clients import (
     UNUSABLE,
@@ -36,6 +36,7 @@ from autoflip_secure.interfaces import (
     PruneView,
     Received,
 )
+from autoflip_secure.models.masks import facts, kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum
 from autoflip_secure.seeds import Purpose, generator
 
@@ -143,32 +144,31 @@ def finish_round(
         shown = raw[:0] if visibility.secret else chosen(raw, usable)
         step, clip = private.publish(state.privacy, step, shown, view)
         after = replace(after, privacy=clip)
+    everyone = bool(usable.all())
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
-    weights = torch.where(state.mask, state.weights + moved, 0.0)
+    weights = state.weights + moved
+    if facts(state.mask, problem.layout).masked:
+        weights = kept(weights, state.mask)
     if decision is None and visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
         after = replace(after, weights=weights, momentum=momentum)
         if decision is not None:
-            trust[usable] = decision.trust
+            trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
             after = replace(after, aggregator=decision.state)
         rows = chosen(sent, usable) if visibility.guidance == "rows" else None
         after = replace(after, guidance=_evolve(cell, state.guidance, rows, step, decision))
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         moved = torch.zeros_like(moved)
-    rejected = clients[(~usable).cpu()].tolist()
-    if rejected:
-        strange = clients[~usable_rows(sent).cpu()].tolist()
-        events += (
-            [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
-        )
-        events += beside.unusable(clients)
+    participants = clients.tolist()
+    rejected = [] if everyone else clients[(~usable).cpu()].tolist()
+    events += _strange(clients, sent, beside) if rejected else []
     outcome = Outcome(
         round=round_,
-        participants=clients.tolist(),
+        participants=participants,
         malicious=cell.malicious_in(round_)[clients].tolist(),
         scores=scores_of_all(protocol.aggregator.scores_clients, decision, usable),
         trust=trust.tolist(),
@@ -177,15 +177,22 @@ def finish_round(
         sent=chosen(sent, usable),
         mask=state.mask if own is None else own.held,
         own=own,
-        samples=int(sum(len(problem.clients[k]) for k in clients.tolist())),
+        samples=sum(len(problem.clients[k]) for k in participants),
         events=tuple(f"round {round_}: {event}" for event in events),
         transfer=transfer,
         channels=measured.channels,
-        channel_rows={name: rows[usable] for name, rows in beside.rows.items()},
+        channel_rows={name: chosen(rows, usable) for name, rows in beside.rows.items()},
         channel_transfers=brought.transfers,
         gradient_passes=measured.passes,
     )
     return _prune(cell, after, brought.received), outcome
+
+
+def _strange(clients: Tensor, sent: Tensor, beside: Sent) -> list[str]:
+    """Who sent what that cannot be used, a sentence per channel."""
+    strange = clients[~usable_rows(sent).cpu()].tolist()
+    said = [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
+    return said + beside.unusable(clients)
 
 
 def _server_step(
@@ -198,7 +205,7 @@ def _server_step(
     protocol, private = cell.protocol, cell.protocol.client_level
     if protocol.server_lr == 1 and state.momentum is None:
         return step, None
-    trained = state.mask & cell.problem.layout.trained.to(step.device)
+    trained = facts(state.mask, cell.problem.layout).live
     moved, momentum = server_step(step, state.momentum, trained, lr=protocol.server_lr, beta=protocol.server_momentum)
     if momentum is None or decision is None or (private is not None and private.trusted_server):
         return moved, momentum

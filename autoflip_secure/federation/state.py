@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import facts
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,4 @@ class ServerState:
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
         """Coordinates that clients send: live ones that are not frozen."""
-        return self.mask & layout.sent.to(self.mask.device)
+        return facts(self.mask, layout).travelling

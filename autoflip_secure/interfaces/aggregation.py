@@ -16,6 +16,7 @@ from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import facts
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PublicView:
     @property
     def live(self) -> Bool[Tensor, " params"]:
         """Coordinates that are measured: trained, and not masked."""
-        return self.mask & self.layout.trained.to(self.mask.device)
+        return facts(self.mask, self.layout).live
 
     def coverage_mean(
         self, mean: Float[Tensor, " params"], weights: Float[Tensor, " clients"]

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.models.masks import places
+
 TINY = 1e-12
 
 
@@ -145,7 +147,7 @@ class OpenRows(RowReader):
         self, vectors: Float[Tensor, "vectors params"], part: Part | None = None
     ) -> Float[Tensor, "rows vectors"]:
         """See :class:`RowReader`."""
-        rows, where = self._on(part), slice(None) if part is None else part.where
+        rows, where = self.on(part), slice(None) if part is None else part.where
         return torch.stack([rows @ vector[where] for vector in vectors], dim=1)
 
     def squared_norms(self, groups: Groups) -> Float[Tensor, "rows groups"]:
@@ -156,7 +158,7 @@ class OpenRows(RowReader):
         """See :class:`RowReader`."""
         if part is None or (isinstance(part.where, slice) and part.where == slice(None)):
             return self._norms
-        found: Tensor = self._on(part).norm(dim=1)
+        found: Tensor = self.on(part).norm(dim=1)
         return found
 
     @cached_property
@@ -166,12 +168,12 @@ class OpenRows(RowReader):
 
     def mean_squares(self, part: Part) -> Float[Tensor, " rows"]:
         """See :class:`RowReader`."""
-        rows = self._on(part)
+        rows = self.on(part)
         return rows.square().mean(1) if rows.shape[1] else rows.new_zeros(len(rows))
 
     def cosines(self, vector: Float[Tensor, " params"], part: Part | None = None) -> Float[Tensor, " rows"]:
         """See :class:`RowReader`."""
-        return cosine(self._on(part), vector if part is None else vector[part.where])
+        return cosine(self.on(part), vector if part is None else vector[part.where])
 
     def absolute_cosines(self, vector: Float[Tensor, " params"]) -> Float[Tensor, " rows"]:
         """See :class:`RowReader`."""
@@ -185,11 +187,17 @@ class OpenRows(RowReader):
         self, weights: Float[Tensor, " rows"], factors: Float[Tensor, " rows"] | None = None
     ) -> Float[Tensor, " params"]:
         """See :class:`RowReader`."""
-        found: Tensor = weights @ (self._sent if factors is None else self._sent * factors[:, None])
+        scaled = factors is not None and bool((factors != 1).any())
+        found: Tensor = weights @ (self._sent * factors[:, None] if factors is not None and scaled else self._sent)
         return found
 
-    def _on(self, part: Part | None) -> Float[Tensor, "rows some"]:
-        return self.rows if part is None else self.rows[:, part.where]
+    def on(self, part: Part | None) -> Float[Tensor, "rows some"]:
+        """What is measured, on a part of the coordinates; None: on all."""
+        if part is None:
+            return self.rows
+        if isinstance(part.where, slice):
+            return self.rows[:, part.where]
+        return self.rows.index_select(1, places(part.where))
 
 
 def cosine(rows: Float[Tensor, "rows params"], reference: Float[Tensor, "*rows params"]) -> Float[Tensor, " rows"]:

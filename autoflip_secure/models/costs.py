@@ -15,21 +15,21 @@ from __future__ import annotations
 import copy
 import hashlib
 import struct
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.flops import Operations, count_pass
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import PerMask
 from autoflip_secure.models.units import Units
 
 _HEADER = struct.Struct("<4sBBII")  # magic, version, flags, coordinates, values
@@ -123,24 +123,17 @@ def _covered(layout: Layout, flags: int) -> Tensor:
     return torch.cat([torch.zeros(0, dtype=torch.long), *(part.nonzero().flatten() for part in parts)])
 
 
-class _PerMask(Generic[T]):
-    """Remembers what was computed for a mask: by the tensor itself while it is unchanged, else by its content."""
+def _by_content(compute: Callable[[Tensor, Layout], T]) -> PerMask[T]:
+    """Remembers what was computed for a mask by the tensor itself, and for good by its content."""
+    known: dict[tuple[bytes, Layout], T] = {}
 
-    def __init__(self, compute: Callable[[Tensor, Layout], T]) -> None:
-        self._compute = compute
-        self._by_tensor: MutableMapping[Tensor, tuple[int, Layout, T]] = WeakTensorKeyDictionary()
-        self._by_content: dict[tuple[bytes, Layout], T] = {}
-
-    def __call__(self, mask: Tensor, layout: Layout) -> T:
-        known = self._by_tensor.get(mask)
-        if known is not None and known[0] == mask._version and known[1] is layout:
-            return known[2]
+    def remembered(mask: Tensor, layout: Layout) -> T:
         content = hashlib.sha1(np.packbits(mask.cpu().numpy()).tobytes(), usedforsecurity=False).digest()
-        if (content, layout) not in self._by_content:
-            self._by_content[content, layout] = self._compute(mask, layout)
-        value = self._by_content[content, layout]
-        self._by_tensor[mask] = (mask._version, layout, value)
-        return value
+        if (content, layout) not in known:
+            known[content, layout] = compute(mask, layout)
+        return known[content, layout]
+
+    return PerMask(remembered)
 
 
 def _message_sizes(mask: Tensor, layout: Layout) -> tuple[int, int]:
@@ -153,7 +146,7 @@ def _frozen_bytes(layout: Layout) -> int:
     return 4 * int(layout.frozen.sum())
 
 
-_sizes = _PerMask(_message_sizes)
+_sizes = _by_content(_message_sizes)
 
 
 def round_bytes(mask: Bool[Tensor, " params"], layout: Layout, clients: int, newcomers: int = 0) -> Bytes:
@@ -163,7 +156,7 @@ def round_bytes(mask: Bool[Tensor, " params"], layout: Layout, clients: int, new
         newcomers: those among them that have received nothing before: they get the frozen parameters too.
     """
     values, bits = (clients * size for size in _sizes(mask, layout))
-    more = newcomers * _frozen_bytes(layout)
+    more = newcomers * _frozen_bytes(layout) if newcomers else 0
     return Bytes(uplink_values=values, uplink_bitmask=bits, downlink_values=values + more, downlink_bitmask=bits + more)
 
 
@@ -225,10 +218,10 @@ class CostModel:
         self._layout, self._units, self._reason = layout, units, reason
         self._batch = min(max(2, batch_size), 16)  # counts are proportional to it; memory is too
         self._inputs = sample[:1].cpu().repeat(self._batch, *[1] * (sample.dim() - 1))
-        self._forward, self._training = self._count(self._module)
+        self._forward, self._training = self._count(copy.deepcopy(self._module))
         self._problem = self._forward.problem or self._training.problem
         self._by_units: dict[bytes, tuple[tuple[int, int] | None, str]] = {}
-        self._costs = _PerMask(self._measure)
+        self._costs = _by_content(self._measure)
         #: "ok", or why there is no number for a compacted model; for one mask see :meth:`compaction_of`
         self.compaction = self.compaction_of(torch.ones(layout.size, dtype=torch.bool))
 
@@ -278,8 +271,7 @@ class CostModel:
         return (forward.total, training.total), "ok"
 
     def _count(self, module: nn.Module) -> tuple[Operations, Operations]:
-        """Count a forward pass, and a training step's forward and backward passes."""
-        module = copy.deepcopy(module)
+        """Count a forward pass, and a training step's forward and backward passes, of a module that they may change."""
         named = dict(module.named_parameters())
         weights = {segment.name: named[segment.name] for segment in self._layout if segment.kind == "weight"}
         forward, training = (count_pass(module, self._inputs, weights, training=which) for which in (False, True))

@@ -121,12 +121,13 @@ class Layout:
         return bool(self.frozen.any())
 
     @cached_property
-    def _all_trained(self) -> bool:
+    def everything_trained(self) -> bool:
+        """No parameter is frozen, and there are no buffers."""
         return bool(self.trained.all())
 
     def of_trained(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch params"]:
         """``rows`` times the indicator of what is trained: ``rows`` themselves when everything is."""
-        return rows if self._all_trained else rows * self.trained.to(rows.device)
+        return rows if self.everything_trained else rows * self.trained.to(rows.device)
 
     def of_sent(self, rows: Shaped[Tensor, "*batch params"]) -> Shaped[Tensor, "*batch sent"]:
         """The sent coordinates of ``rows``: ``rows`` themselves when nothing is frozen."""

@@ -71,8 +71,7 @@ def test_variances_in_the_record_are_exact(length: float) -> None:
     rows = cohort(length, 2)
     exact = statistics.fmean(statistics.pvariance(column) for column in rows.double().T.tolist())
     assert variance_between_clients(rows) == pytest.approx(exact, rel=1e-9)
-    everywhere = torch.ones(P, dtype=torch.bool)
-    assert variance_over_coordinates(rows[LONG], everywhere) == pytest.approx(
+    assert variance_over_coordinates(rows[LONG], None) == pytest.approx(
         statistics.pvariance(rows[LONG].double().tolist()), rel=1e-9
     )
     together = rows[:LONG] + length  # all of them far away, and as near to one another as single precision allows
