@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import clip_factors
@@ -20,6 +20,7 @@ from autoflip_secure.interfaces import (
     ChannelSource,
     ClientJob,
     ClientView,
+    Trained,
 )
 from autoflip_secure.interfaces.channel import At
 from autoflip_secure.training import Trainer
@@ -62,6 +63,7 @@ class GradientPasses:
     cells: Sequence[Cell]
     jobs: Sequence[ClientJob]
     updates: Float[Tensor, "jobs params"]
+    masks: Bool[Tensor, "jobs params"] | None  # at the end, where local rules move them
     _known: dict[At, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: slice, used: set[At], at: At) -> Float[Tensor, "clients params"]:
@@ -73,6 +75,8 @@ class GradientPasses:
             if at == "end":
                 pairs = zip(jobs, self.updates, strict=True)
                 jobs = [replace(j, start=_masked(j) + update.to(j.start.device)) for j, update in pairs]
+                if self.masks is not None:
+                    jobs = [replace(j, mask=mask) for j, mask in zip(jobs, self.masks, strict=True)]
             self._known[at] = self.trainer.gradients(problem.module, problem.layout, problem.x_train, jobs, schedule)
         return self._known[at][rows]
 
@@ -90,14 +94,14 @@ class Measured:
     passes: int = 0  # over the clients' data, forward and backward, for gradients
 
 
-def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, list[ClientJob]]], updates: Tensor,
+def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, list[ClientJob]]], trained: Trained,
             trainer: Trainer) -> list[Measured]:  # fmt: skip
     """The honest rows of every cell's channels.
 
     Args:
         cells: of a block.
         plans: per cell, who takes part and what they trained.
-        updates: of all their honest training, (jobs, params).
+        trained: all their honest training.
 
     Raises:
         InputError: a measure gives rows of another shape than its channel has.
@@ -111,11 +115,13 @@ def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, li
     for (_, jobs), channels in zip(plans, asked, strict=True):
         own.append(slice(start, start := start + len(jobs)))
         chosen.append(slice(first, first := first + len(jobs) * bool(channels)))
-    kept = [updates[rows] for rows, channels in zip(own, asked, strict=True) if channels]
-    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], torch.cat(kept))
+    kept = [rows for rows, channels in zip(own, asked, strict=True) if channels]
+    updates, ends = torch.cat([trained.updates[rows] for rows in kept]), trained.masks
+    masks = None if ends is None else torch.cat([ends[rows] for rows in kept])
+    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], updates, masks)
     for cell, (clients, jobs), channels, mine, rows in zip(cells, plans, asked, own, chosen, strict=True):
         used = set[At]()
-        seen = _view(cell, clients, jobs, updates[mine], round_, partial(passes.rows, rows, used))
+        seen = _view(cell, clients, jobs, trained.updates[mine], round_, partial(passes.rows, rows, used))
         measured = {channel.name: _honest(channel, one, seen) for channel, one in channels}
         found.append(Measured(tuple(channel for channel, _ in channels), measured, len(used)))
     return found

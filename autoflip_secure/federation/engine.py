@@ -20,7 +20,7 @@ from autoflip_secure.federation.channels import measure, names
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.outcome import Outcome
-from autoflip_secure.federation.own_masks import decide, memories
+from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.ruling import rehearsed
@@ -67,7 +67,8 @@ def _round(
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
     trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
-    measured = measure(cells, states[0].round + 1, plans, trained.updates, trainer)
+    masks = keep_moved(cells, states, masks, trained, kept)
+    measured = measure(cells, states[0].round + 1, plans, trained, trainer)
     results, row = [], 0
     for cell, state, (clients, own), mask, beside in zip(cells, states, plans, masks, measured, strict=True):
         rows = slice(row, row := row + len(own))

@@ -17,8 +17,9 @@ class Masking:
     """What the cohort of one round decided, in its order."""
 
     before: Bool[Tensor, "cohort params"]  # what the server knows that each holds: this much of the model it gets
-    masks: Bool[Tensor, "cohort params"]  # what each trains and sends
+    masks: Bool[Tensor, "cohort params"]  # what each holds from now on and sends
     starts: Float[Tensor, "cohort params"]  # zero where not held
+    began: Bool[Tensor, "cohort params"] | None = None  # what training began under; None: ``masks``, none were moved
 
     @property
     def held(self) -> Bool[Tensor, " params"]:
@@ -31,6 +32,10 @@ class Masking:
             replace(job, start=start, mask=None if bool(mask.all()) else mask)
             for job, start, mask in zip(jobs, self.starts, self.masks, strict=True)
         ]
+
+    def moved(self, masks: Bool[Tensor, "cohort params"]) -> Masking:
+        """After local training that ended on ``masks``: what came since has no start."""
+        return replace(self, masks=masks, began=self.masks)
 
     def updates(self, trained: Tensor, weights: Tensor) -> Float[Tensor, "cohort params"]:
         """u_k = w_k - w on what each holds, from what training added to its start; 0 elsewhere."""

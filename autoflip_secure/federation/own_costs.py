@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from autoflip_secure.federation.cell import Protocol
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.measures import add_counts, digest
 from autoflip_secure.models.amounts import Bytes, Flops
@@ -41,15 +42,50 @@ def own_bytes(own: Masking, layout: Layout, newcomers: Sequence[bool]) -> Bytes:
     return total
 
 
-def own_flops(own: Masking, costs: CostModel, samples: Sequence[int], epochs: int, *, measured: bool) -> Flops:
-    """Of one round: local training under each mask, and with ``measured`` one pass over the samples before it."""
-    parts = [Flops(dense=0, sparse=0, compacted=0)]
-    for before, mask, count in zip(own.before, own.masks, samples, strict=True):
-        parts.append(costs.training(mask, count * epochs))
+def own_flops(
+    own: Masking,
+    costs: CostModel,
+    samples: Sequence[int],
+    protocol: Protocol,
+    passes: int,
+) -> Flops:
+    """Of one round: local training under each mask, passes over the data after it, and one before it that measures
+    accuracies where the pruner needs them."""
+    parts, measured = [Flops(dense=0, sparse=0, compacted=0)], protocol.pruner.needs_accuracy
+    began = own.masks if own.began is None else own.began
+    for before, first, mask, count in zip(own.before, began, own.masks, samples, strict=True):
+        if own.began is None:
+            parts.append(costs.training(mask, count * (protocol.training.epochs + passes)))
+        else:
+            parts += _training(costs, (first, mask), count, protocol, passes)
         if measured:
             one = costs.forward(before)
             parts.append(Flops(**{name: None if n is None else n * count for name, n in one.model_dump().items()}))
     return reduce(add_counts, parts)
+
+
+def _training(
+    costs: CostModel, masks: tuple[Tensor, Tensor], samples: int, protocol: Protocol, passes: int
+) -> list[Flops]:
+    """Of a client whose local rule moves its mask from the first to the second of ``masks``.
+
+    Epochs before the first move are under the first mask, those after the last one, and ``passes`` more, under the
+    second, and those in between under the one that costs more. The mini-batch before a move has dense gradients.
+    """
+    schedule, (first, last) = protocol.training, masks
+    assert protocol.rule is not None
+    moves = [epoch for epoch in range(1, schedule.epochs + 1) if protocol.rule.moves_after(epoch, schedule.epochs)]
+    if not moves:
+        return [costs.training(first, samples * (schedule.epochs + passes))]
+    dense, batch = torch.ones_like(first), (samples - 1) % schedule.batch_size + 1
+    before, between = moves[0] * samples - batch, (moves[-1] - moves[0]) * samples - batch * (len(moves) - 1)
+    dearer = max(masks, key=lambda mask: costs.training(mask, samples).sparse or 0)
+    return [
+        costs.training(first, before),
+        costs.training(dearer, between),
+        costs.training(dense, batch * len(moves)),
+        costs.training(last, (schedule.epochs - moves[-1] + passes) * samples),
+    ]
 
 
 def own_density(masks: Bool[Tensor, "clients params"], layout: Layout) -> float:

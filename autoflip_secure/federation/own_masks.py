@@ -1,7 +1,8 @@
 """Masks of the clients' own: decided on their side before they train, kept in their states, sent with their updates.
 
 A cell whose pruner has ``own`` has :class:`.ClientStates`; in every round each participant is asked for its mask, which
-counts from then on whatever becomes of its update. The global mask is the part that all share.
+counts from then on whatever becomes of its update. The global mask is the part that all share. A local rule may move
+the mask while the client trains: then the one at the end is its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientS
 from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.state import ServerState
-from autoflip_secure.interfaces import ClientPruneView
+from autoflip_secure.interfaces import ClientPruneView, Trained
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.own_evaluation import evaluate_own
 
@@ -107,3 +108,31 @@ def _masking(cell: Cell, state: ServerState, kept: ClientStates, measured: dict[
     if not clients:  # a Poisson cohort may be empty
         return Masking(before, before, torch.zeros_like(before, dtype=state.weights.dtype))
     return Masking(before, torch.stack(masks), torch.stack(starts))
+
+
+def keep_moved(
+    cells: Sequence[Cell],
+    states: Sequence[ServerState],
+    own: Sequence[Masking | None],
+    trained: Trained,
+    kept: Sequence[ClientStates | None],
+) -> list[Masking | None]:
+    """What the participants hold after local training, where their local rule moved it; kept for their next round.
+
+    ``own``: what they began with; the rows of ``trained`` are the cohorts of all cells, one after the other.
+    """
+    if trained.masks is None:
+        return list(own)
+    found, row = list[Masking | None](), 0
+    for cell, state, masking, memory in zip(cells, states, own, kept, strict=True):
+        clients = cell.cohort(state.round + 1).tolist()
+        ends = trained.masks[row : (row := row + len(clients))]
+        rule = cell.protocol.rule
+        moves = rule is not None and rule.moves_masks
+        if masking is None or memory is None or not moves:
+            found.append(masking)
+            continue
+        moved = masking.moved((ends | cell.problem.layout.frozen.to(ends.device)) & state.mask)
+        memory.write(MASK, clients, moved.masks)
+        found.append(moved)
+    return found

@@ -123,15 +123,14 @@ class Logbook:
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
-        passes = protocol.training.epochs + outcome.gradient_passes
+        passes = outcome.gradient_passes
         if own is None:
             sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
-            flops = self.costs.training(outcome.mask, outcome.samples * passes)
+            flops = self.costs.training(outcome.mask, outcome.samples * (protocol.training.epochs + passes))
         else:
             sent = own_bytes(own, layout, [k in newcomers for k in outcome.participants])
             samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
-            measured = protocol.pruner.needs_accuracy
-            flops = own_flops(own, self.costs, samples, passes, measured=measured)
+            flops = own_flops(own, self.costs, samples, protocol, passes)
             density = own_density(own.masks, layout)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and protocol.rule.broadcasts:

@@ -115,6 +115,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = ()) -> list[str]:
         guidance_sees_rows=seen.guidance == "rows",
         server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
         local_rule=getattr(protocol.rule, "kind", ""),
+        moving_masks=protocol.rule is not None and protocol.rule.moves_masks,
         own_masks=protocol.pruner.own,
         personal=protocol.evaluation == "personal",
         channels=channels,

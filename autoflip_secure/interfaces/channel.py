@@ -54,7 +54,7 @@ class ClientView:
     samples: Float[Tensor, " clients"]  # n_k
     start: Float[Tensor, "clients params"]  # weights before local training, zero where masked
     updates: Float[Tensor, "clients params"]  # of honest training; an attack on updates comes later
-    mask: Bool[Tensor, "clients params"]
+    mask: Bool[Tensor, "clients params"]  # when local training began
     layout: Layout
     units: Units | None  # of the model; None when they are unknown
     gradients_at: Callable[[At], Float[Tensor, "clients params"]] = field(repr=False)

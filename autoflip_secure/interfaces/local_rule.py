@@ -102,12 +102,18 @@ class LocalRule(Plugin):
         """What is added to the weights, from what the optimiser would add: ``steps``, which are the rule's own."""
         raise NotImplementedError
 
+    def moves_after(self, epoch: int, epochs: int) -> bool:
+        """Whether :meth:`mask` is asked when ``epoch`` of ``epochs`` has ended (both from 1). Default: of every one."""
+        return True
+
     def mask(
         self, view: LocalView, gradients: list[Tensor], epoch: Int[Tensor, " models"], epochs: int
     ) -> list[Tensor]:
         """Which coordinates are live from now on, as booleans. What dies becomes 0; what is new starts at 0.
 
-        Asked for all models when one of them ends an epoch, the last one too; the answer counts for those that do.
+        Asked for all models when one of them ends an epoch with :meth:`moves_after`; the answer counts for those that
+        do. The mask at the end is the client's own from then on, and what its update is sent under; so what comes after
+        the last epoch is sent as 0.
 
         Args:
             view: after the last step of the epoch.

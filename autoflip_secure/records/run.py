@@ -39,6 +39,7 @@ def pipeline(
     guidance_sees_rows: bool = True,
     server_step: bool = False,
     local_rule: str = "",
+    moving_masks: bool = False,
     own_masks: bool = False,
     personal: bool = False,
     channels: Sequence[str] = (),
@@ -52,13 +53,14 @@ def pipeline(
         guidance_sees_rows: guidance learns from single clients' updates; else from the step.
         server_step: the server has a learning rate or momentum.
         local_rule: what changes local steps, by kind; "": nothing.
+        moving_masks: it changes clients' masks too.
         own_masks: every client decides about a mask of its own.
         personal: the honest clients' own models are tested.
         channels: names of what clients send beside their updates, in some rounds at least.
     """
     steps = list(PIPELINE)
     if local_rule:
-        steps[2] += f" under the rule {local_rule}"
+        steps[2] += f" under the rule {local_rule}" + (", which moves masks" if moving_masks else "")
     if sample_level:
         steps[2] += " by DP-SGD (honest clients; malicious ones train plainly)"
     if noise == "distributed":

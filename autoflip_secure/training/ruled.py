@@ -147,7 +147,7 @@ class Ruled:
         return [torch.zeros_like(w) if grad is None else grad for w, grad in zip(weights, found, strict=True)]
 
     def end_epoch(self, gradients: list[Tensor], epoch: Tensor, epochs: int, ended: Tensor) -> None:
-        """Move the masks of the models that ``ended`` an epoch; their weights follow.
+        """Move the masks of the models that ``ended`` an epoch after which the rule moves them; their weights follow.
 
         Args:
             gradients: of the last mini-batch, without masks.
@@ -156,10 +156,14 @@ class Ruled:
             ended: (models,) whether this step was the last of an epoch.
         """
         assert self._masks is not None
+        moving = [self._rule.moves_after(number, epochs) for number in range(1, epochs + 1)]
+        moved = ended & torch.tensor(moving, device=ended.device)[(epoch - 1).clamp(0, epochs - 1)]
+        if not bool(moved.any()):
+            return
         with torch.no_grad():
             found = self._rule.mask(self._view, gradients, epoch, epochs)
             for mask, fresh, weight in zip(self._masks, found, self._weights, strict=True):
-                mask.copy_(torch.where(ended.view(-1, *[1] * (mask.dim() - 1)), fresh.to(mask.dtype), mask))
+                mask.copy_(torch.where(moved.view(-1, *[1] * (mask.dim() - 1)), fresh.to(mask.dtype), mask))
                 weight.masked_fill_(mask == 0, 0)
 
 

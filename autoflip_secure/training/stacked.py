@@ -171,7 +171,7 @@ class _Stack:
         """Ask the rule for new masks if some models have ended an epoch after ``done`` steps."""
         epochs, ghosts = self.schedule.epochs, [self.bucket.steps[0]] * (self.bucket.rows - len(self.sizes))
         lengths = torch.tensor([*self.bucket.steps, *ghosts], device=self.ends.device)[: len(dense[0])] // epochs
-        ended = done % lengths == 0
+        ended = (done % lengths == 0) & (done <= epochs * lengths)  # whose epochs are over may stay as a ghost
         if bool(ended.any()):
             ruled.end_epoch(dense, done // lengths, epochs, ended)
             optimizer.forget(masks)

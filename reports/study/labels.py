@@ -20,6 +20,7 @@ PRETTY = {
     "fedprox": "FedProx",
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
+    "fedspa": "FedSpa",
     "taylor": "Taylor",
 }
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"

@@ -17,7 +17,7 @@ from autoflip_secure.scenarios.config import personal
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
-from autoflip_secure.scenarios.config.tables import ALGORITHMS
+from autoflip_secure.scenarios.config.tables import ALGORITHMS, PRUNERS
 from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
 
 
@@ -29,7 +29,7 @@ def check(settings: Fields) -> None:
     """
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
-    _one_mask(settings.algorithm)
+    _moved_masks(settings)
     if (own := personal.obstacle(settings)) is not None:
         _refuse(*own)
     obstacle = impossible(settings)
@@ -77,14 +77,25 @@ def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
         )
 
 
-def _one_mask(algorithm: AlgorithmConfig) -> None:
-    """A round's updates travel under the mask that training began with: what grew would be cut from them."""
-    rule = algorithm.local_rule
-    if isinstance(rule, LocalRule) and rule.moves_masks:
+def _moved_masks(settings: Fields) -> None:
+    """Masks that clients move belong to each of them, and are moved at all."""
+    rule, pruner, epochs = settings.algorithm.local_rule, settings.algorithm.pruner, settings.training.epochs
+    if not isinstance(rule, LocalRule) or not rule.moves_masks:
+        return
+    if not pruner.own:
+        able = " or ".join(kind for kind, cls in PRUNERS.items() if getattr(cls, "own", False))
         _refuse(
             "algorithm.local_rule",
-            f"{kind_of(type(rule))}: moves masks during local training, and a round sends what was live when it began; "
-            "let a pruner move masks between rounds",
+            f"{kind_of(type(rule))}: moves each client's mask while it trains, and with the pruner "
+            f"{kind_of(type(pruner))} all clients hold one mask; use a pruner with masks of their own, {able}",
+            "algorithm",
+        )
+    if not any(rule.moves_after(epoch, epochs) for epoch in range(1, epochs + 1)):
+        _refuse(
+            "algorithm.local_rule",
+            f"{kind_of(type(rule))}: would move masks after none of training.epochs = {epochs}; give more epochs, or "
+            "let it move masks earlier",
+            "training.epochs",
         )
 
 

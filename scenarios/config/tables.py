@@ -18,9 +18,11 @@ from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
+from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.pruning.none import NoPruning
+from autoflip_secure.pruning.own_erk import OwnErk
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
@@ -40,7 +42,7 @@ def _table(*classes: P) -> dict[str, P]:
 
 ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
-PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, TaylorUnits)
+PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits)
 AGGREGATORS = _table(
     Mean,
     AgreementWeighted,
@@ -52,7 +54,7 @@ AGGREGATORS = _table(
     GeometricMedian,
     CenteredClipping,
 )
-LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx)
+LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*models.MODELS)
@@ -111,6 +113,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         "lottery",
         "mean",
         "LotteryFL: every client prunes a mask of its own and rewinds; mean over those who hold.",
+        weighting="equal",
+    ),
+    "fedspa": _mix(
+        "own_erk",
+        "mean",
+        "FedSpa: every client moves a sparse mask of its own by magnitude and gradient; mean over those who hold.",
+        local="regrow",
         weighting="equal",
     ),
     "median": _mix("none", "median", "Coordinate-wise median of the updates."),

@@ -49,20 +49,24 @@ def saved(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("workers", "seeds", "kills"),
+    ("workers", "seeds", "kills", "own"),
     [
-        pytest.param(2, 2, 1, id="short"),
-        pytest.param(1, 12, 4, id="1", marks=pytest.mark.slow),
-        pytest.param(2, 12, 4, id="2", marks=pytest.mark.slow),
+        pytest.param(2, 2, 1, False, id="short"),
+        pytest.param(1, 12, 4, False, id="1", marks=pytest.mark.slow),
+        pytest.param(2, 12, 4, False, id="2", marks=pytest.mark.slow),
+        pytest.param(2, 2, 1, True, id="own masks", marks=pytest.mark.slow),
     ],
 )
 def test_killed_again_and_again_a_sweep_ends_with_the_same_records(
-    workers: int, seeds: int, kills: int, tmp_path: Path
+    workers: int, seeds: int, kills: int, own: bool, tmp_path: Path
 ) -> None:
+    """``own``: with masks that clients decide on and move, and remember from round to round."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-        (folder / "killed.yaml").write_text((SHORT if kills < 4 else SWEEP).replace("SEEDS", str(seeds)))
+        text = (SHORT if kills < 4 else SWEEP).replace("SEEDS", str(seeds))
+        (folder / "killed.yaml").write_text(text.replace("autoflip_plus", "fedspa").replace("autoflip,", "lotteryfl,")
+                                            if own else text)  # fmt: skip
     began = time.monotonic()
     expected = finish(whole, 1)
     duration = time.monotonic() - began

@@ -24,6 +24,7 @@ from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientPruneView, OwnMask, Pruner, PruneView, TrainingSchedule
+from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.records.run import RunRecord
@@ -88,7 +89,8 @@ class Oracle:
     def train(self, vector: Tensor, mask: Tensor, labels: Tensor, rows: Tensor, round_: int, client: int) -> Tensor:
         PROBLEM.layout.load(self.net, vector)
         draws = generator(self.cell.seed, Purpose.BATCHES, round_, client)
-        masks = PROBLEM.layout.tensors(mask.float())
+        masks, begun = PROBLEM.layout.tensors(mask.float()), PROBLEM.layout.tensors(vector)
+        mu = getattr(self.cell.protocol.local_rule, "mu", 0.0)  # FedProx: towards where this client began
         for order in [torch.randperm(len(rows), generator=draws) for _ in range(SCHEDULE.epochs)]:
             for batch in order.split(SCHEDULE.batch_size):
                 self.net.zero_grad()
@@ -96,7 +98,8 @@ class Oracle:
                 with torch.no_grad():
                     for name, parameter in self.net.named_parameters():
                         assert parameter.grad is not None
-                        parameter.sub_(SCHEDULE.lr * parameter.grad * masks[name])
+                        pull = mu * (parameter - begun[name])
+                        parameter.sub_(SCHEDULE.lr * (parameter.grad + pull) * masks[name])
         return PROBLEM.layout.vector(self.net)
 
     def round(self, number: int) -> None:
@@ -140,7 +143,16 @@ class Oracle:
 
 @pytest.mark.parametrize("seed", every(2, [0, 3]))
 def test_the_engine_is_lotteryfl_as_written_down(seed: int) -> None:
-    one = lottery(seed=seed)
+    agrees_with_the_oracle(lottery(seed=seed))
+
+
+@pytest.mark.parametrize("mu", every(2, [1.0, 0.1]))
+def test_lotteryfl_with_fedprox_pulls_to_where_each_client_began(mu: float) -> None:
+    """To the initial weights after a rewind, else to the global ones; on what the client holds."""
+    agrees_with_the_oracle(lottery(local_rule=Proximal(mu=mu)))
+
+
+def agrees_with_the_oracle(one: Cell) -> None:
     record, weights = watched(one)
     oracle = Oracle(one)
     for number, entry in enumerate(record.rounds, start=1):

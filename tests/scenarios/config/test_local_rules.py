@@ -69,15 +69,23 @@ def test_secure_sums_reveal_a_landscape_and_no_explorer() -> None:
     assert read("algorithm: fedprox", "secure_sum: {parties: 2, updates: true}", *SECURE[1:]).cells
 
 
-def test_masks_that_clients_move_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_that_clients_move_are_their_own_and_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rules.py").write_text(
         "from autoflip_secure.interfaces import LocalRule\n"
         "class Moves(LocalRule):\n    def mask(self, view, gradients, epoch, epochs):\n        return view.masks\n"
         "class Doubles(LocalRule):\n    def gradient(self, view, gradients):\n        return [2 * g for g in gradients]"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    with pytest.raises(InputError, match=r"algorithm\.local_rule = my_rules:Moves: moves masks during local training"):
-        read(OWN.format("'my_rules:Moves'"))
+    for rule in ("regrow", "'my_rules:Moves'"):
+        shared = r"algorithm\.local_rule = (regrow|my_rules:Moves): moves each client's mask .*use .*lottery or own_erk"
+        with pytest.raises(InputError, match=shared):
+            read(OWN.format(rule))
+        own = f"algorithm: {{name: own, pruner: own_erk, aggregator: mean, local_rule: {rule}}}"
+        assert read(own).cells
+        with pytest.raises(InputError, match=r"privacy\.kind = sample_level: does not protect"):
+            read(own, "privacy: {kind: sample_level, noise_multiplier: 1}")
+    with pytest.raises(InputError, match=r"regrow: would move masks after none of training\.epochs = 2"):
+        read("algorithm: {name: fedspa, local_rule: {after: 3}}", "training: {epochs: 2}")
     with pytest.raises(
         InputError, match=r"algorithm\.name = fedprox: is an algorithm of this package, and its local_rule"
     ):

@@ -43,6 +43,12 @@ def cells(*overrides: str) -> tuple[CellSpec, ...]:
             (LOTTERY, "privacy={kind: sample_level, noise_multiplier: 1}"),
             r"privacy.*not protect.*decided on training",
         ),
+        (("algorithm=fedspa", "secure_sum={parties: 3, updates: true}"), r"single client holds is that client's value"),
+        (("algorithm=fedspa", "server_momentum=0.9"), r"server_momentum.*what nobody holds"),
+        (
+            ("algorithm=fedspa", "privacy={kind: client_level, noise_multiplier: 1}"),
+            r"nothing is proven about the masks",
+        ),
         ((LOTTERY, "privacy={kind: client_level, noise_multiplier: 1}"), r"nothing is proven about the masks"),
         ((LOTTERY, "server_momentum=0.9"), r"server_momentum.*what nobody holds in a round keeps its value"),
         ((LOTTERY, "secure_sum={parties: 3, updates: true}"), r"single client holds is that client's value"),

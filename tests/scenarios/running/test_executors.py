@@ -61,14 +61,14 @@ def children() -> list[psutil.Process]:
 
 def test_one_and_two_workers_give_the_same_records() -> None:
     work = blocks(
-        "sweep: {product: {algorithm: [fedavg, autoflip, autoflip_plus, lotteryfl], attack: [none, label_flip, "
+        "sweep: {product: {algorithm: [fedavg, autoflip, autoflip_plus, lotteryfl, fedspa], attack: [none, label_flip, "
         "gaussian_noise]}}",
         "seeds=[1, 2]",
         "evaluation=personal",
     )
     alone = collect(work, 1)
-    assert len(work) == 4
-    assert len(alone) == 24
+    assert len(work) == 5
+    assert len(alone) == 30
     assert collect(work, 2) == alone
     assert children() == []
 
