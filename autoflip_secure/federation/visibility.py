@@ -122,6 +122,20 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = ()) -> list[str]:
     )
 
 
+def post_processing_of(protocol: Protocol, *, channels: bool) -> list[str]:
+    """What a run makes of releases, at no further cost; ``channels``: clients send something beside their updates."""
+    made = {
+        "guidance and masks": protocol.guided,
+        "masks": channels and not protocol.guided,
+        "what the local rule makes of the landscape": protocol.rule is not None and protocol.rule.needs_exploration,
+        "agreement scores": protocol.aggregator.scores_clients,
+        "steps times the server's learning rate": protocol.server_lr != 1,
+        "the server's momentum": protocol.server_momentum > 0,
+        "the global models and their accuracy": True,
+    }
+    return [what for what, holds in made.items() if holds]
+
+
 def least(aggregator: Aggregator) -> Sight:
     """The least that a server has to see of updates for this aggregator."""
     if aggregator.obstacle() is not None:

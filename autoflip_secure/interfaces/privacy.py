@@ -75,7 +75,10 @@ class ClientPrivacy(Plugin, ABC):
 
     @property
     def releases_votes(self) -> bool:
-        """Whether votes on the clip norm are released with the updates."""
+        """Whether votes on the clip norm are released with the updates.
+
+        They are no channel: the trusted server counts them from the updates that it has, so nothing travels for them.
+        """
         return False
 
     def update_multiplier(self, noise_multiplier: float) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import planned
+from autoflip_secure.federation.visibility import post_processing_of
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,7 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
     ever = set().union(*malicious)
     loyal = tuple(k for k in range(len(problem.clients)) if k not in ever)
     extra = mechanism.exploration_multiplier
-    derived = ["the global models and their accuracy"]
-    if protocol.aggregator.scores_clients:
-        derived.insert(0, "agreement scores")
     beside = tuple(tuple(channel.name for channel in channels) for channels in planned(cell))
-    if protocol.rule is not None and protocol.rule.needs_exploration:
-        derived.insert(0, "what the local rule makes of the landscape")
-    if protocol.guided:
-        derived.insert(0, "guidance and masks")
-    elif any(beside):
-        derived.insert(0, "masks")
     return ReleaseSchedule(
         unit=mechanism.unit,
         samples=tuple(len(rows) for rows in problem.clients),
@@ -120,7 +112,7 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         noise="central" if visibility.noise == "central" else "distributed",
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.linear,
-        post_processing=tuple(derived),
+        post_processing=tuple(post_processing_of(protocol, channels=any(beside))),
         secure_sum=visibility.secret,
         channels=beside if any(beside) else (),
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",

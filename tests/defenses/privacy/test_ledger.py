@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import dp_accounting as dp
 import pytest
@@ -183,3 +184,30 @@ def test_a_local_rule_that_needs_the_landscape_pays_for_the_exploration() -> Non
     assert any(r.name == "exploration" for r in scaled.releases)
     assert "what the local rule makes of the landscape" in scaled.releases[0].post_processing
     assert "guidance and masks" not in scaled.releases[0].post_processing
+
+
+@pytest.mark.parametrize("unit", ["sample_level", "client_level"])
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"server_lr": 0.5}, ["steps times the server's learning rate"]),
+        ({"server_momentum": 0.9}, ["the server's momentum"]),
+        (
+            {"server_momentum": 0.9, "server_lr": 0.5},
+            ["steps times the server's learning rate", "the server's momentum"],
+        ),
+    ],
+)
+def test_what_the_server_makes_of_its_step_is_named_and_costs_nothing(
+    unit: str, settings: dict[str, Any], named: list[str]
+) -> None:
+    plain, moved = (
+        by_observer(ledger(cell_of(algorithm="fedavg", privacy={"kind": unit, "noise_multiplier": 1.2}, **one)))
+        for one in ({}, settings)
+    )
+    for observer, found in moved.items():
+        before = plain[observer]
+        assert found.clients == before.clients
+        for release, usual in zip(found.releases, before.releases, strict=True):
+            assert release.post_processing == [*named, "the global models and their accuracy"]
+            assert usual.post_processing == ["the global models and their accuracy"]
