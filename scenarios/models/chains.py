@@ -68,12 +68,26 @@ class Model(Plugin, ABC):
     def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
         """Whether the model is given inputs of whole numbers as such (int64), or as float32.
 
+        The built-in ones reckon with what numbers count. One from outside gets token ids as they are, unless it fails
+        on them and takes float32.
+
         Args:
             rows: whole numbers of the data.
             num_classes: number of outputs.
             seed: as for :meth:`build`.
         """
-        return False
+        return self.foreign and self._tried_on_whole_numbers(rows, num_classes, seed)
+
+    def _tried_on_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
+        try:
+            self.build(rows, num_classes, seed)
+        except UnsupportedModelError:
+            try:
+                self.build(rows.float(), num_classes, seed)
+            except UnsupportedModelError:
+                return True  # what it says of whole numbers is to the point
+            return False
+        return True
 
     @abstractmethod
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -173,16 +187,8 @@ class Custom(Model):
         return "factory", self.factory, self.factory
 
     def takes_whole_numbers(self, rows: Int[Tensor, "rows ..."], num_classes: int, seed: int) -> bool:
-        """Whole numbers, unless the model fails on them and takes them as float32."""
-        try:
-            self.build(rows, num_classes, seed)
-        except UnsupportedModelError:
-            try:
-                self.build(rows.float(), num_classes, seed)
-            except UnsupportedModelError:
-                return True  # what it says of whole numbers is to the point
-            return False
-        return True
+        """As a model from outside."""
+        return self._tried_on_whole_numbers(rows, num_classes, seed)
 
     def make(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """What the factory returns."""
