@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import TINY
-from autoflip_secure.interfaces import UpdateAttack
+from autoflip_secure.interfaces import Threat, UpdateAttack
 from autoflip_secure.models.masks import kept
 
 
@@ -22,6 +22,7 @@ class GaussianNoise(UpdateAttack):
 
     kind: Literal["gaussian_noise"] = "gaussian_noise"
     source: ClassVar[str] = "AutoFLIP paper, Fig. 9: u_k + sigma z"
+    threat: ClassVar[Threat] = Threat("own", ("update", "exploration"))
     sigma: Annotated[float, Field(ge=0, description="standard deviation per weight, or noise norm / update norm")] = 0.5
     relative: bool = Field(default=False, description="sigma is relative to the norm of the malicious client's update")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,7 @@ from autoflip_secure.interfaces import (
     NoPrivacy,
     PrivateSteps,
     Pruner,
+    SeveralAttacks,
     TrainingSchedule,
     explores,
     guided,
@@ -33,6 +34,8 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import PrivateDraws, Purpose, generator
+
+A = TypeVar("A", bound=Attack)
 
 
 class Protocol(Config):
@@ -47,7 +50,7 @@ class Protocol(Config):
     pruner: SerializeAsAny[Pruner]
     aggregator: SerializeAsAny[Aggregator]
     local_rule: SerializeAsAny[LocalRule | NoLocalRule] = NoLocalRule()
-    attack: SerializeAsAny[Attack | NoAttack] = NoAttack()
+    attack: SerializeAsAny[Attack | SeveralAttacks | NoAttack] = NoAttack()
     privacy: SerializeAsAny[ClientPrivacy | NoPrivacy] = NoPrivacy()
     sampling: Literal["fixed", "poisson"] = "fixed"  # of cohorts
     secure_sum: SecureSumConfig | None = None
@@ -140,36 +143,51 @@ class Cell:
         return PrivateDraws.of(self.seed, self.key, self.conditions, system=system)
 
     @cached_property
+    def _malicious(self) -> tuple[Bool[Tensor, " clients"], ...]:
+        """Who is malicious, for each attack of the scenario."""
+        clients = len(self.problem.clients)
+        order = torch.randperm(clients, generator=generator(self.seed, Purpose.MALICIOUS_CLIENTS))
+        found = []
+        for attack in self.protocol.attack.parts:
+            malicious = torch.zeros(clients, dtype=torch.bool)
+            chosen = order[: round(attack.scope * clients)] if attack.clients is None else list(attack.clients)
+            malicious[chosen] = True
+            found.append(malicious)
+        return tuple(found)
+
+    @cached_property
     def malicious_clients(self) -> Bool[Tensor, " clients"]:
         """Who is malicious: drawn once per seed, nested as the scope grows, the same for every algorithm."""
-        attack, clients = self.protocol.attack, len(self.problem.clients)
-        malicious = torch.zeros(clients, dtype=torch.bool)
-        if isinstance(attack, Attack):
-            if attack.clients is not None:
-                malicious[list(attack.clients)] = True
-            else:
-                order = torch.randperm(clients, generator=generator(self.seed, Purpose.MALICIOUS_CLIENTS))
-                malicious[order[: round(attack.scope * clients)]] = True
+        malicious = torch.zeros(len(self.problem.clients), dtype=torch.bool)
+        for own in self._malicious:
+            malicious = malicious | own
         return malicious
 
     @cached_property
-    def malicious_ids(self) -> frozenset[int]:
-        """Who is malicious, by number."""
-        return frozenset(self.malicious_clients.nonzero().squeeze(1).tolist())
+    def _acting(self) -> dict[tuple[bool, ...], Bool[Tensor, " clients"]]:
+        """Who misbehaves, by which attacks act."""
+        return {}
 
     @cached_property
-    def _nobody(self) -> Bool[Tensor, " clients"]:
-        return torch.zeros_like(self.malicious_clients)
-
-    @cached_property
-    def labels_seen(self) -> dict[tuple[int, bool], Int[Tensor, " n"]]:
-        """Labels by (client, whether it lies about them), once they were asked for: an attack draws them once."""
+    def labels_seen(self) -> dict[tuple[int, tuple[int, ...]], Int[Tensor, " n"]]:
+        """Labels by (client, which attacks change them), once they were asked for: an attack draws them once."""
         return {}
 
     def malicious_in(self, round_: int) -> Bool[Tensor, " clients"]:
         """Who misbehaves in this round (0 = exploration)."""
-        attack = self.protocol.attack
-        return self.malicious_clients if isinstance(attack, Attack) and attack.active(round_) else self._nobody
+        acting = tuple(attack.active(round_) for attack in self.protocol.attack.parts)
+        if acting not in self._acting:
+            malicious = torch.zeros(len(self.problem.clients), dtype=torch.bool)
+            for active, own in zip(acting, self._malicious, strict=True):
+                malicious = malicious | (own & active)
+            self._acting[acting] = malicious
+        return self._acting[acting]
+
+    def attacking(self, kind: type[A], round_: int) -> list[tuple[int, A, Bool[Tensor, " clients"]]]:
+        """The scenario's attacks of a kind that act in this round, each with its number among them and its clients."""
+        parts = zip(self.protocol.attack.parts, self._malicious, strict=True)
+        own = [(attack, clients) for attack, clients in parts if isinstance(attack, kind)]
+        return [(number, *one) for number, one in enumerate(own) if one[0].active(round_)]
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
         """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.

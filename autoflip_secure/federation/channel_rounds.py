@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.federation.attacking import attack_channel
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import Measured
-from autoflip_secure.federation.clients import UNUSABLE, privacy_view, usable_rows
+from autoflip_secure.federation.clients import UNUSABLE, privacy_view, stated_samples, usable_rows
 from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, secret_mean, timed
-from autoflip_secure.interfaces import UPDATE, Channel, PrivacyView, Received, UpdateAttack
+from autoflip_secure.interfaces import UPDATE, Channel, PrivacyView, Received
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
-from autoflip_secure.seeds import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,9 @@ class Sent:
 
 def sent_beside(cell: Cell, clients: Tensor, measured: Measured, round_: int) -> Sent:
     """Malicious clients change their rows, honest ones protect theirs, and the wire rounds."""
-    malicious = cell.malicious_in(round_)[clients]
-    attack, private, rows, views = cell.protocol.attack, cell.protocol.client_level, dict[str, Tensor](), []
+    private, rows, views = cell.protocol.client_level, dict[str, Tensor](), []
     for number, channel in enumerate(measured.channels, 1):
-        own = measured.rows[channel.name]
-        if isinstance(attack, UpdateAttack) and bool(malicious.any()):
-            draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k, number) for k in clients.tolist()]
-            own = attack.channel(channel, own, malicious.to(own.device), draws)
+        own = attack_channel(cell, channel, measured.rows[channel.name], clients, round_, number)
         view = None
         if private is not None:
             everything = torch.ones(channel.size, dtype=torch.bool, device=own.device)
@@ -83,7 +79,9 @@ class Delivered:
     transfers: dict[str, SecureTransfer] = field(default_factory=dict)
 
 
-def delivered(cell: Cell, clients: Tensor, own: Sent, updates: Tensor, sums: SecureSum | None) -> Delivered:
+def delivered(
+    cell: Cell, clients: Tensor, own: Sent, updates: Tensor, sums: SecureSum | None, round_: int
+) -> Delivered:
     """Each channel as the server learns it: a mean, or rows; through the parties where updates pass through them.
 
     At client level the mean is a sum over the expected number of participants, and has the server's noise. It is made
@@ -96,7 +94,7 @@ def delivered(cell: Cell, clients: Tensor, own: Sent, updates: Tensor, sums: Sec
     for channel, view in zip(own.channels, own.views, strict=True):
         rows = own.rows[channel.name]
         if cell.protocol.visibility.secret and sums is not None:
-            mean, usable, said, transfer = _through_parties(cell, clients, channel, rows, usable, sums)
+            mean, usable, said, transfer = _through_parties(cell, clients, channel, rows, usable, sums, round_)
             events += said
             if transfer is not None:
                 transfers[channel.name] = transfer
@@ -107,7 +105,7 @@ def delivered(cell: Cell, clients: Tensor, own: Sent, updates: Tensor, sums: Sec
         if not bool(usable.any()) and (private is None or not private.trusted_server):
             return Delivered({}, usable, tuple(events), transfers)
         here = clients.to(rows.device)[usable]
-        samples = _samples(cell, here)
+        samples = _samples(cell, here, round_)
         mean = (samples / samples.sum().clamp_min(1)) @ rows[usable]
         if private is not None and view is not None:
             mean = private.publish_channel(channel, _over_expected(mean, usable, view), view)
@@ -131,11 +129,10 @@ def _within_range(
     return usable, events
 
 
-def _samples(cell: Cell, clients: Tensor) -> Float[Tensor, " clients"]:
-    """n_k; ones at client level, where they stay with the clients."""
-    alike = cell.protocol.client_level is not None
-    counts = [1 if alike else len(cell.problem.clients[k]) for k in clients.tolist()]
-    return torch.tensor(counts, dtype=torch.float32, device=clients.device)
+def _samples(cell: Cell, clients: Tensor, round_: int) -> Float[Tensor, " clients"]:
+    """n_k as stated; ones at client level, where they stay with the clients."""
+    stated = stated_samples(cell, clients, round_)
+    return stated if cell.protocol.client_level is None else torch.ones_like(stated)
 
 
 def _over_expected(mean: Tensor, usable: Tensor, view: PrivacyView | None) -> Tensor:
@@ -144,14 +141,14 @@ def _over_expected(mean: Tensor, usable: Tensor, view: PrivacyView | None) -> Te
 
 
 def _through_parties(
-    cell: Cell, clients: Tensor, channel: Channel, rows: Tensor, usable: Tensor, sums: SecureSum
+    cell: Cell, clients: Tensor, channel: Channel, rows: Tensor, usable: Tensor, sums: SecureSum, round_: int
 ) -> tuple[Tensor | None, Tensor, list[str], SecureTransfer | None]:
     """The mean (None: it is not asked for), who is in it, events, and what passed."""
     here = tuple(clients[usable.cpu()].tolist())
     if not here:
         return None, usable, [], None
     everything = torch.ones(channel.size, dtype=torch.bool, device=rows.device)
-    samples = _samples(cell, clients.to(rows.device)[usable]).long()
+    samples = _samples(cell, clients.to(rows.device)[usable], round_).long()
     noised = cell.protocol.client_level is not None and cell.noise_multipliers[0] > 0
     with timed(sums) as through:
         found = secret_mean(here, rows[usable], samples, everything, sums, noised=noised)

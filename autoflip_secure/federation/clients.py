@@ -9,23 +9,36 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, TrainingSchedule, UpdateAttack
-from autoflip_secure.models.masks import facts, kept
+from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, SampleAttack, TrainingSchedule
+from autoflip_secure.models.masks import facts
 from autoflip_secure.seeds import Purpose, generator
 
 
 def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
-    """The labels as this client sees them in this round."""
-    attack = cell.protocol.attack
-    lying = isinstance(attack, DataAttack) and client in cell.malicious_ids and attack.active(round_)
-    known = cell.labels_seen
-    if (client, lying) not in known:
+    """The labels as this client sees them in this round. Draws at (DATA_ATTACK, client, *number of a later attack)."""
+    lies = [
+        (number, attack)
+        for number, attack, malicious in cell.attacking(DataAttack, round_)  # type: ignore[type-abstract]
+        if bool(malicious[client])
+    ]
+    key = client, tuple(number for number, _ in lies)
+    if key not in cell.labels_seen:
         labels = cell.problem.y_train[cell.problem.clients[client]]
-        if isinstance(attack, DataAttack) and lying:
-            draws = generator(cell.seed, Purpose.DATA_ATTACK, client)
+        for number, attack in lies:
+            draws = generator(cell.seed, Purpose.DATA_ATTACK, client, *([number] if number else []))
             labels = attack.labels(labels, cell.problem.num_classes, draws)
-        known[client, lying] = labels
-    return known[client, lying]
+        cell.labels_seen[key] = labels
+    return cell.labels_seen[key]
+
+
+def stated_samples(cell: Cell, clients: Int[Tensor, " clients"], round_: int) -> Float[Tensor, " clients"]:
+    """n_k as each client states it in this round, on the device of ``clients``."""
+    owned = [len(cell.problem.clients[k]) for k in clients.tolist()]
+    samples = torch.tensor(owned, dtype=torch.float32, device=clients.device)
+    for _, attack, malicious in cell.attacking(SampleAttack, round_):  # type: ignore[type-abstract]
+        lying = malicious[clients.cpu()].to(samples.device)
+        samples[lying] = attack.samples(samples[lying]).to(samples)
+    return samples
 
 
 def client_jobs(
@@ -46,41 +59,6 @@ def client_jobs(
         )
         for k in clients.tolist()
     ]
-
-
-def attack_updates(
-    cell: Cell, updates: Tensor, clients: Tensor, mask: Bool[Tensor, "*clients params"], round_: int
-) -> Float[Tensor, "clients params"]:
-    """Rows as they are sent: malicious clients change theirs, and only live coordinates that are not frozen travel.
-
-    Args:
-        mask: one for all clients, or one for each.
-    """
-    layout, attack, malicious = cell.problem.layout, cell.protocol.attack, cell.malicious_in(round_)[clients]
-    if isinstance(attack, UpdateAttack) and bool(malicious.any()):
-        draws = [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k) for k in clients.tolist()]
-        active = mask & layout.trained.to(mask.device) if mask.dim() == 2 else facts(mask, layout).live
-        updates = _attacked(attack, updates, malicious.to(updates.device), active, draws)
-    if mask.dim() == 2:
-        return torch.where(mask & layout.sent.to(mask.device), updates, 0.0)
-    return updates if facts(mask, layout).whole else kept(updates, facts(mask, layout).travelling)
-
-
-def _attacked(
-    attack: UpdateAttack, updates: Tensor, malicious: Tensor, active: Tensor, draws: list[torch.Generator]
-) -> Tensor:
-    """All rows after the attack; where every client has its own active coordinates, each malicious one is asked alone.
-
-    An attack may read the generators, so each question has them as they were.
-    """
-    if active.dim() == 1:
-        return attack.updates(updates, malicious, active, draws)
-    states, result = [draw.get_state() for draw in draws], updates.clone()
-    for row in malicious.nonzero().squeeze(1).tolist():
-        for draw, state in zip(draws, states, strict=True):
-            draw.set_state(state)
-        result[row] = attack.updates(updates, malicious, active[row], draws)[row]
-    return result
 
 
 def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int, *channel: int) -> PrivacyView:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.clients import chosen, weight_decay_shrinkage
+from autoflip_secure.federation.clients import chosen, stated_samples, weight_decay_shrinkage
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.secure_rounds import timed
 from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
@@ -41,7 +41,7 @@ def _view(
     """What the server knows of the clients with usable rows. At client level numbers of samples stay with them."""
     problem, protocol = cell.problem, cell.protocol
     here = chosen(clients.to(usable.device), usable)
-    samples = torch.tensor([len(problem.clients[k]) for k in here.tolist()], dtype=torch.float32, device=usable.device)
+    samples = stated_samples(cell, here, state.round + 1)
     shrinkage = weight_decay_shrinkage(protocol.training, samples)
     if protocol.rule is not None:  # what decay comes to has no closed form
         shrinkage = torch.zeros_like(samples)

@@ -138,8 +138,8 @@ def run_cells(
     watch = watch or Watcher()
     states, how = [], _how(cells, trainer)
     explored = landscapes(cells, trainer, watch, sums)
-    for cell, book, (landscape, events, transfer) in zip(cells, books, explored, strict=True):
-        states.append(begin(cell, landscape))
+    for cell, book, (landscape, events, transfer, attack) in zip(cells, books, explored, strict=True):
+        states.append(begin(cell, landscape, attack))
         book.open(landscape, states[-1].guidance, events, transfer)
         watch.model(cell, states[-1], None)
     for done in range(1, rounds + 1):
@@ -169,7 +169,7 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
     _refuse(cells, None)
     sums, kept = partial(_session, connect=None), memories(cells)
     explored = landscapes(cells, trainer, watch, sums)
-    states = [begin(cell, landscape) for cell, (landscape, _, _) in zip(cells, explored, strict=True)]
+    states = [begin(cell, landscape, attack) for cell, (landscape, _, _, attack) in zip(cells, explored, strict=True)]
     for _ in range(cells[0].protocol.rounds):
         states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept)]
 

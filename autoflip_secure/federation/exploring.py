@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.federation.attacking import AttackMemory, Defence, attack_updates
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.clients import UNUSABLE, attack_updates, client_jobs, privacy_view, usable_rows
+from autoflip_secure.federation.clients import UNUSABLE, client_jobs, privacy_view, stated_samples, usable_rows
 from autoflip_secure.federation.secure_rounds import secret_landscape, timed
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
@@ -21,10 +22,10 @@ from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer
 
-Explored = tuple[Exploration, list[str], SecureTransfer | None]
+Explored = tuple[Exploration, list[str], SecureTransfer | None, AttackMemory | None]
 
 
-Nothing = tuple[None, list[str], None]
+Nothing = tuple[None, list[str], None, None]
 
 
 Sums = Callable[[Cell], SecureSum | None]
@@ -103,34 +104,46 @@ def _landscape(
     """
     layout = cell.problem.layout
     deviations = torch.stack([explorer.deviation for explorer in explorers])
-    sent = attack_updates(cell, deviations, clients, torch.ones_like(cell.problem.initial, dtype=torch.bool), 0)
-    trained = layout.trained.to(sent.device)
-    sent = torch.where(trained, sent, 0.0)
+    everywhere, trained = torch.ones_like(deviations[0], dtype=torch.bool), layout.trained.to(deviations.device)
+    config, losses = cell.protocol.exploration, [explorer.losses for explorer in explorers]
+
+    def combined(sent: Tensor) -> Exploration:
+        """What the server makes of deviations that it sees."""
+        usable = usable_rows(sent)
+        here = clients.to(sent.device)[usable]
+        own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
+        samples, rows = stated_samples(cell, here, 0), layout.of_sent(sent[usable])
+        found = _everywhere(explore(here, samples, rows, config.method, own, config.reveal), layout)
+        return replace(found, rejected=tuple(clients[(~usable).cpu()].tolist()))
+
+    knows = None
+    if sums is None and cell.protocol.client_level is None:
+        knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(torch.where(trained, rows, 0.0)))
+    attacked = attack_updates(cell, deviations, clients, everywhere, 0, cell.problem.initial, None, knows)
+    sent = torch.where(trained, attacked.rows, 0.0)
     if cell.protocol.client_level is not None:
         sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trained, 0))
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
-    samples = torch.tensor([float(len(cell.problem.clients[k])) for k in here.tolist()], device=sent.device)
-    losses = [explorer.losses for explorer, ok in zip(explorers, usable.tolist(), strict=True) if ok]
     left_out = clients[(~usable).cpu()].tolist()
     events = [f"exploration: client {k} sent deviations that are {UNUSABLE}: left out" for k in left_out]
     if len(here) == 0:
         events = [
             "exploration: no explorer sent finite deviations: flat landscape (lower exploration.lr or training.lr)"
         ]
-    config = cell.protocol.exploration
+    events = [*(f"exploration: {event}" for event in attacked.events), *events]
     if sums is None:
         watch.exploration(cell, here, sent[usable])
-        landscape = explore(here, samples, layout.of_sent(sent[usable]), config.method, losses, config.reveal)
-        return replace(_everywhere(landscape, layout), rejected=tuple(left_out)), events, None
+        return combined(sent), events, None, attacked.memory
     draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
+    own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
     with timed(sums) as through:
         landscape, revealed, more, watched = secret_landscape(
-            owners, layout.of_sent(sent[usable]), samples, losses, config.reveal, draws, sums
+            owners, layout.of_sent(sent[usable]), stated_samples(cell, here, 0), own, config.reveal, draws, sums
         )
     dropped = [k for k in owners if k not in landscape.clients.tolist()]
     landscape = replace(_everywhere(landscape, layout), rejected=tuple(sorted([*left_out, *dropped])))
-    return landscape, events + more, through(len(landscape.clients), revealed, watched)
+    return landscape, events + more, through(len(landscape.clients), revealed, watched), attacked.memory
 
 
 def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
@@ -143,4 +156,4 @@ def landscapes(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Su
     """Phase 1, cell by cell; nothing where nobody explores."""
     found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums)
     for cell in cells:
-        yield next(found) if cell.protocol.explores else (None, [], None)
+        yield next(found) if cell.protocol.explores else (None, [], None, None)

@@ -39,6 +39,7 @@ from autoflip_secure.records.run import (
     RunRecord,
     TrainerChoice,
 )
+from autoflip_secure.records.threats import threats
 from autoflip_secure.runtime.platforms import peak_memory
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
@@ -213,6 +214,7 @@ class Logbook:
             pipeline=pipeline_of(cell.protocol, names(cell)),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
+            threats=threats(cell.protocol.attack.parts),
             client_samples=[len(rows) for rows in cell.problem.clients],
             trainer=trainer,
             exploration=self._exploration,

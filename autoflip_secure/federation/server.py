@@ -12,12 +12,13 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
+from autoflip_secure.federation.attack_trial import defence_of
+from autoflip_secure.federation.attacking import AttackMemory, attack_updates
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import Sent, delivered, sent_beside
 from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.clients import (
     UNUSABLE,
-    attack_updates,
     chosen,
     client_jobs,
     privacy_view,
@@ -67,8 +68,8 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
     return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights), momentum=momentum)
 
 
-def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
-    """The state before round 1: memories seeded, initial weights pruned."""
+def begin(cell: Cell, exploration: Exploration | None, attack: AttackMemory | None = None) -> ServerState:
+    """The state before round 1: memories seeded, initial weights pruned; ``attack``: what explorers remember."""
     problem, protocol = cell.problem, cell.protocol
     weights = problem.initial
     if exploration is not None and protocol.mechanism is not None:
@@ -84,6 +85,7 @@ def begin(cell: Cell, exploration: Exploration | None) -> ServerState:
         privacy=protocol.client_level.start() if protocol.client_level is not None else None,
         momentum=torch.zeros_like(weights) if protocol.server_momentum > 0 else None,
         broadcast=broadcast(cell, exploration),
+        attack=attack,
     )
     state = _prune(cell, state)
     if exploration is None:
@@ -122,14 +124,17 @@ def finish_round(
     private, visibility, masks = protocol.client_level, protocol.visibility, state.mask
     if own is not None:
         updates, masks = own.updates(updates, state.weights), own.masks
-    raw, travelling = attack_updates(cell, updates, clients, masks, round_), state.travelling(problem.layout)
+    measured, travelling = measured or Measured(), state.travelling(problem.layout)
+    attacked = attack_updates(
+        cell, updates, clients, masks, round_, state.weights, state.attack, defence_of(cell, state, clients, measured)
+    )
+    raw = attacked.rows
     view = None if private is None else privacy_view(cell, clients, travelling, round_)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
-    measured = measured or Measured()
     beside = sent_beside(cell, clients, measured, round_)
-    brought = delivered(cell, clients, beside, sent, sums)
+    brought = delivered(cell, clients, beside, sent, sums, round_)
     usable, received = brought.usable, brought.received or {}
-    decision, events, transfer = None, [*brought.events], None
+    decision, events, transfer = None, [*attacked.events, *brought.events], None
     if visibility.secret:
         assert sums is not None
         decision, usable, said, transfer = decide_secretly(cell, state, clients, sent, usable, received, sums)
@@ -137,7 +142,7 @@ def finish_round(
     elif bool(usable.any()):
         decision = decide(cell, state, clients, sent, usable, received, own)
     step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
-    after = replace(state, round=round_)
+    after = replace(state, round=round_, attack=attacked.memory)
     if private is not None and view is not None:
         if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
@@ -147,9 +152,7 @@ def finish_round(
     everyone = bool(usable.all())
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
-    weights = state.weights + moved
-    if facts(state.mask, problem.layout).masked:
-        weights = kept(weights, state.mask)
+    weights = kept(state.weights + moved, state.mask)
     if decision is None and visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)

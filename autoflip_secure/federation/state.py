@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autoflip_secure.federation.attacking import AttackMemory
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import facts
@@ -26,6 +27,7 @@ class ServerState:
     privacy: Any = None  # of the client-level mechanism
     momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
     broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
+    attack: AttackMemory | None = None  # not the server's: what malicious clients remember
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:
         """Coordinates that clients send: live ones that are not frozen."""

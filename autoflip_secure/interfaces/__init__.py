@@ -6,7 +6,17 @@ its class (``docs/plugins.md``); never by import side effects.
 """
 
 from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, PublicView, ReadingAggregator, RoundView
-from autoflip_secure.interfaces.attack import Attack, DataAttack, NoAttack, UpdateAttack, Window
+from autoflip_secure.interfaces.attack import (
+    Attack,
+    DataAttack,
+    NoAttack,
+    RowAttack,
+    SampleAttack,
+    SeveralAttacks,
+    UpdateAttack,
+    Window,
+)
+from autoflip_secure.interfaces.attack_view import KNOWLEDGE, MEANS, AttackView, Threat
 from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.channel import UPDATE, Channel, ChannelRequest, ClientView, Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
@@ -19,11 +29,14 @@ from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowRea
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
 __all__ = [
+    "KNOWLEDGE",
+    "MEANS",
     "UPDATE",
     "Accountant",
     "Aggregate",
     "Aggregator",
     "Attack",
+    "AttackView",
     "BroadcastView",
     "Channel",
     "ChannelRequest",
@@ -55,7 +68,11 @@ __all__ = [
     "Received",
     "RoundRule",
     "RoundView",
+    "RowAttack",
     "RowReader",
+    "SampleAttack",
+    "SeveralAttacks",
+    "Threat",
     "Trained",
     "TrainingSchedule",
     "UpdateAttack",

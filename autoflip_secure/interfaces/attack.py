@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
+from autoflip_secure.interfaces.attack_view import AttackView, Threat
 from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.channel import Channel
 
 
 class Window(Config):
-    """Rounds in which malicious clients act: 1-based, both ends included; ``last: null`` = to the end."""
+    """Rounds in which malicious clients act: 1-based, both ends included; 0 is the exploration.
 
-    first: Annotated[int, Field(ge=1, le=100_000, description="first round in which they act, from 1")] = 1
-    last: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        default=None, description="last round in which they act; null = to the end"
+    >>> [number for number in range(8) if Window(first=2, period=3).holds(number)]
+    [2, 5]
+    """
+
+    first: Annotated[
+        int, Field(ge=0, le=100_000, description="first round in which they act, from 1; 0, with last: 0: exploration")
+    ] = 1
+    last: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None, description="last round in which they act; null = to the end, 0 = the exploration alone"
     )
+    period: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
+        default=None, description="length of an on-off cycle in rounds, counted from first; null = always on"
+    )
+    acting: Annotated[int, Field(ge=1, le=100_000, description="first rounds of each cycle, in which they act")] = 1
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
         if self.last is not None and self.last < self.first:
-            raise ValueError(f"last = {self.last} is before first = {self.first}; give last >= first, or null")
+            why = "; exploration alone is first: 0, last: 0" if self.last == 0 else ""
+            raise ValueError(f"last = {self.last} is before first = {self.first}; give last >= first, or null{why}")
+        if self.period is None and self.acting != 1:
+            raise ValueError(f"acting = {self.acting} counts with a period only; give a longer period, or leave it out")
+        if self.period is not None and self.acting >= self.period:
+            raise ValueError(
+                f"acting = {self.acting} fills the period = {self.period}; give acting < period, or leave both out"
+            )
         return self
+
+    def holds(self, round_: int) -> bool:
+        """Whether they act in this round, from 1."""
+        if round_ < self.first or (self.last is not None and round_ > self.last):
+            return False
+        return self.period is None or (round_ - max(self.first, 1)) % self.period < self.acting
 
 
 class Attack(Plugin):
     """Who is malicious, and when; subclasses say what they do."""
+
+    threat: ClassVar[Threat] = Threat("own", ())  # of an attack as it is by default
 
     scope: Annotated[
         float, Field(ge=0, le=1, description="share of the clients that are malicious (rounded to a whole number)")
@@ -42,15 +68,44 @@ class Attack(Plugin):
     explorers: bool = Field(default=True, description="malicious clients are malicious in the exploration too")
 
     @property
+    def threat_card(self) -> Threat:
+        """Its threat card as it is configured."""
+        return self.threat
+
+    @property
+    def declared(self) -> bool:
+        """Whether it says itself what it knows; an ``UpdateAttack`` need not, and is shown all rows."""
+        own = type(self).threat
+        return own is not Attack.threat and own is not UpdateAttack.threat
+
+    @property
+    def parts(self) -> tuple[Attack, ...]:
+        """The attacks of the scenario: this one."""
+        return (self,)
+
+    @property
     def named_classes(self) -> tuple[int, ...]:
         """Classes of the data that its settings name, which have to be there."""
         return ()
 
     def active(self, round_: int) -> bool:
         """Whether malicious clients act in this round (0 = exploration)."""
-        if round_ == 0:
-            return self.explorers
-        return self.window.first <= round_ and (self.window.last is None or round_ <= self.window.last)
+        return self.explorers if round_ == 0 else self.window.holds(round_)
+
+
+class SeveralAttacks(Plugin):
+    """Several attacks in one scenario, in order, each with its own clients and window; written as a list."""
+
+    kind: Literal["several"] = "several"
+    source: ClassVar[str] = "composition: each changes what those before it left"
+    attacks: Annotated[
+        tuple[SerializeAsAny[Attack], ...], Field(min_length=2, max_length=16, description="attacks, in order")
+    ]
+
+    @property
+    def parts(self) -> tuple[Attack, ...]:
+        """Its attacks, in order."""
+        return self.attacks
 
 
 class NoAttack(Plugin):
@@ -59,17 +114,60 @@ class NoAttack(Plugin):
     kind: Literal["none"] = "none"
     source: ClassVar[str] = "baseline: honest clients"
 
+    @property
+    def parts(self) -> tuple[Attack, ...]:
+        """None."""
+        return ()
+
 
 class DataAttack(Attack, ABC):
     """Changes a malicious client's labels before it trains. The draw is the client's, the same in every round."""
+
+    threat: ClassVar[Threat] = Threat("own", ("labels",))
 
     @abstractmethod
     def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """The labels that the malicious client trains on."""
 
 
-class UpdateAttack(Attack, ABC):
-    """Changes malicious clients' rows after they trained."""
+class SampleAttack(Attack, ABC):
+    """States numbers of samples that are not true: what the server weights clients with."""
+
+    threat: ClassVar[Threat] = Threat("own", ("samples",))
+
+    @abstractmethod
+    def samples(self, samples: Float[Tensor, " malicious"]) -> Float[Tensor, " malicious"]:
+        """What malicious clients state, from the true numbers: whole numbers from 1, each from its own alone."""
+
+
+class RowAttack(Attack, ABC):
+    """Changes malicious clients' rows after they trained, with what its :class:`Threat` says that it knows."""
+
+    @abstractmethod
+    def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
+        """One round, in which somebody malicious takes part.
+
+        Returns:
+            ``view.updates`` with the malicious rows replaced (others are ignored), and the attack's memory, which comes
+            back as ``view.memory``; None without one. What lies outside ``view.active`` stays as trained; running
+            statistics may change where the threat card names ``buffers``.
+        """
+
+    def channel(
+        self,
+        channel: Channel,
+        rows: Float[Tensor, "clients size"],
+        malicious: Bool[Tensor, " clients"],
+        generators: list[torch.Generator],
+    ) -> Float[Tensor, "clients size"]:
+        """Rows of another channel, of clients that it may see, the malicious ones replaced. Default: as measured."""
+        return rows
+
+
+class UpdateAttack(RowAttack, ABC):
+    """The simple case: malicious clients' rows from rows and flags alone. It is shown all rows."""
+
+    threat: ClassVar[Threat] = Threat("rows", ("update",))
 
     @abstractmethod
     def updates(
@@ -84,6 +182,10 @@ class UpdateAttack(Attack, ABC):
         ``generators`` has one per row, by address; ``active`` marks the trained, unmasked coordinates, the only ones
         that are sent.
         """
+
+    def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
+        """What :meth:`updates` says, without a memory."""
+        return self.updates(view.updates, view.malicious, view.active, view.generators), None
 
     def channel(
         self,

@@ -12,6 +12,8 @@ from autoflip_secure.terminal.docstrings import docstring
 def _with_source(schema: dict[str, Any], cls: type[Any]) -> None:
     if cls.source:
         schema["$comment"] = cls.source
+    if threat := getattr(cls, "threat", None):  # of an attack: its card
+        schema["x-threat"] = str(threat)
 
 
 class Config(BaseModel):

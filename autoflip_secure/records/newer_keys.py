@@ -16,6 +16,8 @@ NEWER: dict[str, Any] = {
     "algorithm.aggregator.weighting": "samples",
     "evaluation": "global",
     "held_out": 0.2,
+    "attack.window.period": None,
+    "attack.window.acting": 1,
 }
 """Path of keys -> default, as plain data."""
 _OF_KIND = {"algorithm.aggregator.weighting": "mean"}

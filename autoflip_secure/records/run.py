@@ -11,6 +11,7 @@ from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.channel_steps import with_channels
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
+from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
 
@@ -253,7 +254,7 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state"})
+    newer = frozenset({"personal", "client_state", "threats"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -265,6 +266,7 @@ class RunRecord(_WithNewer):
     pipeline: list[str]  # the order in which a round was processed
     parameters: int  # and running statistics; frozen ones, which nobody trains or sends again, left out
     malicious_clients: list[int]
+    threats: list[ThreatRecord] | None = None  # cards of its attacks; None: malicious clients know their own row alone
     client_samples: list[int]
     data: DataRecord | None = None  # None: a record of an earlier version
     trainer: TrainerChoice

@@ -27,6 +27,7 @@ STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "n
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = ("gaussian_noise", "label_flip")
 SHARES = ("scope", "share")  # those that are shares of clients or labels
+SEVERAL = "several"  # kind of a list of attacks
 NO_ATTACK = "no attack"
 OPEN = "in the open"
 
@@ -101,6 +102,8 @@ def is_clean(attack: Json | None) -> bool:
     """Whether nobody attacks: no attack, or one of zero strength."""
     if not attack or attack.get("kind") in (None, "none"):
         return True
+    if attack["kind"] == SEVERAL:
+        return all(map(is_clean, attack.get("attacks") or ()))
     named = attack.get("clients") is not None
     keys = STRENGTHS if attack["kind"] in BUILT_IN_ATTACKS else _OF_OTHERS
     return any(attack.get(key) == 0 and not (key == "scope" and named) for key in keys)
@@ -110,6 +113,8 @@ def attack_label(attack: Json) -> str:
     """What the malicious clients did, in words: ``noise σ 0.5 on 20 %``."""
     if is_clean(attack):
         return NO_ATTACK
+    if attack["kind"] == SEVERAL:
+        return " + ".join(attack_label(one) for one in attack["attacks"] if not is_clean(one))
     clients = attack.get("clients")
     share = f"{100 * float(attack.get('scope', 0)):.3g} %"
     who = share if clients is None else count_of(len(clients), "chosen client")
@@ -119,6 +124,12 @@ def attack_label(attack: Json) -> str:
     if kind == "label_flip" and "share" in attack:
         return f"{100 * float(attack['share']):.3g} % labels flipped on {who}"
     return f"{kind_words(kind)} on {who}"
+
+
+def kinds_of(attack: Json) -> list[str]:
+    """Kinds of the attacks of a run."""
+    parts = attack.get("attacks") or () if attack.get("kind") == SEVERAL else (attack,)
+    return [str(one.get("kind")) for one in parts]
 
 
 def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[str, str]:

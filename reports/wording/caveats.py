@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from autoflip_secure.reports.study import labels, test_set
 from autoflip_secure.reports.study.comparisons import Row, Standing
@@ -87,12 +88,19 @@ def _own_masks(study: Study) -> list[str]:
 
 def _attackers(study: Study) -> str:
     """Whether they adapt, which is known of this package's own only."""
-    others = [labels.kind_words(kind) for kind in study.attack_kinds if kind not in labels.BUILT_IN_ATTACKS]
+    kinds = dict.fromkeys(kind for attack in study.attacks.values() for kind in labels.kinds_of(attack))
+    adaptive = {one.kind for record in study.records for one in record.threats or () if one.knowledge == "defence"}
+    others = [kind for kind in kinds if kind not in ("none", *labels.BUILT_IN_ATTACKS, *adaptive)]
+    own = "The attacks are fixed ones: none of them adapts to the defence it meets."
+    if adaptive:
+        knowing = ", ".join(labels.kind_words(kind) for kind in kinds if kind in adaptive)
+        own = f"{knowing}: knows the defence and adapts to it. The other attacks are fixed ones."
     if not others:
-        return "The attacks are fixed ones: none of them adapts to the defence it meets."
+        return own
     return (
-        f"{', '.join(others)}: not of this package, so that nothing is known here of how strong it is meant to be, or "
-        "whether it adapts to the defence it meets. The attacks of this package are fixed ones."
+        f"{', '.join(map(labels.kind_words, others))}: not of this package, so that nothing is known here of how "
+        "strong it is meant to be, or whether it adapts to the defence it meets. "
+        + (own if adaptive else "The attacks of this package are fixed ones.")
     )
 
 
@@ -124,13 +132,21 @@ def _other_samples(rows: list[Row]) -> list[str]:
     return [text]
 
 
+def _in_window(window: Mapping[str, Any], number: int) -> bool:
+    first, last, period = window.get("first") or 1, window.get("last"), window.get("period")
+    if number < first or (last is not None and number > last):
+        return False
+    return period is None or (number - first) % int(period) < int(window.get("acting", 1))
+
+
 def _windows(study: Study) -> list[str]:
     """Runs in which the attack begins or ends among the evaluations that are averaged."""
     mixed = 0
     for record in study.records:
-        window = (record.config.get("attack") or {}).get("window") or {}
-        first, last = window.get("first") or 1, window.get("last") or math.inf
-        mixed += len({first <= entry.round <= last for entry in study.outcome.counted(record)}) > 1
+        attack = record.config.get("attack") or {}
+        windows = [one.get("window") or {} for one in attack.get("attacks") or (attack,)]
+        counted = study.outcome.counted(record)
+        mixed += any(len({_in_window(window, entry.round) for entry in counted}) > 1 for window in windows)
     if not mixed:
         return []
     return [

@@ -126,7 +126,8 @@ class Catalogue:
 
 def _entry(node: dict[str, Any], defs: dict[str, Any]) -> Entry:
     summary = str(node.get("description", "")).partition("\n")[0]
-    return Entry(summary, node.get("$comment", ""), dict(_options(node, defs)))
+    threat = {"threat card": node["x-threat"]} if "x-threat" in node else {}
+    return Entry(summary, node.get("$comment", ""), dict(_options(node, defs)), threat)
 
 
 def _options(node: dict[str, Any], defs: dict[str, Any], above: str = "") -> Iterator[tuple[str, Option]]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
-from autoflip_secure.interfaces import Aggregator, Attack, ClientPrivacy, LocalRule, Plugin, explores
-from autoflip_secure.scenarios.config import personal
+from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, explores
+from autoflip_secure.scenarios.config import attack_checks, personal
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -48,18 +48,8 @@ def check(settings: Fields) -> None:
             f"{explorers}: is larger than clients = {settings.clients}; lower it, or leave it out for all clients",
             "clients",
         )
-    if isinstance(settings.attack, Attack):
-        unknown = [client for client in settings.attack.clients or () if client >= settings.clients]
-        if unknown:
-            _refuse("attack.clients", f"{unknown}: no such client; ids are 0 to {settings.clients - 1}", "clients")
-        _somebody_is_bad(settings, settings.attack)
-        if settings.attack.window.first > settings.rounds:
-            _refuse(
-                "attack.window.first",
-                f"{settings.attack.window.first}: the attack begins after the last round, {settings.rounds}; start it "
-                "earlier",
-                "rounds",
-            )
+    if (refused := attack_checks.obstacle(settings)) is not None:
+        _refuse(*refused)
 
 
 def _refuse(path: str, message: str, other: str = "") -> None:
@@ -117,19 +107,6 @@ def _private_enough(settings: Fields) -> None:
             "poisson: with distributed noise the number of noise shares in a round is not known in advance; set "
             "sampling: fixed, or privacy.noise: central",
             "privacy",
-        )
-
-
-def _somebody_is_bad(settings: Fields, attack: Attack) -> None:
-    """An attack by nobody would pass for a defence."""
-    if attack.clients == ():
-        _refuse("attack.clients", "[]: is empty; give ids, leave it out for scope, or set attack: none")
-    if attack.clients is None and attack.scope > 0 and round(attack.scope * settings.clients) == 0:
-        _refuse(
-            "attack.scope",
-            f"{attack.scope:g}: of {settings.clients} clients that is none; give at least {1 / settings.clients:.4g}, "
-            "0 for nobody, or more clients",
-            "clients",
         )
 
 

@@ -7,11 +7,20 @@ change a part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, SerializeAsAny, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from autoflip_secure.interfaces import (
     Aggregator,
@@ -23,9 +32,10 @@ from autoflip_secure.interfaces import (
     NoLocalRule,
     NoPrivacy,
     Pruner,
+    SeveralAttacks,
 )
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed
-from autoflip_secure.scenarios.config.plugin_options import outside_first
+from autoflip_secure.scenarios.config.plugin_options import located, outside_first
 from autoflip_secure.scenarios.config.tables import ALGORITHMS
 from autoflip_secure.scenarios.data.datasets import DataSource
 from autoflip_secure.scenarios.data.partitions import Partition
@@ -68,11 +78,42 @@ def expand(key: str, value: Any) -> Any:
     return value
 
 
+class Several:
+    """JSON schema of an attack that may also be a list of attacks."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        one = handler(core)
+        more = {"type": "array", "items": one, "minItems": 2, "maxItems": 16, "description": "several, in order"}
+        return {"anyOf": [*one["anyOf"], more]}
+
+
+def several(value: Any, handler: Callable[[Any], Any]) -> Any:
+    """A list of attacks (or how it is written down, ``{kind: several, attacks: […]}``) as one; ``handler``: of one."""
+    if isinstance(value, dict) and value.get("kind") == "several" and set(value) == {"kind", "attacks"}:
+        value = value["attacks"]
+    if not isinstance(value, list | tuple):
+        return handler(value)
+    found: list[Any] = []
+    problems: list[InitErrorDetails] = []
+    for number, one in enumerate(value):
+        try:
+            found.append(handler(one))
+        except ValidationError as error:
+            problems += [located(problem, number) for problem in error.errors()]
+    if problems:
+        raise ValidationError.from_exception_data("attack", problems)
+    idle = [number for number, one in enumerate(found) if isinstance(one, NoAttack)]
+    if idle or not 2 <= len(found) <= 16:
+        what = f"its attack {idle[0] + 1} is none; leave it out" if idle else "should be 2 to 16 attacks"
+        raise PydanticCustomError("several", "several attacks: {text}", {"text": f"{what}; one alone needs no list"})
+    return SeveralAttacks(attacks=tuple(found))
+
+
 if TYPE_CHECKING:
     AnyData: TypeAlias = DataSource
     AnyPartition: TypeAlias = Partition
     AnyModel: TypeAlias = Model
-    AnyAttack: TypeAlias = Attack | NoAttack
+    AnyAttack: TypeAlias = Attack | SeveralAttacks | NoAttack
     AnyPrivacy: TypeAlias = ClientPrivacy | NoPrivacy
     AnyPruner: TypeAlias = Pruner
     AnyAggregator: TypeAlias = Aggregator
@@ -86,7 +127,7 @@ else:
         return Annotated[union, outside, short_form, SerializeAsAny(), Short(sorted(table), key)]
 
     AnyData, AnyPartition, AnyModel = _family("data"), _family("partition"), _family("model")
-    AnyAttack, AnyPrivacy = _family("attack"), _family("privacy")
+    AnyAttack, AnyPrivacy = Annotated[_family("attack"), WrapValidator(several), Several()], _family("privacy")
     AnyPruner, AnyAggregator, AnyLocalRule = _family("pruner"), _family("aggregator"), _family("local_rule")
 
 

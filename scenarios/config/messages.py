@@ -97,7 +97,7 @@ def sentence(
     path, field, owner = trace(model, loc, outside)
     key, context = named(path), detail.get("ctx", {})
     if "path" in context:  # our own cross-checks name the key they are about
-        return tuple(str(context["path"]).split(".")), detail["msg"]
+        return tuple(int(part) if part.isdecimal() else part for part in str(context["path"]).split(".")), detail["msg"]
     kinds = sorted(kind for m in models_in(field.annotation) if (kind := kind_of(m))) if field else []
     fields = list(owner.__pydantic_fields__) if owner else []
     match detail["type"]:

@@ -72,7 +72,7 @@ def _in_the_way_of_tests(settings: Fields) -> Obstacle | None:
             "personal: states accuracies on clients' own rows without noise, which no ledger counts; set evaluation: "
             "global, or privacy: none"
         ), "privacy"  # fmt: skip
-    if isinstance(settings.attack, Attack) and _nobody_honest(settings.attack, settings.clients):
+    if any(_nobody_honest(attack, settings.clients) for attack in settings.attack.parts):
         return "evaluation", (
             f"personal: is about honest clients, and all {settings.clients} are malicious; leave some honest, or set "
             "evaluation: global"

@@ -23,7 +23,10 @@ from autoflip_secure.interfaces import (
     LocalRule,
     Plugin,
     Pruner,
-    UpdateAttack,
+    RowAttack,
+    SampleAttack,
+    SeveralAttacks,
+    Threat,
 )
 from autoflip_secure.interfaces.local_rule import HOOKS
 from autoflip_secure.scenarios.config import tables
@@ -40,9 +43,17 @@ from autoflip_secure.terminal.visible import short
 
 
 def _does_nothing(cls: type[Attack]) -> str | None:
-    if issubclass(cls, DataAttack | UpdateAttack):
-        return None
-    return f"{cls.__name__} changes nothing; derive it from DataAttack or UpdateAttack of autoflip_secure.interfaces"
+    if not issubclass(cls, DataAttack | SampleAttack | RowAttack):
+        return (
+            f"{cls.__name__} changes nothing; derive it from DataAttack, UpdateAttack, RowAttack or SampleAttack of "
+            "autoflip_secure.interfaces"
+        )
+    if cls.threat is Attack.threat or not isinstance(cls.threat, Threat):
+        return (
+            f"{cls.__name__} does not say what it knows; set `threat: ClassVar[Threat] = Threat('rows', ('update',))`, "
+            "or what is true of it"
+        )
+    return None
 
 
 def _claims_linear(cls: type[Aggregator]) -> str | None:
@@ -200,5 +211,8 @@ def in_settings(settings: Any) -> Iterator[tuple[str, Plugin]]:
     """Key path -> plug-in of one cell's settings, for every family."""
     for key in FAMILIES:
         for path, holder in ((key, settings), (f"algorithm.{key}", settings.algorithm)):
-            if isinstance(part := getattr(holder, key, None), Plugin):
+            part = getattr(holder, key, None)
+            if isinstance(part, SeveralAttacks):
+                yield from ((f"{path}.{number}", one) for number, one in enumerate(part.parts))
+            elif isinstance(part, Plugin):
                 yield path, part

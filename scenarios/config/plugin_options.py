@@ -49,9 +49,7 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
     try:
         plugin = cls.model_validate(value)
     except ValidationError as error:
-        raise ValidationError.from_exception_data(
-            error.title, [_located(one, kind) for one in error.errors()]
-        ) from None
+        raise ValidationError.from_exception_data(error.title, [located(one, kind) for one in error.errors()]) from None
     except Exception as error:  # validators are code from outside
         raise _refused(kind, f"its validation failed with {type(error).__name__}: {error}; mend it") from error
     try:
@@ -69,10 +67,11 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
     return plugin
 
 
-def _located(found: Any, kind: str) -> InitErrorDetails:
+def located(found: Any, place: str | int) -> InitErrorDetails:
+    """A finding of pydantic, below ``place``."""
     context = {key: value for key, value in found.get("ctx", {}).items() if key != "error"}
     own = PydanticCustomError(found["type"], found["msg"], context or None)
-    return {"type": own, "loc": (kind, *found["loc"]), "input": found["input"]}
+    return {"type": own, "loc": (place, *found["loc"]), "input": found["input"]}
 
 
 def _refused(kind: str, why: str) -> PydanticCustomError:

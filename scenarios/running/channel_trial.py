@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from autoflip_secure.interfaces import (
     UPDATE,
@@ -16,29 +15,11 @@ from autoflip_secure.interfaces import (
     ChannelSource,
     ClientView,
     Received,
-    UpdateAttack,
 )
-from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.training.bits import same_bits
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.plugin_trial import Stage
     from autoflip_secure.scenarios.running.trial_judge import Judge
-
-
-def try_attack_on_channels(judge: Judge, attack: UpdateAttack, malicious: Tensor, stage: Stage) -> None:
-    """An attack on updates changes the other channels of its cell too."""
-    for channel in stage.channels:
-        own = stage.rows(4)[:, :1].repeat(1, channel.size)
-        what = f"channel (rows of {channel.name})"
-
-        def lie(channel: Channel = channel, own: Tensor = own) -> Tensor:
-            draws = [generator(0, Purpose.UPDATE_ATTACK, 1, k, 1) for k in range(4)]
-            return attack.channel(channel, own, malicious, draws)
-
-        lies = judge.tensor(what, judge.ask(what, lie, own, malicious), own)
-        if not same_bits(lies[~malicious], own[~malicious]):
-            raise judge.refuse(f"{what} changes rows of honest clients; return those as they are")
 
 
 def try_channels(judge: Judge, source: ChannelSource, stage: Stage, number: int) -> dict[str, Received]:

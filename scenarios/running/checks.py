@@ -10,7 +10,6 @@ import torch
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.interfaces import Attack
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.messages import choose_place, kind_of, mark_default
@@ -118,10 +117,8 @@ def _check_units(cell: Cell) -> None:
 
 def _check_classes(settings: Settings, num_classes: int) -> None:
     """The classes that an attack names exist in the data."""
-    attack = settings.attack
-    if attack.foreign or not isinstance(attack, Attack):  # the trial of a foreign one has seen which labels it gives
-        return
-    for value in attack.named_classes:
+    parts = (one for one in settings.attack.parts if not one.foreign)  # the trial of a foreign one has seen its labels
+    for value in (value for one in parts for value in one.named_classes):
         if not 0 <= value < num_classes:
             raise InputError(
                 f"attack names class {value}, and the data has classes 0 to {num_classes - 1}; name one of them"

@@ -31,16 +31,17 @@ from autoflip_secure.interfaces import (
     Pruner,
     PruneView,
     RoundView,
-    UpdateAttack,
+    RowAttack,
+    SampleAttack,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
+from autoflip_secure.scenarios.running.attack_trial import try_data_attack, try_row_attack, try_sample_attack
 from autoflip_secure.scenarios.running.channel_trial import (
     of_participants,
     rounds_with_channels,
-    try_attack_on_channels,
     try_channels,
 )
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
@@ -49,7 +50,6 @@ from autoflip_secure.scenarios.running.trial_judge import Judge
 from autoflip_secure.secure_rows.own_parties import OwnParties
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 from autoflip_secure.seeds import Purpose, generator, numpy_generator
-from autoflip_secure.training.bits import same_bits
 
 _SIZE = 0.01  # standard deviation of the coordinates of made-up updates
 
@@ -99,35 +99,9 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
     Raises:
         InputError: it fails, or what it answers cannot be used; says what was expected.
     """
-    trial = next((trial for base, trial in _TRIALS.items() if isinstance(plugin, base)), None)
-    if trial is not None:
-        trial(Judge(place), plugin, stage)
-
-
-def _try_data_attack(judge: Judge, attack: DataAttack, stage: Stage) -> None:
-    labels, classes = stage.data.y_train[:64], stage.data.num_classes
-    found = judge.ask("labels", lambda: attack.labels(labels, classes, generator(0, Purpose.DATA_ATTACK, 0)), labels)
-    found = judge.tensor("labels", found, labels)
-    if len(found) and not 0 <= int(found.min()) <= int(found.max()) < classes:
-        raise judge.refuse(
-            f"labels gives classes from {int(found.min())} to {int(found.max())}; the data has 0 to {classes - 1}"
-        )
-
-
-def _try_update_attack(judge: Judge, attack: UpdateAttack, stage: Stage) -> None:
-    rows, malicious = stage.rows(4), torch.tensor([True, False, True, False])
-    active = stage.layout.trained.clone()
-
-    def ask() -> Tensor:
-        return attack.updates(rows, malicious, active, [generator(0, Purpose.UPDATE_ATTACK, 1, k) for k in range(4)])
-
-    found = judge.tensor("updates", judge.ask("updates", ask, rows, malicious, active), rows)
-    if not same_bits(found[~malicious], rows[~malicious]):
-        raise judge.refuse(
-            "updates changes rows of honest clients; return those as they are (torch.where(malicious[:, None], …))"
-        )
-
-    try_attack_on_channels(judge, attack, malicious, stage)
+    for base, trial in _TRIALS.items():  # an attack may be of several kinds
+        if isinstance(plugin, base):
+            trial(Judge(place), plugin, stage)
 
 
 def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
@@ -252,8 +226,9 @@ def _try_privacy(judge: Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
 
 
 _TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
-    DataAttack: _try_data_attack,
-    UpdateAttack: _try_update_attack,
+    DataAttack: try_data_attack,
+    RowAttack: try_row_attack,
+    SampleAttack: try_sample_attack,
     Aggregator: _try_aggregator,
     Pruner: _try_pruner,
     Partition: _try_partition,

@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from autoflip_secure.defenses.privacy.opacus_training import fit
-from autoflip_secure.interfaces import Channel, ChannelRequest, ClientPrivacy, Plugin, UpdateAttack
+from autoflip_secure.interfaces import Channel, ChannelRequest, ClientPrivacy, Plugin, RowAttack
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 from autoflip_secure.scenarios.config.loading import CellSpec
@@ -56,7 +56,7 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         weights = shared["layout"].vector(builder.module(settings, spec.seed))
         numbers = (settings.clients, settings.cohort, settings.rounds)
         layout, units = shared["layout"], shared["units"]
-        beside = _channels(settings, layout, units) if isinstance(plugin, UpdateAttack) else ()
+        beside = _channels(settings, layout, units) if isinstance(plugin, RowAttack) else ()
         stage = Stage(builder.dataset(settings), layout, units, weights, *numbers, settings.secure_sum, beside)
         try_out(f"{path}.kind = {short(repr(plugin.model_dump()['kind']))}", plugin, stage)
         return True
@@ -68,7 +68,7 @@ def try_plugin(builder: CellBuilder, path: str, plugin: Plugin, spec: CellSpec) 
         "cohort",
         "rounds",
         "secure_sum",
-        *(["algorithm"] * isinstance(plugin, UpdateAttack)),
+        *(["algorithm"] * isinstance(plugin, RowAttack)),
     )
     builder.once("plug-in", make, settings, keys, path, plugin.model_dump(mode="json"))
 

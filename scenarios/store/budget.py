@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from autoflip_secure.defenses.privacy.budget import Spent, budget_lines
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.regular_files import gone, parse_json
-from autoflip_secure.interfaces import Attack, ClientPrivacy
+from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.records.budget import Budget
 from autoflip_secure.records.privacy import Release
 from autoflip_secure.scenarios.config.loading import CellSpec, load
@@ -83,7 +83,7 @@ def _budget(data: str, found: list[_Found], bare: int, delta: float | None, note
         Spent(_division(one.spec), _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
         for one in found
     ]
-    if any(isinstance(one.spec.settings.attack, Attack) for one in found):
+    if any(one.spec.settings.attack.parts for one in found):
         notes = [*notes, _TURNCOATS]
     smallest = delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
     return Budget(

@@ -142,9 +142,10 @@ def test_guidance_that_learns_from_rows_would_be_noticed(monkeypatch: pytest.Mon
     inner, known = server._evolve, list[Tensor]()
     real = server.attack_updates
 
-    def attack(*args: Any) -> Tensor:
-        known.append(real(*args))
-        return known[-1]
+    def attack(*args: Any) -> Any:
+        found = real(*args)
+        known.append(found.rows)
+        return found
 
     def peeks(cell: Any, guidance: Any, rows: Any, step: Tensor, decision: Any) -> Any:
         assert rows is None, "finish_round hands over no rows"

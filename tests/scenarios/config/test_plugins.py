@@ -97,7 +97,7 @@ def test_options_are_judged_as_those_of_built_ins_are(own: Path) -> None:
 
 UNFIT = {
     "attack=own_plugins:Unwritten": "Unwritten is abstract: it lacks updates",
-    "attack=own_plugins:Nothing": "Nothing changes nothing; derive it from DataAttack or UpdateAttack",
+    "attack=own_plugins:Nothing": "Nothing changes nothing; derive it from DataAttack, UpdateAttack, RowAttack",
     "algorithm={name: m, pruner: none, aggregator: mean, local_rule: 'own_plugins:Idle'}": "Idle changes nothing;",
     "attack=own_plugins:Half": "Half is no attack: it is no subclass of autoflip_secure.interfaces.Attack",
     "attack=own_plugins:GaussianNoise": "is the built-in gaussian_noise; write 'gaussian_noise' instead",

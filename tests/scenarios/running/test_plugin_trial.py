@@ -12,6 +12,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
+    AttackView,
     ClientPruneView,
     DataAttack,
     LocalRule,
@@ -21,6 +22,9 @@ from autoflip_secure.interfaces import (
     Pruner,
     PruneView,
     RoundView,
+    RowAttack,
+    SampleAttack,
+    Threat,
     UpdateAttack,
 )
 from autoflip_secure.models.chain import Chain
@@ -49,6 +53,21 @@ class Updates(UpdateAttack):
 
     def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
         return type(self).answer((updates, malicious, generators))
+
+
+class Acts(RowAttack):
+    threat: ClassVar[Threat] = Threat("defence", ("update", "exploration"), memory=True)
+    answer: ClassVar[Answer]
+
+    def act(self, view: AttackView) -> tuple[Tensor, Any]:
+        return type(self).answer(view)
+
+
+class Counts(SampleAttack):
+    answer: ClassVar[Answer]
+
+    def samples(self, samples: Tensor) -> Tensor:
+        return type(self).answer(samples)
 
 
 class Labels(DataAttack):
@@ -167,6 +186,19 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     "attack that fails": (Updates, lambda given: 1 / 0, "updates failed with ZeroDivisionError: division"),
     "labels": (Labels, lambda given: (given[0] + 1) % given[1], ""),
     "labels beyond the classes": (Labels, lambda given: given[0] + 1, "classes from 1 to 10; the data has 0 to 9"),
+    "attack on a view": (Acts, lambda view: (view.sending(-view.honest_rows.mean(0)), (view.memory or 0) + 1), ""),
+    "attack that tries": (
+        Acts, lambda view: (view.updates * float((view.trial or view.landscape)(view.updates).clients.sum() + 1)
+                            if view.round == 0 else view.sending(view.trial(view.updates).delta), None), ""
+    ),
+    "attack without a memory": (Acts, lambda view: view.updates, "act should give the rows and its memory"),
+    "attack on a view in place": (Acts, lambda view: (view.updates.neg_(), None), "changes what it is shown in place"),
+    "attack that looks into the exploration": (
+        Acts, lambda view: (view.sending(view.guidance.energy), None), "act in round 0 failed with AttributeError"
+    ),
+    "attack that draws": (Acts, lambda view: (view.updates + torch.randn(1), None), "gives another answer"),
+    "sample numbers": (Counts, lambda samples: samples * 2, ""),
+    "half a sample": (Counts, lambda samples: samples / 4, "state whole numbers from 1"),
     "aggregator": (Steps, lambda view: Aggregate(even(view) @ view.updates, even(view), None), ""),
     "aggregator with too much trust": (
         Steps, lambda view: Aggregate(view.updates.mean(0), 2 * even(view), None), "sum to 1, or be all 0"

@@ -1,0 +1,48 @@
+"""What the server would make of rows that an attacker thinks of sending: the same steps, and nothing is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.federation.attacking import Defence
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channel_rounds import delivered, sent_beside
+from autoflip_secure.federation.channels import Measured
+from autoflip_secure.federation.deciding import decide
+from autoflip_secure.federation.state import ServerState
+from autoflip_secure.interfaces import Aggregate
+
+
+def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measured) -> Defence | None:
+    """What somebody knows who knows the defence, before a round; None where the server itself sees no rows."""
+    protocol, round_ = cell.protocol, state.round + 1
+    if protocol.visibility.secret or protocol.client_level is not None:
+        return None
+
+    def trial(rows: Float[Tensor, "clients params"]) -> Aggregate:
+        sent = torch.where(state.travelling(cell.problem.layout), rows, 0.0)
+        brought = delivered(cell, clients, sent_beside(cell, clients, measured, round_), sent, None, round_)
+        usable = brought.usable
+        if not bool(usable.any()):
+            nobody = torch.zeros(len(sent), device=sent.device)
+            scores = nobody if protocol.aggregator.scores_clients else None
+            return Aggregate(torch.zeros_like(state.weights), nobody, scores, state.aggregator)
+        found = decide(cell, state, clients, sent, usable, brought.received or {}, None)
+        return replace(
+            found,
+            trust=_spread(found.trust, usable),
+            scores=None if found.scores is None else _spread(found.scores, usable),
+            statistics={name: _spread(value, usable) for name, value in found.statistics.items()},
+        )
+
+    return Defence(protocol.aggregator, state.aggregator, state.guidance, state.exploration, trial)
+
+
+def _spread(values: Tensor, usable: Bool[Tensor, " clients"]) -> Tensor:
+    spread = values.new_zeros(len(usable))
+    spread[usable] = values
+    return spread

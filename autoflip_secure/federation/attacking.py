@@ -1,0 +1,219 @@
+"""Malicious clients' side of a round: every attack of the scenario is shown what its threat card says, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    AttackView,
+    Channel,
+    Exploration,
+    Guidance,
+    RowAttack,
+    UpdateAttack,
+)
+from autoflip_secure.models.masks import facts, kept
+from autoflip_secure.seeds import Purpose, generator
+
+_TOGETHER = -1  # address of a memory that the malicious clients share
+
+
+@dataclass(frozen=True)
+class AttackMemory:
+    """What the attacks of a run carry from round to round."""
+
+    of: Mapping[tuple[int, int], Any] = field(default_factory=dict)  # (number of the attack, client or together)
+    told: frozenset[str] = frozenset()  # sentences that the record has
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What an attacker sees who knows the defence."""
+
+    aggregator: Aggregator
+    state: Any = None
+    guidance: Guidance | None = None
+    exploration: Exploration | None = None
+    trial: Callable[[Tensor], Aggregate] | None = None
+    landscape: Callable[[Tensor], Exploration] | None = None
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Rows as they are sent, and what the attacks remember."""
+
+    rows: Float[Tensor, "clients params"]
+    memory: AttackMemory | None
+    events: tuple[str, ...] = ()
+
+
+def attack_updates(
+    cell: Cell, updates: Tensor, clients: Tensor, mask: Bool[Tensor, "*clients params"], round_: int,
+    weights: Float[Tensor, " params"], memory: AttackMemory | None = None, defence: Defence | None = None,
+) -> Attacked:  # fmt: skip
+    """Rows as they are sent: malicious clients change theirs, and only live coordinates that are not frozen travel.
+
+    Args:
+        cell: the cell.
+        updates: (clients, params), as trained.
+        clients: who takes part.
+        mask: one for all clients, or one for each, which makes every malicious client act alone.
+        round_: 0 = exploration.
+        weights: of the global model.
+        memory: what the attacks remember.
+        defence: what those see that know the defence.
+    """
+    rows, events, layout = updates, list[str](), cell.problem.layout
+    for number, attack, malicious in cell.attacking(RowAttack, round_):  # type: ignore[type-abstract]
+        here = malicious[clients].to(updates.device)
+        if not bool(here.any()) or not _acts(attack, round_):
+            continue
+        memory = memory or AttackMemory()
+        said = list[str]()
+        stage = _Stage(cell, attack, number, clients, mask, round_, weights, defence, said.append)
+        rows, remembered = stage.act(rows, here, memory.of)
+        news = [sentence for sentence in dict.fromkeys(said) if sentence not in memory.told]
+        memory = AttackMemory({**memory.of, **remembered}, memory.told.union(news))
+        events += news
+    if mask.dim() == 2:
+        rows = torch.where(mask & layout.sent.to(mask.device), rows, 0.0)
+    elif not facts(mask, layout).whole:
+        rows = kept(rows, facts(mask, layout).travelling)
+    return Attacked(rows, memory, tuple(events))
+
+
+def _acts(attack: RowAttack, round_: int) -> bool:
+    """Whether its threat card names what is sent in this round."""
+    means = {*attack.threat_card.means}
+    return not attack.declared or bool(means & ({"update", "buffers"} if round_ else {"exploration"}))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One attack in one round."""
+
+    cell: Cell
+    attack: RowAttack
+    number: int
+    clients: Int[Tensor, " clients"]
+    mask: Bool[Tensor, "*clients params"]
+    round: int
+    weights: Float[Tensor, " params"]
+    defence: Defence | None
+    tell: Callable[[str], None]
+
+    def act(
+        self, rows: Tensor, malicious: Bool[Tensor, " clients"], memory: Mapping[tuple[int, int], Any]
+    ) -> tuple[Tensor, dict[tuple[int, int], Any]]:
+        """All rows after the attack, and its memories."""
+        draws = _draws(self.cell, self.clients, self.round, self.number)
+        alone, result, remembered = self.mask.dim() == 2, rows.clone(), dict[tuple[int, int], Any]()
+        every = list(questions(self.attack, malicious, alone))
+        states = [draw.get_state() for draw in draws] if len(every) > 1 else []
+        for seen, asked, who in every:
+            for draw, state in zip(draws, states, strict=bool(states)):  # an attack may read the generators
+                draw.set_state(state)
+            mask = self.mask[who] if alone else self.mask
+            key = (self.number, _TOGETHER if who is None else int(self.clients[who]))
+            view = self._view(rows, malicious, seen, mask, draws, memory.get(key))
+            found, after = self.attack.act(view)
+            if after is not None:
+                remembered[key] = after
+            if not isinstance(self.attack, UpdateAttack):
+                found = torch.where(self._allowed(view), found, view.updates)
+            result[asked] = found[malicious[seen] if who is None else _place(seen, who)]
+        return result, remembered
+
+    def _allowed(self, view: AttackView) -> Bool[Tensor, " params"]:
+        means = self.attack.threat_card.means
+        update = view.active if self.round == 0 or "update" in means else torch.zeros_like(view.active)
+        return update | view.buffers if "buffers" in means else update
+
+    def _view(
+        self, rows: Tensor, malicious: Tensor, seen: slice | Tensor, mask: Tensor, draws: list[torch.Generator],
+        memory: Any,
+    ) -> AttackView:  # fmt: skip
+        cell, layout = self.cell, self.cell.problem.layout
+        knows = self.defence if self.attack.threat_card.knowledge == "defence" else None
+        clients = self.clients.to(rows.device)
+        honest = ~cell.malicious_in(self.round)[self.clients].to(rows.device)
+        samples = torch.tensor(
+            [len(cell.problem.clients[k]) for k in self.clients.tolist()], dtype=torch.float32, device=rows.device
+        )
+        return AttackView(
+            round=self.round,
+            rounds=cell.protocol.rounds,
+            clients=clients[seen],
+            samples=samples[seen],
+            updates=rows[seen],
+            malicious=malicious[seen],
+            honest=honest[seen],
+            weights=self.weights,
+            mask=mask,
+            active=facts(mask, layout).live,
+            layout=layout,
+            generators=_of(draws, seen),
+            memory=memory,
+            tell=self._tell,
+            aggregator=None if knows is None else knows.aggregator,
+            state=None if knows is None else knows.state,
+            guidance=None if knows is None else knows.guidance,
+            exploration=None if knows is None else knows.exploration,
+            trial=None if knows is None else knows.trial,
+            landscape=None if knows is None else knows.landscape,
+        )
+
+    def _tell(self, sentence: str) -> None:
+        self.tell(f"attack {getattr(self.attack, 'kind', type(self.attack).__name__)}: {sentence}")
+
+
+def questions(
+    attack: RowAttack, malicious: Bool[Tensor, " clients"], alone: bool
+) -> Iterator[tuple[slice | Tensor, Tensor, int | None]]:
+    """What an attack is asked: the rows that it sees, those that it replaces, and which client is asked alone."""
+    knowledge, rows = attack.threat_card.knowledge, malicious.nonzero().squeeze(1)
+    for who in rows.tolist() if alone or knowledge == "own" else [None]:
+        own = slice(who, who + 1) if who is not None else slice(None)
+        seen = own if knowledge == "own" else rows if knowledge == "colluders" else slice(None)
+        yield seen, rows if who is None else rows[rows == who], who
+
+
+def _of(draws: list[torch.Generator], seen: slice | Tensor) -> list[torch.Generator]:
+    return [draws[place] for place in seen.tolist()] if isinstance(seen, Tensor) else draws[seen]
+
+
+def _place(seen: slice | Tensor, who: int) -> slice:
+    """Where one client's row stands among those that are seen."""
+    place = int((seen == who).nonzero()) if isinstance(seen, Tensor) else who - (seen.start or 0)
+    return slice(place, place + 1)
+
+
+def _draws(cell: Cell, clients: Tensor, round_: int, number: int, *channel: int) -> list[torch.Generator]:
+    """At (UPDATE_ATTACK, round, client, *channel, *number of a later attack); a later one's update has channel 0."""
+    address = [*channel, *([] if channel else [0]), number] if number else channel
+    return [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k, *address) for k in clients.tolist()]
+
+
+def attack_channel(
+    cell: Cell, channel: Channel, rows: Float[Tensor, "clients size"], clients: Tensor, round_: int, place: int
+) -> Float[Tensor, "clients size"]:
+    """Rows of another channel as malicious clients send them; ``place``: of the channel in the round, from 1."""
+    for number, attack, malicious in cell.attacking(RowAttack, round_):  # type: ignore[type-abstract]
+        here = malicious[clients].to(rows.device)
+        if not bool(here.any()):
+            continue
+        draws, result = _draws(cell, clients, round_, number, place), rows.clone()
+        for seen, asked, who in questions(attack, here, alone=False):
+            found = attack.channel(channel, rows[seen], here[seen], _of(draws, seen))
+            result[asked] = found[here[seen] if who is None else _place(seen, who)]
+        rows = result
+    return rows
