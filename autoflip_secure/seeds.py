@@ -41,6 +41,8 @@ class Purpose(IntEnum):
     LOCAL_RULE = 18
     HELD_OUT = 19
     CLIENT_MASK = 20
+    AGGREGATION = 21
+    PRE_AGGREGATION = 22
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

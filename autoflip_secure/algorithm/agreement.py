@@ -220,6 +220,8 @@ class AgreementWeighted(ReadingAggregator):
     source: ClassVar[str] = "AutoFLIP as this project reads it: s_k = clip((3 - z_k) / 1.5, 0, 1); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
+    weighs_samples: ClassVar[bool] = True
     statistics: tuple[StatisticName, ...] = Field(
         default=("landscape", "size", "direction"), min_length=1, description="the worst of these z-tests is the score"
     )

@@ -14,6 +14,7 @@ _WRITTEN = {  # how a scenario names an entry of a family
     "attacks": "attack: {}", "privacy": "privacy: {}", "datasets": "data: {}", "partitions": "partition: {}",
     "models": "model: {}", "algorithms": "algorithm: {}",
     "aggregators": "algorithm: {{name: mine, pruner: none, aggregator: {}}}",
+    "pre_aggregators": "algorithm: {{name: mine, pruner: none, aggregator: {{kind: median, before: [{}]}}}}",
     "pruners": "algorithm: {{name: mine, pruner: {}, aggregator: mean}}",
     "local_rules": "algorithm: {{name: mine, pruner: none, aggregator: mean, local_rule: {}}}",
 }  # fmt: skip

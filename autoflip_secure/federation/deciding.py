@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from autoflip_secure.federation.aggregating import aggregate
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import chosen, stated_samples, weight_decay_shrinkage
 from autoflip_secure.federation.masking import Masking
@@ -32,7 +34,9 @@ def decide(
     view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=chosen(sent, usable))
     if own is not None:
         view = replace(view, masks=own.masks[usable])
-    return cell.protocol.aggregator.aggregate(state.aggregator, view)
+    protocol, draws = cell.protocol, partial(generator, cell.seed, Purpose.PRE_AGGREGATION, view.round)
+    unnoised = protocol.client_level is None
+    return aggregate(protocol.aggregator, state.aggregator, view, draws, median_buffers=unnoised)
 
 
 def _view(
@@ -57,6 +61,7 @@ def _view(
         layout=problem.layout,
         shrinkage=shrinkage,
         channels=channels,
+        generator=partial(generator, cell.seed, Purpose.AGGREGATION, state.round + 1),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.federation.aggregating import Assumed
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
@@ -163,6 +164,10 @@ class Logbook:
                 bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
                 flops=flops,
                 channels=beside or None,
+                assumed_malicious=Assumed.of(
+                    protocol.aggregator, len(outcome.participants) - len(outcome.rejected)
+                ).rules
+                or None,
             )
         )
 

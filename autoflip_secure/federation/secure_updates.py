@@ -80,7 +80,7 @@ def _decided(
     width: int | None,
 ) -> tuple[Aggregate, Account]:  # fmt: skip
     """The decision, and what was revealed for it."""
-    reason = aggregator.obstacle()
+    reason = aggregator.hindrance()
     if reason is not None or not isinstance(aggregator, ReadingAggregator):
         raise InputError(f"secure sum: {reason}")
     outside = aggregator.foreign

@@ -144,7 +144,7 @@ def finish_round(
     step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
     after = replace(state, round=round_, attack=attacked.memory)
     if private is not None and view is not None:
-        if protocol.aggregator.linear:  # the mean over who came becomes the sum over how many were expected
+        if protocol.aggregator.one_sum:  # the mean over who came becomes the sum over how many were expected
             step = step * (float(usable.sum()) / view.expected)
         shown = raw[:0] if visibility.secret else chosen(raw, usable)
         step, clip = private.publish(state.privacy, step, shown, view)

@@ -75,8 +75,8 @@ class Visibility:
         if parties is not None and parties.updates:
             server = least(protocol.aggregator)
             if server == "rows":
-                raise InputError(f"secure_sum.updates = true: {protocol.aggregator.obstacle()}")
-        summed = noise == "central" or (noise == "distributed" and protocol.aggregator.linear)
+                raise InputError(f"secure_sum.updates = true: {protocol.aggregator.hindrance()}")
+        summed = noise == "central" or (noise == "distributed" and protocol.aggregator.one_sum)
         return cls(server, explored, "rows" if server == "rows" and not summed else "step", noise)
 
     @property
@@ -138,6 +138,6 @@ def post_processing_of(protocol: Protocol, *, channels: bool) -> list[str]:
 
 def least(aggregator: Aggregator) -> Sight:
     """The least that a server has to see of updates for this aggregator."""
-    if aggregator.obstacle() is not None:
+    if aggregator.hindrance() is not None:
         return "rows"
     return "sums" if aggregator.linear else "numbers"

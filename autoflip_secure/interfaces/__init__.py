@@ -23,6 +23,7 @@ from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
+from autoflip_secure.interfaces.pre_aggregation import AssumingPreAggregator, Mixture, PreAggregator, RowsView
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
 from autoflip_secure.interfaces.pruning import ClientPruneView, OwnMask, Pruner, PruneView, explores, guided
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
@@ -35,6 +36,7 @@ __all__ = [
     "Accountant",
     "Aggregate",
     "Aggregator",
+    "AssumingPreAggregator",
     "Attack",
     "AttackView",
     "BroadcastView",
@@ -52,6 +54,7 @@ __all__ = [
     "Guidance",
     "LocalRule",
     "LocalView",
+    "Mixture",
     "NoAttack",
     "NoLocalRule",
     "NoPrivacy",
@@ -59,6 +62,7 @@ __all__ = [
     "OwnMask",
     "Part",
     "Plugin",
+    "PreAggregator",
     "PrivacyView",
     "PrivateSteps",
     "PruneView",
@@ -70,6 +74,7 @@ __all__ = [
     "RoundView",
     "RowAttack",
     "RowReader",
+    "RowsView",
     "SampleAttack",
     "SeveralAttacks",
     "Threat",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, SerializeAsAny
 from torch import Tensor
 
 from autoflip_secure.interfaces.channel import Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
+from autoflip_secure.interfaces.pre_aggregation import PreAggregator
 from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import facts
+
+
+def _no_draws(*address: int) -> torch.Generator:
+    raise LookupError("this round was made without randomness; give its view `generator`")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class PublicView:
     shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off each client's copy
     masks: Bool[Tensor, "clients params"] | None = None  # what each client holds; None: all hold ``mask``
     channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
+    generator: Callable[..., torch.Generator] = _no_draws  # generator(*address below AGGREGATION and the round)
+    malicious: int | None = None  # f where it is known from the rows before they were bucketed; None: the rule's own
 
     @property
     def live(self) -> Bool[Tensor, " params"]:
@@ -95,6 +103,29 @@ class Aggregator(ChannelSource, ABC):
     linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
     needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
     own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`
+    assumes_malicious: ClassVar[bool] = False  # its rule has an f: it says which in ``assumed``
+    remembers: ClassVar[bool] = False  # has a memory over rounds: ``start`` gives the first
+    weighs_samples: ClassVar[bool] = False  # a client's number of samples, which it says itself, is its weight
+    before: tuple[SerializeAsAny[PreAggregator], ...] = Field(
+        default=(), description="pre-aggregators, by name or with options, that change the rows first, in this order"
+    )
+
+    @property
+    def one_sum(self) -> bool:
+        """Whether it is a sum of rows with weights that do not depend on them, as it is configured."""
+        return self.linear and not self.before
+
+    def assumed(self, rows: int) -> int | None:
+        """f, the number of malicious rows that its rule assumes among so many; None: it assumes none."""
+        return None
+
+    def malicious_among(self, view: RoundView) -> int:
+        """f in a round: :meth:`assumed`, or what is known from before rows were bucketed."""
+        return (self.assumed(len(view.updates)) or 0) if view.malicious is None else view.malicious
+
+    def fault(self, rows: int) -> tuple[str, str] | None:
+        """An option that does not go with rounds of so many rows, and what is wrong with it and the way out."""
+        return None
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:
         """State before round 1. Default: stateless."""
@@ -105,7 +136,7 @@ class Aggregator(ChannelSource, ABC):
         """One round."""
 
     def obstacle(self) -> str | None:
-        """Why it cannot work on secret rows as it is configured, with the way out; None: it can."""
+        """Why its rule cannot work on secret rows as it is configured, with the way out; None: it can."""
         if not self.needs_rows:
             return None
         kind = getattr(self, "kind", type(self).__name__)
@@ -113,6 +144,14 @@ class Aggregator(ChannelSource, ABC):
         return (
             f"{kind!r} needs every client's update, which a secure sum hides; {way_out} 'mean', 'agreement' or 'radial'"
         )
+
+    def hindrance(self) -> str | None:
+        """Why it cannot work on secret rows, pre-aggregators included, with the way out; None: it can."""
+        reason = self.obstacle()
+        if reason is not None or not self.before:
+            return reason
+        kinds = ", ".join(repr(getattr(one, "kind", type(one).__name__)) for one in self.before)
+        return f"before: {kinds} needs every client's update, which a secure sum hides; set before: []"
 
 
 class ReadingAggregator(Aggregator):

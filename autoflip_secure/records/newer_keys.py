@@ -14,14 +14,19 @@ NEWER: dict[str, Any] = {
     "server_momentum": 0.0,
     "algorithm.local_rule": {"kind": "none"},
     "algorithm.aggregator.weighting": "samples",
+    "algorithm.aggregator.before": [],
+    "algorithm.aggregator.neighbours": "n-f-1",
     "evaluation": "global",
     "held_out": 0.2,
     "attack.window.period": None,
     "attack.window.acting": 1,
 }
 """Path of keys -> default, as plain data."""
-_OF_KIND = {"algorithm.aggregator.weighting": "mean"}
-"""Options of one kind alone: what another plug-in calls so has been in its configuration from the start."""
+_OF_KIND = {
+    "algorithm.aggregator.weighting": ("mean",),
+    "algorithm.aggregator.neighbours": ("krum", "multi_krum"),
+}
+"""Options of some kinds alone: what another plug-in calls so has been in its configuration from the start."""
 
 
 def without_newer(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +64,6 @@ def _changed(config: Mapping[str, Any], change: Callable[[dict[str, Any], str, A
                 break
             here[parent] = here = dict(here[parent])
         else:
-            if path not in _OF_KIND or here.get("kind") == _OF_KIND[path]:
+            if path not in _OF_KIND or here.get("kind") in _OF_KIND[path]:
                 change(here, key, default)
     return found

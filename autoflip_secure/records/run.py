@@ -104,7 +104,7 @@ class _WithNewer(_Record):
 class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
 
-    newer = frozenset({"personal", "channels"})
+    newer = frozenset({"personal", "channels", "assumed_malicious"})
 
     round: int  # from 1
     participants: list[int]
@@ -124,6 +124,7 @@ class RoundRecord(_WithNewer):
     bytes: Bytes
     flops: Flops
     channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
+    assumed_malicious: dict[str, int] | None = None  # f as used: rule -> number of its rows; None: no rule has one
 
     @property
     def global_accuracy(self) -> float | None:

@@ -21,6 +21,7 @@ class CenteredClipping(Aggregator):
 
     kind: Literal["centered_clipping"] = "centered_clipping"
     source: ClassVar[str] = "Karimireddy et al. 2021: v + mean_k (u_k - v) min(1, tau / |u_k - v|)"
+    remembers: ClassVar[bool] = True
     radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
         1.0
     )

@@ -51,6 +51,7 @@ class GeometricMedian(Aggregator):
 
     kind: Literal["geometric_median"] = "geometric_median"
     source: ClassVar[str] = "Pillutla et al. 2022 (RFA): weights n_k / max(nu, |v - u_k|)"
+    weighs_samples: ClassVar[bool] = True
     smoothing: Annotated[float, Field(gt=0, le=1e12, description="nu: smaller distances count as nu")] = 1e-6
     steps: Annotated[int, Field(ge=1, le=10_000, description="Weiszfeld steps, at most")] = 1000
     tolerance: Annotated[

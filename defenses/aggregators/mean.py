@@ -21,6 +21,7 @@ class Mean(ReadingAggregator):
     source: ClassVar[str] = "McMahan et al. 2017, Algorithm 1: sum_k (n_k / n) u_k"
     linear: ClassVar[bool] = True
     own_masks: ClassVar[bool] = True
+    weighs_samples: ClassVar[bool] = True
     weighting: Literal["samples", "equal"] = Field(
         default="samples", description="every client counts by its number of samples, or all count alike"
     )

@@ -27,11 +27,15 @@ class TrimmedMean(Aggregator):
 
     kind: Literal["trimmed_mean"] = "trimmed_mean"
     source: ClassVar[str] = "Yin et al. 2018, Definition 2"
+    assumes_malicious: ClassVar[bool] = True
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort cut at each end")] = 0.2
+
+    def assumed(self, rows: int) -> int:
+        """As many as are cut at each end, so that at least one is left."""
+        return min(round(self.bad_share * rows), (rows - 1) // 2)
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; at least one value is left in each coordinate."""
-        n = len(view.updates)
-        cut = min(round(self.bad_share * n), (n - 1) // 2)
+        n, cut = len(view.updates), self.malicious_among(view)
         ordered = ascending(view.updates)
         return Aggregate(ordered[cut : n - cut].mean(0), view.samples.new_full((n,), 1 / n), None, state)

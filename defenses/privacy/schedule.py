@@ -111,7 +111,7 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         cohort=protocol.cohort,
         noise="central" if visibility.noise == "central" else "distributed",
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
-        linear=protocol.aggregator.linear,
+        linear=protocol.aggregator.one_sum,
         post_processing=tuple(post_processing_of(protocol, channels=any(beside))),
         secure_sum=visibility.secret,
         channels=beside if any(beside) else (),

@@ -20,7 +20,7 @@ from autoflip_secure.scenarios.plugins.entry_points import offers
 FILE = Path(__file__).with_name("catalogue.json")
 FAMILIES = {  # family -> where a scenario names one of it
     "attacks": ("attack",), "aggregators": ("algorithm", "aggregator"), "pruners": ("algorithm", "pruner"),
-    "local_rules": ("algorithm", "local_rule"),
+    "local_rules": ("algorithm", "local_rule"), "pre_aggregators": ("algorithm", "aggregator", "before"),
     "datasets": ("data",), "partitions": ("partition",), "models": ("model",), "privacy": ("privacy",),
 }  # fmt: skip
 DAMAGED = "damaged plug-ins"
@@ -75,7 +75,8 @@ class Catalogue:
         for family, path in FAMILIES.items():
             node = {"properties": properties}
             for key in path:
-                nodes = [defs[name] for name in models_in(node["properties"][key])]
+                inner = node["properties"][key]
+                nodes = [defs[name] for name in models_in(inner.get("items", inner))]
                 node = nodes[0]
             found[family] = {one["properties"]["kind"]["const"]: _entry(one, defs) for one in nodes}
         found["algorithms"] = {name: Entry(**one) for name, one in self.algorithms.items()}

@@ -58,6 +58,9 @@ def _array(node: dict[str, Any], defs: dict[str, Any]) -> str:
     """
     items = node.get("items") or (node.get("prefixItems") or [{}])[0]
     least = f"{node['minItems']} or more " if node.get("minItems") else ""
+    named = [name for one in items.get("anyOf", ()) for name in one.get("examples", ())]
+    if named:  # of a family of plug-ins
+        return f"list of {least or 'any '}of {', '.join(named)}, or mappings with their options"
     if "enum" in items:
         return f"list of {least or 'any '}of {', '.join(map(str, items['enum']))}"
     name, _, bounds = in_words(items, defs).partition(", ")

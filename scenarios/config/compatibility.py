@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
 from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, explores
-from autoflip_secure.scenarios.config import attack_checks, personal
+from autoflip_secure.scenarios.config import attack_checks, personal, pre_aggregation
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -30,6 +30,8 @@ def check(settings: Fields) -> None:
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
     _moved_masks(settings)
+    if (mixed := pre_aggregation.obstacle(settings)) is not None:
+        _refuse(*mixed)
     if (own := personal.obstacle(settings)) is not None:
         _refuse(*own)
     obstacle = impossible(settings)
@@ -59,6 +61,7 @@ def _refuse(path: str, message: str, other: str = "") -> None:
 def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
     """What reports say of a known name is said of what this package does under it."""
     foreign = [part for part in ("pruner", "aggregator", "local_rule") if getattr(algorithm, part).foreign]
+    foreign += ["pre-aggregator" for one in algorithm.aggregator.before if one.foreign]
     if foreign and algorithm.name in ALGORITHMS:
         _refuse(
             "algorithm.name",
@@ -145,7 +148,7 @@ def needed(kind: type[Plugin]) -> str:
     """What the server has to see of the updates for an aggregator as it is by default: one line of ``list``."""
     aggregator = kind()
     assert isinstance(aggregator, Aggregator)
-    reason = aggregator.obstacle()
+    reason = aggregator.hindrance()
     if reason is not None:
         return f"every one of them, so not through parties: {reason}"
     return UPDATES[least(aggregator)]
@@ -164,7 +167,7 @@ def _impossible_updates(settings: Fields, config: SecureSumConfig) -> tuple[str,
     aggregator, privacy = settings.algorithm.aggregator, settings.privacy
     if not config.updates:
         return None
-    reason = aggregator.obstacle()
+    reason = aggregator.hindrance()
     if reason is not None:
         return "secure_sum.updates", (
             f"true: the aggregator {kind_of(type(aggregator))} cannot work with sums: {reason}; or set "

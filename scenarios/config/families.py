@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SerializeAsAny,
+    TypeAdapter,
     ValidationError,
     WrapValidator,
     model_validator,
@@ -31,6 +32,7 @@ from autoflip_secure.interfaces import (
     NoAttack,
     NoLocalRule,
     NoPrivacy,
+    PreAggregator,
     Pruner,
     SeveralAttacks,
 )
@@ -73,7 +75,7 @@ def expand(key: str, value: Any) -> Any:
         return {"name": value}
     if key == "model" and ":" in value:
         return {"kind": "custom", "factory": value}
-    if key in ("data", "partition", "model", "attack", "privacy", "pruner", "aggregator", "local_rule"):
+    if key in FAMILIES and key != "tracker":
         return {"kind": value}
     return value
 
@@ -109,6 +111,23 @@ def several(value: Any, handler: Callable[[Any], Any]) -> Any:
     return SeveralAttacks(attacks=tuple(found))
 
 
+def _with_before(value: Any) -> Any:
+    """An aggregator as it is given, its pre-aggregators made.
+
+    Raises:
+        ValidationError: one of them cannot be made; with the place below the aggregator.
+    """
+    value = expand("aggregator", value)
+    if not isinstance(value, dict) or "before" not in value:
+        return value
+    try:
+        return {**value, "before": BEFORE.validate_python(value["before"])}
+    except ValidationError as error:
+        kind = str(value.get("kind", ""))
+        found = [located(one, kind, "before") for one in error.errors(include_url=False)]
+        raise ValidationError.from_exception_data(error.title, found) from None
+
+
 if TYPE_CHECKING:
     AnyData: TypeAlias = DataSource
     AnyPartition: TypeAlias = Partition
@@ -117,6 +136,7 @@ if TYPE_CHECKING:
     AnyPrivacy: TypeAlias = ClientPrivacy | NoPrivacy
     AnyPruner: TypeAlias = Pruner
     AnyAggregator: TypeAlias = Aggregator
+    AnyPreAggregator: TypeAlias = PreAggregator
     AnyLocalRule: TypeAlias = LocalRule | NoLocalRule
 else:
 
@@ -128,7 +148,12 @@ else:
 
     AnyData, AnyPartition, AnyModel = _family("data"), _family("partition"), _family("model")
     AnyAttack, AnyPrivacy = Annotated[_family("attack"), WrapValidator(several), Several()], _family("privacy")
-    AnyPruner, AnyAggregator, AnyLocalRule = _family("pruner"), _family("aggregator"), _family("local_rule")
+    AnyPruner, AnyLocalRule = _family("pruner"), _family("local_rule")
+    AnyPreAggregator = _family("pre_aggregator")
+    AnyAggregator = Annotated[_family("aggregator"), BeforeValidator(_with_before)]
+
+BEFORE: TypeAdapter[tuple[PreAggregator, ...]] = TypeAdapter(tuple[AnyPreAggregator, ...])
+"""Reads what ``before`` of an aggregator says."""
 
 
 class AlgorithmConfig(Config):

@@ -17,10 +17,10 @@ from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.grid import Assignment, assignments, points
 from autoflip_secure.scenarios.config.key_paths import KeyPath, dotted, named
 from autoflip_secure.scenarios.config.messages import explain, mistyped
+from autoflip_secure.scenarios.config.plugin_families import class_of
 from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings, content_hash
 from autoflip_secure.scenarios.config.sources import read_source
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
-from autoflip_secure.scenarios.plugins.outside import known
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
@@ -125,7 +125,7 @@ def _validated(model: type[C], data: dict[str, Any], document: Document, assignm
     except ValidationError as error:
         allowed = Scenario.model_fields
         raise InputError(
-            explain(model, error, where, lambda path: document.written(assignment.source(path)), allowed, known)
+            explain(model, error, where, lambda path: document.written(assignment.source(path)), allowed, class_of)
         ) from error
     complaints = [f"{where(path)}: {text}" for path, text in mistyped(data, value.model_dump())]
     if complaints:

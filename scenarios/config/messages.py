@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from types import UnionType
@@ -64,8 +65,8 @@ def trace(
     tagged = False
     forms = {ONE, UNION}  # of `sweep`, where the model is what stands below it
     for part in loc:
-        if len(models) > 1 and not isinstance(part, int):
-            foreign = outside(str(path[-1]), part)
+        if (len(models) > 1 or (models and inspect.isabstract(models[0]))) and not isinstance(part, int):
+            foreign = outside(str(next((key for key in reversed(path) if not isinstance(key, int)), "")), part)
             tagged_models = [m for m in models if kind_of(m) == part] or ([foreign] if foreign else [])
             if tagged_models:
                 models, tagged = tagged_models, True
@@ -147,7 +148,7 @@ def _bound(detail: ErrorDetails, field: FieldInfo | None) -> str:
     if kind == "string_pattern_mismatch" and described:
         return f"should be {described}"
     message = detail["msg"].removeprefix("Value error, ").replace(" after validation, not 0", "")
-    message = _SUBJECT.sub("should", message)
+    message = _SUBJECT.sub("should", message).replace("a valid tuple", "a list")
     return f"{message} ({described})" if described and kind not in ("value_error", OWN) else message
 
 

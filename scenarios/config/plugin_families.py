@@ -22,6 +22,7 @@ from autoflip_secure.interfaces import (
     DataAttack,
     LocalRule,
     Plugin,
+    PreAggregator,
     Pruner,
     RowAttack,
     SampleAttack,
@@ -35,7 +36,7 @@ from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.chains import Model
 from autoflip_secure.scenarios.plugins.entry_points import TARGET, Offer, offers
 from autoflip_secure.scenarios.plugins.factories import find
-from autoflip_secure.scenarios.plugins.outside import Family, Origin, load
+from autoflip_secure.scenarios.plugins.outside import Family, Origin, known, load
 from autoflip_secure.scenarios.trackers.base import Tracker
 from autoflip_secure.terminal import notes
 from autoflip_secure.terminal.near_names import suggest
@@ -83,6 +84,7 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("attack", "attacks", Attack, tables.ATTACKS, _does_nothing),
         Family("aggregator", "aggregators", Aggregator, tables.AGGREGATORS, _claims_linear),
+        Family("pre_aggregator", "pre_aggregators", PreAggregator, tables.PRE_AGGREGATORS),
         Family("pruner", "pruners", Pruner, tables.PRUNERS),
         Family("local_rule", "local_rules", LocalRule, tables.LOCAL_RULES, _rules_nothing),
         Family("data", "datasets", DataSource, tables.DATASETS),
@@ -207,6 +209,18 @@ def _offered_twice(found: list[Offer]) -> str:
     return f"{who} all offer it; write one of " + ", ".join(repr(offer.target) for offer in found)
 
 
+def class_of(key: str, kind: str) -> type | None:
+    """The class that messages are about: of a family's entry from outside that was made before, or in a list.
+
+    Args:
+        key: of the family, or ``before``, where pre-aggregators stand.
+        kind: as it is written.
+    """
+    if key == "before":
+        return tables.PRE_AGGREGATORS.get(kind) or known("pre_aggregator", kind)
+    return known(key, kind)
+
+
 def in_settings(settings: Any) -> Iterator[tuple[str, Plugin]]:
     """Key path -> plug-in of one cell's settings, for every family."""
     for key in FAMILIES:
@@ -216,3 +230,5 @@ def in_settings(settings: Any) -> Iterator[tuple[str, Plugin]]:
                 yield from ((f"{path}.{number}", one) for number, one in enumerate(part.parts))
             elif isinstance(part, Plugin):
                 yield path, part
+                for place, one in enumerate(part.before if isinstance(part, Aggregator) else ()):
+                    yield f"{path}.before.{place}", one

@@ -67,11 +67,11 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
     return plugin
 
 
-def located(found: Any, place: str | int) -> InitErrorDetails:
-    """A finding of pydantic, below ``place``."""
+def located(found: Any, *above: str | int) -> InitErrorDetails:
+    """A finding of pydantic's, below the keys ``above``."""
     context = {key: value for key, value in found.get("ctx", {}).items() if key != "error"}
     own = PydanticCustomError(found["type"], found["msg"], context or None)
-    return {"type": own, "loc": (place, *found["loc"]), "input": found["input"]}
+    return {"type": own, "loc": (*above, *found["loc"]), "input": found["input"]}
 
 
 def _refused(kind: str, why: str) -> PydanticCustomError:

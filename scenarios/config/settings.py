@@ -15,6 +15,7 @@ from autoflip_secure.interfaces import Config
 from autoflip_secure.records.newer_keys import without_newer
 from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.scenarios.config.compatibility import check
+from autoflip_secure.scenarios.config.families import BEFORE
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.grid import OWN, Sweep
 from autoflip_secure.scenarios.config.sources import LONGEST_NAME
@@ -105,6 +106,7 @@ class Scenario(Header, Settings):
 def json_schema() -> dict[str, Any]:
     """JSON schema of a scenario file, for editors. Keys that :data:`DEFAULTS` fills are not required."""
     schema: dict[str, Any] = _any_of(Scenario.model_json_schema())
+    _list_before(schema)
     _name_inner(schema, schema["$defs"])
     schema["required"] = [key for key in schema.get("required", []) if key not in DEFAULTS and key != "name"]
     schema["$defs"]["AlgorithmConfig"].pop("required", None)
@@ -116,6 +118,22 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [seeds, {**pair, "required": ["first", "count"], "additionalProperties": False}]
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _list_before(schema: dict[str, Any]) -> None:
+    """What ``before`` of an aggregator takes: the class says no more than that they are pre-aggregators."""
+    inner = _any_of(BEFORE.json_schema(ref_template="#/$defs/{model}"))
+    schema["$defs"] |= inner.pop("$defs")
+
+    def fill(node: Any) -> None:
+        for one in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            fill(one)
+        own = node.get("properties", {}).get("before", {}) if isinstance(node, dict) else {}
+        if own.get("items", {}).get("$ref", "").endswith("/PreAggregator"):
+            own["items"] = inner["items"]
+
+    fill(schema)
+    schema["$defs"].pop("PreAggregator", None)
 
 
 def _name_inner(node: Any, defs: dict[str, Any]) -> None:

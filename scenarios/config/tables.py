@@ -14,6 +14,10 @@ from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedia
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median, TrimmedMean
+from autoflip_secure.defenses.pre_aggregators.arc import ARC
+from autoflip_secure.defenses.pre_aggregators.bucketing import Bucketing
+from autoflip_secure.defenses.pre_aggregators.clip import Clip
+from autoflip_secure.defenses.pre_aggregators.nnm import NNM
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
@@ -54,6 +58,7 @@ AGGREGATORS = _table(
     GeometricMedian,
     CenteredClipping,
 )
+PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)

@@ -26,6 +26,7 @@ from autoflip_secure.interfaces import (
     Guidance,
     LocalRule,
     Plugin,
+    PreAggregator,
     PrivacyView,
     PrivateSteps,
     Pruner,
@@ -46,6 +47,7 @@ from autoflip_secure.scenarios.running.channel_trial import (
 )
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
 from autoflip_secure.scenarios.running.own_mask_trial import try_client_masks, try_coverage
+from autoflip_secure.scenarios.running.pre_aggregation_trial import try_pre_aggregator
 from autoflip_secure.scenarios.running.trial_judge import Judge
 from autoflip_secure.secure_rows.own_parties import OwnParties
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
@@ -122,6 +124,7 @@ def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
             stage.layout,
             torch.zeros(count),
             channels=brought,
+            generator=partial(generator, 0, Purpose.AGGREGATION, number),
             updates=rows,
         )
 
@@ -230,6 +233,7 @@ _TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
     RowAttack: try_row_attack,
     SampleAttack: try_sample_attack,
     Aggregator: _try_aggregator,
+    PreAggregator: try_pre_aggregator,
     Pruner: _try_pruner,
     Partition: _try_partition,
     ClientPrivacy: _try_privacy,

@@ -59,13 +59,16 @@ def watched(of: Problem, *protocols: dict[str, Any], connect: Any = None) -> tup
 
 
 def mean_of(of: Problem, clients: Tensor, sent: Tensor) -> Tensor:
+    """The mean of what is trained, the median of running statistics."""
     samples = torch.tensor([float(len(of.clients[k])) for k in clients.tolist()], dtype=torch.float64)
-    return (samples / samples.sum()) @ sent.double()
+    mean, buffers = (samples / samples.sum()) @ sent.double(), of.layout.sent & ~of.layout.trained
+    ordered, n = sent.double().sort(dim=0).values, len(sent)
+    return torch.where(buffers, (ordered[(n - 1) // 2] + ordered[n // 2]) / 2, mean)
 
 
 @pytest.mark.parametrize(("lr", "beta"), [(1.0, 0.9), (0.5, 0.0), (2.0, 0.5)])
 def test_momentum_is_damped_and_for_trained_weights_alone(lr: float, beta: float) -> None:
-    """A model with frozen weights and running statistics: these are averaged, those stay."""
+    """A model with frozen weights and running statistics: these are medians, those stay."""
     seen, (record,) = watched(WHOLE, {"server_lr": lr, "server_momentum": beta, "rounds": 5})
     layout, states = WHOLE.layout, seen.states["0"]
     weights, v = WHOLE.initial.double(), torch.zeros(layout.size, dtype=torch.float64)

@@ -20,7 +20,17 @@ from autoflip_secure.scenarios.running.checks import check
 
 
 def test_every_family_is_offered_and_nothing_else() -> None:
-    of_a_cell = {"attack", "aggregator", "pruner", "local_rule", "data", "partition", "model", "privacy"}
+    of_a_cell = {
+        "attack",
+        "aggregator",
+        "pre_aggregator",
+        "pruner",
+        "local_rule",
+        "data",
+        "partition",
+        "model",
+        "privacy",
+    }
     assert set(FAMILIES) == {*of_a_cell, "tracker"}
     assert survey().good == ()
     assert survey().damaged == {}

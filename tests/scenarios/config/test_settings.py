@@ -82,12 +82,19 @@ def test_every_plugin_class_is_in_its_table() -> None:
     import inspect
     import pkgutil
 
-    from autoflip_secure.interfaces import Aggregator, Attack, LocalRule, Pruner
+    from autoflip_secure.interfaces import Aggregator, Attack, LocalRule, PreAggregator, Pruner
 
     families = {Aggregator: tables.AGGREGATORS, Pruner: tables.PRUNERS, Attack: tables.ATTACKS}
-    families[LocalRule] = tables.LOCAL_RULES
+    families |= {LocalRule: tables.LOCAL_RULES, PreAggregator: tables.PRE_AGGREGATORS}
     modules = []
-    for package in ("attacks.poisoning", "defenses.aggregators", "pruning", "local_rules", "algorithm"):
+    for package in (
+        "attacks.poisoning",
+        "defenses.aggregators",
+        "defenses.pre_aggregators",
+        "pruning",
+        "local_rules",
+        "algorithm",
+    ):
         root = importlib.import_module(f"autoflip_secure.{package}")
         names = [m.name for m in pkgutil.iter_modules(root.__path__, f"{root.__name__}.")]
         modules += [importlib.import_module(name) for name in names]
@@ -187,6 +194,7 @@ def test_json_schema_lists_every_kind_and_requires_no_default() -> None:
         tables.PRUNERS,
         tables.LOCAL_RULES,
         tables.AGGREGATORS,
+        tables.PRE_AGGREGATORS,
         tables.DATASETS,
         tables.PARTITIONS,
         tables.MODELS,

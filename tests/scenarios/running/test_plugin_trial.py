@@ -279,7 +279,9 @@ def test_what_a_plug_in_may_do(name: str, stage: Stage) -> None:
     assert why in str(error.value)
 
 
-@pytest.mark.parametrize("family", ["attack", "aggregator", "pruner", "local_rule", "partition", "privacy"])
+@pytest.mark.parametrize(
+    "family", ["attack", "aggregator", "pre_aggregator", "pruner", "local_rule", "partition", "privacy"]
+)
 def test_what_is_built_in_passes(family: str, stage: Stage) -> None:
     """The trial asks for no more than our own plug-ins give."""
     for cls in FAMILIES[family].builtin.values():

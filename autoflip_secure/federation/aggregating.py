@@ -1,0 +1,150 @@
+r"""From the rows of a round to its step, where rows lie open: pre-aggregators, the aggregator, running statistics.
+
+**Pre-aggregators.** Each makes rows of rows, and says by a matrix how much of which is in them. Scaled to sum 1, these
+are the shares :math:`s_{rk}` of a mixed row r. What is linear in a row is mixed as it is: the shrinkage of weight decay
+by the matrix. A mixed row has the mean number of samples of its clients, :math:`n_r = \sum_k s_{rk} n_k`. The other
+way, a client is trusted as far as the rows are that it is in, and scored as they are:
+
+.. math:: \omega_k = \sum_r s_{rk} \omega_r, \qquad s_k = \sum_r s_{rk} s_r \Big/ \sum_r s_{rk}
+
+**Running statistics** are not trained, and rules do not judge them: whoever is accepted could set them. So
+they are the coordinate-wise median over the accepted clients, those of positive trust, whatever the aggregator; where
+fewer than three are accepted, over all, as a median of two is set by either. At client level nothing is changed: there
+the guarantee may rest on the step being a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoflip_secure.algorithm.order_statistics import median_rows
+from autoflip_secure.interfaces import Aggregate, Aggregator, Plugin, RoundView, RowsView
+from autoflip_secure.interfaces.pre_aggregation import DEFAULT_SHARE
+from autoflip_secure.models.layout import Layout
+
+FEWEST = 3  # rows of which no single one sets the median
+
+
+def aggregate(
+    aggregator: Aggregator,
+    state: Any,
+    view: RoundView,
+    draws: Callable[[int], torch.Generator],
+    *,
+    median_buffers: bool = True,
+) -> Aggregate:
+    """One round in the open.
+
+    Args:
+        aggregator: with its pre-aggregators.
+        state: its state; the new one is in the result.
+        view: the round, with the clients' own rows. Nothing in it is changed.
+        draws: place in ``before`` -> what that pre-aggregator draws from.
+        median_buffers: running statistics are the median over the accepted clients; else what the aggregator says.
+
+    Returns:
+        The step, and of every client of ``view`` its trust, and its score and statistics where there are any.
+    """
+    mixed = premix(aggregator, view, draws)
+    found = aggregator.aggregate(state, mixed.view)
+    if mixed.shares is not None:
+        found = _of_clients(found, mixed.shares)
+    return replace(found, delta=with_median_buffers(found, view)) if median_buffers else found
+
+
+@dataclass(frozen=True)
+class Premixed:
+    """A round whose rows went through pre-aggregators."""
+
+    view: RoundView
+    shares: Float[Tensor, "rows clients"] | None  # of each row; None: there were none
+
+
+def premix(aggregator: Aggregator, view: RoundView, draws: Callable[[int], torch.Generator]) -> Premixed:
+    """The round as the aggregator is shown it."""
+    shares, assumed = None, Assumed.of(aggregator, len(view.updates))
+    for place, one in enumerate(aggregator.before):
+        mixture = one.mix(RowsView(view.updates, view.directions, assumed.before[place], draws(place)))
+        whose = mixture.shares
+        shares = whose if shares is None else whose @ shares
+        clients = view.clients if one.keeps_clients else view.clients[: len(mixture.rows)]
+        view = replace(
+            view, clients=clients, updates=mixture.rows, samples=whose @ view.samples,
+            shrinkage=mixture.mixing @ view.shrinkage,
+        )  # fmt: skip
+    return Premixed(replace(view, malicious=assumed.bucketed) if aggregator.before else view, shares)
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """f of every rule in a round: it follows from the number of rows alone."""
+
+    before: tuple[int, ...]  # of each pre-aggregator; 0: it has none
+    bucketed: int | None  # of the aggregator, where rows are no longer clients'; None: it says so itself
+    rules: dict[str, int]  # kind -> f, of those that have one
+
+    @classmethod
+    def of(cls, aggregator: Aggregator, rows: int) -> Assumed:
+        """For so many usable rows. Buckets are fewer, and as many of them malicious: at most below half of them."""
+        share = getattr(aggregator, "bad_share", None)
+        known: int | None = None
+        before, rules = list[int](), dict[str, int]()
+        for one in aggregator.before:
+            before.append(one.assumed(rows, share, known))
+            if one.assumes_malicious:
+                rules[_kind(one)] = before[-1]
+            if not one.keeps_clients:
+                f = bucketed_f(aggregator, rows) if known is None else known
+                rows = one.rows_after(rows)
+                known = min(f, max(rows - 1, 0) // 2)
+        if aggregator.assumes_malicious:
+            rules[_kind(aggregator)] = (aggregator.assumed(rows) or 0) if known is None else known
+        return cls(tuple(before), known, rules)
+
+
+def bucketed_f(aggregator: Aggregator, rows: int) -> int:
+    """f of the rows that go into buckets: the aggregator's, or a fifth of them where it has none."""
+    own = aggregator.assumed(rows)
+    return min(round(DEFAULT_SHARE * rows), max(rows - 1, 0) // 2) if own is None else own
+
+
+def _kind(plugin: Plugin) -> str:
+    return str(getattr(plugin, "kind", type(plugin).__name__))
+
+
+def _of_clients(found: Aggregate, shares: Float[Tensor, "rows clients"]) -> Aggregate:
+    """What was said of mixed rows, said of the clients in them."""
+    whole = shares.sum(0)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values.to(shares) @ shares) / whole
+
+    return replace(
+        found,
+        trust=found.trust @ shares,
+        scores=None if found.scores is None else mean(found.scores).clamp(0, 1),
+        statistics={name: mean(values) for name, values in found.statistics.items()},
+    )
+
+
+def with_median_buffers(found: Aggregate, view: RoundView) -> Float[Tensor, " params"]:
+    """The step, in which running statistics are the median over who is accepted; 0 where nobody is."""
+    places, accepted = _buffers(view.layout), found.trust > 0
+    if not len(places) or not bool(accepted.any()):
+        return found.delta
+    rows = view.updates if int(accepted.sum()) < FEWEST else view.updates[accepted]
+    places = places.to(rows.device)
+    return found.delta.index_put((places,), median_rows(rows[:, places]).to(found.delta))
+
+
+@lru_cache(maxsize=16)
+def _buffers(layout: Layout) -> Tensor:
+    """The places of running statistics."""
+    return layout.where(*(one for one in layout.segments if one.kind == "buffer")).nonzero().squeeze(1)

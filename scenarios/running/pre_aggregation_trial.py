@@ -1,0 +1,46 @@
+"""What a run asks of a pre-aggregator from outside, on small numbers; see :mod:`.plugin_trial`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from autoflip_secure.interfaces import Mixture, PreAggregator, RowsView
+from autoflip_secure.scenarios.running.trial_judge import Judge
+from autoflip_secure.seeds import Purpose, generator
+
+if TYPE_CHECKING:
+    from autoflip_secure.scenarios.running.plugin_trial import Stage
+
+
+def try_pre_aggregator(judge: Judge, pre_aggregator: PreAggregator, stage: Stage) -> None:
+    """Rows of a whole cohort, and one alone: who sends what cannot be used is left out."""
+    for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):
+        rows = stage.rows(count)
+        seen = stage.layout.of_trained(rows)
+
+        def ask(rows: Tensor = rows, seen: Tensor = seen) -> Mixture:
+            f = pre_aggregator.assumed(len(rows), None)
+            draws = generator(0, Purpose.PRE_AGGREGATION, 1, 0)
+            return pre_aggregator.mix(RowsView(rows, seen, f, draws))
+
+        found = judge.ask(f"mix of {count} rows", ask, rows, seen)
+        if not isinstance(found, Mixture):
+            raise judge.refuse(f"mix gives a {type(found).__name__}, expected a Mixture")
+        expected = judge.ask(f"rows_after({count})", partial(pre_aggregator.rows_after, count))
+        if type(expected) is not int or expected < 1:
+            raise judge.refuse(f"rows_after({count}) gives {expected!r}, expected a whole number of at least 1")
+        judge.tensor("mix: rows", found.rows, rows.new_empty(expected, rows.shape[1]))
+        mixing = judge.tensor("mix: mixing", found.mixing, rows.new_empty(expected, count))
+        sums = mixing.sum(1)
+        if not (bool((mixing >= 0).all()) and float(sums.min()) > 0 and float(sums.max()) < 1 + 1e-3):
+            raise judge.refuse("mix: mixing should be non-negative, each row of it of a sum above 0 and at most 1")
+        if not bool(found.rows.isfinite().all()):
+            raise judge.refuse("mix: rows should be finite")
+        if pre_aggregator.keeps_clients and expected != count:
+            raise judge.refuse(
+                f"mix gives {expected} rows for {count} and has keeps_clients = True; set `keeps_clients: "
+                "ClassVar[bool] = False`"
+            )
