@@ -213,6 +213,16 @@ def _mixed(old: Any, clients: Any, fresh: Any, rho: float) -> Any:
     return found
 
 
+def remembered_norms(log_norms: Tensor, clients: Tensor, norms: Tensor, rho: float) -> Float[Tensor, " all_clients"]:
+    """Every client's mean log norm, with those of this round in it."""
+    return exponential_mean(log_norms, clients, norms.clamp_min(TINY).log(), rho)
+
+
+def typical(log_norms: Float[Tensor, " all_clients"]) -> Float[Tensor, ""]:
+    """r, the norm of a typical update: the 0.4-quantile over the clients seen so far."""
+    return quantile(log_norms, 0.4).exp()
+
+
 class AgreementWeighted(ReadingAggregator):
     """Mean weighted with client agreement scores; clients that the collective does not support are filtered."""
 
@@ -220,7 +230,7 @@ class AgreementWeighted(ReadingAggregator):
     source: ClassVar[str] = "AutoFLIP as this project reads it: s_k = clip((3 - z_k) / 1.5, 0, 1); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
-    remembers: ClassVar[bool] = True
+    remembers: ClassVar[Literal["", "steps", "clients"]] = "clients"
     weighs_samples: ClassVar[bool] = True
     statistics: tuple[StatisticName, ...] = Field(
         default=("landscape", "size", "direction"), min_length=1, description="the worst of these z-tests is the score"
@@ -259,10 +269,10 @@ class AgreementWeighted(ReadingAggregator):
             z = torch.fmax(z, (centre - x) / spread)
             means[name] = mean
         scores = ((self.zero_at - z) / (self.zero_at - self.full_at)).clamp(0, 1)
-        log_norms = exponential_mean(state.log_norms, clients, norms.clamp_min(TINY).log(), self.rho)
+        log_norms = remembered_norms(state.log_norms, clients, norms, self.rho)
         factors = torch.ones_like(norms)
         if self.clip is not None:
-            factors = clip_factors(norms, self.clip * quantile(log_norms, 0.4).exp())
+            factors = clip_factors(norms, self.clip * typical(log_norms))
         return ClientScores(scores, shares(samples * scores), factors, means, log_norms)
 
     def remember(self, state: AgreementState, scored: ClientScores, step: Tensor) -> AgreementState:
@@ -292,5 +302,5 @@ class AgreementWeighted(ReadingAggregator):
 
     def typical_norm(self, state: AgreementState) -> float | None:
         """r, of the clients seen so far."""
-        found = float(quantile(state.log_norms, 0.4).exp())
+        found = float(typical(state.log_norms))
         return found if found > 0 else None

@@ -142,7 +142,7 @@ class RadialAgreement(ReadingAggregator):
     source: ClassVar[str] = "this project: R_k = mean over layers of cos(u_k, w); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
-    remembers: ClassVar[bool] = True
+    remembers: ClassVar[Literal["", "steps", "clients"]] = "clients"
     weighs_samples: ClassVar[bool] = True
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5
     memory: Annotated[float, Field(ge=0, lt=1, description="memory of the radial agreement")] = 0.6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -104,7 +104,7 @@ class Aggregator(ChannelSource, ABC):
     needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
     own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`
     assumes_malicious: ClassVar[bool] = False  # its rule has an f: it says which in ``assumed``
-    remembers: ClassVar[bool] = False  # has a memory over rounds: ``start`` gives the first
+    remembers: ClassVar[Literal["", "steps", "clients"]] = ""  # over rounds, from ``start``: of clients, one by one?
     weighs_samples: ClassVar[bool] = False  # a client's number of samples, which it says itself, is its weight
     before: tuple[SerializeAsAny[PreAggregator], ...] = Field(
         default=(), description="pre-aggregators, by name or with options, that change the rows first, in this order"
@@ -123,8 +123,8 @@ class Aggregator(ChannelSource, ABC):
         """f in a round: :meth:`assumed`, or what is known from before rows were bucketed."""
         return (self.assumed(len(view.updates)) or 0) if view.malicious is None else view.malicious
 
-    def fault(self, rows: int) -> tuple[str, str] | None:
-        """An option that does not go with rounds of so many rows, and what is wrong with it and the way out."""
+    def fault(self, rows: int, malicious: int) -> tuple[str, str] | None:
+        """An option that does not go with rounds of so many rows and f, and what is wrong with it and the way out."""
         return None
 
     def start(self, layout: Layout, weights: Tensor, clients: int, exploration: Exploration | None) -> Any:

@@ -16,6 +16,7 @@ NEWER: dict[str, Any] = {
     "algorithm.aggregator.weighting": "samples",
     "algorithm.aggregator.before": [],
     "algorithm.aggregator.neighbours": "n-f-1",
+    "algorithm.aggregator.unit": "median",
     "evaluation": "global",
     "held_out": 0.2,
     "attack.window.period": None,
@@ -25,6 +26,7 @@ NEWER: dict[str, Any] = {
 _OF_KIND = {
     "algorithm.aggregator.weighting": ("mean",),
     "algorithm.aggregator.neighbours": ("krum", "multi_krum"),
+    "algorithm.aggregator.unit": ("centered_clipping",),
 }
 """Options of some kinds alone: what another plug-in calls so has been in its configuration from the start."""
 

@@ -21,9 +21,10 @@ class CenteredClipping(Aggregator):
 
     kind: Literal["centered_clipping"] = "centered_clipping"
     source: ClassVar[str] = "Karimireddy et al. 2021: v + mean_k (u_k - v) min(1, tau / |u_k - v|)"
-    remembers: ClassVar[bool] = True
-    radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in units of the median distance to the centre")] = (
-        1.0
+    remembers: ClassVar[Literal["", "steps", "clients"]] = "steps"
+    radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in `unit`")] = 1.0
+    unit: Literal["median", "absolute"] = Field(
+        default="median", description="tau is in median distances to the centre, or a number as it is"
     )
     steps: Annotated[int, Field(ge=1, le=10_000, description="iterations per round")] = 1
 
@@ -39,7 +40,9 @@ class CenteredClipping(Aggregator):
         for _ in range(self.steps):
             offsets = view.updates - centre
             distances = torch.linalg.vector_norm(offsets * trained, dim=1, dtype=torch.float64)
-            factor = clip_factors(distances, self.radius * distances.median()).to(offsets)
+            factor = clip_factors(distances, self.radius * (distances.median() if self.unit == "median" else 1)).to(
+                offsets
+            )
             centre = centre + (factor / n) @ offsets
         total = factor.sum()
         trust = factor / total if bool(total > 0) else torch.full_like(factor, 1 / n)

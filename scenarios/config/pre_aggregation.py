@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from autoflip_secure.federation.aggregating import bucketed_f
+from autoflip_secure.federation.aggregating import Assumed, bucketed_f
 from autoflip_secure.interfaces import Aggregator
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -22,6 +22,7 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
     """The key that is in the way, the sentence about it, and the key that it does not go with; None: all is well."""
     aggregator = settings.algorithm.aggregator
     rows = settings.clients if settings.sampling == "poisson" else min(settings.cohort, settings.clients)
+    most = rows
     where = "clients" if settings.sampling == "poisson" else "cohort"
     if aggregator.before and settings.algorithm.pruner.own:
         kind = kind_of(type(settings.algorithm.pruner))
@@ -34,10 +35,10 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
         if one.keeps_clients:
             continue
         key, kind = f"{PLACE}.before.{place}", kind_of(type(one))
-        if aggregator.remembers and aggregator.scores_clients:
+        if aggregator.remembers == "clients":
             return key, (
-                f"{kind}: mixes clients, and {kind_of(type(aggregator))} remembers and scores single ones; leave it "
-                "out, or use nnm, clip or arc"
+                f"{kind}: mixes clients, and {kind_of(type(aggregator))} remembers single ones; leave it out, or use "
+                "nnm, clip or arc"
             ), "algorithm"  # fmt: skip
         f, after = bucketed_f(aggregator, rows) if f is None else f, one.rows_after(rows)
         if 2 * f >= after and settings.sampling == "fixed":
@@ -46,7 +47,8 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
                 f"come of them, which is not below half; give smaller buckets, a larger {where} or a smaller bad_share"
             ), "cohort"  # fmt: skip
         rows = after
-    fault = aggregator.fault(rows)
+    assumed = Assumed.of(aggregator, most).rules.get(kind_of(type(aggregator)), 0)
+    fault = aggregator.fault(rows, assumed)
     return None if fault is None else (f"{PLACE}.{fault[0]}", fault[1], where)
 
 

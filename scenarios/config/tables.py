@@ -9,11 +9,17 @@ from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
+from autoflip_secure.defenses.aggregators.dnc import DnC
 from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedian
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
+from autoflip_secure.defenses.aggregators.mda import MDA
+from autoflip_secure.defenses.aggregators.meamed import MeaMed
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median, TrimmedMean
+from autoflip_secure.defenses.aggregators.norm_clip import NormClip, WeakDP
+from autoflip_secure.defenses.aggregators.smea import SMEA
 from autoflip_secure.defenses.pre_aggregators.arc import ARC
 from autoflip_secure.defenses.pre_aggregators.bucketing import Bucketing
 from autoflip_secure.defenses.pre_aggregators.clip import Clip
@@ -57,6 +63,13 @@ AGGREGATORS = _table(
     MultiKrum,
     GeometricMedian,
     CenteredClipping,
+    NormClip,
+    WeakDP,
+    MDA,
+    MeaMed,
+    DnC,
+    SMEA,
+    CAF,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
@@ -139,4 +152,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         "none", "mean", "FedLEx: federated averaging, updates scaled by the explored landscape.", local="fedlex"
     ),
     "centered_clipping": _mix("none", "centered_clipping", "Updates clipped around the previous step, then averaged."),
+    "norm_clip": _mix("none", "norm_clip", "Mean of the updates clipped to the norm of a typical one."),
+    "weak_dp": _mix("none", "weak_dp", "The same, with a little noise; proves no privacy."),
+    "mda": _mix("none", "mda", "Mean of the updates of smallest diameter."),
+    "meamed": _mix("none", "meamed", "Coordinate-wise mean of the values nearest to the median."),
+    "dnc": _mix("none", "dnc", "Mean of the updates that do not stand out along the direction of most variance."),
+    "smea": _mix("none", "smea", "Mean of the updates that vary least along any direction."),
+    "caf": _mix("none", "caf", "Mean of updates weighed down along the direction in which they vary most."),
 }

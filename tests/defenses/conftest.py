@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for party_pools.py and others
 sys.path.insert(0, str(Path(__file__).parent / "privacy"))  # for tests that lend
+sys.path.insert(0, str(Path(__file__).parent / "aggregators"))
 
 import autoflip_secure.defenses.secure_aggregation.crypten_ready  # noqa: F401 - so that processes find it imported too
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties

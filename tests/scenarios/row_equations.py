@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.median import TrimmedMean
+from autoflip_secure.defenses.aggregators.norm_clip import WeakDP
 from autoflip_secure.federation.clients import LARGEST_NORM
 from autoflip_secure.models.layout import Layout
 
@@ -79,6 +81,67 @@ def centred_clipping(rows: Rows) -> Rows:
     return sum(min(1, radius / length) * row for length, row in zip(norms, rows, strict=True)) / CLIENTS
 
 
+def norm_clip(rows: Rows) -> Rows:
+    norms = [norm(row) for row in rows]
+    typical = math.exp(float(np.quantile(np.log(norms), 0.4)))
+    clipped = [row * min(1, typical / length) for row, length in zip(rows, norms, strict=True)]
+    return mean(np.array(clipped))
+
+
+def weak_dp(rows: Rows) -> Rows:
+    typical = math.exp(float(np.quantile(np.log([norm(row) for row in rows]), 0.4)))
+    draws = torch.randn(P, generator=torch.Generator().manual_seed(0)).double().numpy()
+    return norm_clip(rows) + WeakDP().noise * typical / math.sqrt(P) * draws
+
+
+ASSUMED = round(0.2 * CLIENTS)
+SUBSETS = [list(one) for one in itertools.combinations(range(CLIENTS), CLIENTS - ASSUMED)]
+
+
+def mda(rows: Rows) -> Rows:
+    apart = [[norm(one - other) for other in rows] for one in rows]
+    return rows[min(SUBSETS, key=lambda s: (max(apart[a][b] for a in s for b in s),
+                                            math.fsum(apart[a][b] ** 2 for a in s for b in s)))].mean(0)  # fmt: skip
+
+
+def largest_eigenvalue(rows: Rows, weights: Rows) -> tuple[float, Rows]:
+    """Of the covariance, and its direction."""
+    offsets = rows - weights @ rows
+    values, vectors = np.linalg.eigh((offsets * weights[:, None]).T @ offsets)
+    return float(values[-1]), vectors[:, -1]
+
+
+def smea(rows: Rows) -> Rows:
+    even = np.full(CLIENTS - ASSUMED, 1 / (CLIENTS - ASSUMED))
+    return rows[min(SUBSETS, key=lambda s: largest_eigenvalue(rows[s], even)[0])].mean(0)
+
+
+def caf(rows: Rows) -> Rows:
+    weights, best, least = np.ones(CLIENTS), rows.mean(0), math.inf
+    while weights.sum() > CLIENTS - 2 * ASSUMED:
+        share = weights / weights.sum()
+        value, direction = largest_eigenvalue(rows, share)
+        if value < least:
+            best, least = share @ rows, value
+        along = ((rows - share @ rows) @ direction) ** 2 * (weights > 0)
+        weights = weights * (1 - along / along.max())
+    return best
+
+
+def meamed(rows: Rows) -> Rows:
+    found = []
+    for column in rows.T:
+        centre = float(np.median(column))
+        found.append(np.mean(sorted(column, key=lambda x: abs(x - centre))[: CLIENTS - ASSUMED]))
+    return np.array(found)
+
+
+def dnc(rows: Rows) -> Rows:
+    direction = np.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][0]
+    outlying = ((rows - rows.mean(0)) @ direction) ** 2
+    return rows[np.sort(outlying.argsort()[: CLIENTS - ASSUMED])].mean(0)
+
+
 WEIGHTS = torch.randn(P, generator=torch.Generator().manual_seed(50))
 ENERGY = torch.rand(P, generator=torch.Generator().manual_seed(51)) ** 4
 EXPLORED = ENERGY.sqrt() * (0.3 * WEIGHTS + torch.randn(CLIENTS, P, generator=torch.Generator().manual_seed(52)))
@@ -102,6 +165,13 @@ STEPS: dict[str, Callable[[Rows], Rows]] = {
     "multi_krum": multi_krum,
     "geometric_median": geometric_median,
     "centered_clipping": centred_clipping,
+    "norm_clip": norm_clip,
+    "weak_dp": weak_dp,
+    "mda": mda,
+    "meamed": meamed,
+    "dnc": dnc,
+    "smea": smea,
+    "caf": caf,
     "agreement": lambda rows: agreement(rows)[1],
     "radial": lambda rows: radial(rows)[1],
 }

@@ -76,8 +76,13 @@ SCORED = "algorithm={{name: mine, pruner: none, aggregator: {{kind: {}, before: 
         ((f"{BEFORE}=[{{kind: nnm, bad_share: 0.5}}]",), r"before\.0\.bad_share = 0\.5: should be less than 0\.5"),
         ((f"{BEFORE}=[{{kind: bucketing, size: 3}}]",), r"of 5 rows 1 are assumed malicious.* 1 of 2 rows.*smaller"),
         ((f"{BEFORE}=[bucketing]", "algorithm.aggregator.bad_share=0.4"), r"before\.0 = bucketing: of 5 rows 2 are"),
-        ((SCORED.format("agreement", "bucketing"),), r"mixes clients, and agreement remembers and scores single ones"),
+        ((SCORED.format("agreement", "bucketing"),), r"mixes clients, and agreement remembers single ones"),
         ((SCORED.format("mean", "nnm"), "secure_sum={updates: true}"), r"'nnm' needs every.*set before: \[\]"),
+        (
+            ("algorithm={name: mda, aggregator: {bad_share: 0.4}}", "clients=40", "cohort=40"),
+            r"bad_share = 0\.4.*: of 40 rows 16 are assumed malicious, which makes 6\.29e\+10 subsets",
+        ),
+        (("algorithm={name: smea}", "clients=100", "sampling=poisson"), r"of 100 rows 20 are.*take a smaller cohort"),
         (("algorithm={name: lotteryfl, aggregator: {before: [nnm]}}",), r"before = nnm: works with whole rows"),
     ],
 )

@@ -40,7 +40,7 @@ def view(rows: torch.Tensor, weights: torch.Tensor, energy: torch.Tensor) -> Rou
     return RoundView(
         round=1, clients=torch.arange(CLIENTS), samples=torch.tensor(SAMPLES), updates=rows, weights=weights,
         mask=torch.ones(P, dtype=torch.bool), guidance=Guidance(energy, torch.ones(P)), layout=LAYOUT,
-        shrinkage=torch.zeros(CLIENTS),
+        shrinkage=torch.zeros(CLIENTS), generator=lambda *_: torch.Generator().manual_seed(0),
     )  # fmt: skip
 
 
