@@ -19,6 +19,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import measure, names
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
+from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
@@ -31,7 +32,7 @@ from autoflip_secure.models.costs import CostModel
 from autoflip_secure.records.run import RunRecord, TrainerChoice
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.secure_rows.secure_sum import Connect, SecureSum
-from autoflip_secure.training import Trainer, evaluate, promised_bits
+from autoflip_secure.training import Trainer, evaluate_by_class, promised_bits
 
 
 def _session(cell: Cell, connect: Connect | None) -> SecureSum | None:
@@ -83,8 +84,8 @@ def _round(
     return results
 
 
-def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[tuple[float, float] | None]:
-    """(accuracy, loss) on the test set for the cells that are due in this round; all in one stacked program."""
+def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[GlobalTest | None]:
+    """What the test set says of the cells that are due in this round; all in one stacked program."""
     due = [
         state.round % cell.protocol.evaluate_every == 0 or state.round == cell.protocol.rounds
         for cell, state in zip(cells, states, strict=True)
@@ -93,8 +94,9 @@ def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[tuple[fl
         return [None] * len(cells)
     problem = cells[0].problem
     vectors = torch.stack([state.weights for state, is_due in zip(states, due, strict=True) if is_due])
-    accuracy, loss = evaluate(problem.module, problem.layout, vectors, problem.x_test, problem.y_test)
-    measured = iter(zip(accuracy.tolist(), loss.tolist(), strict=True))
+    classes = problem.num_classes if states[0].round == cells[0].protocol.rounds else 0
+    found = evaluate_by_class(problem.module, problem.layout, vectors, problem.x_test, problem.y_test, classes)
+    measured = map(GlobalTest, *(each.tolist() for each in found))
     return [next(measured) if is_due else None for is_due in due]
 
 
@@ -149,7 +151,7 @@ def run_cells(
         personal = personal_tests(cells, states, kept, [test is not None for test in tests])
         for cell, book, (state, outcome), test, own in zip(cells, books, results, tests, personal, strict=True):
             book.add(outcome, test, own)
-            watch.model(cell, state, test[0] if test else None)
+            watch.model(cell, state, test.accuracy if test else None)
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)

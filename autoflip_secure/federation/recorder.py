@@ -14,6 +14,7 @@ from autoflip_secure.federation.channel_costs import channel_totals, uplink_besi
 from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
 from autoflip_secure.federation.final_record import guidance_record, layer_records
+from autoflip_secure.federation.global_test import GlobalTest, final_mask
 from autoflip_secure.federation.measures import (
     add_counts,
     digest,
@@ -32,6 +33,7 @@ from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
 from autoflip_secure.models.masks import facts
 from autoflip_secure.records.detection import detection
+from autoflip_secure.records.final_model import ClassAccuracies
 from autoflip_secure.records.personal import ClientStateRecord
 from autoflip_secure.records.run import (
     Costs,
@@ -77,6 +79,7 @@ class Logbook:
             self.events += [f"units: {sentence}" for sentence in cell.problem.units.kept_whole]
         self._secret = SecureLog(cell.protocol, names(cell))
         self._personal: PersonalTest | None = None  # the last one
+        self._classes: ClassAccuracies | None = None  # after the last round
 
     def open(
         self,
@@ -112,13 +115,15 @@ class Logbook:
         if guidance is not None:
             self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
 
-    def add(self, outcome: Outcome, test: tuple[float, float] | None, personal: PersonalTest | None = None) -> None:
-        """Note one round; ``test`` is (accuracy, loss) of the global model when it was evaluated, ``personal`` of the
-        clients' own models where the cell is about them."""
+    def add(self, outcome: Outcome, found: GlobalTest | None, personal: PersonalTest | None = None) -> None:
+        """Note one round; ``found`` is of the global model when it was evaluated, ``personal`` of the clients' own
+        models where the cell is about them."""
         layout, protocol = self.cell.problem.layout, self.cell.protocol
-        summary = None
-        if test and personal is not None:
-            summary = personal.summary(test[0])
+        summary, test = None, None
+        if found:
+            test, self._classes = (found.accuracy, found.loss), found.classes(self.cell.problem.y_test)
+        if found and personal is not None:
+            summary = personal.summary(found.accuracy)
             test, self._personal = (summary.mean, personal.mean_loss), personal
         own, mask = outcome.own, facts(outcome.mask, layout)
         density, delta = mask.density, layout.of_trained(outcome.delta).double()
@@ -228,6 +233,8 @@ class Logbook:
             layers=layer_records(cell.problem, mask, own),
             costs=self._costs(mask, own),
             detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
+            classes=self._classes,
+            mask=None if own is not None else final_mask(mask[cell.problem.layout.prunable.to(mask.device)]),
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,
             events=[*self.events, *([_BLOCK] if trainer.bits == "block" else [])],

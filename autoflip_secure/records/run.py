@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.channel_steps import with_channels
+from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.threats import ThreatRecord
@@ -255,7 +256,7 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state", "threats"})
+    newer = frozenset({"personal", "client_state", "threats", "classes", "mask"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -281,6 +282,8 @@ class RunRecord(_WithNewer):
     secure_sum: SecureSumRecord | None = None  # None: everything in the open
     personal: ClientAccuracies | None = None  # of the last round; None: the global model was tested
     client_state: ClientStateRecord | None = None  # None: clients remember nothing
+    classes: ClassAccuracies | None = None  # None: a record of an earlier version
+    mask: FinalMask | None = None  # None: nothing is pruned, clients have own masks, or a record of an earlier version
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …

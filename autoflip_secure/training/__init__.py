@@ -8,7 +8,7 @@ from autoflip_secure.runtime import kernels
 from autoflip_secure.training.base import Trainer
 from autoflip_secure.training.bits import Bits, promised_bits
 from autoflip_secure.training.choice import WORTHWHILE, choose_trainer, stackable
-from autoflip_secure.training.evaluation import evaluate
+from autoflip_secure.training.evaluation import Tested, evaluate, evaluate_by_class
 from autoflip_secure.training.sequential import SequentialTrainer
 from autoflip_secure.training.stacked import StackedTrainer
 
@@ -17,9 +17,11 @@ __all__ = [
     "Bits",
     "SequentialTrainer",
     "StackedTrainer",
+    "Tested",
     "Trainer",
     "choose_trainer",
     "evaluate",
+    "evaluate_by_class",
     "promised_bits",
     "stackable",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -26,6 +27,14 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 """Rows (models, params), inputs (batch, *features) -> scores (models, batch, classes), maybe ghosts behind both."""
 
 
+class Tested(NamedTuple):
+    """What models answer to a test set."""
+
+    accuracy: Float[Tensor, " models"]  # in [0, 1], float64
+    loss: Float[Tensor, " models"]  # mean cross-entropy in nats, float64
+    by_class: Float[Tensor, "models classes"]  # share of right answers, float64; NaN where the set has no such class
+
+
 def evaluate(
     module: nn.Module,
     layout: Layout,
@@ -43,13 +52,28 @@ def evaluate(
         accuracy (models,) in [0, 1] and loss (models,) in nats, float64, on the device of ``vectors``. A model with
         weights that are not finite gets a loss that is not finite.
     """
+    found = evaluate_by_class(module, layout, vectors, x, y, 0)
+    return found.accuracy, found.loss
+
+
+def evaluate_by_class(
+    module: nn.Module,
+    layout: Layout,
+    vectors: Float[Tensor, "models params"],
+    x: Shaped[Tensor, "samples ..."],
+    y: Int[Tensor, " samples"],
+    classes: int,
+) -> Tested:
+    """:func:`evaluate`, and of the same pass the share of right answers on the samples of each of ``classes``."""
     if len(vectors) == 0:
-        return vectors.new_zeros(0, dtype=torch.float64), vectors.new_zeros(0, dtype=torch.float64)
+        nothing = vectors.new_zeros(0, dtype=torch.float64)
+        return Tested(nothing, nothing, nothing.new_zeros(0, classes))
+    wanted = y.to(x.device)
     with torch.no_grad(), precise(x.device):
         forward, height = _fitting(module, layout, x)
-        parts = [_measure(forward, rows.to(x.device), x, y.to(x.device)) for rows in torch.split(vectors, height)]
-    accuracy, loss = torch.cat(parts, dim=1).to(vectors.device)
-    return accuracy, loss
+        parts = [_measure(forward, rows.to(x.device), x, wanted, classes) for rows in torch.split(vectors, height)]
+    accuracy, loss, by_class = (torch.cat(each).to(vectors.device) for each in zip(*parts, strict=True))
+    return Tested(accuracy, loss, by_class)
 
 
 def class_outputs(
@@ -70,17 +94,21 @@ def class_outputs(
         return torch.cat(parts).to(vectors.device)
 
 
-def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _measure(forward: Forward, rows: Tensor, x: Tensor, y: Tensor, classes: int) -> Tested:
     right = torch.zeros(len(rows), dtype=torch.float64, device=x.device)
-    loss = torch.zeros_like(right)
+    loss, by_class = torch.zeros_like(right), right.new_zeros(len(rows), classes)
     with drawing(x):
         for inputs, targets in zip(torch.split(x, SAMPLES), torch.split(y, SAMPLES), strict=True):
             scores = forward(rows, inputs)
             wanted = F.pad(targets, (0, scores.shape[1] - len(inputs))).expand(len(scores), -1)
             real = (slice(len(rows)), slice(len(inputs)))
-            right += (scores.argmax(-1) == wanted)[real].sum(1)
+            hits = (scores.argmax(-1) == wanted)[real]
+            right += hits.sum(1)
             loss += cross_entropy(scores, wanted)[real].double().contiguous().sum(1)
-    return torch.stack([right, loss]) / len(y)
+            if classes:
+                by_class += hits.double() @ F.one_hot(targets, classes).double()  # counts, so exact
+    samples = torch.bincount(y, minlength=classes)[:classes]
+    return Tested(right / len(y), loss / len(y), by_class / samples)
 
 
 def drawing(x: Tensor) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.training import evaluate
+from autoflip_secure.training import evaluate, evaluate_by_class
 from autoflip_secure.training.own_evaluation import evaluate_own
 
 
@@ -64,10 +65,30 @@ def test_evaluation_equals_a_loop_over_models(make: Callable[[], nn.Module]) -> 
     assert module.training == mode
 
 
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_accuracy_class_by_class_equals_a_loop_and_changes_nothing_else(make: Callable[[], nn.Module]) -> None:
+    module, layout, vectors, x, y = problem(make, 5)
+    vectors[1] *= torch.inf
+    y[y == 7] = 3  # the test set has no 7
+    found = evaluate_by_class(module, layout, vectors, x, y, 10)
+    for plain, same in zip(evaluate(module, layout, vectors, x, y), found[:2], strict=True):
+        assert torch.equal(plain.nan_to_num(-1), same.nan_to_num(-1))
+    net = copy.deepcopy(module).eval()
+    for row, vector in enumerate(vectors):
+        layout.load(net, vector)
+        with torch.no_grad():
+            answers = torch.cat([net(part).argmax(1) for part in x.split(128)])
+        for label in range(10):
+            own = answers[y == label] == label
+            share = found.by_class[row, label].item()
+            assert share == sum(own.tolist()) / len(own) if len(own) else math.isnan(share)
+
+
 def test_no_models_give_no_numbers() -> None:
     module, layout, vectors, x, y = problem(MODELS["mlp"], 2)
     accuracy, loss = evaluate(module, layout, vectors[:0], x, y)
     assert accuracy.shape == loss.shape == (0,)
+    assert evaluate_by_class(module, layout, vectors[:0], x, y, 10).by_class.shape == (0, 10)
 
 
 @pytest.mark.parametrize("make", [MODELS["mlp"], MODELS["cnn"]], ids=["mlp", "cnn"])
