@@ -71,7 +71,7 @@ def expand(key: str, value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    if key == "algorithm":
+    if key in ("algorithm", "suite"):
         return {"name": value}
     if key == "model" and ":" in value:
         return {"kind": "custom", "factory": value}

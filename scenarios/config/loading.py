@@ -20,6 +20,7 @@ from autoflip_secure.scenarios.config.messages import explain, mistyped
 from autoflip_secure.scenarios.config.plugin_families import class_of
 from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings, content_hash
 from autoflip_secure.scenarios.config.sources import read_source
+from autoflip_secure.scenarios.config.suites import check_suite, under
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
@@ -75,7 +76,9 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     header = _validated(
         Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
     )
-    count = points(header.sweep) * len(header.seeds)
+    check_suite(header.suite, header.sweep, document)
+    attacks = len(header.suite.members) if header.suite else 1
+    count = points(header.sweep) * attacks * len(header.seeds)
     if count > MOST_CELLS:
         raise InputError(
             f"{document.where(('sweep',))}: sweep: comes to {count:,} cells with {len(header.seeds)} seeds; at most "
@@ -83,7 +86,7 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
         )
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
     cells: dict[str, CellSpec] = {}
-    for assignment in assignments(header.sweep):
+    for assignment in (one for point in assignments(header.sweep) for one in under(point, header.suite)):
         settings = _settings(document, base, assignment)
         places, defaults = _places(document, settings, assignment)
         for seed in header.seeds:

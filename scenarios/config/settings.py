@@ -19,6 +19,7 @@ from autoflip_secure.scenarios.config.families import BEFORE
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.grid import OWN, Sweep
 from autoflip_secure.scenarios.config.sources import LONGEST_NAME
+from autoflip_secure.scenarios.config.suites import Suite, expand_suite
 
 DEFAULTS: dict[str, Any] = {
     "data": "digits", "partition": "iid", "model": "mlp", "algorithm": "autoflip", "attack": "none",
@@ -95,6 +96,10 @@ class Header(Config):
         default=str(DEFAULT),
         pattern=PATTERN,
         description=f"{SHAPE}: which evaluations of a run make its outcome",
+    )
+    suite: Annotated[Suite | None, BeforeValidator(expand_suite)] = Field(
+        default=None,
+        description="attacks under which every algorithm is run; the report says what the worst of them does",
     )
     sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
 

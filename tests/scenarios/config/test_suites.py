@@ -1,0 +1,97 @@
+"""Suites: which cells they come to, what may stand beside them, and what they hold for ever."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from settings_read import read
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.scenarios.config.loading import to_yaml
+
+OWN = "suite: {attacks: [label_flip, {kind: gaussian_noise, sigma: 1.0}]}\nseeds: [11, 12]\n"
+AXES = "sweep: {product: {algorithm: [fedavg, krum]}}\n"
+
+
+def test_a_suite_is_the_attack_axis() -> None:
+    """The same cells, with the same names, as those whose attacks are written out."""
+    written = """
+seeds: [11, 12]
+sweep: {product: {algorithm: [fedavg, krum], attack: [none, label_flip, {kind: gaussian_noise, sigma: 1.0}]}}
+"""
+    assert {c.key for c in read(OWN + AXES).cells} == {c.key for c in read(written).cells}
+    assert len(read(OWN + AXES).cells) == 12
+
+
+def test_runs_without_attack_belong_to_it_once() -> None:
+    with_none = read("suite: {attacks: [none, label_flip, label_flip, {kind: label_flip}]}\nseeds: [11]")
+    assert [c.config["attack"]["kind"] for c in with_none.cells] == ["none", "label_flip"]
+
+
+def test_what_all_attacks_share() -> None:
+    shared = "suite: {attacks: [label_flip, gaussian_noise], scope: 0.4, window: {first: 2}, explorers: false}"
+    attacks = [c.config["attack"] for c in read(f"{shared}\nseeds: [11]").cells]
+    assert attacks[0] == {"kind": "none"}
+    for attack in attacks[1:]:
+        assert (attack["scope"], attack["explorers"], attack["window"]["first"]) == (0.4, False, 2)
+
+
+def test_shares_as_an_axis() -> None:
+    found = read(f"{OWN}sweep: {{product: {{attack.scope: [0.1, 0.4], algorithm: [fedavg]}}}}", "seeds=[11]").cells
+    assert [(c.config["attack"]["kind"], c.config["attack"].get("scope")) for c in found] == [
+        ("none", None),
+        *itertools.product(["label_flip"], [0.1]),
+        ("gaussian_noise", 0.1),
+        ("label_flip", 0.4),
+        ("gaussian_noise", 0.4),
+    ]
+
+
+def test_it_can_be_set() -> None:
+    assert {c.config["attack"].get("scope") for c in read(OWN, "suite.scope=0.3").cells} == {None, 0.3}
+    assert len(read(OWN, "suite=null").cells) == 2
+
+
+def test_as_written_it_loads_to_the_same_cells() -> None:
+    loaded = read(OWN + AXES, "suite.scope=0.3")
+    assert [c.key for c in read(to_yaml(loaded.written)).cells] == [c.key for c in loaded.cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("suite: standart-1", "s.yaml:1: suite = {'name': 'standart-1'}: no suite 'standart-1'"),
+        ("suite: {}", "names no attack; give name: a suite, or attacks: a list of attacks"),
+        ("suite: 3", "s.yaml:1: suite = 3: should be a mapping"),
+        ("suite: {attacks: [3]}", "an attack of a suite is a kind, or a mapping with one"),
+        (
+            "suite:\n  attacks:\n    - labelflip",
+            "s.yaml:3: attack: unknown kind 'labelflip'; did you mean 'label_flip'?",
+        ),
+        ("suite:\n  attacks:\n    - {kind: label_flip, shar: 1}", "s.yaml:3: unknown key 'shar' in attack"),
+        ("suite: {attacks: [{kind: label_flip, scope: 0.2}]}", "'scope' is the same for all attacks of a suite"),
+        ("suite:\n  attacks: [label_flip]\n  scope: 0.01", "s.yaml:3: attack.scope = 0.01: of 20 clients that is none"),
+        ("suite: {attacks: [label_flip]}\nattack: gaussian_noise", "s.yaml:2: attack: the suite says which attacks"),
+        (OWN + "sweep: {product: {attack: [none]}}", "s.yaml:3: the axis 'attack' would change the suite"),
+        (OWN + "sweep: [{product: {attack.sigma: [1]}}]", "s.yaml:3: the axis 'attack.sigma' would change the suite"),
+        (OWN + "sweep: {zip: {suite: [a]}}", "'suite' cannot be an axis; it is set once for the whole scenario"),
+        (
+            "suite: {attacks: [label_flip], scope: 0.1}\nsweep: {product: {attack.scope: [0.2]}}",
+            "s.yaml:2: the axis 'attack.scope' would overwrite suite.scope; keep one of them",
+        ),
+        (OWN + "rounds: 3\nsweep: {product: {attack.window: [{first: 9}]}}", "the attack begins after the last round"),
+        (OWN + "sweep: {product: {clients: [20000, 20001], cohort: [" + "5, " * 1000 + "]}}", "comes to 12,000 cells"),
+    ],
+)
+def test_what_is_refused(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoflip_secure.scenarios.config.loading.MOST_CELLS", 10_000)
+    with pytest.raises(InputError) as error:
+        read(text)
+    assert said in str(error.value)
+    assert "(the default)" not in str(error.value)
+
+
+def test_an_attack_beside_it_on_the_command_line() -> None:
+    with pytest.raises(InputError, match=r"--set attack\.scope=0\.2: attack: the suite says which attacks are run"):
+        read(OWN, "attack.scope=0.2")
