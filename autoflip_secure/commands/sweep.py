@@ -67,6 +67,14 @@ def sweep(
         list[str] | None,
         typer.Option("--tracker", metavar="KIND[=PLACE]", help="Also write to a tracker of your own; repeatable."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor",
+            metavar="MODULE:FUNCTION",
+            help="Run blocks through the concurrent.futures.Executor that a function gives, --workers at once.",
+        ),
+    ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
     log: list[Path] = []
@@ -87,7 +95,7 @@ def sweep(
         folder = folder or Path("runs") / work.name
         log.append(folder)
         with listener(len(work.keys)) as listening:
-            result = run_sweep(work, folder, workers, listening, keep_models=keep_models)
+            result = run_sweep(work, folder, workers, listening, keep_models=keep_models, executor=executor)
         lines = [_summary(result)]
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,

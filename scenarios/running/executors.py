@@ -1,4 +1,4 @@
-"""Where blocks run: in this process, or in worker processes. The records are the same.
+"""Where blocks run: in this process, in worker processes, or elsewhere (:mod:`.elsewhere`). The records are the same.
 
 The automatic choice takes as many workers as there are cores and blocks when that saves more time than the
 seconds that a worker needs to start; a GPU is left to one process.
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.elsewhere import Elsewhere, run_elsewhere
 from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.running.workers import Finished, Progress, run_in_workers
 from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
@@ -59,6 +60,7 @@ def running(
     pool: PartyPool | None = None,
     builder: CellBuilder | None = None,
     models: ModelsToKeep | None = None,
+    where: Elsewhere | None = None,
 ) -> Iterator[Finished]:
     """Finished blocks, as they come. Leaving the context stops what is still running.
 
@@ -66,15 +68,17 @@ def running(
         workers: processes; with one, or one block, everything runs here.
         progress: called with a block in flight and its share done.
         builder: knows data, splits and noise already; it forgets them where others run the blocks.
+        where: an executor that runs them; then there are neither parties nor models to keep.
     """
-    elsewhere = workers > 1 and len(blocks) > 1
-    if elsewhere and builder is not None:
+    others = where is not None or (workers > 1 and len(blocks) > 1)
+    if others and builder is not None:
         builder.forget()
-    stream = (
-        run_in_workers(blocks, workers, progress, pool, models)
-        if elsewhere
-        else _run_here(blocks, progress, pool, builder, models)
-    )
+    if where is not None:
+        stream = run_elsewhere(blocks, workers, where)
+    elif others:
+        stream = run_in_workers(blocks, workers, progress, pool, models)
+    else:
+        stream = _run_here(blocks, progress, pool, builder, models)
     with contextlib.closing(stream):
         yield stream
 

@@ -12,8 +12,10 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.plan import Block, Plan
+from autoflip_secure.scenarios.plugins.factories import find
 from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
+from autoflip_secure.scenarios.running.elsewhere import Elsewhere
 from autoflip_secure.scenarios.running.executors import choose_workers, running
 from autoflip_secure.scenarios.running.keeping import (
     announcements,
@@ -61,7 +63,13 @@ class Listener:
 
 @one_thread()
 def run_sweep(
-    plan: Plan, folder: Path, workers: int | None, listener: Listener, *, keep_models: bool = False
+    plan: Plan,
+    folder: Path,
+    workers: int | None,
+    listener: Listener,
+    *,
+    keep_models: bool = False,
+    executor: str | None = None,
 ) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``.
 
@@ -70,6 +78,7 @@ def run_sweep(
         workers: processes; None chooses.
         keep_models: every cell leaves its initial, best and final model in the folder
             (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
+        executor: ``module:function`` that gives what runs the blocks (:mod:`.elsewhere`), ``workers`` at once.
 
     Raises:
         InputError: data, split or model do not fit; nothing has been run.
@@ -78,6 +87,8 @@ def run_sweep(
         AutoflipError: a worker died; finished cells are kept.
     """
     began = time.monotonic()
+    if executor is not None:
+        _refuse_elsewhere(plan, executor, workers, keep_models=keep_models)
     with Store(folder) as store:
         store.accept(plan)
         records = store.load(plan.keys)
@@ -116,7 +127,8 @@ def run_sweep(
             tell()
 
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
-        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models) as stream:
+        where = None if executor is None else Elsewhere(executor, inputs or {})
+        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models, where) as stream:
             for block, results in stream:
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
                 for record in map(partial(_with_attempts, block, tried, builder), results):
@@ -130,6 +142,17 @@ def run_sweep(
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _refuse_elsewhere(plan: Plan, executor: str, workers: int | None, *, keep_models: bool) -> None:
+    """What an executor of the user's own cannot do; and there has to be one."""
+    find(f"--executor {executor}", executor)
+    if workers is None:
+        raise InputError("--executor: says where blocks run; give --workers N too, how many are sent there at once")
+    if keep_models:
+        raise InputError("--executor: models are kept on the machine that runs a block; leave out --keep-models")
+    if any(spec.settings.secure_sum is not None for spec in plan.cells):
+        raise InputError("--executor: secure_sum reaches its parties from this machine only; leave out --executor")
 
 
 def _tell(sentences: Iterable[str], listener: Listener) -> None:
