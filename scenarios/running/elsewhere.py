@@ -31,7 +31,7 @@ class Elsewhere:
     target: str  # module.path:function
     inputs: Mapping[str, str]  # what is read -> digest, see :func:`.input_digests`
 
-    def open(self, workers: int) -> Executor:
+    def executor(self, workers: int) -> Executor:
         """What the function gives; it is called with ``workers`` if it takes an argument of that name.
 
         Raises:
@@ -60,7 +60,7 @@ def run_elsewhere(blocks: Sequence[Block], workers: int, where: Elsewhere) -> Fi
         InputError: there is no executor, or a machine would not give the numbers that this one would.
         AutoflipError: a block failed there, or the executor broke; names the block.
     """
-    pool, waiting, flying = where.open(workers), deque(blocks), dict[Future[list[RunRecord]], Block]()
+    pool, waiting, flying = where.executor(workers), deque(blocks), dict[Future[list[RunRecord]], Block]()
     ended = False
     try:
         while waiting or flying:
