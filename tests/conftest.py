@@ -1,4 +1,7 @@
-"""Every signature that states shapes is checked while the tests run (:mod:`typecheck`)."""
+"""Every signature that states shapes is checked while the tests run (:mod:`typecheck`).
+
+What this imports, the process that hands out tests imports too, which runs none: no torch here.
+"""
 
 import gc
 import os
@@ -8,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
@@ -16,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 import sizes
 import typecheck
 
+gc.disable()  # until tests are collected: nearly all that is imported stays
 typecheck.install()
-torch.set_num_threads(1)
 
 # Shells start background jobs with these ignored, and children would inherit that: tests interrupt their children.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -30,14 +32,17 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 def pytest_configure(config: pytest.Config) -> None:
     sizes.follow(config)
     settings.register_profile(
-        "project", deadline=None, derandomize=sizes.sized(True, False), max_examples=sizes.sized(30, 100)
+        "project", deadline=None, derandomize=sizes.sized(True, False), max_examples=sizes.sized(20, 100)
     )
     settings.load_profile("project")
 
 
 def pytest_collection_finish() -> None:
+    import torch
+
     from autoflip_secure.runtime import processes
 
+    torch.set_num_threads(1)
     # The first test that starts a process settles what those of all others find imported: what most of them need.
     processes._SLOW = (
         *("autoflip_secure.scenarios.running.build", "torch.fx.experimental.symbolic_shapes"),
@@ -50,7 +55,8 @@ def pytest_collection_finish() -> None:
     # What is imported by now stays: looking through it for cycles again and again took an eighth of the time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 50)
+    gc.set_threshold(50_000, 50, 50)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -230,8 +230,10 @@ def _order(module: nn.Module, owners: dict[str, nn.Module]) -> list[str]:
     """Names of the submodules that own parameters or normalise, in the order the forward pass uses them (a layer used
     twice comes twice); in order of registration when the forward pass cannot be traced."""
     leaves = [n for n, m in owners.items() if isinstance(m, _NORMS) or any(True for _ in m.parameters(recurse=False))]
+    if _in_turn(module, owners):
+        return leaves
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(module)).graph
+        graph = fx.Tracer().trace(copy.deepcopy(module))
     except Exception:  # tracing runs the user's own forward on stand-ins: anything can come out
         return leaves
     order: list[str] = []
@@ -241,3 +243,15 @@ def _order(module: nn.Module, owners: dict[str, nn.Module]) -> list[str]:
         elif node.op == "call_module":
             order += [n for n in leaves if f"{n}.".startswith(f"{node.target}.")]
     return order
+
+
+def _in_turn(module: nn.Module, owners: dict[str, nn.Module]) -> bool:
+    """Whether the forward pass needs no tracing: layers of torch in :class:`torch.nn.Sequential`, each once."""
+    names = [name for name, _ in module.named_modules(remove_duplicate=False)]
+    tracer = fx.Tracer()
+    return len(names) == len(owners) and all(
+        type(one) is nn.Sequential and not one._forward_hooks and not one._forward_pre_hooks
+        if name == "" or not tracer.is_leaf_module(one, name)
+        else next(one.children(), None) is None
+        for name, one in owners.items()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -16,9 +17,15 @@ def half_width(values: Sequence[float], level: float = LEVEL) -> float:
     >>> round(half_width([1.0, 2.0, 3.0]), 4)
     2.4841
     """
-    from scipy.stats import t
-
     if len(values) < 2:
         return math.inf
     spread = float(np.asarray(values, dtype=float).std(ddof=1))
-    return float(t.ppf((1 + level) / 2, len(values) - 1) * spread / math.sqrt(len(values)))
+    return float(_quantile((1 + level) / 2, len(values) - 1) * spread / math.sqrt(len(values)))
+
+
+@cache
+def _quantile(share: float, degrees: int) -> np.float64:
+    from scipy.stats import t
+
+    quantile: np.float64 = t.ppf(share, degrees)
+    return quantile

@@ -25,6 +25,7 @@ from typing import Any
 from autoflip_secure.runtime.library_warnings import tame
 
 _SLOW = ("opacus", "sklearn.metrics", "torch._dynamo")  # to import; where this process has, others will
+_HERE = "autoflip_secure.runtime"
 _FORKS = sys.platform == "linux" and "forkserver" in multiprocessing.get_all_start_methods()
 
 
@@ -39,7 +40,8 @@ def start(target: Callable[..., None], *args: Any, name: str | None = None, impo
     """
     context: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
     if _FORKS:
-        context.set_forkserver_preload(["torch", *imports, *(name for name in _SLOW if name in sys.modules)])
+        slow = ["torch", *imports, *(name for name in _SLOW if name in sys.modules)]
+        context.set_forkserver_preload([f"{_HERE}.imports_begin", *slow, f"{_HERE}.imports_end"])
         multiprocessing.resource_tracker.ensure_running()  # by itself: when it starts, it unblocks signals
         with _like_here():
             multiprocessing.forkserver.ensure_running()

@@ -120,7 +120,7 @@ def _try(
     return "stack" if same(measure) else "block"
 
 
-def same_bits(one: Shaped[Tensor, ...], other: Shaped[Tensor, ...]) -> bool:
+def same_bits(one: Shaped[Tensor, "*one"], other: Shaped[Tensor, "*other"]) -> bool:
     """Whether two tensors of any kind are equal bit for bit, NaN included."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False

@@ -4,8 +4,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
-from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
 
 class Block(nn.Module):
@@ -49,10 +47,14 @@ def resnet20(input_shape: tuple[int, ...], num_classes: int, width: int = 4, blo
 
 
 def mobilenet() -> nn.Module:
+    from torchvision.models import mobilenet_v2
+
     return mobilenet_v2(width_mult=0.25, num_classes=10)
 
 
 def efficientnet() -> nn.Module:
+    from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+
     config = partial(MBConvConfig, width_mult=1.0, depth_mult=1.0)
     blocks = [
         config(1, 3, 1, 8, 8, num_layers=1),

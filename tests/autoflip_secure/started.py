@@ -1,5 +1,6 @@
 """What processes do in test_processes.py; a module of its own, so that they find it."""
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ def tell(pipe: Connection, question: str) -> None:
         "variable": os.environ.get(question), "safe path": os.environ.get("PYTHONSAFEPATH"), "folder": os.getcwd(),
         "path": sys.path, "ignored": ignored, "blocked": blocked, "torch": "torch" in sys.modules,
         "of the parent": "hypothesis" in sys.modules, "bars lock": _lock_of_bars(),
+        "set aside": gc.get_freeze_count(), "looks for cycles": gc.isenabled(),
     })  # fmt: skip
 
 

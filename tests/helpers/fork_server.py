@@ -140,14 +140,15 @@ def main() -> None:
     listening.set_inheritable(False)
     if os.fork():
         os._exit(0)
+    gc.disable()  # nearly all that is imported stays
     path = sys.path[1:]  # the first is the folder of this file
     sys.path[:] = [str(Path(__file__).parents[2]), *path]
     for name in PRELOAD:
         importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
     assert threads == 1, f"{threads} threads: a fork would take locks of the others with it"
-    gc.collect()
     gc.freeze()
+    gc.enable()
     what = serve(listening)
     become(what, path)
     os._exit(ended(what["module"], what["code"]))

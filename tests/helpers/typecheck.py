@@ -1,9 +1,12 @@
 """Signatures that state shapes are checked while the tests run: shapes by jaxtyping, types by beartype.
 
 Functions and methods are wrapped once, when their module is imported; jaxtyping's own import hook wraps everything, and
-functions inside of functions anew in every call, which made the suite a third slower. Plain types are mypy's.
+functions inside of functions anew in every call, which made the suite a third slower. Beartype checks a call as it
+happens, in one of jaxtyping's contexts; ``jaxtyped(typechecker=…)`` words errors better, and checks arguments twice.
+Plain types are mypy's.
 """
 
+import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -15,13 +18,26 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
 
 UNCHECKED = ("autoflip_secure.scenarios", "autoflip_secure.reports")  # they state no shapes
-_check = jaxtyped(typechecker=beartype(conf=BeartypeConf(is_pep484_tower=True)))
+_beartyped = beartype(conf=BeartypeConf(is_pep484_tower=True))
+_ONE_CALL = jaxtyped("context")  # a stack inside: calls may nest
 _SHAPES = re.compile(r"\b(Bool|Float|Int|Num|Shaped)\[")
 
 
 def states_shapes(function: FunctionType) -> bool:
     """Whether a signature speaks of shapes."""
     return any(_SHAPES.search(str(annotation)) for annotation in function.__annotations__.values())
+
+
+def _check(function: FunctionType) -> FunctionType:
+    """``function``, whose arguments and result have to agree in their dimensions."""
+    strict = _beartyped(function)
+
+    @functools.wraps(function)
+    def checked(*args: object, **kwargs: object) -> object:
+        with _ONE_CALL:
+            return strict(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 def _checked(value: object) -> object:

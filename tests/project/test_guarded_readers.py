@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +34,13 @@ ALLOWED = {
 }
 
 
+_NAMED = re.compile(rf"\b(?:{'|'.join(READERS | {name.partition('.')[2] for name in OF_MODULES})})\b")
+
+
 def readers(source: str) -> Iterator[str]:
     """Calls that read, or take apart what was read, by the text of what is called."""
+    if not _NAMED.search(source):
+        return
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -174,10 +175,12 @@ def test_the_wheel_beside_packages_of_the_same_names(
 
 def test_no_source_uses_a_folder_as_an_import_name() -> None:
     """``attacks.poisoning`` is a folder; the name is ``autoflip_secure.attacks.poisoning``, and there is no other."""
+    name_first = rf"\b(?:import|from)\s+(?:[\w.]+(?:\s+as\s+\w+)?\s*,\s*)*(?:{'|'.join(NAMESAKES)})\b"
     for path in (
         p for top in ("autoflip_secure", *NAMESAKES, "tests", "benchmarks") for p in (ROOT / top).rglob("*.py")
     ):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source if re.search(name_first, source) else "")):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not [name for name in names if name.partition(".")[0] in NAMESAKES], path

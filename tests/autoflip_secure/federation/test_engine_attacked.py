@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TRAIN, Y, cell, run
-from sizes import every
+from sizes import crossed
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -59,8 +59,12 @@ class Poison(UpdateAttack):
         return torch.where(malicious[:, None], torch.tensor(float(self.value)), updates)
 
 
-@pytest.mark.parametrize("value", every(3, ["nan", "inf", "-inf", "1e38"]))
-@pytest.mark.parametrize("algorithm", [{}, AUTOFLIP, PLUS], ids=["fedavg", "autoflip", "autoflip_plus"])
+ALGORITHMS: dict[str, dict[str, Any]] = {"fedavg": {}, "autoflip": AUTOFLIP, "autoflip_plus": PLUS}
+
+
+@pytest.mark.parametrize(
+    ("value", "algorithm"), crossed(3, {value: value for value in ("nan", "inf", "-inf", "1e38")}, ALGORITHMS)
+)
 def test_updates_that_are_not_finite_are_filtered_and_said(value: str, algorithm: dict[str, Any]) -> None:
     (record,) = run(cell(attack=Poison(value=value, clients=(1, 2)), **algorithm))
     assert record.final_loss is not None
@@ -95,8 +99,9 @@ def test_without_one_finite_explorer_the_landscape_is_flat_and_the_run_goes_on(a
     assert RunRecord.model_validate_json(ruined.model_dump_json()) == ruined
 
 
-@pytest.mark.parametrize("sigma", every(2, [1e5, 1e13, 1e17]))
-@pytest.mark.parametrize("algorithm", [{}, AUTOFLIP, PLUS], ids=["fedavg", "autoflip", "autoflip_plus"])
+@pytest.mark.parametrize(
+    ("sigma", "algorithm"), crossed(3, {f"{sigma:g}": sigma for sigma in (1e5, 1e13, 1e17)}, ALGORITHMS)
+)
 def test_noise_of_any_size_leaves_a_record_that_can_be_read(sigma: float, algorithm: dict[str, Any]) -> None:
     (record,) = run(cell(attack=GaussianNoise(sigma=sigma, scope=0.5), rounds=3, **algorithm))
     assert RunRecord.model_validate_json(record.model_dump_json()) == record

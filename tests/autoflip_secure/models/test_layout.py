@@ -1,12 +1,14 @@
 """Layout: where each tensor lies in the flat vector, and what it is."""
 
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.models import layout as layout_module
 from autoflip_secure.models.layout import Layout
 
 
@@ -128,6 +130,53 @@ def test_order_of_use_counts_not_order_of_registration() -> None:
     assert "table" not in {s.name for s in layout}
     assert layout["shift"].shape == ()
     assert layout["scale"].kind == "buffer"
+
+
+class Backwards(nn.Sequential):
+    """Its layers in another order than nn.Sequential takes them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in reversed(self):
+            x = layer(x)
+        return x
+
+
+def twice() -> nn.Module:
+    one = nn.Linear(6, 6)
+    return nn.Sequential(one, nn.Linear(6, 6), one)
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (conv_net, True),
+        (lambda: nn.Sequential(nn.Linear(5, 6), nn.Sequential(nn.LSTM(6, 4), nn.Identity()), nn.LayerNorm(4)), True),
+        (lambda: Backwards(nn.Linear(6, 3), nn.Linear(5, 6)), False),
+        (lambda: nn.Sequential(Backwards(nn.Linear(6, 3), nn.Linear(5, 6))), False),
+        (lambda: nn.Sequential(OutOfOrder()), False),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Sequential(nn.Linear(5, 6)), "0.weight"), False),
+        (twice, False),
+    ],
+    ids=["plain", "nested", "backwards", "backwards inside", "of one's own", "parametrised", "used twice"],
+)
+def test_a_forward_pass_that_is_known_is_not_traced_and_has_the_same_order(
+    make: Callable[[], nn.Module], known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make()
+    assert layout_module._in_turn(module, dict(module.named_modules())) == known
+    found = Layout.of(module)
+    monkeypatch.setattr(layout_module, "_in_turn", lambda *_: False)
+    assert Layout.of(module) == found
+    assert (
+        layout_module._order(module, dict(module.named_modules()))
+        == [node for node in traced(module) if any(True for _ in module.get_submodule(node).parameters())]
+        or not known
+    )
+
+
+def traced(module: nn.Module) -> list[str]:
+    """Names of the layers in the order in which torch.fx sees them called."""
+    return [str(node.target) for node in fx.symbolic_trace(module).graph.nodes if node.op == "call_module"]
 
 
 def test_untraceable_and_tied() -> None:

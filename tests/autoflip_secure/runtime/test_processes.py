@@ -46,6 +46,8 @@ def test_surroundings_are_those_of_this_moment(forks: bool, tmp_path: Path, monk
     assert found["blocked"] == []
     assert found["torch"] or not forks, "the server has imported it"
     assert not found["of the parent"]
+    assert found["looks for cycles"]
+    assert (found["set aside"] > 0) == forks, "what the server imported stays"
     assert found["bars lock"] in ("_thread", None), "a semaphore of the system would outlive a killed process"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from autoflip_secure.defenses.privacy.accountants import Mechanism, prv_epsilon, rdp_epsilon
+from autoflip_secure.runtime import threads as threads_module
 from autoflip_secure.runtime.threads import one_thread, one_thread_from_the_start
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
@@ -48,6 +52,16 @@ def test_inside_there_is_one_and_afterwards_as_before() -> None:
     with pytest.raises(KeyError), one_thread():
         raise KeyError
     assert threads() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the loader counts")
+def test_what_is_loaded_later_is_looked_for(tmp_path: Path) -> None:
+    """To look for libraries takes milliseconds, so it is done again only when there is another one."""
+    before = threads_module._pools()
+    assert threads_module._pools() is before
+    library = next(Path(sysconfig.get_config_var("DESTSHARED")).glob("*.so"))
+    ctypes.CDLL(str(shutil.copy(library, tmp_path / "new.so")))
+    assert threads_module._pools() is not before
 
 
 @pytest.mark.usefixtures("two_threads")

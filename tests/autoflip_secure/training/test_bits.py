@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from sizes import every
+from sizes import crossed, every
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
@@ -76,8 +76,7 @@ def problem(
     return module, layout, x, jobs
 
 
-@pytest.mark.parametrize("schedule", every(2, SCHEDULES.values()), ids=SCHEDULES)
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(("make", "schedule"), crossed(3, MODELS, SCHEDULES))
 def test_alone_in_a_stack_of_forty_and_in_another_order(
     make: Callable[[], nn.Module], schedule: TrainingSchedule
 ) -> None:

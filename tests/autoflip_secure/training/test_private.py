@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from private_jobs import IMAGES, LABELS, SCHEDULE, WORDS, built
 from scipy import stats
+from sizes import crossed, every
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.module_checks import check, fixed
@@ -130,15 +132,10 @@ def one_rounding(module: nn.Module, x: Tensor, job: ClientJob) -> float:
     return max(float((drawn - exact).abs().max()) for drawn in draws)
 
 
-@pytest.mark.parametrize(
-    ("noise", "masked"),
-    [
-        *(pytest.param(0.0, False, id="0.0-dense"), pytest.param(1.0, True, id="1.0-masked")),
-        pytest.param(0.0, True, id="0.0-masked", marks=pytest.mark.slow),
-        pytest.param(1.0, False, id="1.0-dense", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("name", MODELS)
+WAYS = {f"{noise}-{kind}": (noise, kind == "masked") for noise, kind in product((0.0, 1.0), ("dense", "masked"))}
+
+
+@pytest.mark.parametrize(("name", "noise", "masked"), crossed(4, {name: name for name in MODELS}, WAYS))
 def test_stacked_is_opacus(name: str, noise: float, masked: bool) -> None:
     module, x = make(name)
     jobs, layout = jobs_of(module, noise, masked=masked), Layout.of(module)
@@ -189,7 +186,7 @@ def test_the_algorithm_written_out() -> None:
     assert torch.allclose(trained.updates[0], weights - job.start, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", every(2, ["cnn", "mlp"]))
 def test_a_job_does_not_depend_on_its_neighbours(name: str) -> None:
     module, x = make(name)
     layout = Layout.of(module)

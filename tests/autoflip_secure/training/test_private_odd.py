@@ -22,7 +22,7 @@ from odd_models import (
     made,
 )
 from private_jobs import SCHEDULE, by_hand, job_of
-from sizes import every
+from sizes import crossed
 from torch import nn
 
 from autoflip_secure.defenses.privacy.opacus_training import fit, opacus_is_right
@@ -32,9 +32,10 @@ from autoflip_secure.training import SequentialTrainer, StackedTrainer
 from autoflip_secure.training.analytic import Analytic, clipped_sums
 from autoflip_secure.training.per_sample import Plain
 
+NOISE = {"0.0": 0.0, "0.7": 0.7}
 
-@pytest.mark.parametrize("noise", [0.0, 0.7])
-@pytest.mark.parametrize("make", STACKABLE)
+
+@pytest.mark.parametrize(("make", "noise"), crossed(2, {make.__name__: make for make in STACKABLE}, NOISE))
 def test_stacked_is_the_algorithm(make: Callable[[], nn.Module], noise: float) -> None:
     module, x = made(make)
     job = job_of(module, noise)
@@ -44,8 +45,7 @@ def test_stacked_is_the_algorithm(make: Callable[[], nn.Module], noise: float) -
     assert torch.allclose(found, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("noise", every(2, [0.7, 0.0]))
-@pytest.mark.parametrize("make", STACKABLE + OTHERS)
+@pytest.mark.parametrize(("make", "noise"), crossed(2, {make.__name__: make for make in STACKABLE + OTHERS}, NOISE))
 def test_one_at_a_time_is_the_algorithm(make: Callable[[], nn.Module], noise: float) -> None:
     module, x = made(make)
     job = job_of(module, noise)

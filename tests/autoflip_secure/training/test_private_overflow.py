@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from odd_models import BatchFolded, DependsOnData, FloatBuffer, Recurrent, Scalar, Tied, Two
 from private_jobs import IMAGES, SCHEDULE, built, by_hand, job_of
-from sizes import every
+from sizes import crossed
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.opacus_training import fit
@@ -41,9 +41,9 @@ def update(trainer: Trainer, module: nn.Module, x: Tensor, job: ClientJob) -> Te
     return trainer.train(module, Layout.of(module), x, [job], SCHEDULE).updates[0]
 
 
-@pytest.mark.parametrize("value", every(2, BAD.values()), ids=BAD)
-@pytest.mark.parametrize("trainer", TRAINERS.values(), ids=TRAINERS)
-@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize(
+    ("make", "trainer", "value"), crossed(4, {f"model {n}": make for n, make in enumerate(MODELS)}, TRAINERS, BAD)
+)
 def test_what_overflows_adds_nothing(make: Callable[[], nn.Module], trainer: Trainer, value: float) -> None:
     module = built(make)
     job = job_of(module, 0.5)
@@ -62,8 +62,7 @@ def test_nor_where_every_gradient_is_computed_by_itself(make: Callable[[], nn.Mo
     assert torch.allclose(update(TRAINERS["Opacus"], module, x, job), by_hand(module, x, job), atol=2e-6)
 
 
-@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("make", [Two, BatchFolded, Tied])
+@pytest.mark.parametrize(("make", "value"), crossed(2, {make.__name__: make for make in (Two, BatchFolded, Tied)}, BAD))
 def test_under_a_mask_both_trainers_agree(make: Callable[[], nn.Module], value: float) -> None:
     module = built(make)
     job, layout = job_of(module, 0.5), Layout.of(module)

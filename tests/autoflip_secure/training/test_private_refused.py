@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from odd_models import OTHERS, STACKABLE, Two, made
 from private_jobs import SCHEDULE, by_hand, job_of
+from sizes import every
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.module_checks import check, check_separate, fixed
@@ -85,7 +86,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "why"), REFUSED)
+@pytest.mark.parametrize(("make", "why"), every(2, REFUSED))
 @pytest.mark.filterwarnings("ignore:dropout option adds dropout")
 def test_refused_layers_are_named_and_can_be_replaced(make: Callable[[], nn.Module], why: str) -> None:
     module, x = made(lambda: Layers(make()))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hand_rules import RULES, ByHand, DropsAndGrows
 from private_jobs import IMAGES, LABELS, built
+from sizes import crossed, every
 from slow_training import Gain, cnn, data, jobs_of, made, mlp
 from torch import Tensor, nn
 
@@ -42,11 +43,15 @@ def ruled(jobs: list[ClientJob], rule: LocalRule, broadcast: Tensor | None = Non
     return [replace(job, rule=RoundRule(rule, 4, 9, broadcast)) for job in jobs]
 
 
-@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
-@pytest.mark.parametrize("masks", [False, True], ids=["dense", "masked"])
-@pytest.mark.parametrize("make", [smooth, Gain], ids=["smooth", "gain"])
 @pytest.mark.parametrize(
-    ("rule", "schedule"), [*((rule, SCHEDULE) for rule in RULES), ("proximal", PLAIN)], ids=[*RULES, "no momentum"]
+    ("rule", "schedule", "make", "masks", "trainer"),
+    crossed(
+        3,
+        {rule: (rule, SCHEDULE) for rule in RULES} | {"no momentum": ("proximal", PLAIN)},
+        {"smooth": smooth, "gain": Gain},
+        {"dense": False, "masked": True},
+        {trainer.kind: trainer for trainer in TRAINERS},
+    ),
 )
 def test_every_hook_equals_the_loop_by_hand(
     rule: str, schedule: TrainingSchedule, make: Callable[[], nn.Module], masks: bool, trainer: Trainer
@@ -70,7 +75,9 @@ def test_every_hook_equals_the_loop_by_hand(
         assert torch.allclose(trained.updates[row], plain.updates[row], atol=1e-5) != changed
 
 
-@pytest.mark.parametrize("schedule", [SCHEDULE, TrainingSchedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=2)])
+@pytest.mark.parametrize(
+    "schedule", every(2, [SCHEDULE, TrainingSchedule(optimizer="adam", lr=1e-3, batch_size=10, epochs=2)])
+)
 def test_to_the_last_bit_whoever_stands_beside_and_by_whatever_rule(schedule: TrainingSchedule) -> None:
     module, layout = made(cnn)
     x, y = data()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sizes import every, sized
+from sizes import crossed, sized
 from slow_training import MODELS, TOLERANCE, assert_same, by_hand, cnn, data, jobs_of, made, mlp
 from torch import nn
 
@@ -29,10 +29,12 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda t: t.kind)
-@pytest.mark.parametrize("masks", [False, True], ids=["dense", "masked"])
-@pytest.mark.parametrize("schedule", every(2, SCHEDULES.values()), ids=SCHEDULES)
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+MASKS = {"dense": False, "masked": True}  # some clients of the masked have none
+
+
+@pytest.mark.parametrize(
+    ("make", "schedule", "masks", "trainer"), crossed(3, MODELS, SCHEDULES, MASKS, {t.kind: t for t in TRAINERS})
+)
 def test_updates_and_losses_equal_the_loop_by_hand(
     make: Callable[[], nn.Module], schedule: TrainingSchedule, masks: bool, trainer: Trainer
 ) -> None:
@@ -46,15 +48,10 @@ def test_updates_and_losses_equal_the_loop_by_hand(
         torch.testing.assert_close(trained.losses[row], curve, atol=TOLERANCE, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "masks", [pytest.param(False, marks=pytest.mark.slow), True], ids=["dense", "masked"]
-)  # some clients of the masked have none
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize(
-    "make",
-    [lambda: Mlp().make((1, 8, 8), 10), lambda: Cnn(width=8).make((1, 8, 8), 10), *MODELS.values()],
-    ids=["built-in mlp", "built-in cnn", *MODELS],
-)
+BUILT_IN = {"built-in mlp": lambda: Mlp().make((1, 8, 8), 10), "built-in cnn": lambda: Cnn(width=8).make((1, 8, 8), 10)}
+
+
+@pytest.mark.parametrize(("make", "schedule", "masks"), crossed(5, BUILT_IN | MODELS, SCHEDULES, MASKS))
 def test_stacked_equals_sequential(make: Callable[[], nn.Module], schedule: TrainingSchedule, masks: bool) -> None:
     module, layout = made(make)
     x, y = data()

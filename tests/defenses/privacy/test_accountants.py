@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 
 import dp_accounting as dp
@@ -35,6 +36,7 @@ def event(noise: float, rate: float, steps: int) -> dp.DpEvent:
     return dp.SelfComposedDpEvent(one if rate == 1 else dp.PoissonSampledDpEvent(rate, one), steps)
 
 
+@functools.cache
 def at_least(count: Count, delta: float) -> float:
     """A lower bound on epsilon, at most 0.02 below: privacy losses rounded down on a mesh (optimistic estimate)."""
     whole, mesh = None, min(1e-3, 0.02 / sum(steps for _, steps in count))
@@ -69,14 +71,14 @@ def test_the_central_limit_would_say_less_than_is_true() -> None:
     assert central_limit < at_least(((Mechanism(1.0, 0.05, "poisson"), 200),), DELTA)
 
 
-QUICK = ((0.8, 0.1, 50), (1.0, 0.3, 1), (2.0, 0.3, 50))  # the other library's grids take seconds
-SETTINGS = [s for s in product((0.8, 1.0, 2.0), (0.01, 0.1, 0.3), (1, 50, 300)) if s not in QUICK]
+QUICK = (0.8, 0.1, 50)  # the other library's grids take seconds
+SETTINGS = [s for s in product((0.8, 1.0, 2.0), (0.01, 0.1, 0.3), (1, 50, 300)) if s != QUICK]
 
 
 @pytest.mark.parametrize(
     ("noise", "rate", "steps"),
     [
-        *QUICK, (5.0, 1.0, 20), (20.0, 1.0, 300), (0.7, 0.002, 5000),
+        QUICK, (5.0, 1.0, 20), (20.0, 1.0, 300), (0.7, 0.002, 5000),
         *(pytest.param(*setting, marks=pytest.mark.slow) for setting in SETTINGS),
     ],
 )  # fmt: skip

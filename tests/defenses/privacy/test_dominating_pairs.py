@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 from scipy.stats import norm
-from sizes import every, sized
+from sizes import crossed, sized
 
 from autoflip_secure.defenses.privacy.accountants import (
     EPSILON_ERROR,
@@ -121,10 +121,14 @@ def by_hand(noise: float, rate: float, way: Direction, steps: int, delta: float)
     return float(brentq(excess, 0, 60)) if excess(0) > 0 else 0.0
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("sampling", ["fixed", "poisson", "none"])
 @pytest.mark.parametrize(
-    ("noise", "rate", "delta"), every(2, [(1.0, 0.25, 5e-3), (2.0, 0.5, 1e-4), (0.6, 0.1, 1e-5), (1.0, 0.9, 1e-6)])
+    ("noise", "rate", "delta", "sampling", "steps"),
+    crossed(
+        3,
+        {str(one): one for one in ((1.0, 0.25, 5e-3), (2.0, 0.5, 1e-4), (0.6, 0.1, 1e-5), (1.0, 0.9, 1e-6))},
+        {sampling: sampling for sampling in ("fixed", "poisson", "none")},
+        {"one": 1, "two": 2},
+    ),
 )
 def test_one_and_two_steps_are_as_by_hand(noise: float, rate: float, delta: float, sampling: str, steps: int) -> None:
     rate = 1.0 if sampling == "none" else rate

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
-from sizes import every
+from sizes import crossed, every
 
 from autoflip_secure.defenses.privacy import accountants, prv
 from autoflip_secure.defenses.privacy.accountants import (
@@ -86,8 +86,14 @@ def test_where_rounding_may_be_more_than_a_tenth_of_delta_prv_gives_nothing(monk
     assert loose >= exact_gaussian(10.0, 1000, delta / 2)
 
 
-@pytest.mark.parametrize(("noise", "rate"), [(0.6, 0.001), (1.0, 0.01), (10.0, 0.1)])
-@pytest.mark.parametrize("delta", every(2, [1e-5, 1e-6, 3e-8]))
+@pytest.mark.parametrize(
+    ("noise", "rate", "delta"),
+    crossed(
+        3,
+        {str(noise): (noise, rate) for noise, rate in ((0.6, 0.001), (1.0, 0.01), (10.0, 0.1))},
+        {str(delta): delta for delta in (1e-5, 1e-6, 3e-8)},
+    ),
+)
 def test_ten_thousand_steps_have_a_number_at_every_usual_delta(noise: float, rate: float, delta: float) -> None:
     count = ((Mechanism(noise, rate, "poisson"), 10_000),)
     renyi, tighter = rdp_epsilon(count, delta), prv_epsilon(count, delta)

@@ -76,20 +76,19 @@ def test_a_machine_without_crypten_ends_with_the_command_and_starts_nothing(tmp_
 
 @pytest.fixture(scope="module")
 def by_itself() -> list[str]:
-    """What an interpreter says that has imported nothing, as the processes that tests fork have."""
+    """What a process says that has imported nothing of the project, nor CrypTen."""
     code = (
-        "import sys; from autoflip_secure.defenses.secure_aggregation import local_parties, party, session\n"
+        "import sys\n"
+        "for name in [name for name in sys.modules if name.startswith(('crypten', 'autoflip_secure'))]:\n"
+        "    del sys.modules[name]\n"
+        "from autoflip_secure.defenses.secure_aggregation import local_parties, party, session\n"
         "print('crypten' in sys.modules); sys.modules['omegaconf'] = None\n"
         "from autoflip_secure.errors import InputError\n"
         "from autoflip_secure.defenses.secure_aggregation.crypten_import import crypten\n"
         "try:\n    crypten()\nexcept InputError as error:\n    print(error)\n"
         "print([m for m in sys.modules if m.startswith('crypten')])"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return run(code).splitlines()
 
 
 def test_a_crypten_that_cannot_be_imported_is_not_left_half_there(by_itself: list[str]) -> None:

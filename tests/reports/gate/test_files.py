@@ -119,7 +119,7 @@ def test_markdown_fits_into_a_comment_whatever_is_large(result: GateResult) -> N
     assert summary(result).count("left out") == 0
 
 
-@settings(max_examples=sized(20, 200))
+@settings(max_examples=sized(8, 200))
 @given(st.text(), st.text(), st.text())
 def test_junit_reads_back_whatever_texts_hold(result: GateResult, name: str, condition: str, reason: str) -> None:
     lines_ = [replace(line, algorithm=name, condition=condition) for line in result.lines]

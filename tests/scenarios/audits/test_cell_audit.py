@@ -73,7 +73,7 @@ SUMMED = DISTRIBUTED.replace("autoflip", "fedavg") + "secure_sum: {parties: 3, u
 )
 def test_client_level_holds(tmp_path: Path, mode: str) -> None:
     cell, _ = built(tmp_path, mode)
-    found = client_epsilons(cell, replace(SMALL, client_runs=sized(20, 40)), 0.95)
+    found = client_epsilons(cell, replace(SMALL, client_runs=sized(12, 40)), 0.95)
     assert found, "something is proven, so something is audited"
     assert len(found) == bounds_of(cell)
     made = ledger(cell)

@@ -1,5 +1,6 @@
 """The shipped catalogue is what the classes say, is left aside where it may not be whole, and is shown whole."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -27,8 +28,13 @@ def listed(*arguments: str) -> str:
     return done.stdout
 
 
+@functools.cache
+def derived_catalogue() -> Catalogue:
+    return derive.derive()
+
+
 def test_the_file_is_what_the_classes_say() -> None:
-    derived = derive.derive()
+    derived = derived_catalogue()
     assert derived.families == KNOWN, f"{FILE.name} is out of date; `make catalogue` renews it"
     assert {family: list(found) for family, found in derived.families.items() if family in plugins()} == {
         family: list(table) for family, table in plugins().items()
@@ -40,7 +46,7 @@ TESTED = re.search(r"^pydantic==(.+)$", (ROOT / ".ci" / "tested.txt").read_text(
 
 @pytest.mark.skipif(TESTED is None or TESTED[1] != VERSION, reason="another pydantic puts a schema in other words")
 def test_the_file_has_the_schema_that_the_classes_give() -> None:
-    assert Catalogue.read() == derive.derive(), f"{FILE.name} is out of date; `make catalogue` renews it"
+    assert Catalogue.read() == derived_catalogue(), f"{FILE.name} is out of date; `make catalogue` renews it"
     assert FILE.read_text(encoding="utf-8") == Catalogue.read().text()
 
 

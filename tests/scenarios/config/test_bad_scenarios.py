@@ -17,7 +17,7 @@ from autoflip_secure.scenarios.config.loading import resolve, to_yaml
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.checks import check
 
-COUNT = sized(300, 10_000)
+COUNT = sized(200, 10_000)
 CHECKED = 8  # one of so many that are understood is also tried on its data and models
 LONG = 20.0  # seconds of processor time that no case may take
 

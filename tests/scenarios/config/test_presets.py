@@ -8,8 +8,10 @@ from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.sources import presets
-from autoflip_secure.scenarios.running.checks import check
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 
+BUILDER = CellBuilder()  # of all presets: most have the same data, splits and models
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
 SPLITS = {"iid", "dirichlet", "pathological"}
 NAMES = {  # digest of the names of all cells: whoever has finished some keeps them when a scenario gets a new key
@@ -85,7 +87,8 @@ def test_a_folder_of_the_same_name_does_not_hide_a_preset(tmp_path: Path, monkey
 def test_preset_builds(name: str) -> None:
     """Data, splits and models of one seed fit, so the preset starts."""
     blocks = plan(load(name, ["seeds=[10]"])).blocks
-    check(blocks)
+    check_inputs(blocks, BUILDER)
+    check_cells(blocks, BUILDER)
     assert blocks
 
 

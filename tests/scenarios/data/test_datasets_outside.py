@@ -22,6 +22,7 @@ from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 # ------------------------------------------------------------------------------------------------ LEAF
 
 
+@pytest.mark.slow
 def test_the_real_leaf_files_have_the_known_users_and_the_pixels_of_mnist() -> None:
     from autoflip_secure.scenarios.data.datasets import Mnist
 

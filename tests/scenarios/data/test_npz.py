@@ -11,6 +11,7 @@ from autoflip_secure.errors import DataError
 from autoflip_secure.scenarios.data.datasets import Cifar10, Cifar100, Npz
 
 
+@pytest.mark.slow
 def test_npz_of_real_cifar_has_the_known_counts_and_channel_means():
     data = Npz(path=shared("CIFAR10_subset", "cifar10_10k_2k.npz")).load()
     assert data.y_train.bincount().tolist() == [1000] * 10
@@ -20,6 +21,7 @@ def test_npz_of_real_cifar_has_the_known_counts_and_channel_means():
     assert (data.x_train.std((0, 2, 3)) - torch.tensor(Cifar10.std)).abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_cifar100_constants_fit_the_real_subset():
     data = Npz(path=shared("CIFAR100_subset", "cifar100_5k_1k.npz")).load()
     assert data.num_classes == 100

@@ -172,6 +172,7 @@ def test_by_group_deals_the_largest_first():
     assert [sorted(set(groups[part].tolist())) for part in parts] == [[7, 9], [1, 4]]
 
 
+@pytest.mark.slow
 def test_by_group_on_the_writers_of_mnist(shared_data):
     from autoflip_secure.scenarios.data.datasets import Mnist
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from small_datasets import (
     MNIST_TEST,
     MNIST_TRAIN,
@@ -47,6 +46,7 @@ def test_real_mnist_has_the_known_counts_and_moments_and_writers():
     assert (part.groups[7], part.y_train[7]) == (data.groups[row], data.y_train[row])
 
 
+@pytest.mark.slow
 def test_real_fashion_mnist_has_the_known_counts_and_moments():
     shared("FashionMNIST")
     data = FashionMnist(root=SHARED).load()
@@ -68,6 +68,8 @@ def test_real_mnist_truncated(tmp_path):
 @pytest.fixture
 def mirror(monkeypatch):
     """``mirror(folder)``: a local web server stands where torchvision's MNIST mirror is, and serves the folder."""
+    import torchvision
+
     servers = []
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -87,6 +89,8 @@ def mirror(monkeypatch):
 
 
 def assert_torchvision_reads_the_same(root: Path, data) -> None:
+    import torchvision
+
     for train, x, y in ((True, data.x_train, data.y_train), (False, data.x_test, data.y_test)):
         oracle = torchvision.datasets.MNIST(str(root), train=train)
         assert oracle.targets.equal(y)
@@ -94,6 +98,8 @@ def assert_torchvision_reads_the_same(root: Path, data) -> None:
 
 
 def test_download_fetches_once_and_torchvision_reads_the_same(tmp_path, monkeypatch, mirror):
+    import torchvision
+
     served, root = tmp_path / "served", tmp_path / "root"
     write_idx_folder(served)
     sums = [(p.name, hashlib.md5(p.read_bytes()).hexdigest()) for p in sorted(served.iterdir())]

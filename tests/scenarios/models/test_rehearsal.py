@@ -90,7 +90,7 @@ def test_what_would_fail_or_not_repeat_is_refused_before_anything_runs(name: str
     assert re.match(r"s\.yaml:\d+: ", str(refused.value))
 
 
-@pytest.mark.parametrize("name", every(2, TAKEN))
+@pytest.mark.parametrize("name", every(3, TAKEN))
 def test_odd_models_that_repeat_are_taken_and_run_to_the_end(name: str) -> None:
     block = work(name).blocks[0]
     check([block])
@@ -165,7 +165,7 @@ def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type
     rehearse_units(play)
 
 
-@pytest.mark.parametrize("name", every(2, ["PythonDraws", "weight_norm", "frozen_backbone", "lazy"]))
+@pytest.mark.parametrize("name", every(4, ["PythonDraws", "weight_norm", "frozen_backbone", "lazy"]))
 def test_odd_models_train_privately_too(name: str) -> None:
     (block,) = work(name, privacy="{kind: sample_level, noise_multiplier: 1.0}").blocks
     check([block])

@@ -59,14 +59,19 @@ def test_without_the_library_the_ledger_has_the_other_two(not_installed: None) -
 
 
 def noise_for(accountant: str) -> float:
-    return float(cell_of(target_epsilon=4.0, accountant=accountant).noise_multipliers[0])
+    return noise_of(cell_of(target_epsilon=4.0, accountant=accountant))
+
+
+def noise_of(cell: Any) -> float:
+    return float(cell.noise_multipliers[0])
 
 
 def test_each_accountant_keeps_the_target_and_a_tighter_one_adds_less_noise() -> None:
-    noise = [noise_for(accountant) for accountant in ("rdp", "prv", "pld")]
+    cells = [cell_of(target_epsilon=4.0, accountant=accountant) for accountant in ("rdp", "prv", "pld")]
+    noise = [noise_of(cell) for cell in cells]
     assert noise[0] > noise[1] >= noise[2]
-    for accountant in ("rdp", "prv", "pld"):
-        record = ledger(cell_of(target_epsilon=4.0, accountant=accountant))
+    for cell in cells:
+        record = ledger(cell)
         assert record is not None
         assert (record.epsilon("public") or 9) <= 4.0
 
