@@ -28,8 +28,13 @@ def states_shapes(function: FunctionType) -> bool:
     return any(_SHAPES.search(str(annotation)) for annotation in function.__annotations__.values())
 
 
-def _check(function: FunctionType) -> FunctionType:
-    """``function``, whose arguments and result have to agree in their dimensions."""
+def _check(function: FunctionType, known: dict[str, object]) -> FunctionType:
+    """``function``, whose arguments and result have to agree in their dimensions; ``known``: names of its module."""
+    if function.__globals__ is not known:  # made by a library, such as the constructor of a named tuple
+        texts = {name: getattr(hint, "__forward_arg__", hint) for name, hint in function.__annotations__.items()}
+        function.__annotations__ = {
+            name: eval(hint, known) if isinstance(hint, str) else hint for name, hint in texts.items()
+        }
     strict = _beartyped(function)
 
     @functools.wraps(function)
@@ -40,29 +45,30 @@ def _check(function: FunctionType) -> FunctionType:
     return checked  # type: ignore[return-value]
 
 
-def _checked(value: object) -> object:
+def _checked(value: object, known: dict[str, object]) -> object:
     """``value`` itself, or wrapped if its signature states shapes."""
     if isinstance(value, staticmethod | classmethod):
-        return type(value)(_checked(value.__func__))
+        return type(value)(_checked(value.__func__, known))
     if isinstance(value, property):
-        return property(*(_checked(one) for one in (value.fget, value.fset, value.fdel)), value.__doc__)
+        return property(*(_checked(one, known) for one in (value.fget, value.fset, value.fdel)), value.__doc__)
     if isinstance(value, cached_property):
-        value.func = _checked(value.func)  # type: ignore[assignment]
+        value.func = _checked(value.func, known)  # type: ignore[assignment]
         return value
-    return _check(value) if isinstance(value, FunctionType) and states_shapes(value) else value
+    return _check(value, known) if isinstance(value, FunctionType) and states_shapes(value) else value
 
 
 def _wrap(module: ModuleType) -> None:
-    for name, value in list(vars(module).items()):
+    known = vars(module)
+    for name, value in list(known.items()):
         if getattr(value, "__module__", None) != module.__name__:
             continue
         if isinstance(value, type):
             for inner, method in list(vars(value).items()):
-                wrapped = _checked(method)
+                wrapped = _checked(method, known)
                 if wrapped is not method:
                     setattr(value, inner, wrapped)
         else:
-            setattr(module, name, _checked(value))
+            setattr(module, name, _checked(value, known))
 
 
 class _Loader(SourceFileLoader):

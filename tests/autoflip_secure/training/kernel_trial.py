@@ -1,4 +1,4 @@
-"""For other processes: prints, for some models, what may be promised under the kernels that are asked for."""
+"""For other processes: prints, for some models and ways of training, what may be promised under the kernels that are asked for."""
 
 import json
 import sys
@@ -13,13 +13,11 @@ from autoflip_secure.training import StackedTrainer, promised_bits
 if __name__ == "__main__":
     torch.set_num_threads(1)
     found = {}
-    for name in sys.argv[1:]:
-        make = MODELS[name]
-        module, layout, x, jobs = problem(make, [16])
-        for private in (None, PrivateSteps(1.0, 1.0)):
-            way = "plain" if private is None else "private"
-            schedule = TrainingSchedule(batch_size=10)
-            found[f"{name}, {way}"] = promised_bits(
-                StackedTrainer(), module, layout, x, jobs[0].start, schedule, models=40, private=private
-            )
+    for tried in sys.argv[1:]:
+        name, way = tried.split(", ")
+        module, layout, x, jobs = problem(MODELS[name], [16])
+        found[tried] = promised_bits(
+            StackedTrainer(), module, layout, x, jobs[0].start, TrainingSchedule(batch_size=10), models=40,
+            private=PrivateSteps(1.0, 1.0) if way == "private" else None,
+        )  # fmt: skip
     print(json.dumps({"kernels": kernels.description(), "bits": found}))
