@@ -22,6 +22,7 @@ class GaussianNoise(UpdateAttack):
 
     kind: Literal["gaussian_noise"] = "gaussian_noise"
     source: ClassVar[str] = "AutoFLIP paper, Fig. 9: u_k + sigma z"
+    equation: ClassVar[str] = "u = u_own + sigma z, z ~ N(0, I)"
     threat: ClassVar[Threat] = Threat("own", ("update", "exploration"))
     sigma: Annotated[float, Field(ge=0, description="standard deviation per weight, or noise norm / update norm")] = 0.5
     relative: bool = Field(default=False, description="sigma is relative to the norm of the malicious client's update")

@@ -18,6 +18,7 @@ class LabelFlip(DataAttack):
 
     kind: Literal["label_flip"] = "label_flip"
     source: ClassVar[str] = "AutoFLIP paper, Fig. 10; Tolpegin et al. 2020"
+    equation: ClassVar[str] = "y -> another class, on a share of the samples"
     share: Annotated[float, Field(ge=0, le=1, description="share of a malicious client's labels that are flipped")] = (
         0.3
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
+    Attack,
     AttackView,
     Channel,
     Exploration,
@@ -97,6 +98,19 @@ def _acts(attack: RowAttack, round_: int) -> bool:
     return not attack.declared or bool(means & ({"update", "buffers"} if round_ else {"exploration"}))
 
 
+def idle(attacks: Sequence[Attack]) -> list[str]:
+    """Events of a run without an exploration: attacks that act nowhere else."""
+    return [
+        f"attack {_kind(attack)}: acts in the exploration alone, and this algorithm does not explore: nobody attacked"
+        for attack in attacks
+        if attack.window.last == 0 or {*attack.threat_card.means} == {"exploration"}
+    ]
+
+
+def _kind(attack: Attack) -> str:
+    return str(getattr(attack, "kind", type(attack).__name__))
+
+
 @dataclass(frozen=True)
 class _Stage:
     """One attack in one round."""
@@ -173,7 +187,7 @@ class _Stage:
         )
 
     def _tell(self, sentence: str) -> None:
-        self.tell(f"attack {getattr(self.attack, 'kind', type(self.attack).__name__)}: {sentence}")
+        self.tell(f"attack {_kind(self.attack)}: {sentence}")
 
 
 def questions(

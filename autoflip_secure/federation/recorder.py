@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.federation.aggregating import Assumed
+from autoflip_secure.federation.attacking import idle
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
@@ -93,6 +94,7 @@ class Logbook:
         cell = self.cell
         self.events += events
         if exploration is None:
+            self.events += idle(cell.protocol.attack.parts)
             return
         explorers = exploration.clients.tolist()
         self._reached |= {*explorers, *exploration.rejected}

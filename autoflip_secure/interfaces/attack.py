@@ -57,6 +57,7 @@ class Attack(Plugin):
     """Who is malicious, and when; subclasses say what they do."""
 
     threat: ClassVar[Threat] = Threat("own", ())  # of an attack as it is by default
+    equation: ClassVar[str] = ""  # what is sent, in one line of text
 
     scope: Annotated[
         float, Field(ge=0, le=1, description="share of the clients that are malicious (rounded to a whole number)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from autoflip_secure.files.durable import write_whole
 from autoflip_secure.interfaces import Plugin
+from autoflip_secure.scenarios.catalogue.attack_page import renew
 from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
 from autoflip_secure.scenarios.config.compatibility import needed
 from autoflip_secure.scenarios.config.grid import points
@@ -69,4 +71,5 @@ def _preset(name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     write_whole(FILE, derive().text())
+    renew(Path(__file__).resolve().parents[2] / "docs" / "attacks.md")
     print(FILE)

@@ -7,8 +7,25 @@ from typing import Any, TypeVar
 
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
+from autoflip_secure.attacks.poisoning.hybrid_sparse import HybridSparse
+from autoflip_secure.attacks.poisoning.inner_product import InnerProduct
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.attacks.poisoning.landscape_lie import LandscapeLie
+from autoflip_secure.attacks.poisoning.largest_deviation import MinMax, MinSum
+from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
+from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
+from autoflip_secure.attacks.poisoning.mimic import Mimic
+from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
+from autoflip_secure.attacks.poisoning.searched import (
+    GreedyOracle,
+    MemoryEvasion,
+    OptimisedInnerProduct,
+    OptimisedLittle,
+)
+from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
@@ -50,7 +67,17 @@ def _table(*classes: P) -> dict[str, P]:
     return {kind_of(cls): cls for cls in classes}
 
 
-ATTACKS = _table(NoAttack, LabelFlip, GaussianNoise)
+ATTACKS = _table(
+    NoAttack, LabelFlip, GaussianNoise,
+    # from rows alone
+    SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse,
+    # on scores and masks
+    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie,
+    # that try what the server would do
+    OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
+    # on what else is sent, and faults
+    LieSamples, Buffers, Fault,
+)  # fmt: skip
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
 PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits)
 AGGREGATORS = _table(

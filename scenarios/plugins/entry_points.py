@@ -3,7 +3,7 @@
 .. code-block:: toml
 
     [project.entry-points."autoflip_secure.plugins"]
-    sign_flip = "my_package.attacks:SignFlip"        # the kind that scenarios write, and the class
+    negated = "my_package.attacks:SignFlip"        # the kind that scenarios write, and the class
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
             with _placed(spec, "algorithm"):
                 _check_units(cell)
+            with _placed(spec, "attack", "model"):
+                _check_buffers(cell)
             with _placed(spec, "training", "partition", "clients", "model"):
                 if reason := builder.needs_company(spec.settings, spec.seed):
                     refuse_lone_samples(cell, reason)
@@ -113,6 +115,17 @@ def _check_units(cell: Cell) -> None:
             f"algorithm.pruner.kind = {kind_of(type(pruner))!r} removes whole units, and those of this model are not "
             f"known: {cell.problem.units_reason}; use pruner kind 'threshold', or another model"
         )
+
+
+def _check_buffers(cell: Cell) -> None:
+    """An attack on running statistics is given a model that has some."""
+    layout = cell.problem.layout
+    for attack in cell.protocol.attack.parts:
+        if {*attack.threat_card.means} == {"buffers"} and not bool((layout.sent & ~layout.trained).any()):
+            raise InputError(
+                f"attack.kind = {kind_of(type(attack))!r} changes running statistics, and this model has none; use a "
+                "model with BatchNorm, or another attack"
+            )
 
 
 def _check_classes(settings: Settings, num_classes: int) -> None:

@@ -45,7 +45,7 @@ COMPLETED = [  # what is typed, and what it may become
     ("autoflip-secure sweep ba", {"bad.yaml"}),
     ("autoflip-secure init --preset noise_m", {"noise_magnitude"}),
     ("autoflip-secure list at", {"attacks"}),
-    ("autoflip-secure list attacks ", {"none", "label_flip", "gaussian_noise"}),
+    ("autoflip-secure list attacks la", {"label_flip", "landscape_lie", "layer_trick"}),
     ("autoflip-secure list secure_sum up", {"updates"}),
 ]
 SCRIPT = """

@@ -53,7 +53,7 @@ def test_the_example_is_built_installed_swept_resumed_gated_and_shown(tmp_path: 
 
     listed = " ".join(program("list").split())
     assert listed.count("(of autoflip-example 0.1.0)") == 4
-    assert all(f" {kind} " in listed for kind in ("sign_flip", "norm_weighted", "magnitude", "waves"))
+    assert all(f" {kind} " in listed for kind in ("negated", "norm_weighted", "magnitude", "waves"))
     sweep = ("sweep", source / "scenario.yaml", "--set", "seeds=[10, 11]", "--workers", 2)
     assert "12 cells: 12 run" in program(*sweep)
     run = tmp_path / "runs" / "plugin-example"

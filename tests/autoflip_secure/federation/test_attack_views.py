@@ -234,3 +234,15 @@ def test_several_attacks_go_through_a_run_and_it_repeats() -> None:
     first, second = (run(cell(attack=both, **AUTOFLIP))[0] for _ in range(2))
     assert first.numbers() == second.numbers()
     assert replace(cell(attack=both)).protocol.attack.parts == both.attacks
+
+
+def test_an_attack_on_an_exploration_that_there_is_not_is_named() -> None:
+    attack = GaussianNoise(sigma=1, window=Window(first=0, last=0))
+    attacked_, clean = run(cell(attack=attack, rounds=2), cell(rounds=2))
+    assert attacked_.rounds[-1].test_loss == clean.rounds[-1].test_loss
+    assert any("acts in the exploration alone" in event for event in attacked_.events)
+    (explored,) = run(cell(attack=attack, rounds=2, **AUTOFLIP))
+    assert not any("nobody attacked" in event for event in explored.events)
+    assert explored.exploration is not None
+    assert sum(explored.exploration.malicious) == 2
+    assert not any(any(one.malicious) for one in explored.rounds)

@@ -60,10 +60,10 @@ def test_the_example_is_found_swept_resumed_and_gated(
     installed_example: Path, here: Callable[..., Result], tmp_path: Path
 ) -> None:
     listed = here("list", "attacks")
-    assert "sign_flip" in listed.output
+    assert "negated" in listed.output
     assert "Malicious clients send their update with its sign flipped. (of autoflip-example 0.1.0)" in flat(listed)
     assert "factor: 1.0  (c, times the honest update's length)" in flat(listed)
-    attack = "sweep.attack=[{kind: sign_flip, factor: 4, scope: 0.25}]"
+    attack = "sweep.attack=[{kind: negated, factor: 4, scope: 0.25}]"
     sweep = ("sweep", EXAMPLE / "scenario.yaml", "--set", "rounds=2", "--set", "seeds=[10]", "--set", attack)
     sweep = (*sweep, "--workers", 1, "--no-report")
     done = here(*sweep)
@@ -81,7 +81,7 @@ def test_the_example_is_found_swept_resumed_and_gated(
     forget_example()
     refused = here(*sweep)
     assert refused.exit_code == 2
-    assert "source of attack.kind sign_flip (autoflip_example.attack:SignFlip) and what it imports: sha256" in (
+    assert "source of attack.kind negated (autoflip_example.attack:SignFlip) and what it imports: sha256" in (
         refused.output
     )
     for path in installed_example.glob("*.dist-info/entry_points.txt"):
@@ -92,16 +92,14 @@ def test_the_example_is_found_swept_resumed_and_gated(
 def test_the_schema_knows_what_is_installed(installed_example: Path) -> None:
     schema = json.dumps(json_schema())
     assert "times the honest update's length" in schema
-    assert '"sign_flip"' in schema
+    assert '"negated"' in schema
     assert '"norm_weighted"' in schema
 
 
 def test_the_fixture_runs_plug_ins(installed_example: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SMALL)
-    results = Robustness(tmp_path, tmp_path / "cache")(
-        "s.yaml", attack={"kind": "sign_flip", "factor": 9, "scope": 0.5}
-    )
-    assert 0 <= results.accuracy(attack="sign_flip").mean <= 1
+    results = Robustness(tmp_path, tmp_path / "cache")("s.yaml", attack={"kind": "negated", "factor": 9, "scope": 0.5})
+    assert 0 <= results.accuracy(attack="negated").mean <= 1
     assert results.accuracy(factor=9).n == 1
 
 

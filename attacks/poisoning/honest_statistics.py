@@ -1,0 +1,72 @@
+"""Statistics of the honest rows H that attacks on updates are made of, and the attacks that are made of these alone.
+
+``s`` is the sample standard deviation (divisor h - 1), coordinate by coordinate; with one honest row it is 0, and so is
+every deviation from the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from statistics import NormalDist
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
+
+
+def deviation(rows: Float[Tensor, "honest params"]) -> Float[Tensor, " params"]:
+    """s: sample standard deviation of every coordinate; 0 with one row."""
+    return rows.std(dim=0) if len(rows) > 1 else torch.zeros_like(rows[0])
+
+
+def median_norm(rows: Float[Tensor, "honest params"]) -> Float[Tensor, ""]:
+    """The typical norm of a row."""
+    norms: Tensor = rows.norm(dim=1)
+    return norms.median()
+
+
+def largest_unnoticed(honest: int, malicious: int) -> float:
+    r"""z of ALIE: how far the malicious rows can go and still have a majority with those beyond them.
+
+    .. math:: z = \Phi^{-1}((h - q) / h), \qquad q = \lfloor n / 2 + 1 \rfloor - f
+
+    Where malicious clients are the majority by themselves, q is taken as 1; where no honest one is left, or for small
+    cohorts, z is 0 (Baruch et al. 2019).
+
+    >>> [round(largest_unnoticed(n - f, f), 3) for n, f in ((5, 1), (10, 2), (20, 4), (10, 4), (20, 8))]
+    [0.0, 0.0, 0.157, 0.431, 0.674]
+    """
+    supporters = max(math.floor((honest + malicious) / 2 + 1) - malicious, 1)
+    if honest <= supporters:
+        return 0.0
+    return max(0.0, NormalDist().inv_cdf((honest - supporters) / honest))
+
+
+class CollusiveAttack(RowAttack, ABC):
+    """All malicious clients send one row, made of the honest ones and of nothing else; on other channels too."""
+
+    threat: ClassVar[Threat] = Threat("rows", ("update", "exploration"))
+
+    @abstractmethod
+    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
+        """What they send, from the honest rows and the number of malicious clients in the cohort."""
+
+    def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
+        """Replace the malicious rows."""
+        return view.sending(self.row(view.honest_rows, view.count)), None
+
+    def channel(
+        self,
+        channel: Channel,
+        rows: Float[Tensor, "clients size"],
+        malicious: Bool[Tensor, " clients"],
+        generators: list[torch.Generator],
+    ) -> Float[Tensor, "clients size"]:
+        """The same of the rows of another channel."""
+        result, honest = rows.clone(), rows[~malicious] if bool((~malicious).any()) else rows
+        result[malicious] = self.row(honest, int(malicious.sum())).to(rows)
+        return result
