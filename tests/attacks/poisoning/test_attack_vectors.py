@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
@@ -19,6 +23,8 @@ from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mimic import principal_direction
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.interfaces import UPDATE, Channel
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "conformance"))
 
 HONEST = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9], [2, 2, 2]])
 MEAN = torch.tensor([3.5, 4.25, 5.0])
@@ -64,6 +70,32 @@ def test_byzfl_agrees() -> None:
         )
         theirs = 2 * mean - byzfl.ALittleIsEnough(1.5)(given_)
         assert torch.allclose(theirs, LittleIsEnough().row(honest, 1), atol=1e-5)
+
+
+def of(make: Any) -> Any:
+    """A rule of the conformance vectors: the row from honest rows and options."""
+    return lambda honest, **options: make(**options).row(torch.tensor(honest, dtype=torch.float64), 1).tolist()
+
+
+def flipped(honest: Tensor, scale: float) -> Tensor:
+    """What a malicious client sends beside the honest ones."""
+    rows, flags = torch.cat([honest, honest[:1]]), torch.tensor([False] * len(honest) + [True])
+    return SignFlip(of="mean", scale=scale).channel(Channel("x", honest.shape[1], "rows"), rows, flags, [])[-1]
+
+
+OURS = {
+    "sign_flip_mean": lambda honest, scale: flipped(torch.tensor(honest, dtype=torch.float64), scale).tolist(),
+    "ipm": of(InnerProduct), "alie": of(LittleIsEnough), "min_max": of(MinMax), "min_sum": of(MinSum),
+    "alie_z": lambda clients, malicious: [largest_unnoticed(clients - malicious, malicious)],
+}  # fmt: skip
+
+
+def test_the_conformance_vectors() -> None:
+    from conformance import check, read
+
+    findings = check(OURS, [case for case in read() if case.file == "attacks"])
+    assert {finding.case.rule for finding in findings} == OURS.keys()
+    assert [str(finding) for finding in findings if finding.problem != ""] == []
 
 
 @pytest.mark.parametrize(("n", "f", "z"), [(5, 1, 0), (10, 2, 0), (20, 4, 0.157), (10, 4, 0.431), (20, 8, 0.674)])
