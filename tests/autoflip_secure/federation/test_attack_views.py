@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from digits_cells import AUTOFLIP, PROBLEM, cell, run
+from sizes import every
 from torch import Tensor
 
 from autoflip_secure.algorithm.exploration import explore
@@ -65,7 +66,9 @@ def shown(attack: RowAttack) -> list[AttackView]:
     return [*SEEN]
 
 
-@pytest.mark.parametrize(("attack", "views", "rows"), [(Looks, 6, 1), (Colluders, 3, 2), (Rows, 3, 10), (Knows, 3, 10)])
+@pytest.mark.parametrize(
+    ("attack", "views", "rows"), every(2, [(Looks, 6, 1), (Colluders, 3, 2), (Knows, 3, 10), (Rows, 3, 10)])
+)
 def test_a_view_holds_what_its_knowledge_may_see(attack: Callable[..., RowAttack], views: int, rows: int) -> None:
     found = shown(attack(clients=(3, 7)))
     assert [view.round for view in found] == sorted([0, 1, 2] * (views // 3))
@@ -229,6 +232,7 @@ def test_two_attacks_of_one_kind_draw_at_addresses_of_their_own() -> None:
     assert float(torch.corrcoef(torch.stack([once, twice - once]))[0, 1].abs()) < 0.1
 
 
+@pytest.mark.slow
 def test_several_attacks_go_through_a_run_and_it_repeats() -> None:
     both = SeveralAttacks(attacks=(LabelFlip(scope=0.2), Rows(scope=0.2)))
     first, second = (run(cell(attack=both, **AUTOFLIP))[0] for _ in range(2))

@@ -51,6 +51,7 @@ def test_every_attack_is_on_it_with_an_equation_a_source_and_a_card() -> None:
         assert len(re.split(r"(?<!\\)\|", line)) == 10
 
 
+@pytest.mark.slow
 def test_the_example_passes_its_trial_and_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "page_example.py").write_text(code)

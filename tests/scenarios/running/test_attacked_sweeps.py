@@ -66,6 +66,7 @@ def test_all_attacks_go_through_a_sweep_and_repeat(algorithm: str, tmp_path: Pat
     assert {one.config["attack"]["kind"] for one in once} == set(KINDS)
 
 
+@pytest.mark.slow
 def test_attackers_with_a_memory_that_know_the_defence_repeat_alone_and_in_a_block(tmp_path: Path) -> None:
     several = "[{kind: label_flip}, mimic, {kind: fault, sends: free_rider, noise: 0.1}]"
     axis = f"sweep: {{product: {{attack: [{several}, greedy_oracle, landscape_lie]}}}}"
@@ -97,6 +98,7 @@ def test_attacks_with_masks_of_the_clients_own(tmp_path: Path) -> None:
     assert len({one.rounds[-1].test_loss for one in found}) == 4
 
 
+@pytest.mark.slow
 def test_false_running_statistics_reach_the_server_and_are_refused_where_there_are_none(tmp_path: Path) -> None:
     text = "algorithm: fedavg\nsweep: {product: {attack: [none, {kind: buffers, scope: 0.8}]}}"
     found = swept(text, tmp_path, '"attacked_nets:normed"')
