@@ -64,6 +64,7 @@ bench-compare: $(STAMP)
 
 catalogue: $(STAMP)
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
+	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.defenses_page
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

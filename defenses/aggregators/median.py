@@ -14,7 +14,7 @@ class Median(Aggregator):
     """Coordinate-wise median of the updates (Yin et al. 2018)."""
 
     kind: Literal["median"] = "median"
-    source: ClassVar[str] = "Yin et al. 2018, Definition 1"
+    source: ClassVar[str] = "Yin et al. 2018, Definition 1: the median of every coordinate"
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; trust is even, since every client may set some coordinate."""
@@ -26,7 +26,7 @@ class TrimmedMean(Aggregator):
     """Coordinate-wise mean without the largest and smallest values (Yin et al. 2018)."""
 
     kind: Literal["trimmed_mean"] = "trimmed_mean"
-    source: ClassVar[str] = "Yin et al. 2018, Definition 2"
+    source: ClassVar[str] = "Yin et al. 2018, Definition 2: per coordinate the mean without f largest and f smallest"
     assumes_malicious: ClassVar[bool] = True
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort cut at each end")] = 0.2
 

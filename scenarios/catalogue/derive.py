@@ -8,11 +8,12 @@ from typing import Any
 from autoflip_secure.files.durable import write_whole
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.scenarios.catalogue.attack_page import renew
+from autoflip_secure.scenarios.catalogue.capabilities import capabilities
 from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
 from autoflip_secure.scenarios.config.compatibility import needed
 from autoflip_secure.scenarios.config.grid import points
 from autoflip_secure.scenarios.config.loading import load
-from autoflip_secure.scenarios.config.plugin_families import survey
+from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed, survey
 from autoflip_secure.scenarios.config.settings import json_schema
 from autoflip_secure.scenarios.config.sources import presets
 from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, LOCAL_RULES, PRUNERS, TRACKERS, Algorithm
@@ -29,6 +30,10 @@ def derive() -> Catalogue:
         {name: _preset(name) for name in presets()},
         {kind: _tracker(kind, cls) for kind, cls in TRACKERS.items()}
         | {one.kind: _tracker(one.kind, one.cls, one.distribution) for one in survey().good if one.family == "tracker"},
+        {
+            FAMILIES[key].plural: {kind: capabilities(cls) for kind, cls in installed(key).items()}
+            for key in ("aggregator", "pre_aggregator")
+        },
         {name: {"summary": why} for name, why in survey().damaged.items()},
     )
 

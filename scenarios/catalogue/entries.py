@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -57,7 +57,8 @@ class Catalogue:
     """What the classes say, as plain data.
 
     ``schema`` is that of a scenario file, in which the ``$comment`` of a component is its source; ``secure_sum`` is
-    aggregator -> what it needs of the updates; the others are name -> arguments of :class:`Entry`.
+    aggregator -> what it needs of the updates; ``capabilities`` is family -> kind -> heading -> what it needs;
+    the others are name -> arguments of :class:`Entry`.
     """
 
     schema: dict[str, Any]
@@ -65,6 +66,7 @@ class Catalogue:
     secure_sum: dict[str, str]
     presets: dict[str, dict[str, Any]]
     trackers: dict[str, dict[str, Any]]
+    capabilities: dict[str, dict[str, dict[str, str]]]
     damaged: dict[str, dict[str, Any]]  # entry points of other distributions that cannot be used: why, and what to do
 
     @cached_property
@@ -78,7 +80,12 @@ class Catalogue:
                 inner = node["properties"][key]
                 nodes = [defs[name] for name in models_in(inner.get("items", inner))]
                 node = nodes[0]
-            found[family] = {one["properties"]["kind"]["const"]: _entry(one, defs) for one in nodes}
+            needs = self.capabilities.get(family, {})
+            found[family] = {
+                kind: replace(_entry(one, defs), details=needs.get(kind, {}))
+                for one in nodes
+                if (kind := one["properties"]["kind"]["const"])
+            }
         found["algorithms"] = {name: Entry(**one) for name, one in self.algorithms.items()}
         [secure] = models_in(properties["secure_sum"])
         source = defs[secure]["$comment"]
