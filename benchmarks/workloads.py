@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -96,6 +96,7 @@ class Shaped:
             guidance=initial_guidance(self.exploration),
             layout=self.layout,
             shrinkage=torch.zeros(clients),
+            generator=partial(generator, clients, Purpose.AGGREGATION, 1),
         )
 
 

@@ -35,11 +35,10 @@ class CenteredClipping(Aggregator):
     def aggregate(self, state: Tensor, view: RoundView) -> Aggregate:
         """One round; trust is each client's remaining share after clipping, scaled to sum 1."""
         centre, n = state, len(view.updates)
-        trained = view.layout.trained.to(centre.device)
         factor = torch.ones_like(view.samples)
         for _ in range(self.steps):
             offsets = view.updates - centre
-            distances = torch.linalg.vector_norm(offsets * trained, dim=1, dtype=torch.float64)
+            distances = torch.linalg.vector_norm(view.layout.of_trained(offsets), dim=1, dtype=torch.float64)
             factor = clip_factors(distances, self.radius * (distances.median() if self.unit == "median" else 1)).to(
                 offsets
             )

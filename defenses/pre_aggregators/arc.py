@@ -24,5 +24,5 @@ class ARC(AssumingPreAggregator):
         """k is below n, since k <= n/2."""
         n, f = len(view.updates), view.malicious
         clipped = 2 * f * (n - f) // n
-        norms = view.directions.double().norm(dim=1)
+        norms = view.directions.norm(dim=1)
         return scaled(view, clip_factors(norms, norms.sort(descending=True).values[clipped]))

@@ -33,7 +33,7 @@ class Clip(PreAggregator):
     )
 
     def mix(self, view: RowsView) -> Mixture:
-        """Norms in double, so that no row is too long to be measured."""
-        norms = view.directions.double().norm(dim=1)
+        """Of each row alone, or beside the others."""
+        norms = view.directions.norm(dim=1)
         bound = self.norm * quantile(norms, 0.5) if self.unit == "median" else self.norm
         return scaled(view, clip_factors(norms, bound))
