@@ -1,4 +1,4 @@
-"""For other processes: prints, for some models and ways of training, what may be promised under the kernels that are asked for."""
+"""For other processes: prints what may be promised for some models and ways of training, under the kernels asked for."""
 
 import json
 import sys
