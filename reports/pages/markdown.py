@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from autoflip_secure.reports.claims.findings import Claim, Evidence
 from autoflip_secure.reports.pages.fitting import Page
+from autoflip_secure.reports.pages.run_robustness import Robustness
 from autoflip_secure.reports.study.comparisons import Standing, Summary
 from autoflip_secure.reports.study.labels import clean_text, percent
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.tables.run_robustness import Cell
 from autoflip_secure.reports.tables.summaries import tally
 from autoflip_secure.reports.wording.phrases import bracket, points, settling, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
@@ -62,6 +64,7 @@ def summary(
     claims: Sequence[Claim],
     *,
     name: str,
+    robustness: Robustness | None = None,
     missing: Sequence[str] = (),
     notes: Sequence[str] = (),
     link: str = "report.html",
@@ -69,6 +72,7 @@ def summary(
     """The report's first screen as Markdown.
 
     Args:
+        robustness: what an attack does beside accuracy.
         missing: names of the cells that are missing, a line each.
         notes: what was left out of the folder, and why.
         link: the HTML file, beside this one.
@@ -76,14 +80,14 @@ def summary(
     lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
     if opening.question:
         lines[2:2] = [f"> {escape(opening.question)}", ""]
-    for sentence in opening.training:
+    for sentence in [*opening.training, *(robustness.alarms if robustness else [])]:
         lines += [f"**Note.** {escape(sentence)}", ""]
     for sentence in opening.answer:
         lines += [escape(sentence), ""]
     lines += [*_scoreboard(study, opening.standings), ""]
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
-    lines += _claims(claims)
+    lines += [*(_robustness(robustness) if robustness else []), *_claims(claims)]
     lines += ["**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
     return _fitted(lines, ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""], link)
@@ -120,6 +124,24 @@ def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
             row += [_share(standing.uplink), _share(standing.flops.get("compacted"))]
         rows.append(row)
     return table(header, rows)
+
+
+def _robustness(found: Robustness) -> list[str]:
+    """What an attack does beside accuracy, where it costs the most; nothing where nobody attacks."""
+    said = [sentence for sentence in found.said if sentence not in found.alarms]
+    shown = found.hardest
+    if not shown.lines:
+        return []
+    rows = [
+        (f"{line.row.algorithm}, {line.row.condition}", *(_shown(cell) for cell in line.cells)) for line in shown.lines
+    ]
+    head = ["**Under the attack that costs the most**, mean over seeds with 95 % intervals.", ""]
+    return [*head, *table(["Where", *shown.columns], rows), "", *(f"- {escape(text)}" for text in said), ""]
+
+
+def _shown(cell: Cell | None) -> str:
+    """A number with what lies behind it."""
+    return "–" if cell is None else f"{cell.value} {cell.interval}{' ALARM' if cell.alarm else ''}".rstrip()
 
 
 def _claims(claims: Sequence[Claim]) -> list[str]:

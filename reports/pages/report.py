@@ -28,6 +28,7 @@ from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
+from autoflip_secure.reports.pages.run_robustness import robustness
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
@@ -110,6 +111,7 @@ def write_report(
             opening,
             claims(found),
             name=_name(scenario),
+            robustness=robustness(found),
             missing=name_missing(missing),
             notes=notes,
             link=path.name,
@@ -148,6 +150,7 @@ def render(
         statistics=statistics_table(rows, found.baseline),
         without_interval=without_interval(rows),
         **_summaries(found),
+        robustness=robustness(found),
         **_privacy(found),
         sections=sections(found, rows, audits) if figures else [],
         audit_headline=headline(audits) if audits else "",

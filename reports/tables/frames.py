@@ -15,9 +15,11 @@ from autoflip_secure.models.amounts import Bytes
 from autoflip_secure.records.configs import leaves
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.proven import Bound, bounds, no_guarantee
+from autoflip_secure.records.robustness import has_majority
 from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.reports.study.labels import attack_label, clean_text, partition_label
 from autoflip_secure.reports.study.privacy import protection
+from autoflip_secure.reports.study.run_robustness import RunRobustness, run_robustness
 from autoflip_secure.reports.tables.text import harmless
 
 _ATTACK = ("sigma", "share", "scope")
@@ -25,8 +27,9 @@ _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "ope
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = (
     "seed", "round", "participants", "malicious_participants", "rejected", "parameters", "bytes.", "flops.",
-    "exploration.",
+    "exploration.", "recovery_rounds", "majority_rounds",
 )  # fmt: skip
+_FLAGS = ("recovered", "malicious_majority")
 
 
 def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
@@ -50,6 +53,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
     observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
     gaps = any(uncounted(record) for record in records)
     personal = any(record.personal for record in records)
+    known = run_robustness(records)
     rows = []
     for record in records:
         axes = leaves(record.axes)
@@ -70,6 +74,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
                 **({"operations": uncounted(record)} if gaps else {}),
                 **_exploration(record),
                 **_detection(record),
+                **_robustness(known[record.cell]),
             }
         )
     return rows
@@ -109,6 +114,23 @@ def _detection(record: RunRecord) -> dict[str, object]:
     return {f"detection.{name}": None if found is None else getattr(found, name) for name in names}
 
 
+def _robustness(run: RunRobustness) -> dict[str, object]:
+    """What a run came to beside its outcome, and beside its clean twin."""
+    late, back, majority = run.late, run.recovery, run.majority
+    return {
+        "final_accuracy": run.final,
+        "last10_accuracy": None if late is None else late.mean,
+        "last10_spread": None if late is None else late.spread,
+        "worst_class_accuracy": run.worst_class,
+        "trust_amplification": run.amplification,
+        "recovered": None if back is None else back.rounds is not None,
+        "recovery_rounds": None if back is None else back.rounds,
+        "mask_overlap": run.overlap,
+        "majority_rounds": None if majority is None else majority.seen,
+        "expected_majority_rounds": None if majority is None else majority.expected,
+    }
+
+
 def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object]:
     """What a run asked for, and what is proven of it against each observer."""
     asked = record.config.get("privacy")
@@ -146,7 +168,7 @@ def _kind(name: str, column: pd.Series) -> str:
     if name.startswith(_COUNTS):
         return "Int64"
     if not name.startswith("axis."):
-        return "float64"
+        return "boolean" if name in _FLAGS else "float64"
     found = {type(value) for value in column if not pd.isna(value)}
     if found == {bool}:
         return "boolean"
@@ -167,6 +189,7 @@ def _round(entry: RoundRecord) -> dict[str, object]:
         "round": entry.round,
         "participants": len(entry.participants),
         "malicious_participants": int(malicious.sum()),
+        "malicious_majority": has_majority(entry),
         "rejected": len(entry.rejected),
         "score_of_honest": _mean(scores, ~malicious),
         "score_of_malicious": _mean(scores, malicious),

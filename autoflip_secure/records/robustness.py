@@ -1,0 +1,69 @@
+r"""What one run says of its robustness beside the outcome, from its record alone: one definition for all who state it.
+
+.. math::
+    \text{trust amplification} = \frac{\sum_t \big(\sum_{k \in B_t} \omega_k / \sum_k \omega_k\big)}
+    {\sum_t |B_t| / n_t}
+
+over the rounds :math:`t` in which anybody is trusted, with :math:`\omega_k` the trust that the aggregator gave client
+:math:`k`, :math:`B_t` the participants that misbehaved in the round and :math:`n_t` all participants, those whose
+update was left out included. Above 1 the aggregator works for the malicious clients; who weighs everybody alike has 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from autoflip_secure.records.run import RoundRecord, RunRecord
+
+LAST = 10
+"""Rounds, from the end, whose evaluations make the late accuracy and its spread."""
+BY_COORDINATE = ("median", "trimmed_mean", "meamed")
+"""Aggregators that choose coordinate by coordinate: no client has one weight, and their trust is even by convention."""
+
+
+class LateAccuracy(NamedTuple):
+    """Test accuracy in the last :data:`LAST` rounds, in [0, 1]."""
+
+    mean: float
+    spread: float | None  # sample standard deviation between the evaluations; None: there is one
+
+
+def late_accuracy(record: RunRecord) -> LateAccuracy | None:
+    """Over the evaluations of the last rounds; None for a record without evaluated rounds."""
+    first = record.rounds[-1].round - LAST + 1 if record.rounds else 0
+    found = [e.test_accuracy for e in record.rounds if e.round >= first and e.test_accuracy is not None]
+    return LateAccuracy(fmean(found), stdev(found) if len(found) > 1 else None) if found else None
+
+
+def worst_class(record: RunRecord) -> float | None:
+    """Accuracy of the global model on the class that it knows worst, at the end; None: an earlier version's record."""
+    return None if record.classes is None else record.classes.worst
+
+
+def trust_amplification(record: RunRecord) -> float | None:
+    """Share of the trust that malicious clients hold over their share of the rows; None: no row of theirs, or no trust
+    that is a client's."""
+    algorithm = record.config.get("algorithm")
+    aggregator = algorithm.get("aggregator") if isinstance(algorithm, Mapping) else None
+    if isinstance(aggregator, Mapping) and aggregator.get("kind") in BY_COORDINATE:
+        return None
+    held = rows = 0.0
+    for entry in record.rounds:
+        total = sum(entry.trust)
+        if total > 0:
+            held += sum(t for t, lies in zip(entry.trust, entry.malicious, strict=True) if lies) / total
+            rows += fmean(entry.malicious)
+    return held / rows if rows else None
+
+
+def has_majority(entry: RoundRecord) -> bool:
+    """Whether at least half of the participants of a round misbehave in it."""
+    return 2 * sum(entry.malicious) >= len(entry.participants) > 0
+
+
+def in_window(attack: Mapping[str, Any] | None, number: int) -> bool:
+    """Whether an attack, as a cell's configuration has it, acts in this round, from 1."""
+    window = (attack or {}).get("window") or {}
+    return (window.get("first") or 1) <= number <= (window.get("last") or number)

@@ -1,0 +1,114 @@
+"""Robustness beside the outcome in words: whom trust works for, what a cohort may hold, how soon a run recovers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from autoflip_secure.reports.statistics.intervals import Interval
+from autoflip_secure.reports.study.run_robustness import Majorities, Majority, Row
+from autoflip_secure.reports.wording.phrases import ends
+from autoflip_secure.terminal.counting import count_of, some
+
+SHOWN = 6  # alarms, each with its place and numbers; the table has all
+_GROUPS = 4  # ways of drawing cohorts
+
+
+def times(interval: Interval) -> str:
+    """An amplification and its interval, if there is one: ``2.48 [1.20, 3.76]``."""
+    where = (
+        ends(interval, lambda end: f"{end:.2f}") if interval.low is not None else f"({count_of(interval.n, 'seed')})"
+    )
+    return f"{interval.mean:.2f} {where}"
+
+
+def alarms(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each place where malicious clients certainly hold more trust than their rows, worst first."""
+    found = sorted((row for row in rows if row.alarm), key=lambda row: -_mean(row))
+    said = [f"Alarm: {_place(row)}: {_held(row)}; the aggregator works for the attackers." for row in found[:SHOWN]]
+    if len(found) > SHOWN:
+        said.append(f"So they do in {len(found) - SHOWN} more places, which the table names.")
+    return said
+
+
+def trust(rows: Sequence[Row]) -> list[str]:
+    """What is to be said of trust amplification where it is no certain alarm; nothing where it was not measured."""
+    known = [row for row in rows if row.amplification is not None]
+    if not known:
+        return []
+    unsure = sorted((row for row in known if row.above and not row.alarm), key=lambda row: -_mean(row))
+    said = []
+    if not any(row.alarm for row in known):
+        places = count_of(len(known), "place")
+        said.append(
+            f"No alarm: in none of {places} is it shown that malicious clients hold more trust than their rows."
+        )
+    if unsure:
+        named = some([f"{_place(row)}: {times(row.amplification)}" for row in unsure if row.amplification], 3, "; ")
+        said.append(f"Above 1 on average, but the seeds cannot tell whether it is, in {len(unsure)}: {named}.")
+    return said
+
+
+def _mean(row: Row) -> float:
+    return row.amplification.mean if row.amplification else 0.0
+
+
+def _place(row: Row) -> str:
+    return f"{row.algorithm}, {row.condition}"
+
+
+def _held(row: Row) -> str:
+    assert row.amplification is not None
+    seeds = count_of(row.amplification.n, "seed")
+    return f"malicious clients hold {times(row.amplification)} times the trust of their share of the rows ({seeds})"
+
+
+def majorities(found: Sequence[Majorities]) -> list[str]:
+    """A sentence for each way in which cohorts and malicious clients are drawn."""
+    said = [_majority(group.example, group.seen) for group in found[:_GROUPS] if group.example.probability > 0]
+    if said:
+        said.append(
+            "No rule that looks at the rows of one round alone can be guaranteed to withstand such a round: it cannot "
+            "know which half is honest. A memory of earlier rounds, or larger cohorts, can help."
+        )
+    return said
+
+
+def _majority(one: Majority, seen: Sequence[int]) -> str:
+    size = f"about {one.cohort}" if one.poisson else f"{one.cohort}"
+    sampling = " (Poisson sampling)" if one.poisson else ""
+    low, high = min(seen), max(seen)
+    runs = f"{fmean(seen):.1f} on average ({low} to {high})" if low != high else f"{low} in each"
+    return (
+        f"{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}{sampling}: at least half "
+        f"of a cohort is malicious with probability {_chance(one.probability)}, in {one.expected:.1f} of "
+        f"{count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
+    )
+
+
+def _chance(probability: float) -> str:
+    percent = 100 * probability
+    return f"{percent:.1f} %" if percent >= 0.1 else f"{percent:.1g} %"
+
+
+def recovered(row: Row) -> tuple[str, str] | None:
+    """How many rounds after the window accuracy is back, median over seeds, and what lies behind it.
+
+    None where no window ends within the run.
+    """
+    found = row.recoveries
+    if not found:
+        return None
+    middle = median(math.inf if one.rounds is None else one.rounds for one in found)
+    watched, known = _span([one.watched for one in found]), [one.rounds for one in found if one.rounds is not None]
+    value = f"{middle:g}" if math.isfinite(middle) else f"> {watched}"
+    if len(known) < len(found):
+        late = len(found) - len(known)
+        return value, f"(not within {watched} rounds in {late} of {count_of(len(found), 'seed')})"
+    return value, f"({_span(known)}, {count_of(len(found), 'seed')})"
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
