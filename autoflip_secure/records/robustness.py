@@ -63,7 +63,26 @@ def has_majority(entry: RoundRecord) -> bool:
     return 2 * sum(entry.malicious) >= len(entry.participants) > 0
 
 
-def in_window(attack: Mapping[str, Any] | None, number: int) -> bool:
-    """Whether an attack, as a cell's configuration has it, acts in this round, from 1."""
-    window = (attack or {}).get("window") or {}
-    return (window.get("first") or 1) <= number <= (window.get("last") or number)
+def parts_of(attack: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The attacks of a run, from a cell's configuration: one, or those that it is composed of."""
+    return list((attack or {}).get("attacks") or ([attack] if attack else []))
+
+
+def in_window(window: Mapping[str, Any], number: int) -> bool:
+    """Whether a window, as a cell's configuration has it, holds this round, from 1."""
+    first, last, period = window.get("first") or 1, window.get("last"), window.get("period")
+    if number < first or (last is not None and number > last):
+        return False
+    return period is None or (number - first) % int(period) < int(window.get("acting", 1))
+
+
+def acting_clients(attack: Mapping[str, Any] | None, number: int, clients: int) -> int | None:
+    """How many of the clients misbehave in this round if they take part, from the configuration.
+
+    Attacks with a share of the clients have the same ones, the larger share those of the smaller. None: it cannot be
+    told, since some clients are drawn and others named.
+    """
+    active = [one for one in parts_of(attack) if in_window(one.get("window") or {}, number)]
+    drawn = max((round(one.get("scope", 0) * clients) for one in active if one.get("clients") is None), default=0)
+    named = {client for one in active for client in one.get("clients") or ()}
+    return None if drawn and named else drawn or len(named)

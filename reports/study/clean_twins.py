@@ -14,6 +14,7 @@ import numpy as np
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import without
 from autoflip_secure.records.newer_keys import with_newer
+from autoflip_secure.records.robustness import parts_of
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study.labels import is_clean
@@ -66,8 +67,9 @@ def recovery(record: RunRecord, twin: RunRecord, margin: float = RECOVERY_MARGIN
 
 
 def _window_end(record: RunRecord) -> int | None:
-    window = (record.config.get("attack") or {}).get("window") or {}
-    return window.get("last")
+    ends = [(one.get("window") or {}).get("last") for one in parts_of(record.config.get("attack"))]
+    known = [int(end) for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
 
 
 def mask_overlap(record: RunRecord, twin: RunRecord) -> float | None:

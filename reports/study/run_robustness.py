@@ -23,17 +23,13 @@ class Majority:
     """Rounds in which at least half of the cohort is malicious."""
 
     clients: int
-    malicious: int  # of the clients
+    malicious: int  # of the clients; where attacks have different ones, in the round with the most
     cohort: int
     poisson: bool
-    acting: int  # rounds of the run in which the attack acts
-    probability: float  # in a round
+    acting: int  # rounds of the run in which somebody would misbehave
+    probability: float  # in a round with so many malicious
+    expected: float  # rounds of a run
     seen: int  # rounds of this run
-
-    @property
-    def expected(self) -> float:
-        """Rounds of a run."""
-        return self.acting * self.probability
 
 
 @dataclass(frozen=True)
@@ -73,19 +69,24 @@ def run_robustness(records: Sequence[RunRecord]) -> dict[str, RunRobustness]:
 
 
 def majority(record: RunRecord) -> Majority | None:
-    """None where nobody attacks, or a record does not say how cohorts are drawn."""
-    config, attack = record.config, record.config.get("attack")
+    """None where nobody attacks, or a record does not say how cohorts or malicious clients are drawn."""
+    config, attack, clients = record.config, record.config.get("attack"), len(record.client_samples)
     cohort, poisson = config.get("cohort"), config.get("sampling") == "poisson"
-    if is_clean(attack) or not record.malicious_clients or not isinstance(cohort, int) or not record.client_samples:
+    if is_clean(attack) or not record.malicious_clients or not isinstance(cohort, int):
         return None
-    clients, malicious = len(record.client_samples), len(record.malicious_clients)
+    counts = [robustness.acting_clients(attack, entry.round, clients) for entry in record.rounds]
+    acting = [count for count in counts if count]
+    if None in counts or not acting:
+        return None
+    chances = [majority_probability(clients, count, cohort, poisson=poisson) for count in acting]
     return Majority(
         clients=clients,
-        malicious=malicious,
+        malicious=max(acting),
         cohort=cohort,
         poisson=poisson,
-        acting=sum(robustness.in_window(attack, entry.round) for entry in record.rounds),
-        probability=majority_probability(clients, malicious, cohort, poisson=poisson),
+        acting=len(acting),
+        probability=max(chances),
+        expected=sum(chances),
         seen=sum(map(robustness.has_majority, record.rounds)),
     )
 
@@ -177,7 +178,7 @@ def majorities(study: Study) -> list[Majorities]:
     found: dict[Majority, list[int]] = {}
     for record in study.records:
         one = majority(record)
-        if one is not None and one.acting:
+        if one is not None:
             found.setdefault(replace(one, seen=0), []).append(one.seen)
     groups = [Majorities(example, tuple(seen)) for example, seen in found.items()]
     return sorted(groups, key=lambda group: -group.example.expected)

@@ -120,7 +120,7 @@ def _robustness(run: RunRobustness) -> dict[str, object]:
     return {
         "final_accuracy": run.final,
         "last10_accuracy": None if late is None else late.mean,
-        "last10_spread": None if late is None else late.spread,
+        "last10_std": None if late is None else late.spread,
         "worst_class_accuracy": run.worst_class,
         "trust_amplification": run.amplification,
         "recovered": None if back is None else back.rounds is not None,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
+from autoflip_secure.records.robustness import in_window, parts_of
 from autoflip_secure.reports.study import labels, test_set
 from autoflip_secure.reports.study.comparisons import Row, Standing
 from autoflip_secure.reports.study.study import Study
@@ -132,21 +131,13 @@ def _other_samples(rows: list[Row]) -> list[str]:
     return [text]
 
 
-def _in_window(window: Mapping[str, Any], number: int) -> bool:
-    first, last, period = window.get("first") or 1, window.get("last"), window.get("period")
-    if number < first or (last is not None and number > last):
-        return False
-    return period is None or (number - first) % int(period) < int(window.get("acting", 1))
-
-
 def _windows(study: Study) -> list[str]:
     """Runs in which the attack begins or ends among the evaluations that are averaged."""
     mixed = 0
     for record in study.records:
-        attack = record.config.get("attack") or {}
-        windows = [one.get("window") or {} for one in attack.get("attacks") or (attack,)]
+        windows = [one.get("window") or {} for one in parts_of(record.config.get("attack"))]
         counted = study.outcome.counted(record)
-        mixed += any(len({_in_window(window, entry.round) for entry in counted}) > 1 for window in windows)
+        mixed += any(len({in_window(window, entry.round) for entry in counted}) > 1 for window in windows)
     if not mixed:
         return []
     return [

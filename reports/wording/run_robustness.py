@@ -40,9 +40,8 @@ def trust(rows: Sequence[Row]) -> list[str]:
     unsure = sorted((row for row in known if row.above and not row.alarm), key=lambda row: -_mean(row))
     said = []
     if not any(row.alarm for row in known):
-        places = count_of(len(known), "place")
         said.append(
-            f"No alarm: in none of {places} is it shown that malicious clients hold more trust than their rows."
+            "No alarm: nowhere is it shown that malicious clients hold more trust than their share of the updates."
         )
     if unsure:
         named = some([f"{_place(row)}: {times(row.amplification)}" for row in unsure if row.amplification], 3, "; ")
@@ -61,7 +60,7 @@ def _place(row: Row) -> str:
 def _held(row: Row) -> str:
     assert row.amplification is not None
     seeds = count_of(row.amplification.n, "seed")
-    return f"malicious clients hold {times(row.amplification)} times the trust of their share of the rows ({seeds})"
+    return f"malicious clients hold {times(row.amplification)} times the trust of their share of the updates ({seeds})"
 
 
 def majorities(found: Sequence[Majorities]) -> list[str]:

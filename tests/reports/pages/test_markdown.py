@@ -106,7 +106,16 @@ def test_the_summary_says_what_the_report_says(
     assert "AutoFLIP: seed 9" in words
     assert "One | note." in words
     assert "(report.html)" in text
-    board, judged = tables(text)
+    board, robust, judged = tables(text)
+    hardest = {found.hardest(facet) for facet in found.facets}
+    assert [row[0] for row in robust[1:]] == [
+        f"{a}, {c}" for c in found.conditions if c in hardest for a in found.algorithms
+    ]
+    assert {"last 10 (%)", "trust amplification", "honest flagged (%)"} <= set(robust[0])
+    assert (
+        "4 malicious of 20 clients, cohorts of 5: at least half of a cohort is malicious with probability 3.2 %"
+        in words
+    )
     assert [row[0] for row in board[1:]] == [s.algorithm for s in told.standings]
     assert {len(row) for row in board} == {len(board[0])}
     weighed = claims(found)

@@ -49,6 +49,7 @@ def test_every_section_is_there(page: tuple[str, Page]):
         "cost-operations",
         "statistics-table",
         "degradation-numbers",
+        "beyond-accuracy",
         "cells",
     ]
     assert parsed.stack == []
