@@ -9,13 +9,12 @@ from autoflip_secure.records import robustness
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.statistics.cohort_majority import majority_probability
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
-from autoflip_secure.reports.statistics.paired import Verdict, judge
 from autoflip_secure.reports.study.clean_twins import Recovery, clean_twins, mask_overlap, recovery
 from autoflip_secure.reports.study.labels import is_clean
 from autoflip_secure.reports.study.study import Condition, Study
 
 TOLERANCE = 0.05
-"""Amplification above 1 that is no alarm yet: so much follows from numbers of samples, by which FedAvg weighs rows."""
+"""Amplification above 1 that is no alarm yet: slightly different numbers of samples, by which FedAvg weighs, do it."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,7 @@ class Row:
     @property
     def alarm(self) -> bool:
         """Whether they certainly do: by this row's interval alone, since a missed alarm is worse than a false one."""
-        known = [run.amplification - 1 for run in self.runs if run.amplification is not None]
-        return self.above and judge(mean_interval(known)) is Verdict.BETTER
+        return self.above and self.amplification is not None and (self.amplification.low or 0.0) > 1
 
     @property
     def recoveries(self) -> list[Recovery]:

@@ -17,10 +17,9 @@ _GROUPS = 4  # ways of drawing cohorts
 
 def times(interval: Interval) -> str:
     """An amplification and its interval, if there is one: ``2.48 [1.20, 3.76]``."""
-    where = (
-        ends(interval, lambda end: f"{end:.2f}") if interval.low is not None else f"({count_of(interval.n, 'seed')})"
-    )
-    return f"{interval.mean:.2f} {where}"
+    if interval.low is None:
+        return f"{interval.mean:.2f} ({count_of(interval.n, 'seed')})"
+    return f"{interval.mean:.2f} {ends(interval, lambda end: f'{end:.2f}')}"
 
 
 def alarms(rows: Sequence[Row]) -> list[str]:
@@ -79,10 +78,11 @@ def _majority(one: Majority, seen: Sequence[int]) -> str:
     sampling = " (Poisson sampling)" if one.poisson else ""
     low, high = min(seen), max(seen)
     runs = f"{fmean(seen):.1f} on average ({low} to {high})" if low != high else f"{low} in each"
+    most = "up to " if one.expected < one.acting * one.probability * (1 - 1e-9) else ""
     return (
-        f"{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}{sampling}: at least half "
-        f"of a cohort is malicious with probability {_chance(one.probability)}, in {one.expected:.1f} of "
-        f"{count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
+        f"{most}{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}{sampling}: "
+        f"at least half of a cohort is malicious with probability {most}{_chance(one.probability)}, in "
+        f"{one.expected:.1f} of {count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
     )
 
 

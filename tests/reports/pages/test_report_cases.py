@@ -99,6 +99,7 @@ def test_sections_without_data_are_left_out(record: Make, partition: dict[str, A
         "cost-bytes",
         "cost-operations",
         "statistics-table",
+        "beyond-accuracy",
         "cells",
     ]
     assert "defence" not in {a.get("id") for _, a in parsed.elements}

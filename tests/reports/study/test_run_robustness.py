@@ -164,8 +164,7 @@ def trusting(run: RunRecord, share: float) -> RunRecord:
     ("shares", "above", "alarm"),
     [
         ([0.4, 0.45, 0.5, 0.42], True, True),
-        ([1.0, 1.0, 1.0], True, False),  # three seeds that agree to the last bit show nothing
-        ([1.0] * 6, True, True),
+        ([1.0, 1.0], True, True),  # all the trust, in all seeds
         ([0.4], True, False),  # one seed has no interval
         ([0.1, 0.9, 0.1, 0.3], True, False),
         ([0.204, 0.205, 0.206, 0.205], False, False),  # 1.025 times: so much follows from numbers of samples

@@ -74,7 +74,8 @@ def test_without_an_alarm_the_page_says_so_and_what_cannot_be_told(runs: list[Ru
     one = [run for run in runs if run.seed == 0]
     assert alarms(rows(study(one))) == []
     assert trust(rows(study(one)))[1] == (
-        "Above 1 on average, but the seeds cannot tell whether it is, in 1: AutoFLIP, IID, noise σ 0.5 on 20 %: 2.50."
+        "Above 1 on average, but the seeds cannot tell whether it is, in 1: AutoFLIP, IID, noise σ 0.5 on 20 %: "
+        "2.50 (1 seed)."
     )
     clean = [run for run in runs if not run.malicious_clients]
     assert trust(rows(study(clean))) == []
@@ -89,7 +90,7 @@ def test_many_alarms_are_counted(runs: list[RunRecord]):
     assert said[-1] == "So they do in 3 more places, which the table names."
 
 
-MAJORITY = Majority(20, 4, 5, False, 40, 0.03199, 1.2797, 0)
+MAJORITY = Majority(20, 4, 5, False, 40, 0.03199, 1.2796, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ MAJORITY = Majority(20, 4, 5, False, 40, 0.03199, 1.2797, 0)
             "in 1.3 of 40 rounds with an attack expected; the runs had 1.3 on average (0 to 3).",
         ),
         (
-            replace(MAJORITY, poisson=True, probability=4.2e-5, expected=0.002, acting=1),
+            replace(MAJORITY, poisson=True, probability=4.2e-5, expected=4.2e-5, acting=1),
             (0, 0),
             "4 malicious of 20 clients, cohorts of about 5 (Poisson sampling): at least half of a cohort is malicious "
             "with probability 0.004 %, in 0.0 of 1 round with an attack expected; the runs had 0 in each.",
@@ -113,6 +114,9 @@ def test_majorities(one: Majority, seen: tuple[int, ...], said: str):
     first, moral = majorities([Majorities(one, seen)])
     assert first == said
     assert moral.startswith("No rule that looks at the rows of one round alone can be guaranteed to withstand")
+    changing = majorities([Majorities(replace(one, expected=0.9 * one.expected), seen)])[0]
+    assert changing.startswith("up to 4 malicious")
+    assert "with probability up to " in changing
     assert majorities([Majorities(replace(one, probability=0.0), seen)]) == majorities([]) == []
 
 
