@@ -49,7 +49,7 @@ def recovery(record: RunRecord, twin: RunRecord, margin: float = RECOVERY_MARGIN
     in it; or where no later round was evaluated in both runs.
     """
     last, end = _window_end(record), record.rounds[-1].round if record.rounds else 0
-    if last is None or last >= end or not any(any(entry.malicious) for entry in record.rounds):
+    if last is None or not any(any(entry.malicious) for entry in record.rounds):
         return None
     clean = {entry.round: entry.test_accuracy for entry in twin.rounds if entry.test_accuracy is not None}
     back = [

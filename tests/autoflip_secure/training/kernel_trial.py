@@ -1,4 +1,4 @@
-"""For other processes: prints what may be promised for some models and ways of training, under the kernels asked for."""
+"""For other processes: prints what may be promised for models and ways of training, under the kernels asked for."""
 
 import json
 import sys
