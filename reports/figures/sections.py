@@ -19,11 +19,13 @@ from autoflip_secure.reports.figures import (
     rounds,
     secure,
     sensitivity,
+    worst_case,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, drawing
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.privacy_groups import is_private
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.worst_cases import WorstCases
 
 Maker = Callable[[], Picture | list[Picture] | None]
 
@@ -37,10 +39,17 @@ class Section:
     pictures: list[Picture]
 
 
-def sections(study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = ()) -> list[Section]:
-    """Draw every figure that the records have data for."""
+def sections(
+    study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = (), worst: Sequence[WorstCases] = ()
+) -> list[Section]:
+    """Draw every figure that the records have data for; ``worst`` are the worst cases of a sweep with a suite."""
     palette, comparisons = Palette(study), list(rows)
     plan: list[tuple[str, str, list[Maker]]] = [
+        (
+            "worst-case",
+            "Worst case",
+            [lambda: worst_case.worst_bars(worst, palette), lambda: worst_case.heat_map(worst)],
+        ),
         (
             "robustness",
             "Robustness",

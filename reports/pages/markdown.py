@@ -11,13 +11,16 @@ from collections.abc import Iterable, Sequence
 from autoflip_secure.reports.claims.findings import Claim, Evidence
 from autoflip_secure.reports.pages.fitting import Page
 from autoflip_secure.reports.pages.run_robustness import Robustness
+from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Standing, Summary
 from autoflip_secure.reports.study.labels import clean_text, percent
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.worst_cases import WorstCases
 from autoflip_secure.reports.tables.run_robustness import Cell
 from autoflip_secure.reports.tables.summaries import tally
 from autoflip_secure.reports.wording.phrases import bracket, points, settling, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
+from autoflip_secure.reports.wording.worst_case import rank
 from autoflip_secure.terminal.counting import count_of, some
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$#])")
@@ -68,6 +71,7 @@ def summary(
     missing: Sequence[str] = (),
     notes: Sequence[str] = (),
     link: str = "report.html",
+    worst: Sequence[WorstCases] = (),
 ) -> str:
     """The report's first screen as Markdown.
 
@@ -76,6 +80,7 @@ def summary(
         missing: names of the cells that are missing, a line each.
         notes: what was left out of the folder, and why.
         link: the HTML file, beside this one.
+        worst: worst cases over the suites of the sweep.
     """
     lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
     if opening.question:
@@ -84,7 +89,7 @@ def summary(
         lines += [f"**Note.** {escape(sentence)}", ""]
     for sentence in opening.answer:
         lines += [escape(sentence), ""]
-    lines += [*_scoreboard(study, opening.standings), ""]
+    lines += [*_worst(worst), *_scoreboard(study, opening.standings), ""]
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
     lines += [*(_robustness(robustness) if robustness else []), *_claims(claims)]
@@ -144,6 +149,24 @@ def _shown(cell: Cell | None) -> str:
     return "–" if cell is None else f"{cell.value} {cell.interval}{' ALARM' if cell.alarm else ''}".rstrip()
 
 
+def _worst(groups: Sequence[WorstCases]) -> list[str]:
+    """A table of worst cases per setting."""
+    lines = []
+    for group in groups:
+        rows = [
+            (
+                one.algorithm, f"{percent(one.worst.accuracy.mean)} {_in_brackets(one.worst.accuracy)}",
+                one.worst.attack,
+                "–" if one.clean is None else percent(one.clean.mean),
+                "–" if one.cost is None else points(one.cost.difference.mean), rank(one),
+            )
+            for one in group.defended
+        ]  # fmt: skip
+        header = ["Algorithm", "Worst case", "Attack", "Without attack", "Cost (points)", "Rank"]
+        lines += [f"**Worst case**: {escape(group.where)}", "", *table(header, rows), ""]
+    return lines
+
+
 def _claims(claims: Sequence[Claim]) -> list[str]:
     """Tested claims as a table, the others by name."""
     if not claims:
@@ -175,8 +198,12 @@ def _difference(found: Summary | None, reference: bool) -> str:
 
 
 def _ends(found: Summary, difference: bool) -> str:
-    interval = found.against.difference if difference and found.against else found.accuracy
-    return bracket(interval, signed=difference) if interval.low is not None else "(one seed)"
+    return _in_brackets(found.against.difference if difference and found.against else found.accuracy, difference)
+
+
+def _in_brackets(interval: Interval, signed: bool = False) -> str:
+    """The interval in brackets, or why there is none."""
+    return bracket(interval, signed=signed) if interval.low is not None else "(one seed)"
 
 
 def _share(value: float | None) -> str:

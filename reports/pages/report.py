@@ -8,6 +8,7 @@
     results.parquet   the same, with types
     cells.csv         one row per cell
     cells.parquet     the same, with types
+    worst_cases.*     of a sweep with a suite: one row per setting and algorithm
 
 ``docs/results.md`` describes the columns.
 """
@@ -32,7 +33,7 @@ from autoflip_secure.reports.pages.run_robustness import robustness
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.comparisons import Row, compare
 from autoflip_secure.reports.study.degradation import degradations
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.privacy import (
@@ -45,15 +46,18 @@ from autoflip_secure.reports.study.privacy import (
     proven_sentences,
 )
 from autoflip_secure.reports.study.study import Study, study
+from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
 from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
 from autoflip_secure.reports.tables.guarantees import guarantee_table
 from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
 from autoflip_secure.reports.tables.summaries import claims_table, degradation_rows, degradation_table, tally
+from autoflip_secure.reports.tables.worst_cases import worst_frame, worst_table
 from autoflip_secure.reports.wording import budget as budget_words
 from autoflip_secure.reports.wording import secure as secure_words
 from autoflip_secure.reports.wording import verdict
+from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline
 from autoflip_secure.runtime.threads import one_thread
 
@@ -99,9 +103,9 @@ def write_report(
     text = render(
         records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
     )
-    rows = compare(found)
-    opening = verdict.opening(found, rows, scenario, len(missing))
-    for name, frame in (("results", tidy(records, rule)), ("cells", cells_frame(records, rule))):
+    opening, _, worst = _opened(found, compare(found), scenario, len(missing))
+    frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
+    for name, frame in (frames | ({"worst_cases": worst_frame(worst)} if worst else {})).items():
         write(path.with_name(f"{name}.csv"), as_csv(frame))
         write(path.with_name(f"{name}.parquet"), parquet(frame))
     write(
@@ -115,6 +119,7 @@ def write_report(
             missing=name_missing(missing),
             notes=notes,
             link=path.name,
+            worst=worst,
         ),
     )
     write(path, text)
@@ -136,7 +141,7 @@ def render(
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
     rows = compare(found)
-    opening = verdict.opening(found, rows, scenario, len(missing))
+    opening, suites, worst = _opened(found, rows, scenario, len(missing))
     return page(
         "report.html.j2",
         name=_name(scenario),
@@ -152,7 +157,11 @@ def render(
         **_summaries(found),
         robustness=robustness(found),
         **_privacy(found),
-        sections=sections(found, rows, audits) if figures else [],
+        sections=sections(found, rows, audits, worst) if figures else [],
+        suites=suites,
+        worst_cases=worst,
+        worst_data=worst_table(worst),
+        fixed_only=worst_words.FIXED_ONLY,
         audit_headline=headline(audits) if audits else "",
         budget_why=budget_words.WHY,
         budgets=[(budget_words.rows(one), budget_words.remarks(one)) for one in budgets],
@@ -163,6 +172,17 @@ def render(
         folder_notes=[labels.clean_text(note) for note in notes],
         **_reproducibility(found, scenario, command),
     )
+
+
+def _opened(
+    found: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int
+) -> tuple[verdict.Opening, Suites | None, list[WorstCases]]:
+    """The first screen, the suites of the scenario, and the worst cases over them; none without a suite."""
+    opening, suites = verdict.opening(found, rows, scenario, missing), suites_of(scenario)
+    if suites is None:
+        return opening, None, []
+    worst = worst_cases(found)
+    return worst_words.with_worst(opening, found, suites, worst, missing), suites, worst
 
 
 def _summaries(found: Study) -> dict[str, Any]:

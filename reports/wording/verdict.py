@@ -39,20 +39,20 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
     table = standings(study, rows)
     heads = [s for s in table if s.algorithm in study.headline]
     base = next((s for s in table if s.algorithm == study.baseline), None)
-    caveats = [_bound(text) for text in caveats_of(study, table, rows, missing)]
-    answer = [_bound(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
+    caveats = [keep_units(text) for text in caveats_of(study, table, rows, missing)]
+    answer = [keep_units(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
     return Opening(
         _headline(study, heads),
         labels.clean_text(scenario.get("question") or ""),
-        _bound(_asked(study)),
-        [_bound(found.text) for found in learning.findings(study)],
+        keep_units(_asked(study)),
+        [keep_units(found.text) for found in learning.findings(study)],
         answer,
         caveats,
         table,
     )
 
 
-def _bound(text: str) -> str:
+def keep_units(text: str) -> str:
     """Numbers stay on the line of their unit."""
     return text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0").replace(" points", "\u00a0points")
 

@@ -1,0 +1,66 @@
+"""Worst cases in words: what opens a report on a suite, and what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.worst_cases import Defended, Suites, WorstCases
+from autoflip_secure.reports.wording.phrases import bracket
+from autoflip_secure.reports.wording.verdict import Opening, keep_units
+from autoflip_secure.terminal.counting import count_of
+
+FIXED_ONLY = "Fixed attacks only"
+NOT_TUNED = "Nothing was tuned: every algorithm was run with the settings of the scenario, which may suit one better."
+_SETTINGS = 4  # told in sentences
+
+
+def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[WorstCases], missing: int) -> Opening:
+    """``opening`` with the worst cases of a sweep's suites, the settings in their order."""
+    headline = opening.headline if suites.adaptive else f"{FIXED_ONLY}. {opening.headline}"
+    told = [keep_units(sentence(study, group, suites)) for group in groups[:_SETTINGS]]
+    more = len(groups) - _SETTINGS
+    if more > 0:
+        told.append(f"The table of worst cases has {count_of(more, 'setting')} more.")
+    return replace(
+        opening, headline=headline, answer=[*told, *opening.answer],
+        caveats=[*map(keep_units, caveats(suites, groups, missing)), *opening.caveats],
+    )  # fmt: skip
+
+
+def sentence(study: Study, group: WorstCases, suites: Suites) -> str:
+    """Who stands highest in a setting, and where the algorithms of the headline and the baseline stand."""
+    first = group.defended[0]
+    others = [one for one in group.defended[1:] if one.algorithm in study.headline or one.algorithm == study.baseline]
+    lead = f"Worst case over {suites.words} ({group.where}): {first.algorithm} stands highest with {standing(first)}"
+    return "; ".join([lead, *(f"{one.algorithm}: {standing(one)}" for one in others)]) + "."
+
+
+def standing(one: Defended) -> str:
+    """The worst case of an algorithm, its interval, the attack and the rank."""
+    accuracy = one.worst.accuracy
+    return f"{percent(accuracy.mean)} {bracket(accuracy)} under {one.worst.attack}, rank {rank(one)}"
+
+
+def rank(one: Defended) -> str:
+    """``1``, or ``2 to 5`` where the seeds do not tell more."""
+    low, high = one.rank
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def caveats(suites: Suites, groups: Sequence[WorstCases], missing: int) -> list[str]:
+    """What a worst case is, and what it is not."""
+    told = (
+        f"A worst case is the attack of {suites.words} with the lowest mean over seeds, and its interval is corrected "
+        "for the choice among them. Attacks that were not run may be worse."
+    )
+    if not suites.adaptive:
+        told += f" {FIXED_ONLY}: none is made for the defence that it meets, so this is no bound on the harm."
+    if missing:
+        told += f" {count_of(missing, 'cell')} missing: a worst case may be lower once all have been run."
+    uneven = [group.where for group in groups if len({len(one.accuracies) for one in group.defended}) > 1]
+    if uneven:
+        told += f" Not every algorithm was run under as many attacks ({'; '.join(uneven)}); the table says how many."
+    return [told, NOT_TUNED]
