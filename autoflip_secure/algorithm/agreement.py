@@ -38,6 +38,7 @@ from autoflip_secure.interfaces import (
     ReadingAggregator,
     RowReader,
 )
+from autoflip_secure.interfaces.known_attacks import OF_MEMORY, Known
 from autoflip_secure.interfaces.row_reader import cosine, grouped
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import kept
@@ -230,6 +231,7 @@ class AgreementWeighted(ReadingAggregator):
     source: ClassVar[str] = "AutoFLIP as this project reads it: s_k = clip((3 - z_k) / 1.5, 0, 1); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
+    known_by: ClassVar[Known] = OF_MEMORY
     remembers: ClassVar[Literal["", "steps", "clients"]] = "clients"
     weighs_samples: ClassVar[bool] = True
     statistics: tuple[StatisticName, ...] = Field(

@@ -33,6 +33,7 @@ from autoflip_secure.interfaces import (
     ReadingAggregator,
     RowReader,
 )
+from autoflip_secure.interfaces.known_attacks import OF_LAYERS, Known
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import PerMask, facts
 
@@ -142,6 +143,7 @@ class RadialAgreement(ReadingAggregator):
     source: ClassVar[str] = "this project: R_k = mean over layers of cos(u_k, w); docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     scores_clients: ClassVar[bool] = True
+    known_by: ClassVar[Known] = OF_LAYERS
     remembers: ClassVar[Literal["", "steps", "clients"]] = "clients"
     weighs_samples: ClassVar[bool] = True
     rho: Annotated[float, Field(ge=0, lt=1, description="memory of noise and signal size")] = 0.5

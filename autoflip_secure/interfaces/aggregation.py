@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autoflip_secure.interfaces.channel import Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
+from autoflip_secure.interfaces.known_attacks import Known
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.pre_aggregation import PreAggregator
 from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
@@ -100,6 +101,7 @@ class Aggregator(ChannelSource, ABC):
 
     needs_guidance: ClassVar[bool] = False
     scores_clients: ClassVar[bool] = False
+    known_by: ClassVar[Known] = ()  # attacks that know it, which one that scores clients has to name
     linear: ClassVar[bool] = False  # a sum of rows with weights that do not depend on them: a secure sum is enough
     needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
     own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`

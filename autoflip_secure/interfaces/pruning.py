@@ -14,6 +14,7 @@ from torch import Tensor
 from autoflip_secure.interfaces.aggregation import Aggregator
 from autoflip_secure.interfaces.channel import Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
+from autoflip_secure.interfaces.known_attacks import Known
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import LocalRule, NoLocalRule
 from autoflip_secure.models.layout import Layout
@@ -74,6 +75,7 @@ class Pruner(ChannelSource, ABC):
     needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
     own: ClassVar[bool] = False  # every client has a mask of its own: :meth:`client_mask`
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
+    known_by: ClassVar[Known] = ()  # attacks that know it
     client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps besides its mask
 
     @abstractmethod

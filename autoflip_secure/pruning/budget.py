@@ -23,6 +23,7 @@ from autoflip_secure.algorithm.linear_exploration import normalised_energy
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import Exploration, Pruner, PruneView
+from autoflip_secure.interfaces.known_attacks import OF_LANDSCAPE, Known
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 
@@ -113,6 +114,7 @@ class BudgetMask(Pruner):
     kind: Literal["budget"] = "budget"
     source: ClassVar[str] = "this project: budgets (1 - T_p)^2.1 and (1 - T_p)^3.1; docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
+    known_by: ClassVar[Known] = OF_LANDSCAPE
     needs_explorers: ClassVar[bool] = True
     needs_units: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import Pruner, PruneView
+from autoflip_secure.interfaces.known_attacks import Known
 from autoflip_secure.pruning.budget import BudgetMask, require_units
 from autoflip_secure.pruning.threshold import ThresholdMask, close_units, keep_energy
 
@@ -63,6 +64,7 @@ class RandomUnits(BudgetMask):
     kind: Literal["random_units"] = "random_units"  # type: ignore[assignment]
     source: ClassVar[str] = "control for budget: equally sparse, at random"
     needs_guidance: ClassVar[bool] = False
+    known_by: ClassVar[Known] = ()
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """The budgets filled at random: they depend on T_p and the model alone, so no exploration is needed."""

@@ -61,6 +61,8 @@ def caveats(suites: Suites, groups: Sequence[WorstCases], missing: int) -> list[
     if missing:
         told += f" {count_of(missing, 'cell')} missing: a worst case may be lower once all have been run."
     uneven = [group.where for group in groups if len({len(one.accuracies) for one in group.defended}) > 1]
-    if uneven:
+    if suites.adaptive:
+        told += " The suite adaptive holds for each algorithm the attacks that know it, so their number differs."
+    elif uneven:
         told += f" Not every algorithm was run under as many attacks ({'; '.join(uneven)}); the table says how many."
     return [told, NOT_TUNED]

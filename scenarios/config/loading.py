@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +77,7 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
         Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
     )
     check_suite(header.suite, header.sweep, document)
-    attacks = len(header.suite.members) if header.suite else 1
+    attacks = len(header.suite.members()) if header.suite else 1
     count = points(header.sweep) * attacks * len(header.seeds)
     if count > MOST_CELLS:
         raise InputError(
@@ -86,7 +86,7 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
         )
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
     cells: dict[str, CellSpec] = {}
-    for assignment in (one for point in assignments(header.sweep) for one in under(point, header.suite)):
+    for assignment in _points(document, base, header):
         settings = _settings(document, base, assignment)
         places, defaults = _places(document, settings, assignment)
         for seed in header.seeds:
@@ -98,6 +98,12 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
 def to_yaml(written: dict[str, Any]) -> str:
     """The scenario as a file that loads to the same cells."""
     return write_yaml(written)
+
+
+def _points(document: Document, base: dict[str, Any], header: Header) -> Iterator[Assignment]:
+    """The grid, each point under every attack of the suite."""
+    for point in assignments(header.sweep):
+        yield from under(point, header.suite, lambda calm: _settings(document, base, calm).algorithm)
 
 
 def _settings(document: Document, base: dict[str, Any], assignment: Assignment) -> Settings:

@@ -3,6 +3,7 @@
 .. code-block:: yaml
 
     suite: standard-1                       # or several: [standard-1, optimised-1]
+    suite: [standard-1, adaptive]           # adaptive: attacks that know the algorithm, as its parts name them
     suite: {name: standard-1, scope: 0.4}   # scope, clients, window and explorers are those of all its attacks
     suite: {attacks: [label_flip, {kind: gaussian_noise, sigma: 1}]}    # of your own
 
@@ -12,7 +13,7 @@ with the same name, as one whose attack was written out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -23,13 +24,34 @@ from pydantic_core import PydanticCustomError
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import Attack, Config
 from autoflip_secure.interfaces.attack import Window
+from autoflip_secure.interfaces.known_attacks import GENERIC, Known
 from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.grid import OWN, Assignment, Step, Sweep
 from autoflip_secure.scenarios.config.key_paths import KeyPath
 from autoflip_secure.terminal.near_names import suggest
 
-SUITES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = MappingProxyType({})
+SUITES: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = MappingProxyType(
+    {
+        "standard-1": (  # fixed
+            {"kind": "gaussian_noise", "sigma": 0.5, "relative": False},
+            {"kind": "label_flip", "share": 1.0, "to": "other"},
+            {"kind": "sign_flip", "of": "own", "scale": 1.0},
+            {"kind": "ipm", "epsilon": 0.5},
+            {"kind": "alie", "z": 1.5},
+            {"kind": "min_max", "direction": "deviation"},
+            {"kind": "mimic", "index": None, "warmup": 10},
+        ),
+        "optimised-1": (  # try what the server would make of their rows
+            GENERIC,
+            {"kind": "opt_ipm", "trials": 20, "low": 0.05, "high": 20.0},
+            {"kind": "opt_alie", "trials": 20, "low": 0.05, "high": 20.0},
+        ),
+    }
+)
 """Name with version -> attacks by kind and settings. No suite ever changes: a better one has a new number."""
+ADAPTIVE: Final = "adaptive"
+"""The suite of attacks that know the algorithm: the generic one, and those that aggregator and pruner name."""
 SHARED: Final = ("scope", "clients", "window", "explorers")
 """Keys that all attacks of a suite have in common: who is malicious, and when."""
 _MOST: Final = 100
@@ -65,8 +87,8 @@ class Suite(Config):
         if not self.name and not self.attacks:
             raise PydanticCustomError(OWN, "names no attack; give name: a suite, or attacks: a list of attacks")
         for name in self.name:
-            if name not in SUITES:
-                way_out = suggest(name, SUITES) if SUITES else "give attacks: a list of attacks"
+            if name not in (*SUITES, ADAPTIVE):
+                way_out = suggest(name, (*SUITES, ADAPTIVE))
                 raise PydanticCustomError(OWN, "no suite '{name}'; {way_out}", {"name": name, "way_out": way_out})
         for attack in self.attacks:
             own = [key for key in SHARED if isinstance(attack, Mapping) and key in attack]
@@ -78,10 +100,13 @@ class Suite(Config):
                 raise PydanticCustomError(OWN, "an attack of a suite is a kind, or a mapping with one")
         return self
 
-    @property
-    def members(self) -> list[tuple[dict[str, Any], KeyPath]]:
-        """Its attacks, none first and each once, with the place of each below ``suite``; without what they share."""
-        named = [(dict(attack), ()) for name in self.name for attack in SUITES[name]]
+    def members(self, known: Known = ()) -> list[tuple[dict[str, Any], KeyPath]]:
+        """Its attacks, none first and each once, with the place of each below ``suite``; without what they share.
+
+        Args:
+            known: attacks that know the algorithm: what the suite ``adaptive`` is for it.
+        """
+        named = [(dict(attack), ()) for name in self.name for attack in SUITES.get(name, known)]
         own = [
             ({"kind": attack} if isinstance(attack, str) else dict(attack), ("attacks", number))
             for number, attack in enumerate(self.attacks)
@@ -107,15 +132,27 @@ def expand_suite(value: Any) -> Any:
     return {"name": value} if isinstance(value, str | list) else value
 
 
-def under(assignment: Assignment, suite: Suite | None) -> Iterator[Assignment]:
+def known_attacks(algorithm: AlgorithmConfig) -> Known:
+    """Attacks that know an algorithm: the suite ``adaptive`` is these."""
+    return (GENERIC, *algorithm.aggregator.known_by, *algorithm.pruner.known_by)
+
+
+def under(
+    assignment: Assignment, suite: Suite | None, algorithm: Callable[[Assignment], AlgorithmConfig]
+) -> Iterator[Assignment]:
     """A point of the grid under each attack of the suite; without a suite as it is.
 
     What the grid sets of attacks (their share) has no meaning where nobody attacks.
+
+    Args:
+        algorithm: what a point of the grid without attack comes to.
     """
     if suite is None:
         yield assignment
         return
-    for attack, place in suite.members:
+    calm = replace(assignment, steps=tuple(step for step in assignment.steps if step.path[0] != "attack"))
+    known = known_attacks(algorithm(calm)) if ADAPTIVE in suite.name else ()
+    for attack, place in suite.members(known):
         steps = [*assignment.steps, *(Step(("attack", k), v, ("suite", k)) for k, v in suite.shared.items())]
         if attack == _NONE:
             steps = [step for step in steps if step.path[0] != "attack"]

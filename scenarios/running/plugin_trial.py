@@ -7,7 +7,7 @@ otherwise end in its middle, or be one that nobody can repeat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -162,12 +162,25 @@ def _on_shares(aggregator: Aggregator, stage: Stage, view: RoundView) -> Aggrega
     return found
 
 
+def _check_known(judge: Judge, aggregator: Aggregator) -> None:
+    """How well scores find fixed attacks says nothing of an attacker who knows them: one that scores names some."""
+    named = aggregator.known_by
+    if not isinstance(named, tuple) or not all(isinstance(one, Mapping) and "kind" in one for one in named):
+        raise judge.refuse("known_by: should be a tuple of attacks, each a mapping with a kind and its options")
+    if aggregator.scores_clients and not named:
+        raise judge.refuse(
+            "known_by: is empty; an aggregator that scores clients names the attacks that know it, for the suite "
+            "`adaptive`: known_by: ClassVar = ({'kind': 'greedy_oracle', 'stealth': 0.9},)"
+        )
+
+
 def _check_scores(judge: Judge, aggregator: Aggregator, found: Aggregate, like: Tensor) -> None:
     if aggregator.scores_clients != (found.scores is not None):
         what = "has scores_clients = True and gives none" if aggregator.scores_clients else "gives some"
         raise judge.refuse(
             f"aggregate: scores: {what}; set `scores_clients: ClassVar[bool]` to whether it scores clients"
         )
+    _check_known(judge, aggregator)
     if found.scores is not None:
         scores = judge.tensor("aggregate: scores", found.scores, like)
         if not bool(((scores >= 0) & (scores <= 1)).all()):

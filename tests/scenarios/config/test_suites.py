@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from settings_read import read
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.scenarios.config.loading import to_yaml
+from autoflip_secure.scenarios.config.suites import ADAPTIVE, SHARED, SUITES
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, ATTACKS, PRUNERS
 
 OWN = "suite: {attacks: [label_flip, {kind: gaussian_noise, sigma: 1.0}]}\nseeds: [11, 12]\n"
 AXES = "sweep: {product: {algorithm: [fedavg, krum]}}\n"
@@ -61,7 +65,10 @@ def test_as_written_it_loads_to_the_same_cells() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("suite: standart-1", "s.yaml:1: suite = {'name': 'standart-1'}: no suite 'standart-1'"),
+        (
+            "suite: standart-1",
+            "no suite 'standart-1'; did you mean 'standard-1'? allowed: adaptive, optimised-1, standard-1",
+        ),
         ("suite: {}", "names no attack; give name: a suite, or attacks: a list of attacks"),
         ("suite: 3", "s.yaml:1: suite = 3: should be a mapping"),
         ("suite: {attacks: [3]}", "an attack of a suite is a kind, or a mapping with one"),
@@ -95,3 +102,97 @@ def test_what_is_refused(text: str, said: str, monkeypatch: pytest.MonkeyPatch) 
 def test_an_attack_beside_it_on_the_command_line() -> None:
     with pytest.raises(InputError, match=r"--set attack\.scope=0\.2: attack: the suite says which attacks are run"):
         read(OWN, "attack.scope=0.2")
+
+
+# ------------------------------------------------------------------------------------------------ what suites hold
+
+PINNED = {"standard-1": "cdbca2f25a8a3c8f", "optimised-1": "579e3c1cdc0dc43f", "adaptive": "3b748d6f9bab2c37"}
+
+
+def content(name: str) -> list[object]:
+    """The attacks of a suite as they are in the configuration of a cell, under every algorithm where they differ."""
+    if name != "adaptive":
+        return [c.config["attack"] for c in read(f"suite: {name}\nseeds: [11]").cells]
+    grid = f"{{product: {{algorithm: {json.dumps(ADAPTED)}}}}}"
+    found = read(f"suite: adaptive\nseeds: [11]\nsweep: {grid}").cells
+    return [[c.settings.algorithm.name, c.config["attack"]] for c in found]
+
+
+STANDARD = "none gaussian_noise label_flip sign_flip ipm alie min_max mimic"
+OPTIMISED = "greedy_oracle opt_ipm opt_alie"
+ADAPTED = ["fedavg", "agreement_only", "radial_only", "guidance_only", "budget_only"]
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_suite_never_changes(name: str) -> None:
+    """Neither by its table nor by a default of an attack. A better suite has a new number; this one stays."""
+    assert digest(content(name)) == PINNED[name]
+
+
+def test_every_suite_is_pinned() -> None:
+    assert {*PINNED} == {*SUITES, ADAPTIVE}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_spells_out_every_option(name: str) -> None:
+    """So that a default can change; what needs no value is left out."""
+    for attack in SUITES[name]:
+        options = ATTACKS[attack["kind"]].model_fields
+        required = {key for key, field in options.items() if key not in SHARED and field.default is not None}
+        assert required <= {*attack} <= {*options}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("standard-1", STANDARD),
+        ("optimised-1", f"none {OPTIMISED}"),
+        ("[standard-1, optimised-1]", f"{STANDARD} {OPTIMISED}"),
+    ],
+)  # fmt: skip
+def test_the_attacks_of_a_suite(name: str, kinds: str) -> None:
+    """Section 6.1 of the specification, by hand."""
+    assert [c.config["attack"]["kind"] for c in read(f"suite: {name}\nseeds: [11]").cells] == kinds.split()
+
+
+# ------------------------------------------------------------------------------------------------ adaptive
+
+
+def test_every_algorithm_meets_the_attacks_that_know_it() -> None:
+    found: dict[str, list[str]] = {}
+    for cell in read(f"suite: adaptive\nseeds: [11]\nsweep: {{product: {{algorithm: {json.dumps(ADAPTED)}}}}}").cells:
+        found.setdefault(cell.settings.algorithm.name, []).append(cell.config["attack"]["kind"])
+    directions = ["greedy_oracle", "score_evasion", "anchor_inflation"]  # the first tries what scores stay high under
+    assert found == {
+        "fedavg": ["none", "greedy_oracle"],
+        "agreement_only": ["none", "greedy_oracle", *directions, "memory_evasion"],
+        "radial_only": ["none", "greedy_oracle", *directions, "layer_trick", "boosted_flip"],
+        "guidance_only": ["none", "greedy_oracle", "landscape_lie", "landscape_lie"],
+        "budget_only": ["none", "greedy_oracle", "landscape_lie", "landscape_lie"],
+    }
+
+
+def test_a_part_that_is_changed_brings_its_own_attacks() -> None:
+    text = "suite: adaptive\nseeds: [11]\nsweep: {product: {algorithm: [fedavg], algorithm.aggregator: [mean, radial]}}"
+    kinds = [c.config["attack"]["kind"] for c in read(text).cells]
+    assert kinds.count("layer_trick") == 1
+
+
+@pytest.mark.parametrize("kind", AGGREGATORS)
+def test_an_aggregator_that_scores_names_attacks_that_know_it(kind: str) -> None:
+    aggregator = AGGREGATORS[kind]
+    assert bool(aggregator.known_by) or not aggregator.scores_clients
+    assert all(attack["kind"] in ATTACKS for attack in aggregator.known_by)
+
+
+@pytest.mark.parametrize("kind", PRUNERS)
+def test_a_pruner_that_believes_explorers_names_attacks_that_know_it(kind: str) -> None:
+    """Of random weights only the number follows from the guidance."""
+    pruner = PRUNERS[kind]
+    assert bool(pruner.known_by) == (pruner.needs_guidance and kind != "random_weights")
+    assert all(attack["kind"] in ATTACKS for attack in pruner.known_by)
+
+
+def test_where_attackers_cannot_know_the_defence_it_is_refused() -> None:
+    with pytest.raises(InputError, match=r"s\.yaml:1: attack = greedy_oracle: knows every update and the defence"):
+        read("suite: adaptive\nsecure_sum: {parties: 2, updates: true}\nalgorithm: fedavg")

@@ -32,6 +32,7 @@ class Along(ReadingAggregator):
 
     needs_guidance: ClassVar[bool] = False
     scores_clients: ClassVar[bool] = True
+    known_by: ClassVar = ({"kind": "greedy_oracle", "stealth": 0.9},)
 
     def start(self, layout, weights, clients, exploration):
         return torch.zeros_like(weights)

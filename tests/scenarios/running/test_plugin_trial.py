@@ -164,6 +164,18 @@ class Covering(Steps):
     own_masks: ClassVar[bool] = True
 
 
+class Unknown(Steps):
+    scores_clients: ClassVar[bool] = True
+
+
+class Scoring(Unknown):
+    known_by: ClassVar[Any] = ({"kind": "greedy_oracle", "stealth": 0.9},)
+
+
+class Misnamed(Steps):
+    known_by: ClassVar[Any] = ("greedy_oracle",)
+
+
 def arrays(seed: int | None) -> Arrays:
     x = np.random.default_rng(seed).standard_normal((6, 2)).astype(np.float32)
     return Arrays(x, np.arange(6) % 2, x, np.arange(6) % 2, ("a", "b"))
@@ -208,6 +220,15 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     ),
     "aggregator with scores": (
         Steps, lambda view: Aggregate(view.updates.mean(0), even(view), even(view)), "scores: gives some"
+    ),
+    "aggregator that scores": (
+        Scoring, lambda view: Aggregate(view.updates.mean(0), even(view), even(view)), ""
+    ),
+    "aggregator that scores and names no attack": (
+        Unknown, lambda view: Aggregate(view.updates.mean(0), even(view), even(view)), "known_by: is empty"
+    ),
+    "aggregator that names a kind alone": (
+        Misnamed, lambda view: Aggregate(view.updates.mean(0), even(view), None), "each a mapping with a kind"
     ),
     "aggregator of another kind": (Steps, lambda view: view.updates.mean(0), "gives a Tensor, expected an Aggregate"),
     "aggregator that needs several": (

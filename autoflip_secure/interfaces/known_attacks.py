@@ -1,0 +1,37 @@
+"""Attacks that know a defence, as the defence itself names them: by kind and options, since it knows no attack's code.
+
+They are what the suite ``adaptive`` of a scenario runs against it. The generic one (:data:`GENERIC`), which tries what
+any server would make of its rows, belongs to every algorithm and need not be named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+Known = tuple[Mapping[str, Any], ...]
+
+
+def _attack(kind: str, **options: Any) -> Mapping[str, Any]:
+    return MappingProxyType({"kind": kind, **options})
+
+
+GENERIC: Final = _attack("greedy_oracle", stealth=None)
+STEALTHY: Final = _attack("greedy_oracle", stealth=0.9)
+OF_DIRECTIONS: Final[Known] = (
+    STEALTHY,
+    _attack("score_evasion", kept=1.0, norm=2.0),
+    _attack("anchor_inflation", scale=1.0),
+)
+"""Against scores made of cosines with public directions, calibrated on what explorers send."""
+OF_MEMORY: Final[Known] = (*OF_DIRECTIONS, _attack("memory_evasion", score=0.9, norm=2.0, trials=10))
+"""The same against a score of the cosine with what the server remembers of accepted updates."""
+OF_LAYERS: Final[Known] = (
+    *OF_DIRECTIONS,
+    _attack("layer_trick", norm=2.0, tiny=0.001),
+    _attack("boosted_flip", share=1.0),
+)
+"""The same against a mean over layers of the cosine with the weights."""
+OF_LANDSCAPE: Final[Known] = tuple(_attack("landscape_lie", lie=lie, trials=12) for lie in ("anti", "spike"))
+"""Against masks made of what explorers say of the landscape."""
