@@ -17,6 +17,7 @@ from autoflip_secure.federation.visibility import Visibility
 from autoflip_secure.interfaces import (
     Aggregator,
     Attack,
+    ChannelSource,
     ClientPrivacy,
     Config,
     LocalRule,
@@ -188,6 +189,11 @@ class Cell:
         parts = zip(self.protocol.attack.parts, self._malicious, strict=True)
         own = [(attack, clients) for attack, clients in parts if isinstance(attack, kind)]
         return [(number, *one) for number, one in enumerate(own) if one[0].active(round_)]
+
+    @property
+    def channel_sources(self) -> tuple[ChannelSource, ...]:
+        """Who may have clients send more than their update."""
+        return self.protocol.pruner, self.protocol.aggregator
 
     def cohort(self, round_: int) -> Int[Tensor, " cohort"]:
         """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.

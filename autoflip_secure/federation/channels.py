@@ -34,7 +34,7 @@ def wanted(cell: Cell, round_: int) -> tuple[tuple[Channel, ChannelSource], ...]
     """
     problem, protocol = cell.problem, cell.protocol
     asked = ChannelRequest(round_, protocol.rounds, problem.layout, problem.units)
-    found = [(channel, one) for one in (protocol.pruner, protocol.aggregator) for channel in one.wants(asked)]
+    found = [(channel, one) for one in cell.channel_sources for channel in one.wants(asked)]
     names = [UPDATE, *(channel.name for channel, _ in found)]
     for number, (channel, one) in enumerate(found, 1):
         who = f"{type(one).__name__} asks clients for the channel {channel.name!r}"

@@ -81,6 +81,7 @@ def _round(
             watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
             if outcome.channels:
                 watch.channels(cell, state, torch.tensor(here, dtype=torch.long), outcome.channel_rows)
+                watch.learned(cell, state, outcome.channel_means)
     return results
 
 

@@ -32,5 +32,6 @@ class Outcome:
     own: Masking | None = None  # masks of the clients' own; ``mask`` is then what somebody held
     channels: tuple[Channel, ...] = ()  # what was sent beside the update
     channel_rows: Mapping[str, Tensor] = field(default_factory=dict)  # of the usable participants
+    channel_means: Mapping[str, Tensor] = field(default_factory=dict)  # as the server learned them
     channel_transfers: Mapping[str, SecureTransfer] = field(default_factory=dict)
     gradient_passes: int = 0  # over the participants' data, to measure channels with

@@ -185,6 +185,7 @@ def finish_round(
         transfer=transfer,
         channels=measured.channels,
         channel_rows={name: chosen(rows, usable) for name, rows in beside.rows.items()},
+        channel_means={name: found.mean for name, found in received.items()},
         channel_transfers=brought.transfers,
         gradient_passes=measured.passes,
     )

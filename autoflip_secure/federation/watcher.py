@@ -22,5 +22,8 @@ class Watcher:
     def channels(self, cell: Cell, before: ServerState, clients: Tensor, sent: Mapping[str, Tensor]) -> None:
         """What the same participants sent besides in that round: a row (participants, size) of each channel."""
 
+    def learned(self, cell: Cell, before: ServerState, means: Mapping[str, Tensor]) -> None:
+        """What the server made of each channel's rows (size,): a mean, noised where the server adds the noise."""
+
     def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
         """The global model before round 1 and after every round, with its test accuracy where it was evaluated."""

@@ -11,8 +11,8 @@ from autoflip_secure.records.privacy import Observer, PrivacyRecord, Relation
 
 AUDIT_SCHEMA = 2
 
-Part = Literal["everything", "exploration", "one training"]
-"""Of what an observer sees."""
+Part = Literal["everything", "exploration", "one training", "channels"]
+"""Of what an observer sees; channels: what clients send beside their updates."""
 
 Verdict = Literal["violated", "holds", "cannot tell", "no guarantee"]
 """Of one setting; ``no guarantee``: nothing is proven, so nothing can be refuted."""

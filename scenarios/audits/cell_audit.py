@@ -54,11 +54,7 @@ def audit(
         "the attacker knows the architecture, the schedule and the global models, and data of the same kind",
     ]
     visibility = cell.protocol.visibility
-    if beside := names(cell):
-        notes.append(
-            f"clients send {', '.join(beside)} beside their updates, which this audit does not attack: it looks at "
-            "updates, the exploration and the models alone"
-        )
+    notes += _beside(cell)
     if visibility.secret:
         notes.append("updates pass through parties: no attack on single updates or on samples in them was run")
     else:
@@ -120,6 +116,16 @@ def audit(
         labels=labels,
         notes=notes,
     )
+
+
+def _beside(cell: Cell) -> list[str]:
+    """What is attacked of what clients send beside their updates."""
+    sent = f"clients send {', '.join(names(cell))} beside their updates"
+    if not names(cell):
+        return []
+    if cell.protocol.client_level is not None:
+        return [f"{sent}: canaries of clients are planted there too; no other attack looks at that"]
+    return [f"{sent}, which this audit does not attack: it looks at updates, the exploration and the models alone"]
 
 
 def span(seconds: float) -> str:

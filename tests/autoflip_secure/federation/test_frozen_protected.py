@@ -147,13 +147,13 @@ def test_canaries_have_their_length_where_something_is_trained(monkeypatch: pyte
     private = ClientLevel(noise="central", noise_multiplier=1.0, clip=1.0, allow_unproven=True)
     cell = replace(cells(whole, {"privacy": private, "rounds": 1})[0], noise_multipliers=(1.0,) * CLIENTS)
     planted: list[Tensor] = []
-    inner = audit_clients._Canaries.__init__
+    inner = audit_clients.Canaries.__init__
 
     def noted(self: Any, known: Tensor, lengths: dict[int, Tensor]) -> None:
         planted.append(known)
         inner(self, known, lengths)
 
-    monkeypatch.setattr(audit_clients._Canaries, "__init__", noted)
+    monkeypatch.setattr(audit_clients.Canaries, "__init__", noted)
     claimed = claim(audited(cell), "public")
     assert claimed is not None
     audit_clients._runs(cell, claimed, "public", 1, "everything", (0, 0))

@@ -20,7 +20,8 @@ from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.records.audit import AuditRecord, EmpiricalEpsilon
 from autoflip_secure.scenarios.audits.cell_audit import audit
 from autoflip_secure.scenarios.audits.claims import audited, claim
-from autoflip_secure.scenarios.audits.clients import _Canaries, _Rerun, _runs, bounds_of, client_epsilons
+from autoflip_secure.scenarios.audits.client_canaries import Canaries, Rerun
+from autoflip_secure.scenarios.audits.clients import _runs, bounds_of, client_epsilons
 from autoflip_secure.scenarios.audits.samples import sample_epsilons
 from autoflip_secure.scenarios.audits.view import Effort, Views, victim_of
 from autoflip_secure.scenarios.running.privacy_planning import ledger
@@ -115,13 +116,13 @@ def test_cohorts_drawn_anew_have_as_many_honest_clients(tmp_path: Path) -> None:
 
     original = cell
     runs = [
-        _Rerun(
+        Rerun(
             **{f.name: getattr(cell, f.name) for f in fields(Cell)} | {"seed": 500 + i, "key": f"{i}"},
             original=cell, secret_cohorts=True,
         )
         for i in range(2)
     ]  # fmt: skip
-    canaries = _Canaries(torch.randn(60, cell.problem.layout.size), {run.seed: torch.ones(60) for run in runs})
+    canaries = Canaries(torch.randn(60, cell.problem.layout.size), {run.seed: torch.ones(60) for run in runs})
     watch_cells(runs, canaries, Cohorts())
     assert len({tuple(sorted(came)) for came in seen}) > len(seen) // 2, "drawn anew"
 
@@ -199,15 +200,3 @@ def test_whole_audit_without_privacy(tmp_path: Path) -> None:
     assert AuditRecord.model_validate_json(found.model_dump_json()) == found
     again = audit(cell, trainer, "audited", SMALL)
     assert again.model_dump_json() == found.model_dump_json(), "an audit repeats bit for bit"
-
-
-@pytest.mark.slow
-def test_an_audit_says_that_it_does_not_attack_what_is_sent_beside_updates(tmp_path: Path) -> None:
-    reports = "{name: own, pruner: {kind: taylor, every: 2, until: 1.0, bound: 0.1}, aggregator: mean}"
-    cell, trainer = built(tmp_path, CENTRAL.replace("fedavg", reports))
-    record = audit(cell, trainer, "audited", replace(SMALL, client_runs=sized(20, 40)))
-    assert any("clients send units beside their updates, which this audit does not attack" in n for n in record.notes)
-    assert record.empirical
-    assert not any(bound.violated for bound in record.empirical)
-    assert record.privacy is not None
-    assert {r.name for g in record.privacy.guarantees for r in g.releases} == {"updates", "updates, units"}
