@@ -11,7 +11,7 @@ from autoflip_secure.reports.study.run_robustness import Majorities, Majority, R
 from autoflip_secure.reports.wording.phrases import ends
 from autoflip_secure.terminal.counting import count_of, some
 
-SHOWN = 6  # alarms, each with its place and numbers; the table has all
+SHOWN = 6  # algorithms with alarms; the table has all
 _GROUPS = 4  # ways of drawing cohorts
 
 
@@ -23,12 +23,26 @@ def times(interval: Interval) -> str:
 
 
 def alarms(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each place where malicious clients certainly hold more trust than their rows, worst first."""
-    found = sorted((row for row in rows if row.alarm), key=lambda row: -_mean(row))
-    said = [f"Alarm: {_place(row)}: {_held(row)}; the aggregator works for the attackers." for row in found[:SHOWN]]
-    if len(found) > SHOWN:
-        said.append(f"So they do in {len(found) - SHOWN} more places, which the table names.")
-    return said
+    """A sentence for each algorithm under which malicious clients certainly hold more trust than their updates.
+
+    It has the place with the largest amplification, and says in how many more there is an alarm.
+    """
+    worst: dict[str, list[Row]] = {}
+    for row in sorted((row for row in rows if row.alarm), key=lambda row: -_mean(row)):
+        worst.setdefault(row.algorithm, []).append(row)
+    said = [_alarm(own) for own in worst.values()]
+    return [*said[:SHOWN], *([f"And {len(said) - SHOWN} more algorithms."] if len(said) > SHOWN else [])]
+
+
+def _alarm(own: Sequence[Row]) -> str:
+    first = own[0]
+    assert first.amplification is not None
+    more = f", and more than their share in {count_of(len(own) - 1, 'more place')}" if len(own) > 1 else ""
+    return (
+        f"Alarm: {first.algorithm} works for the attackers. Under {first.condition} malicious clients hold "
+        f"{times(first.amplification)} times the trust of their share of the updates "
+        f"({count_of(first.amplification.n, 'seed')}){more}."
+    )
 
 
 def trust(rows: Sequence[Row]) -> list[str]:
@@ -56,12 +70,6 @@ def _place(row: Row) -> str:
     return f"{row.algorithm}, {row.condition}"
 
 
-def _held(row: Row) -> str:
-    assert row.amplification is not None
-    seeds = count_of(row.amplification.n, "seed")
-    return f"malicious clients hold {times(row.amplification)} times the trust of their share of the updates ({seeds})"
-
-
 def majorities(found: Sequence[Majorities]) -> list[str]:
     """A sentence for each way in which cohorts and malicious clients are drawn."""
     said = [_majority(group.example, group.seen) for group in found[:_GROUPS] if group.example.probability > 0]
@@ -80,9 +88,9 @@ def _majority(one: Majority, seen: Sequence[int]) -> str:
     runs = f"{fmean(seen):.1f} on average ({low} to {high})" if low != high else f"{low} in each"
     most = "up to " if one.expected < one.acting * one.probability * (1 - 1e-9) else ""
     return (
-        f"{most}{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}{sampling}: "
-        f"at least half of a cohort is malicious with probability {most}{_chance(one.probability)}, in "
-        f"{one.expected:.1f} of {count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
+        f"{most.capitalize()}{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}"
+        f"{sampling}: at least half of a cohort is malicious with probability {most}{_chance(one.probability)}, "
+        f"in {one.expected:.1f} of {count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
     )
 
 

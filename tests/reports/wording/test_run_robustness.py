@@ -41,8 +41,8 @@ def runs(record: Make, partition: dict[str, Any], attack: dict[str, Any]) -> lis
 def test_an_alarm_is_said_beside_the_run_and_on_the_first_screen(runs: list[RunRecord]):
     (said,) = alarms(rows(study(runs)))
     assert said == (
-        "Alarm: AutoFLIP, IID, noise σ 0.5 on 20 %: malicious clients hold 2.55 [2.43, 2.67] times the trust of their "
-        "share of the updates (3 seeds); the aggregator works for the attackers."
+        "Alarm: AutoFLIP works for the attackers. Under IID, noise σ 0.5 on 20 % malicious clients hold "
+        "2.55 [2.43, 2.67] times the trust of their share of the updates (3 seeds)."
     )
     assert trust(rows(study(runs))) == []
     page = Page(render(runs, {"name": "x"}, figures=False))
@@ -85,9 +85,11 @@ def test_without_an_alarm_the_page_says_so_and_what_cannot_be_told(runs: list[Ru
 
 def test_many_alarms_are_counted(runs: list[RunRecord]):
     row = next(row for row in rows(study(runs)) if row.alarm)
-    said = alarms([row] * 9)
+    (one,) = alarms([row] * 9)
+    assert one.endswith("(3 seeds), and more than their share in 8 more places.")
+    said = alarms([replace(row, algorithm=f"rule {number}") for number in range(9)])
     assert len(said) == 7
-    assert said[-1] == "So they do in 3 more places, which the table names."
+    assert said[-1] == "And 3 more algorithms."
 
 
 MAJORITY = Majority(20, 4, 5, False, 40, 0.03199, 1.2796, 0)
@@ -115,7 +117,7 @@ def test_majorities(one: Majority, seen: tuple[int, ...], said: str):
     assert first == said
     assert moral.startswith("No rule that looks at the rows of one round alone can be guaranteed to withstand")
     changing = majorities([Majorities(replace(one, expected=0.9 * one.expected), seen)])[0]
-    assert changing.startswith("up to 4 malicious")
+    assert changing.startswith("Up to 4 malicious")
     assert "with probability up to " in changing
     assert majorities([Majorities(replace(one, probability=0.0), seen)]) == majorities([]) == []
 
