@@ -1,6 +1,6 @@
 """A block of cells: the local training of all of them goes to the trainer at once, which is where the time goes.
 
-The order inside a round (``record.PIPELINE``) is the same for every algorithm.
+The order inside a round (``records.pipeline.PIPELINE``) is the same for every algorithm.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.records.pipeline import pipeline
 from autoflip_secure.records.privacy import Observer
-from autoflip_secure.records.run import pipeline
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Protocol

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
-from autoflip_secure.records.channel_steps import with_channels
 from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
@@ -17,74 +15,6 @@ from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
 
 SCHEMA_VERSION = 2
-
-PIPELINE = (
-    "draw the cohort",
-    "local data attack (malicious clients)",
-    "local training of live weights",
-    "update attack (malicious clients)",
-    "only live weights travel",
-    "reject updates that are not finite",
-    "score and aggregate",
-    "evolve guidance",
-    "prune",
-    "evaluate",
-)
-"""The order in which a round is processed. Under privacy :func:`pipeline` says where its steps lie."""
-
-
-def pipeline(
-    *,
-    sample_level: bool = False,
-    noise: Literal["central", "distributed"] | None = None,
-    secret: bool = False,
-    guidance_sees_rows: bool = True,
-    server_step: bool = False,
-    local_rule: str = "",
-    moving_masks: bool = False,
-    own_masks: bool = False,
-    personal: bool = False,
-    channels: Sequence[str] = (),
-) -> list[str]:
-    """The steps of a round, in order.
-
-    Args:
-        sample_level: honest clients train by DP-SGD.
-        noise: who adds noise at client level; None: nobody.
-        secret: updates pass through parties in shares.
-        guidance_sees_rows: guidance learns from single clients' updates; else from the step.
-        server_step: the server has a learning rate or momentum.
-        local_rule: what changes local steps, by kind; "": nothing.
-        moving_masks: it changes clients' masks too.
-        own_masks: every client decides about a mask of its own.
-        personal: the honest clients' own models are tested.
-        channels: names of what clients send beside their updates, in some rounds at least.
-    """
-    steps = list(PIPELINE)
-    if local_rule:
-        steps[2] += f" under the rule {local_rule}" + (", which moves masks" if moving_masks else "")
-    if sample_level:
-        steps[2] += " by DP-SGD (honest clients; malicious ones train plainly)"
-    if noise == "distributed":
-        steps.insert(5, "clip, and add a share of the noise (honest clients)")
-    if noise == "central":
-        steps.insert(5, "clip (the server, every update)")
-        steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
-    if secret:
-        steps[steps.index("score and aggregate")] = (
-            "secure sum: shares to the parties, which reveal what the method needs"
-        )
-    if server_step:
-        steps.insert(steps.index("prune"), "the step times the server's learning rate, with its momentum")
-    if not guidance_sees_rows:
-        step = "the step" if noise is None else "the noised step"
-        steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
-    if own_masks:
-        steps[steps.index("score and aggregate")] = "aggregate: each coordinate over the clients that hold it"
-        steps.insert(2, "own masks (every participant, on its training rows)")
-    if personal:
-        steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
-    return with_channels(steps, ", ".join(channels)) if channels else steps
 
 
 class _Record(BaseModel):

@@ -26,7 +26,7 @@ from autoflip_secure.federation.visibility import Visibility, least, pipeline_of
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.threshold import ThresholdMask
-from autoflip_secure.records.run import PIPELINE
+from autoflip_secure.records.pipeline import PIPELINE
 from autoflip_secure.secure_rows.own_parties import OwnParties, OwnRows
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 

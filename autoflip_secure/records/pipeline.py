@@ -1,0 +1,83 @@
+"""The steps of a round in their order, as every record says them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+PIPELINE = (
+    "draw the cohort",
+    "local data attack (malicious clients)",
+    "local training of live weights",
+    "update attack (malicious clients)",
+    "only live weights travel",
+    "reject updates that are not finite",
+    "score and aggregate",
+    "evolve guidance",
+    "prune",
+    "evaluate",
+)
+"""The order in which a round is processed. Under privacy :func:`pipeline` says where its steps lie."""
+
+
+def pipeline(
+    *,
+    sample_level: bool = False,
+    noise: Literal["central", "distributed"] | None = None,
+    secret: bool = False,
+    guidance_sees_rows: bool = True,
+    server_step: bool = False,
+    local_rule: str = "",
+    moving_masks: bool = False,
+    own_masks: bool = False,
+    personal: bool = False,
+    channels: Sequence[str] = (),
+) -> list[str]:
+    """The steps of a round, in order.
+
+    Args:
+        sample_level: honest clients train by DP-SGD.
+        noise: who adds noise at client level; None: nobody.
+        secret: updates pass through parties in shares.
+        guidance_sees_rows: guidance learns from single clients' updates; else from the step.
+        server_step: the server has a learning rate or momentum.
+        local_rule: what changes local steps, by kind; "": nothing.
+        moving_masks: it changes clients' masks too.
+        own_masks: every client decides about a mask of its own.
+        personal: the honest clients' own models are tested.
+        channels: names of what clients send beside their updates, in some rounds at least.
+    """
+    steps = list(PIPELINE)
+    if local_rule:
+        steps[2] += f" under the rule {local_rule}" + (", which moves masks" if moving_masks else "")
+    if sample_level:
+        steps[2] += " by DP-SGD (honest clients; malicious ones train plainly)"
+    if noise == "distributed":
+        steps.insert(5, "clip, and add a share of the noise (honest clients)")
+    if noise == "central":
+        steps.insert(5, "clip (the server, every update)")
+        steps.insert(steps.index("score and aggregate") + 1, "add noise to the sum (the server)")
+    if secret:
+        steps[steps.index("score and aggregate")] = (
+            "secure sum: shares to the parties, which reveal what the method needs"
+        )
+    if server_step:
+        steps.insert(steps.index("prune"), "the step times the server's learning rate, with its momentum")
+    if not guidance_sees_rows:
+        step = "the step" if noise is None else "the noised step"
+        steps[steps.index("evolve guidance")] = f"evolve guidance (from {step})"
+    if own_masks:
+        steps[steps.index("score and aggregate")] = "aggregate: each coordinate over the clients that hold it"
+        steps.insert(2, "own masks (every participant, on its training rows)")
+    if personal:
+        steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
+    return _with_channels(steps, ", ".join(channels)) if channels else steps
+
+
+def _with_channels(steps: list[str], names: str) -> list[str]:
+    """Where the round's other channels are measured, and that they take the way of the updates from there."""
+    place = next(number for number, step in enumerate(steps) if step.startswith("local training"))
+    steps.insert(place + 1, f"measure {names} (in rounds that ask for it; from here on as with the update)")
+    steps[steps.index("only live weights travel")] = f"only live weights and {names} travel"
+    steps[steps.index("reject updates that are not finite")] = f"reject clients whose update or {names} is not finite"
+    return steps
