@@ -19,7 +19,8 @@ from autoflip_secure.reports.study.worst_cases import Defended, WorstCases
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.tables.worst_cases import attacks_table, worst_table
 
-COLUMNS, PANELS = 3, 9
+PANELS = 9
+_COLUMNS, _FEW, _NAME = 3, 8, 32  # panels beside each other, where few attacks share the width; letters of a name
 WORST_MARK = "#e5484d"
 _LIGHT = 0.55  # of a colour from which ink on it is dark
 
@@ -30,7 +31,7 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette) -> Picture | None
     if not shown:
         return None
     order = _order(groups)
-    figure, axes = _grid(shown, height=0.55 + 0.24 * len(order))
+    figure, axes = _grid(shown, 2, height=0.55 + 0.24 * len(order))
     for ax, group in zip(axes.flat, shown, strict=False):
         for one in group.defended:
             _bar(ax, palette, one, order.index(one.algorithm))
@@ -40,7 +41,7 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette) -> Picture | None
         percent(ax, "x")
         ax.set_xlim(0, 1.0)
     caption = (
-        "Accuracy under the attack that is worst for each algorithm, by the mean over seeds; its name is at the bar. "
+        "Accuracy under the attack that is worst for each algorithm, by the mean over seeds; its name is beside it. "
         "Thin lines are 95 % intervals of the worst case over the whole suite; a circle is the accuracy without attack."
     )
     return finish(
@@ -56,8 +57,9 @@ def heat_map(groups: Sequence[WorstCases]) -> Picture | None:
     if not shown:
         return None
     order = _order(groups)
-    figure, axes = _grid(shown, height=1.3 + 0.24 * len(order))
     attacks = list(dict.fromkeys(name for group in shown for name in group.attacks))
+    columns = _COLUMNS if len(attacks) <= _FEW and len(shown) != 4 else 2
+    figure, axes = _grid(shown, columns, height=0.7 + 0.24 * len(order))
     for ax, group in zip(axes.flat, shown, strict=False):
         _heat(ax, group, order, attacks)
         _rows(ax, order, group)
@@ -76,8 +78,8 @@ def heat_map(groups: Sequence[WorstCases]) -> Picture | None:
     )
 
 
-def _grid(shown: Sequence[WorstCases], *, height: float) -> tuple[Figure, np.ndarray]:
-    columns = 2 if len(shown) == 4 else min(COLUMNS, len(shown))
+def _grid(shown: Sequence[WorstCases], columns: int, *, height: float) -> tuple[Figure, np.ndarray]:
+    columns = min(columns, len(shown))
     figure, axes = panels(-(-len(shown) // columns), columns, height=height, share_x=True, share_y=True)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
@@ -99,11 +101,9 @@ def _bar(ax: Axes, palette: Palette, one: Defended, at: int) -> None:
     bars(ax, [at], [worst.accuracy], INK, vertical=False)
     if one.clean is not None:
         ax.scatter([one.clean.mean], [at], s=26, facecolors="none", edgecolors=MUTED, linewidths=1.2, zorder=3)
-    end = max(worst.accuracy.high or 0.0, worst.accuracy.mean, one.clean.mean if one.clean else 0.0)
-    inside = end > 0.6
     ax.text(
-        0.015 if inside else end + 0.02, at, shorten(worst.attack, 24), va="center", fontsize=7.5,
-        color=INK,
+        1.02, at, shorten(worst.attack, _NAME), va="center", fontsize=7.5, color=MUTED,
+        transform=ax.get_yaxis_transform(),
     )  # fmt: skip
 
 
@@ -124,7 +124,9 @@ def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str]) -> 
     for one in group.defended:
         corner = attacks.index(one.worst.attack) - 0.5, order.index(one.algorithm) - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=WORST_MARK, linewidth=1.8, clip_on=False, zorder=4))
-    ax.set_xticks(range(len(attacks)), [shorten(name, 26) for name in attacks], rotation=60, ha="right", fontsize=7.5)
+    ax.set_xticks(
+        range(len(attacks)), [shorten(name, _NAME) for name in attacks], rotation=60, ha="right", fontsize=7.5
+    )
     ax.grid(visible=False)
     ax.tick_params(length=0)
     sns.despine(ax=ax, left=True, bottom=True)
@@ -134,7 +136,7 @@ def _rows(ax: Axes, order: list[str], group: WorstCases) -> None:
     ax.set_yticks(range(len(order)), [shorten(name) for name in order])
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    ax.set_title(fitting(group.where, COLUMNS))
+    ax.set_title(fitting(group.where, _COLUMNS))
 
 
 def _extremes(groups: Sequence[WorstCases]) -> str:

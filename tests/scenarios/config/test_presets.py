@@ -27,6 +27,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "privacy_cost": "34a32f69af6abfa8",
     "secure_exploration": "52a5545bc4d9e3e6",
     "threshold": "42833d634a27a535",
+    "worst_case": "87c5f96c3c05d7bd",
 }
 
 
@@ -43,7 +44,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "interplay", *PRIVATE,
+        "secure_exploration", "interplay", "worst_case", *PRIVATE,
     }  # fmt: skip
 
 
