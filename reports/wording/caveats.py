@@ -88,19 +88,27 @@ def _own_masks(study: Study) -> list[str]:
 def _attackers(study: Study) -> str:
     """Whether they adapt, which is known of this package's own only."""
     kinds = dict.fromkeys(kind for attack in study.attacks.values() for kind in labels.kinds_of(attack))
-    adaptive = {one.kind for record in study.records for one in record.threats or () if one.knowledge == "defence"}
-    others = [kind for kind in kinds if kind not in ("none", *labels.BUILT_IN_ATTACKS, *adaptive)]
+    knows = {one.kind: one.knowledge for record in study.records for one in record.threats or ()}
+
+    def those(knowledge: str) -> str:
+        return ", ".join(labels.kind_words(kind) for kind in kinds if knows.get(kind) == knowledge)
+
     own = "The attacks are fixed ones: none of them adapts to the defence it meets."
-    if adaptive:
-        knowing = ", ".join(labels.kind_words(kind) for kind in kinds if kind in adaptive)
-        own = f"{knowing}: knows the defence and adapts to it. The other attacks are fixed ones."
+    if adaptive := those("defence"):
+        own = f"Attacks that know the defence and try what it would do: {adaptive}. The others are fixed ones."
+    for knowledge, what in (
+        ("rows", "every update of the round"),
+        ("colluders", "the updates of all malicious clients"),
+    ):
+        own += f" Attacks that know {what}: {named}." if (named := those(knowledge)) else ""
+    others = [kind for kind in kinds if kind not in ("none", *labels.BUILT_IN_ATTACKS, *knows)]
     if not others:
         return own
-    return (
+    unknown = (
         f"{', '.join(map(labels.kind_words, others))}: not of this package, so that nothing is known here of how "
         "strong it is meant to be, or whether it adapts to the defence it meets. "
-        + (own if adaptive else "The attacks of this package are fixed ones.")
     )
+    return unknown + (own if knows else "The attacks of this package are fixed ones.")
 
 
 def _other_samples(rows: list[Row]) -> list[str]:
