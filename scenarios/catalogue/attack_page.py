@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoflip_secure.files.durable import write_whole
+from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.interfaces import Attack
 from autoflip_secure.scenarios.config.tables import ATTACKS
 from autoflip_secure.terminal.docstrings import docstring
@@ -54,4 +55,4 @@ def with_table(page: str) -> str:
 def renew(path: Path) -> None:
     """Write the table into the page, where there is one: an installed package has no ``docs``."""
     if path.is_file():
-        write_whole(path, with_table(path.read_text(encoding="utf-8")))
+        write_whole(path, with_table(read_regular(path).decode("utf-8")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoflip_secure.files.durable import write_whole
+from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.scenarios.catalogue.capabilities import capabilities
 from autoflip_secure.scenarios.config.tables import AGGREGATORS, PRE_AGGREGATORS
@@ -42,7 +43,7 @@ def page() -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(FIRST)
+    before, _, rest = read_regular(PAGE).decode("utf-8").partition(FIRST)
     if LAST not in rest:
         raise ValueError(f"{PAGE.name}: the marks {FIRST} and {LAST} are missing")
     return f"{before}{FIRST}\n\n{tables()}\n\n{LAST}{rest.partition(LAST)[2]}"
