@@ -196,3 +196,9 @@ def test_a_pruner_that_believes_explorers_names_attacks_that_know_it(kind: str) 
 def test_where_attackers_cannot_know_the_defence_it_is_refused() -> None:
     with pytest.raises(InputError, match=r"s\.yaml:1: attack = greedy_oracle: knows every update and the defence"):
         read("suite: adaptive\nsecure_sum: {parties: 2, updates: true}\nalgorithm: fedavg")
+
+
+def test_shares_are_an_axis_of_attacks_that_know_the_algorithm_too() -> None:
+    text = "suite: adaptive\nseeds: [11]\nalgorithm: fedavg\nsweep: {product: {attack.scope: [0.2, 0.4]}}"
+    found = [(c.config["attack"]["kind"], c.config["attack"].get("scope")) for c in read(text).cells]
+    assert found == [("none", None), ("greedy_oracle", 0.2), ("greedy_oracle", 0.4)]
