@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from row_equations import (
@@ -103,6 +104,17 @@ def test_the_geometric_median_leaves_a_row_that_is_the_median_of_every_coordinat
     )  # fmt: skip
     x, y = GeometricMedian().aggregate(None, seen).delta[:2].tolist()
     assert (x, y) == pytest.approx((2113.2, -2113.2), rel=1e-3)  # Fermat's point: all sides under 120 degrees
+
+
+def test_the_geometric_median_is_exact_where_it_began_in_the_lighter_crowd() -> None:
+    """Four rows near zero, of which one is the first centre, and three that weigh more, 1e8 away."""
+    rows, samples = cohort(1.0, 5), torch.tensor([1.0, 1.0, 1.0, 1.0, 30.0, 31.0, 32.0])
+    rows[4:] = 1e8 + 20 * torch.randn(3, P, generator=torch.Generator().manual_seed(6))
+    weights = GeometricMedian().weights(rows, samples).numpy()
+    wide = rows.double().numpy()
+    offsets = weights @ (wide - wide[5]) + wide[5] - wide
+    pulls = (samples.numpy() / 97)[:, None] * offsets / np.linalg.norm(offsets, axis=1, keepdims=True)
+    assert norm(pulls.sum(0)) < 1e-5
 
 
 def test_the_geometric_median_between_two_crowds_stays_exact_in_the_heavier_one() -> None:
