@@ -1,5 +1,6 @@
 """Rows -> other rows -> a step -> clients again; and running statistics, which no accepted client sets alone."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,11 @@ from autoflip_secure.defenses.pre_aggregators.nnm import NNM
 from autoflip_secure.federation.aggregating import Assumed, aggregate, premix
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, Guidance, RoundView
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.scenarios.config.documents import Document
+from autoflip_secure.scenarios.config.loading import resolve
+from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.tables import AGGREGATORS
+from autoflip_secure.scenarios.running.build import run_block
 
 NORMED = Layout.of(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
 P, BUFFERS = NORMED.size, NORMED.where(*(s for s in NORMED.segments if s.kind == "buffer"))
@@ -152,3 +157,45 @@ def test_where_nobody_is_accepted_nothing_moves() -> None:
             return Aggregate(torch.zeros(P), torch.zeros(len(view.updates)), None, state)
 
     assert not run(Nobody(), view(cohort(5))).delta.any()
+
+
+NETWORK = """
+from math import prod
+
+from torch import nn
+
+
+def normed(input_shape, num_classes):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(prod(input_shape), 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, num_classes)
+    )
+"""
+ATTACKED = """
+name: attacked
+clients: 5
+cohort: 5
+rounds: 4
+training: {epochs: 2}
+data: {kind: digits, train_samples: 500, test_samples: 200}
+model: "attacked_nets:normed"
+attack: {kind: buffers, scope: 0.2}
+seeds: [3]
+evaluate_every: 4
+sweep: {product: {algorithm: [fedavg, multi_krum]}}
+"""
+
+
+@pytest.mark.slow
+def test_a_model_with_batch_norm_learns_beside_absurd_running_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "attacked_nets.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def accuracies() -> list[float]:
+        blocks = plan(resolve(Document.parse(ATTACKED, "s.yaml"), ())).blocks
+        return [record.final_accuracy for block in blocks for record in run_block(block)]
+
+    assert min(accuracies()) > 0.6
+    monkeypatch.setattr("autoflip_secure.federation.aggregating.with_median_buffers", lambda found, view: found.delta)
+    assert max(accuracies()) < 0.3, "the doubt: averaged like weights, one client ruins the model"

@@ -268,7 +268,7 @@ def test_all_together_in_every_order() -> None:
     """Every aggregator takes every pre-aggregator that it may have, and every pair of them."""
     rows = cohort(10, 6)
     for case in AGGREGATOR_CASES:
-        for first, second in [(a, b) for a in PRE_AGGREGATORS for b in PRE_AGGREGATORS]:
+        for first, second in [(a, b) for a in PRE_AGGREGATORS for b in PRE_AGGREGATORS][:: sized(3, 1)]:
             before = (PRE_AGGREGATORS[first](), PRE_AGGREGATORS[second]())
             plain = case.make(1, 10)
             if plain.remembers == "clients" and "bucketing" in (first, second):
