@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -21,6 +22,8 @@ from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
 from autoflip_secure.scenarios.running.trials import rehearse, try_data, try_plugin
+
+_OF_TRAINER = ("data", "model", "privacy", "training", "trainer", "device")  # what a trainer is chosen by
 
 
 def check(blocks: Sequence[Block]) -> None:
@@ -76,8 +79,9 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
             with _placed(spec, "training", "partition", "clients", "model"):
                 if reason := builder.needs_company(spec.settings, spec.seed):
                     refuse_lone_samples(cell, reason)
-        with _placed(block.cells[0], "device", "trainer", "model"):
-            builder.trainer(block.cells[0])
+        first = block.cells[0]
+        with _placed(first, "device", "trainer", "model"):
+            builder.once("trainer", partial(builder.trainer, first), first.settings, _OF_TRAINER, first.seed)
 
 
 @contextlib.contextmanager
