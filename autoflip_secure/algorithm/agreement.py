@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from autoflip_secure.algorithm.client_memory import exponential_mean, remembered_norms, typical
 from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, landscape_groups
 from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, mad, median_rows, quantile, shares
 from autoflip_secure.interfaces import (
@@ -195,33 +195,6 @@ STATISTICS: dict[str, Statistic] = {
     "cosine_pairwise": Statistic(cosine_pairwise, 0.15, 0.3, rows=True),
     "sign": Statistic(sign, 0.06, 0.15, rows=True),
 }
-
-
-def exponential_mean(old: Tensor, clients: Tensor, fresh: Tensor, rho: float) -> Tensor:
-    """``old`` with the entries of ``clients`` moved to rho·old + (1-rho)·fresh; the first value is taken whole."""
-    if old.device.type == "cpu":  # by numpy: a population of clients is short, and torch takes five times as long
-        return torch.from_numpy(_mixed(old.numpy(), clients.numpy(), fresh.numpy(), rho))
-    known = old[clients]
-    mixed = torch.where(known.isnan(), fresh, rho * known + (1 - rho) * fresh)
-    return old.index_put((clients,), torch.where(fresh.isnan(), known, mixed))
-
-
-def _mixed(old: Any, clients: Any, fresh: Any, rho: float) -> Any:
-    """:func:`exponential_mean` of arrays."""
-    known, found = old[clients], old.copy()
-    mixed = np.where(np.isnan(known), fresh, rho * known + (1 - rho) * fresh)
-    found[clients] = np.where(np.isnan(fresh), known, mixed)
-    return found
-
-
-def remembered_norms(log_norms: Tensor, clients: Tensor, norms: Tensor, rho: float) -> Float[Tensor, " all_clients"]:
-    """Every client's mean log norm, with those of this round in it."""
-    return exponential_mean(log_norms, clients, norms.clamp_min(TINY).log(), rho)
-
-
-def typical(log_norms: Float[Tensor, " all_clients"]) -> Float[Tensor, ""]:
-    """r, the norm of a typical update: the 0.4-quantile over the clients seen so far."""
-    return quantile(log_norms, 0.4).exp()
 
 
 class AgreementWeighted(ReadingAggregator):

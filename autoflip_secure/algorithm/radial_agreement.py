@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.agreement import exponential_mean
+from autoflip_secure.algorithm.client_memory import exponential_mean
 from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, lower_median, quantile, shares
 from autoflip_secure.interfaces import (
     Aggregate,

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.agreement import remembered_norms, typical
+from autoflip_secure.algorithm.client_memory import remembered_norms, typical
 from autoflip_secure.algorithm.order_statistics import clip_factors
 from autoflip_secure.interfaces import Aggregate, Exploration, PublicView, ReadingAggregator, RowReader
 from autoflip_secure.models.layout import Layout

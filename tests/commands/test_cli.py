@@ -203,7 +203,7 @@ def test_lists_are_derived_from_the_tables(here: Callable[..., Result]) -> None:
     assert set(families["algorithms"]) == set(tables.ALGORITHMS)
     assert set(families) == {
         "attacks", "aggregators", "pruners", "algorithms", "datasets", "partitions", "models", "privacy", "presets",
-        "secure_sum", "local_rules", "trackers",
+        "secure_sum", "local_rules", "trackers", "pre_aggregators",
     }  # fmt: skip
     assert all(text and "\n" not in text for entries in families.values() for text in entries.values())
     plain = here("list", "presets").stdout

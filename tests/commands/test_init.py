@@ -11,7 +11,7 @@ from sizes import every
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
-from autoflip_secure.records.newer_keys import with_newer
+from autoflip_secure.records.newer_keys import without_newer
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import load, resolve
 from autoflip_secure.scenarios.config.settings import Scenario
@@ -64,7 +64,7 @@ def test_whole_forms_say_the_same_and_everything(
     assert [cell.key for cell in whole.cells] == [cell.key for cell in short.cells]
     for key in ("data", "model", "algorithm"):  # what a cell without axes would have, word for word
         written = resolve(Document.parse(json.dumps({key: short.written[key]}), "x.yaml")).cells[0]
-        assert whole.written[key] == with_newer(written.config)[key]
+        assert without_newer(whole.written)[key] == without_newer(written.config)[key]
 
 
 def test_the_whole_form_of_secure_sums_is_their_default(here: Callable[..., Result], tmp_path: Path) -> None:

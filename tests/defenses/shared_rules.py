@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autoflip_secure.algorithm.agreement import typical
+from autoflip_secure.algorithm.client_memory import typical
 from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
