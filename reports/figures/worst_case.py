@@ -58,8 +58,8 @@ def heat_map(groups: Sequence[WorstCases]) -> Picture | None:
         return None
     order = _order(groups)
     attacks = list(dict.fromkeys(name for group in shown for name in group.attacks))
-    columns = _COLUMNS if len(attacks) <= _FEW and len(shown) != 4 else 2
-    figure, axes = _grid(shown, columns, height=0.7 + 0.24 * len(order))
+    columns = next(n for n in ((_COLUMNS, 2, 1) if len(attacks) <= _FEW else (2, 1)) if not len(shown) % n)
+    figure, axes = _grid(shown, columns, height=(0.7 if len(shown) > columns else 1.6) + 0.24 * len(order))
     for ax, group in zip(axes.flat, shown, strict=False):
         _heat(ax, group, order, attacks)
         _rows(ax, order, group)
@@ -83,6 +83,8 @@ def _grid(shown: Sequence[WorstCases], columns: int, *, height: float) -> tuple[
     figure, axes = panels(-(-len(shown) // columns), columns, height=height, share_x=True, share_y=True)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
+    for ax in list(axes.flat)[max(0, len(shown) - columns) : len(shown)]:  # with nothing below
+        ax.tick_params(labelbottom=True)
     return figure, axes
 
 
