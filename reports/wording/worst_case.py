@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,7 +20,8 @@ _SETTINGS = 4  # told in sentences
 
 def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[WorstCases], missing: int) -> Opening:
     """``opening`` with the worst cases of a sweep's suites, the settings in their order."""
-    headline = opening.headline if suites.adaptive else f"{FIXED_ONLY}. {opening.headline}"
+    headline = title(groups) if groups else opening.headline
+    headline = headline if suites.adaptive else f"{FIXED_ONLY}. {headline}"
     told = [keep_units(sentence(study, group, suites)) for group in groups[:_SETTINGS]]
     more = len(groups) - _SETTINGS
     if more > 0:
@@ -28,6 +30,26 @@ def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[
         opening, headline=headline, answer=[*told, *opening.answer],
         caveats=[*map(keep_units, caveats(suites, groups, missing)), *opening.caveats],
     )  # fmt: skip
+
+
+def title(groups: Sequence[WorstCases]) -> str:
+    """Who stands highest in how many settings, and whether the seeds settle it; no average over attacks."""
+    firsts = [group.defended[0] for group in groups]
+    if all(len(group.defended) == 1 for group in groups):
+        lowest = min(firsts, key=lambda one: one.worst.accuracy.mean)
+        return f"Worst case of {lowest.algorithm}: {percent(lowest.worst.accuracy.mean)} under {lowest.worst.attack}"
+    highest = Counter(one.algorithm for one in firsts).most_common()
+    if len(groups) == 1:
+        said = f"{highest[0][0]} stands highest"
+    else:
+        name, count = highest[0]
+        said = f"{name} stands highest in {count} of {len(groups)} settings"
+        said += "".join(f", {other} in {number}" for other, number in highest[1:])
+    settled = sum(one.rank == (1, 1) for one in firsts)
+    if settled == len(groups):
+        return f"Worst case: {said}"
+    doubt = f"settled by the seeds in {settled}" if settled else "the seeds do not settle it"
+    return f"Worst case: {said}; {doubt}"
 
 
 def sentence(study: Study, group: WorstCases, suites: Suites) -> str:

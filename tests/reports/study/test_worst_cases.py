@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.style import Palette, drawing
 from autoflip_secure.reports.figures.worst_case import heat_map, worst_bars
 from autoflip_secure.reports.pages.report import render, write_report
+from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.study.worst_cases import suites_of, worst_cases
+from autoflip_secure.reports.wording.worst_case import title
 
 Records = list[RunRecord]
 
@@ -150,3 +153,21 @@ def test_without_a_suite_nothing_is_said(records: Records, scenario: dict[str, A
     assert "worst-case" not in path.read_text()
     assert "Fixed attacks" not in path.read_text()
     assert not (tmp_path / "worst_cases.csv").exists()
+
+
+def test_the_title_is_about_worst_cases_and_not_about_averages(records: Records) -> None:
+    group = worst_cases(study(records))[0]
+    first, second = (replace(one, rank=(1, 3)) for one in group.defended[:2])
+    alone = replace(group, defended=[first])
+    assert title([alone]) == (
+        f"Worst case of {first.algorithm}: {percent(first.worst.accuracy.mean)} under {first.worst.attack}"
+    )
+    led, turned = replace(group, defended=[first, second]), replace(group, defended=[second, first])
+    assert title([led]) == f"Worst case: {first.algorithm} stands highest; the seeds do not settle it"
+    assert title([led, led, turned]) == (
+        f"Worst case: {first.algorithm} stands highest in 2 of 3 settings, {second.algorithm} in 1; the seeds do "
+        "not settle it"
+    )
+    sure = replace(led, defended=[replace(first, rank=(1, 1)), replace(second, rank=(2, 2))])
+    assert title([sure]) == f"Worst case: {first.algorithm} stands highest"
+    assert title([sure, turned]).endswith("; settled by the seeds in 1")
