@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.hybrid_sparse import HybridSparse
@@ -70,7 +71,7 @@ def _table(*classes: P) -> dict[str, P]:
 ATTACKS = _table(
     NoAttack, LabelFlip, GaussianNoise,
     # from rows alone
-    SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse,
+    SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang,
     # on scores and masks
     ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie,
     # that try what the server would do

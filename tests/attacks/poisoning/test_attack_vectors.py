@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from sizes import sized
 from torch import Tensor
 
+from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, largest_unnoticed
 from autoflip_secure.attacks.poisoning.inner_product import InnerProduct
 from autoflip_secure.attacks.poisoning.largest_deviation import LargestDeviation, MinMax, MinSum
@@ -83,9 +84,20 @@ def flipped(honest: Tensor, scale: float) -> Tensor:
     return SignFlip(of="mean", scale=scale).channel(Channel("x", honest.shape[1], "rows"), rows, flags, [])[-1]
 
 
+def krum_reversal(honest: Tensor, malicious: int, attack: Fang) -> list[float]:
+    length, picked = attack.length(honest, malicious)
+    assert picked
+    lie: list[float] = (-length * honest.mean(0).sign()).tolist()
+    return lie
+
+
 OURS = {
     "sign_flip_mean": lambda honest, scale: flipped(torch.tensor(honest, dtype=torch.float64), scale).tolist(),
     "ipm": of(InnerProduct), "alie": of(LittleIsEnough), "min_max": of(MinMax), "min_sum": of(MinSum),
+    "fang_interval": lambda honest, b: [one.tolist() for one in Fang(b=b).interval(torch.tensor(honest))],
+    "fang_krum": lambda honest, malicious, neighbours: krum_reversal(
+        torch.tensor(honest, dtype=torch.float64), malicious, Fang(against="krum", neighbours=neighbours)
+    ),
     "alie_z": lambda clients, malicious: [largest_unnoticed(clients - malicious, malicious)],
 }  # fmt: skip
 

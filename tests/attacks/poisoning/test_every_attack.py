@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from attack_promises import against, away, below, beyond, opposed, picked_by_krum
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
 from sizes import every
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.hybrid_sparse import HybridSparse
@@ -42,32 +44,6 @@ from autoflip_secure.reports.study import labels
 from autoflip_secure.scenarios.config.tables import ATTACKS
 
 Promise = Callable[[Round], bool]
-
-
-def against(found: Round) -> bool:
-    """Every lie points against the honest mean, and the step makes less progress along it."""
-    mean = found.honest.mean(0)
-    return bool((found.lies @ mean < 0).all()) and float(found.step @ mean) < 0.9 * float(mean @ mean)
-
-
-def below(found: Round) -> bool:
-    """The step lies below the honest mean by what s says."""
-    mean, s = found.honest.mean(0), found.honest.std(0)
-    return float((found.step - mean) @ s) < -0.1 * float(s @ s)
-
-
-def away(found: Round) -> bool:
-    """The step is further from the honest mean than without an attack, by half."""
-    mean = found.honest.mean(0)
-    return float((found.step - mean).norm()) > 1.5 * float(
-        (torch.where(found.active, found.trained.mean(0), 0) - mean).norm()
-    )
-
-
-def opposed(found: Round) -> bool:
-    """The step makes less progress along the honest mean than without an attack."""
-    mean = found.honest.mean(0)
-    return float(found.step @ mean) < 0.8 * float(mean @ mean)
 
 
 def copies(found: Round) -> bool:
@@ -151,6 +127,8 @@ CASES = [
     Case(Mimic(), copies),
     Case(Mimic(index=2), lambda found: bool((found.lies == found.honest[2]).all())),
     Case(HybridSparse(z=1.0), below),
+    Case(Fang(), beyond),
+    Case(Fang(against="krum"), picked_by_krum),
     Case(ScoreEvasion(), lambda found: against(found) and typical_layers(found)),
     Case(LayerTrick(), against),
     Case(BoostedFlip(), typical_layers, BoostedFlip(share=0)),

@@ -1,0 +1,52 @@
+"""What attacks on updates promise of the plain mean: of the rows of malicious clients, and of the step."""
+
+from __future__ import annotations
+
+import torch
+from attacked_cohort import MALICIOUS, Round
+
+from autoflip_secure.defenses.aggregators.krum import krum_scores
+
+
+def against(found: Round) -> bool:
+    """Every lie points against the honest mean, and the step makes less progress along it."""
+    mean = found.honest.mean(0)
+    return bool((found.lies @ mean < 0).all()) and float(found.step @ mean) < 0.9 * float(mean @ mean)
+
+
+def below(found: Round) -> bool:
+    """The step lies below the honest mean by what s says."""
+    mean, s = found.honest.mean(0), found.honest.std(0)
+    return float((found.step - mean) @ s) < -0.1 * float(s @ s)
+
+
+def away(found: Round) -> bool:
+    """The step is further from the honest mean than without an attack, by half."""
+    mean = found.honest.mean(0)
+    return float((found.step - mean).norm()) > 1.5 * float(
+        (torch.where(found.active, found.trained.mean(0), 0) - mean).norm()
+    )
+
+
+def opposed(found: Round) -> bool:
+    """The step makes less progress along the honest mean than without an attack."""
+    mean = found.honest.mean(0)
+    return float(found.step @ mean) < 0.8 * float(mean @ mean)
+
+
+def beyond(found: Round) -> bool:
+    """Every lie is beyond all honest values, by no more than a factor of 2, on the side that the mean does not go to;
+    all differ, and there is less progress along the mean."""
+    low, high = found.honest.amin(0), found.honest.amax(0)
+    rising, falling = found.honest.mean(0) > 0, found.honest.mean(0) < 0
+    below_all = (found.lies <= low + 1e-6) & (found.lies >= torch.minimum(low / 2, low * 2) - 1e-6)
+    above_all = (found.lies >= high - 1e-6) & (found.lies <= torch.maximum(high / 2, high * 2) + 1e-6)
+    inside = bool((below_all | ~rising).all()) and bool((above_all | ~falling).all())
+    return inside and not torch.equal(found.lies[0], found.lies[1]) and opposed(found)
+
+
+def picked_by_krum(found: Round) -> bool:
+    """They reverse every sign, and Krum takes one of them for its step."""
+    best = krum_scores(torch.where(found.active, found.sent, 0.0), len(MALICIOUS)).argmin()
+    reversed_ = torch.equal(found.lies.sign(), -found.honest.mean(0).sign().expand_as(found.lies))
+    return reversed_ and int(best) in MALICIOUS
