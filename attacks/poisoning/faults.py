@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import TINY
+from autoflip_secure.attacks.poisoning.global_steps import last_step
 from autoflip_secure.interfaces import AttackView, RowAttack, Threat
 
 
@@ -48,9 +49,7 @@ class Fault(RowAttack):
 
     def _free_ride(self, view: AttackView) -> tuple[Tensor, Any]:
         """The mean step of the global model since this client last had it; zeros when it has none to compare with."""
-        step = torch.zeros_like(view.weights)
-        if view.memory is not None and view.round > view.memory[0]:
-            step = (view.weights - view.memory[1]) / (view.round - view.memory[0])
+        step = last_step(view)
         noise = torch.randn(len(step), generator=view.generators[0]).to(step.device) * view.active
         row = step + self.noise * (step * view.active).norm() * noise / noise.norm().clamp_min(TINY)
         return view.sending(row), (view.round, view.weights)

@@ -28,7 +28,7 @@ _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean somet
 BUILT_IN_ATTACKS = (
     "alie", "anchor_inflation", "boosted_flip", "buffers", "fang", "fault", "gaussian_noise", "greedy_oracle",
     "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples", "memory_evasion", "mimic",
-    "min_max", "min_sum", "opt_alie", "opt_ipm", "score_evasion", "sign_flip",
+    "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion", "sign_flip",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks

@@ -19,6 +19,7 @@ from autoflip_secure.attacks.poisoning.largest_deviation import MinMax, MinSum
 from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mimic import Mimic
+from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
 from autoflip_secure.attacks.poisoning.searched import (
     GreedyOracle,
@@ -71,7 +72,7 @@ def _table(*classes: P) -> dict[str, P]:
 ATTACKS = _table(
     NoAttack, LabelFlip, GaussianNoise,
     # from rows alone
-    SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang,
+    SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks
     ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie,
     # that try what the server would do

@@ -50,3 +50,11 @@ def picked_by_krum(found: Round) -> bool:
     best = krum_scores(torch.where(found.active, found.sent, 0.0), len(MALICIOUS)).argmin()
     reversed_ = torch.equal(found.lies.sign(), -found.honest.mean(0).sign().expand_as(found.lies))
     return reversed_ and int(best) in MALICIOUS
+
+
+def across(found: Round) -> bool:
+    """Every lie is as long as a typical row and at right angles to the mean, which moves the step away from it."""
+    mean, norms = found.honest.mean(0), found.honest.norm(dim=1)
+    cosines = found.lies @ mean / (found.lies.norm(dim=1) * mean.norm())
+    typical = torch.allclose(found.lies.norm(dim=1), norms.median().expand(len(found.lies)))
+    return typical and bool((cosines.abs() < 1e-4).all()) and away(found)

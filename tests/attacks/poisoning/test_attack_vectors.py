@@ -22,6 +22,7 @@ from autoflip_secure.attacks.poisoning.largest_deviation import LargestDeviation
 from autoflip_secure.attacks.poisoning.layer_cosines import at_cosine
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mimic import principal_direction
+from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.interfaces import UPDATE, Channel
 
@@ -91,6 +92,12 @@ def krum_reversal(honest: Tensor, malicious: int, attack: Fang) -> list[float]:
     return lie
 
 
+def relocated(honest: list[list[float]], last_step: list[float], **options: Any) -> list[float]:
+    rows, step = (torch.tensor(one, dtype=torch.float64) for one in (honest, last_step))
+    row: list[float] = RelocatedOrthogonal(**options).row(rows, step, torch.ones_like(step)).tolist()
+    return row
+
+
 OURS = {
     "sign_flip_mean": lambda honest, scale: flipped(torch.tensor(honest, dtype=torch.float64), scale).tolist(),
     "ipm": of(InnerProduct), "alie": of(LittleIsEnough), "min_max": of(MinMax), "min_sum": of(MinSum),
@@ -98,6 +105,7 @@ OURS = {
     "fang_krum": lambda honest, malicious, neighbours: krum_reversal(
         torch.tensor(honest, dtype=torch.float64), malicious, Fang(against="krum", neighbours=neighbours)
     ),
+    "rop": relocated,
     "alie_z": lambda clients, malicious: [largest_unnoticed(clients - malicious, malicious)],
 }  # fmt: skip
 

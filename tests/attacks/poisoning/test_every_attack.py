@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_promises import against, away, below, beyond, opposed, picked_by_krum
+from attack_promises import across, against, away, below, beyond, opposed, picked_by_krum
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
 from sizes import every
 from torch import Tensor
@@ -28,6 +28,7 @@ from autoflip_secure.attacks.poisoning.layer_cosines import layer_slices, typica
 from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mimic import Mimic
+from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
 from autoflip_secure.attacks.poisoning.searched import (
     GreedyOracle,
@@ -129,6 +130,8 @@ CASES = [
     Case(HybridSparse(z=1.0), below),
     Case(Fang(), beyond),
     Case(Fang(against="krum"), picked_by_krum),
+    Case(RelocatedOrthogonal(), across),
+    Case(RelocatedOrthogonal(angle=180), against),
     Case(ScoreEvasion(), lambda found: against(found) and typical_layers(found)),
     Case(LayerTrick(), against),
     Case(BoostedFlip(), typical_layers, BoostedFlip(share=0)),
