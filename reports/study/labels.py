@@ -27,8 +27,8 @@ STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "n
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = (
     "alie", "anchor_inflation", "boosted_flip", "buffers", "fang", "fault", "gaussian_noise", "greedy_oracle",
-    "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples", "memory_evasion", "mimic",
-    "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion", "sign_flip",
+    "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples", "mask_collusion",
+    "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion", "sign_flip",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks

@@ -18,6 +18,7 @@ from autoflip_secure.attacks.poisoning.landscape_lie import LandscapeLie
 from autoflip_secure.attacks.poisoning.largest_deviation import MinMax, MinSum
 from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
+from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -74,7 +75,7 @@ ATTACKS = _table(
     # from rows alone
     SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks
-    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie,
+    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion,
     # that try what the server would do
     OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
     # on what else is sent, and faults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from attacked_cohort import MALICIOUS, Round
+from attacked_cohort import MALICIOUS, Round, problem
 
 from autoflip_secure.defenses.aggregators.krum import krum_scores
 
@@ -58,3 +58,24 @@ def across(found: Round) -> bool:
     cosines = found.lies @ mean / (found.lies.norm(dim=1) * mean.norm())
     typical = torch.allclose(found.lies.norm(dim=1), norms.median().expand(len(found.lies)))
     return typical and bool((cosines.abs() < 1e-4).all()) and away(found)
+
+
+def _agreement(found: Round) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all clients and of honest ones, about the prunable weights on which the malicious are not as trained."""
+    here = problem().layout.prunable & (found.sent != found.trained).any(0)
+    everybody, honest = found.sent[:, here], found.honest[:, here]
+    assert torch.equal(found.sent[:, ~here], found.trained[:, ~here])
+    of_all, own = (one.sum(0).abs() / one.abs().sum(0) for one in (everybody, honest))
+    return of_all, own
+
+
+def cancelled(found: Round) -> bool:
+    """There are weights about which nobody agrees."""
+    everybody, _ = _agreement(found)
+    return len(everybody) > 5 and bool((everybody < 1e-5).all())
+
+
+def unanimous(found: Round) -> bool:
+    """There are weights about which clients agree more than the honest do."""
+    everybody, honest = _agreement(found)
+    return len(everybody) > 5 and bool((everybody > honest - 1e-6).all()) and bool((everybody >= 0.5 - 1e-6).all())

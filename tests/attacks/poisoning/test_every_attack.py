@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_promises import across, against, away, below, beyond, opposed, picked_by_krum
+from attack_promises import across, against, away, below, beyond, cancelled, opposed, picked_by_krum, unanimous
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
 from sizes import every
 from torch import Tensor
@@ -27,6 +27,7 @@ from autoflip_secure.attacks.poisoning.largest_deviation import MinMax, MinSum
 from autoflip_secure.attacks.poisoning.layer_cosines import layer_slices, typical_cosines
 from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
+from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -138,6 +139,8 @@ CASES = [
     Case(AnchorInflation(), along_weights, round=0),
     Case(LandscapeLie(), turned_profile, round=0),
     Case(LandscapeLie(lie="flat"), turned_profile, round=0),
+    Case(MaskCollusion(), cancelled, MaskCollusion(share=0)),
+    Case(MaskCollusion(does="agree"), unanimous, MaskCollusion(does="agree", share=0)),
     Case(OptimisedInnerProduct(), against),
     Case(OptimisedLittle(), below),
     Case(GreedyOracle(), against),
