@@ -29,6 +29,7 @@ BUILT_IN_ATTACKS = (
     "alie", "anchor_inflation", "boosted_flip", "buffers", "fang", "fault", "gaussian_noise", "greedy_oracle",
     "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples", "mask_collusion",
     "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion", "sign_flip",
+    "starve",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks

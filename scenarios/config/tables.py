@@ -29,6 +29,7 @@ from autoflip_secure.attacks.poisoning.searched import (
     OptimisedLittle,
 )
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
+from autoflip_secure.attacks.poisoning.starve import Starve
 from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
@@ -75,7 +76,7 @@ ATTACKS = _table(
     # from rows alone
     SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks
-    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion,
+    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion, Starve,
     # that try what the server would do
     OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
     # on what else is sent, and faults

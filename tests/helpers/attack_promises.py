@@ -79,3 +79,13 @@ def unanimous(found: Round) -> bool:
     """There are weights about which clients agree more than the honest do."""
     everybody, honest = _agreement(found)
     return len(everybody) > 5 and bool((everybody > honest - 1e-6).all()) and bool((everybody >= 0.5 - 1e-6).all())
+
+
+def medoids(found: Round) -> bool:
+    """All lies are the honest row that is nearest to the others together, which no longer is as far from the step."""
+    distances = [sum(float((one - other).norm()) for other in found.honest) for one in found.honest]
+    chosen = found.honest[distances.index(min(distances))]
+    calm = torch.where(found.active, found.trained.mean(0), 0.0)
+    return bool((found.lies == chosen).all()) and float((found.step - chosen).norm()) < 0.8 * float(
+        (calm - chosen).norm()
+    )

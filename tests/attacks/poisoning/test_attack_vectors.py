@@ -24,6 +24,7 @@ from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mimic import principal_direction
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
+from autoflip_secure.attacks.poisoning.starve import Starve
 from autoflip_secure.interfaces import UPDATE, Channel
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "conformance"))
@@ -101,6 +102,7 @@ def relocated(honest: list[list[float]], last_step: list[float], **options: Any)
 OURS = {
     "sign_flip_mean": lambda honest, scale: flipped(torch.tensor(honest, dtype=torch.float64), scale).tolist(),
     "ipm": of(InnerProduct), "alie": of(LittleIsEnough), "min_max": of(MinMax), "min_sum": of(MinSum),
+    "starve": of(Starve),
     "fang_interval": lambda honest, b: [one.tolist() for one in Fang(b=b).interval(torch.tensor(honest))],
     "fang_krum": lambda honest, malicious, neighbours: krum_reversal(
         torch.tensor(honest, dtype=torch.float64), malicious, Fang(against="krum", neighbours=neighbours)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_promises import across, against, away, below, beyond, cancelled, opposed, picked_by_krum, unanimous
+from attack_promises import across, against, away, below, beyond, cancelled, medoids, opposed, picked_by_krum, unanimous
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
 from sizes import every
 from torch import Tensor
@@ -39,6 +39,7 @@ from autoflip_secure.attacks.poisoning.searched import (
     maximise,
 )
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
+from autoflip_secure.attacks.poisoning.starve import Starve
 from autoflip_secure.defenses.aggregators.median import TrimmedMean
 from autoflip_secure.federation.clients import client_labels, stated_samples
 from autoflip_secure.interfaces import Attack, AttackView, NoAttack, RowAttack, SampleAttack, Threat, UpdateAttack
@@ -141,6 +142,7 @@ CASES = [
     Case(LandscapeLie(lie="flat"), turned_profile, round=0),
     Case(MaskCollusion(), cancelled, MaskCollusion(share=0)),
     Case(MaskCollusion(does="agree"), unanimous, MaskCollusion(does="agree", share=0)),
+    Case(Starve(), medoids),
     Case(OptimisedInnerProduct(), against),
     Case(OptimisedLittle(), below),
     Case(GreedyOracle(), against),
@@ -264,7 +266,7 @@ def test_cohorts_with_nobody_honest_one_honest_or_nobody_malicious(case: Case) -
 
 
 def test_with_one_honest_row_deviations_are_zero_and_statistics_send_it() -> None:
-    for attack in (LittleIsEnough(), MinMax(), MinSum(), HybridSparse(), Mimic()):
+    for attack in (LittleIsEnough(), MinMax(), MinSum(), HybridSparse(), Mimic(), Starve()):
         found = attacked(attack.model_copy(update={"clients": (0, 2)}), 1, rows(3))
         assert torch.allclose(found.lies, found.honest[0].expand_as(found.lies))
 
