@@ -171,7 +171,8 @@ class Cell:
 
     @cached_property
     def labels_seen(self) -> dict[tuple[int, tuple[int, ...]], Int[Tensor, " n"]]:
-        """Labels by (client, which attacks change them), once they were asked for: an attack draws them once."""
+        """Labels by (client, which attacks change them), once they were asked for: an attack draws them once, unless
+        they follow the model, and then none are kept."""
         return {}
 
     def malicious_in(self, round_: int) -> Bool[Tensor, " clients"]:

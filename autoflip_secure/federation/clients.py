@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -12,23 +13,45 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, SampleAttack, TrainingSchedule
 from autoflip_secure.models.masks import facts
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.evaluation import class_outputs
 
 
-def client_labels(cell: Cell, client: int, round_: int) -> Int[Tensor, " n"]:
-    """The labels as this client sees them in this round. Draws at (DATA_ATTACK, client, *number of a later attack)."""
+def client_labels(
+    cell: Cell, client: int, round_: int, weights: Float[Tensor, " params"] | None = None
+) -> Int[Tensor, " n"]:
+    """The labels as this client sees them in this round. Draws at (DATA_ATTACK, client, *number of a later attack).
+
+    Args:
+        cell: the cell.
+        client: whose.
+        round_: 0 = exploration.
+        weights: the global model, which labels may depend on; None: the initial one.
+    """
     lies = [
         (number, attack)
         for number, attack, malicious in cell.attacking(DataAttack, round_)  # type: ignore[type-abstract]
         if bool(malicious[client])
     ]
+    weights = cell.problem.initial if weights is None else weights
+    if any(attack.follows_model for _, attack in lies):
+        return _false_labels(cell, client, lies, weights)
     key = client, tuple(number for number, _ in lies)
     if key not in cell.labels_seen:
-        labels = cell.problem.y_train[cell.problem.clients[client]]
-        for number, attack in lies:
-            draws = generator(cell.seed, Purpose.DATA_ATTACK, client, *([number] if number else []))
-            labels = attack.labels(labels, cell.problem.num_classes, draws)
-        cell.labels_seen[key] = labels
+        cell.labels_seen[key] = _false_labels(cell, client, lies, weights)
     return cell.labels_seen[key]
+
+
+def _false_labels(cell: Cell, client: int, lies: Sequence[tuple[int, DataAttack]], weights: Tensor) -> Tensor:
+    problem, samples = cell.problem, cell.problem.clients[client]
+    labels = problem.y_train[samples]
+    for number, attack in lies:
+        draws = generator(cell.seed, Purpose.DATA_ATTACK, client, *([number] if number else []))
+        if attack.follows_model:
+            outputs = class_outputs(problem.module, problem.layout, weights[None], problem.x_train[samples])[0]
+            labels = attack.labels_under(labels, problem.num_classes, draws, outputs)
+        else:
+            labels = attack.labels(labels, problem.num_classes, draws)
+    return labels
 
 
 def stated_samples(cell: Cell, clients: Int[Tensor, " clients"], round_: int) -> Float[Tensor, " clients"]:
@@ -50,7 +73,7 @@ def client_jobs(
         ClientJob(
             start=weights,
             samples=cell.problem.clients[k],
-            labels=client_labels(cell, k, round_),
+            labels=client_labels(cell, k, round_, weights),
             seed=cell.seed,
             address=(round_, k, *address),
             mask=pruned,

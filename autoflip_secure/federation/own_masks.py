@@ -72,7 +72,10 @@ def _accuracies(
 
     problem = cells[0].problem
     samples = [cells[number].problem.clients[client] for number, client in wanted]
-    labels = [client_labels(cells[number], client, states[number].round + 1) for number, client in wanted]
+    labels = [
+        client_labels(cells[number], client, states[number].round + 1, states[number].weights)
+        for number, client in wanted
+    ]
     accuracy, _ = evaluate_own(problem.module, problem.layout, models, problem.x_train, samples, labels)
     return dict(zip(wanted, accuracy.tolist(), strict=True))
 

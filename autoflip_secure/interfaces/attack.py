@@ -130,6 +130,22 @@ class DataAttack(Attack, ABC):
     def labels(self, labels: Int[Tensor, " n"], num_classes: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """The labels that the malicious client trains on."""
 
+    @property
+    def follows_model(self) -> bool:
+        """Whether the labels depend on the global model: then :meth:`labels_under` is asked instead, in every round."""
+        return False
+
+    def labels_under(
+        self,
+        labels: Int[Tensor, " n"],
+        num_classes: int,
+        generator: torch.Generator,
+        outputs: Float[Tensor, "n classes"],
+    ) -> Int[Tensor, " n"]:
+        """The labels of one round, from what the global model that the client starts from answers to its samples, in
+        evaluation mode; the generator is the same in every round. Default: :meth:`labels`."""
+        return self.labels(labels, num_classes, generator)
+
 
 class SampleAttack(Attack, ABC):
     """States numbers of samples that are not true: what the server weights clients with."""

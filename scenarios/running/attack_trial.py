@@ -34,11 +34,19 @@ _MALICIOUS = (True, False, True, False)
 def try_data_attack(judge: Judge, attack: DataAttack, stage: Stage) -> None:
     """Labels: as many as there were, of classes that the data have."""
     labels, classes = stage.data.y_train[:64], stage.data.num_classes
-    found = judge.ask("labels", lambda: attack.labels(labels, classes, generator(0, Purpose.DATA_ATTACK, 0)), labels)
-    found = judge.tensor("labels", found, labels)
+    asked = "labels_under" if attack.follows_model else "labels"
+    outputs = torch.randn(len(labels), classes, generator=generator(1, Purpose.DATA_ATTACK, 0))
+
+    def ask() -> Tensor:
+        draws = generator(0, Purpose.DATA_ATTACK, 0)
+        if attack.follows_model:
+            return attack.labels_under(labels, classes, draws, outputs)
+        return attack.labels(labels, classes, draws)
+
+    found = judge.tensor(asked, judge.ask(asked, ask, labels, outputs), labels)
     if len(found) and not 0 <= int(found.min()) <= int(found.max()) < classes:
         raise judge.refuse(
-            f"labels gives classes from {int(found.min())} to {int(found.max())}; the data has 0 to {classes - 1}"
+            f"{asked} gives classes from {int(found.min())} to {int(found.max())}; the data has 0 to {classes - 1}"
         )
 
 

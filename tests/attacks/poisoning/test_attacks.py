@@ -44,6 +44,24 @@ def test_pairs_and_target() -> None:
     assert set(LabelFlip(share=1, to="target", target=4).labels(labels, 10, draw()).tolist()) == {4}
 
 
+def test_the_least_likely_class_is_another_one_and_the_samples_are_those_of_other_flips() -> None:
+    outputs = torch.tensor([[0.0, -5, 3], [-9, 1, 2], [7, 8, 6], [2, 1, 3], [torch.nan, torch.nan, torch.nan]])
+    labels, attack = torch.tensor([0, 0, 2, 1, 2]), LabelFlip(share=1, to="least_likely")
+    before = outputs.clone()
+    assert attack.labels_under(labels, 3, draw(), outputs).tolist()[:4] == [1, 1, 0, 0]
+    assert attack.labels_under(labels, 3, draw(), outputs)[4] != 2
+    assert torch.equal(before.nan_to_num(5.5), outputs.nan_to_num(5.5))
+    many, third = torch.arange(30) % 10, 0.3
+    scores = torch.randn(30, 10, generator=draw(1))
+    changed = LabelFlip(share=third, to="least_likely").labels_under(many, 10, draw(7), scores) != many
+    assert torch.equal(changed, LabelFlip(share=third).labels(many, 10, draw(7)) != many)
+    assert torch.equal(
+        LabelFlip(share=1).labels_under(many, 10, draw(7), scores), LabelFlip(share=1).labels(many, 10, draw(7))
+    )
+    with pytest.raises(LookupError, match="depends on a model"):
+        attack.labels(labels, 3, draw())
+
+
 def test_inconsistent_flips_are_refused_with_the_way_out() -> None:
     with pytest.raises(ValidationError, match="give both or neither"):
         LabelFlip(to="target")

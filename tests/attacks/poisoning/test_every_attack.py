@@ -117,6 +117,7 @@ class Case:
 
 CASES = [
     Case(LabelFlip(share=1.0), None, LabelFlip(share=0)),
+    Case(LabelFlip(share=1.0, to="least_likely"), None, LabelFlip(share=0, to="least_likely")),
     Case(GaussianNoise(sigma=1.0), away, GaussianNoise(sigma=0)),
     Case(SignFlip(), against),
     Case(SignFlip(of="mean", scale=2), against),
@@ -193,7 +194,8 @@ def test_it_works_when_nothing_defends(case: Case) -> None:
 
 
 def test_labels_and_samples_are_what_they_promise() -> None:
-    for lying in (LabelFlip(share=1.0, clients=(2,)), BoostedFlip(clients=(2,))):
+    flips = [LabelFlip(share=1.0, to=to, clients=(2,)) for to in ("other", "least_likely")]
+    for lying in (*flips, BoostedFlip(clients=(2,))):
         assert (client_labels(cell(lying), 2, 1) != client_labels(cell(NoAttack()), 2, 1)).all()
     assert stated_samples(cell(LieSamples(clients=(2,))), torch.arange(4), 1).tolist() == [4, 4, 40, 4]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
-from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TRAIN, Y, cell, run
+from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TRAIN, X, Y, cell, run
 from sizes import crossed
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
-from autoflip_secure.federation.clients import client_labels
+from autoflip_secure.federation.clients import client_jobs, client_labels
 from autoflip_secure.interfaces import NoAttack, UpdateAttack, Window
 from autoflip_secure.records.run import RunRecord
 
@@ -46,6 +47,35 @@ def test_label_flips_are_the_clients_own_and_the_same_in_every_round() -> None:
     assert not torch.equal(client_labels(attacked, 2, 1), true)
     assert torch.equal(client_labels(attacked, 2, 1), client_labels(attacked, 2, 9))
     assert torch.equal(client_labels(attacked, 3, 1), Y[TRAIN][PROBLEM.clients[3]])
+
+
+def test_flips_to_the_least_likely_class_follow_the_global_model() -> None:
+    """Of the model that the client starts from, by hand, in the exploration too; asked again they are the same."""
+    attacked = cell(attack=LabelFlip(share=1.0, to="least_likely", clients=(2,)), **AUTOFLIP)
+    rows = PROBLEM.clients[2]
+    true, module = Y[TRAIN][rows], copy.deepcopy(PROBLEM.module).eval()
+    for number, weights in ((0, PROBLEM.initial), (3, -PROBLEM.initial), (3, PROBLEM.initial)):
+        PROBLEM.layout.load(module, weights)
+        expected = []
+        for scores, label in zip(module(X[TRAIN][rows]).tolist(), true.tolist(), strict=True):
+            order = sorted(range(len(scores)), key=scores.__getitem__)
+            expected.append(order[1] if order[0] == label else order[0])
+        mask = torch.ones_like(weights, dtype=torch.bool)
+        [job] = client_jobs(attacked, weights, mask, torch.tensor([2]), number)
+        assert job.labels.tolist() == expected
+    assert not attacked.labels_seen
+    assert torch.equal(
+        client_jobs(attacked, weights, mask, torch.tensor([3]), 3)[0].labels, Y[TRAIN][PROBLEM.clients[3]]
+    )
+
+
+def test_flips_to_the_least_likely_class_work_and_do_not_depend_on_other_cells() -> None:
+    flips = [LabelFlip(share=1.0, to=to, scope=0.3) for to in ("other", "least_likely")]
+    clean, other, least = run(cell(rounds=8), *(cell(attack=one, rounds=8) for one in flips))
+    assert least.final_accuracy < min(clean.final_accuracy - 0.1, other.final_accuracy)
+    [alone] = run(cell(attack=flips[1], rounds=8))
+    assert alone.final_accuracy == least.final_accuracy
+    assert [one.trust for one in alone.rounds] == [one.trust for one in least.rounds]
 
 
 class Poison(UpdateAttack):

@@ -77,6 +77,22 @@ class Labels(DataAttack):
         return type(self).answer((labels, num_classes, generator))
 
 
+class LabelsUnder(Labels):
+    """Asked with what a model answers, and for nothing else."""
+
+    answer: ClassVar[Answer]
+
+    @property
+    def follows_model(self) -> bool:
+        return True
+
+    def labels(self, labels: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+        raise LookupError("not asked")
+
+    def labels_under(self, labels: Tensor, num_classes: int, generator: torch.Generator, outputs: Tensor) -> Tensor:
+        return type(self).answer((labels, num_classes, generator, outputs))
+
+
 class Steps(Aggregator):
     answer: ClassVar[Answer]
 
@@ -197,6 +213,10 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     "attack in place": (Updates, lambda given: given[0].neg_(), "changes what it is shown in place"),
     "attack that fails": (Updates, lambda given: 1 / 0, "updates failed with ZeroDivisionError: division"),
     "labels": (Labels, lambda given: (given[0] + 1) % given[1], ""),
+    "labels under a model": (LabelsUnder, lambda given: given[3].argmin(1), ""),
+    "labels under a model beyond the classes": (
+        LabelsUnder, lambda given: given[3].argmin(1) + 1, "labels_under gives classes from 1 to 10",
+    ),
     "labels beyond the classes": (Labels, lambda given: given[0] + 1, "classes from 1 to 10; the data has 0 to 9"),
     "attack on a view": (Acts, lambda view: (view.sending(-view.honest_rows.mean(0)), (view.memory or 0) + 1), ""),
     "attack that tries": (
