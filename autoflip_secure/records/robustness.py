@@ -42,6 +42,18 @@ def worst_class(record: RunRecord) -> float | None:
     return None if record.classes is None else record.classes.worst
 
 
+def attacked_class(attack: Mapping[str, Any] | None) -> int | None:
+    """The class that a targeted attack of a run is on, from a cell's configuration; None: there is no such attack."""
+    found = [one.get("of", 0) for one in parts_of(attack) if one.get("kind") == "dirty_label" and one.get("share") != 0]
+    return int(found[0]) if found else None
+
+
+def class_accuracy(record: RunRecord, number: int | None) -> float | None:
+    """Accuracy of the global model on one class at the end; None: not tested, or an earlier version's record."""
+    known = [] if record.classes is None else record.classes.accuracy
+    return known[number] if number is not None and number < len(known) else None
+
+
 def trust_amplification(record: RunRecord) -> float | None:
     """Share of the trust that malicious clients hold over their share of the rows; None: no row of theirs, or no trust
     that is a client's."""

@@ -26,10 +26,10 @@ PRETTY = {
 STRENGTHS = ("sigma", "scope", "share")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = (
-    "alie", "anchor_inflation", "boosted_flip", "buffers", "fang", "fault", "gaussian_noise", "greedy_oracle",
-    "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples", "mask_collusion",
-    "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion", "sign_flip",
-    "starve",
+    "alie", "anchor_inflation", "boosted_flip", "buffers", "dirty_label", "fang", "fault", "gaussian_noise",
+    "greedy_oracle", "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples",
+    "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion",
+    "sign_flip", "starve",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks
@@ -128,6 +128,9 @@ def attack_label(attack: Json) -> str:
         return f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''} on {who}"
     if kind == "label_flip" and "share" in attack:
         return f"{100 * float(attack['share']):.3g} % labels flipped on {who}"
+    if kind == "dirty_label" and "of" in attack:
+        label = attack.get("to")
+        return f"class {number(attack['of'])} labelled {'at random' if label is None else number(label)} on {who}"
     return f"{kind_words(kind)} on {who}"
 
 

@@ -38,6 +38,8 @@ class RunRobustness:
     final: float
     late: robustness.LateAccuracy | None
     worst_class: float | None
+    attacked_class: float | None  # accuracy on the class that a targeted attack is on
+    attacked_class_clean: float | None  # the clean twin's on the same class
     false_positives: float | None
     amplification: float | None
     majority: Majority | None  # None: nobody attacks
@@ -48,10 +50,13 @@ class RunRobustness:
     @classmethod
     def of(cls, record: RunRecord, twin: RunRecord | None) -> RunRobustness:
         """``twin``: the same run without attack, if there is one."""
+        target = robustness.attacked_class(record.config.get("attack"))
         return cls(
             final=record.final_accuracy,
             late=robustness.late_accuracy(record),
             worst_class=robustness.worst_class(record),
+            attacked_class=robustness.class_accuracy(record, target),
+            attacked_class_clean=None if twin is None else robustness.class_accuracy(twin, target),
             false_positives=None if record.detection is None else record.detection.false_positive_rate,
             amplification=robustness.trust_amplification(record),
             majority=majority(record),
@@ -101,6 +106,8 @@ class Row:
     late: Interval | None
     spread: Interval | None
     worst_class: Interval | None
+    attacked_class: Interval | None
+    attacked_class_clean: Interval | None
     false_positives: Interval | None
     density: Interval | None
     overlap: Interval | None
@@ -142,6 +149,8 @@ def _row(condition: Condition, algorithm: str, runs: Sequence[RunRobustness]) ->
         late=_share([run.late.mean if run.late else None for run in runs]),
         spread=_positive([run.late.spread if run.late else None for run in runs]),
         worst_class=_share([run.worst_class for run in runs]),
+        attacked_class=_share([run.attacked_class for run in runs]),
+        attacked_class_clean=_share([run.attacked_class_clean for run in runs]),
         false_positives=_share([run.false_positives for run in runs]),
         density=_share([run.density for run in runs]),
         overlap=_share([run.overlap for run in runs]),

@@ -122,6 +122,8 @@ def _robustness(run: RunRobustness) -> dict[str, object]:
         "last10_accuracy": None if late is None else late.mean,
         "last10_std": None if late is None else late.spread,
         "worst_class_accuracy": run.worst_class,
+        "attacked_class_accuracy": run.attacked_class,
+        "attacked_class_clean": run.attacked_class_clean,
         "trust_amplification": run.amplification,
         "recovered": None if back is None else back.rounds is not None,
         "recovery_rounds": None if back is None else back.rounds,

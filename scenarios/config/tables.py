@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -72,7 +73,7 @@ def _table(*classes: P) -> dict[str, P]:
 
 
 ATTACKS = _table(
-    NoAttack, LabelFlip, GaussianNoise,
+    NoAttack, LabelFlip, DirtyLabel, GaussianNoise,
     # from rows alone
     SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 from sizes import sized
 
+from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.errors import InputError
@@ -60,6 +61,22 @@ def test_the_least_likely_class_is_another_one_and_the_samples_are_those_of_othe
     )
     with pytest.raises(LookupError, match="depends on a model"):
         attack.labels(labels, 3, draw())
+
+
+def test_dirty_labels_are_those_of_one_class_and_no_others() -> None:
+    labels = torch.arange(1000) % 10
+    of, to = labels == 3, DirtyLabel(of=3, to=8).labels(labels, 10, draw())
+    assert torch.equal(to, torch.where(of, 8, labels))
+    half = DirtyLabel(of=3, share=0.5).labels(labels, 10, draw())
+    assert torch.equal(half[~of], labels[~of])
+    assert int((half[of] != 3).sum()) == 50
+    counts = Counter(DirtyLabel(of=3).labels(torch.full((9000,), 3), 10, draw()).tolist())
+    assert 3 not in counts
+    assert max(abs(counts[c] - 1000) for c in range(10) if c != 3) < 130
+    with pytest.raises(ValidationError, match="give another one, or null"):
+        DirtyLabel(of=3, to=3)
+    with pytest.raises(InputError, match="classes 0 to 2"):
+        DirtyLabel(of=1, to=7).labels(labels % 3, 3, draw())
 
 
 def test_inconsistent_flips_are_refused_with_the_way_out() -> None:

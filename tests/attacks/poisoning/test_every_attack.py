@@ -16,6 +16,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -118,6 +119,7 @@ class Case:
 CASES = [
     Case(LabelFlip(share=1.0), None, LabelFlip(share=0)),
     Case(LabelFlip(share=1.0, to="least_likely"), None, LabelFlip(share=0, to="least_likely")),
+    Case(DirtyLabel(of=1), None, DirtyLabel(of=1, share=0)),
     Case(GaussianNoise(sigma=1.0), away, GaussianNoise(sigma=0)),
     Case(SignFlip(), against),
     Case(SignFlip(of="mean", scale=2), against),
@@ -197,6 +199,12 @@ def test_labels_and_samples_are_what_they_promise() -> None:
     flips = [LabelFlip(share=1.0, to=to, clients=(2,)) for to in ("other", "least_likely")]
     for lying in (*flips, BoostedFlip(clients=(2,))):
         assert (client_labels(cell(lying), 2, 1) != client_labels(cell(NoAttack()), 2, 1)).all()
+    dirty, honest = (
+        client_labels(cell(DirtyLabel(of=1, to=2, clients=(2,))), 2, 1),
+        client_labels(cell(NoAttack()), 2, 1),
+    )
+    assert 1 in honest
+    assert torch.equal(dirty, torch.where(honest == 1, 2, honest))
     assert stated_samples(cell(LieSamples(clients=(2,))), torch.arange(4), 1).tolist() == [4, 4, 40, 4]
 
 

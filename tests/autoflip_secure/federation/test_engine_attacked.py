@@ -11,6 +11,7 @@ from digits_cells import AUTOFLIP, CLIENTS, PLUS, PROBLEM, TRAIN, X, Y, cell, ru
 from sizes import crossed
 from torch import Tensor
 
+from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.federation.clients import client_jobs, client_labels
@@ -76,6 +77,16 @@ def test_flips_to_the_least_likely_class_work_and_do_not_depend_on_other_cells()
     [alone] = run(cell(attack=flips[1], rounds=8))
     assert alone.final_accuracy == least.final_accuracy
     assert [one.trust for one in alone.rounds] == [one.trust for one in least.rounds]
+
+
+def test_dirty_labels_cost_one_class_more_than_any_other() -> None:
+    clean, dirty = run(cell(rounds=25), cell(attack=DirtyLabel(of=6, to=8, scope=0.8), rounds=25))
+    assert clean.classes is not None
+    assert dirty.classes is not None
+    lost = [float(a or 0) - float(b or 0) for a, b in zip(clean.classes.accuracy, dirty.classes.accuracy, strict=True)]
+    assert lost[6] > 0.5
+    assert max(lost[:6] + lost[7:]) < 0.25
+    assert clean.final_accuracy - dirty.final_accuracy < 0.15
 
 
 class Poison(UpdateAttack):

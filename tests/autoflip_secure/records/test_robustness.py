@@ -16,6 +16,8 @@ from autoflip_secure.interfaces.attack import SeveralAttacks, Window
 from autoflip_secure.records.final_model import ClassAccuracies
 from autoflip_secure.records.robustness import (
     acting_clients,
+    attacked_class,
+    class_accuracy,
     has_majority,
     in_window,
     late_accuracy,
@@ -70,6 +72,18 @@ def test_the_worst_class_is_zero_where_it_is_never_recognised() -> None:
     assert worst_class(run) is None, "an earlier version's record does not say"
     classes = ClassAccuracies(samples=[3, 0, 4], accuracy=[1.0, None, 0.0])
     assert worst_class(run.model_copy(update={"classes": classes})) == 0.0
+
+
+def test_the_attacked_class_is_the_one_of_the_first_targeted_attack() -> None:
+    dirty = {"kind": "dirty_label", "of": 2, "to": None, "share": 1.0}
+    assert (
+        attacked_class(dirty) == attacked_class({"kind": "several", "attacks": [NOISE, dirty, dirty | {"of": 1}]}) == 2
+    )
+    assert attacked_class(NOISE) is attacked_class(None) is attacked_class(dirty | {"share": 0}) is None
+    run = along([0.5])
+    assert class_accuracy(run, 2) is None
+    run = run.model_copy(update={"classes": ClassAccuracies(samples=[3, 0, 4], accuracy=[1.0, None, 0.25])})
+    assert [class_accuracy(run, number) for number in (0, 1, 2, 3, None)] == [1.0, None, 0.25, None, None]
 
 
 def test_amplification_by_hand() -> None:

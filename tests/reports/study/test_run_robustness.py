@@ -18,6 +18,7 @@ from autoflip_secure.reports.statistics.cohort_majority import majority_probabil
 from autoflip_secure.reports.study.clean_twins import Recovery, clean_twins, mask_overlap, recovery
 from autoflip_secure.reports.study.run_robustness import majorities, majority, rows, run_robustness
 from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.tables.run_robustness import exact_table, page_table
 
 Make = Callable[..., RunRecord]
 NEW = ClassAccuracies(samples=[4, 4], accuracy=[0.5, 1.0])
@@ -206,6 +207,32 @@ def test_rows_are_means_over_seeds(small: list[RunRecord]):
         if row.condition.attack == "no attack":
             assert row.amplification is row.overlap is None
             assert not row.alarm
+
+
+def test_the_attacked_class_stands_beside_the_clean_run_s(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
+    """Of two seeds; runs under other attacks have none, and a page without a targeted attack no column."""
+    dirty = {"kind": "dirty_label", "of": 1, "to": None, "share": 1.0, "scope": 0.2, "clients": None}
+    runs = []
+    for seed in (0, 1):
+        for setting, share in ((attack["clean"](), 0.75), (dirty, 0.25), (attack["noise"](0.5), 0.5)):
+            one = record("fedavg", partition["iid"], attack["noise"](0.5), seed)
+            classes = ClassAccuracies(samples=[4, 4], accuracy=[0.5, share + 0.25 * seed])
+            changed = {"classes": classes, "config": one.config | {"attack": setting}, "cell": f"{seed}-{share}"}
+            runs.append(one.model_copy(update=changed))
+    table = rows(study(runs))
+    found = {row.condition.attack: row for row in table}
+    row = found.pop("class 1 labelled at random on 20 %")
+    assert row.attacked_class is not None
+    assert row.attacked_class_clean is not None
+    assert (row.attacked_class.mean, row.attacked_class_clean.mean) == (0.375, 0.875)
+    assert all(one.attacked_class is one.attacked_class_clean is None for one in found.values())
+    headings = {"attacked class (%)", "the same, no attack (%)"}
+    assert headings <= {*page_table(table).columns}
+    assert not headings & {*page_table([*found.values()]).columns}
+    measures = [line[3] for line in exact_table(table).rows]
+    assert measures.count("accuracy of the attacked class") == 1
 
 
 def test_majorities_expected_and_seen(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
