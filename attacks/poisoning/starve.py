@@ -3,8 +3,8 @@ r"""Starvation: malicious clients copy the most typical honest client, so that h
 .. math:: u_k \leftarrow h_{i^*}, \qquad i^* = \arg\min_i \sum_j \|h_i - h_j\|
 
 the medoid of the honest rows. Copies of it draw every median and every scale of the cohort together, and scores that
-are relative to these reject honest clients whose data are rare: look at honest false positives and at the worst class,
-not at accuracy alone. Nobody's row leaves the honest ones.
+are relative to these may reject honest clients whose data are rare: look at honest false positives and at the worst
+class, not at accuracy alone. Nobody's row leaves the honest ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack
 
 
 class Starve(CollusiveAttack):
-    """Malicious clients all copy the most typical honest client, so that honest clients with rare data are rejected."""
+    """Malicious clients all copy the most typical honest client, so that those with rare data stand out more."""
 
     kind: Literal["starve"] = "starve"
     source: ClassVar[str] = "this project: against scores that are relative to the cohort"

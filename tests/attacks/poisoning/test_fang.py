@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from attacked_cohort import attacked, rows
+from attacked_cohort import MALICIOUS, attacked, rows
 from hypothesis import given, settings
 from sizes import sized
 from torch import Tensor
@@ -19,6 +19,7 @@ from autoflip_secure.attacks.poisoning.inner_product import InnerProduct
 from autoflip_secure.defenses.aggregators.krum import Krum, krum_scores
 from autoflip_secure.defenses.aggregators.median import Median, TrimmedMean
 from autoflip_secure.interfaces import Channel
+from autoflip_secure.seeds import Purpose, generator
 
 CHANNEL = Channel("x", 3, "rows")
 
@@ -44,6 +45,14 @@ def test_every_malicious_client_draws_for_itself_and_evenly() -> None:
         assert 0.5 <= float(row.min()) <= float(row.max()) <= 1
         assert float(row.mean()) == pytest.approx(0.75, abs=0.01)
         assert float(row.std()) == pytest.approx(0.5 / math.sqrt(12), rel=0.02)
+
+
+def test_draws_are_those_of_each_client_s_own_address() -> None:
+    found = attacked(Fang(), 4)
+    least, largest = Fang().interval(found.honest)
+    for lie, client in zip(found.lies, MALICIOUS, strict=True):
+        drawn = torch.rand(len(lie), generator=generator(0, Purpose.UPDATE_ATTACK, 4, client))
+        assert torch.allclose(lie, torch.where(found.active, least + drawn * (largest - least), 0.0), atol=1e-6)
 
 
 def scores(everybody: list[list[float]], held: int) -> list[float]:
