@@ -50,7 +50,8 @@ class RunRobustness:
     @classmethod
     def of(cls, record: RunRecord, twin: RunRecord | None) -> RunRobustness:
         """``twin``: the same run without attack, if there is one."""
-        target = robustness.attacked_class(record.config.get("attack"))
+        attack = record.config.get("attack")
+        target = None if is_clean(attack) else robustness.attacked_class(attack)
         return cls(
             final=record.final_accuracy,
             late=robustness.late_accuracy(record),

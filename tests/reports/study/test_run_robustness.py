@@ -216,7 +216,8 @@ def test_the_attacked_class_stands_beside_the_clean_run_s(
     dirty = {"kind": "dirty_label", "of": 1, "to": None, "share": 1.0, "scope": 0.2, "clients": None}
     runs = []
     for seed in (0, 1):
-        for setting, share in ((attack["clean"](), 0.75), (dirty, 0.25), (attack["noise"](0.5), 0.5)):
+        nobody = dirty | {"scope": 0}
+        for setting, share in ((nobody, 0.75), (dirty, 0.25), (attack["noise"](0.5), 0.5)):
             one = record("fedavg", partition["iid"], attack["noise"](0.5), seed)
             classes = ClassAccuracies(samples=[4, 4], accuracy=[0.5, share + 0.25 * seed])
             changed = {"classes": classes, "config": one.config | {"attack": setting}, "cell": f"{seed}-{share}"}
