@@ -35,3 +35,11 @@ OF_LAYERS: Final[Known] = (
 """The same against a mean over layers of the cosine with the weights."""
 OF_LANDSCAPE: Final[Known] = tuple(_attack("landscape_lie", lie=lie, trials=12) for lie in ("anti", "spike"))
 """Against masks made of what explorers say of the landscape."""
+OF_REFINEMENT: Final[Known] = (*OF_LANDSCAPE, _attack("mask_collusion", does="cancel", share=0.1))
+"""The same against masks that are refined by how far clients agree on each weight."""
+OF_COORDINATES: Final[Known] = (_attack("fang", against="trimmed_mean", b=2.0, neighbours="n-f-1", halvings=20),)
+"""Against rules that judge every coordinate by itself."""
+OF_DISTANCES: Final[Known] = (_attack("fang", against="krum", b=2.0, neighbours="n-f-1", halvings=20),)
+"""Against rules that choose rows by the distances between them."""
+OF_LAST_STEP: Final[Known] = (_attack("rop", z=1.0, unit="median", location=1.0, reference=0.9, angle=270.0),)
+"""Against rules that begin at the last step."""

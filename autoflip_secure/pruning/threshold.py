@@ -18,7 +18,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.algorithm.order_statistics import TINY
 from autoflip_secure.interfaces import Guidance, Pruner, PruneView
-from autoflip_secure.interfaces.known_attacks import OF_LANDSCAPE, Known
+from autoflip_secure.interfaces.known_attacks import OF_REFINEMENT, Known
 from autoflip_secure.models.layout import Layout
 
 
@@ -74,7 +74,7 @@ class ThresholdMask(Pruner):
     kind: Literal["threshold"] = "threshold"
     source: ClassVar[str] = "AutoFLIP paper, Fig. 5: M = [G >= T_p]"
     needs_guidance: ClassVar[bool] = True
-    known_by: ClassVar[Known] = OF_LANDSCAPE
+    known_by: ClassVar[Known] = OF_REFINEMENT
     threshold: Annotated[float, Field(ge=0, le=1, description="T_p: guidance below it is pruned")] = 0.3
     refine_every: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=5, description="rounds between refinements by agreement; null = the initial mask stays (static)"

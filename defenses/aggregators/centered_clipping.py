@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import clip_factors
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
+from autoflip_secure.interfaces.known_attacks import OF_LAST_STEP, Known
 from autoflip_secure.models.layout import Layout
 
 
@@ -21,6 +22,7 @@ class CenteredClipping(Aggregator):
 
     kind: Literal["centered_clipping"] = "centered_clipping"
     source: ClassVar[str] = "Karimireddy et al. 2021: v + mean_k (u_k - v) min(1, tau / |u_k - v|)"
+    known_by: ClassVar[Known] = OF_LAST_STEP
     remembers: ClassVar[Literal["", "steps", "clients"]] = "steps"
     radius: Annotated[float, Field(gt=0, le=1e12, description="tau, in `unit`")] = 1.0
     unit: Literal["median", "absolute"] = Field(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import squared_distances
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+from autoflip_secure.interfaces.known_attacks import OF_DISTANCES, Known
 
 
 def krum_scores(
@@ -33,6 +34,7 @@ class MultiKrum(Aggregator):
 
     kind: Literal["multi_krum"] = "multi_krum"
     source: ClassVar[str] = "Blanchard et al. 2017: squared distances to the n - f - 1 nearest, summed"
+    known_by: ClassVar[Known] = OF_DISTANCES
     assumes_malicious: ClassVar[bool] = True
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort assumed malicious")] = 0.2
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from autoflip_secure.algorithm.order_statistics import ascending, median_rows
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
+from autoflip_secure.interfaces.known_attacks import OF_COORDINATES, Known
 
 
 class Median(Aggregator):
@@ -15,6 +16,7 @@ class Median(Aggregator):
 
     kind: Literal["median"] = "median"
     source: ClassVar[str] = "Yin et al. 2018, Definition 1: the median of every coordinate"
+    known_by: ClassVar[Known] = OF_COORDINATES
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; trust is even, since every client may set some coordinate."""
@@ -27,6 +29,7 @@ class TrimmedMean(Aggregator):
 
     kind: Literal["trimmed_mean"] = "trimmed_mean"
     source: ClassVar[str] = "Yin et al. 2018, Definition 2: per coordinate the mean without f largest and f smallest"
+    known_by: ClassVar[Known] = OF_COORDINATES
     assumes_malicious: ClassVar[bool] = True
     bad_share: Annotated[float, Field(ge=0, lt=0.5, description="share of the cohort cut at each end")] = 0.2
 

@@ -106,7 +106,7 @@ def test_an_attack_beside_it_on_the_command_line() -> None:
 
 # ------------------------------------------------------------------------------------------------ what suites hold
 
-PINNED = {"standard-1": "cdbca2f25a8a3c8f", "optimised-1": "579e3c1cdc0dc43f", "adaptive": "3b748d6f9bab2c37"}
+PINNED = {"standard-1": "cdbca2f25a8a3c8f", "optimised-1": "579e3c1cdc0dc43f", "adaptive": "0c6ea1508141a6ff"}
 
 
 def content(name: str) -> list[object]:
@@ -120,7 +120,18 @@ def content(name: str) -> list[object]:
 
 STANDARD = "none gaussian_noise label_flip sign_flip ipm alie min_max mimic"
 OPTIMISED = "greedy_oracle opt_ipm opt_alie"
-ADAPTED = ["fedavg", "agreement_only", "radial_only", "guidance_only", "budget_only"]
+ADAPTED = [
+    "fedavg",
+    "agreement_only",
+    "radial_only",
+    "guidance_only",
+    "budget_only",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "centered_clipping",
+]
 
 
 @pytest.mark.parametrize("name", PINNED)
@@ -167,8 +178,10 @@ def test_every_algorithm_meets_the_attacks_that_know_it() -> None:
         "fedavg": ["none", "greedy_oracle"],
         "agreement_only": ["none", "greedy_oracle", *directions, "memory_evasion"],
         "radial_only": ["none", "greedy_oracle", *directions, "layer_trick", "boosted_flip"],
-        "guidance_only": ["none", "greedy_oracle", "landscape_lie", "landscape_lie"],
+        "guidance_only": ["none", "greedy_oracle", "landscape_lie", "landscape_lie", "mask_collusion"],
         "budget_only": ["none", "greedy_oracle", "landscape_lie", "landscape_lie"],
+        **{name: ["none", "greedy_oracle", "fang"] for name in ("median", "trimmed_mean", "krum", "multi_krum")},
+        "centered_clipping": ["none", "greedy_oracle", "rop"],
     }
 
 
