@@ -3,6 +3,7 @@
 What this imports, the process that hands out tests imports too, which runs none: no torch here.
 """
 
+import atexit
 import gc
 import os
 import signal
@@ -55,6 +56,7 @@ def pytest_collection_finish() -> None:
     # What is imported by now stays: looking through it for cycles again and again took an eighth of the time.
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries that count what they have given out complain after the last line
     gc.set_threshold(50_000, 50, 50)
     gc.enable()
 

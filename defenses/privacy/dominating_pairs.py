@@ -86,8 +86,11 @@ def profile(noise: float, rate: float, direction: Direction, epsilons: np.ndarra
         return np.where(epsilons < 0, profile(noise, rate, "add", epsilons), profile(noise, rate, "remove", epsilons))
     ratio = epsilons if direction == "remove" else -epsilons
     excess = np.expm1(ratio) / rate  # exp of z, less 1
-    possible = excess > -1
-    z = np.log1p(np.where(possible, excess, 0.0))
+    above = np.exp(ratio) - (1 - rate)  # exp of z, times the rate
+    possible = above > 0
+    # far below 0, where 1 + excess would have lost its digits; exactly ratio without sampling
+    small = np.log(np.where(possible, above, 1.0)) - np.log(rate)
+    z = np.where(excess < -0.5, small, np.log1p(np.maximum(excess, -0.5)))
     low, high = noise * z + 1 / (2 * noise), noise * z - 1 / (2 * noise)  # x and x - 1, over noise
     if direction == "remove":
         inside = rate * (ndtr(-high) - np.exp(z + log_ndtr(-low)))

@@ -58,7 +58,7 @@ def test_the_example_is_built_installed_swept_resumed_gated_and_shown(tmp_path: 
     assert "12 cells: 12 run" in program(*sweep)
     run = tmp_path / "runs" / "plugin-example"
     page = (run / "report.html").read_text()
-    for label in ("sign flip on 25 %", "norm weighted", "magnitude", "waves"):
+    for label in ("negated on 25 %", "norm weighted", "magnitude", "waves"):
         assert label in page
     assert "12 cells: 0 run, 12 from before" in program(*sweep, "--no-report")
     for cell in sorted((run / "cells").iterdir())[:5]:

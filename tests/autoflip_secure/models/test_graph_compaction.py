@@ -65,7 +65,7 @@ def test_every_model_is_looked_at() -> None:
 def test_equal_outputs(name: str) -> None:
     """In double precision, where rounding cannot hide a mistake; biases, scales and statistics are all away from 0."""
     module, layout, units = made(name)
-    shape = GRAPHS[name][1]
+    shape, different = GRAPHS[name][1], 0
     for seed in range(sized(1, 10)):
         g = torch.Generator().manual_seed(seed)
         vector, mask = random_weights(module, layout, g), random_mask(units, layout, g, 0.4 + 0.3 * (seed % 2), 0.9)
@@ -76,8 +76,12 @@ def test_equal_outputs(name: str) -> None:
         torch.testing.assert_close(smaller(x), masked(x), rtol=1e-9, atol=1e-9)
         whole = copy.deepcopy(module).double().eval()
         layout.load(whole, vector)
-        assert not torch.allclose(smaller(x), whole(x), rtol=0, atol=1e-6)  # what goes makes a difference
+        if torch.allclose(smaller(x), whole(x), rtol=0, atol=1e-6):  # these random weights let nothing through
+            torch.testing.assert_close(whole(x), whole(x)[:1].expand(3, -1))
+        else:
+            different += 1
         assert sizes(smaller) < sizes(module)
+    assert different  # what goes makes a difference
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LARGE])

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -81,6 +81,8 @@ def exactly(noise: float, rate: float, way: Direction, epsilon: float) -> mp.mpf
 
 
 @given(st.floats(0.2, 30), st.one_of(st.floats(1e-4, 0.9999), st.just(1.0)), st.sampled_from(WAYS), st.floats(-6, 6))
+@example(0.2, 1.0, "add", 1.0)  # exp(-26) beside 1
+@example(0.2, 0.9999, "add", 0.35)
 @settings(max_examples=sized(75, 300), deadline=None)
 def test_profiles_are_within_their_bound(noise: float, rate: float, way: Direction, scale: float) -> None:
     epsilon = scale * rate * (1 + 1 / noise**2)
