@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import squared_distances
+from autoflip_secure.attacks.poisoning.honest_statistics import honest_of
 from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
 
 
@@ -77,7 +78,7 @@ class Fang(RowAttack):
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
-        result, honest = rows.clone(), rows[~malicious] if bool((~malicious).any()) else rows
+        result, honest = rows.clone(), honest_of(rows, malicious)
         count = int(malicious.sum())
         draws = [generators[place] for place in malicious.nonzero().squeeze(1).tolist()]
         if self.against == "krum":

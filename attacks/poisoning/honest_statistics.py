@@ -18,6 +18,11 @@ from torch import Tensor
 from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
 
 
+def honest_of(rows: Float[Tensor, "seen size"], malicious: Bool[Tensor, " seen"]) -> Float[Tensor, "honest size"]:
+    """The honest rows of a channel; where there is none, the malicious clients' own as measured."""
+    return rows if bool(malicious.all()) else rows[~malicious]
+
+
 def deviation(rows: Float[Tensor, "honest params"]) -> Float[Tensor, " params"]:
     """s: sample standard deviation of every coordinate; 0 with one row."""
     return rows.std(dim=0) if len(rows) > 1 else torch.zeros_like(rows[0])
@@ -67,6 +72,6 @@ class CollusiveAttack(RowAttack, ABC):
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
-        result, honest = rows.clone(), rows[~malicious] if bool((~malicious).any()) else rows
-        result[malicious] = self.row(honest, int(malicious.sum())).to(rows)
+        result = rows.clone()
+        result[malicious] = self.row(honest_of(rows, malicious), int(malicious.sum())).to(rows)
         return result

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from autoflip_secure.attacks.poisoning.honest_statistics import honest_of
 from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
 
 
@@ -43,6 +44,5 @@ class SignFlip(RowAttack):
         generators: list[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
-        honest = rows[~malicious] if bool((~malicious).any()) else rows
-        negative = -self.scale * (rows if self.of == "own" else honest.mean(0))
+        negative = -self.scale * (rows if self.of == "own" else honest_of(rows, malicious).mean(0))
         return torch.where(malicious[:, None], negative, rows)
