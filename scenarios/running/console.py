@@ -106,7 +106,8 @@ def _bar(cells: int) -> Iterator[Listener]:
         yield Listener(
             progress,
             lambda text: console.print(f"note: {visible(text)}", markup=False, highlight=False),
-            lambda todo, workers: bar.update(task, speed=_starting(todo, workers)),
+            # drawn at once: where the first block is quick, the bar's clock would pass it over
+            lambda todo, workers: bar.update(task, speed=_starting(todo, workers), refresh=True),
         )
 
 

@@ -125,6 +125,18 @@ def test_the_report_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str], mo
     assert "writing the report" in capsys.readouterr().err
 
 
+def test_a_bar_says_what_starts_however_quick_the_first_block_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with console.listener(4) as listening:
+        listening.start(4, 1)
+        listening.progress(2, 4, 1.0)  # within one tick of the bar's clock
+    assert "starting: 4 cells, 1 worker, exploration first" in capsys.readouterr().err
+
+
 def test_a_notebook_has_one_line_that_changes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
