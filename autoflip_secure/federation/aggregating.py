@@ -7,6 +7,9 @@ way, a client is trusted as far as the rows are that it is in, and scored as the
 
 .. math:: \omega_k = \sum_r s_{rk} \omega_r, \qquad s_k = \sum_r s_{rk} s_r \Big/ \sum_r s_{rk}
 
+**Memory.** A pre-aggregator that remembers rows adds those of absent clients to a round. They are rows like others,
+with f among all of them; trust is told of who is here, as shares of what they are trusted together.
+
 **Running statistics** are not trained, and rules do not judge them: whoever is accepted could set them. So
 they are the coordinate-wise median over the accepted clients, those of positive trust, whatever the aggregator; where
 fewer than three are accepted, over all, as a median of two is set by either. At client level nothing is changed: there
@@ -25,11 +28,50 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import median_rows
-from autoflip_secure.interfaces import Aggregate, Aggregator, Plugin, RoundView, RowsView
+from autoflip_secure.algorithm.order_statistics import shares as shares_of
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    ClientRows,
+    Exploration,
+    Plugin,
+    RoundView,
+    RowsView,
+)
 from autoflip_secure.interfaces.pre_aggregation import DEFAULT_SHARE
 from autoflip_secure.models.layout import Layout
 
 FEWEST = 3  # rows of which no single one sets the median
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """State of an aggregator whose rows come by way of a memory."""
+
+    own: Any  # the aggregator's
+    memory: Any  # of the first pre-aggregator
+
+
+def start(
+    aggregator: Aggregator,
+    layout: Layout,
+    weights: Float[Tensor, " params"],
+    clients: int,
+    exploration: Exploration | None,
+) -> Any:
+    """State before round 1: the aggregator's, with that of its memory of rows where it has one."""
+    own = aggregator.start(layout, weights, clients, exploration)
+    return Remembering(own, aggregator.before[0].start(clients)) if recalls(aggregator) else own
+
+
+def recalls(aggregator: Aggregator) -> bool:
+    """Whether rows of clients that are absent from a round are aggregated in it."""
+    return bool(aggregator.before) and aggregator.before[0].remembers
+
+
+def own_state(state: Any) -> Any:
+    """The aggregator's own state."""
+    return state.own if isinstance(state, Remembering) else state
 
 
 def aggregate(
@@ -52,11 +94,37 @@ def aggregate(
     Returns:
         The step, and of every client of ``view`` its trust, and its score and statistics where there are any.
     """
-    mixed = premix(aggregator, view, draws)
-    found = aggregator.aggregate(state, mixed.view)
-    if mixed.shares is not None:
-        found = _of_clients(found, mixed.shares)
+    if recalls(aggregator):
+        found = _with_absent(aggregator, state, view, draws)
+    else:
+        found = _decided(aggregator, state, premix(aggregator, view, draws))
     return replace(found, delta=with_median_buffers(found, view)) if median_buffers else found
+
+
+def _decided(aggregator: Aggregator, state: Any, mixed: Premixed) -> Aggregate:
+    found = aggregator.aggregate(state, mixed.view)
+    return found if mixed.shares is None else _of_clients(found, mixed.shares)
+
+
+def _with_absent(
+    aggregator: Aggregator, state: Remembering, view: RoundView, draws: Callable[[int], torch.Generator]
+) -> Aggregate:
+    """One round in which rows of absent clients are recalled."""
+    here = ClientRows(view.clients, view.updates, view.samples, view.shrinkage)
+    known, memory = aggregator.before[0].recall(state.memory, here, view.mask)
+    whole = replace(
+        view, clients=known.clients, updates=known.updates, samples=known.samples, shrinkage=known.shrinkage
+    )
+    found, count = _decided(aggregator, state.own, premix(aggregator, whole, draws)), len(here.clients)
+    trust = found.trust[:count]
+    return replace(
+        found,
+        trust=shares_of(trust),
+        scores=None if found.scores is None else found.scores[:count],
+        statistics={name: values[:count] for name, values in found.statistics.items()},
+        state=Remembering(found.state, memory),
+        rows=len(known.clients),
+    )
 
 
 @dataclass(frozen=True)

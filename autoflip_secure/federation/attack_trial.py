@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autoflip_secure.federation.aggregating import own_state
 from autoflip_secure.federation.attacking import Defence
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import delivered, sent_beside
@@ -39,7 +40,7 @@ def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measur
             statistics={name: _spread(value, usable) for name, value in found.statistics.items()},
         )
 
-    return Defence(protocol.aggregator, state.aggregator, state.guidance, state.exploration, trial)
+    return Defence(protocol.aggregator, own_state(state.aggregator), state.guidance, state.exploration, trial)
 
 
 def _spread(values: Tensor, usable: Bool[Tensor, " clients"]) -> Tensor:

@@ -34,4 +34,7 @@ class Outcome:
     channel_rows: Mapping[str, Tensor] = field(default_factory=dict)  # of the usable participants
     channel_means: Mapping[str, Tensor] = field(default_factory=dict)  # as the server learned them
     channel_transfers: Mapping[str, SecureTransfer] = field(default_factory=dict)
+    aggregated: int = (
+        0  # rows of which the step was made: of usable participants, and of absent clients where remembered
+    )
     gradient_passes: int = 0  # over the participants' data, to measure channels with

@@ -171,10 +171,7 @@ class Logbook:
                 bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
                 flops=flops,
                 channels=beside or None,
-                assumed_malicious=Assumed.of(
-                    protocol.aggregator, len(outcome.participants) - len(outcome.rejected)
-                ).rules
-                or None,
+                assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
             )
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
+from autoflip_secure.federation.aggregating import start
 from autoflip_secure.federation.attack_trial import defence_of
 from autoflip_secure.federation.attacking import AttackMemory, attack_updates
 from autoflip_secure.federation.cell import Cell
@@ -81,7 +82,7 @@ def begin(cell: Cell, exploration: Exploration | None, attack: AttackMemory | No
         mask=torch.ones_like(weights, dtype=torch.bool),
         exploration=exploration,
         guidance=None if exploration is None or not protocol.guided else initial_guidance(exploration),
-        aggregator=protocol.aggregator.start(problem.layout, weights, len(problem.clients), exploration),
+        aggregator=start(protocol.aggregator, problem.layout, weights, len(problem.clients), exploration),
         privacy=protocol.client_level.start() if protocol.client_level is not None else None,
         momentum=torch.zeros_like(weights) if protocol.server_momentum > 0 else None,
         broadcast=broadcast(cell, exploration),
@@ -188,6 +189,7 @@ def finish_round(
         channel_means={name: found.mean for name, found in received.items()},
         channel_transfers=brought.transfers,
         gradient_passes=measured.passes,
+        aggregated=int(usable.sum()) if decision is None or decision.rows is None else decision.rows,
     )
     return _prune(cell, after, brought.received), outcome
 
@@ -214,7 +216,7 @@ def _server_step(
     if momentum is None or decision is None or (private is not None and private.trusted_server):
         return moved, momentum
     assert state.momentum is not None
-    trusted = decision.trust.any()
+    trusted = decision.trust.any() | decision.delta.any()  # of absent clients' rows, too
     return moved.where(trusted, 0.0), momentum.where(trusted, state.momentum)
 
 

@@ -23,7 +23,13 @@ from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
-from autoflip_secure.interfaces.pre_aggregation import AssumingPreAggregator, Mixture, PreAggregator, RowsView
+from autoflip_secure.interfaces.pre_aggregation import (
+    AssumingPreAggregator,
+    ClientRows,
+    Mixture,
+    PreAggregator,
+    RowsView,
+)
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
 from autoflip_secure.interfaces.pruning import ClientPruneView, OwnMask, Pruner, PruneView, explores, guided
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
@@ -46,6 +52,7 @@ __all__ = [
     "ClientJob",
     "ClientPrivacy",
     "ClientPruneView",
+    "ClientRows",
     "ClientView",
     "Config",
     "DataAttack",

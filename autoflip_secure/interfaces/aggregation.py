@@ -90,10 +90,11 @@ class Aggregate:
     """The server's decision: the step, and what each client counted for."""
 
     delta: Float[Tensor, " params"]
-    trust: Float[Tensor, " clients"]  # omega_k: non-negative, sums to 1, or all 0 (no step)
+    trust: Float[Tensor, " clients"]  # omega_k: non-negative, sums to 1, or all 0 (nobody who is here counts)
     scores: Float[Tensor, " clients"] | None  # s_k in [0, 1]; None: this aggregator does not score
     state: Any = None
     statistics: dict[str, Float[Tensor, " clients"]] = field(default_factory=dict)
+    rows: int | None = None  # that were aggregated; the engine says it where absent clients' rows were among them
 
 
 class Aggregator(ChannelSource, ABC):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -41,13 +41,47 @@ class Mixture:
         return self.mixing / self.mixing.sum(1, keepdim=True)
 
 
+@dataclass(frozen=True)
+class ClientRows:
+    """One row for each of some clients, and what is known of each besides."""
+
+    clients: Int[Tensor, " clients"]
+    updates: Float[Tensor, "clients params"]
+    samples: Float[Tensor, " clients"]  # n_k
+    shrinkage: Float[Tensor, " clients"]  # share of w that weight decay alone took off
+
+
 class PreAggregator(Plugin, ABC):
-    """Changes the rows of a round before they are aggregated; named in ``before`` of an aggregator, in this order."""
+    """Changes the rows of a round before they are aggregated; named in ``before`` of an aggregator, in this order.
+
+    One that remembers rows stands first. It shows those of clients, too, that are absent from a round: :meth:`recall`
+    comes before :meth:`mix`.
+    """
 
     assumes_malicious: ClassVar[bool] = False
     """Whether its rule has an f; then it has the option ``bad_share``: :class:`AssumingPreAggregator`."""
     keeps_clients: ClassVar[bool] = True
     """Whether row k is still about client k, so that aggregators that remember single clients can work on it."""
+
+    remembers: ClassVar[bool] = False
+    """Whether it shows rows of clients that are absent from a round: it has :meth:`start` and :meth:`recall`."""
+
+    def start(self, clients: int) -> Any:
+        """What it remembers before round 1, of so many clients in all. Default: nothing."""
+        return None
+
+    def recall(self, memory: Any, rows: ClientRows, mask: Bool[Tensor, " params"]) -> tuple[ClientRows, Any]:
+        """The rows of a round with those that are remembered, and the memory after it. Default: the round's alone.
+
+        Args:
+            memory: from before the round; it is left as it is, since attackers may try rounds.
+            rows: of this round.
+            mask: which coordinates are alive now.
+
+        Returns:
+            The rows, those of this round's clients first and in their order, 0 where the mask is.
+        """
+        return rows, memory
 
     @abstractmethod
     def mix(self, view: RowsView) -> Mixture:

@@ -12,7 +12,12 @@ _NEEDS: dict[Sight, str] = {
     "numbers": "a weighted sum of the updates, and a few numbers about each",
     "sums": "a weighted sum of the updates",
 }
-_MEMORY = {"": "", "steps": "of the steps so far", "clients": "of numbers about each client"}
+_MEMORY = {
+    "": "",
+    "steps": "of the steps so far",
+    "clients": "of numbers about each client",
+    "rows": "of every client's rows",
+}
 
 
 def capabilities(cls: type[Plugin]) -> dict[str, str]:
@@ -26,7 +31,12 @@ def capabilities(cls: type[Plugin]) -> dict[str, str]:
         found = {
             "needs": _NEEDS["rows"],
             "assumes": "f, the number of malicious rows" if plugin.assumes_malicious else "",
-            "rows after": "one for each client" if plugin.keeps_clients else "fewer than clients",
+            "memory": _MEMORY["rows"] if plugin.remembers else "",
+            "rows after": "one for each client that was ever seen"
+            if plugin.remembers
+            else "one for each client"
+            if plugin.keeps_clients
+            else "fewer than clients",
         }
     elif isinstance(plugin, Aggregator):
         found = {

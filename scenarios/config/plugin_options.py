@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.regular_files import parse_json
+from autoflip_secure.interfaces import Aggregator
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES, UnknownKindError, outside
 from autoflip_secure.scenarios.plugins.outside import Outside
 from autoflip_secure.terminal.visible import short
@@ -54,7 +55,8 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
         raise _refused(kind, f"its validation failed with {type(error).__name__}: {error}; mend it") from error
     try:
         written = parse_json(json.dumps(plugin.model_dump(mode="json"), allow_nan=False))
-        again = cls.model_validate(written)
+        parts = {"before": plugin.before} if isinstance(plugin, Aggregator) else {}  # plug-ins that were made before it
+        again = cls.model_validate({**written, **parts})
         hash(plugin)
     except Exception as error:
         raise _refused(

@@ -4,13 +4,14 @@
 |---|---|
 | secure sums | every pre-aggregator looks at rows (said by ``hindrance`` of the aggregator) |
 | masks of the clients' own | what a client does not hold is no zero that it sent |
+| a memory of rows elsewhere than first | it remembers what clients sent |
 | bucketing before an aggregator that remembers single clients | a bucket is no client |
 | bucketing into so few buckets that malicious ones need not be a minority | no rule stands that |
 """
 
 from __future__ import annotations
 
-from autoflip_secure.federation.aggregating import Assumed, bucketed_f
+from autoflip_secure.federation.aggregating import Assumed, bucketed_f, recalls
 from autoflip_secure.interfaces import Aggregator
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -22,7 +23,7 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
     """The key that is in the way, the sentence about it, and the key that it does not go with; None: all is well."""
     aggregator = settings.algorithm.aggregator
     rows = settings.clients if settings.sampling == "poisson" else min(settings.cohort, settings.clients)
-    most = rows
+    most = rows = settings.clients if recalls(aggregator) else rows
     where = "clients" if settings.sampling == "poisson" else "cohort"
     if aggregator.before and settings.algorithm.pruner.own:
         kind = kind_of(type(settings.algorithm.pruner))
@@ -32,6 +33,10 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
         ), "algorithm"  # fmt: skip
     f = None
     for place, one in enumerate(aggregator.before):
+        if one.remembers and place > 0:
+            return f"{PLACE}.before.{place}", (
+                f"{kind_of(type(one))}: remembers what clients sent, so it stands first in before; move it there"
+            ), "algorithm"  # fmt: skip
         if one.keeps_clients:
             continue
         key, kind = f"{PLACE}.before.{place}", kind_of(type(one))

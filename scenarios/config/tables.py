@@ -45,6 +45,7 @@ from autoflip_secure.defenses.aggregators.smea import SMEA
 from autoflip_secure.defenses.pre_aggregators.arc import ARC
 from autoflip_secure.defenses.pre_aggregators.bucketing import Bucketing
 from autoflip_secure.defenses.pre_aggregators.clip import Clip
+from autoflip_secure.defenses.pre_aggregators.last_rows import LastRows
 from autoflip_secure.defenses.pre_aggregators.nnm import NNM
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
@@ -103,7 +104,7 @@ AGGREGATORS = _table(
     SMEA,
     CAF,
 )
-PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing)
+PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)

@@ -88,6 +88,7 @@ class PreCase:
     translation: bool = False
     mixes: bool = False  # rows are means of rows; else each is its own, scaled
     oracle: Callable[[int], Any] | None = None
+    changes: bool = True  # rows that are here; else it adds those of who is absent
 
     def make(self) -> PreAggregator:
         """As it is by default."""
@@ -100,4 +101,5 @@ PRE_CASES = [
     PreCase("arc", oracle=lambda f: byzfl.ARC(f=f)),
     PreCase("nnm", translation=True, mixes=True, oracle=lambda f: byzfl.NNM(f=f)),
     PreCase("bucketing", permutation=False, translation=True, mixes=True),  # buckets are drawn by place
+    PreCase("last_rows", translation=True, changes=False),
 ]

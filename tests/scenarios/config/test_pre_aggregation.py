@@ -29,6 +29,15 @@ data: {kind: digits, train_samples: 200, test_samples: 50}
 model: {kind: mlp, hidden: [8]}
 algorithm: {name: trimmed_mean}
 """
+OUTSIDE = """
+from autoflip_secure.interfaces import Aggregate, Aggregator
+
+
+class Half(Aggregator):
+    def aggregate(self, state, view):
+        trust = view.samples / view.samples.sum()
+        return Aggregate(0.5 * trust @ view.updates, trust, None, state)
+"""
 BEFORE = "algorithm.aggregator.before"
 
 
@@ -83,12 +92,28 @@ SCORED = "algorithm={{name: mine, pruner: none, aggregator: {{kind: {}, before: 
             r"bad_share = 0\.4.*: of 40 rows 16 are assumed malicious, which makes 6\.29e\+10 subsets",
         ),
         (("algorithm={name: smea}", "clients=100", "sampling=poisson"), r"of 100 rows 20 are.*take a smaller cohort"),
+        ((f"{BEFORE}=[arc, last_rows]",), r"before\.1 = last_rows: remembers what clients sent, so it stands first"),
+        (
+            (
+                "algorithm={name: mean, aggregator: {kind: mean, before: [last_rows]}, pruner: none}",
+                "secure_sum={updates: true}",
+            ),
+            r"'last_rows' needs every.*set before: \[\]",
+        ),
         (("algorithm={name: lotteryfl, aggregator: {before: [nnm]}}",), r"before = nnm: works with whole rows"),
     ],
 )
 def test_what_is_refused(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         cells(*overrides)
+
+
+def test_an_aggregator_from_outside_has_pre_aggregators_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_rule.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    record = ran("algorithm={name: own, pruner: none, aggregator: {kind: 'own_rule:Half', before: [last_rows, nnm]}}")
+    aggregator = record.config["algorithm"]["aggregator"]
+    assert [one["kind"] for one in aggregator["before"]] == ["last_rows", "nnm"]
 
 
 def test_a_clipped_mean_is_no_mean_to_a_proof() -> None:
