@@ -250,6 +250,10 @@ class AgreementWeighted(ReadingAggregator):
             factors = clip_factors(norms, self.clip * typical(log_norms))
         return ClientScores(scores, shares(samples * scores), factors, means, log_norms)
 
+    def combined(self, scored: ClientScores, reader: RowReader, view: PublicView) -> ClientScores:
+        """What accepted clients count for together: as they are scored."""
+        return scored
+
     def remember(self, state: AgreementState, scored: ClientScores, step: Tensor) -> AgreementState:
         """The state after a round whose step, without buffers, was ``step``."""
         memory = self.memory * state.memory + (1 - self.memory) * step
@@ -260,6 +264,7 @@ class AgreementWeighted(ReadingAggregator):
         asked = Asked(reader, view, state)
         fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(asked).to(view.weights) for name in self.statistics}
         scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, asked.norms.to(view.weights))
+        scored = self.combined(scored, reader, view)
         delta = reader.weighted_sum(scored.trust, scored.factors)
         step = view.layout.of_trained(delta)
         return Aggregate(delta, scored.trust, scored.scores, self.remember(state, scored, step), fresh)

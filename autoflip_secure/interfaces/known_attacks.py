@@ -43,3 +43,5 @@ OF_DISTANCES: Final[Known] = (_attack("fang", against="krum", b=2.0, neighbours=
 """Against rules that choose rows by the distances between them."""
 OF_LAST_STEP: Final[Known] = (_attack("rop", z=1.0, unit="median", location=1.0, reference=0.9, angle=270.0),)
 """Against rules that begin at the last step."""
+OF_RECALL: Final[Known] = (_attack("step_reversal", strength=1.0),)
+"""Against steps in which rows of absent clients are."""

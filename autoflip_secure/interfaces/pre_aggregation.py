@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces.base import Plugin
+from autoflip_secure.interfaces.known_attacks import Known
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class PreAggregator(Plugin, ABC):
     keeps_clients: ClassVar[bool] = True
     """Whether row k is still about client k, so that aggregators that remember single clients can work on it."""
 
+    known_by: ClassVar[Known] = ()
+    """Attacks that know it, for the suite ``adaptive``."""
     remembers: ClassVar[bool] = False
     """Whether it shows rows of clients that are absent from a round: it has :meth:`start` and :meth:`recall`."""
 

@@ -22,17 +22,21 @@ from autoflip_secure.defenses.aggregators.assuming import Assuming, gram
 from autoflip_secure.interfaces import Aggregate, RoundView
 
 
-def filtered(products: Float[Tensor, "rows rows"], malicious: int) -> Float[Tensor, " rows"]:
+def filtered(
+    products: Float[Tensor, "rows rows"], malicious: int, weights: Float[Tensor, " rows"] | None = None
+) -> Float[Tensor, " rows"]:
     """The weights of the mean that is kept, of sum 1.
 
     Args:
         products: of the rows' offsets from any point, in double.
         malicious: f.
+        weights: c to begin with, not negative and not all 0; the share 2f/n of their sum may go. None: 1 for all.
     """
     n = len(products)
-    weights = products.new_ones(n)
-    best, least = weights / n, torch.inf
-    while float(weights.sum()) > n - 2 * malicious:
+    weights = products.new_ones(n) if weights is None else weights.to(products)
+    whole = float(weights.sum())
+    best, least = weights / whole, torch.inf
+    while float(weights.sum()) > (n - 2 * malicious) * (whole / n):
         share = weights / weights.sum()
         across = products @ share
         centred = products - across - across[:, None] + share @ across

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import ClientRows, Mixture, PreAggregator, RowsView
+from autoflip_secure.interfaces.known_attacks import OF_RECALL, Known
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class LastRows(PreAggregator):
 
     kind: Literal["last_rows"] = "last_rows"
     source: ClassVar[str] = "Gu et al. 2021 (MIFA): rows of all clients seen, m_k <- beta m_k + (1 - beta) u_k"
+    known_by: ClassVar[Known] = OF_RECALL
     remembers: ClassVar[bool] = True
     momentum: Annotated[float, Field(ge=0, lt=1, description="beta, what is kept of a client's earlier rows")] = 0.0
 

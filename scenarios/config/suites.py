@@ -134,7 +134,8 @@ def expand_suite(value: Any) -> Any:
 
 def known_attacks(algorithm: AlgorithmConfig) -> Known:
     """Attacks that know an algorithm: the suite ``adaptive`` is these."""
-    return (GENERIC, *algorithm.aggregator.known_by, *algorithm.pruner.known_by)
+    before = (attack for one in algorithm.aggregator.before for attack in one.known_by)
+    return (GENERIC, *before, *algorithm.aggregator.known_by, *algorithm.pruner.known_by)
 
 
 def under(

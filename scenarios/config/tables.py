@@ -31,9 +31,11 @@ from autoflip_secure.attacks.poisoning.searched import (
 )
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.attacks.poisoning.starve import Starve
+from autoflip_secure.attacks.poisoning.step_reversal import StepReversal
 from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
+from autoflip_secure.defenses.aggregators.filtered_agreement import FilteredAgreement
 from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedian
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.mda import MDA
@@ -78,7 +80,7 @@ ATTACKS = _table(
     # from rows alone
     SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks
-    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion, Starve,
+    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion, Starve, StepReversal,
     # that try what the server would do
     OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
     # on what else is sent, and faults
@@ -103,6 +105,7 @@ AGGREGATORS = _table(
     DnC,
     SMEA,
     CAF,
+    FilteredAgreement,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
@@ -142,6 +145,18 @@ ALGORITHMS: dict[str, Algorithm] = {
     "autoflip_plus": _mix("budget", "radial", "Ours: whole units first within budgets, radial agreement."),
     "autoflip_static": _mix(
         "threshold", "agreement", "AutoFLIP whose mask is cut once and never refined.", prune={"refine_every": None}
+    ),
+    "autoflip_held": _mix(
+        "budget",
+        "filtered_agreement",
+        "Ours, against attackers who know it: last updates of all clients, agreement scores, CAF of what is accepted.",
+        before=[{"kind": "last_rows"}],
+    ),
+    "held_only": _mix(
+        "none",
+        "filtered_agreement",
+        "The same without pruning.",
+        before=[{"kind": "last_rows"}],
     ),
     "agreement_only": _mix("none", "agreement", "Agreement scores without pruning."),
     "radial_only": _mix("none", "radial", "Radial agreement without pruning."),

@@ -41,6 +41,7 @@ from autoflip_secure.attacks.poisoning.searched import (
 )
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.attacks.poisoning.starve import Starve
+from autoflip_secure.attacks.poisoning.step_reversal import StepReversal
 from autoflip_secure.defenses.aggregators.median import TrimmedMean
 from autoflip_secure.federation.clients import client_labels, stated_samples
 from autoflip_secure.interfaces import Attack, AttackView, NoAttack, RowAttack, SampleAttack, Threat, UpdateAttack
@@ -150,6 +151,7 @@ CASES = [
     Case(OptimisedLittle(), below),
     Case(GreedyOracle(), against),
     Case(MemoryEvasion(), opposed),
+    Case(StepReversal(), against, StepReversal(strength=0)),
     Case(LieSamples(), None, LieSamples(factor=1)),
     Case(Buffers(value=7), absurd_statistics),
     Case(Buffers(send="nan"), lambda found: bool(found.sent[2, ~problem().layout.trained].isnan().all())),

@@ -75,6 +75,7 @@ AGGREGATOR_CASES = [
     Case("dnc"),  # rows that stand out along different directions get by: no kappa
     Case("smea", kappa=measured),
     Case("caf", kappa=measured),
+    Case("filtered_agreement", translation=False),
 ]
 
 

@@ -14,7 +14,13 @@ from autoflip_secure.scenarios.config.tables import AGGREGATORS, PRE_AGGREGATORS
 from conformance import FOLDER, Case, check, main, read  # beside the vectors; shared_rules put it on the path
 
 CASES = read()
-NOT_A_RULE_OF_ROWS_ALONE = {"agreement", "radial", "weak_dp", "last_rows"}  # they need guidance, draw noise, or recall
+NOT_A_RULE_OF_ROWS_ALONE = {
+    "agreement",
+    "filtered_agreement",
+    "radial",
+    "weak_dp",
+    "last_rows",
+}  # they need guidance, draw noise, or recall
 
 
 def test_every_rule_has_vectors_and_we_offer_all_of_them() -> None:
