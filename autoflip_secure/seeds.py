@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import overload
 
 import numpy as np
 import torch
@@ -57,6 +59,44 @@ def generator(seed: int, *address: int) -> torch.Generator:
     True
     """
     return torch.Generator().manual_seed(int(_sequence(seed, address).generate_state(1, np.uint64)[0] >> 1))
+
+
+class Generators(Sequence[torch.Generator]):
+    """:func:`generator` at one address after the other, each made when it is asked for, and the same one from then on.
+
+    To make one takes longer than most draws from it, and most of those that are offered are never drawn from. A slice,
+    or a selection, is a sequence of its own: its generators begin anew.
+
+    >>> addresses = [(Purpose.UPDATE_ATTACK, 1, client) for client in range(3)]
+    >>> two = Generators(7, addresses)[1:]
+    >>> len(two), two[0] is two[0], two[0].initial_seed() == generator(7, *addresses[1]).initial_seed()
+    (2, True, True)
+    """
+
+    def __init__(self, seed: int, addresses: Sequence[tuple[int, ...]]) -> None:
+        self._seed, self._addresses = seed, tuple(addresses)
+        self._made: dict[int, torch.Generator] = {}
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    @overload
+    def __getitem__(self, place: int) -> torch.Generator: ...
+    @overload
+    def __getitem__(self, place: slice) -> Generators: ...
+    def __getitem__(self, place: int | slice) -> torch.Generator | Generators:
+        if isinstance(place, slice):
+            return Generators(self._seed, self._addresses[place])
+        place = range(len(self))[place]
+        if place not in self._made:
+            self._made[place] = generator(self._seed, *self._addresses[place])
+        return self._made[place]
+
+    def of(self, places: slice | Sequence[int]) -> Generators:
+        """Those at ``places``, not drawn from yet."""
+        if isinstance(places, slice):
+            return self[places]
+        return Generators(self._seed, [self._addresses[place] for place in places])
 
 
 def numpy_generator(seed: int, *address: int) -> np.random.Generator:

@@ -24,6 +24,7 @@ knowledge; the models there are updates here).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -75,7 +76,7 @@ class Fang(RowAttack):
         channel: Channel,
         rows: Float[Tensor, "clients size"],
         malicious: Bool[Tensor, " clients"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
         result, honest = rows.clone(), honest_of(rows, malicious)
@@ -98,7 +99,7 @@ class Fang(RowAttack):
         least = torch.where(mean > 0, below, torch.where(mean < 0, high, 0.0))
         return least, torch.where(mean > 0, low, torch.where(mean < 0, above, 0.0))
 
-    def _beyond(self, honest: Tensor, draws: list[torch.Generator]) -> Tensor:
+    def _beyond(self, honest: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
         least, largest = self.interval(honest)
         drawn = torch.stack([torch.rand(honest.shape[1], generator=draw) for draw in draws]).to(honest)
         return torch.lerp(least.expand_as(drawn), largest.expand_as(drawn), drawn)

@@ -5,6 +5,7 @@ r"""Gaussian noise: malicious clients add noise to what they send (AutoFLIP pape
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -32,7 +33,7 @@ class GaussianNoise(UpdateAttack):
         updates: Float[Tensor, "clients params"],
         malicious: Bool[Tensor, " clients"],
         active: Bool[Tensor, " params"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients params"]:
         """All rows, the malicious ones with noise on their active coordinates."""
         result = updates.clone()

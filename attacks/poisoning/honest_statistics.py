@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autoflip_secure.algorithm.order_statistics import column_blocks
 from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
 
 
@@ -25,7 +28,25 @@ def honest_of(rows: Float[Tensor, "seen size"], malicious: Bool[Tensor, " seen"]
 
 def deviation(rows: Float[Tensor, "honest params"]) -> Float[Tensor, " params"]:
     """s: sample standard deviation of every coordinate; 0 with one row."""
-    return rows.std(dim=0) if len(rows) > 1 else torch.zeros_like(rows[0])
+    if len(rows) < 2:
+        return torch.zeros_like(rows[0])
+    if rows.device.type != "cpu":
+        return rows.std(dim=0)
+    return torch.cat([torch.from_numpy(_spread(rows[:, block].numpy())) for block in column_blocks(rows)])
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """Of a block of columns, what ``torch.std`` gives, to the bit: it takes the same steps (Welford 1962, in double)
+    coordinate by coordinate, and a CPU about ten times as long."""
+    mean = rows[0].astype(np.float64)
+    squares = np.zeros_like(mean)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for number, row in enumerate(rows[1:], 2):
+            apart = row - mean
+            mean += apart / number
+            squares += apart * (row - mean)
+        found: np.ndarray = np.sqrt(squares / (len(rows) - 1)).astype(rows.dtype)
+    return found
 
 
 def median_norm(rows: Float[Tensor, "honest params"]) -> Float[Tensor, ""]:
@@ -69,7 +90,7 @@ class CollusiveAttack(RowAttack, ABC):
         channel: Channel,
         rows: Float[Tensor, "clients size"],
         malicious: Bool[Tensor, " clients"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
         result = rows.clone()

@@ -29,6 +29,7 @@ from autoflip_secure.attacks.poisoning.layer_cosines import (
     with_norm,
 )
 from autoflip_secure.interfaces import AttackView, DataAttack, RowAttack, Threat
+from autoflip_secure.models.masks import kept
 
 _Norm = Annotated[float, Field(gt=0, le=1e6, description="length of the row in typical norms of honest ones")]
 
@@ -94,7 +95,7 @@ class BoostedFlip(DataAttack, RowAttack):
         if self.share == 0:
             return view.updates, None
         cosines = typical_cosines(view.honest_rows, view.weights, view.layout)
-        own = torch.where(view.active, view.updates[view.malicious], 0.0)
+        own = kept(view.updates[view.malicious], view.active)
         return view.sending(
             torch.stack([layers_at_cosines(row, view.weights, view.layout, cosines) for row in own])
         ), None
@@ -111,6 +112,6 @@ class AnchorInflation(RowAttack):
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
         """Replace the malicious deviations."""
-        norms = torch.where(view.active, view.updates[view.malicious], 0.0).norm(dim=1, keepdim=True)
+        norms = kept(view.updates[view.malicious], view.active).norm(dim=1, keepdim=True)
         weights = view.weights * view.active
         return view.sending(self.scale * norms * weights / weights.norm().clamp_min(TINY)), None

@@ -25,6 +25,7 @@ from autoflip_secure.attacks.poisoning.honest_statistics import deviation, media
 from autoflip_secure.attacks.poisoning.largest_deviation import MinMax, MinSum
 from autoflip_secure.attacks.poisoning.layer_cosines import at_cosine, reversed_mean, with_norm
 from autoflip_secure.interfaces import Aggregate, AttackView, RowAttack, Threat
+from autoflip_secure.models.masks import kept
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -34,7 +35,7 @@ def attempt(view: AttackView, rows: Float[Tensor, "*malicious params"]) -> tuple
     not finite is none."""
     assert view.trial is not None
     found = view.trial(view.sending(rows))
-    step = torch.where(view.active, found.delta, 0.0)
+    step = kept(found.delta, view.active)
     return found, step if bool(step.isfinite().all()) else torch.zeros_like(step)
 
 
@@ -64,19 +65,19 @@ class Optimised(RowAttack, ABC):
     high: Annotated[float, Field(gt=0, le=1e6, description="largest strength tried")] = 20.0
 
     @abstractmethod
-    def row(self, honest: Float[Tensor, "honest params"], strength: float) -> Float[Tensor, " params"]:
-        """The row of this strength."""
+    def family(self, honest: Float[Tensor, "honest params"]) -> Callable[[float], Float[Tensor, " params"]]:
+        """Strength -> the row of this strength."""
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
         """Replace the malicious rows by the worst one found."""
         honest = view.honest_rows
-        mean = honest.mean(0)
+        mean, row = honest.mean(0), self.family(honest)
 
         def harm(strength: float) -> float:
-            return float((attempt(view, self.row(honest, strength))[1] - mean).norm())
+            return float((attempt(view, row(strength))[1] - mean).norm())
 
         strength = maximise(harm, min(self.low, self.high), max(self.low, self.high), self.trials)
-        return view.sending(self.row(honest, strength)), None
+        return view.sending(row(strength)), None
 
 
 class OptimisedInnerProduct(Optimised):
@@ -86,9 +87,10 @@ class OptimisedInnerProduct(Optimised):
     source: ClassVar[str] = "Xie et al. 2019, strength by search as in ByzFL"
     equation: ClassVar[str] = "u = -t mu, t = argmax ||F(rows) - mu||"
 
-    def row(self, honest: Float[Tensor, "honest params"], strength: float) -> Float[Tensor, " params"]:
+    def family(self, honest: Float[Tensor, "honest params"]) -> Callable[[float], Float[Tensor, " params"]]:
         """-t mu."""
-        return -strength * honest.mean(0)
+        mean = honest.mean(0)
+        return lambda strength: -strength * mean
 
 
 class OptimisedLittle(Optimised):
@@ -98,9 +100,10 @@ class OptimisedLittle(Optimised):
     source: ClassVar[str] = "Baruch et al. 2019, strength by search as in ByzFL"
     equation: ClassVar[str] = "u = mu - t s, t = argmax ||F(rows) - mu||"
 
-    def row(self, honest: Float[Tensor, "honest params"], strength: float) -> Float[Tensor, " params"]:
+    def family(self, honest: Float[Tensor, "honest params"]) -> Callable[[float], Float[Tensor, " params"]]:
         """mu - t s."""
-        return honest.mean(0) - strength * deviation(honest)
+        mean, s = honest.mean(0), deviation(honest)
+        return lambda strength: mean - strength * s
 
 
 class GreedyOracle(RowAttack):

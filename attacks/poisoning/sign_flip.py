@@ -5,6 +5,7 @@ r"""Sign flipping: malicious clients send the negative of their own update, or o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -41,7 +42,7 @@ class SignFlip(RowAttack):
         channel: Channel,
         rows: Float[Tensor, "clients size"],
         malicious: Bool[Tensor, " clients"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """The same of the rows of another channel."""
         negative = -self.scale * (rows if self.of == "own" else honest_of(rows, malicious).mean(0))

@@ -16,6 +16,7 @@ from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.deciding import decide
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import Aggregate
+from autoflip_secure.models.masks import kept
 
 
 def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measured) -> Defence | None:
@@ -25,7 +26,7 @@ def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measur
         return None
 
     def trial(rows: Float[Tensor, "clients params"]) -> Aggregate:
-        sent = torch.where(state.travelling(cell.problem.layout), rows, 0.0)
+        sent = kept(rows, state.travelling(cell.problem.layout))
         brought = delivered(cell, clients, sent_beside(cell, clients, measured, round_), sent, None, round_)
         usable = brought.usable
         if not bool(usable.any()):

@@ -23,7 +23,7 @@ from autoflip_secure.interfaces import (
     UpdateAttack,
 )
 from autoflip_secure.models.masks import facts, kept
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import Generators, Purpose
 
 _TOGETHER = -1  # address of a memory that the malicious clients share
 
@@ -112,6 +112,18 @@ def _kind(attack: Attack) -> str:
 
 
 @dataclass(frozen=True)
+class _Cohort:
+    """What an attack in one round is shown parts of."""
+
+    clients: Int[Tensor, " clients"]
+    samples: Float[Tensor, " clients"]
+    updates: Float[Tensor, "clients params"]
+    malicious: Bool[Tensor, " clients"]
+    honest: Bool[Tensor, " clients"]
+    draws: Generators
+
+
+@dataclass(frozen=True)
 class _Stage:
     """One attack in one round."""
 
@@ -129,53 +141,55 @@ class _Stage:
         self, rows: Tensor, malicious: Bool[Tensor, " clients"], memory: Mapping[tuple[int, int], Any]
     ) -> tuple[Tensor, dict[tuple[int, int], Any]]:
         """All rows after the attack, and its memories."""
-        draws = _draws(self.cell, self.clients, self.round, self.number)
+        cohort = self._cohort(rows, malicious)
         alone, result, remembered = self.mask.dim() == 2, rows.clone(), dict[tuple[int, int], Any]()
-        every = list(questions(self.attack, malicious, alone))
-        states = [draw.get_state() for draw in draws] if len(every) > 1 else []
-        for seen, asked, who in every:
-            for draw, state in zip(draws, states, strict=bool(states)):  # an attack may read the generators
-                draw.set_state(state)
+        for seen, asked, who in questions(self.attack, malicious, alone):
             mask = self.mask[who] if alone else self.mask
             key = (self.number, _TOGETHER if who is None else int(self.clients[who]))
-            view = self._view(rows, malicious, seen, mask, draws, memory.get(key))
+            view = self._view(cohort, seen, mask, memory.get(key))
             found, after = self.attack.act(view)
             if after is not None:
                 remembered[key] = after
+            place = view.malicious if who is None else _place(seen, who)
+            lies = found[place]
             if not isinstance(self.attack, UpdateAttack):
-                found = torch.where(self._allowed(view), found, view.updates)
-            result[asked] = found[malicious[seen] if who is None else _place(seen, who)]
+                lies = torch.where(self._allowed(view), lies, view.updates[place])
+            result[asked] = lies
         return result, remembered
 
     def _allowed(self, view: AttackView) -> Bool[Tensor, " params"]:
         means = self.attack.threat_card.means
-        update = view.active if self.round == 0 or "update" in means else torch.zeros_like(view.active)
-        return update | view.buffers if "buffers" in means else update
+        if self.round == 0 or "update" in means:
+            return view.active | view.buffers if "buffers" in means else view.active
+        return view.buffers if "buffers" in means else torch.zeros_like(view.active)
 
-    def _view(
-        self, rows: Tensor, malicious: Tensor, seen: slice | Tensor, mask: Tensor, draws: list[torch.Generator],
-        memory: Any,
-    ) -> AttackView:  # fmt: skip
+    def _cohort(self, rows: Tensor, malicious: Tensor) -> _Cohort:
+        cell, clients = self.cell, self.clients.to(rows.device)
+        return _Cohort(
+            clients=clients,
+            samples=cell.owned(clients),
+            updates=rows,
+            malicious=malicious,
+            honest=~cell.malicious_in(self.round)[self.clients].to(rows.device),
+            draws=_draws(cell, self.clients, self.round, self.number),
+        )
+
+    def _view(self, cohort: _Cohort, seen: slice | Tensor, mask: Tensor, memory: Any) -> AttackView:
         cell, layout = self.cell, self.cell.problem.layout
         knows = self.defence if self.attack.threat_card.knowledge == "defence" else None
-        clients = self.clients.to(rows.device)
-        honest = ~cell.malicious_in(self.round)[self.clients].to(rows.device)
-        samples = torch.tensor(
-            [len(cell.problem.clients[k]) for k in self.clients.tolist()], dtype=torch.float32, device=rows.device
-        )
         return AttackView(
             round=self.round,
             rounds=cell.protocol.rounds,
-            clients=clients[seen],
-            samples=samples[seen],
-            updates=rows[seen],
-            malicious=malicious[seen],
-            honest=honest[seen],
+            clients=cohort.clients[seen],
+            samples=cohort.samples[seen],
+            updates=cohort.updates[seen],
+            malicious=cohort.malicious[seen],
+            honest=cohort.honest[seen],
             weights=self.weights,
             mask=mask,
             active=facts(mask, layout).live,
             layout=layout,
-            generators=_of(draws, seen),
+            generators=cohort.draws.of(seen if isinstance(seen, slice) else seen.tolist()),
             memory=memory,
             tell=self._tell,
             aggregator=None if knows is None else knows.aggregator,
@@ -192,17 +206,13 @@ class _Stage:
 
 def questions(
     attack: RowAttack, malicious: Bool[Tensor, " clients"], alone: bool
-) -> Iterator[tuple[slice | Tensor, Tensor, int | None]]:
+) -> Iterator[tuple[slice | Tensor, slice | Tensor, int | None]]:
     """What an attack is asked: the rows that it sees, those that it replaces, and which client is asked alone."""
     knowledge, rows = attack.threat_card.knowledge, malicious.nonzero().squeeze(1)
     for who in rows.tolist() if alone or knowledge == "own" else [None]:
         own = slice(who, who + 1) if who is not None else slice(None)
         seen = own if knowledge == "own" else rows if knowledge == "colluders" else slice(None)
-        yield seen, rows if who is None else rows[rows == who], who
-
-
-def _of(draws: list[torch.Generator], seen: slice | Tensor) -> list[torch.Generator]:
-    return [draws[place] for place in seen.tolist()] if isinstance(seen, Tensor) else draws[seen]
+        yield seen, rows if who is None else own, who
 
 
 def _place(seen: slice | Tensor, who: int) -> slice:
@@ -211,10 +221,10 @@ def _place(seen: slice | Tensor, who: int) -> slice:
     return slice(place, place + 1)
 
 
-def _draws(cell: Cell, clients: Tensor, round_: int, number: int, *channel: int) -> list[torch.Generator]:
+def _draws(cell: Cell, clients: Tensor, round_: int, number: int, *channel: int) -> Generators:
     """At (UPDATE_ATTACK, round, client, *channel, *number of a later attack); a later one's update has channel 0."""
     address = [*channel, *([] if channel else [0]), number] if number else channel
-    return [generator(cell.seed, Purpose.UPDATE_ATTACK, round_, k, *address) for k in clients.tolist()]
+    return Generators(cell.seed, [(Purpose.UPDATE_ATTACK, round_, k, *address) for k in clients.tolist()])
 
 
 def attack_channel(
@@ -227,7 +237,9 @@ def attack_channel(
             continue
         draws, result = _draws(cell, clients, round_, number, place), rows.clone()
         for seen, asked, who in questions(attack, here, alone=False):
-            found = attack.channel(channel, rows[seen], here[seen], _of(draws, seen))
+            found = attack.channel(
+                channel, rows[seen], here[seen], draws.of(seen if isinstance(seen, slice) else seen.tolist())
+            )
             result[asked] = found[here[seen] if who is None else _place(seen, who)]
         rows = result
     return rows

@@ -165,6 +165,14 @@ class Cell:
         return malicious
 
     @cached_property
+    def _owned(self) -> Float[Tensor, " clients"]:
+        return torch.tensor([len(rows) for rows in self.problem.clients], dtype=torch.float32)
+
+    def owned(self, clients: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
+        """n_k: how many rows of the training set each of ``clients`` owns, on their device."""
+        return self._owned.to(clients.device)[clients]
+
+    @cached_property
     def _acting(self) -> dict[tuple[bool, ...], Bool[Tensor, " clients"]]:
         """Who misbehaves, by which attacks act."""
         return {}

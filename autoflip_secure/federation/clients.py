@@ -56,8 +56,7 @@ def _false_labels(cell: Cell, client: int, lies: Sequence[tuple[int, DataAttack]
 
 def stated_samples(cell: Cell, clients: Int[Tensor, " clients"], round_: int) -> Float[Tensor, " clients"]:
     """n_k as each client states it in this round, on the device of ``clients``."""
-    owned = [len(cell.problem.clients[k]) for k in clients.tolist()]
-    samples = torch.tensor(owned, dtype=torch.float32, device=clients.device)
+    samples = cell.owned(clients)
     for _, attack, malicious in cell.attacking(SampleAttack, round_):  # type: ignore[type-abstract]
         lying = malicious[clients.cpu()].to(samples.device)
         samples[lying] = attack.samples(samples[lying]).to(samples)

@@ -18,6 +18,7 @@ from autoflip_secure.federation.secure_rounds import secret_landscape, timed
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer
@@ -118,9 +119,9 @@ def _landscape(
 
     knows = None
     if sums is None and cell.protocol.client_level is None:
-        knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(torch.where(trained, rows, 0.0)))
+        knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(kept(rows, trained)))
     attacked = attack_updates(cell, deviations, clients, everywhere, 0, cell.problem.initial, None, knows)
-    sent = torch.where(trained, attacked.rows, 0.0)
+    sent = kept(attacked.rows, trained)
     if cell.protocol.client_level is not None:
         sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trained, 0))
     usable = usable_rows(sent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -175,7 +176,7 @@ class RowAttack(Attack, ABC):
         channel: Channel,
         rows: Float[Tensor, "clients size"],
         malicious: Bool[Tensor, " clients"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """Rows of another channel, of clients that it may see, the malicious ones replaced. Default: as measured."""
         return rows
@@ -192,7 +193,7 @@ class UpdateAttack(RowAttack, ABC):
         updates: Float[Tensor, "clients params"],
         malicious: Bool[Tensor, " clients"],
         active: Bool[Tensor, " params"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients params"]:
         """All rows, the malicious ones replaced.
 
@@ -209,7 +210,7 @@ class UpdateAttack(RowAttack, ABC):
         channel: Channel,
         rows: Float[Tensor, "clients size"],
         malicious: Bool[Tensor, " clients"],
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "clients size"]:
         """Rows of another channel, the malicious ones replaced. Default: what :meth:`updates` does, to all numbers."""
         return self.updates(rows, malicious, torch.ones_like(rows[0], dtype=torch.bool), generators)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import kept
 
 Knowledge = Literal["own", "colluders", "rows", "defence"]
 KNOWLEDGE: Final[dict[Knowledge, str]] = {
@@ -77,7 +78,7 @@ class AttackView:
     mask: Bool[Tensor, " params"]
     active: Bool[Tensor, " params"]  # trained and unmasked: the only ones that an attack on updates may change
     layout: Layout
-    generators: list[torch.Generator]  # one a row, by address
+    generators: Sequence[torch.Generator]  # one a row, by address, made when it is asked for
     memory: Any  # what ``act`` returned last; None at first
     tell: Callable[[str], None]  # a sentence for the events of the record, which are told once
     aggregator: Aggregator | None = None
@@ -96,7 +97,8 @@ class AttackView:
         clients' own as trained."""
         rows = self.updates[self.honest] if bool(self.honest.any()) else self.updates[self.malicious]
         finite = torch.isfinite(rows.norm(dim=1))
-        return torch.where(self.active, rows[finite] if bool(finite.any()) else rows, 0.0)
+        some = bool(finite.any()) and not bool(finite.all())
+        return kept(rows[finite] if some else rows, self.active)
 
     @property
     def count(self) -> int:

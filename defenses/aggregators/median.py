@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from autoflip_secure.algorithm.order_statistics import ascending, median_rows
+from autoflip_secure.algorithm.order_statistics import median_rows, ranked
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 from autoflip_secure.interfaces.known_attacks import OF_COORDINATES, Known
 
@@ -40,5 +40,5 @@ class TrimmedMean(Aggregator):
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round; at least one value is left in each coordinate."""
         n, cut = len(view.updates), self.malicious_among(view)
-        ordered = ascending(view.updates)
-        return Aggregate(ordered[cut : n - cut].mean(0), view.samples.new_full((n,), 1 / n), None, state)
+        left = ranked(view.updates, cut, n - cut)
+        return Aggregate(left.mean(0), view.samples.new_full((n,), 1 / n), None, state)

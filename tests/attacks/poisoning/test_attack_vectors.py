@@ -16,7 +16,7 @@ from sizes import sized
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.fang import Fang
-from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, largest_unnoticed
+from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, deviation, largest_unnoticed
 from autoflip_secure.attacks.poisoning.inner_product import InnerProduct
 from autoflip_secure.attacks.poisoning.largest_deviation import LargestDeviation, MinMax, MinSum
 from autoflip_secure.attacks.poisoning.layer_cosines import at_cosine
@@ -154,6 +154,18 @@ def test_the_closed_form_is_the_largest_step_that_is_allowed(values: np.ndarray,
         return
     assert allowed(attack, honest, row) > -1e-6
     assert allowed(attack, honest, mean + 1.01 * step) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [2, 3, 8, 20])
+def test_the_standard_deviation_is_torchs_to_the_bit(rows: int, dtype: torch.dtype) -> None:
+    spread = torch.logspace(-8, 8, 30_000, dtype=dtype)  # more than a block of columns
+    honest = 3 * spread + spread * torch.randn(rows, 30_000, generator=torch.Generator().manual_seed(rows), dtype=dtype)
+    honest[:, 5], honest[0, 6], honest[1, 7] = 0.1, torch.inf, torch.nan
+    expected = honest.std(dim=0)
+    assert torch.equal(deviation(honest).nan_to_num(-1), expected.nan_to_num(-1))
+    assert torch.equal(deviation(honest[:, ::3]).nan_to_num(-1), expected[::3].nan_to_num(-1))
+    assert not deviation(honest[:1]).any()
 
 
 @given(ROWS)

@@ -12,6 +12,7 @@ from digits_cells import AUTOFLIP, PROBLEM, cell, run
 from sizes import every
 from torch import Tensor
 
+from autoflip_secure import seeds
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
@@ -29,7 +30,7 @@ from autoflip_secure.interfaces import (
     UpdateAttack,
     Window,
 )
-from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.seeds import Generators, Purpose, generator
 
 SEEN = list[AttackView]()
 MEANS = ("update", "exploration", "buffers")
@@ -144,6 +145,47 @@ def test_the_older_contract_is_shown_all_rows_and_gets_what_it_got() -> None:
     assert torch.equal(attacked(Old(clients=(1, 2)), rows, mask), expected)
     assert not Old().declared
     assert GaussianNoise().declared
+
+
+class Greedy(Rows):
+    """Reads whatever generators it is shown, backwards and more than once, and sends the last numbers."""
+
+    threat: ClassVar[Threat] = Threat("own", MEANS)
+
+    def act(self, view: AttackView) -> tuple[Tensor, Any]:
+        """The second number of each row's own generator."""
+        found = view.updates.clone()
+        for place in reversed(range(len(view.generators))):
+            first, draw = view.generators[place], view.generators[place - len(view.generators)]
+            assert first is draw
+            torch.randn(1, generator=first)
+            found[place] = torch.randn(1, generator=draw)
+        return found, None
+
+
+@pytest.mark.parametrize("knowledge", ["own", "colluders", "rows"])
+def test_every_question_has_generators_that_begin_at_their_address(knowledge: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Greedy, "threat", Threat(knowledge, MEANS))
+    rows, mask = torch.randn(4, PROBLEM.layout.size), torch.ones(PROBLEM.layout.size, dtype=torch.bool)
+    found = attacked(Greedy(clients=(1, 2)), rows, mask)
+    for client in (1, 2):
+        draw = generator(0, Purpose.UPDATE_ATTACK, 1, client)
+        first, second = (float(torch.randn(1, generator=draw)) for _ in range(2))
+        assert first != second
+        assert set(found[client].tolist()) == {second}
+
+
+def test_a_generator_that_nobody_asks_for_is_never_made(monkeypatch: Any) -> None:
+    made = list[tuple[int, ...]]()
+    monkeypatch.setattr(seeds, "generator", lambda seed, *address: made.append(address) or generator(seed, *address))
+    offered = Generators(0, [(Purpose.UPDATE_ATTACK, 1, client) for client in range(5)])
+    some, others = offered.of([4, 2, 0]), offered.of(slice(1, 3))
+    assert [len(offered), len(some), len(others), made] == [5, 3, 2, []]
+    assert some[1] is some[-2]
+    assert len(list(others)) == 2
+    assert [address[2] for address in made] == [2, 1, 2]
+    with pytest.raises(IndexError):
+        others[2]
 
 
 def test_with_masks_of_their_own_each_acts_alone() -> None:
