@@ -41,7 +41,8 @@ def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measur
             statistics={name: _spread(value, usable) for name, value in found.statistics.items()},
         )
 
-    return Defence(protocol.aggregator, own_state(state.aggregator), state.guidance, state.exploration, trial)
+    own = own_state(state.aggregator)
+    return Defence(protocol.aggregator, own, state.guidance, state.exploration, state.root, trial)
 
 
 def _spread(values: Tensor, usable: Bool[Tensor, " clients"]) -> Tensor:

@@ -44,6 +44,7 @@ class Defence:
     state: Any = None
     guidance: Guidance | None = None
     exploration: Exploration | None = None
+    root: Float[Tensor, " params"] | None = None  # the server's update on its clean root set
     trial: Callable[[Tensor], Aggregate] | None = None
     landscape: Callable[[Tensor], Exploration] | None = None
 
@@ -196,6 +197,7 @@ class _Stage:
             state=None if knows is None else knows.state,
             guidance=None if knows is None else knows.guidance,
             exploration=None if knows is None else knows.exploration,
+            root=None if knows is None else knows.root,
             trial=None if knows is None else knows.trial,
             landscape=None if knows is None else knows.landscape,
         )

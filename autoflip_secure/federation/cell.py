@@ -115,10 +115,11 @@ class Problem:
     initial: Float[Tensor, " params"]
     recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
     held_out: tuple[Int[Tensor, " _"], ...] = ()  # rows of the training set that each client is tested on, if any
+    root: Int[Tensor, " r"] | None = None  # rows of it that the server owns, and no client; None: it owns none
 
     def block_key(self) -> dict[str, Any]:
         """What the problems of cells must share to be one program: all but what a cell is asked for itself."""
-        own = ("y_train", "num_classes", "clients", "initial", "held_out")
+        own = ("y_train", "num_classes", "clients", "initial", "held_out", "root")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
 
 

@@ -61,6 +61,7 @@ def _view(
         layout=problem.layout,
         shrinkage=shrinkage,
         channels=channels,
+        root=state.root,
         generator=partial(generator, cell.seed, Purpose.AGGREGATION, state.round + 1),
     )
 

@@ -24,6 +24,7 @@ from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.recorder import Logbook
+from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState
@@ -67,15 +68,20 @@ def _round(
     plans = [plan_round(cell, state, mask) for cell, state, mask in zip(cells, states, masks, strict=True)]
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
+    sent, jobs = len(jobs), [*jobs, *root_jobs(cells, states)]
     trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
+    states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
     measured = measure(cells, states[0].round + 1, plans, trained, trainer)
     results, row = [], 0
-    for cell, state, (clients, own), mask, beside in zip(cells, states, plans, masks, measured, strict=True):
+    for cell, state, (clients, own), mask, beside, told in zip(
+        cells, states, plans, masks, measured, said, strict=True
+    ):
         rows = slice(row, row := row + len(own))
         after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell), mask, beside)
         loss = float(trained.losses[rows, -1].mean())
-        results.append((after, replace(outcome, train_loss=loss if math.isfinite(loss) else None)))
+        outcome = replace(outcome, train_loss=loss if math.isfinite(loss) else None, events=(*told, *outcome.events))
+        results.append((after, outcome))
         if cell.protocol.visibility.server == "rows":
             here = [k for k in outcome.participants if k not in outcome.rejected]
             watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
@@ -180,11 +186,14 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
 def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
     """The trainer, and whether what it computes depends on what else is in the block."""
     problem, schedule = cells[0].problem, cells[0].protocol.training
-    models = sum(len(cell.problem.clients) for cell in cells)
+    models = sum(len(cell.problem.clients) + (cell.problem.root is not None) for cell in cells)
     kinds = {
         (steps is None, cell.protocol.local_rule): (steps, rehearsed(cell))
         for cell in cells
-        for steps in (cell.private_steps(client, 1) for client in range(len(cell.problem.clients)))
+        for steps in [
+            *(cell.private_steps(client, 1) for client in range(len(cell.problem.clients))),
+            *([] if cell.problem.root is None else [None]),
+        ]
     }
     measured = any(map(names, cells))
     found = {

@@ -36,6 +36,7 @@ from autoflip_secure.models.masks import facts
 from autoflip_secure.records.detection import detection
 from autoflip_secure.records.final_model import ClassAccuracies
 from autoflip_secure.records.personal import ClientStateRecord
+from autoflip_secure.records.root_set import RootSetRecord
 from autoflip_secure.records.run import (
     Costs,
     ExplorationRecord,
@@ -81,6 +82,7 @@ class Logbook:
         self._secret = SecureLog(cell.protocol, names(cell))
         self._personal: PersonalTest | None = None  # the last one
         self._classes: ClassAccuracies | None = None  # after the last round
+        self._root: RootSetRecord | None = None  # so far
 
     def open(
         self,
@@ -141,6 +143,7 @@ class Logbook:
             samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
             flops = own_flops(own, self.costs, samples, protocol, passes)
             density = own_density(own.masks, layout)
+        self._add_root(outcome.mask)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and protocol.rule.broadcasts:
             told = set(outcome.participants) - self._ruled
@@ -174,6 +177,14 @@ class Logbook:
                 assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
             )
         )
+
+    def _add_root(self, mask: Tensor) -> None:
+        """Note what the server trained."""
+        if (root := self.cell.problem.root) is None:
+            return
+        spent = self.costs.training(mask, len(root) * self.cell.protocol.training.epochs)
+        so_far = spent if self._root is None else add_counts(self._root.flops, spent)
+        self._root = RootSetRecord(samples=len(root), flops=so_far)
 
     def _costs(self, mask: Tensor, own: FinalMasks | None) -> Costs:
         total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
@@ -225,6 +236,7 @@ class Logbook:
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             threats=threats(cell.protocol.attack.parts),
             client_samples=[len(rows) for rows in cell.problem.clients],
+            root_set=self._root,
             trainer=trainer,
             exploration=self._exploration,
             guidance=guidance_record(cell, self._initial, guidance, mask),

@@ -27,6 +27,7 @@ class ServerState:
     privacy: Any = None  # of the client-level mechanism
     momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
     broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
+    root: Float[Tensor, " params"] | None = None  # of this round: the update trained on the server's clean root set
     attack: AttackMemory | None = None  # not the server's: what malicious clients remember
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:

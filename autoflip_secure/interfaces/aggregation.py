@@ -21,6 +21,8 @@ from autoflip_secure.interfaces.row_reader import OpenRows, RowReader
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import facts
 
+ROOT_SAMPLES = 100  # as in Cao et al. 2021
+
 
 def _no_draws(*address: int) -> torch.Generator:
     raise LookupError("this round was made without randomness; give its view `generator`")
@@ -41,6 +43,7 @@ class PublicView:
     masks: Bool[Tensor, "clients params"] | None = None  # what each client holds; None: all hold ``mask``
     channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
     generator: Callable[..., torch.Generator] = _no_draws  # generator(*address below AGGREGATION and the round)
+    root: Float[Tensor, " params"] | None = None  # update trained on the server's clean root set; None: it has none
     malicious: int | None = None  # f where it is known from the rows before they were bucketed; None: the rule's own
 
     @property
@@ -108,6 +111,7 @@ class Aggregator(ChannelSource, ABC):
     own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`
     assumes_malicious: ClassVar[bool] = False  # its rule has an f: it says which in ``assumed``
     remembers: ClassVar[Literal["", "steps", "clients"]] = ""  # over rounds, from ``start``: of clients, one by one?
+    needs_clean_data: ClassVar[bool] = False  # the server owns clean samples, `root_samples` of them: `view.root`
     weighs_samples: ClassVar[bool] = False  # a client's number of samples, which it says itself, is its weight
     before: tuple[SerializeAsAny[PreAggregator], ...] = Field(
         default=(), description="pre-aggregators, by name or with options, that change the rows first, in this order"
@@ -121,6 +125,11 @@ class Aggregator(ChannelSource, ABC):
     def assumed(self, rows: int) -> int | None:
         """f, the number of malicious rows that its rule assumes among so many; None: it assumes none."""
         return None
+
+    @property
+    def clean_samples(self) -> int:
+        """How many clean samples the server owns: the option ``root_samples`` of one that needs clean data."""
+        return int(getattr(self, "root_samples", ROOT_SAMPLES)) if self.needs_clean_data else 0
 
     def malicious_among(self, view: RoundView) -> int:
         """f in a round: :meth:`assumed`, or what is known from before rows were bucketed."""

@@ -85,6 +85,7 @@ class AttackView:
     state: Any = None  # of the aggregator, before this round
     guidance: Guidance | None = None
     exploration: Exploration | None = None  # without deviations
+    root: Float[Tensor, " params"] | None = None  # the server's update on its clean root set; None: it has none
     trial: Callable[[Float[Tensor, "seen params"]], Aggregate] | None = None
     """What the server would make of these rows, from its state; nothing is remembered. Lists run over all rows seen;
     clients whose rows it would leave out have trust and score 0. None in round 0."""

@@ -45,3 +45,9 @@ OF_LAST_STEP: Final[Known] = (_attack("rop", z=1.0, unit="median", location=1.0,
 """Against rules that begin at the last step."""
 OF_RECALL: Final[Known] = (_attack("step_reversal", strength=1.0),)
 """Against steps in which rows of absent clients are."""
+OF_CLUSTERS: Final[Known] = (STEALTHY, _attack("opt_alie", trials=20, low=0.05, high=20.0))
+"""Against rules that admit the cluster of the majority: what harms most of what is admitted."""
+OF_HISTORIES: Final[Known] = (_attack("decorrelated", scale=1.0, noise=3.0),)
+"""Against rules that tell sybils by their being alike."""
+OF_ROOT: Final[Known] = (_attack("root_evasion", norm=1.0),)
+"""Against rules that hold rows against the update of clean data at the server."""

@@ -10,6 +10,7 @@ from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
+from autoflip_secure.records.root_set import RootSetRecord
 from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
@@ -186,7 +187,7 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state", "threats", "classes", "mask"})
+    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -200,6 +201,7 @@ class RunRecord(_WithNewer):
     malicious_clients: list[int]
     threats: list[ThreatRecord] | None = None  # cards of its attacks; None: malicious clients know their own row alone
     client_samples: list[int]
+    root_set: RootSetRecord | None = None  # None: the server owned no data
     data: DataRecord | None = None  # None: a record of an earlier version
     trainer: TrainerChoice
     exploration: ExplorationRecord | None

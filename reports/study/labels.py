@@ -22,14 +22,18 @@ PRETTY = {
     "lotteryfl": "LotteryFL",
     "fedspa": "FedSpa",
     "taylor": "Taylor",
+    "flame": "FLAME",
+    "foolsgold": "FoolsGold",
+    "fltrust": "FLTrust",
 }
 STRENGTHS = ("sigma", "scope", "share", "strength")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = (
-    "alie", "anchor_inflation", "boosted_flip", "buffers", "dirty_label", "fang", "fault", "gaussian_noise",
-    "greedy_oracle", "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick", "lie_samples",
-    "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm", "rop", "score_evasion",
-    "sign_flip", "starve", "step_reversal",
+    "alie", "anchor_inflation", "boosted_flip", "buffers", "decorrelated", "dirty_label", "fang", "fault",
+    "gaussian_noise", "greedy_oracle", "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick",
+    "lie_samples", "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm",
+    "root_evasion", "rop", "score_evasion", "sign_flip", "starve",
+    "step_reversal",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks

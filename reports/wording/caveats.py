@@ -27,7 +27,7 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
     found += privacy_caveats.caveats(study)
-    found += [*_personal(study), *_own_masks(study), *_weak_points(study, table)]
+    found += [*_personal(study), *_own_masks(study), *_clean_data(study), *_weak_points(study, table)]
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
     seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -82,6 +82,22 @@ def _own_masks(study: Study) -> list[str]:
     return [
         f"{listed(who)}: every client has a mask of its own, so shares of weights, layers and operations of a model "
         "are means over clients. Where clients are tested on the global model, it is no client's own."
+    ]
+
+
+def _clean_data(study: Study) -> list[str]:
+    """Who had what the others had not."""
+    owned: dict[str, set[int]] = {}
+    for row, record in study.rows:
+        if record.root_set is not None:
+            owned.setdefault(row.algorithm, set()).add(record.root_set.samples)
+    if not owned:
+        return []
+    sizes = {algorithm: listed([f"{size:,}" for size in sorted(found)]) for algorithm, found in owned.items()}
+    who = "; ".join(f"{labels.pretty(algorithm)}: {found} samples" for algorithm, found in sizes.items())
+    return [
+        f"The server has clean data ({who}), taken from the clients' training data, and trains on them in every round, "
+        "which is in no cost shown here. Defences without clean data are compared with one that has some."
     ]
 
 

@@ -43,6 +43,7 @@ def capabilities(cls: type[Plugin]) -> dict[str, str]:
             "needs": _NEEDS[least(plugin)],
             "assumes": "f, the number of malicious rows" if plugin.assumes_malicious else "",
             "memory": _MEMORY[plugin.remembers],
+            "clean data": "the server owns clean samples, and trains on them" if plugin.needs_clean_data else "",
             "weights": "numbers of samples, as clients state them" if plugin.weighs_samples else "",
             "explores": "explorers train first" if plugin.needs_guidance else "",
             "scores": "every client" if plugin.scores_clients else "",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.decorrelated import Decorrelated
 from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
@@ -22,6 +23,7 @@ from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
+from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
 from autoflip_secure.attacks.poisoning.searched import (
     GreedyOracle,
@@ -36,6 +38,9 @@ from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
 from autoflip_secure.defenses.aggregators.filtered_agreement import FilteredAgreement
+from autoflip_secure.defenses.aggregators.flame import FLAME
+from autoflip_secure.defenses.aggregators.fltrust import FLTrust
+from autoflip_secure.defenses.aggregators.foolsgold import FoolsGold
 from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedian
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.mda import MDA
@@ -80,7 +85,8 @@ ATTACKS = _table(
     # from rows alone
     SignFlip, InnerProduct, LittleIsEnough, MinMax, MinSum, Mimic, HybridSparse, Fang, RelocatedOrthogonal,
     # on scores and masks
-    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion, Starve, StepReversal,
+    ScoreEvasion, LayerTrick, BoostedFlip, AnchorInflation, LandscapeLie, MaskCollusion, Starve,
+    Decorrelated, RootEvasion, StepReversal,
     # that try what the server would do
     OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
     # on what else is sent, and faults
@@ -106,6 +112,9 @@ AGGREGATORS = _table(
     SMEA,
     CAF,
     FilteredAgreement,
+    FLAME,
+    FoolsGold,
+    FLTrust,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
@@ -207,4 +216,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "dnc": _mix("none", "dnc", "Mean of the updates that do not stand out along the direction of most variance."),
     "smea": _mix("none", "smea", "Mean of the updates that vary least along any direction."),
     "caf": _mix("none", "caf", "Mean of updates weighed down along the direction in which they vary most."),
+    "flame": _mix("none", "flame", "Mean of the majority's cluster by direction, clipped, with a little noise."),
+    "foolsgold": _mix("none", "foolsgold", "Mean weighted by how unlike clients are; hurts IID data by design."),
+    "fltrust": _mix("none", "fltrust", "Mean weighted by agreement with clean data that the server owns."),
 }

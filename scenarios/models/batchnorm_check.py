@@ -51,6 +51,7 @@ def refuse_lone_samples(cell: Cell, reason: str) -> None:
     batch = cell.protocol.training.batch_size
     lone = next((k for k, size in sizes.items() if size % batch == 1 or size == 1), None)
     if lone is None:
+        _refuse_lone_root(cell, reason)
         return
     fits = next((b for b in range(batch + 1, max(sizes.values()) + 1) if all(n % b != 1 for n in sizes.values())), None)
     way_out = f"training.batch_size = {fits} leaves nobody alone here" if fits else "no batch size helps here"
@@ -58,6 +59,16 @@ def refuse_lone_samples(cell: Cell, reason: str) -> None:
         f"{reason}, and client {lone} with {count_of(sizes[lone], 'sample')} gets such a batch at "
         f"batch_size = {batch}; {way_out}; or choose another partition, or a model with GroupNorm"
     )
+
+
+def _refuse_lone_root(cell: Cell, reason: str) -> None:
+    """The same of the server's root set."""
+    size, batch = 0 if cell.problem.root is None else len(cell.problem.root), cell.protocol.training.batch_size
+    if size % batch == 1 or size == 1:
+        raise InputError(
+            f"algorithm.aggregator.root_samples = {size}: {reason}, and the server's root set leaves a batch of one "
+            f"sample at batch_size = {batch}; root_samples = {size + 1} does not"
+        )
 
 
 def _trained(cell: Cell) -> set[int]:

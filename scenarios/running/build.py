@@ -29,6 +29,7 @@ from autoflip_secure.scenarios.config.settings import Settings, content_hash
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.held_out import Rows, hold_out
+from autoflip_secure.scenarios.data.root_set import take_root
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
 from autoflip_secure.scenarios.models.rehearsal import trial_rows
 from autoflip_secure.scenarios.models.trial import copied
@@ -105,6 +106,22 @@ class CellBuilder:
         rows: tuple[Rows, Rows] = self.once("split", make, settings, _OF_SPLIT, seed)
         return rows
 
+    def owned(self, settings: Settings, seed: int) -> tuple[Rows, Rows, torch.Tensor | None]:
+        """The same, and the server's root set where its aggregator needs one: it is taken out of what clients train on.
+
+        Raises:
+            InputError: there are not so many rows.
+        """
+        trained, held_out = self.split(settings, seed)
+        if (count := settings.algorithm.aggregator.clean_samples) == 0:
+            return trained, held_out, None
+
+        def make() -> tuple[Rows, torch.Tensor]:
+            return take_root(trained, held_out, len(self.dataset(settings).y_train), count, seed)
+
+        kept, root = self.once("root", make, settings, (*_OF_SPLIT, "model"), seed, count)
+        return kept, held_out, root
+
     def module(self, settings: Settings, seed: int) -> nn.Module:
         """The model with the initial weights of ``seed``."""
 
@@ -162,18 +179,24 @@ class CellBuilder:
         assert problem_key(spec) == problem_key(template), "cells of a block have one problem"
         shared = self.shared(template, device)
 
-        def clients() -> tuple[Rows, ...]:
-            return tuple(tuple(rows.to(device) for rows in part) for part in self.split(settings, seed))
+        def clients() -> tuple[tuple[Rows, Rows], torch.Tensor | None]:
+            trained, held_out, root = self.owned(settings, seed)
+            own, held = (tuple(rows.to(device) for rows in part) for part in (trained, held_out))
+            return (own, held), None if root is None else root.to(device)
 
         def initial() -> torch.Tensor:
             vector: torch.Tensor = shared["layout"].vector(self.module(settings, seed))
             return vector.to(device)
 
-        trained, held_out = self.once("clients", clients, settings, (*_OF_SPLIT, "model"), seed, where)
+        count = settings.algorithm.aggregator.clean_samples
+        (trained, held_out), root = self.once(
+            "clients", clients, settings, (*_OF_SPLIT, "model"), seed, where, *([count] if count else [])
+        )
         problem = Problem(
             **shared,
             clients=trained,
             held_out=held_out,
+            root=root,
             initial=self.once("initial", initial, settings, ("data", "model", "privacy"), seed, template.seed, where),
         )
         names = (spec.key, spec.config, spec.axes, settings.algorithm.name, seed)

@@ -53,6 +53,8 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
                 try_plugin(builder, path, plugin, spec)
         with _placed(spec, "partition", "clients", "data", "evaluation"):
             builder.split(spec.settings, spec.seed)
+        with _placed(spec, "algorithm"):
+            builder.owned(spec.settings, spec.seed)
         with _placed(spec, "model", "privacy"):
             builder.module(spec.settings, spec.seed)
         with _placed(spec, "model", "trainer", "device"):

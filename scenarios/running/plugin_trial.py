@@ -108,6 +108,8 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
 
 def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if aggregator.needs_guidance else (None, None)
+    if aggregator.needs_clean_data and aggregator.clean_samples < 1:
+        raise judge.refuse("root_samples: should be a whole number from 1, of samples that the server owns")
     number = next(iter([*judge.ask("wants", lambda: rounds_with_channels(aggregator, stage)), 1]))
     channels = try_channels(judge, aggregator, stage, number)
     for count in dict.fromkeys((min(stage.cohort, stage.clients), 1)):  # who sends what cannot be used is left out
@@ -124,6 +126,7 @@ def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
             stage.layout,
             torch.zeros(count),
             channels=brought,
+            root=stage.rows(1)[0] if aggregator.needs_clean_data else None,
             generator=partial(generator, 0, Purpose.AGGREGATION, number),
             updates=rows,
         )

@@ -35,6 +35,10 @@ _VOTES = (
     "clip norm: every round releases the noised sum of updates and the noised count of votes on the clip norm, both of "
     'one cohort; the noise multiplier of the row "updates" is that of both together (Andrew et al. 2021)'
 )
+_ROOT = (
+    "The server's root set is its own data and no client's: it is trained on without noise, the published models rest "
+    "on it, and no guarantee covers it."
+)
 _BESIDE = (
     "channels: in {} of {} rounds clients send {} beside their updates, from one cohort; the noise multiplier of a row "
     '"updates, …" is that of all of them together'
@@ -125,7 +129,11 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     mechanism = cell.protocol.mechanism
     if mechanism is None:
         return None
-    said = ((_SYSTEM, mechanism.noise_source == "system"), (_VOTES, mechanism.releases_votes))
+    said = (
+        (_SYSTEM, mechanism.noise_source == "system"),
+        (_VOTES, mechanism.releases_votes),
+        (_ROOT, cell.problem.root is not None),
+    )
     notes = [note for note, holds in said if holds]
     before, schedule = tuple(schedule_of(one) for one in earlier), schedule_of(cell)
     if schedule.channels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from autoflip_secure.algorithm.client_memory import typical
 from autoflip_secure.defenses.aggregators.caf import CAF
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.defenses.aggregators.dnc import DnC
+from autoflip_secure.defenses.aggregators.flame import FLAME
+from autoflip_secure.defenses.aggregators.fltrust import FLTrust
+from autoflip_secure.defenses.aggregators.foolsgold import FoolsGold
 from autoflip_secure.defenses.aggregators.geometric_median import GeometricMedian
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.mda import MDA
@@ -45,13 +49,13 @@ def layout(width: int) -> Layout:
 
 
 def view(updates: Tensor, samples: Tensor | None = None, of: Layout | None = None) -> RoundView:
-    """A round in which nothing but rows matters."""
+    """A round in which nothing but rows matters; the server's root set says what the rows have in common."""
     n, width = updates.shape
     return RoundView(
         round=1, clients=torch.arange(n), samples=torch.ones(n) if samples is None else samples, updates=updates,
         weights=torch.zeros(width), mask=torch.ones(width, dtype=torch.bool), guidance=None,
         layout=of or layout(width), shrinkage=torch.zeros(n),
-        generator=lambda *address: torch.Generator().manual_seed(sum(address)),
+        generator=lambda *address: torch.Generator().manual_seed(sum(address)), root=torch.full((width,), 0.5),
     )  # fmt: skip
 
 
@@ -81,6 +85,20 @@ def _norm_clip(rows: Rows, bound: float, samples: list[float]) -> Tensor:
     return step(NormClip(clip=bound / remembered), updates, weights)
 
 
+def _fltrust(rows: Rows, root: list[float]) -> Tensor:
+    seen = replace(view(torch.tensor(rows)), root=torch.tensor(root))
+    return FLTrust().aggregate(None, seen).delta
+
+
+def _foolsgold(rounds: list[Rows], confidence: float) -> Tensor:
+    rule, first = FoolsGold(confidence=confidence), view(torch.tensor(rounds[0]))
+    state = rule.start(first.layout, first.weights, len(rounds[0]), None)
+    for rows in rounds:
+        found = rule.aggregate(state, view(torch.tensor(rows)))
+        state = found.state
+    return found.delta
+
+
 def _bucketing(rows: Rows, size: int, order: list[int]) -> Tensor:
     drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     placed = torch.empty(len(rows), len(rows[0]))
@@ -108,6 +126,9 @@ OURS: dict[str, Rule] = {
     "dnc": _assuming(DnC),
     "smea": _assuming(SMEA),
     "caf": _assuming(CAF),
+    "flame": lambda rows: step(FLAME(noise=0), torch.tensor(rows)),
+    "foolsgold": _foolsgold,
+    "fltrust": _fltrust,
     "centered_clipping": _clipping,
     "norm_clip": _norm_clip,
     "clip": lambda rows, bound: mixed(Clip(norm=bound, unit="absolute"), torch.tensor(rows), 0),

@@ -81,6 +81,14 @@ def unanimous(found: Round) -> bool:
     return len(everybody) > 5 and bool((everybody > honest - 1e-6).all()) and bool((everybody >= 0.5 - 1e-6).all())
 
 
+def apart(found: Round) -> bool:
+    """No two lies are alike, each is sqrt(10) means long, and the step makes less progress along the honest mean."""
+    unit = torch.nn.functional.normalize(found.lies)
+    alike = (unit @ unit.T).fill_diagonal_(0).amax()
+    lengths = found.lies.norm(dim=1) / found.honest.mean(0).norm()
+    return float(alike) < 0.4 and bool(((lengths - 10**0.5).abs() < 0.5).all()) and opposed(found)
+
+
 def medoids(found: Round) -> bool:
     """All lies are the honest row that is nearest to the others together, which no longer is as far from the step."""
     distances = [sum(float((one - other).norm()) for other in found.honest) for one in found.honest]

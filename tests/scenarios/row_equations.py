@@ -11,6 +11,7 @@ import torch
 from slow_servers import SlowAgreement, SlowRadial
 from torch import nn
 
+from autoflip_secure.defenses.aggregators.flame import FLAME
 from autoflip_secure.defenses.aggregators.krum import Krum, MultiKrum
 from autoflip_secure.defenses.aggregators.median import TrimmedMean
 from autoflip_secure.defenses.aggregators.norm_clip import WeakDP
@@ -142,6 +143,62 @@ def dnc(rows: Rows) -> Rows:
     return rows[np.sort(outlying.argsort()[: CLIENTS - ASSUMED])].mean(0)
 
 
+def cosine(one: Rows, other: Rows) -> float:
+    return float(one @ other) / (norm(one) * norm(other))
+
+
+def crowd(rows: Rows) -> list[int]:
+    """The first of the crowds joined by ever larger cosine distances that more than half of the rows are in."""
+    n = len(rows)
+    apart = [[0.0 if k == j else 1 - cosine(rows[k], rows[j]) for j in range(n)] for k in range(n)]
+    for reach in sorted({distance for one in apart for distance in one}):
+        of = list(range(n))
+        for k, j in itertools.product(range(n), range(n)):
+            if apart[k][j] <= reach:
+                of = [of[k] if each == of[j] else each for each in of]
+        largest = max(of, key=of.count)
+        if 2 * of.count(largest) > n:
+            return [k for k in range(n) if of[k] == largest]
+    raise AssertionError
+
+
+def flame(rows: Rows) -> Rows:
+    middle = float(np.median([norm(row) for row in rows]))
+    clipped = np.array([rows[k] * min(1, middle / norm(rows[k])) for k in crowd(rows)])
+    draws = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0)).double().numpy()
+    return clipped.mean(0) + FLAME().noise * middle * draws
+
+
+def foolsgold(histories: Rows) -> list[float]:
+    """alpha, in the order of the paper's loops."""
+    n = len(histories)
+    alike = [[0.0 if k == j else cosine(histories[k], histories[j]) for j in range(n)] for k in range(n)]
+    most, found = [max(one) for one in alike], []
+    for k in range(n):
+        for j in range(n):
+            if most[j] > most[k]:
+                alike[k][j] *= most[k] / most[j]
+        found.append(1 - max(alike[k]))
+    largest, alphas = max(found), []
+    for beta in (one / largest for one in found):
+        alpha = math.inf if beta == 1 else -math.inf if beta == 0 else math.log(beta / (1 - beta)) + 0.5
+        alphas.append(min(1.0, max(0.0, alpha)))
+    return alphas
+
+
+ROOT = torch.full((P,), 0.5 / P**0.5) + 0.1 * torch.randn(P, generator=torch.Generator().manual_seed(53)) / P**0.5
+
+
+def fltrust(rows: Rows) -> Rows:
+    g = ROOT.double().numpy()
+    trust = [max(0.0, cosine(row, g)) for row in rows]
+    return weighted(trust, np.array([norm(g) / norm(row) * row for row in rows]))
+
+
+def weighted(weights: list[float], rows: Rows) -> Rows:
+    return np.array(weights) @ rows / math.fsum(weights)
+
+
 WEIGHTS = torch.randn(P, generator=torch.Generator().manual_seed(50))
 ENERGY = torch.rand(P, generator=torch.Generator().manual_seed(51)) ** 4
 EXPLORED = ENERGY.sqrt() * (0.3 * WEIGHTS + torch.randn(CLIENTS, P, generator=torch.Generator().manual_seed(52)))
@@ -172,7 +229,16 @@ STEPS: dict[str, Callable[[Rows], Rows]] = {
     "dnc": dnc,
     "smea": smea,
     "caf": caf,
+    "flame": flame,
+    "fltrust": fltrust,
+    "foolsgold": lambda rows: weighted(foolsgold(rows), rows),
     "agreement": lambda rows: agreement(rows)[1],
     "radial": lambda rows: radial(rows)[1],
 }
-SCORES = {"agreement": lambda rows: agreement(rows)[0], "radial": lambda rows: radial(rows)[0]}
+SCORES: dict[str, Callable[[Rows], list[float]]] = {
+    "agreement": lambda rows: agreement(rows)[0],
+    "radial": lambda rows: radial(rows)[0],
+    "flame": lambda rows: [float(k in crowd(rows)) for k in range(len(rows))],
+    "foolsgold": foolsgold,
+    "fltrust": lambda rows: [(1 + cosine(row, ROOT.double().numpy())) / 2 for row in rows],
+}

@@ -8,7 +8,19 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_promises import across, against, away, below, beyond, cancelled, medoids, opposed, picked_by_krum, unanimous
+from attack_promises import (
+    across,
+    against,
+    apart,
+    away,
+    below,
+    beyond,
+    cancelled,
+    medoids,
+    opposed,
+    picked_by_krum,
+    unanimous,
+)
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
 from sizes import every
 from torch import Tensor
@@ -16,6 +28,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.attacks.poisoning.buffers import Buffers
+from autoflip_secure.attacks.poisoning.decorrelated import Decorrelated
 from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.fang import Fang
 from autoflip_secure.attacks.poisoning.faults import Fault
@@ -31,6 +44,7 @@ from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
+from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
 from autoflip_secure.attacks.poisoning.searched import (
     GreedyOracle,
@@ -147,6 +161,8 @@ CASES = [
     Case(MaskCollusion(), cancelled, MaskCollusion(share=0)),
     Case(MaskCollusion(does="agree"), unanimous, MaskCollusion(does="agree", share=0)),
     Case(Starve(), medoids),
+    Case(Decorrelated(), apart),
+    Case(RootEvasion(), against),
     Case(OptimisedInnerProduct(), against),
     Case(OptimisedLittle(), below),
     Case(GreedyOracle(), against),

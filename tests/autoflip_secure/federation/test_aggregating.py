@@ -1,5 +1,6 @@
 """Rows -> other rows -> a step -> clients again; and running statistics, which no accepted client sets alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,14 @@ KINDS = sorted(AGGREGATORS)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_accepted_client_sets_running_statistics(kind: str) -> None:
-    """Client 0's trainable part lies in the middle of the others, so that it is accepted, and chosen by Krum."""
+    """Client 0's trainable part lies in the middle of the others, so that it is accepted, and chosen by Krum; to
+    FoolsGold, which accepts who is unlike the others, it is."""
     rows = torch.ones(7, P) + 0.1 * cohort(7)
     rows[0, ~BUFFERS] = rows[1:, ~BUFFERS].mean(0)
+    rows[0] *= -1 if kind == "foolsgold" else 1
     rows[0, BUFFERS] = 1e6
     aggregator: Aggregator = AGGREGATORS[kind]()
-    seen = view(rows)
+    seen = replace(view(rows), root=torch.ones(P))
     found = run(aggregator, seen)
     assert float(found.trust[0]) > 0, "the doubt: it is accepted"
     assert float(found.delta[BUFFERS].abs().max()) < 2

@@ -76,6 +76,7 @@ def test_whatever_else_differs_may_be_in_one_block() -> None:
         "clients": lambda parts: parts[1:],
         "initial": torch.zeros_like,
         "held_out": lambda parts: (torch.arange(2),),
+        "root": lambda rows: torch.arange(3),
     }
     assert {field.name for field in fields(PROBLEM)} - {*PROBLEM.block_key()} == {*own}
     changed = {name: change(getattr(PROBLEM, name)) for name, change in own.items()}

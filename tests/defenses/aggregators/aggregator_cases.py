@@ -76,6 +76,9 @@ AGGREGATOR_CASES = [
     Case("smea", kappa=measured),
     Case("caf", kappa=measured),
     Case("filtered_agreement", translation=False),
+    Case("flame", translation=False, noise=True, hull=False),
+    Case("fltrust", scale=False, translation=False, hull=False),  # rows are as long as the server's own update
+    Case("foolsgold", robust=False, translation=False),  # one liar alone is like nobody, and has the full say
 ]
 
 

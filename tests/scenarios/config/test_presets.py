@@ -114,7 +114,18 @@ def test_ablation_has_every_pruner_with_every_scoring_and_every_statistic() -> N
     }
     shared = [kind for kind, cls in PRUNERS.items() if not cls.own]  # scores are of whole rows
     assert mixes >= {(p, a) for p in shared for a in ("mean", "agreement", "radial")}
-    later = {"norm_clip", "weak_dp", "mda", "meamed", "dnc", "smea", "caf"}  # what was finished keeps its grid
+    later = {
+        "norm_clip",
+        "weak_dp",
+        "mda",
+        "meamed",
+        "dnc",
+        "smea",
+        "caf",
+        "flame",
+        "foolsgold",
+        "fltrust",
+    }  # what was finished keeps its grid
     assert mixes >= {("none", a) for a in AGGREGATORS.keys() - later}
     alone = {tuple(c.config["algorithm"]["aggregator"].get("statistics", ())) for c in scenario.cells}
     assert alone >= {(name,) for name in STATISTICS}

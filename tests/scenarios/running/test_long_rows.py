@@ -16,6 +16,7 @@ from row_equations import (
     EXPLORED,
     LAYOUT,
     LENGTHS,
+    ROOT,
     SAMPLES,
     SCORES,
     STEPS,
@@ -41,7 +42,7 @@ def view(rows: torch.Tensor, weights: torch.Tensor, energy: torch.Tensor) -> Rou
     return RoundView(
         round=1, clients=torch.arange(CLIENTS), samples=torch.tensor(SAMPLES), updates=rows, weights=weights,
         mask=torch.ones(P, dtype=torch.bool), guidance=Guidance(energy, torch.ones(P)), layout=LAYOUT,
-        shrinkage=torch.zeros(CLIENTS), generator=lambda *_: torch.Generator().manual_seed(0),
+        shrinkage=torch.zeros(CLIENTS), generator=lambda *_: torch.Generator().manual_seed(0), root=ROOT,
     )  # fmt: skip
 
 
