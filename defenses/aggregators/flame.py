@@ -1,8 +1,9 @@
 r"""FLAME (Nguyen et al. 2022, Algorithm 1): the majority cluster of directions, clipped to the median norm, with noise.
 
 HDBSCAN on the cosine distances :math:`1 - \cos(u_k, u_l)`, with clusters of at least :math:`\lfloor n/2 \rfloor + 1`
-rows, one core sample, and a single cluster allowed, admits the rows A of the one cluster that there can be. With m the
-median norm of *all* rows, admitted or not,
+rows, one core sample, and a single cluster allowed, admits the rows A of the one cluster that there can be: the first
+group, joined by ever larger distances, that more than half of the rows are in. (Whether a row counts as its own first
+neighbour makes no difference.) With m the median norm of *all* rows, admitted or not,
 
 .. math:: \Delta = \frac{1}{|A|} \sum_{k \in A} u_k \min(1, m / \|u_k\|) + N(0, (\lambda m)^2)
 

@@ -110,6 +110,9 @@ def test_an_update_that_cannot_be_computed_with_agrees_with_nobody() -> None:
     (record,) = run_cells([diverged], choose_trainer(PROBLEM.module, PROBLEM.layout, X[:1]))
     assert any("the update of the server's root set is not finite" in event for event in record.events)
     assert all(one.step_norm == 0 for one in record.rounds)
+    SEEN.clear()
+    run(owning(rounds=2, training=wild, aggregator=Looks()))
+    assert not any(root.any() for _, _, root in SEEN), "it is shown as zero"
     calm = replace(diverged, protocol=owning(rounds=2, attack=Fault(sends="nan", scope=1.0)).protocol)
     (record,) = run(calm)
     assert not any("root set" in event for event in record.events), "clients that send NaN are another matter"
