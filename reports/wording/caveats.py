@@ -96,8 +96,9 @@ def _clean_data(study: Study) -> list[str]:
     sizes = {algorithm: listed([f"{size:,}" for size in sorted(found)]) for algorithm, found in owned.items()}
     who = "; ".join(f"{labels.pretty(algorithm)}: {found} samples" for algorithm, found in sizes.items())
     return [
-        f"The server has clean data ({who}), taken from the clients' training data, and trains on them in every round, "
-        "which is in no cost shown here. Defences without clean data are compared with one that has some."
+        f"The server has clean data ({who}), taken from the clients' training data, and trains on them in every round. "
+        "What that costs is in no number of this report, and clients train on as many samples less. Defences without clean data "
+        "are compared with one that has some."
     ]
 
 
