@@ -112,7 +112,7 @@ def _folder(out: Path | None, name: str) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        if any(folder.glob("cells/*.json")):
+        if any(folder.glob("**/cells/*.json")):
             notes.remark(f"finished cells are kept in {folder}; the same call with out={str(folder)!r} continues")
         else:
             shutil.rmtree(folder, ignore_errors=True)

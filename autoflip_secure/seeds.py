@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     CLIENT_MASK = 20
     AGGREGATION = 21
     PRE_AGGREGATION = 22
+    TUNING = 23
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

@@ -22,7 +22,7 @@ from autoflip_secure.commands.session import (
     this_command,
     training_of,
 )
-from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.terminal.counting import count_of, listed
 from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
@@ -96,13 +96,19 @@ def sweep(
         log.append(folder)
         with listener(len(work.keys)) as listening:
             result = run_sweep(work, folder, workers, listening, keep_models=keep_models, executor=executor)
-        lines = [_summary(result)]
+        lines = [_summary(result), *_tuned(result)]
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
             "reused": result.reused, "workers": result.workers, "seconds": round(result.seconds, 3),
             "damaged": result.damaged, "training": [one.text for one in training_of(result.records, work.outcome)],
             "models": str(folder / "models") if keep_models else None, "report": None, "trackers": [],
         }  # fmt: skip
+        if result.tuning is not None:
+            tuned = result.tuning
+            summary["tuning"] = {
+                "folder": str(tuned.folder), "cells": len(tuned.records), "run": len(tuned.records) - tuned.reused,
+                "reused": tuned.reused,
+            }  # fmt: skip
         if keep_models:
             lines.append(f"Models: {folder / 'models'} (autoflip-secure export {folder} CELL)")
         for sentence in summary["training"]:
@@ -118,6 +124,21 @@ def sweep(
             summary["trackers"].append(dataclasses.asdict(written))
             lines.append(str(written))
         tell(summary, as_json, lines)
+
+
+def _tuned(result: SweepResult) -> list[str]:
+    """What the tuning stage cost, in a line; which values it chose is in the report."""
+    if result.tuning is None:
+        return []
+    stage = result.tuning
+    before = f", {stage.reused} from before" if stage.reused else ""
+    tuned = next(record.tuning for record in result.records if record.tuning is not None)
+    tried = "combination" if len(tuned.chosen) > 1 else "value"
+    return [
+        f"Tuned before: {listed([*tuned.chosen])}, {count_of(tuned.budget, tried)} for every algorithm, on "
+        f"{count_of(len(tuned.seeds), 'seed')} that are not reported ({count_of(len(stage.records), 'cell')}{before}: "
+        f"{stage.folder})"
+    ]
 
 
 def _summary(result: SweepResult) -> str:

@@ -14,6 +14,25 @@ def without(config: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in keys}
 
 
+def without_paths(config: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """All of ``config`` but what lies at these paths; one that is not there takes nothing away.
+
+    >>> without_paths({"training": {"lr": 0.1, "epochs": 5}, "rounds": 9}, ["training.lr", "model.hidden"])
+    {'training': {'epochs': 5}, 'rounds': 9}
+    """
+    found = dict(config)
+    for path in paths:
+        *parents, key = path.split(".")
+        here: Any = found
+        for parent in parents:
+            if not isinstance(here.get(parent), Mapping):
+                break
+            here[parent] = here = dict(here[parent])
+        else:
+            here.pop(key, None)
+    return found
+
+
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     """Path -> scalar for every leaf of a nested configuration; a list is one leaf, written as text.
 

@@ -12,6 +12,7 @@ from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.root_set import RootSetRecord
 from autoflip_secure.records.threats import ThreatRecord
+from autoflip_secure.records.tuning import TuningRecord
 from autoflip_secure.records.upgrade import upgraded
 from autoflip_secure.secure_rows.secure_sum import Links
 
@@ -187,12 +188,13 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set"})
+    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
     config: dict[str, Any]  # the full resolved cell configuration, seed included
     axes: dict[str, Any]  # the cell's place in its sweep: config path -> value as written
+    tuning: TuningRecord | None = None  # how settings were chosen, on other seeds; None: nothing was tuned
     algorithm: str  # display name
     seed: int
     versions: dict[str, str]

@@ -53,7 +53,7 @@ class Matching:
 
 def numbers(record: RunRecord) -> dict[str, Any]:
     """What a run measured: the record without what names it."""
-    return without(record.numbers(), "cell", "config", "axes", "trainer", "pipeline")
+    return without(record.numbers(), "cell", "config", "axes", "tuning", "trainer", "pipeline")
 
 
 def match(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Matching:

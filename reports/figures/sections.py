@@ -19,12 +19,14 @@ from autoflip_secure.reports.figures import (
     rounds,
     secure,
     sensitivity,
+    tuning,
     worst_case,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, drawing
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.privacy_groups import is_private
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.tuned import choices
 from autoflip_secure.reports.study.worst_cases import WorstCases
 
 Maker = Callable[[], Picture | list[Picture] | None]
@@ -60,6 +62,7 @@ def sections(
                 lambda: conditions.dots(study, palette, comparisons, difference=True),
             ],
         ),
+        ("tuning", "Tuning", [lambda: tuning.tuning_curves(choices(study), palette)]),
         (
             "training",
             "Training",

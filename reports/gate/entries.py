@@ -75,7 +75,7 @@ def _entry(group: Sequence[RunRecord], condition: str, outcome: OutcomeRule) -> 
         curve=None,
         metrics=values,
         terms=terms,
-        digests={r.seed: digest(without(r.numbers(), "axes")) for r in group},
+        digests={r.seed: digest(without(r.numbers(), "axes", "tuning")) for r in group},
     )
 
 

@@ -18,6 +18,7 @@ from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import WorstCases
 from autoflip_secure.reports.tables.run_robustness import Cell
 from autoflip_secure.reports.tables.summaries import tally
+from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.wording.phrases import bracket, points, settling, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
 from autoflip_secure.reports.wording.worst_case import rank
@@ -72,6 +73,7 @@ def summary(
     notes: Sequence[str] = (),
     link: str = "report.html",
     worst: Sequence[WorstCases] = (),
+    tuned: Table | None = None,
 ) -> str:
     """The report's first screen as Markdown.
 
@@ -81,6 +83,7 @@ def summary(
         notes: what was left out of the folder, and why.
         link: the HTML file, beside this one.
         worst: worst cases over the suites of the sweep.
+        tuned: what was chosen for every algorithm.
     """
     lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
     if opening.question:
@@ -93,7 +96,7 @@ def summary(
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
     lines += [*(_robustness(robustness) if robustness else []), *_claims(claims)]
-    lines += ["**Keep in mind**", ""]
+    lines += [*_tuned(tuned), "**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
     return _fitted(lines, ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""], link)
 
@@ -165,6 +168,18 @@ def _worst(groups: Sequence[WorstCases]) -> list[str]:
         header = ["Algorithm", "Worst case", "Attack", "Without attack", "Cost (points)", "Rank"]
         lines += [f"**Worst case**: {escape(group.where)}", "", *table(header, rows), ""]
     return lines
+
+
+def _tuned(tuned: Table | None) -> list[str]:
+    """What was chosen for every algorithm in every setting; nothing where nothing was tuned."""
+    if tuned is None or not tuned.rows:
+        return []
+    rows = [
+        (facet, algorithm, chosen, f"{accuracy:.1f} %", edge or "–")
+        for facet, algorithm, chosen, accuracy, _, _, edge in tuned.rows
+    ]
+    header = ["Setting", "Algorithm", "Chosen", "Accuracy on tuning seeds", "At an end"]
+    return ["**Tuned**", "", *table(header, rows, numbers=False), ""]
 
 
 def _claims(claims: Sequence[Claim]) -> list[str]:

@@ -9,6 +9,7 @@
     cells.csv         one row per cell
     cells.parquet     the same, with types
     worst_cases.*     of a sweep with a suite: one row per setting and algorithm
+    tuning.*          of a tuned sweep: one row per setting, algorithm, candidate and tuning seed
 
 ``docs/results.md`` describes the columns.
 """
@@ -46,6 +47,7 @@ from autoflip_secure.reports.study.privacy import (
     proven_sentences,
 )
 from autoflip_secure.reports.study.study import Study, study
+from autoflip_secure.reports.study.tuned import choices
 from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
@@ -53,9 +55,11 @@ from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
 from autoflip_secure.reports.tables.guarantees import guarantee_table
 from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
 from autoflip_secure.reports.tables.summaries import claims_table, degradation_rows, degradation_table, tally
+from autoflip_secure.reports.tables.tuning import chosen_table, tuning_frame
 from autoflip_secure.reports.tables.worst_cases import worst_frame, worst_table
 from autoflip_secure.reports.wording import budget as budget_words
 from autoflip_secure.reports.wording import secure as secure_words
+from autoflip_secure.reports.wording import tuning as tuning_words
 from autoflip_secure.reports.wording import verdict
 from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline
@@ -105,7 +109,9 @@ def write_report(
     )
     opening, _, worst = _opened(found, compare(found), scenario, len(missing))
     frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
-    for name, frame in (frames | ({"worst_cases": worst_frame(worst)} if worst else {})).items():
+    frames |= {"worst_cases": worst_frame(worst)} if worst else {}
+    frames |= {"tuning": tuning_frame(made)} if (made := choices(found)) else {}
+    for name, frame in frames.items():
         write(path.with_name(f"{name}.csv"), as_csv(frame))
         write(path.with_name(f"{name}.parquet"), parquet(frame))
     write(
@@ -120,6 +126,7 @@ def write_report(
             notes=notes,
             link=path.name,
             worst=worst,
+            tuned=chosen_table(made),
         ),
     )
     write(path, text)
@@ -140,7 +147,7 @@ def render(
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
-    rows = compare(found)
+    rows, made = compare(found), choices(found)
     opening, suites, worst = _opened(found, rows, scenario, len(missing))
     return page(
         "report.html.j2",
@@ -162,6 +169,8 @@ def render(
         worst_cases=worst,
         worst_data=worst_table(worst),
         fixed_only=worst_words.FIXED_ONLY,
+        tuning_how=tuning_words.how(made) if made else "",
+        tuning_data=chosen_table(made),
         audit_headline=headline(audits) if audits else "",
         budget_why=budget_words.WHY,
         budgets=[(budget_words.rows(one), budget_words.remarks(one)) for one in budgets],

@@ -16,7 +16,7 @@ import pandas as pd
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical
-from autoflip_secure.records.configs import leaves, varying, without
+from autoflip_secure.records.configs import leaves, varying, without, without_paths
 from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.privacy import PrivacyRecord
@@ -142,7 +142,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     """
     if not records:
         raise InputError("no finished cell in this sweep, so there is nothing to report; run the sweep first")
-    facets = [without(with_newer(r.config), "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
+    facets = [without(_asked(r), "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
     attacks = [_attack(r.config) for r in records]
     variants = [_variant(r) for r in records]
     attack_names = labels.label_all(attacks, labels.attack_label)
@@ -187,6 +187,11 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     )
 
 
+def _asked(record: RunRecord) -> dict[str, Any]:
+    """What a run was asked with. What was tuned is no part of that: each algorithm has its own value of it."""
+    return without_paths(with_newer(record.config), record.tuning.chosen if record.tuning else ())
+
+
 def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
     attack = config.get("attack")
     return {"kind": "none"} if labels.is_clean(attack) else dict(attack or {})
@@ -195,7 +200,7 @@ def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
 def _variant(record: RunRecord) -> dict[str, Any]:
     """The algorithm's settings. Exploration and guidance count only for runs that explored."""
     used = _OF_ALGORITHM if record.exploration is not None else _OF_ALGORITHM[:1]
-    config = with_newer(record.config)
+    config = _asked(record)
     settings = {key: config.get(key) for key in used}
     if isinstance(settings["algorithm"], Mapping):
         settings["algorithm"] = without(settings["algorithm"], "name")

@@ -8,7 +8,7 @@ from autoflip_secure.records.robustness import in_window, parts_of
 from autoflip_secure.reports.study import labels, test_set
 from autoflip_secure.reports.study.comparisons import Row, Standing
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.wording import privacy_caveats
+from autoflip_secure.reports.wording import privacy_caveats, tuning
 from autoflip_secure.reports.wording.phrases import judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
@@ -28,6 +28,7 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
         )
     found += privacy_caveats.caveats(study)
     found += [*_personal(study), *_own_masks(study), *_clean_data(study), *_weak_points(study, table)]
+    found += tuning.caveats(study)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
     seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"

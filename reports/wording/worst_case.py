@@ -14,7 +14,6 @@ from autoflip_secure.reports.wording.verdict import Opening, keep_units
 from autoflip_secure.terminal.counting import count_of
 
 FIXED_ONLY = "Fixed attacks only"
-NOT_TUNED = "Nothing was tuned: every algorithm was run with the settings of the scenario, which may suit one better."
 _SETTINGS = 4  # told in sentences
 
 
@@ -87,4 +86,4 @@ def caveats(suites: Suites, groups: Sequence[WorstCases], missing: int) -> list[
         told += " The suite adaptive holds for each algorithm the attacks that know it, so their number differs."
     elif uneven:
         told += f" Not every algorithm was run under as many attacks ({'; '.join(uneven)}); the table says how many."
-    return [told, NOT_TUNED]
+    return [told]

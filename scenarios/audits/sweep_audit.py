@@ -32,11 +32,32 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 from autoflip_secure.scenarios.store.ledgers import under_conditions
+from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.tuning import TUNING
 from autoflip_secure.terminal.counting import count_of
 
 _ABANDONED = 3600.0  # seconds
 Tell = Callable[[str], None]
 _ELSEWHERE = "give another folder with --out"
+
+
+def chosen_in(folder: Path, work: Plan) -> Plan:
+    """``work`` with the settings that the sweep in ``folder`` has chosen, where it tunes any.
+
+    Raises:
+        InputError: its tuning stage is not finished there.
+    """
+    if work.tuning is None:
+        return work
+    try:
+        return work.tuning.chosen(
+            [read_record(folder / TUNING / "cells" / f"{key}.json") for key in work.tuning.stage.keys]
+        )
+    except StoreError as error:
+        raise InputError(
+            f"tune: which settings to audit has not been chosen in {folder} yet; run the sweep there first, or leave "
+            "the tuning out with --set tune=null"
+        ) from error
 
 
 def audited_cells(work: Plan, blocks: Iterable[Block]) -> list[tuple[Block, CellSpec]]:
@@ -54,6 +75,7 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         StoreError: the folder cannot be written.
     """
     effort = effort or Effort()
+    work = chosen_in(folder, work)
     builder = CellBuilder()
     check_inputs(work.blocks, builder)
     inputs = input_digests((spec.settings for spec in work.cells), builder.data)

@@ -4,58 +4,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import Config
+from autoflip_secure.interfaces import ClientPrivacy, Config
+from autoflip_secure.scenarios.config.cells import CellSpec, LoadedScenario, Point, unique
+from autoflip_secure.scenarios.config.choices import two_stages
 from autoflip_secure.scenarios.config.documents import DEEPEST, Document, parse_value
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.grid import Assignment, assignments, points
 from autoflip_secure.scenarios.config.key_paths import KeyPath, dotted, named
 from autoflip_secure.scenarios.config.messages import explain, mistyped
 from autoflip_secure.scenarios.config.plugin_families import class_of
-from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings, content_hash
+from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings
 from autoflip_secure.scenarios.config.sources import read_source
 from autoflip_secure.scenarios.config.suites import check_suite, under
+from autoflip_secure.scenarios.config.tuning import Tune, check_tune, flatten_axes, written_stage
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
+from autoflip_secure.terminal.counting import count_of
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
+__all__ = ["CellSpec", "LoadedScenario", "load", "resolve", "to_yaml"]
+
 C = TypeVar("C", bound=Config)
 MOST_CELLS = 100_000
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """One cell as data: its settings, its seed, its place in the sweep."""
-
-    key: str  # content hash of the resolved configuration
-    settings: Settings
-    seed: int
-    axes: dict[str, Any]  # config path -> value as written
-    places: dict[str, str] = field(default_factory=dict, compare=False)  # config path -> file:line, or the --set
-    defaults: frozenset[str] = field(default=frozenset(), compare=False)  # config paths of `places` that nobody wrote
-    conditions: str = field(
-        default="", compare=False
-    )  # that it runs under, for private draws; see autoflip_secure.scenarios.store.ledgers
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The full resolved configuration, seed included."""
-        return self.settings.resolved(self.seed)
-
-
-@dataclass(frozen=True)
-class LoadedScenario:
-    """A scenario as written (defaults and overrides filled in) and the cells it expands to."""
-
-    header: Header
-    written: dict[str, Any]  # goes to ``scenario.yaml``; loading it gives the same cells
-    cells: tuple[CellSpec, ...]
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -73,26 +49,18 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     document.data.setdefault("name", "scenario")
     for number, text in enumerate(overrides):
         _override(document, text, overrides[:number])
+    flatten_axes(document)
     header = _validated(
         Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
     )
     check_suite(header.suite, header.sweep, document)
-    attacks = len(header.suite.members()) if header.suite else 1
-    count = points(header.sweep) * attacks * len(header.seeds)
-    if count > MOST_CELLS:
-        raise InputError(
-            f"{document.where(('sweep',))}: sweep: comes to {count:,} cells with {len(header.seeds)} seeds; at most "
-            f"{MOST_CELLS:,}: narrow an axis, or give fewer seeds"
-        )
+    check_tune(header.tune, header.seeds, header.sweep, document, overrides)
+    _count(header, document)
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}
-    cells: dict[str, CellSpec] = {}
-    for assignment in _points(document, base, header):
-        settings = _settings(document, base, assignment)
-        places, defaults = _places(document, settings, assignment)
-        for seed in header.seeds:
-            cell = CellSpec(content_hash(settings.resolved(seed)), settings, seed, assignment.axes, places, defaults)
-            cells.setdefault(cell.key, cell)
-    return LoadedScenario(header, document.data, tuple(cells.values()))
+    if header.tune is not None:
+        return _two_stages(header, header.tune, document, base)
+    grid = (point for one in assignments(header.sweep) for point in _attacked(document, base, header, one))
+    return LoadedScenario(header, document.data, unique(cell for point in grid for cell in point.cells(header.seeds)))
 
 
 def to_yaml(written: dict[str, Any]) -> str:
@@ -100,10 +68,55 @@ def to_yaml(written: dict[str, Any]) -> str:
     return write_yaml(written)
 
 
-def _points(document: Document, base: dict[str, Any], header: Header) -> Iterator[Assignment]:
-    """The grid, each point under every attack of the suite."""
-    for point in assignments(header.sweep):
-        yield from under(point, header.suite, lambda calm: _settings(document, base, calm).algorithm)
+def _count(header: Header, document: Document) -> None:
+    """Refuse what would take for ever."""
+    attacks = len(header.suite.members()) if header.suite else 1
+    count = points(header.sweep) * attacks * len(header.seeds)
+    if count > MOST_CELLS:
+        raise InputError(
+            f"{document.where(('sweep',))}: sweep: comes to {count:,} cells with {len(header.seeds)} seeds; at most "
+            f"{MOST_CELLS:,}: narrow an axis, or give fewer seeds"
+        )
+    if header.tune is None:
+        return
+    tried = len(header.tune.candidates)
+    count = points(header.sweep) * tried * max(len(header.tune.seeds), attacks)  # all candidates of all are looked at
+    if count > MOST_CELLS:
+        raise InputError(
+            f"{document.where(('tune',))}: tune: comes to {count:,} cells with {count_of(tried, 'combination')} and "
+            f"{count_of(len(header.tune.seeds), 'seed')}; at most {MOST_CELLS:,}: list fewer values, or give a budget"
+        )
+
+
+def _attacked(document: Document, base: dict[str, Any], header: Header, point: Assignment) -> Iterator[Point]:
+    """A point of the grid under every attack of the suite."""
+    for assignment in under(point, header.suite, lambda calm: _settings(document, base, calm).algorithm):
+        yield _point(document, base, assignment)
+
+
+def _point(document: Document, base: dict[str, Any], assignment: Assignment) -> Point:
+    settings = _settings(document, base, assignment)
+    return Point(settings, assignment.axes, *_places(document, settings, assignment))
+
+
+def _two_stages(header: Header, tune: Tune, document: Document, base: dict[str, Any]) -> LoadedScenario:
+    """With a tuning stage, on a copy of the scenario in which nobody attacks."""
+
+    def calm_point(point: Assignment) -> Point:
+        found = _point(document, {**base, "attack": "none"}, point)
+        if isinstance(found.settings.privacy, ClientPrivacy):
+            raise InputError(
+                f"{document.where(('tune',))}: tune: a choice on private data is one more release of them, which no "
+                "ledger counts; write out a value that was chosen elsewhere and leave out tune, or set privacy: none"
+            )
+        return found
+
+    stage = written_stage(document.data, tune, header.sweep, header.name)
+    tuning, first = two_stages(
+        header, tune, assignments(header.sweep), stage, calm_point,
+        lambda point: tuple(_attacked(document, base, header, point)),
+    )  # fmt: skip
+    return LoadedScenario(header, document.data, first, tuning)
 
 
 def _settings(document: Document, base: dict[str, Any], assignment: Assignment) -> Settings:

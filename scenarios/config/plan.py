@@ -6,11 +6,14 @@ cells, so that what is computed together never changes. Records therefore do not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.scenarios.config.choices import chosen
 from autoflip_secure.scenarios.config.loading import CellSpec, LoadedScenario
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.config.protocols import protocol
@@ -47,6 +50,8 @@ class Plan:
     outcome: OutcomeRule
     written: dict[str, Any]  # the scenario as data; see LoadedScenario
     blocks: tuple[Block, ...]
+    tuning: TuningPlan | None = None
+    """The stage before, if there is one; what ``blocks`` are until then says :class:`.LoadedScenario`."""
 
     @property
     def cells(self) -> tuple[CellSpec, ...]:
@@ -61,9 +66,26 @@ class Plan:
     def manifest(self) -> dict[str, Any]:
         """What the results folder says about itself."""
         cells = [
-            {"cell": c.key, "algorithm": c.settings.algorithm.name, "seed": c.seed, "axes": c.axes} for c in self.cells
-        ]
+            {
+                "cell": c.key, "algorithm": c.settings.algorithm.name, "seed": c.seed, "axes": c.axes,
+                **({"tuning": digest(c.tuning.model_dump(mode="json"))} if c.tuning else {}),
+            }
+            for c in self.cells
+        ]  # fmt: skip
         return {"name": self.name, "cells": cells, "blocks": [list(block.keys) for block in self.blocks]}
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """The stage in which settings are chosen, as a plan of its own, and what the choice leads to."""
+
+    stage: Plan
+    scenario: LoadedScenario
+    block_cells: int
+
+    def chosen(self, records: Iterable[RunRecord]) -> Plan:
+        """The plan of the cells to report, from the records of the whole stage."""
+        return plan(chosen(self.scenario, records), self.block_cells)
 
 
 def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
@@ -77,8 +99,9 @@ def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
         for start in range(0, len(group), block_cells)
     ]
     blocks = tuple(Block(index, chunk) for index, chunk in enumerate(chunks, start=1))
-    header = scenario.header
-    return Plan(header.name, header.question, OutcomeRule.parse(header.outcome), scenario.written, blocks)
+    header, tuning = scenario.header, scenario.tuning
+    before = None if tuning is None else TuningPlan(plan(tuning.stage, block_cells), scenario, block_cells)
+    return Plan(header.name, header.question, OutcomeRule.parse(header.outcome), scenario.written, blocks, before)
 
 
 def _shape(cell: CellSpec) -> str:

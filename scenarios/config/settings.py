@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.interfaces import Config
@@ -17,9 +16,11 @@ from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
 from autoflip_secure.scenarios.config.compatibility import check
 from autoflip_secure.scenarios.config.families import BEFORE
 from autoflip_secure.scenarios.config.fields import Fields
-from autoflip_secure.scenarios.config.grid import OWN, Sweep
+from autoflip_secure.scenarios.config.grid import Sweep
+from autoflip_secure.scenarios.config.seed_lists import FORMS, Seeds
 from autoflip_secure.scenarios.config.sources import LONGEST_NAME
 from autoflip_secure.scenarios.config.suites import Suite, expand_suite
+from autoflip_secure.scenarios.config.tuning import Tune
 
 DEFAULTS: dict[str, Any] = {
     "data": "digits", "partition": "iid", "model": "mlp", "algorithm": "autoflip", "attack": "none",
@@ -60,26 +61,6 @@ def content_hash(config: dict[str, Any]) -> str:
     return digest(_first_named(config), compact=True)
 
 
-_MOST_SEEDS = 100_000
-
-
-def _seed_list(value: Any) -> Any:
-    """``{first: 10, count: 5}`` -> ``[10, …, 14]``."""
-    if isinstance(value, dict) and set(value) == {"first", "count"}:
-        first, count = value["first"], value["count"]
-        if type(first) is int and type(count) is int and count >= 1:
-            if count > _MOST_SEEDS or not 0 <= first <= 2**63 - count:
-                raise PydanticCustomError(
-                    OWN, "should have first >= 0, first + count <= 2^63 and count <= {most}", {"most": _MOST_SEEDS}
-                )
-            return list(range(first, first + count))
-    if not isinstance(value, list | tuple):
-        raise PydanticCustomError(OWN, "should be a list of whole numbers, or {first: 10, count: 5} with count >= 1")
-    if len(set(map(str, value))) < len(value):
-        raise PydanticCustomError(OWN, "a seed is listed twice; every seed is run once")
-    return value
-
-
 class Header(Config):
     """What a scenario says about itself and its grid."""
 
@@ -89,9 +70,9 @@ class Header(Config):
         description="letters, digits, . _ -; names the results folder",
     )
     question: str = Field(default="", description="the question that the scenario asks; shown at the top of the report")
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(_seed_list), Field(min_length=1)
-    ] = Field(default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}")
+    seeds: Seeds = Field(
+        default=(10, 11, 12, 13, 14), description="every cell is run once per seed; a list, or {first, count}"
+    )
     outcome: str = Field(
         default=str(DEFAULT),
         pattern=PATTERN,
@@ -100,6 +81,10 @@ class Header(Config):
     suite: Annotated[Suite | None, BeforeValidator(expand_suite)] = Field(
         default=None,
         description="attacks under which every algorithm is run; the report says what the worst of them does",
+    )
+    tune: Tune | None = Field(
+        default=None,
+        description="settings that every algorithm is given its best value of, on seeds that are not reported",
     )
     sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
 
@@ -117,11 +102,8 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["AlgorithmConfig"].pop("required", None)
     for key, value in DEFAULTS.items():
         schema["properties"][key]["default"] = value
-    seeds = schema["properties"]["seeds"]
-    pair = {"type": "object", "properties": {"first": {"type": "integer"}, "count": {"type": "integer", "minimum": 1}}}
-    schema["properties"]["seeds"] = {
-        "anyOf": [seeds, {**pair, "required": ["first", "count"], "additionalProperties": False}]
-    }
+    for place in (schema["properties"], schema["$defs"]["Tune"]["properties"]):
+        place["seeds"] = {"anyOf": [place["seeds"], FORMS]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

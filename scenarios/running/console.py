@@ -78,6 +78,21 @@ def in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
+class _Count:
+    """Cells of the stage that runs: ``12/48 cells``, and of a sweep in two stages which one it is."""
+
+    def __init__(self, cells: int) -> None:
+        self.cells, self.of = cells, ""
+        self.began = time.monotonic()
+
+    def begin(self, name: str, cells: int) -> None:
+        """Another stage, with so many cells."""
+        self.cells, self.of, self.began = cells, f"{name}: ", time.monotonic()
+
+    def text(self, done: float) -> str:
+        return f"{self.of}{int(done)}/{self.cells}"
+
+
 @contextlib.contextmanager
 def _bar(cells: int) -> Iterator[Listener]:
     from rich.console import Console
@@ -91,23 +106,30 @@ def _bar(cells: int) -> Iterator[Listener]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("cells", total=None, count=f"0/{cells}", speed="preparing")
+        counted = _Count(cells)
+        task = bar.add_task("cells", total=None, count=counted.text(0), speed="preparing")
         began: list[float] = []
 
         def progress(done: float, total: int, left: float | None) -> None:
             if not began:
                 began.append(time.monotonic())
-            already = cells - total
+            already = counted.cells - total
             bar.update(
-                task, total=cells, completed=already + done, count=f"{int(already + done)}/{cells}",
+                task, total=counted.cells, completed=already + done, count=counted.text(already + done),
                 speed=estimate(done, time.monotonic() - began[0], left),
             )  # fmt: skip
+
+        def begin(name: str, own: int) -> None:
+            counted.begin(name, own)
+            began.clear()
+            bar.update(task, total=own, completed=0, count=counted.text(0), speed="preparing", refresh=True)
 
         yield Listener(
             progress,
             lambda text: console.print(f"note: {visible(text)}", markup=False, highlight=False),
             # drawn at once: where the first block is quick, the bar's clock would pass it over
             lambda todo, workers: bar.update(task, speed=_starting(todo, workers), refresh=True),
+            begin,
         )
 
 
@@ -119,31 +141,41 @@ def _line(cells: int) -> Iterator[Listener]:
     def show(text: str) -> None:
         handle.update({"text/plain": text}, raw=True)
 
+    counted = _Count(cells)
     handle = display({"text/plain": f"0/{cells} cells, preparing"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
     yield Listener(
-        _now_and_then(cells, LINE_EVERY, show),
+        _now_and_then(counted, LINE_EVERY, show),
         _note,
-        lambda todo, workers: show(f"{cells - todo}/{cells} cells, {_starting(todo, workers)}"),
+        lambda todo, workers: show(f"{counted.text(counted.cells - todo)} cells, {_starting(todo, workers)}"),
+        counted.begin,
     )
     show(count_of(cells, "cell"))
 
 
 @contextlib.contextmanager
 def _plain(cells: int) -> Iterator[Listener]:
-    yield Listener(_now_and_then(cells, PLAIN_EVERY, _say), _note)
+    counted = _Count(cells)
+
+    def begin(name: str, own: int) -> None:
+        counted.begin(name, own)
+        _say(f"{counted.of}{count_of(own, 'cell')}")
+
+    yield Listener(_now_and_then(counted, PLAIN_EVERY, _say), _note, stage=begin)
 
 
-def _now_and_then(cells: int, every: float, show: Callable[[str], None]) -> Callable[[float, int, float | None], None]:
+def _now_and_then(
+    counted: _Count, every: float, show: Callable[[str], None]
+) -> Callable[[float, int, float | None], None]:
     """Progress as a line of text, at most once in so many seconds."""
-    began = last = time.monotonic()
+    last = counted.began
 
     def progress(done: float, total: int, left: float | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= every:
             last = now
-            speed = estimate(done, now - began, left)
-            show(f"{int(cells - total + done)}/{cells} cells{', ' + speed if speed else ''}")
+            speed = estimate(done, now - counted.began, left)
+            show(f"{counted.text(counted.cells - total + done)} cells{', ' + speed if speed else ''}")
 
     return progress
 

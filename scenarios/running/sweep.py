@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from autoflip_secure.errors import InputError
+from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Block, Plan
+from autoflip_secure.scenarios.config.plan import plan as make_plan
 from autoflip_secure.scenarios.plugins.factories import find
 from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
-from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
+from autoflip_secure.scenarios.running.checks import check, check_cells, check_inputs
 from autoflip_secure.scenarios.running.elsewhere import Elsewhere
 from autoflip_secure.scenarios.running.executors import choose_workers, running
 from autoflip_secure.scenarios.running.keeping import (
@@ -37,6 +39,7 @@ from autoflip_secure.scenarios.store.ledgers import (
 )
 from autoflip_secure.scenarios.store.results import name_foreign
 from autoflip_secure.scenarios.store.store import Store
+from autoflip_secure.scenarios.store.tuning import TUNING
 
 
 @dataclass
@@ -49,6 +52,7 @@ class SweepResult:
     workers: int
     seconds: float
     damaged: list[str] = field(default_factory=list)
+    tuning: SweepResult | None = None  # the stage before, whose records are not of this sweep; None: nothing was tuned
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,11 @@ class Listener:
     """Cells done in this run (a part of a block counts), cells to do, seconds left where that can be said."""
     note: Callable[[str], None]  # one sentence that the user must see
     start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
+    stage: Callable[[str, int], None] = lambda name, cells: (
+        None
+    )  # of a sweep in two stages: which begins, all its cells
 
 
-@one_thread()
 def run_sweep(
     plan: Plan,
     folder: Path,
@@ -71,10 +77,11 @@ def run_sweep(
     keep_models: bool = False,
     executor: str | None = None,
 ) -> SweepResult:
-    """Run what is missing of ``plan`` in ``folder``.
+    """Run what is missing of ``plan`` in ``folder``: where settings are tuned, that stage first.
 
     Args:
-        folder: results folder; made when absent, continued when it holds the same scenario.
+        folder: results folder; made when absent, continued when it holds the same scenario. The tuning stage is a
+            results folder of its own in it, :data:`.TUNING`.
         workers: processes; None chooses.
         keep_models: every cell leaves its initial, best and final model in the folder
             (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
@@ -86,9 +93,38 @@ def run_sweep(
             kept.
         AutoflipError: a worker died; finished cells are kept.
     """
-    began = time.monotonic()
     if executor is not None:
         _refuse_elsewhere(plan, executor, workers, keep_models=keep_models)
+    if plan.tuning is None:
+        return _run(plan, folder, workers, listener, keep_models=keep_models, executor=executor)
+    _refuse_other(folder, plan)
+    stage, place = plan.tuning.stage, folder / TUNING
+    if not all((place / "cells" / f"{key}.json").exists() for key in stage.keys):
+        check_parties(plan.blocks)
+        check(plan.blocks)  # what is wrong with the second stage is said before the first
+    listener.stage("stage 1 of 2 (tuning)", len(stage.keys))
+    tuned = _run(stage, place, workers, listener, executor=executor)
+    chosen = plan.tuning.chosen(tuned.records)
+    listener.stage("stage 2 of 2", len(chosen.keys))
+    result = _run(chosen, folder, workers, listener, keep_models=keep_models, executor=executor)
+    return replace(
+        result, tuning=tuned, seconds=tuned.seconds + result.seconds, damaged=[*tuned.damaged, *result.damaged]
+    )
+
+
+@one_thread()
+def _run(
+    plan: Plan,
+    folder: Path,
+    workers: int | None,
+    listener: Listener,
+    *,
+    keep_models: bool = False,
+    executor: str | None = None,
+) -> SweepResult:
+    """One stage."""
+    assert plan.tuning is None, "settings are to be chosen first"
+    began = time.monotonic()
     with Store(folder) as store:
         store.accept(plan)
         records = store.load(plan.keys)
@@ -126,6 +162,7 @@ def run_sweep(
             pace.advance(order[block.index], share)
             tell()
 
+        tuning = {cell.key: cell.tuning for cell in plan.cells}
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
         where = None if executor is None else Elsewhere(executor, inputs or {})
         with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models, where) as stream:
@@ -133,8 +170,8 @@ def run_sweep(
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
                 for record in map(partial(_with_attempts, block, tried, builder), results):
                     if record.cell not in records:
-                        store.save(record)
-                        records[record.cell] = record
+                        records[record.cell] = record.model_copy(update={"tuning": tuning[record.cell]})
+                        store.save(records[record.cell])
                 pace.finish(order[block.index])
                 tell()
                 store.log(f"{block.label} done")
@@ -153,6 +190,22 @@ def _refuse_elsewhere(plan: Plan, executor: str, workers: int | None, *, keep_mo
         raise InputError("--executor: models are kept on the machine that runs a block; leave out --keep-models")
     if any(spec.settings.secure_sum is not None for spec in plan.cells):
         raise InputError("--executor: secure_sum reaches its parties from this machine only; leave out --executor")
+
+
+def _refuse_other(folder: Path, plan: Plan) -> None:
+    """That a folder holds the results of another scenario is said before the first stage, not after it."""
+    if not any((folder / "cells").glob("*.json")):
+        return
+    try:
+        before = make_plan(load(folder / "scenario.yaml"))
+    except AutoflipError:
+        return  # the second stage looks at the cells themselves
+    if any({*old} != {*new} for old, new in zip(_keys(before), _keys(plan), strict=True)):
+        raise StoreError(Store(folder).difference(plan))
+
+
+def _keys(plan: Plan) -> tuple[list[str], list[str]]:
+    return plan.keys, [] if plan.tuning is None else plan.tuning.stage.keys
 
 
 def _tell(sentences: Iterable[str], listener: Listener) -> None:

@@ -22,6 +22,7 @@ from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import without_ledger
 from autoflip_secure.scenarios.store.manifest import DamagedManifestError, begun_cells, cell_files, read_manifest
 from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.tuning import with_choices
 from autoflip_secure.terminal.counting import count_of, some
 
 NAMED = 4  # names in one sentence
@@ -131,6 +132,10 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
     except AutoflipError as error:
         first = str(error).splitlines()[0]
         return name | written, None, [f"scenario.yaml is not understood by this version ({first})."]
+    try:
+        loaded = with_choices(folder, loaded, read_record)
+    except StoreError as error:
+        return name | written, None, [f"Its tuning stage cannot be read: {' '.join(str(error).split())}."]
     if manifest and {cell.key for cell in loaded.cells} != {entry["cell"] for entry in manifest["cells"]}:
         return name | written, None, [
             "scenario.yaml is not the one that made these cells (it expands to others); "

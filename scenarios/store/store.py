@@ -8,6 +8,7 @@
                            cells that were begun
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
       cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
+      tuning/              the stage in which settings are chosen, a results folder of its own (:mod:`.tuning`)
       models/<hash>.safetensors   the models of a cell, where they were asked for (:mod:`.checkpoints`)
       log.txt              what happened when
 
@@ -45,6 +46,7 @@ from autoflip_secure.scenarios.store.manifest import (
     manifest_of,
     read_manifest,
 )
+from autoflip_secure.scenarios.store.tuning import with_choices
 
 
 class Store:
@@ -93,7 +95,7 @@ class Store:
         if old is None:
             self._adopt(plan, why)
         elif old["scenario_hash"] != new["scenario_hash"] or old["blocks"] != new["blocks"]:
-            raise StoreError(self._difference(plan))
+            raise StoreError(self.difference(plan))
 
     def _old_manifest(self) -> tuple[dict[str, Any] | None, str]:
         """The manifest, or None and why there is none that can be used.
@@ -114,11 +116,12 @@ class Store:
             StoreError: scenario.yaml or the cells are of another one.
         """
         try:
-            kept = {cell.key for cell in load(self.folder / "scenario.yaml").cells}
+            loaded = with_choices(self.folder, load(self.folder / "scenario.yaml"), read_record)
+            kept = {cell.key for cell in loaded.cells}
         except AutoflipError:
             kept = set()
         if kept and kept != set(plan.keys):
-            raise StoreError(self._difference(plan))
+            raise StoreError(self.difference(plan))
         if not kept and not {path.stem for path in self.cells.glob("*.json")} & set(plan.keys):
             raise StoreError(f"{why}, and none of the cells is of this scenario; give another folder with --out")
 
@@ -227,12 +230,14 @@ class Store:
             path.rename(aside)
         return aside.name
 
-    def _difference(self, plan: Plan) -> str:
+    def difference(self, plan: Plan) -> str:
+        """Why the folder is not of ``plan``: what changed in the scenario."""
         try:
             old = Document.read(self.folder / "scenario.yaml").data
         except InputError:
             old = {}
-        sides = (without(side, "name", "question", "outcome") for side in (old, plan.written))  # make no numbers
+        idle = ("name", "question", *(() if plan.written.get("tune") else ("outcome",)))  # make no numbers
+        sides = (without(side, *idle) for side in (old, plan.written))
         lines = [f"  {key}: {before} -> {after}" for key, before, after in differences(*sides)]
         if not lines:
             lines = ["  the file is the same; another version of autoflip-secure reads it differently"]

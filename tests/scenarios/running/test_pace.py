@@ -172,3 +172,28 @@ def test_a_notebook_has_one_line_that_changes(
     assert shown[1].startswith("2/6 cells, ")
     assert shown[2:] == ["3/6 cells, 2.0 s/cell, 0:06 left", "6 cells"]
     assert capsys.readouterr().err.startswith("note: a")
+
+
+def test_the_bar_says_which_stage_of_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.listener(8) as listening:
+        listening.stage("stage 1 of 2 (tuning)", 12)
+        listening.stage("stage 2 of 2", 1)
+    assert capsys.readouterr().err.splitlines() == ["stage 1 of 2 (tuning): 12 cells", "stage 2 of 2: 1 cell"]
+
+
+def test_a_stage_begins_its_count_and_its_clock_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(console.time, "monotonic", clock)
+    with console.listener(8) as listening:
+        listening.stage("stage 1 of 2 (tuning)", 12)
+        clock.now += 100
+        listening.progress(10, 12, 20.0)
+        listening.stage("stage 2 of 2", 8)
+        clock.now += 10
+        listening.progress(5, 8, 6.0)
+    assert capsys.readouterr().err.splitlines()[1::2] == [
+        "stage 1 of 2 (tuning): 10/12 cells, 10.0 s/cell, 0:20 left",
+        "stage 2 of 2: 5/8 cells, 2.0 s/cell, 0:06 left",
+    ]

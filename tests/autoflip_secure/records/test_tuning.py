@@ -1,0 +1,86 @@
+"""A choice against the rule by hand: the best mean, the first of equal ones, an end of what was tried is said."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.tuning import TuningRecord, choose
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "record.json"
+
+
+def chosen(curves: list[list[float]], values: list[object]) -> TuningRecord:
+    """The choice among ``values`` whose accuracies over seeds are ``curves``."""
+    cells = [[f"{i} {j}" for j in range(len(curve))] for i, curve in enumerate(curves)]
+    return choose(
+        [{"training.lr": value} for value in values],
+        cells,
+        {f"{i} {j}": accuracy for i, curve in enumerate(curves) for j, accuracy in enumerate(curve)},
+        seeds=range(len(curves[0])),
+        outcome="last",
+        combinations=len(values),
+    )
+
+
+@given(st.integers(1, 4).flatmap(lambda seeds: st.lists(st.lists(st.integers(0, 450), min_size=seeds, max_size=seeds),
+                                                         min_size=2, max_size=6)))  # fmt: skip
+def test_the_best_mean_is_taken_and_of_equal_ones_the_first(counts: list[list[int]]) -> None:
+    """In whole numbers of correct answers, where equal is equal."""
+    means = [Fraction(sum(own), len(own)) for own in counts]
+    best = means.index(max(means))
+    found = chosen([[count / 450 for count in own] for own in counts], list(range(len(counts))))
+    assert found.chosen == {"training.lr": best}
+    assert found.best is found.tried[best]
+
+
+def test_equal_means_of_other_accuracies_are_equal() -> None:
+    """Their sums differ in the last bit."""
+    one, other = [0.1, 0.2, 0.6], [0.3, 0.3, 0.3]
+    assert sum(one) != sum(other)
+    assert chosen([one, other], [5, 6]).chosen == {"training.lr": 5}
+    assert chosen([other, one], [5, 6]).chosen == {"training.lr": 5}
+
+
+@pytest.mark.parametrize(
+    ("best", "values", "edge"),
+    [
+        (2, [0.1, 0.2, 0.4], {"training.lr": "largest"}),
+        (0, [0.1, 0.2, 0.4], {"training.lr": "smallest"}),
+        (1, [0.1, 0.2, 0.4], {}),
+        (0, [0.4, 0.2, 0.1], {"training.lr": "largest"}),
+        (1, ["sgd", "adam"], {}),
+        (0, [True, False], {}),
+        (1, [None, 0.2], {}),
+        (1, [0.1, 0.2, None], {"training.lr": "largest"}),
+    ],
+)
+def test_an_end_of_what_was_tried_is_said(best: int, values: list[object], edge: dict[str, str]) -> None:
+    found = chosen([[float(i == best)] for i in range(len(values))], values)
+    assert found.at_edge == edge
+
+
+def test_the_whole_curve_is_kept() -> None:
+    found = chosen([[0.5, 0.7], [0.9, 0.8]], [0.1, 0.2])
+    assert [(one.values, one.mean, one.accuracies, one.cells) for one in found.tried] == [
+        ({"training.lr": 0.1}, pytest.approx(0.6), [0.5, 0.7], ["0 0", "0 1"]),
+        ({"training.lr": 0.2}, pytest.approx(0.85), [0.9, 0.8], ["1 0", "1 1"]),
+    ]
+    assert (found.seeds, found.budget, found.combinations, found.outcome) == ([0, 1], 2, 2, "last")
+    assert TuningRecord.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_record_from_before_there_was_tuning_is_read_and_written_as_it_was() -> None:
+    old = json.loads(GOLDEN.read_text())[0]
+    record = RunRecord.model_validate({**old, "versions": {}, "timing": {}, "guidance": None})
+    assert record.tuning is None
+    assert "tuning" not in record.model_dump(mode="json")
+    tuned = record.model_copy(update={"tuning": chosen([[0.5], [0.9]], [0.1, 0.2])})
+    assert RunRecord.model_validate_json(tuned.model_dump_json()) == tuned
+    assert tuned.numbers()["tuning"]["chosen"] == {"training.lr": 0.2}
