@@ -84,17 +84,20 @@ def choose(
         outcome=outcome,
         budget=len(tried),
         combinations=combinations,
-        at_edge=_edges(chosen, candidates),
+        at_edge=_edges(tried),
     )
 
 
-def _edges(chosen: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Tuned numbers that are the smallest or the largest of at least two that were tried."""
+def _edges(tried: Sequence[Tried]) -> dict[str, Any]:
+    """Tuned numbers whose best value is the smallest or the largest of several, and no other does as well."""
+    means = [round(one.mean, _DIGITS) for one in tried]
+    best = [one.values for one, mean in zip(tried, means, strict=True) if mean == max(means)]
     found: dict[str, Any] = {}
-    for path, value in chosen.items():
-        values = {one[path] for one in candidates if _is_number(one[path])}
-        if len(values) > 1 and _is_number(value) and value in (min(values), max(values)):
-            found[path] = "smallest" if value == min(values) else "largest"
+    for path in best[0]:
+        values = {one.values[path] for one in tried if _is_number(one.values[path])}
+        for end, value in (("smallest", min(values, default=None)), ("largest", max(values, default=None))):
+            if len(values) > 1 and all(one[path] == value for one in best):
+                found[path] = end
     return found
 
 

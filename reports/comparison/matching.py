@@ -7,12 +7,12 @@ partition, attack and seed are never such a setting: they are what accuracies ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
-from autoflip_secure.records.configs import NOT_THERE, leaves, without
+from autoflip_secure.records.configs import NOT_THERE, leaves, without, without_paths
 from autoflip_secure.records.newer_keys import with_newer
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import number, pretty
@@ -58,27 +58,32 @@ def numbers(record: RunRecord) -> dict[str, Any]:
 
 def match(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Matching:
     """Pair the cells of two sweeps."""
-    found = {name: _differing(first, second, name) for name in dict.fromkeys(r.algorithm for r in [*first, *second])}
-    one, two = _keyed(first, found), _keyed(second, found)
+    names = dict.fromkeys(r.algorithm for r in [*first, *second])
+    tuned = tuple(dict.fromkeys(path for r in [*first, *second] if r.tuning for path in r.tuning.chosen))
+    found = {name: _differing(first, second, name, tuned) for name in names}
+    one, two = _keyed(first, found, tuned), _keyed(second, found, tuned)
     if len(one) < len(first) or len(two) < len(second):  # what differs also tells cells of one sweep apart
-        found = {name: {} for name in found}
+        found, tuned = {name: {} for name in found}, ()
         one, two = _keyed(first, found), _keyed(second, found)
     return Matching(
         pairs=[(one[key], two[key]) for key in one if key in two],
         only_first=[record for key, record in one.items() if key not in two],
         only_second=[record for key, record in two.items() if key not in one],
-        settings=_gathered(found),
+        settings=[*_gathered(found), *_choices(first, second, tuned)],
         versions=_versions(first, second),
     )
 
 
-def _flat(record: RunRecord) -> dict[str, Any]:
-    return leaves(without(with_newer(record.config), "name"))
+def _flat(record: RunRecord, tuned: Sequence[str] = ()) -> dict[str, Any]:
+    """Leaves of its configuration, without what one of the sweeps has tuned."""
+    return leaves(without_paths(without(with_newer(record.config), "name"), tuned))
 
 
-def _differing(first: Sequence[RunRecord], second: Sequence[RunRecord], name: str) -> dict[str, tuple[Any, Any]]:
+def _differing(
+    first: Sequence[RunRecord], second: Sequence[RunRecord], name: str, tuned: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
     """Paths with one value in all cells of the algorithm on each side, and not the same."""
-    sides = [[_flat(r) for r in side if r.algorithm == name] for side in (first, second)]
+    sides = [[_flat(r, tuned) for r in side if r.algorithm == name] for side in (first, second)]
     if not all(sides):
         return {}
     found = {}
@@ -89,8 +94,28 @@ def _differing(first: Sequence[RunRecord], second: Sequence[RunRecord], name: st
     return found
 
 
-def _keyed(records: Sequence[RunRecord], found: dict[str, dict[str, tuple[Any, Any]]]) -> dict[str, RunRecord]:
-    return {canonical([r.algorithm, without(_flat(r), *found[r.algorithm])]): r for r in records}
+def _keyed(
+    records: Sequence[RunRecord], found: dict[str, dict[str, tuple[Any, Any]]], tuned: Sequence[str] = ()
+) -> dict[str, RunRecord]:
+    return {canonical([r.algorithm, without(_flat(r, tuned), *found[r.algorithm])]): r for r in records}
+
+
+def _choices(first: Sequence[RunRecord], second: Sequence[RunRecord], tuned: Sequence[str]) -> list[Difference]:
+    """Settings that a sweep has tuned, with all values that its algorithms were given; none where they are the same."""
+
+    def given(records: Sequence[RunRecord], path: str) -> str:
+        how = "tuned: " if all(r.tuning and path in r.tuning.chosen for r in records) else ""
+        values = {canonical(one := _at(r.config, path)): number(one) for r in records}
+        return how + ", ".join(values[key] for key in sorted(values))
+
+    lines = [Difference(path, given(first, path), given(second, path), ()) for path in tuned]
+    return [line for line in lines if line.first != line.second]
+
+
+def _at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config.get(key, NOT_THERE) if isinstance(config, Mapping) else NOT_THERE
+    return config
 
 
 def _gathered(found: dict[str, dict[str, tuple[Any, Any]]]) -> list[Difference]:

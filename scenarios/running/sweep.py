@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.tuning import TuningRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Block, Plan
@@ -142,6 +143,7 @@ def _run(
         told = len(store.damaged)
         store.claim(plan, inputs)
         _tell(store.damaged[told:], listener)
+        tuning = _tuning_of(plan, store, records)
         if keep_models:
             again = [cell for block in todo for cell in block.cells if cell.key in without_models]
             refuse_other_releases(folder, again)
@@ -162,7 +164,6 @@ def _run(
             pace.advance(order[block.index], share)
             tell()
 
-        tuning = {cell.key: cell.tuning for cell in plan.cells}
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
         where = None if executor is None else Elsewhere(executor, inputs or {})
         with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models, where) as stream:
@@ -179,6 +180,16 @@ def _run(
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _tuning_of(plan: Plan, store: Store, records: dict[str, RunRecord]) -> dict[str, TuningRecord | None]:
+    """How the settings of each cell were chosen; finished ones of a folder that had lost its manifest are put right."""
+    tuning = {cell.key: cell.tuning for cell in plan.cells}
+    for key, record in records.items():
+        if record.tuning != tuning[key]:
+            records[key] = record.model_copy(update={"tuning": tuning[key]})
+            store.save(records[key])
+    return tuning
 
 
 def _refuse_elsewhere(plan: Plan, executor: str, workers: int | None, *, keep_models: bool) -> None:

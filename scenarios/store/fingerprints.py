@@ -82,7 +82,7 @@ def run_digest(plan: Plan) -> str:
     """
     parts = {
         "cells": plan.keys,
-        **({"tuning": plan.tuning.stage.keys} if plan.tuning else {}),
+        **({"tuning": [str(plan.outcome), *plan.tuning.stage.keys]} if plan.tuning else {}),
         "libraries": {name: version(name) for name in ("torch", "numpy")},
         "package": _own_source(),
         "inputs": input_digests(cell.settings for cell in plan.cells),

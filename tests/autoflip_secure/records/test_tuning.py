@@ -66,6 +66,29 @@ def test_an_end_of_what_was_tried_is_said(best: int, values: list[object], edge:
     assert found.at_edge == edge
 
 
+@pytest.mark.parametrize(
+    ("means", "edge"),
+    [
+        ([0.5, 0.5, 0.5], {}),  # it has no influence
+        ([0.9, 0.9, 0.5], {}),  # a value inside does as well
+        ([0.9, 0.5, 0.9], {}),
+        ([0.9, 0.5, 0.6], {"training.lr": "smallest"}),
+    ],
+)
+def test_an_end_that_others_equal_is_none(means: list[float], edge: dict[str, str]) -> None:
+    found = chosen([[mean] for mean in means], [0.1, 0.2, 0.4])
+    assert (found.chosen, found.at_edge) == ({"training.lr": 0.1}, edge)
+
+
+def test_each_of_several_settings_has_its_own_ends() -> None:
+    grid = [{"training.lr": rate, "training.epochs": epochs} for rate in (0.1, 0.2, 0.4) for epochs in (1, 2)]
+    cells = [[str(number)] for number in range(len(grid))]
+    means = {"0": 0.1, "1": 0.2, "2": 0.3, "3": 0.9, "4": 0.5, "5": 0.4}
+    found = choose(grid, cells, means, seeds=[1], outcome="last", combinations=6)
+    assert found.chosen == {"training.lr": 0.2, "training.epochs": 2}
+    assert found.at_edge == {"training.epochs": "largest"}
+
+
 def test_the_whole_curve_is_kept() -> None:
     found = chosen([[0.5, 0.7], [0.9, 0.8]], [0.1, 0.2])
     assert [(one.values, one.mean, one.accuracies, one.cells) for one in found.tried] == [

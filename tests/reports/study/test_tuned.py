@@ -158,6 +158,17 @@ def test_the_figure_says_in_words_what_it_shows(records: Records) -> None:
     assert [row[-1] for row in rows] == [False, False, False, True]
 
 
+def test_a_tuned_sweep_is_compared_with_one_that_was_not(plain: Records, records: Records) -> None:
+    """Pair by pair, and what each was given is a difference of the two."""
+    found = match(plain, records)
+    assert (len(found.pairs), found.only_first, found.only_second) == (len(records), [], [])
+    [line] = found.settings
+    assert (line.path, line.first, line.second) == ("training.lr", "0.1", "tuned: 0.05, 0.1, 0.2, 0.4")
+    for one, other in found.pairs:
+        assert (one.algorithm, one.seed) == (other.algorithm, other.seed)
+    assert match(records, records).settings == []
+
+
 def test_how_a_value_was_chosen_is_not_a_number_that_a_run_measured(plain: Records, records: Records) -> None:
     """A gate and a comparison see the same run, tuned or written out."""
     written = [record.model_copy(update={"tuning": None}) for record in records]

@@ -65,6 +65,8 @@ def test_every_algorithm_is_tried_with_every_value_in_every_split_without_attack
         "sweep: {product: {algorithm: [fedavg, krum], attack: [none, label_flip], partition: [iid, dirichlet]}}\n",
         "attack: gaussian_noise\nsweep: {product: {partition: [iid, dirichlet], attack.sigma: [1, 2], "
         "algorithm: [fedavg, krum]}}\n",
+        "suite: optimised-1\nsweep: {product: {partition: [iid, dirichlet], algorithm: [fedavg, krum]}, "
+        "zip: {attack.scope: [0.2, 0.4]}}\n",
     ],
 )
 def test_it_does_not_depend_on_which_attacks_are_reported(attacks: str) -> None:

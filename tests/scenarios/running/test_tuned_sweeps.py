@@ -234,6 +234,17 @@ def test_another_curve_is_another_tuning_though_the_choice_is_the_same(folder: P
         run(work("tune.axes.training.lr=[0.2, 0.001]"), folder)
 
 
+def test_records_of_a_folder_without_manifest_get_the_curve_that_their_choice_is_from(folder: Path) -> None:
+    shutil.rmtree(folder / "tuning")
+    for name in ("manifest.json", "scenario.yaml"):
+        (folder / name).unlink()
+    again = run(work("tune.axes.training.lr=[0.2, 0.001]"), folder)
+    assert again.reused == 8
+    for record in (*again.records, *read_results(folder).records):
+        assert record.tuning is not None
+        assert [one.values["training.lr"] for one in record.tuning.tried] == [0.2, 0.001]
+
+
 def test_what_is_wrong_with_the_second_stage_is_said_before_the_first(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="attack names class 77"):
         run(work("suite={attacks: [{kind: label_flip, to: target, target: 77}]}"), tmp_path)
