@@ -68,10 +68,11 @@ def _preset(name: str) -> dict[str, Any]:
     grids = sweep if isinstance(sweep, list | tuple) else [sweep] if sweep else []
     axes = dict.fromkeys(path for grid in grids for path in (*grid.product, *grid.zip))
     cells = f"{len(scenario.cells)}: {points(sweep)} settings, {seeds} seed{'' if seeds == 1 else 's'}"
-    return {
-        "summary": " ".join(scenario.header.question.split()),
-        "details": {"axes": ", ".join(axes) or "none", "cells": cells},
-    }
+    details = {"axes": ", ".join(axes) or "none", "cells": cells}
+    if scenario.tuning is not None:
+        tune, stage = scenario.tuning.tune, len(scenario.tuning.stage.cells)
+        details["tuned"] = f"{', '.join(tune.axes)}: {stage} cells before, on {len(tune.seeds)} seeds of their own"
+    return {"summary": " ".join(scenario.header.question.split()), "details": details}
 
 
 if __name__ == "__main__":

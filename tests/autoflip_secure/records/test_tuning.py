@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -41,9 +42,9 @@ def test_the_best_mean_is_taken_and_of_equal_ones_the_first(counts: list[list[in
 
 
 def test_equal_means_of_other_accuracies_are_equal() -> None:
-    """Their sums differ in the last bit."""
-    one, other = [0.1, 0.2, 0.6], [0.3, 0.3, 0.3]
-    assert sum(one) != sum(other)
+    """As many right answers of 450; their means differ in the last bit."""
+    one, other = ([count / 450 for count in counts] for counts in ((432, 197, 388), (446, 183, 388)))
+    assert fmean(one) < fmean(other)
     assert chosen([one, other], [5, 6]).chosen == {"training.lr": 5}
     assert chosen([other, one], [5, 6]).chosen == {"training.lr": 5}
 
