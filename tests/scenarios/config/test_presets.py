@@ -55,6 +55,8 @@ def test_preset_is_sound(name: str) -> None:
     assert digest([cell.key for cell in scenario.cells]) == NAMES[name]
     assert len(scenario.header.question) > 20
     assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
+    if scenario.header.tune is not None:
+        assert set(scenario.header.tune.seeds) <= set(range(10))
     algorithms = values(scenario, "algorithm.name")
     assert {"fedavg", "autoflip"} <= algorithms
     assert values(scenario, "data.kind") == {"digits"}
