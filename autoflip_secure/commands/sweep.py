@@ -136,7 +136,7 @@ def _tuned(result: SweepResult) -> list[str]:
     tried = "combination" if len(tuned.chosen) > 1 else "value"
     return [
         f"Tuned before: {listed([*tuned.chosen])}, {count_of(tuned.budget, tried)} for every algorithm, on "
-        f"{count_of(len(tuned.seeds), 'seed')} that are not reported ({count_of(len(stage.records), 'cell')}{before}: "
+        f"{count_of(len(tuned.seeds), 'seed')} of its own ({count_of(len(stage.records), 'cell')}{before}: "
         f"{stage.folder})"
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import every
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.records.tuning import choose
@@ -108,7 +109,7 @@ def test_what_is_said(plain: Records, records: Records) -> None:
     assert "Not tuned in every run: AutoFLIP; those ran with the settings of the scenario." in caveats(study(mixed))
 
 
-@pytest.mark.parametrize("suite", [None, "standard-1"])
+@pytest.mark.parametrize("suite", every(2, ["standard-1", None]))
 def test_every_report_says_whether_anything_was_tuned(
     suite: str | None, plain: Records, records: Records, scenario: dict[str, Any]
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import every
 from small_sweeps import Ear, numbers, run
 
 import autoflip_secure as af
@@ -150,11 +151,10 @@ def test_the_same_again_runs_nothing(done: SweepResult, folder: Path) -> None:
     assert numbers(again.records) == numbers(done.records)
 
 
-@pytest.mark.parametrize("lost", [("tuning/cells", 5), ("cells", 3), ("tuning/manifest.json", 0)])
+@pytest.mark.parametrize(("place", "step"), every(3, [("tuning/cells", 5), ("cells", 3), ("tuning/manifest.json", 0)]))
 def test_what_is_missing_of_either_stage_is_run_and_equal(
-    lost: tuple[str, int], done: SweepResult, folder: Path
+    place: str, step: int, done: SweepResult, folder: Path
 ) -> None:
-    place, step = lost
     victims = sorted((folder / place).iterdir())[::step] if step else [folder / place]
     for victim in victims:
         victim.unlink()
@@ -194,6 +194,7 @@ def test_workers_make_no_difference(done: SweepResult, tmp_path: Path) -> None:
     assert numbers(other.tuning.records) == numbers(done.tuning.records)
 
 
+@pytest.mark.slow
 def test_the_order_of_algorithms_makes_no_difference(done: SweepResult, tmp_path: Path) -> None:
     other = run(work("sweep.algorithm=[autoflip, fedavg]"), tmp_path)
     own = {record.cell: record.numbers() for record in done.records}
