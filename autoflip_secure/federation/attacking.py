@@ -190,6 +190,7 @@ class _Stage:
             mask=mask,
             active=facts(mask, layout).live,
             layout=layout,
+            participants=len(cohort.clients),
             generators=cohort.draws.of(seen if isinstance(seen, slice) else seen.tolist()),
             memory=memory,
             tell=self._tell,

@@ -30,6 +30,7 @@ from autoflip_secure.interfaces import (
     TrainingSchedule,
     explores,
     guided,
+    largest_values,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
@@ -183,6 +184,11 @@ class Cell:
         """Labels by (client, which attacks change them), once they were asked for: an attack draws them once, unless
         they follow the model, and then none are kept."""
         return {}
+
+    @cached_property
+    def largest(self) -> Tensor:
+        """See :func:`.largest_values`; of the training inputs."""
+        return largest_values(self.problem.x_train)
 
     def malicious_in(self, round_: int) -> Bool[Tensor, " clients"]:
         """Who misbehaves in this round (0 = exploration)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import clip_factors
@@ -64,6 +64,7 @@ class GradientPasses:
     jobs: Sequence[ClientJob]
     updates: Float[Tensor, "jobs params"]
     masks: Bool[Tensor, "jobs params"] | None  # at the end, where local rules move them
+    x: Shaped[Tensor, "rows ..."]  # inputs that the jobs name rows of
     _known: dict[At, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: slice, used: set[At], at: At) -> Float[Tensor, "clients params"]:
@@ -77,7 +78,7 @@ class GradientPasses:
                 jobs = [replace(j, start=_masked(j) + update.to(j.start.device)) for j, update in pairs]
                 if self.masks is not None:
                     jobs = [replace(j, mask=mask) for j, mask in zip(jobs, self.masks, strict=True)]
-            self._known[at] = self.trainer.gradients(problem.module, problem.layout, problem.x_train, jobs, schedule)
+            self._known[at] = self.trainer.gradients(problem.module, problem.layout, self.x, jobs, schedule)
         return self._known[at][rows]
 
 
@@ -95,13 +96,14 @@ class Measured:
 
 
 def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, list[ClientJob]]], trained: Trained,
-            trainer: Trainer) -> list[Measured]:  # fmt: skip
+            trainer: Trainer, x: Shaped[Tensor, "rows ..."]) -> list[Measured]:  # fmt: skip
     """The honest rows of every cell's channels.
 
     Args:
         cells: of a block.
         plans: per cell, who takes part and what they trained.
         trained: all their honest training.
+        x: inputs that their jobs name rows of.
 
     Raises:
         InputError: a measure gives rows of another shape than its channel has.
@@ -118,7 +120,7 @@ def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, li
     kept = [rows for rows, channels in zip(own, asked, strict=True) if channels]
     updates, ends = torch.cat([trained.updates[rows] for rows in kept]), trained.masks
     masks = None if ends is None else torch.cat([ends[rows] for rows in kept])
-    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], updates, masks)
+    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], updates, masks, x)
     for cell, (clients, jobs), channels, mine, rows in zip(cells, plans, asked, own, chosen, strict=True):
         used = set[At]()
         seen = _view(cell, clients, jobs, trained.updates[mine], round_, partial(passes.rows, rows, used))

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.federation.backdoor_test import attack_success
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import measure, names
@@ -23,6 +24,7 @@ from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
@@ -62,17 +64,19 @@ def _round(
     watch: Watcher,
     sums: Sums,
     kept: Sequence[ClientStates | None],
+    inputs: PoisonedInputs,
 ) -> list[tuple[ServerState, Outcome]]:
     """One round of several cells: plan each, train all at once, finish each, and show it."""
-    masks = decide(cells, states, kept)
+    masks = decide(cells, states, kept, inputs)
     plans = [plan_round(cell, state, mask) for cell, state, mask in zip(cells, states, masks, strict=True)]
+    x, plans = inputs.of_round(cells, states[0].round + 1, plans)
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
     sent, jobs = len(jobs), [*jobs, *root_jobs(cells, states)]
-    trained = trainer.train(problem.module, problem.layout, problem.x_train, jobs, cells[0].protocol.training)
+    trained = trainer.train(problem.module, problem.layout, x, jobs, cells[0].protocol.training)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
-    measured = measure(cells, states[0].round + 1, plans, trained, trainer)
+    measured = measure(cells, states[0].round + 1, plans, trained, trainer, x)
     results, row = [], 0
     for cell, state, (clients, own), mask, beside, told in zip(
         cells, states, plans, masks, measured, said, strict=True
@@ -103,7 +107,8 @@ def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[GlobalTe
     vectors = torch.stack([state.weights for state, is_due in zip(states, due, strict=True) if is_due])
     classes = problem.num_classes if states[0].round == cells[0].protocol.rounds else 0
     found = evaluate_by_class(problem.module, problem.layout, vectors, problem.x_test, problem.y_test, classes)
-    measured = map(GlobalTest, *(each.tolist() for each in found))
+    success = attack_success([cell for cell, is_due in zip(cells, due, strict=True) if is_due], vectors)
+    measured = map(GlobalTest, *(each.tolist() for each in found), success)
     return [next(measured) if is_due else None for is_due in due]
 
 
@@ -132,7 +137,7 @@ def run_cells(
         SecureSumError: a party failed.
     """
     _refuse(cells, connect)
-    sums, kept = partial(_session, connect=connect), memories(cells)
+    sums, kept, inputs = partial(_session, connect=connect), memories(cells), PoisonedInputs(cells)
     began = time.perf_counter()
     first, rounds = cells[0].problem, cells[0].protocol.rounds
     costs = CostModel(
@@ -146,13 +151,13 @@ def run_cells(
     books = [Logbook(cell, costs) for cell in cells]
     watch = watch or Watcher()
     states, how = [], _how(cells, trainer)
-    explored = landscapes(cells, trainer, watch, sums)
+    explored = landscapes(cells, trainer, watch, sums, inputs)
     for cell, book, (landscape, events, transfer, attack) in zip(cells, books, explored, strict=True):
         states.append(begin(cell, landscape, attack))
         book.open(landscape, states[-1].guidance, events, transfer)
         watch.model(cell, states[-1], None)
     for done in range(1, rounds + 1):
-        results = _round(cells, states, trainer, watch, sums, kept)
+        results = _round(cells, states, trainer, watch, sums, kept, inputs)
         states = [state for state, _ in results]
         tests = _test(cells, states)
         personal = personal_tests(cells, states, kept, [test is not None for test in tests])
@@ -176,11 +181,11 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
         InputError: a cell asks for secure sums, or the cells differ in what a block shares.
     """
     _refuse(cells, None)
-    sums, kept = partial(_session, connect=None), memories(cells)
-    explored = landscapes(cells, trainer, watch, sums)
+    sums, kept, inputs = partial(_session, connect=None), memories(cells), PoisonedInputs(cells)
+    explored = landscapes(cells, trainer, watch, sums, inputs)
     states = [begin(cell, landscape, attack) for cell, (landscape, _, _, attack) in zip(cells, explored, strict=True)]
     for _ in range(cells[0].protocol.rounds):
-        states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept)]
+        states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept, inputs)]
 
 
 def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:

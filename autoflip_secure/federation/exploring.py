@@ -14,6 +14,7 @@ from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.federation.attacking import AttackMemory, Defence, attack_updates
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import UNUSABLE, client_jobs, privacy_view, stated_samples, usable_rows
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.secure_rounds import secret_landscape, timed
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
@@ -65,7 +66,9 @@ def _identity(job: ClientJob) -> tuple[object, ...]:
     return (*named, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
-def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[Explored]:
+def _explore(
+    cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs
+) -> Iterator[Explored]:
     """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
 
     Landscapes come one at a time, so that only one cell's copies are in memory.
@@ -76,9 +79,13 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
     explorers_of_cells: list[tuple[Tensor, list[_Explorer]]] = []
     known: dict[tuple[object, ...], _Explorer] = {}
+    plans = []
     for cell in cells:
         clients, start = cell.explorers, cell.problem.initial
-        jobs = client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)
+        plans.append((clients, client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)))
+    x, plans = inputs.of_round(cells, 0, plans)
+    for cell, (clients, jobs) in zip(cells, plans, strict=True):
+        start = cell.problem.initial
         fresh = {_identity(job): _Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
         known = {**fresh, **known}
         explorers_of_cells.append((clients, [known[identity] for identity in fresh]))
@@ -89,7 +96,7 @@ def _explore(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums
             break
         schedule = config.schedule(first.protocol.training, epochs)
         jobs = [explorer.next_job(stage) for explorer in running]
-        trained = trainer.train(first.problem.module, first.problem.layout, first.problem.x_train, jobs, schedule)
+        trained = trainer.train(first.problem.module, first.problem.layout, x, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
     for cell, (clients, explorers) in zip(cells, explorers_of_cells, strict=True):
@@ -153,8 +160,10 @@ def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
     return replace(landscape, energy=energy, deviations=deviations)
 
 
-def landscapes(cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums) -> Iterator[Explored | Nothing]:
-    """Phase 1, cell by cell; nothing where nobody explores."""
-    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums)
+def landscapes(
+    cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs
+) -> Iterator[Explored | Nothing]:
+    """Phase 1, cell by cell; nothing where nobody explores. ``inputs``: what the clients train on."""
+    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums, inputs)
     for cell in cells:
         yield next(found) if cell.protocol.explores else (None, [], None, None)

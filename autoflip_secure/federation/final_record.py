@@ -8,8 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
+from autoflip_secure.federation.backdoor_test import backdoor_of
 from autoflip_secure.federation.own_costs import FinalMasks
+from autoflip_secure.federation.trigger_survival import trigger_survival
 from autoflip_secure.interfaces import Guidance
+from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.run import GuidanceRecord, LayerRecord
 
 if TYPE_CHECKING:
@@ -40,6 +43,18 @@ def layer_records(problem: Problem, mask: Tensor, own: FinalMasks | None) -> lis
         for segment in problem.layout
         if segment.kind == "weight"
     ]
+
+
+def backdoor_record(cell: Cell, mask: Tensor, *, whole: bool) -> BackdoorRecord | None:
+    """Of the cell's backdoor, if it has one; ``whole``: clients have masks of their own, and this one says nothing."""
+    attack, problem = backdoor_of(cell), cell.problem
+    if attack is None:
+        return None
+    return BackdoorRecord(
+        target=attack.wanted,
+        samples=int((problem.y_test != attack.wanted).sum()),
+        survival=None if whole else trigger_survival(cell, attack, mask),
+    )
 
 
 def guidance_record(

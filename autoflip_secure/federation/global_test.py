@@ -20,6 +20,7 @@ class GlobalTest(NamedTuple):
     accuracy: float
     loss: float
     by_class: list[float]  # NaN: the test set has none of it; empty: not the last evaluation
+    attack_success: float | None = None  # of the backdoor; None: there is none, or it could not be measured
 
     def classes(self, labels: Int[Tensor, " samples"]) -> ClassAccuracies | None:
         """As it is recorded; ``labels``: of the test set. None where it was not asked for."""

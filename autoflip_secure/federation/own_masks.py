@@ -17,6 +17,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientStates, held_by
 from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.masking import Masking
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientPruneView, Trained
 from autoflip_secure.seeds import Purpose, generator
@@ -36,7 +37,7 @@ def _memory(cell: Cell, bound: int) -> ClientStates:
 
 
 def decide(
-    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None]
+    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None], inputs: PoisonedInputs
 ) -> list[Masking | None]:
     """Ask each participant of the coming round for its mask, and keep the answers; accuracies in one program."""
     asked = [
@@ -47,7 +48,7 @@ def decide(
     ]
     if not asked:
         return [None] * len(cells)
-    accuracies = _accuracies(cells, states, kept, asked)
+    accuracies = _accuracies(cells, states, kept, inputs, asked)
     found: list[Masking | None] = []
     for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
         measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
@@ -56,7 +57,7 @@ def decide(
 
 
 def _accuracies(
-    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None],
+    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None], inputs: PoisonedInputs,
     asked: Sequence[tuple[int, int]],
 ) -> dict[tuple[int, int], float]:  # fmt: skip
     """Of w · m_k on the training rows of client k with its labels, for those (cell, client) whose pruner wants it."""
@@ -71,12 +72,16 @@ def _accuracies(
         return torch.stack(rows)
 
     problem = cells[0].problem
-    samples = [cells[number].problem.clients[client] for number, client in wanted]
+    x, samples = inputs.of(
+        [cells[number] for number, _ in wanted], [states[number].round + 1 for number, _ in wanted],
+        [client for _, client in wanted],
+        [cells[number].problem.clients[client] for number, client in wanted],
+    )  # fmt: skip
     labels = [
         client_labels(cells[number], client, states[number].round + 1, states[number].weights)
         for number, client in wanted
     ]
-    accuracy, _ = evaluate_own(problem.module, problem.layout, models, problem.x_train, samples, labels)
+    accuracy, _ = evaluate_own(problem.module, problem.layout, models, x, samples, labels)
     return dict(zip(wanted, accuracy.tolist(), strict=True))
 
 

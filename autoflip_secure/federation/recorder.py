@@ -14,7 +14,7 @@ from autoflip_secure.federation.attacking import idle
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names
 from autoflip_secure.federation.client_states import ClientStates, held_by
-from autoflip_secure.federation.final_record import guidance_record, layer_records
+from autoflip_secure.federation.final_record import backdoor_record, guidance_record, layer_records
 from autoflip_secure.federation.global_test import GlobalTest, final_mask
 from autoflip_secure.federation.measures import (
     add_counts,
@@ -175,6 +175,7 @@ class Logbook:
                 flops=flops,
                 channels=beside or None,
                 assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
+                attack_success=found.attack_success if found else None,
             )
         )
 
@@ -245,6 +246,7 @@ class Logbook:
             costs=self._costs(mask, own),
             detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
             classes=self._classes,
+            backdoor=backdoor_record(cell, mask, whole=own is not None),
             mask=None if own is not None else final_mask(mask[cell.problem.layout.prunable.to(mask.device)]),
             final_accuracy=final.test_accuracy,
             final_loss=final.test_loss,

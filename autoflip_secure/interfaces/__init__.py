@@ -21,6 +21,7 @@ from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.channel import UPDATE, Channel, ChannelRequest, ClientView, Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
+from autoflip_secure.interfaces.input_attack import BackdoorAttack, InputAttack, InputView, largest_values
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
 from autoflip_secure.interfaces.pre_aggregation import (
@@ -45,6 +46,7 @@ __all__ = [
     "AssumingPreAggregator",
     "Attack",
     "AttackView",
+    "BackdoorAttack",
     "BroadcastView",
     "Channel",
     "ChannelRequest",
@@ -59,6 +61,8 @@ __all__ = [
     "Exploration",
     "Groups",
     "Guidance",
+    "InputAttack",
+    "InputView",
     "LocalRule",
     "LocalView",
     "Mixture",
@@ -91,4 +95,5 @@ __all__ = [
     "Window",
     "explores",
     "guided",
+    "largest_values",
 ]

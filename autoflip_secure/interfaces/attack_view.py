@@ -24,9 +24,10 @@ KNOWLEDGE: Final[dict[Knowledge, str]] = {
 }
 """What a malicious client knows besides what all clients do: the global model, its mask, the training schedule."""
 
-Means = Literal["labels", "update", "exploration", "samples", "buffers"]
+Means = Literal["labels", "inputs", "update", "exploration", "samples", "buffers"]
 MEANS: Final[dict[Means, str]] = {
     "labels": "labels",
+    "inputs": "inputs",
     "update": "updates",
     "exploration": "what explorers send",
     "samples": "the stated number of samples",
@@ -34,8 +35,8 @@ MEANS: Final[dict[Means, str]] = {
 }
 """What it changes."""
 
-Goal = Literal["untargeted", "targeted", "denial"]
-"""Lower accuracy; one class; no pruning, or no scoring."""
+Goal = Literal["untargeted", "targeted", "backdoor", "denial"]
+"""Lower accuracy; one class; inputs with a trigger; no pruning, or no scoring."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class AttackView:
     mask: Bool[Tensor, " params"]
     active: Bool[Tensor, " params"]  # trained and unmasked: the only ones that an attack on updates may change
     layout: Layout
+    participants: int  # n: everybody who takes part in this round, seen or not
     generators: Sequence[torch.Generator]  # one a row, by address, made when it is asked for
     memory: Any  # what ``act`` returned last; None at first
     tell: Callable[[str], None]  # a sentence for the events of the record, which are told once

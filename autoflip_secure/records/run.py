@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from autoflip_secure.models.amounts import Bytes, Flops
+from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
@@ -37,7 +38,7 @@ class _WithNewer(_Record):
 class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
 
-    newer = frozenset({"personal", "channels", "assumed_malicious"})
+    newer = frozenset({"personal", "channels", "assumed_malicious", "attack_success"})
 
     round: int  # from 1
     participants: list[int]
@@ -58,6 +59,7 @@ class RoundRecord(_WithNewer):
     flops: Flops
     channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
     assumed_malicious: dict[str, int] | None = None  # f as used: rule -> number of its rows; None: no rule has one
+    attack_success: float | None = None  # of the backdoor, on the global model; None: none, or not evaluated
 
     @property
     def global_accuracy(self) -> float | None:
@@ -188,7 +190,7 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning"})
+    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning", "backdoor"})
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -218,6 +220,7 @@ class RunRecord(_WithNewer):
     client_state: ClientStateRecord | None = None  # None: clients remember nothing
     classes: ClassAccuracies | None = None  # None: a record of an earlier version
     mask: FinalMask | None = None  # None: nothing is pruned, clients have own masks, or a record of an earlier version
+    backdoor: BackdoorRecord | None = None  # None: the run's attacks have none
     final_accuracy: float
     final_loss: float | None  # None: not finite
     events: list[str]  # what a reader must know: rejected clients, skipped steps, …

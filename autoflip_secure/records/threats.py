@@ -18,7 +18,7 @@ class ThreatRecord(BaseModel):
     kind: str
     knowledge: Literal["own", "colluders", "rows", "defence"]
     means: list[str]
-    goal: Literal["untargeted", "targeted", "denial"]
+    goal: Literal["untargeted", "targeted", "backdoor", "denial"]
     memory: bool
 
 

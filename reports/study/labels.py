@@ -29,10 +29,10 @@ PRETTY = {
 STRENGTHS = ("sigma", "scope", "share", "strength")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = (
-    "alie", "anchor_inflation", "boosted_flip", "buffers", "decorrelated", "dirty_label", "fang", "fault",
+    "alie", "anchor_inflation", "backdoor", "boosted_flip", "buffers", "decorrelated", "dirty_label", "fang", "fault",
     "gaussian_noise", "greedy_oracle", "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick",
-    "lie_samples", "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "opt_alie", "opt_ipm",
-    "root_evasion", "rop", "score_evasion", "sign_flip", "starve",
+    "lie_samples", "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "model_replacement",
+    "neurotoxin", "norm_bound", "opt_alie", "opt_ipm", "root_evasion", "rop", "score_evasion", "sign_flip", "starve",
     "step_reversal",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
@@ -127,15 +127,23 @@ def attack_label(attack: Json) -> str:
     clients = attack.get("clients")
     share = f"{100 * float(attack.get('scope', 0)):.3g} %"
     who = share if clients is None else count_of(len(clients), "chosen client")
-    kind = str(attack["kind"])
+    return f"{_did(attack, str(attack['kind']))} on {who}"
+
+
+def _did(attack: Json, kind: str) -> str:
+    """What each of them did."""
+    words = kind_words(kind)
     if kind == "gaussian_noise" and "sigma" in attack:
-        return f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''} on {who}"
-    if kind == "label_flip" and "share" in attack:
-        return f"{100 * float(attack['share']):.3g} % labels flipped on {who}"
-    if kind == "dirty_label" and "of" in attack:
+        words = f"noise σ {number(attack['sigma'])}{' × norm' if attack.get('relative') else ''}"
+    elif kind == "label_flip" and "share" in attack:
+        words = f"{100 * float(attack['share']):.3g} % labels flipped"
+    elif kind == "dirty_label" and "of" in attack:
         label = attack.get("to")
-        return f"class {number(attack['of'])} labelled {'at random' if label is None else number(label)} on {who}"
-    return f"{kind_words(kind)} on {who}"
+        words = f"class {number(attack['of'])} labelled {'at random' if label is None else number(label)}"
+    elif kind == "backdoor" and "target" in attack:
+        parts = attack.get("trigger_parts", 1)
+        words = f"backdoor to class {number(attack['target'])}{f' in {parts} parts' if parts != 1 else ''}"
+    return words
 
 
 def kinds_of(attack: Json) -> list[str]:

@@ -12,7 +12,10 @@ from autoflip_secure.terminal.docstrings import docstring
 
 BEGIN = "<!-- written from the classes: make catalogue -->"
 END = "<!-- end of what is written from the classes -->"
-_GOALS = {"untargeted": "accuracy", "targeted": "one class", "denial": "pruning and scores"}
+_GOALS = {
+    "untargeted": "accuracy", "targeted": "one class", "backdoor": "inputs with a trigger",
+    "denial": "pruning and scores",
+}  # fmt: skip
 
 
 def attack_table() -> str:

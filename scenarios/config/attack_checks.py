@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from autoflip_secure.interfaces import Attack, SampleAttack
+from autoflip_secure.interfaces import Attack, BackdoorAttack, SampleAttack
 from autoflip_secure.scenarios.config.messages import kind_of
 
 if TYPE_CHECKING:
@@ -116,4 +116,25 @@ def _samples(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]
         )
 
 
-_CHECKS = (_clients, _window, _knowledge, _samples)
+def _backdoors(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
+    """A run has one trigger, whose success is that of the global model."""
+    if not isinstance(attack, BackdoorAttack):
+        return
+    kind = kind_of(type(attack))
+    if next(one for one in settings.attack.parts if isinstance(one, BackdoorAttack)) is not attack:
+        yield (
+            place,
+            f"{kind}: is a second backdoor, and attack success is measured of one; cut one trigger into trigger_parts, "
+            "or run them apart",
+            "",
+        )
+    if settings.evaluation == "personal":
+        yield (
+            place,
+            f"{kind}: attack success is measured of the global model, and evaluation: personal tests the clients' own; "
+            "set evaluation: global",
+            "evaluation",
+        )
+
+
+_CHECKS = (_clients, _window, _knowledge, _samples, _backdoors)

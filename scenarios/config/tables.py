@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.attacks.poisoning.backdoor import Backdoor
 from autoflip_secure.attacks.poisoning.buffers import Buffers
 from autoflip_secure.attacks.poisoning.decorrelated import Decorrelated
 from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
@@ -22,6 +23,9 @@ from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
+from autoflip_secure.attacks.poisoning.model_replacement import ModelReplacement
+from autoflip_secure.attacks.poisoning.neurotoxin import Neurotoxin
+from autoflip_secure.attacks.poisoning.norm_bound import NormBound
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -89,6 +93,8 @@ ATTACKS = _table(
     Decorrelated, RootEvasion, StepReversal,
     # that try what the server would do
     OptimisedInnerProduct, OptimisedLittle, GreedyOracle, MemoryEvasion,
+    # backdoors: a trigger, and what is done to updates that carry it
+    Backdoor, ModelReplacement, NormBound, Neurotoxin,
     # on what else is sent, and faults
     LieSamples, Buffers, Fault,
 )  # fmt: skip

@@ -13,12 +13,16 @@ from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.interfaces import (
     Aggregate,
     AttackView,
+    BackdoorAttack,
     Channel,
     DataAttack,
     Exploration,
+    InputAttack,
+    InputView,
     RowAttack,
     SampleAttack,
     UpdateAttack,
+    largest_values,
 )
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.bits import same_bits
@@ -48,6 +52,25 @@ def try_data_attack(judge: Judge, attack: DataAttack, stage: Stage) -> None:
         raise judge.refuse(
             f"{asked} gives classes from {int(found.min())} to {int(found.max())}; the data has 0 to {classes - 1}"
         )
+
+
+def try_input_attack(judge: Judge, attack: InputAttack, stage: Stage) -> None:
+    """Inputs: as many, as large and of the same type; of a backdoor those of the test too, and a class of the data."""
+    x, y = stage.data.x_train[:64], stage.data.y_train[:64]
+    largest, classes = largest_values(x), stage.data.num_classes
+    fault = judge.ask("fault", lambda: attack.fault(x), x)
+    if fault is not None:
+        raise judge.refuse(f"{fault[0]} = {fault[1]}")
+
+    def ask() -> Tensor:
+        return attack.inputs(InputView(x, y, classes, largest, 0, generator(0, Purpose.DATA_ATTACK, 0)))
+
+    judge.tensor("inputs", judge.ask("inputs", ask, x, y, largest), x)
+    if isinstance(attack, BackdoorAttack):
+        judge.tensor("triggered", judge.ask("triggered", lambda: attack.triggered(x, largest), x, largest), x)
+        wanted = judge.ask("wanted", lambda: attack.wanted)
+        if not isinstance(wanted, int) or not 0 <= wanted < classes:
+            raise judge.refuse(f"wanted is {wanted!r}; the data has classes 0 to {classes - 1}")
 
 
 def try_sample_attack(judge: Judge, attack: SampleAttack, stage: Stage) -> None:
@@ -132,6 +155,7 @@ def _view(attack: RowAttack, stage: Stage, rows: Tensor, malicious: Tensor, numb
         mask=mask,
         active=mask & stage.layout.trained,
         layout=stage.layout,
+        participants=len(rows),
         generators=[],
         memory=None,
         tell=lambda sentence: None,

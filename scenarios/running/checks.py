@@ -11,6 +11,7 @@ import torch
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.interfaces import InputAttack
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.messages import choose_place, kind_of, mark_default
@@ -61,6 +62,7 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
             rehearse(builder, spec)
         with _placed(spec, "attack"):
             _check_classes(spec.settings, data.num_classes)
+            _check_poisoned(spec.settings, data.x_train)
 
 
 @one_thread()
@@ -132,6 +134,16 @@ def _check_buffers(cell: Cell) -> None:
                 f"attack.kind = {kind_of(type(attack))!r} changes running statistics, and this model has none; use a "
                 "model with BatchNorm, or another attack"
             )
+
+
+def _check_poisoned(settings: Settings, x: torch.Tensor) -> None:
+    """An attack on inputs goes with inputs like these."""
+    parts = settings.attack.parts
+    for number, attack in enumerate(parts):
+        fault = attack.fault(x) if isinstance(attack, InputAttack) and not attack.foreign else None
+        if fault is not None:
+            key, said = fault
+            raise InputError(f"attack.{f'{number}.' if len(parts) > 1 else ''}{key} = {said}")
 
 
 def _check_classes(settings: Settings, num_classes: int) -> None:

@@ -24,6 +24,7 @@ from autoflip_secure.interfaces import (
     DataAttack,
     Exploration,
     Guidance,
+    InputAttack,
     LocalRule,
     Plugin,
     PreAggregator,
@@ -39,7 +40,12 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 from autoflip_secure.scenarios.data.datasets import Dataset
 from autoflip_secure.scenarios.data.partitions import Partition
-from autoflip_secure.scenarios.running.attack_trial import try_data_attack, try_row_attack, try_sample_attack
+from autoflip_secure.scenarios.running.attack_trial import (
+    try_data_attack,
+    try_input_attack,
+    try_row_attack,
+    try_sample_attack,
+)
 from autoflip_secure.scenarios.running.channel_trial import (
     of_participants,
     rounds_with_channels,
@@ -246,6 +252,7 @@ def _try_privacy(judge: Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
 
 _TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
     DataAttack: try_data_attack,
+    InputAttack: try_input_attack,
     RowAttack: try_row_attack,
     SampleAttack: try_sample_attack,
     Aggregator: _try_aggregator,

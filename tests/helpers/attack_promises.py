@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from attacked_cohort import MALICIOUS, Round, problem
 
 from autoflip_secure.defenses.aggregators.krum import krum_scores
+
+Promise = Callable[[Round], bool]
+BEFORE = problem().initial - torch.randn(problem().layout.size, generator=torch.Generator().manual_seed(8))
+"""A global model of an earlier round."""
 
 
 def against(found: Round) -> bool:
@@ -97,3 +103,40 @@ def medoids(found: Round) -> bool:
     return bool((found.lies == chosen).all()) and float((found.step - chosen).norm()) < 0.8 * float(
         (calm - chosen).norm()
     )
+
+
+def multiplied(factor: float) -> Promise:
+    """Own updates times a factor."""
+
+    def promise(found: Round) -> bool:
+        own = torch.where(found.active, found.trained[list(MALICIOUS)], 0.0)
+        return torch.allclose(found.lies, factor * own, rtol=1e-5)
+
+    return promise
+
+
+def shortened(norm: float, *, typical: bool = True) -> Promise:
+    """Own updates, with at most this norm."""
+
+    def promise(found: Round) -> bool:
+        own = torch.where(found.active, found.trained[list(MALICIOUS)], 0.0)
+        bound = norm * float(found.honest.norm(dim=1).median() if typical else 1.0)
+        norms = found.lies.norm(dim=1)
+        alike = torch.nn.functional.cosine_similarity(found.lies, own)
+        return torch.allclose(norms, torch.full((3,), bound)) and torch.allclose(alike, torch.ones(3))
+
+    return promise
+
+
+def spares_most_moved(share: float) -> Promise:
+    """Own updates, with zeros on the coordinates that the last step moved most, found by sorting."""
+
+    def promise(found: Round) -> bool:
+        step = (problem().initial - BEFORE).abs()
+        live = found.active.nonzero().squeeze(1).tolist()
+        most = sorted(live, key=lambda j: -float(step[j]))[: round(share * len(live))]
+        expected = torch.where(found.active, found.trained[list(MALICIOUS)], 0.0)
+        expected[:, most] = 0.0
+        return torch.equal(found.lies, expected)
+
+    return promise

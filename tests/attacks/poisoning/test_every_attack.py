@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from attack_promises import (
+    BEFORE,
     across,
     against,
     apart,
@@ -17,8 +18,11 @@ from attack_promises import (
     beyond,
     cancelled,
     medoids,
+    multiplied,
     opposed,
     picked_by_krum,
+    shortened,
+    spares_most_moved,
     unanimous,
 )
 from attacked_cohort import MALICIOUS, Round, attacked, cell, problem, rows, shown
@@ -27,6 +31,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import explore
+from autoflip_secure.attacks.poisoning.backdoor import Backdoor
 from autoflip_secure.attacks.poisoning.buffers import Buffers
 from autoflip_secure.attacks.poisoning.decorrelated import Decorrelated
 from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
@@ -43,6 +48,9 @@ from autoflip_secure.attacks.poisoning.lie_samples import LieSamples
 from autoflip_secure.attacks.poisoning.little_is_enough import LittleIsEnough
 from autoflip_secure.attacks.poisoning.mask_collusion import MaskCollusion
 from autoflip_secure.attacks.poisoning.mimic import Mimic
+from autoflip_secure.attacks.poisoning.model_replacement import ModelReplacement
+from autoflip_secure.attacks.poisoning.neurotoxin import Neurotoxin
+from autoflip_secure.attacks.poisoning.norm_bound import NormBound
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -57,12 +65,16 @@ from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.attacks.poisoning.starve import Starve
 from autoflip_secure.attacks.poisoning.step_reversal import StepReversal
 from autoflip_secure.defenses.aggregators.median import TrimmedMean
+from autoflip_secure.federation.attacking import AttackMemory
+from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import client_labels, stated_samples
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.interfaces import Attack, AttackView, NoAttack, RowAttack, SampleAttack, Threat, UpdateAttack
 from autoflip_secure.reports.study import labels
 from autoflip_secure.scenarios.config.tables import ATTACKS
 
 Promise = Callable[[Round], bool]
+MOVED = AttackMemory({(0, -1): (0, BEFORE)})
 
 
 def copies(found: Round) -> bool:
@@ -129,6 +141,7 @@ class Case:
     promise: Promise | None
     off: Attack | None = None
     round: int = 1
+    memory: AttackMemory | None = None  # where it does nothing without one
 
 
 CASES = [
@@ -168,6 +181,12 @@ CASES = [
     Case(GreedyOracle(), against),
     Case(MemoryEvasion(), opposed),
     Case(StepReversal(), against, StepReversal(strength=0)),
+    Case(Backdoor(features=(0, 3), value=9.0, share=1.0), None, Backdoor(share=0)),
+    Case(ModelReplacement(), multiplied(10 / 3)),
+    Case(ModelReplacement(factor=2.5), multiplied(2.5), ModelReplacement(factor=1.0)),
+    Case(NormBound(norm=0.5), shortened(0.5)),
+    Case(NormBound(norm=0.25, unit="absolute"), shortened(0.25, typical=False)),
+    Case(Neurotoxin(share=0.2), spares_most_moved(0.2), Neurotoxin(share=0), memory=MOVED),
     Case(LieSamples(), None, LieSamples(factor=1)),
     Case(Buffers(value=7), absurd_statistics),
     Case(Buffers(send="nan"), lambda found: bool(found.sent[2, ~problem().layout.trained].isnan().all())),
@@ -209,7 +228,7 @@ def test_reports_know_every_attack_of_this_package() -> None:
 @every_row
 def test_it_works_when_nothing_defends(case: Case) -> None:
     assert case.promise is not None
-    assert case.promise(attacked(case.attack, case.round))
+    assert case.promise(attacked(case.attack, case.round, memory=case.memory))
     assert not case.promise(attacked(GaussianNoise(scope=0, clients=MALICIOUS, sigma=0), case.round)), "too easy"
 
 
@@ -224,6 +243,11 @@ def test_labels_and_samples_are_what_they_promise() -> None:
     assert 1 in honest
     assert torch.equal(dirty, torch.where(honest == 1, 2, honest))
     assert stated_samples(cell(LieSamples(clients=(2,))), torch.arange(4), 1).tolist() == [4, 4, 40, 4]
+    stamped, y = trained_on(cell(Backdoor(features=(0, 3), value=9.0, share=1.0, clients=(2,), target=1)))
+    expected = problem().x_train.clone()
+    expected[8:12, [0, 3]] = 9.0
+    assert torch.equal(stamped, expected)
+    assert y[8:12].tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.off is not None], ids=name)
@@ -231,11 +255,19 @@ def test_at_no_strength_it_is_no_attack_to_the_bit(case: Case) -> None:
     assert case.off is not None
     off = case.off.model_copy(update={"clients": MALICIOUS})
     honest, nobody = rows(), cell(NoAttack())
-    assert torch.equal(attacked(off, case.round).sent, honest)
+    assert torch.equal(attacked(off, case.round, memory=case.memory).sent, honest)
+    assert torch.equal(trained_on(cell(off))[0], trained_on(nobody)[0])
     for client in range(10):
         assert torch.equal(client_labels(cell(off), client, 1), client_labels(nobody, client, 1))
     everybody = torch.arange(10)
     assert torch.equal(stated_samples(cell(off), everybody, 1), stated_samples(nobody, everybody, 1))
+
+
+def trained_on(one: Cell) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of all clients, in round 1."""
+    everybody = list(range(10))
+    x, rows = PoisonedInputs([one]).of([one] * 10, [1] * 10, everybody, list(one.problem.clients))
+    return x[torch.cat(rows)], torch.cat([client_labels(one, k, 1) for k in everybody])
 
 
 @every_row

@@ -19,6 +19,7 @@ from autoflip_secure.federation.cell import Cell, Problem, Protocol
 from autoflip_secure.federation.clients import client_jobs
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.exploring import _explore
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import TrainingSchedule
@@ -138,7 +139,8 @@ def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> Non
             one = Cell("x", {}, {}, "x", 0, own, Protocol(**settings, **algorithm))
             (record,) = run_cells([one], choose_trainer(module, layout, X[:2]))
             assert record.final_loss is not None
-            landscape, *_ = next(_explore([one], choose_trainer(module, layout, X[:2]), Watcher(), lambda cell: None))
+            trainer, inputs = choose_trainer(module, layout, X[:2]), PoisonedInputs([one])
+            landscape, *_ = next(_explore([one], trainer, Watcher(), lambda cell: None, inputs))
             state = begin(one, landscape)
             clients, jobs = plan_round(one, state)
             trained = choose_trainer(module, layout, X[:2]).train(
