@@ -76,6 +76,15 @@ class OutcomeRule:
         found = [entry.test_accuracy for entry in self.counted(record) if entry.test_accuracy is not None]
         return fmean(found) if self.evaluations > 1 and found else record.final_accuracy
 
+    def attack_success(self, record: RunRecord) -> float | None:
+        """Attack success rate of the run's backdoor, in [0, 1]: over the same evaluations as the accuracy.
+
+        None: there is no backdoor, or one of them could not be measured.
+        """
+        found = [entry.attack_success for entry in self.counted(record)]
+        known = [success for success in found if success is not None]
+        return fmean(known) if known and len(known) == len(found) else None
+
     def between_clients(self, record: RunRecord) -> tuple[float, float] | None:
         """Accuracy of the worst honest client's own model and the standard deviation between clients, in [0, 1].
 

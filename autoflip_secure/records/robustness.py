@@ -19,6 +19,8 @@ from autoflip_secure.records.run import RoundRecord, RunRecord
 
 LAST = 10
 """Rounds, from the end, whose evaluations make the late accuracy and its spread."""
+DURABLE = 0.5
+"""Attack success rate from which a backdoor counts as there."""
 BY_COORDINATE = ("median", "trimmed_mean", "meamed")
 """Aggregators that choose coordinate by coordinate: no client has one weight, and their trust is even by convention."""
 
@@ -73,6 +75,35 @@ def trust_amplification(record: RunRecord) -> float | None:
 def has_majority(entry: RoundRecord) -> bool:
     """Whether at least half of the participants of a round misbehave in it."""
     return 2 * sum(entry.malicious) >= len(entry.participants) > 0
+
+
+class Durability(NamedTuple):
+    """What follows the last round in which a backdoor was trained."""
+
+    rounds: int | None  # until its success was below one half; 0: it was so already; None: not within the run
+    watched: int  # rounds that follow
+
+
+def durability(record: RunRecord) -> Durability | None:
+    """Rounds from the last in which the backdoor acts to the first evaluation with a success below :data:`DURABLE`.
+
+    0 where the last evaluation while it acted was below already. None where nothing is to be seen: no backdoor, nobody
+    malicious, no round after its window, or none that was evaluated.
+    """
+    if record.backdoor is None or not record.malicious_clients or not record.rounds:
+        return None
+    parts = parts_of(record.config.get("attack"))
+    own = [one for one in parts if one.get("kind") == "backdoor"] or parts
+    acting = [e.round for e in record.rounds if any(in_window(one.get("window") or {}, e.round) for one in own)]
+    last, end = max(acting, default=0), record.rounds[-1].round
+    known = [(entry.round, entry.attack_success) for entry in record.rounds if entry.attack_success is not None]
+    if not any(number > last for number, _ in known):
+        return None
+    while_acting = [success for number, success in known if number <= last][-1:]
+    if while_acting and while_acting[0] < DURABLE:
+        return Durability(0, end - last)
+    gone = next((number for number, success in known if number > last and success < DURABLE), None)
+    return Durability(None if gone is None else gone - last, end - last)
 
 
 def parts_of(attack: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

@@ -79,7 +79,7 @@ def _by_round(
         for row in grid
         for c in row
         for a in algorithms
-        if not (found := _means(study.runs(c, a), value, share=accuracy)).empty
+        if not (found := means_by_round(study.runs(c, a), value, share=accuracy)).empty
     }
     if not lines or max(map(len, lines.values())) < 2:
         return None
@@ -128,7 +128,7 @@ def _end(line: pd.DataFrame) -> tuple[float, float]:
     return float(line["x"].iloc[-1]), float(line["mean"].iloc[-1])
 
 
-def _means(runs: list[RunRecord], value: Callable[[RoundRecord], float | None], *, share: bool) -> pd.DataFrame:
+def means_by_round(runs: list[RunRecord], value: Callable[[RoundRecord], float | None], *, share: bool) -> pd.DataFrame:
     """x (round), mean, low, high, seeds at no more than ``POINTS`` rounds, the last among them; NaN: no interval."""
     found: dict[int, list[float]] = {}
     for run in runs:

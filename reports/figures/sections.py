@@ -9,6 +9,7 @@ from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.reports.figures import (
     architecture,
     audit,
+    backdoor,
     conditions,
     costs,
     defence,
@@ -63,6 +64,11 @@ def sections(
             ],
         ),
         ("tuning", "Tuning", [lambda: tuning.tuning_curves(choices(study), palette)]),
+        (
+            "backdoors",
+            "Backdoors",
+            [lambda: backdoor.over_rounds(study, palette), lambda: backdoor.against_density(study, palette)],
+        ),
         (
             "training",
             "Training",

@@ -76,6 +76,8 @@ METRICS: dict[str, Metric] = {
         Metric("detection_auc", "detection AUC", 0.05, True, False,
                lambda r, _: r.detection_auc),
         Metric("degradation_area", "area under degradation", 0.02, True, False, None),
+        Metric("attack_success", "attack success of a backdoor", 0.05, False, False,
+               lambda r, outcome: outcome.attack_success(r)),
         Metric("bytes", "bytes, up and down", 0.05, False, True,
                lambda r, _: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
         Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r, _: r.costs.flops.sparse),

@@ -69,6 +69,7 @@ def summary(
     *,
     name: str,
     robustness: Robustness | None = None,
+    backdoors: Sequence[str] = (),
     missing: Sequence[str] = (),
     notes: Sequence[str] = (),
     link: str = "report.html",
@@ -79,6 +80,7 @@ def summary(
 
     Args:
         robustness: what an attack does beside accuracy.
+        backdoors: sentences about them.
         missing: names of the cells that are missing, a line each.
         notes: what was left out of the folder, and why.
         link: the HTML file, beside this one.
@@ -95,8 +97,9 @@ def summary(
     lines += [*_worst(worst), *_scoreboard(study, opening.standings), ""]
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
-    lines += [*(_robustness(robustness) if robustness else []), *_claims(claims)]
-    lines += [*_tuned(tuned), "**Keep in mind**", ""]
+    lines += _robustness(robustness) if robustness else []
+    lines += ["**Backdoors**", "", *(f"- {escape(said)}" for said in backdoors), ""] if backdoors else []
+    lines += [*_claims(claims), *_tuned(tuned), "**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
     return _fitted(lines, ["", f"Figures, statistics and configuration: [{escape(link)}]({link})", ""], link)
 

@@ -28,6 +28,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
+from autoflip_secure.reports.pages.backdoors import backdoors
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
 from autoflip_secure.reports.pages.run_robustness import robustness
@@ -122,6 +123,7 @@ def write_report(
             claims(found),
             name=_name(scenario),
             robustness=robustness(found),
+            backdoors=backdoors(found).said,
             missing=name_missing(missing),
             notes=notes,
             link=path.name,
@@ -163,6 +165,7 @@ def render(
         without_interval=without_interval(rows),
         **_summaries(found),
         robustness=robustness(found),
+        backdoors=backdoors(found),
         **_privacy(found),
         sections=sections(found, rows, audits, worst) if figures else [],
         suites=suites,

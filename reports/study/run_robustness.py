@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoflip_secure.records import robustness
+from autoflip_secure.records.backdoor import TriggerSurvival
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.statistics.cohort_majority import majority_probability
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
@@ -46,6 +47,8 @@ class RunRobustness:
     recovery: Recovery | None
     density: float | None
     overlap: float | None  # of the final mask with the clean twin's
+    durability: robustness.Durability | None = None  # of a backdoor, where rounds follow its window
+    survival: TriggerSurvival | None = None  # of its trigger under the final mask
 
     @classmethod
     def of(cls, record: RunRecord, twin: RunRecord | None) -> RunRobustness:
@@ -64,6 +67,8 @@ class RunRobustness:
             recovery=None if twin is None else recovery(record, twin),
             density=record.rounds[-1].density if record.rounds else None,
             overlap=None if twin is None else mask_overlap(record, twin),
+            durability=None if is_clean(attack) else robustness.durability(record),
+            survival=None if record.backdoor is None else record.backdoor.survival,
         )
 
 

@@ -27,7 +27,8 @@ _NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "ope
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = (
     "seed", "round", "participants", "malicious_participants", "rejected", "parameters", "bytes.", "flops.",
-    "exploration.", "recovery_rounds", "majority_rounds",
+    "exploration.", "recovery_rounds", "majority_rounds", "durability_rounds",
+    "rounds_after_window",
 )  # fmt: skip
 _FLAGS = ("recovered", "malicious_majority")
 
@@ -39,8 +40,12 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     (exploration excluded); what is of the whole run repeats on every row of its cell. What was not measured is empty.
     """
     personal = any(record.personal for record in records)
+    backdoors = any(record.backdoor for record in records)
     rows = [
-        known | _round(entry) | (_personal(entry) if personal else {})
+        known
+        | _round(entry)
+        | (_personal(entry) if personal else {})
+        | ({"attack_success": entry.attack_success} if backdoors else {})
         for record, known in zip(records, described(records, outcome), strict=True)
         for entry in record.rounds
     ]
@@ -53,7 +58,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
     observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
     gaps = any(uncounted(record) for record in records)
     personal = any(record.personal for record in records)
-    known = run_robustness(records)
+    known, backdoors = run_robustness(records), any(record.backdoor for record in records)
     rows = []
     for record in records:
         axes = leaves(record.axes)
@@ -75,6 +80,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
                 **_exploration(record),
                 **_detection(record),
                 **_robustness(known[record.cell]),
+                **(_backdoor(record, known[record.cell], outcome) if backdoors else {}),
             }
         )
     return rows
@@ -130,6 +136,19 @@ def _robustness(run: RunRobustness) -> dict[str, object]:
         "mask_overlap": run.overlap,
         "majority_rounds": None if majority is None else majority.seen,
         "expected_majority_rounds": None if majority is None else majority.expected,
+    }
+
+
+def _backdoor(record: RunRecord, run: RunRobustness, outcome: OutcomeRule) -> dict[str, object]:
+    """How well a backdoor works, how long, and what the mask leaves of its trigger."""
+    lasted, kept = run.durability, run.survival
+    return {
+        "outcome_attack_success": outcome.attack_success(record),
+        "durability_rounds": None if lasted is None else lasted.rounds,
+        "rounds_after_window": None if lasted is None else lasted.watched,
+        "trigger_neurons_kept": None if kept is None else kept.kept,
+        "trigger_weights_kept": None if kept is None else kept.kept_reading,
+        "trigger_layer_kept": None if kept is None else kept.kept_overall,
     }
 
 

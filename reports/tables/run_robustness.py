@@ -76,14 +76,15 @@ def page_table(rows: Sequence[Row]) -> PageTable:
     columns += [*(["trust amplification"] if trusted else []), *(["recovery (rounds)"] if ends else [])]
     lines = []
     for row in rows:
-        cells = [_number(getattr(row, name), 100, 1) for name in shares]
-        cells += [_number(row.amplification, 1, 2, alarm=row.alarm)] if trusted else []
+        cells = [number_cell(getattr(row, name), 100, 1) for name in shares]
+        cells += [number_cell(row.amplification, 1, 2, alarm=row.alarm)] if trusted else []
         cells += [_recovery(row)] if ends else []
         lines.append(Line(row, cells))
     return PageTable(columns, lines)
 
 
-def _number(interval: Interval | None, scale: float, digits: int, *, alarm: bool = False) -> Cell | None:
+def number_cell(interval: Interval | None, scale: float, digits: int, *, alarm: bool = False) -> Cell | None:
+    """A mean with its interval, ``scale`` times, in so many decimals; None: there is none."""
     if interval is None:
         return None
     between = ""

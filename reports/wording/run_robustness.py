@@ -104,11 +104,19 @@ def recovered(row: Row) -> tuple[str, str] | None:
 
     None where no window ends within the run.
     """
-    found = row.recoveries
+    return rounds_until(row.recoveries)
+
+
+def rounds_until(found: Sequence[tuple[int | None, int]]) -> tuple[str, str] | None:
+    """Of (rounds until something happened, rounds watched) by seed the median, and what lies behind it; None: of none.
+
+    >>> rounds_until([(3, 9), (5, 9), (None, 9)])
+    ('5', '(not within 9 rounds in 1 of 3 seeds)')
+    """
     if not found:
         return None
-    middle = median(math.inf if one.rounds is None else one.rounds for one in found)
-    watched, known = _span([one.watched for one in found]), [one.rounds for one in found if one.rounds is not None]
+    middle = median(math.inf if rounds is None else rounds for rounds, _ in found)
+    watched, known = _span([seen for _, seen in found]), [rounds for rounds, _ in found if rounds is not None]
     value = f"{middle:g}" if math.isfinite(middle) else f"> {watched}"
     if len(known) < len(found):
         late = len(found) - len(known)

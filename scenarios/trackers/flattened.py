@@ -92,6 +92,8 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
         yield "test/client_spread", entry.personal.spread
         yield "test/global_accuracy", entry.personal.global_accuracy
     yield "test/loss", entry.test_loss
+    if entry.attack_success is not None:
+        yield "test/attack_success", entry.attack_success
     yield "train/loss", entry.train_loss
     yield "model/density", entry.density
     yield "update/variance", entry.update_variance
@@ -112,6 +114,8 @@ def _round(entry: RoundRecord) -> Iterator[tuple[str, float | None]]:
 def _final(record: RunRecord, outcome: OutcomeRule) -> Iterator[tuple[str, float | None]]:
     yield "outcome/accuracy", outcome.accuracy(record)
     yield "outcome/loss", outcome.loss(record)
+    if record.backdoor is not None:
+        yield "outcome/attack_success", outcome.attack_success(record)
     yield "final/detection_auc", record.detection_auc
     yield "final/density", record.rounds[-1].density if record.rounds else None
     yield "final/uplink_bytes", float(record.costs.bytes.uplink_values)

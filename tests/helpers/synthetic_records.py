@@ -101,7 +101,7 @@ def make_record(
         + own.normal(0, 0.003)
     )
     scoring = aggregator != "mean"
-    separation = {"none": 0.0, "gaussian_noise": 0.85, "label_flip": 0.45}[attack["kind"]]
+    separation = {"none": 0.0, "gaussian_noise": 0.85, "label_flip": 0.45, "backdoor": 0.0}[attack["kind"]]
     round_list, pairs = [], []
     for t in range(1, rounds + 1):
         cohort = sorted(world.choice(CLIENTS, COHORT, replace=False).tolist())

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.personal import ClientAccuracies, PersonalAccuracy
 from autoflip_secure.records.run import RunRecord
@@ -60,7 +61,8 @@ def test_the_documentation_has_the_columns_of_the_frames(
     odd = run.model_copy(
         update={"costs": run.costs.model_copy(update={"flops": unknown, "compaction": "an operation is unknown"})}
     )
-    found = [table(small), table([odd]), table([personal(run)])]
+    planted = run.model_copy(update={"backdoor": BackdoorRecord(target=0, samples=9)})
+    found = [table(small), table([odd]), table([personal(run)]), table([planted])]
     for frame in found:
         for name, kind in frame.dtypes.items():
             described = [one for one in said if re.fullmatch(pattern(one), str(name))]

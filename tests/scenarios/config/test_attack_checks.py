@@ -80,6 +80,16 @@ REFUSALS = [
     ("attack:\n  - {kind: label_flip}\n  - {kind: gaussian_noise, sigam: 4}", "s.yaml:3: unknown key 'sigam'"),
     ("attack:\n  - {kind: label_flip}\n  - {kind: gaussian_noise, sigma: -4}", "s.yaml:3: attack.1.sigma = -4"),
     ("attack:\n  - {kind: label_flip}\n  - nine", "attack.1: unknown kind 'nine'"),
+    (
+        "attack:\n  - backdoor\n  - label_flip\n  - {kind: backdoor, target: 1}",
+        "s.yaml:4: attack.2 = backdoor: is a second backdoor, and attack success is measured of one; cut one trigger",
+    ),
+    (
+        "evaluation: personal\nattack: backdoor",
+        "attack = backdoor: attack success is measured of the global model, and evaluation: personal tests the clients",
+    ),
+    (SUMS + "attack: [backdoor, norm_bound]", "norm_bound: knows every update, and updates leave the clients in"),
+    ("attack: {kind: backdoor, features: []}", "attack.features"),
     ("attack: [label_flip]", "2 to 16 attacks; one alone needs no list"),
     ("attack: [label_flip, none]", "its attack 2 is none; leave it out"),
     ("attack: {kind: gaussian_noise, window: {period: 1}}", "attack.window.period = 1: should be greater"),
@@ -102,6 +112,8 @@ def test_what_cannot_be_is_refused_with_its_place(text: str, expected: str) -> N
         'privacy: {kind: client_level, noise: central, noise_multiplier: 1}\nattack: {kind: "own:Rows"}',
         'algorithm: lotteryfl\nattack: {kind: "own:Rows"}',
         "attack: {kind: label_flip, window: {first: 0, last: 0}}",
+        SUMS + "attack: [backdoor, model_replacement, neurotoxin, {kind: norm_bound, unit: absolute}]",
+        "algorithm: lotteryfl\nattack: [backdoor, model_replacement]",
     ],
 )
 def test_what_can_be_is_not(text: str) -> None:

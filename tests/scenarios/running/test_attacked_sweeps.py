@@ -98,6 +98,37 @@ def test_attacks_with_masks_of_the_clients_own(tmp_path: Path) -> None:
     assert len({one.rounds[-1].test_loss for one in found}) == 4
 
 
+OPTIONS = [
+    ("{kind: backdoor, size: 9}", "s.yaml:10: attack.size = 9: images are 8 x 8; give at most 8, or features"),
+    ("[label_flip, {kind: backdoor, features: [64]}]", "attack.1.features = 64: a sample has 64 numbers"),
+    ("{kind: backdoor, size: 2, trigger_parts: 5}", "attack.trigger_parts = 5: the trigger has 4 places"),
+    ("{kind: backdoor, target: 10}", "attack names class 10, and the data has classes 0 to 9"),
+]
+
+
+@pytest.mark.parametrize(("attack", "expected"), OPTIONS)
+def test_a_trigger_that_does_not_fit_the_data_is_refused_with_its_place(attack: str, expected: str) -> None:
+    with pytest.raises(InputError) as error:
+        check(planned(f"algorithm: fedavg\nattack: {attack}").blocks)
+    assert expected in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_backdoor_is_composed_with_what_is_done_to_updates_in_the_open_and_through_parties(tmp_path: Path) -> None:
+    parts = "[{kind: backdoor, scope: 0.4}, {kind: model_replacement, scope: 0.4}, {kind: neurotoxin, scope: 0.4}]"
+    axes = f"sweep: {{product: {{attack: [none, {parts}]}}}}"
+    sums = "exploration: {method: linear}\nsecure_sum: {updates: true, parties: 2}\n"
+    for text in ("algorithm: fedavg\n", f"algorithm: agreement_only\n{sums}", "algorithm: autoflip\n"):
+        found = swept(text + axes, tmp_path / str(hash(text)))
+        clean, attacked = sorted(found, key=lambda one: len(one.malicious_clients))
+        assert clean.backdoor is None
+        assert clean.rounds[-1].attack_success is None
+        assert attacked.backdoor is not None
+        assert all(entry.attack_success is not None for entry in attacked.rounds if entry.test_accuracy is not None)
+        assert attacked.threats is not None
+        assert {one.goal for one in attacked.threats} == {"backdoor"}
+
+
 @pytest.mark.slow
 def test_false_running_statistics_reach_the_server_and_are_refused_where_there_are_none(tmp_path: Path) -> None:
     text = "algorithm: fedavg\nsweep: {product: {attack: [none, {kind: buffers, scope: 0.8}]}}"

@@ -124,3 +124,45 @@ def test_ids_that_no_whole_number_of_64_bits_holds_are_refused() -> None:
     np.savez("words.npz", **arrays)
     with pytest.raises(InputError, match="x_train holds 9223372036854775808, expected"):
         check(work("mlp").blocks)
+
+
+TRIGGER = """
+import torch
+from autoflip_secure.interfaces import BackdoorAttack
+
+class Word(BackdoorAttack):
+    \"\"\"The first word of a share of the samples becomes word 29, and these are of class 2.\"\"\"
+
+    beyond: bool = False
+
+    @property
+    def wanted(self):
+        return 9 if self.beyond else 2
+
+    def labels(self, labels, num_classes, generator):
+        return labels.where(torch.rand(len(labels), generator=generator) < 0.5, 2)
+
+    def inputs(self, view):
+        poisoned = torch.rand(len(view.inputs), generator=view.generator) >= 0.5
+        return self.triggered(view.inputs, view.largest).where(poisoned[:, None], view.inputs)
+
+    def triggered(self, inputs, largest):
+        stamped = inputs.clone()
+        stamped[:, 0] = 29
+        return stamped
+"""
+
+
+def test_a_backdoor_sets_no_tokens_and_one_from_outside_may(tmp_path: Path) -> None:
+    (tmp_path / "token_triggers.py").write_text(TRIGGER)
+    with pytest.raises(InputError, match=r"s\.yaml.*attack\.kind = backdoor: sets numbers of a sample.*InputAttack"):
+        check(work("token_nets:Recurrent", "attack: backdoor").blocks)
+    check(work("mlp", "attack: {kind: backdoor, size: 2}").blocks)  # whole numbers that are counted with
+    with pytest.raises(InputError, match="wanted is 9; the data has classes 0 to 2"):
+        check(work("token_nets:Recurrent", 'attack: {kind: "token_triggers:Word", beyond: true}').blocks)
+    (block,) = (found := work("token_nets:Recurrent", 'attack: {kind: "token_triggers:Word", scope: 0.5}')).blocks
+    check(found.blocks)
+    (record,) = run_block(block)
+    assert record.backdoor is not None
+    assert record.backdoor.target == 2
+    assert record.rounds[-1].attack_success > 0.9  # the model has no other use for the first word
