@@ -1,6 +1,7 @@
 # make demo      a report on real digits: FedAvg beside AutoFLIP under bad clients
 # make test      style, types, layers, tests
 # make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
+# make golden    the kept numbers of every attack against every aggregator, where they are missing or have changed
 # make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
 # All install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
 
@@ -25,7 +26,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist wor
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install catalogue demo test test-all check style types bench bench-compare format clean
+.PHONY: install catalogue golden demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -65,6 +66,9 @@ bench-compare: $(STAMP)
 catalogue: $(STAMP)
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.defenses_page
+
+golden: $(STAMP)
+	@$(BIN)/python tests/helpers/golden_table.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
