@@ -98,8 +98,8 @@ def _clean_data(study: Study) -> list[str]:
     who = "; ".join(f"{labels.pretty(algorithm)}: {found} samples" for algorithm, found in sizes.items())
     return [
         f"The server has clean data ({who}), taken from the clients' training data, and trains on them in every round. "
-        "What that costs is in no number of this report, and clients train on as many samples less. Defences without clean data "
-        "are compared with one that has some."
+        "What that costs is in no number of this report, and clients train on as many samples less. Defences without "
+        "clean data are compared with one that has some."
     ]
 
 
