@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from digits_cells import PROBLEM, X, cell, run
+from sizes import every
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.faults import Fault
@@ -51,8 +52,12 @@ def numbers(record: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["stacked", "sequential"])
-@pytest.mark.parametrize("extra", [{}, {"local_rule": Proximal(mu=0.5)}, {"pruner": RandomWeights()}])
+EXTRAS = [{}, {"local_rule": Proximal(mu=0.5)}, {"pruner": RandomWeights()}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"), every(2, [(kind, extra) for extra in EXTRAS for kind in ("stacked", "sequential")])
+)
 def test_it_is_trained_as_a_client_with_these_rows(kind: str, extra: dict[str, Any]) -> None:
     """Alone, by the other trainer, as a job made by hand, with its labels as they are."""
     SEEN.clear()
@@ -75,14 +80,14 @@ def test_it_is_trained_as_a_client_with_these_rows(kind: str, extra: dict[str, A
 
 
 def test_cells_without_one_keep_their_numbers_beside_cells_with_one() -> None:
-    alone, (beside, owner) = run(cell()), run(cell(), owning(name="owner"))
+    alone, (beside, owner) = run(cell(rounds=3)), run(cell(rounds=3), owning(name="owner", rounds=3))
     assert numbers(alone[0]) == numbers(beside)
     assert "root_set" not in beside.model_dump(mode="json")
-    assert numbers(owner) == numbers(run(owning(name="owner"))[0])
+    assert numbers(owner) == numbers(run(owning(name="owner", rounds=3))[0])
     assert owner.root_set is not None
     assert owner.root_set.samples == 40
     products = 64 * 32 + 32 * 16 + 16 * 10  # forward, and as many for each of both gradients, but not for the input's
-    assert owner.root_set.flops.dense == 40 * 2 * 6 * 2 * (3 * products - 64 * 32)
+    assert owner.root_set.flops.dense == 40 * 2 * 3 * 2 * (3 * products - 64 * 32)
     spent = beside.costs.flops.dense, owner.costs.flops.dense
     assert spent[0] is not None
     assert spent[1] is not None
