@@ -44,9 +44,6 @@ class LastRows(PreAggregator):
     known_by: ClassVar[Known] = OF_RECALL
     remembers: ClassVar[bool] = True
     momentum: Annotated[float, Field(ge=0, lt=1, description="beta, what is kept of a client's earlier rows")] = 0.0
-    fading: Annotated[
-        float, Field(gt=0, le=1, description="what the samples of an absent client are multiplied with, round by round")
-    ] = 1.0
 
     def start(self, clients: int) -> Memory:
         """Nobody was seen."""
@@ -55,7 +52,7 @@ class LastRows(PreAggregator):
     def recall(self, memory: Memory, rows: ClientRows, mask: Bool[Tensor, " params"]) -> tuple[ClientRows, Memory]:
         """The round's rows, then those of absent clients by number."""
         here = rows.clients.tolist()
-        after = [one if one is None or self.fading == 1 else self._faded(one) for one in memory]
+        after = list(memory)
         for place, k in enumerate(here):
             after[k] = self._mixed(memory[k], LastRow(rows.updates[place], rows.samples[place], rows.shrinkage[place]))
         order = here + sorted({k for k, one in enumerate(after) if one is not None} - set(here))
@@ -68,9 +65,6 @@ class LastRows(PreAggregator):
             torch.stack([one.shrinkage for one in known]),
         )
         return found, tuple(after)
-
-    def _faded(self, one: LastRow) -> LastRow:
-        return replace(one, samples=self.fading * one.samples)
 
     def _mixed(self, old: LastRow | None, new: LastRow) -> LastRow:
         if old is None or self.momentum == 0:
