@@ -44,5 +44,8 @@ class FilteredAgreement(AgreementWeighted, Assuming):
             return scored
         assert isinstance(reader, OpenRows)
         f = (self.assumed(len(trust)) or 0) if view.malicious is None else view.malicious
-        products = gram(reader.rows * scored.factors[:, None]).cpu()
-        return replace(scored, trust=filtered(products, f, trust / trust.max()).to(trust))
+        rows = reader.rows * scored.factors[:, None]
+        products = (
+            gram(rows) if self.clip is None else rows.double() @ rows.double().T
+        )  # clipped ones are alike in size
+        return replace(scored, trust=filtered(products.cpu(), f, trust / trust.max()).to(trust))

@@ -208,6 +208,24 @@ def agreement(rows: Rows) -> tuple[list[float], Rows]:
     return SlowAgreement(P).round(rows.tolist(), list(range(CLIENTS)), ENERGY.double().tolist())
 
 
+def filtered_agreement(rows: Rows) -> Rows:
+    """CAF that begins with the scores' weights, of rows clipped to one typical norm."""
+    norms = [norm(row) for row in rows]
+    typical = math.exp(float(np.quantile(np.log(norms), 0.4)))
+    clipped = np.array([row * min(1, typical / length) for row, length in zip(rows, norms, strict=True)])
+    weights = np.array(SAMPLES) * np.array(agreement(rows)[0])
+    weights = weights / weights.max()
+    whole, best, least = weights.sum(), weights @ clipped / weights.sum(), math.inf
+    while weights.sum() > (CLIENTS - 2 * ASSUMED) / CLIENTS * whole:
+        share = weights / weights.sum()
+        value, direction = largest_eigenvalue(clipped, share)
+        if value < least:
+            best, least = share @ clipped, value
+        along = ((clipped - share @ clipped) @ direction) ** 2 * (weights > 0)
+        weights = weights * (1 - along / along.max())
+    return best
+
+
 def radial(rows: Rows) -> tuple[list[float], Rows]:
     w = WEIGHTS.double().numpy()
     slow = SlowRadial(LAYOUT, w, ENERGY.double().numpy(), EXPLORED.double().numpy())
@@ -233,10 +251,12 @@ STEPS: dict[str, Callable[[Rows], Rows]] = {
     "fltrust": fltrust,
     "foolsgold": lambda rows: weighted(foolsgold(rows), rows),
     "agreement": lambda rows: agreement(rows)[1],
+    "filtered_agreement": filtered_agreement,
     "radial": lambda rows: radial(rows)[1],
 }
 SCORES: dict[str, Callable[[Rows], list[float]]] = {
     "agreement": lambda rows: agreement(rows)[0],
+    "filtered_agreement": lambda rows: agreement(rows)[0],
     "radial": lambda rows: radial(rows)[0],
     "flame": lambda rows: [float(k in crowd(rows)) for k in range(len(rows))],
     "foolsgold": foolsgold,

@@ -124,6 +124,7 @@ def test_ablation_has_every_pruner_with_every_scoring_and_every_statistic() -> N
         "dnc",
         "smea",
         "caf",
+        "filtered_agreement",
         "flame",
         "foolsgold",
         "fltrust",
