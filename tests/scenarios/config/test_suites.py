@@ -191,6 +191,13 @@ def test_a_part_that_is_changed_brings_its_own_attacks() -> None:
     assert kinds.count("layer_trick") == 1
 
 
+def test_a_pre_aggregator_brings_its_own_attacks_too() -> None:
+    cells = read("suite: adaptive\nseeds: [11]\nalgorithm: held_only").cells
+    kinds = [cell.config["attack"]["kind"] for cell in cells]
+    assert kinds.count("step_reversal") == 1
+    assert "memory_evasion" in kinds
+
+
 @pytest.mark.parametrize("kind", AGGREGATORS)
 def test_an_aggregator_that_scores_names_attacks_that_know_it(kind: str) -> None:
     aggregator = AGGREGATORS[kind]
