@@ -51,7 +51,7 @@ SUITES: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = MappingProxyType(
 )
 """Name with version -> attacks by kind and settings. No suite ever changes: a better one has a new number."""
 ADAPTIVE: Final = "adaptive"
-"""The suite of attacks that know the algorithm: the generic one, and those that aggregator, pre-aggregators and pruner name."""
+"""The suite of attacks that know the algorithm: the generic one, and those that its parts name."""
 SHARED: Final = ("scope", "clients", "window", "explorers")
 """Keys that all attacks of a suite have in common: who is malicious, and when."""
 _MOST: Final = 100
