@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from autoflip_secure.records.tuning import Tried
 from autoflip_secure.reports.figures.drawing import fitting
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.study.labels import is_number, number, setting, shorten
-from autoflip_secure.reports.study.tuned import Choice
+from autoflip_secure.reports.study.labels import is_number, setting, shorten
+from autoflip_secure.reports.study.tuned import Choice, value_in_words
 from autoflip_secure.reports.tables.tuning import curves_table
 from autoflip_secure.terminal.counting import count_of
 
 PANELS = 9
-_COLUMNS, _TICKS, _NAME = 3, 16, 14  # panels beside each other; values that have room for their names; letters of one
+_COLUMNS, _TICKS, _NAME = 3, 16, 22  # panels beside each other; values that have room for their names; letters of one
 
 
 def tuning_curves(made: Sequence[Choice], palette: Palette) -> Picture | None:
@@ -33,6 +33,7 @@ def tuning_curves(made: Sequence[Choice], palette: Palette) -> Picture | None:
             _curve(ax, palette, one)
         _values(ax, own[0])
         ax.set_title(fitting(facet, _COLUMNS))
+        ax.margins(y=0.12)  # a circle is not cut off
         percent(ax)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
@@ -58,22 +59,27 @@ def tuning_curves(made: Sequence[Choice], palette: Palette) -> Picture | None:
 def _ordered(one: Choice) -> list[Tried]:
     """Candidates from the smallest to the largest where one number was tuned, else as listed."""
     tried = one.record.tried
-    if len(one.record.chosen) == 1 and all(is_number(value) for each in tried for value in each.values.values()):
-        return sorted(tried, key=lambda each: float(next(iter(each.values.values()))))
-    return tried
+    return sorted(tried, key=lambda each: float(next(iter(each.values.values())))) if _numbers(one) else tried
+
+
+def _numbers(one: Choice) -> bool:
+    """Whether what was tried can be put in order."""
+    tried = one.record.tried
+    return len(one.record.chosen) == 1 and all(is_number(value) for each in tried for value in each.values.values())
 
 
 def _curve(ax: Axes, palette: Palette, one: Choice) -> None:
     tried = _ordered(one)
     colour, marker = palette.colours[one.algorithm], palette.markers[one.algorithm]
     means = [each.mean for each in tried]
-    ax.plot(range(len(means)), means, color=colour, marker=marker, markersize=4.5, lw=palette.widths[one.algorithm])
+    width = palette.widths[one.algorithm] if _numbers(one) else 0  # between names there is nothing
+    ax.plot(range(len(means)), means, color=colour, marker=marker, markersize=4.5, lw=width)
     at = next(index for index, each in enumerate(tried) if each is one.record.best)
     ax.scatter([at], [means[at]], s=90, facecolors="none", edgecolors=INK, linewidths=1.2, zorder=4)
 
 
 def _values(ax: Axes, one: Choice) -> None:
-    names = [", ".join(number(value) for value in each.values.values()) for each in _ordered(one)]
+    names = [", ".join(value_in_words(value) for value in each.values.values()) for each in _ordered(one)]
     room = len(names) <= _TICKS
     crowded = room and sum(map(len, names)) > 3 * _TICKS
     ax.set_xticks(range(len(names)), [shorten(name, _NAME) for name in names] if room else [""] * len(names))

@@ -10,6 +10,8 @@ from autoflip_secure.records.tuning import Tried, TuningRecord
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.study import Study
 
+_LONGEST = 60  # letters of a value
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -65,4 +67,18 @@ def in_words(values: Mapping[str, Any]) -> str:
     >>> in_words({"training.lr": 0.2, "training.batch_size": 16})
     'lr 0.2, batch size 16'
     """
-    return ", ".join(f"{labels.setting(path)} {labels.number(value)}" for path, value in values.items())
+    return ", ".join(f"{labels.setting(path)} {value_in_words(value)}" for path, value in values.items())
+
+
+def value_in_words(value: Any) -> str:
+    """One value; of a component its kind and the options that were written.
+
+    >>> value_in_words(0.2), value_in_words({"kind": "trimmed_mean", "bad_share": 0.3})
+    ('0.2', 'trimmed mean (bad share 0.3)')
+    """
+    if not isinstance(value, Mapping) or "kind" not in value:
+        return labels.shorten(labels.clean_text(labels.number(value)), _LONGEST)
+    options = in_words({key: one for key, one in value.items() if key != "kind"})
+    kind = labels.kind_words(str(value["kind"]))
+    text = f"{kind} ({options})" if options else kind
+    return labels.shorten(labels.clean_text(text), _LONGEST)
