@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -66,8 +67,11 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["stacked", "sequential"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+QUICK = [(name, "stacked") for name in ("autoflip", "lottery", "private", "taylor")]
+LONG = [one for one in product(ALGORITHMS, ("stacked", "sequential")) if one not in QUICK]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in LONG)])
 def test_a_run_is_that_on_data_poisoned_by_hand_to_the_bit(name: str, kind: Literal["stacked", "sequential"]) -> None:
     """Explorers, channels measured with gradients, accuracies for own masks and private honest clients included."""
     settings = {"rounds": 3, **ALGORITHMS[name]}
@@ -140,8 +144,8 @@ def test_nothing_is_measured_without_a_backdoor_and_of_what_cannot_be() -> None:
 
 @pytest.fixture(scope="module")
 def planted() -> dict[str, RunRecord]:
-    """Fifteen rounds, everybody takes part; DBA with three parts; replacement in round 12 alone, of one client."""
-    everybody: dict[str, Any] = {"rounds": 15, "cohort": CLIENTS, "training": TrainingSchedule(lr=0.3)}
+    """Thirteen rounds, everybody takes part; DBA with three parts; replacement in round 12 alone, of one client."""
+    everybody: dict[str, Any] = {"rounds": 13, "cohort": CLIENTS, "training": TrainingSchedule(lr=0.3)}
     one = {"clients": (1,), "share": 0.5}
     window = Window(first=12, last=12)
     replaced = SeveralAttacks(
@@ -159,7 +163,7 @@ def planted() -> dict[str, RunRecord]:
     return dict(zip(names, found, strict=True))
 
 
-def success(record: RunRecord, number: int = 15) -> float:
+def success(record: RunRecord, number: int = 13) -> float:
     found = record.rounds[number - 1].attack_success
     assert found is not None
     return found
@@ -174,7 +178,7 @@ def test_a_backdoor_works_where_nothing_defends_and_hardly_costs_clean_accuracy(
 
 def test_the_whole_trigger_of_a_distributed_one_works_though_nobody_sent_it(planted: dict[str, RunRecord]) -> None:
     assert success(planted["parts"]) > 0.8
-    assert planted["parts"].final_accuracy > planted["clean"].final_accuracy - 0.05
+    assert planted["parts"].final_accuracy > planted["clean"].final_accuracy - 0.1
 
 
 def test_model_replacement_works_at_once_and_a_clip_takes_it_back(planted: dict[str, RunRecord]) -> None:
