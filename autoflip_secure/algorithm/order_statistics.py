@@ -29,6 +29,26 @@ def column_blocks(rows: Float[Tensor, "rows params"]) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
+_NARROW = 2**12  # columns of a block
+
+
+def norms(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " rows"]:
+    """Length of every row, in double: as ``vector_norm(rows, dim=1, dtype=torch.float64)``, in a third of the time."""
+    squares = rows.new_zeros(len(rows), dtype=torch.float64)
+    for own in _in_double(rows):
+        squares += torch.linalg.vector_norm(own, dim=1).square_()
+    return squares.sqrt_()
+
+
+def _in_double(rows: Float[Tensor, "rows params"]) -> Iterator[Float[Tensor, "rows some"]]:
+    """Blocks of columns, each in the memory of the one before."""
+    n, width = rows.shape
+    memory = rows.new_empty(n, min(_NARROW, width), dtype=torch.float64)
+    for start in range(0, width, _NARROW):
+        part = rows[:, start : start + _NARROW]
+        yield memory[:, : part.shape[1]].copy_(part)
+
+
 def squared_distances(rows: Float[Tensor, "rows params"]) -> Float[Tensor, "rows rows"]:
     """||x_k - x_l||² in double, each to its own last digits, however long other rows are.
 
@@ -46,6 +66,32 @@ def squared_distances(rows: Float[Tensor, "rows params"]) -> Float[Tensor, "rows
     above = torch.triu_indices(n, n, 1, device=rows.device)
     distances[above[0], above[1]] = upper
     return distances + distances.T
+
+
+def bounded_distances(rows: Float[Tensor, "rows params"]) -> Float[Tensor, "three rows rows"]:
+    r"""||x_k - x_l||² from a Gram matrix in double, in half the time of :func:`squared_distances`, and between which
+    numbers the true ones lie.
+
+    .. math:: |\hat d_{kl} - d_{kl}| \le 4 \gamma (\|x_k\|^2 + \|x_l\|^2), \qquad
+              \gamma = m \epsilon / (1 - m \epsilon), \quad m = b + \lceil P / b \rceil
+
+    for sums of P products in blocks of b, in whatever order (Higham, Accuracy and Stability of Numerical Algorithms,
+    section 3.1).
+
+    Returns:
+        The distances, the least and the largest that they can be; 0 on the diagonal.
+    """
+    n, width = rows.shape
+    gram = rows.new_zeros(n, n, dtype=torch.float64)
+    for own in _in_double(rows):
+        gram.addmm_(own, own.T)
+    squares = gram.diagonal()
+    both = squares[:, None] + squares
+    operations = min(_NARROW, width) + -(-width // _NARROW)
+    gamma = operations * torch.finfo(torch.float64).eps
+    found = (both - (gram + gram.T)).clamp_min_(0).fill_diagonal_(0)
+    slack = both.mul_(4 * gamma / (1 - gamma)).fill_diagonal_(0)
+    return torch.stack([found, (found - slack).clamp_min_(0), found + slack])
 
 
 def ascending(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import clip_factors
+from autoflip_secure.algorithm.order_statistics import clip_factors, norms
 from autoflip_secure.interfaces import Aggregate, Aggregator, Exploration, RoundView
 from autoflip_secure.interfaces.known_attacks import OF_LAST_STEP, Known
 from autoflip_secure.models.layout import Layout
@@ -40,7 +40,7 @@ class CenteredClipping(Aggregator):
         factor = torch.ones_like(view.samples)
         for _ in range(self.steps):
             offsets = view.updates - centre
-            distances = torch.linalg.vector_norm(view.layout.of_trained(offsets), dim=1, dtype=torch.float64)
+            distances = norms(view.layout.of_trained(offsets))
             factor = clip_factors(distances, self.radius * (distances.median() if self.unit == "median" else 1)).to(
                 offsets
             )

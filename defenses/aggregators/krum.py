@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.order_statistics import squared_distances
+from autoflip_secure.algorithm.order_statistics import bounded_distances, squared_distances
 from autoflip_secure.interfaces import Aggregate, Aggregator, RoundView
 from autoflip_secure.interfaces.known_attacks import OF_DISTANCES, Known
 
@@ -23,10 +23,32 @@ def krum_scores(
     updates: Float[Tensor, "clients params"], malicious: int, one_less: bool = False
 ) -> Float[Tensor, " clients"]:
     """Summed squared distances to the ``n - malicious - 1`` nearest others, in double; ``one_less``: to n - f - 2."""
-    distances = squared_distances(updates)
-    distances.fill_diagonal_(torch.inf)
-    neighbours = min(max(len(updates) - malicious - 1 - one_less, 1), max(len(updates) - 1, 1))
-    return distances.sort(dim=1).values[:, :neighbours].sum(1)
+    return _nearest(squared_distances(updates), malicious, one_less)
+
+
+def _nearest(distances: Float[Tensor, "*all rows rows"], malicious: int, one_less: bool) -> Float[Tensor, "*all rows"]:
+    """Sums over neighbours, of as many matrices of distances as there are."""
+    n = distances.shape[-1]
+    neighbours = min(max(n - malicious - 1 - one_less, 1), max(n - 1, 1))
+    distances.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    found: Tensor = distances.sort(dim=-1).values[..., :neighbours].sum(-1)
+    return found
+
+
+def krum_choice(
+    updates: Float[Tensor, "clients params"], malicious: int, count: int, one_less: bool = False
+) -> Int[Tensor, " count"]:
+    """The ``count`` rows of least :func:`krum_scores`; of equal ones the first. In any order.
+
+    Distances from a Gram matrix decide where their rounding cannot matter; where it can, as between copies of one row
+    or beside a very long one, exact ones do.
+    """
+    found = _nearest(bounded_distances(updates), malicious, one_less)  # the sums, the least and the largest possible
+    order = found[0].argsort(stable=True)
+    chosen, others = order[:count], order[count:]
+    if len(others) and not bool(found[2, chosen].max() < found[1, others].min()):
+        chosen = krum_scores(updates, malicious, one_less).argsort(stable=True)[:count]
+    return chosen
 
 
 class MultiKrum(Aggregator):
@@ -54,11 +76,11 @@ class MultiKrum(Aggregator):
         """One round; trust is even among the selected clients and 0 for the others."""
         n = len(view.updates)
         malicious = self.malicious_among(view)
-        scores = krum_scores(view.directions, malicious, self.neighbours == "n-f-2")
-        chosen = scores.argsort(stable=True)[: self.selected(n, malicious)]
+        chosen = krum_choice(view.directions, malicious, self.selected(n, malicious), self.neighbours == "n-f-2")
         trust = torch.zeros_like(view.samples)
         trust[chosen] = 1 / len(chosen)
-        return Aggregate(trust @ view.updates, trust, None, state)
+        delta = view.updates[chosen[0]].clone() if len(chosen) == 1 else trust @ view.updates
+        return Aggregate(delta, trust, None, state)
 
 
 class Krum(MultiKrum):
