@@ -44,8 +44,9 @@ class FilteredAgreement(AgreementWeighted, Assuming):
             return scored
         assert isinstance(reader, OpenRows)
         f = (self.assumed(len(trust)) or 0) if view.malicious is None else view.malicious
-        rows = reader.rows * scored.factors[:, None]
-        products = (
-            gram(rows) if self.clip is None else rows.double() @ rows.double().T
-        )  # clipped ones are alike in size
+        if self.clip is None:
+            products = gram(reader.rows)
+        else:  # none is longer than a typical one, so that none has to be kept out of the others' digits
+            factors = scored.factors.double()
+            products = (reader.rows @ reader.rows.T).double() * factors[:, None] * factors
         return replace(scored, trust=filtered(products.cpu(), f, trust / trust.max()).to(trust))
