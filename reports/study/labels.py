@@ -17,6 +17,7 @@ PRETTY = {
     "fedavg": "FedAvg",
     "autoflip": "AutoFLIP",
     "autoflip_plus": "AutoFLIP plus",
+    "autoflip_held": "AutoFLIP held",
     "fedprox": "FedProx",
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
