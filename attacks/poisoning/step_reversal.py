@@ -42,12 +42,11 @@ class StepReversal(RowAttack):
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
         """Try the family, and send the worst; their own honest rows are in it."""
-        own = view.updates[view.malicious]
-        _, step = attempt(view, own)
-        step = step.double()
-        best, least = own, float(step @ step)
         if self.strength == 0:
             return view.updates, None
+        own = view.updates[view.malicious]
+        step = attempt(view, own)[1].double()
+        best, least = own, float(step @ step)
         for rows in self.family(view, step.to(own)):
             progress = float(attempt(view, rows)[1].double() @ step)
             if progress < least:

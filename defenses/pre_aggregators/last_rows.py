@@ -54,7 +54,8 @@ class LastRows(PreAggregator):
         here = rows.clients.tolist()
         after = list(memory)
         for place, k in enumerate(here):
-            after[k] = self._mixed(memory[k], LastRow(rows.updates[place], rows.samples[place], rows.shrinkage[place]))
+            row = rows.updates[place].clone()  # else it would keep the rows of its whole round in memory
+            after[k] = self._mixed(memory[k], LastRow(row, rows.samples[place], rows.shrinkage[place]))
         order = here + sorted({k for k, one in enumerate(after) if one is not None} - set(here))
         known = [one for one in (after[k] for k in order) if one is not None]
         updates = torch.stack([one.update for one in known])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoflip_secure.reports.study.backdoors import planted
+from autoflip_secure.reports.study.backdoors import Planted, planted
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.tables.backdoors import BackdoorTable, backdoor_table, exact_backdoors
+from autoflip_secure.reports.tables.backdoors import backdoor_table, exact_backdoors
+from autoflip_secure.reports.tables.run_robustness import PageTable
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.wording.backdoors import success_sentences
 
@@ -16,7 +17,7 @@ class Backdoors:
     """What a page shows; no sentences and no lines where nobody planted one."""
 
     said: list[str]
-    table: BackdoorTable
+    table: PageTable[Planted]
     data: Table
 
 

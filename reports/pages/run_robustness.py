@@ -18,8 +18,8 @@ class Robustness:
 
     alarms: list[str]  # on the first screen; usually nothing
     said: list[str]  # above the table: trust where it is no alarm, majorities of cohorts
-    table: PageTable
-    hardest: PageTable  # the condition of each setting that costs the most, for a summary
+    table: PageTable[Row]
+    hardest: PageTable[Row]  # the condition of each setting that costs the most, for a summary
     data: Table
     alarm_from: str = f"{1 + TOLERANCE:g}"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from autoflip_secure.reports.study.backdoors import Planted
-from autoflip_secure.reports.tables.run_robustness import Cell, number_cell
+from autoflip_secure.reports.tables.run_robustness import Cell, Line, PageTable, number_cell
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.wording.backdoors import lasted
 
@@ -21,23 +20,7 @@ _SHARES = {
 """Measure -> heading on the page, name in the CSV."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row on the page; None: the number does not exist for it."""
-
-    row: Planted
-    cells: list[Cell | None]
-
-
-@dataclass(frozen=True)
-class BackdoorTable:
-    """The table of the page."""
-
-    columns: list[str]
-    lines: list[Line]
-
-
-def backdoor_table(rows: Sequence[Planted]) -> BackdoorTable:
+def backdoor_table(rows: Sequence[Planted]) -> PageTable[Planted]:
     """``rows`` in words, with the columns that some row has."""
     names = [name for name in _SHARES if any(getattr(row, name) for row in rows)]
     columns, ends = [_SHARES[name][0] for name in names], any(row.durabilities for row in rows)
@@ -45,7 +28,7 @@ def backdoor_table(rows: Sequence[Planted]) -> BackdoorTable:
     for row in rows:
         cells = [number_cell(getattr(row, name), 100, 1) for name in names]
         lines.append(Line(row, [*cells, *([_durability(row)] if ends else [])]))
-    return BackdoorTable([*columns, *(["durability (rounds)"] if ends else [])], lines)
+    return PageTable([*columns, *(["durability (rounds)"] if ends else [])], lines)
 
 
 def _durability(row: Planted) -> Cell | None:

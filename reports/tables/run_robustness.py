@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.run_robustness import Row
@@ -47,23 +47,26 @@ class Cell:
     alarm: bool = False
 
 
+Of = TypeVar("Of")  # what a line is about
+
+
 @dataclass(frozen=True)
-class Line:
+class Line(Generic[Of]):
     """One row on the page; None: the number does not exist for it."""
 
-    row: Row
+    row: Of
     cells: list[Cell | None]
 
 
 @dataclass(frozen=True)
-class PageTable:
-    """The table of the page."""
+class PageTable(Generic[Of]):
+    """A table of the page, with a line for each of some things."""
 
     columns: list[str]
-    lines: list[Line]
+    lines: list[Line[Of]]
 
 
-def page_table(rows: Sequence[Row]) -> PageTable:
+def page_table(rows: Sequence[Row]) -> PageTable[Row]:
     """``rows`` in words, with the columns that some row has; weights and masks only where something is pruned."""
     pruned = any(row.density and row.density.mean < 1 for row in rows)
     shares = [

@@ -137,3 +137,10 @@ def test_together_in_a_block_or_alone_the_numbers_are_the_same() -> None:
     alone = [run(one, kind="sequential")[0] for one in cells]
     assert [r.digests for r in together] == [r.digests for r in alone]
     assert [r.final_loss for r in together] == [r.final_loss for r in alone]
+
+
+def test_what_is_kept_of_a_client_is_its_own_row_alone() -> None:
+    """A part of the round's rows would keep all of them in memory, whoever comes back first."""
+    rows = ClientRows(torch.arange(4), torch.randn(4, P), torch.ones(4), torch.zeros(4))
+    _, memory = LastRows().recall(LastRows().start(CLIENTS), rows, ALIVE)
+    assert [one.update.untyped_storage().nbytes() for one in memory if one is not None] == [4 * P] * 4
