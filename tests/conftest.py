@@ -16,6 +16,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+import built_wheel
 import sizes
 import typecheck
 
@@ -68,6 +69,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data is not beside the repository (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel; one for all processes that test side by side."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    (built,) = built_wheel.once(shared / "built" / "wheel", built_wheel.build).glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path) -> Path:
+    """The ``bin`` of a fresh environment with the wheel in it, away from this tree."""
+    place = wheel.parents[1] / "environment"
+    return built_wheel.once(place, lambda home: built_wheel.install(wheel, home)) / "bin"
 
 
 @pytest.fixture

@@ -5,30 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 import pytest
+from built_wheel import clean
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the tree, without network."""
-    tree, out = tmp_path_factory.mktemp("tree") / "source", tmp_path_factory.mktemp("wheel")
-    skipped = ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
-    copytree(ROOT, tree, ignore=skipped, symlinks=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(tree)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = out.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +90,6 @@ def test_a_users_file_passes_mypy_strict(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ import names
 
 NAMESAKES = ("attacks", "defenses", "scenarios", "reports")
-
-
-def clean() -> dict[str, str]:
-    """The environment without what would lead back to this tree."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` of a fresh environment with the wheel in it; what it needs is taken from the one that runs this."""
-    home = tmp_path_factory.mktemp("environment")
-    venv.create(home, with_pip=False)
-    (site,) = home.glob("lib/python*/site-packages")
-    (site / "needed.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--ignore-installed", "--quiet", str(wheel)], env=clean(), check=True, capture_output=True)
-    return home / "bin"
 
 
 @pytest.fixture
