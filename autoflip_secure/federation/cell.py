@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -24,6 +25,7 @@ from autoflip_secure.interfaces import (
     NoAttack,
     NoLocalRule,
     NoPrivacy,
+    ParticipationAttack,
     PrivateSteps,
     Pruner,
     SeveralAttacks,
@@ -215,15 +217,29 @@ class Cell:
         """Who takes part in this round, in ascending order: ``cohort`` clients, or each one with that chance.
 
         At client level the public's guarantee rests on nobody knowing, so the cohorts are private draws; everywhere
-        else they are public, and the same for all cells of a seed.
+        else they are public, and the same for all cells of a seed, but for malicious clients that push in.
         """
         protocol, clients = self.protocol, len(self.problem.clients)
+        if pushing := self.attacking(ParticipationAttack, round_):  # type: ignore[type-abstract]
+            return self._pushed(round_, [(attack, malicious) for _, attack, malicious in pushing])
         if protocol.client_level is not None:
             source = self.draws.agreed(Purpose.COHORT, round_)
             if protocol.sampling == "fixed":
                 return torch.from_numpy(source.permutation(clients)[: protocol.cohort]).sort().values
             return torch.from_numpy(source.random(clients) < protocol.cohort / clients).nonzero().squeeze(1)
         return public_cohort(self.seed, round_, clients, protocol.cohort, protocol.sampling)
+
+    def _pushed(
+        self, round_: int, pushing: Sequence[tuple[ParticipationAttack, Bool[Tensor, " clients"]]]
+    ) -> Int[Tensor, " cohort"]:
+        """A public cohort into which malicious clients push: the draw of :func:`public_cohort`, with their places."""
+        protocol, clients = self.protocol, len(self.problem.clients)
+        places = queue(self.seed, round_, clients, protocol.sampling)
+        for attack, malicious in pushing:
+            places[malicious] = attack.places(places[malicious])
+        if protocol.sampling == "fixed":
+            return places.argsort(stable=True)[: protocol.cohort].sort().values
+        return (places < protocol.cohort / clients).nonzero().squeeze(1)
 
     @property
     def explorers(self) -> Int[Tensor, " explorers"]:
@@ -236,7 +252,8 @@ class Cell:
     def cohorts(self) -> tuple[tuple[int, ...], ...]:
         """Who takes part, round by round."""
         protocol, clients = self.protocol, len(self.problem.clients)
-        if protocol.client_level is not None:
+        own = any(isinstance(attack, ParticipationAttack) for attack in protocol.attack.parts)
+        if own or protocol.client_level is not None:
             return tuple(tuple(self.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
         return public_cohorts(self.seed, protocol.rounds, clients, protocol.cohort, protocol.sampling)
 
@@ -257,8 +274,18 @@ def public_cohort(seed: int, round_: int, clients: int, cohort: int, sampling: s
     """Who takes part in a round where that is no secret: the same for all cells of a seed, in ascending order."""
     if sampling == "fixed":
         return _drawn(seed, Purpose.COHORT, clients, cohort, round_)
-    chances = torch.rand(clients, generator=generator(seed, Purpose.COHORT, round_), dtype=torch.float64)
-    return (chances < cohort / clients).nonzero().squeeze(1)
+    return (queue(seed, round_, clients, sampling) < cohort / clients).nonzero().squeeze(1)
+
+
+def queue(seed: int, round_: int, clients: int, sampling: str) -> Float[Tensor, " clients"]:
+    """Where every client stands in a public draw, in [0, 1): the lowest ``cohort`` places are :func:`public_cohort`,
+    under Poisson sampling those below cohort / clients."""
+    source = generator(seed, Purpose.COHORT, round_)
+    if sampling == "poisson":
+        return torch.rand(clients, generator=source, dtype=torch.float64)
+    places = torch.empty(clients, dtype=torch.float64)
+    places[torch.randperm(clients, generator=source)] = torch.arange(clients, dtype=torch.float64) / clients
+    return places
 
 
 @lru_cache(maxsize=32)  # a sweep asks for those of a few seeds again and again

@@ -158,6 +158,20 @@ class SampleAttack(Attack, ABC):
         """What malicious clients state, from the true numbers: whole numbers from 1, each from its own alone."""
 
 
+class ParticipationAttack(Attack, ABC):
+    """Changes when malicious clients take part in rounds: what they tell the server of their availability."""
+
+    threat: ClassVar[Threat] = Threat("own", ("participation",))
+
+    @abstractmethod
+    def places(self, places: Float[Tensor, " malicious"]) -> Float[Tensor, " malicious"]:
+        """Where malicious clients stand in a round's queue, from where they would: each from its own place alone.
+
+        A place is a number in [0, 1), the same for all algorithms of a seed; what comes back is at least 0. The cohort
+        are the clients with the lowest places, under Poisson sampling those below cohort / clients.
+        """
+
+
 class RowAttack(Attack, ABC):
     """Changes malicious clients' rows after they trained, with what its :class:`Threat` says that it knows."""
 

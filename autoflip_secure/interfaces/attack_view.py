@@ -24,7 +24,7 @@ KNOWLEDGE: Final[dict[Knowledge, str]] = {
 }
 """What a malicious client knows besides what all clients do: the global model, its mask, the training schedule."""
 
-Means = Literal["labels", "inputs", "update", "exploration", "samples", "buffers"]
+Means = Literal["labels", "inputs", "update", "exploration", "samples", "buffers", "participation"]
 MEANS: Final[dict[Means, str]] = {
     "labels": "labels",
     "inputs": "inputs",
@@ -32,6 +32,7 @@ MEANS: Final[dict[Means, str]] = {
     "exploration": "what explorers send",
     "samples": "the stated number of samples",
     "buffers": "running statistics",
+    "participation": "how often they take part",
 }
 """What it changes."""
 

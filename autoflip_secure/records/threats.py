@@ -23,9 +23,11 @@ class ThreatRecord(BaseModel):
 
 
 def threats(attacks: Iterable[Attack]) -> list[ThreatRecord] | None:
-    """Cards of all attacks of a run; None where nobody knows more than its own data and update, or says so."""
+    """Cards of all attacks of a run; None where nobody knows more than its own data and update, or says so, and the
+    draw of cohorts is even."""
     declared = [attack for attack in attacks if attack.declared]
-    if all(attack.threat_card.knowledge == "own" for attack in declared):
+    cards = [attack.threat_card for attack in declared]
+    if all(card.knowledge == "own" and "participation" not in card.means for card in cards):
         return None
     return [
         ThreatRecord(
@@ -35,5 +37,5 @@ def threats(attacks: Iterable[Attack]) -> list[ThreatRecord] | None:
             goal=card.goal,
             memory=card.memory,
         )
-        for attack, card in ((one, one.threat_card) for one in declared)
+        for attack, card in zip(declared, cards, strict=True)
     ]

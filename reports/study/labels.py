@@ -33,8 +33,8 @@ BUILT_IN_ATTACKS = (
     "alie", "anchor_inflation", "backdoor", "boosted_flip", "buffers", "decorrelated", "dirty_label", "fang", "fault",
     "gaussian_noise", "greedy_oracle", "hybrid_sparse", "ipm", "label_flip", "landscape_lie", "layer_trick",
     "lie_samples", "mask_collusion", "memory_evasion", "mimic", "min_max", "min_sum", "model_replacement",
-    "neurotoxin", "norm_bound", "opt_alie", "opt_ipm", "root_evasion", "rop", "score_evasion", "sign_flip", "starve",
-    "step_reversal",
+    "neurotoxin", "norm_bound", "opt_alie", "opt_ipm", "over_participation", "root_evasion", "rop", "score_evasion",
+    "sign_flip", "starve", "step_reversal",
 )  # fmt: skip
 SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks

@@ -30,6 +30,7 @@ class Majority:
     probability: float  # in a round with so many malicious
     expected: float  # rounds of a run
     seen: int  # rounds of this run
+    pushed: bool = False  # malicious clients change how often they are drawn: the chances above are of an even draw
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def majority(record: RunRecord) -> Majority | None:
         probability=max(chances),
         expected=sum(chances),
         seen=sum(map(robustness.has_majority, record.rounds)),
+        pushed=any("participation" in threat.means for threat in record.threats or ()),
     )
 
 
@@ -194,4 +196,4 @@ def majorities(study: Study) -> list[Majorities]:
         if one is not None:
             found.setdefault(replace(one, seen=0), []).append(one.seen)
     groups = [Majorities(example, tuple(seen)) for example, seen in found.items()]
-    return sorted(groups, key=lambda group: -group.example.expected)
+    return sorted(groups, key=lambda group: (-group.example.expected, group.example.pushed))

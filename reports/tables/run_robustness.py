@@ -123,7 +123,7 @@ def exact_table(rows: Sequence[Row]) -> Table:
                 note = f"not within the {watched} rounds that follow the window" if back is None else ""
                 data.append([*place, "rounds to recovery, one seed", back, None, None, 1, note])
             if run.majority is not None:
-                said = f"{run.majority.expected!r} expected"
+                said = f"{run.majority.expected!r} expected{' of an even draw' if run.majority.pushed else ''}"
                 seen = run.majority.seen
                 data.append([*place, "rounds with a malicious majority, one seed", seen, None, None, 1, said])
     return Table(columns, data)

@@ -87,10 +87,12 @@ def _majority(one: Majority, seen: Sequence[int]) -> str:
     low, high = min(seen), max(seen)
     runs = f"{fmean(seen):.1f} on average ({low} to {high})" if low != high else f"{low} in each"
     most = "up to " if one.expected < one.acting * one.probability * (1 - 1e-9) else ""
+    drawn, pushed = (" in an even draw", " where malicious clients push in") if one.pushed else ("", "")
     return (
         f"{most.capitalize()}{one.malicious} malicious of {count_of(one.clients, 'client')}, cohorts of {size}"
-        f"{sampling}: at least half of a cohort is malicious with probability {most}{_chance(one.probability)}, "
-        f"in {one.expected:.1f} of {count_of(one.acting, 'round')} with an attack expected; the runs had {runs}."
+        f"{sampling}: at least half of a cohort is malicious with probability {most}{_chance(one.probability)}{drawn}, "
+        f"in {one.expected:.1f} of {count_of(one.acting, 'round')} with an attack expected; "
+        f"the runs{pushed} had {runs}."
     )
 
 

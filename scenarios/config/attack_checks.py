@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from autoflip_secure.interfaces import Attack, BackdoorAttack, SampleAttack
+from autoflip_secure.interfaces import Attack, BackdoorAttack, ParticipationAttack, SampleAttack
 from autoflip_secure.scenarios.config.messages import kind_of
 
 if TYPE_CHECKING:
@@ -116,6 +116,16 @@ def _samples(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]
         )
 
 
+def _participation(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
+    if isinstance(attack, ParticipationAttack) and settings.privacy.works_on_updates:
+        yield (
+            place,
+            f"{kind_of(type(attack))}: at client level the guarantee rests on who is drawn, and is proven for an even "
+            "draw; set privacy: none, or choose another attack",
+            "privacy",
+        )
+
+
 def _backdoors(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
     """A run has one trigger, whose success is that of the global model."""
     if not isinstance(attack, BackdoorAttack):
@@ -137,4 +147,4 @@ def _backdoors(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacl
         )
 
 
-_CHECKS = (_clients, _window, _knowledge, _samples, _backdoors)
+_CHECKS = (_clients, _window, _knowledge, _samples, _participation, _backdoors)

@@ -21,6 +21,7 @@ from autoflip_secure.interfaces import (
     ClientPrivacy,
     DataAttack,
     LocalRule,
+    ParticipationAttack,
     Plugin,
     PreAggregator,
     Pruner,
@@ -44,10 +45,10 @@ from autoflip_secure.terminal.visible import short
 
 
 def _does_nothing(cls: type[Attack]) -> str | None:
-    if not issubclass(cls, DataAttack | SampleAttack | RowAttack):
+    if not issubclass(cls, DataAttack | SampleAttack | ParticipationAttack | RowAttack):
         return (
-            f"{cls.__name__} changes nothing; derive it from DataAttack, UpdateAttack, RowAttack or SampleAttack of "
-            "autoflip_secure.interfaces"
+            f"{cls.__name__} changes nothing; derive it from DataAttack, UpdateAttack, RowAttack, SampleAttack or "
+            "ParticipationAttack of autoflip_secure.interfaces"
         )
     if cls.threat is Attack.threat or not isinstance(cls.threat, Threat):
         return (

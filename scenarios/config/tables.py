@@ -26,6 +26,7 @@ from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.model_replacement import ModelReplacement
 from autoflip_secure.attacks.poisoning.neurotoxin import Neurotoxin
 from autoflip_secure.attacks.poisoning.norm_bound import NormBound
+from autoflip_secure.attacks.poisoning.over_participation import OverParticipation
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -96,7 +97,7 @@ ATTACKS = _table(
     # backdoors: a trigger, and what is done to updates that carry it
     Backdoor, ModelReplacement, NormBound, Neurotoxin,
     # on what else is sent, and faults
-    LieSamples, Buffers, Fault,
+    LieSamples, OverParticipation, Buffers, Fault,
 )  # fmt: skip
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
 PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits)

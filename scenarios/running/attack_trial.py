@@ -19,6 +19,7 @@ from autoflip_secure.interfaces import (
     Exploration,
     InputAttack,
     InputView,
+    ParticipationAttack,
     RowAttack,
     SampleAttack,
     UpdateAttack,
@@ -79,6 +80,14 @@ def try_sample_attack(judge: Judge, attack: SampleAttack, stage: Stage) -> None:
     found = judge.tensor("samples", judge.ask("samples", lambda: attack.samples(true), true), true)
     if not bool(((found >= 1) & (found <= 2**31) & (found == found.round())).all()):
         raise judge.refuse(f"samples states {found.tolist()} for {true.tolist()}; state whole numbers from 1 to 2^31")
+
+
+def try_participation_attack(judge: Judge, attack: ParticipationAttack, stage: Stage) -> None:
+    """Places in the queue: of the same shape, numbers from 0."""
+    true = torch.tensor([0.0, 0.25, 0.95], dtype=torch.float64)
+    found = judge.tensor("places", judge.ask("places", lambda: attack.places(true), true), true)
+    if not bool((found >= 0).all()):
+        raise judge.refuse(f"places gives {found.tolist()} for {true.tolist()}; give numbers from 0")
 
 
 def try_row_attack(judge: Judge, attack: RowAttack, stage: Stage) -> None:

@@ -26,6 +26,7 @@ from autoflip_secure.interfaces import (
     Guidance,
     InputAttack,
     LocalRule,
+    ParticipationAttack,
     Plugin,
     PreAggregator,
     PrivacyView,
@@ -43,6 +44,7 @@ from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.running.attack_trial import (
     try_data_attack,
     try_input_attack,
+    try_participation_attack,
     try_row_attack,
     try_sample_attack,
 )
@@ -255,6 +257,7 @@ _TRIALS: dict[type, Callable[[Judge, Any, Stage], None]] = {
     InputAttack: try_input_attack,
     RowAttack: try_row_attack,
     SampleAttack: try_sample_attack,
+    ParticipationAttack: try_participation_attack,
     Aggregator: _try_aggregator,
     PreAggregator: try_pre_aggregator,
     Pruner: _try_pruner,

@@ -51,6 +51,7 @@ from autoflip_secure.attacks.poisoning.mimic import Mimic
 from autoflip_secure.attacks.poisoning.model_replacement import ModelReplacement
 from autoflip_secure.attacks.poisoning.neurotoxin import Neurotoxin
 from autoflip_secure.attacks.poisoning.norm_bound import NormBound
+from autoflip_secure.attacks.poisoning.over_participation import OverParticipation
 from autoflip_secure.attacks.poisoning.relocated_orthogonal import RelocatedOrthogonal
 from autoflip_secure.attacks.poisoning.root_evasion import RootEvasion
 from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation, BoostedFlip, LayerTrick, ScoreEvasion
@@ -188,6 +189,7 @@ CASES = [
     Case(NormBound(norm=0.25, unit="absolute"), shortened(0.25, typical=False)),
     Case(Neurotoxin(share=0.2), spares_most_moved(0.2), Neurotoxin(share=0), memory=MOVED),
     Case(LieSamples(), None, LieSamples(factor=1)),
+    Case(OverParticipation(), None, OverParticipation(factor=1)),
     Case(Buffers(value=7), absurd_statistics),
     Case(Buffers(send="nan"), lambda found: bool(found.sent[2, ~problem().layout.trained].isnan().all())),
     Case(Fault(), sends(0)),

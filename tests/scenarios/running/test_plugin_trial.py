@@ -18,6 +18,7 @@ from autoflip_secure.interfaces import (
     LocalRule,
     LocalView,
     OwnMask,
+    ParticipationAttack,
     Plugin,
     Pruner,
     PruneView,
@@ -68,6 +69,13 @@ class Counts(SampleAttack):
 
     def samples(self, samples: Tensor) -> Tensor:
         return type(self).answer(samples)
+
+
+class Pushes(ParticipationAttack):
+    answer: ClassVar[Answer]
+
+    def places(self, places: Tensor) -> Tensor:
+        return type(self).answer(places)
 
 
 class Labels(DataAttack):
@@ -230,6 +238,8 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     ),
     "attack that draws": (Acts, lambda view: (view.updates + torch.randn(1), None), "gives another answer"),
     "sample numbers": (Counts, lambda samples: samples * 2, ""),
+    "places": (Pushes, lambda places: places / 2, ""),
+    "places below none": (Pushes, lambda places: places - 0.5, "give numbers from 0"),
     "half a sample": (Counts, lambda samples: samples / 4, "state whole numbers from 1"),
     "aggregator": (Steps, lambda view: Aggregate(even(view) @ view.updates, even(view), None), ""),
     "aggregator with too much trust": (
