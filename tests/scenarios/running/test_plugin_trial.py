@@ -6,39 +6,48 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from answering_plugins import (
+    Acts,
+    Answer,
+    Counts,
+    Covering,
+    Fines,
+    Labels,
+    LabelsUnder,
+    Masks,
+    Misnamed,
+    Moves,
+    Own,
+    Parts,
+    Pulls,
+    Pushes,
+    Reads,
+    Rules,
+    Scoring,
+    Steps,
+    Unknown,
+    Updates,
+    arrays,
+)
 from torch import Tensor
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import (
     Aggregate,
-    Aggregator,
-    AttackView,
-    ClientPruneView,
-    DataAttack,
-    LocalRule,
-    LocalView,
     OwnMask,
-    ParticipationAttack,
     Plugin,
-    Pruner,
-    PruneView,
     RoundView,
-    RowAttack,
-    SampleAttack,
-    Threat,
-    UpdateAttack,
 )
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES
 from autoflip_secure.scenarios.config.tables import PRIVACY
-from autoflip_secure.scenarios.data.base import Arrays, DataSource
+from autoflip_secure.scenarios.data.base import Arrays
 from autoflip_secure.scenarios.data.datasets import Digits
-from autoflip_secure.scenarios.data.partitions import ByGroup, Partition
+from autoflip_secure.scenarios.data.partitions import ByGroup
 from autoflip_secure.scenarios.models.chains import Mlp
 from autoflip_secure.scenarios.running.plugin_trial import Stage, try_out
 
-Answer = Callable[[Any], Any]
 DATA = Digits(train_samples=120, test_samples=50).load()
 
 
@@ -47,115 +56,6 @@ def stage() -> Stage:
     module = Mlp(hidden=(8,)).build(DATA.x_train[:2], 10, 0)
     layout = Layout.of(module)
     return Stage(DATA, layout, Chain.of(module, DATA.x_train[:1]), layout.vector(module), 6, 4, 5)
-
-
-class Updates(UpdateAttack):
-    answer: ClassVar[Answer]
-
-    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: list[torch.Generator]) -> Tensor:
-        return type(self).answer((updates, malicious, generators))
-
-
-class Acts(RowAttack):
-    threat: ClassVar[Threat] = Threat("defence", ("update", "exploration"), memory=True)
-    answer: ClassVar[Answer]
-
-    def act(self, view: AttackView) -> tuple[Tensor, Any]:
-        return type(self).answer(view)
-
-
-class Counts(SampleAttack):
-    answer: ClassVar[Answer]
-
-    def samples(self, samples: Tensor) -> Tensor:
-        return type(self).answer(samples)
-
-
-class Pushes(ParticipationAttack):
-    answer: ClassVar[Answer]
-
-    def places(self, places: Tensor) -> Tensor:
-        return type(self).answer(places)
-
-
-class Labels(DataAttack):
-    answer: ClassVar[Answer]
-
-    def labels(self, labels: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-        return type(self).answer((labels, num_classes, generator))
-
-
-class LabelsUnder(Labels):
-    """Asked with what a model answers, and for nothing else."""
-
-    answer: ClassVar[Answer]
-
-    @property
-    def follows_model(self) -> bool:
-        return True
-
-    def labels(self, labels: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
-        raise LookupError("not asked")
-
-    def labels_under(self, labels: Tensor, num_classes: int, generator: torch.Generator, outputs: Tensor) -> Tensor:
-        return type(self).answer((labels, num_classes, generator, outputs))
-
-
-class Steps(Aggregator):
-    answer: ClassVar[Answer]
-
-    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
-        return type(self).answer(view)
-
-
-class Masks(Pruner):
-    answer: ClassVar[Answer]
-
-    def mask(self, view: PruneView) -> Tensor:
-        return type(self).answer(view)
-
-
-class Rules(LocalRule):
-    answer: ClassVar[Answer]
-
-    def gradient(self, view: LocalView, gradients: list[Tensor]) -> list[Tensor]:
-        return type(self).answer((view, gradients))
-
-
-class Moves(LocalRule):
-    answer: ClassVar[Answer]
-
-    def mask(self, view: LocalView, gradients: list[Tensor], epoch: Tensor, epochs: int) -> list[Tensor]:
-        return type(self).answer((view, gradients))
-
-
-class Fines(LocalRule):
-    answer: ClassVar[Answer]
-
-    def penalty(self, view: LocalView) -> Tensor:
-        return type(self).answer((view, []))
-
-
-class Pulls(LocalRule):
-    answer: ClassVar[Answer]
-
-    @property
-    def proximal(self) -> float:
-        return type(self).answer(None)
-
-
-class Parts(Partition):
-    answer: ClassVar[Answer]
-
-    def deal(self, labels: Any, clients: int, groups: Any, rng: np.random.Generator) -> Any:
-        return type(self).answer((len(labels), clients, rng))
-
-
-class Reads(DataSource):
-    answer: ClassVar[Answer]
-
-    def read(self) -> Arrays:
-        return type(self).answer(None)
 
 
 def tried(stage: Stage, base: type[Plugin], answer: Answer) -> None:
@@ -171,38 +71,6 @@ def malicious(given: Any, value: Any) -> Tensor:
 
 def even(view: RoundView) -> Tensor:
     return torch.full((len(view.updates),), 1 / len(view.updates))
-
-
-class Own(Masks):
-    own: ClassVar[bool] = True
-    client_rows: ClassVar[dict[str, str]] = {"seen": "numbers"}
-
-    def mask(self, view: PruneView) -> Tensor:
-        return view.mask
-
-    def client_mask(self, view: ClientPruneView) -> OwnMask:
-        return type(self).answer(view)
-
-
-class Covering(Steps):
-    own_masks: ClassVar[bool] = True
-
-
-class Unknown(Steps):
-    scores_clients: ClassVar[bool] = True
-
-
-class Scoring(Unknown):
-    known_by: ClassVar[Any] = ({"kind": "greedy_oracle", "stealth": 0.9},)
-
-
-class Misnamed(Steps):
-    known_by: ClassVar[Any] = ("greedy_oracle",)
-
-
-def arrays(seed: int | None) -> Arrays:
-    x = np.random.default_rng(seed).standard_normal((6, 2)).astype(np.float32)
-    return Arrays(x, np.arange(6) % 2, x, np.arange(6) % 2, ("a", "b"))
 
 
 memory: list[int] = []
