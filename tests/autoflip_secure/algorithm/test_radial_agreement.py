@@ -16,16 +16,23 @@ P = LAYOUT.size
 CLIENTS = 8
 
 
-def view(rows: torch.Tensor, clients: list[int], weights: torch.Tensor, shrinkage: float = 0.0) -> RoundView:
+def view(
+    rows: torch.Tensor,
+    clients: list[int],
+    weights: torch.Tensor,
+    shrinkage: float = 0.0,
+    of: Layout = LAYOUT,
+    mask: torch.Tensor | None = None,
+) -> RoundView:
     return RoundView(
         round=1,
         clients=torch.tensor(clients),
         samples=torch.tensor([10.0 + k for k in clients]),
         updates=rows,
         weights=weights,
-        mask=torch.ones(P, dtype=torch.bool),
+        mask=torch.ones(of.size, dtype=torch.bool) if mask is None else mask,
         guidance=None,
-        layout=LAYOUT,
+        layout=of,
         shrinkage=torch.full((len(clients),), shrinkage),
     )
 
@@ -116,3 +123,22 @@ def test_layers_before_a_normalisation_are_left_out() -> None:
             rows[0, segment.slice] = -weights[segment.slice]
     live = torch.ones_like(layout.trained)
     assert float(radial_cosine(OpenRows(rows), weights, Layers(layout, live, live))) == pytest.approx(1)
+
+
+def test_noise_on_a_pruned_model_is_found_as_large_a_weight_and_shorter() -> None:
+    """Masked coordinates carry none, so its length goes with the root of the live ones: docs/algorithm.md."""
+    layout = Layout.of(nn.Sequential(nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 3)))
+    draw = torch.Generator().manual_seed(4)
+    mask = (torch.arange(layout.size) % 4 == 0) | ~layout.prunable
+    weights, energy = mask * torch.randn(layout.size, generator=draw), torch.rand(layout.size, generator=draw) ** 8
+    honest = 0.05 * mask * energy.sqrt() * torch.randn(CLIENTS, layout.size, generator=draw)
+    noise, whole = 0.1 * torch.randn(layout.size, generator=draw), torch.ones_like(mask)
+    aggregator, found = RadialAgreement(), []
+    for live in (whole, mask):
+        rows = honest.clone()
+        rows[0] += live * noise
+        state = aggregator.start(layout, weights, CLIENTS, exploration(honest, energy))
+        one = view(rows, list(range(CLIENTS)), weights, of=layout, mask=live)
+        found.append(aggregator.aggregate(state, one).statistics["noise"])
+    assert (found[0][0], found[1][0]) > (1, 1), "noisy at 0.25"
+    assert float(found[1][0] / found[0][0]) == pytest.approx(float(mask.sum() / layout.size) ** 0.5, rel=0.2)
