@@ -36,7 +36,7 @@ def report(
     outcome: Outcome = None,
     as_json: Json = False,
 ) -> None:
-    """Write DIR/report.html, report.md, and cells and results as .csv and .parquet, from the results so far."""
+    """Write DIR/report.html, report.md, and cells and results as .csv (and .parquet), from the results so far."""
     with exit_codes(folder, as_json):
         prepare()
         from autoflip_secure.scenarios.store.manifest import check_results

@@ -5,7 +5,7 @@
     report.html       verdict, figures with their data, statistics, reproducibility
     report.md         the verdict for a pull request
     results.csv       one row per cell and round
-    results.parquet   the same, with types
+    results.parquet   the same, with types (where pyarrow is installed, as all Parquet files)
     cells.csv         one row per cell
     cells.parquet     the same, with types
     worst_cases.*     of a sweep with a suite: one row per setting and algorithm
@@ -32,6 +32,7 @@ from autoflip_secure.reports.pages.backdoors import backdoors
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
 from autoflip_secure.reports.pages.run_robustness import robustness
+from autoflip_secure.reports.pages.table_files import write_tables
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
@@ -52,7 +53,7 @@ from autoflip_secure.reports.study.tuned import choices
 from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
-from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
+from autoflip_secure.reports.tables.frames import tidy
 from autoflip_secure.reports.tables.guarantees import guarantee_table
 from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
 from autoflip_secure.reports.tables.summaries import claims_table, degradation_rows, degradation_table, tally
@@ -112,9 +113,7 @@ def write_report(
     frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
     frames |= {"worst_cases": worst_frame(worst)} if worst else {}
     frames |= {"tuning": tuning_frame(made)} if (made := choices(found)) else {}
-    for name, frame in frames.items():
-        write(path.with_name(f"{name}.csv"), as_csv(frame))
-        write(path.with_name(f"{name}.parquet"), parquet(frame))
+    write_tables(frames, path.parent)
     write(
         path.with_suffix(".md"),
         summary(

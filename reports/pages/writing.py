@@ -37,5 +37,17 @@ def make_folder(path: Path) -> None:
         raise _refusal(path, error) from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file of an earlier report, if there is one.
+
+    Raises:
+        StoreError: it is there and cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
 def _refusal(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: {unwritable(error, 'give another folder')}")

@@ -169,7 +169,11 @@ def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
-    """``frame`` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls."""
+    """``frame`` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls.
+
+    Raises:
+        ImportError: without the extra ``parquet``.
+    """
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()

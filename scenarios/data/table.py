@@ -44,15 +44,21 @@ def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
     """A file as a frame; only an empty field is a missing value, so that a class may be called NA or None.
 
     Raises:
-        DataError: it is absent, damaged, too large, or neither CSV nor Parquet.
+        DataError: it is absent, damaged, too large, neither CSV nor Parquet, or Parquet without the extra for it.
     """
     import pandas as pd
-    import pyarrow.parquet
 
     kind = look(glance(path))
     with opened(path, "a CSV or Parquet table", "save it as CSV (UTF-8) or Parquet", "text", "parquet") as file:
         if kind is not None and kind.name == "parquet":
-            frame: pd.DataFrame = pyarrow.parquet.ParquetFile(file).read().to_pandas(ignore_metadata=True)
+            try:
+                from pyarrow.parquet import ParquetFile
+            except ImportError as error:
+                raise DataError(
+                    f"{path}: is a Parquet file, and pyarrow, which reads it, is not installed; "
+                    "pip install 'autoflip-secure[parquet]', or save it as CSV (UTF-8)"
+                ) from error
+            frame: pd.DataFrame = ParquetFile(file).read().to_pandas(ignore_metadata=True)
         else:
             frame = pd.read_csv(file, sep=separator, low_memory=False, keep_default_na=False, na_values=[""])
             if not isinstance(frame.index, pd.RangeIndex):
