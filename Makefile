@@ -3,14 +3,19 @@
 # make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
 # make golden    the kept numbers of every attack against every aggregator, where they are missing or have changed
 # make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
-# All install what they need into .venv first, once. PYTHON=python3.12 picks the interpreter.
+# make install   what `make test` needs
+# make lock      .ci/locked.txt anew: every package with its hashes (takes uv)
+# All install what they need into .venv first, once: the demo only what runs. PYTHON=python3.12 picks the interpreter.
 
 PYTHON ?= python3
 BIN    := .venv/bin
-STAMP  := .venv/.installed
+RUNS   := .venv/.installed
+TESTS  := .venv/.test-tools
 # What installs, and a file of pins: INSTALLER="uv pip install --torch-backend=cpu" CONSTRAINTS=.ci/oldest.txt
 INSTALLER   ?= $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CONSTRAINTS ?=
+# Or a lock, for `make install`: LOCK=.ci/locked.txt
+LOCK ?=
 # uv installs into VIRTUAL_ENV. CrypTen asks for the retired name of scikit-learn, whose installer refuses without the other.
 INSTALL := VIRTUAL_ENV=$(CURDIR)/.venv SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True \
            $(INSTALLER) $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
@@ -26,12 +31,12 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist wor
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install catalogue golden demo test test-all check style types bench bench-compare format clean
+.PHONY: install lock catalogue golden demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
-install: $(STAMP)
+install: $(TESTS)
 
-demo: $(STAMP)
+demo: $(RUNS)
 	@$(BIN)/python -m autoflip_secure demo
 
 # Types and layers take one core a minute: they are checked while the tests run, and their findings stand at the end.
@@ -46,44 +51,62 @@ test-all: style
 
 check: style types
 
-style: $(STAMP)
+style: $(TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(TESTS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # Saved under .benchmarks, in processor seconds and in units of a reference workload that runs beside each benchmark.
-bench: $(STAMP)
+bench: $(TESTS)
 	$(BIN)/python -m pytest benchmarks -q --benchmark-only --benchmark-quiet --benchmark-autosave -s $(ARGS)
 	@$(BIN)/python benchmarks/compare.py --show
 
 # The last two runs, or the last one and BASE=file; fails when something became slower than RATIO times.
-bench-compare: $(STAMP)
+bench-compare: $(TESTS)
 	@$(BIN)/python benchmarks/compare.py --ratio $(RATIO) $(if $(BASE),--base $(BASE))
 
-catalogue: $(STAMP)
+catalogue: $(TESTS)
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.defenses_page
 
-golden: $(STAMP)
+golden: $(TESTS)
 	@$(BIN)/python tests/helpers/golden_table.py
 
-format: $(STAMP)
+format: $(TESTS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# For every Python and system that pyproject.toml allows, held to the versions tested, without the address of any index.
+lock:
+	@command -v uv >/dev/null 2>&1 || { echo "There is no 'uv', which writes the lock; install it: pip install uv" >&2; exit 2; }
+	@SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  --extra secure --extra test --constraints .ci/tested.txt --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" --output-file .ci/locked.txt pyproject.toml
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml
-	@test -x $(BIN)/python || { \
-	  command -v $(PYTHON) >/dev/null 2>&1 || { echo "There is no '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }; \
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 2; }; \
-	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv), or name another Python: make PYTHON=…" >&2; exit 2; }; \
-	  echo "Creating .venv and installing (a few minutes, several GB, once) …"; \
-	  rm -rf .venv && $(PYTHON) -m venv .venv; }
-	@$(INSTALL) -e '.[secure,test]'
+# Two stamps: what runs, with all that `demo` and the README's commands need; and the tools of tests, lint and types.
+define ENVIRONMENT
+test -x $(BIN)/python || { \
+  command -v $(PYTHON) >/dev/null 2>&1 || { echo "There is no '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }; \
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 2; }; \
+  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv), or name another Python: make PYTHON=…" >&2; exit 2; }; \
+  rm -rf .venv && $(PYTHON) -m venv .venv; }
+endef
+
+$(RUNS): pyproject.toml
+	@$(ENVIRONMENT)
+	@echo "Installing into .venv (a few minutes, several GB, once) …"
+	@$(INSTALL) -e '.[secure]'
 	@touch $@
+
+$(TESTS): pyproject.toml
+	@$(ENVIRONMENT)
+	@echo "Installing into .venv, with what tests need (a few minutes, several GB, once) …"
+	@$(if $(LOCK),$(INSTALL) --require-hashes -r $(LOCK) && $(INSTALL) --no-deps -e .,$(INSTALL) -e '.[secure,test]')
+	@touch $(RUNS) $@

@@ -194,12 +194,50 @@ def test_unfit_python_gets_one_sentence(script: str | None, expected: str, tmp_p
     assert not (tmp_path / ".venv").exists()
 
 
-def test_nothing_is_installed_twice(tmp_path: Path) -> None:
-    """With a stamp newer than pyproject.toml, make has nothing to do."""
+@pytest.fixture
+def stamped(tmp_path: Path) -> Path:
+    """A folder that make works in, with a .venv without stamps."""
     make(tmp_path, "--version")
     (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / ".installed").touch()
-    done = subprocess.run(["make", "-n", ".venv/.installed"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "is up to date" in done.stdout
-    dry = make(tmp_path, "-n", "test").stdout
-    assert "pip install" in dry, "a changed pyproject.toml installs again"
+    return tmp_path
+
+
+def dry(folder: Path, *goals: str) -> str:
+    """What make would do; the Makefile and pyproject.toml are older than any stamp."""
+    done = subprocess.run(["make", "-n", *goals], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_demo_installs_no_test_tools_and_tests_do(stamped: Path) -> None:
+    demo, test = dry(stamped, "demo"), dry(stamped, "test")
+    assert re.findall(r"-e '(.*?)'", demo) == [".[secure]"]
+    assert re.findall(r"-e '(.*?)'", test) == [".[secure,test]"]
+    assert demo.rstrip().endswith("-m autoflip_secure demo")
+
+
+def test_nothing_is_installed_twice(stamped: Path) -> None:
+    """With stamps newer than pyproject.toml, make has nothing to install; with the demo's alone, tests add theirs."""
+    (stamped / ".venv" / ".installed").touch()
+    assert "pip install" not in dry(stamped, "demo")
+    assert ".[secure,test]" in dry(stamped, "style")
+    (stamped / ".venv" / ".test-tools").touch()
+    assert "pip install" not in dry(stamped, "demo", "test", "types", "bench")
+    changed = make(stamped, "-n", "test").stdout
+    assert "pip install" in changed, "a changed pyproject.toml installs again"
+
+
+def test_what_tests_install_runs_the_demo_too(stamped: Path) -> None:
+    """On a fresh clone, `make test` and then `make demo` install once."""
+    fake = fake_python(stamped, "true")
+    (stamped / ".venv" / "bin").mkdir()
+    (stamped / ".venv" / "bin" / "python").symlink_to(fake)
+    for goals, stamps in ((("install",), {".installed", ".test-tools"}), (("demo",), {".installed", ".test-tools"})):
+        done = subprocess.run(["make", *goals], cwd=stamped, capture_output=True, text=True, check=True)
+        assert {path.name for path in (stamped / ".venv").iterdir()} - {"bin"} == stamps
+        assert ("Installing" in done.stdout) == (goals == ("install",))
+
+
+def test_a_lock_is_installed_with_its_hashes_and_the_project_alone_after_it(stamped: Path) -> None:
+    commands = dry(stamped, "install", "LOCK=.ci/locked.txt")
+    assert re.search(r"--require-hashes -r \.ci/locked\.txt && .* --no-deps -e \.$", commands, re.MULTILINE)
+    assert "-e '." not in commands
