@@ -123,7 +123,8 @@ def test_every_call_of_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     blocks = [block for language, block in fences if not language]
-    lines = [re.split(r"\s{3,}| > ", line)[0] for block in blocks for line in block.splitlines()]
+    spans = [span for row in re.findall(r"^\|.*\|$", text, re.MULTILINE) for span in re.findall(r"`([^`]+)`", row)]
+    lines = [re.split(r"\s{3,}| > ", line)[0] for block in [*blocks, *spans] for line in block.splitlines()]
     found = [words for line in lines for words in calls(line)]
     assert {words[1] for words in found} >= {"demo", "test", "list", "sweep", "report", "schema", "gate"}
     for words in found:
@@ -167,11 +168,12 @@ def test_own_workflow_tests_what_is_promised() -> None:
 
 def test_own_workflow_tests_both_ends_of_the_bounds() -> None:
     jobs = yaml.safe_load(OWN[0].read_text(encoding="utf-8"))["jobs"]
-    pinned = {name: re.findall(r"make install(?: CONSTRAINTS=(\S+))?$", str(job["steps"][2]["run"]), re.MULTILINE)
-              for name, job in jobs.items()}  # fmt: skip
-    assert pinned["test"] == [".ci/tested.txt"]
-    assert pinned["oldest"] == [".ci/oldest.txt"]
+    pinned = {name: re.findall(r"make install(?: (\S+))?$", jobs[name]["steps"][2]["run"], re.MULTILINE)
+              for name in ("test", "oldest", "newest", "locked")}  # fmt: skip
+    assert pinned["test"] == ["CONSTRAINTS=.ci/tested.txt"]
+    assert pinned["oldest"] == ["CONSTRAINTS=.ci/oldest.txt"]
     assert pinned["newest"] == [""], "whatever there is today"
+    assert pinned["locked"] == ["LOCK=.ci/locked.txt"]
     versions = jobs["test"]["strategy"]["matrix"]["python-version"]
     assert jobs["oldest"]["steps"][1]["with"]["python-version"] == versions[0]
     assert jobs["newest"]["steps"][1]["with"]["python-version"] == versions[-1]
