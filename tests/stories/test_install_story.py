@@ -51,7 +51,7 @@ def test_the_first_minutes_of_the_readme(program: Program, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_the_python_of_the_readme(installed: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", section("First minutes"), re.MULTILINE | re.DOTALL)
-    small = code.replace("rounds=20", "rounds=1, seeds=[10], workers=1")
+    small = code.replace("rounds=20", "rounds=1, seeds=[10], tune=None, workers=1")
     assert small != code
     (tmp_path / "noise.py").write_text(f"{small}\nassert len(results.frame()) > 2\n")
     command = [str(installed / "python"), "noise.py"]
