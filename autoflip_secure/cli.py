@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from autoflip_secure.commands.account import account
 from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
@@ -45,8 +46,8 @@ def _options(
 
 
 for _name, _command in (
-    ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("budget", budget),
-    ("export", export),
+    ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("account", account),
+    ("budget", budget), ("export", export),
     ("list", list_entries), ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip
     app.command(_name, help=docstring(_command))(_command)

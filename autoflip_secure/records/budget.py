@@ -36,3 +36,20 @@ class Budget(_Record):
     divisions: int  # ways in which the data were divided among clients (seeds, partitions)
     lines: list[BudgetLine]
     notes: list[str]
+
+
+class ClientLine(_Record):
+    """What one client released to one observer, within one division of the data."""
+
+    data: str
+    division: str  # of the data among clients: who is client 3 in one is somebody else in another
+    client: str  # a number or a name; "every" and "any other" where the ledger does not tell clients apart
+    observer: Observer
+    unit: Literal["sample", "client"]
+    relation: Relation
+    runs: int  # that released something to this observer
+    releases: int
+    released: str  # the mechanisms, in words
+    epsilon: float | None  # None: no finite bound, or no guarantee
+    delta: float
+    reason: str  # "", or why nothing is proven

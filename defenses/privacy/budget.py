@@ -21,9 +21,10 @@ from autoflip_secure.defenses.privacy.accountants import (
     counted,
     epsilon_of,
     rdp_curve,
+    released_by,
 )
 from autoflip_secure.defenses.privacy.pld import tightest
-from autoflip_secure.records.budget import BudgetLine
+from autoflip_secure.records.budget import BudgetLine, ClientLine
 from autoflip_secure.records.privacy import OBSERVERS, Observer, Relation, Release
 from autoflip_secure.runtime.threads import one_thread
 
@@ -50,13 +51,73 @@ def budget_lines(spent: Sequence[Spent], delta: float) -> list[BudgetLine]:
     """
     lines = []
     for observer in OBSERVERS:
-        apart: dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]] = defaultdict(list)
-        for cell in spent:
-            seen = [release for release in cell.releases if release.observer == observer]
-            if seen:
-                apart[cell.unit, seen[0].relation].append((cell, seen))
+        apart = _apart(spent, observer)
         lines += [_line(observer, unit, relation, cells, delta) for (unit, relation), cells in sorted(apart.items())]
     return lines
+
+
+@one_thread()
+def client_lines(spent: Sequence[Spent], delta: float, data: str) -> list[ClientLine]:
+    """What every client released to every observer, and its epsilon: within each division, where it is one person."""
+    lines = []
+    for observer in OBSERVERS:
+        for (unit, relation), cells in sorted(_apart(spent, observer).items()):
+            reason = "; ".join({seen[0].reason: None for _, seen in cells if seen[0].reason})
+            divisions: dict[str, list[tuple[Spent, list[Release]]]] = defaultdict(list)
+            for cell, seen in cells:
+                divisions[cell.division].append((cell, seen))
+            for division, own in divisions.items():
+                released = [release for _, seen in own for release in seen]
+                for client, mine in people(released).items():
+                    count = counted(mine)
+                    lines.append(
+                        ClientLine(
+                            data=data, division=division, client=client, observer=observer,
+                            unit="sample" if unit == "sample" else "client", relation=relation, runs=len(own),
+                            releases=sum(release.steps for release in mine), released=in_words(mine),
+                            epsilon=None if reason or count is None else tightest(count, delta), delta=delta,
+                            reason=reason,
+                        )
+                    )  # fmt: skip
+    return lines
+
+
+def people(released: Sequence[Release]) -> dict[str, list[Release]]:
+    """What each client released, by its number; who is not told apart is "every", or "any other" beside who is.
+
+    >>> people([])
+    {}
+    """
+    if not released:
+        return {}
+    found = {"every" if client is None else str(client): own for client, own in by_client(released).items()}
+    shared = released_by(released, None)
+    return found if "every" in found or not shared else {**found, "any other": shared}
+
+
+def in_words(released: Sequence[Release]) -> str:
+    """``updates: 12 steps, noise 2, poisson rate 0.05; …``."""
+    parts: dict[str, int] = {}
+    for release in released:
+        drawn = "" if release.sampling == "none" else f", {release.sampling} rate {release.rate:.6g}"
+        how = "without noise" if release.mechanism == "none" else f"noise {release.noise_multiplier:.6g}{drawn}"
+        parts[f"{release.name}|{how}"] = parts.get(f"{release.name}|{how}", 0) + release.steps
+    return "; ".join(
+        f"{name}: {steps} step{'s' * (steps != 1)}, {how}"
+        for (name, how), steps in ((key.split("|"), steps) for key, steps in parts.items())
+    )
+
+
+def _apart(
+    spent: Sequence[Spent], observer: Observer
+) -> dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]]:
+    """What ``observer`` saw of each cell, by what is protected and by the kind of neighbours."""
+    apart: dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]] = defaultdict(list)
+    for cell in spent:
+        seen = [release for release in cell.releases if release.observer == observer]
+        if seen:
+            apart[cell.unit, seen[0].relation].append((cell, seen))
+    return apart
 
 
 def _line(

@@ -8,7 +8,7 @@ tightest one's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -74,7 +74,11 @@ _Key = tuple[Count | None, Count | None, float]
 
 def epsilons(schedule: ReleaseSchedule, found: Sequence[Release]) -> list[ClientEpsilon]:
     """Epsilon of every client that releases something of its own, or one entry for all of them."""
-    delta = deltas(schedule)
+    return client_epsilons(found, deltas(schedule))
+
+
+def client_epsilons(found: Sequence[Release], delta: Mapping[int | None, float]) -> list[ClientEpsilon]:
+    """The same at the delta of each client, or at that of None."""
     alike: dict[int | None, _Key] = {}
     for client, mine in by_client(found).items():
         training = counted(release for release in mine if release.name != "exploration")

@@ -17,6 +17,7 @@ from autoflip_secure.reports.figures.drawing import in_table
 from autoflip_secure.reports.figures.style import INK, MUTED, RULE, Picture, finish, panels
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.reports.wording.audit import ceiling_text
 from autoflip_secure.terminal.counting import count_of
 
 _WIDE = 56  # characters of a setting's name beside an axis
@@ -59,7 +60,7 @@ def _which(bound: EmpiricalEpsilon) -> str:
 def _told(bound: EmpiricalEpsilon) -> str:
     """What stands beside a bar."""
     upper = "nothing proven" if bound.proven is None else f"≤ {upper_text(bound.proven)} proven"
-    words = f"≥ {lower_text(bound.lower)} shown, {upper}, at most {lower_text(bound.ceiling)}"
+    words = f"≥ {lower_text(bound.lower)} shown, {upper}, at most {ceiling_text([bound])}"
     if bound.violated:
         return f"{words} VIOLATED"
     return words if bound.can_fail or bound.proven is None else f"{words}: cannot fail"

@@ -10,11 +10,13 @@ from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.reports.figures import audit as figures_audit
 from autoflip_secure.reports.figures.sections import draw
 from autoflip_secure.reports.pages.page import as_yaml, page
+from autoflip_secure.reports.pages.statement import SIGNERS
 from autoflip_secure.reports.pages.writing import write
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.study.privacy import EVIDENCE, MEANING, derived, ledger_rows, proven
-from autoflip_secure.reports.wording.audit import headline, summary, verdict_lines
+from autoflip_secure.reports.wording.audit import headline, said, summary, verdict_lines
+from autoflip_secure.reports.wording.statement import ALWAYS_OPEN, open_for
 from autoflip_secure.runtime.threads import one_thread
 
 FEW_CELLS = 40  # ledgers shown on one page
@@ -75,6 +77,9 @@ def render_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], *,
             ]
         ),
         ledgers=ledgers,
+        said=said(records[:FEW_CELLS]),
+        not_covered=[*_open(records), *ALWAYS_OPEN],
+        signers=SIGNERS,
         more_ledgers=max(0, len(records) - FEW_CELLS),
         seeds=sorted({record.seed for record in records}),
         cells=[f"{record.cell}  {name}" for name, record in named(records)],
@@ -83,6 +88,17 @@ def render_audit(records: Sequence[AuditRecord], scenario: Mapping[str, Any], *,
         command=labels.clean_text(command),
         scenario_yaml=as_yaml(scenario),
     )
+
+
+def _open(records: Sequence[AuditRecord]) -> list[str]:
+    """What the guarantees of these settings do not say about other units."""
+    known = [record.privacy for record in records if record.privacy is not None]
+    return [
+        text
+        for unit in ("client", "sample")
+        if any(privacy.unit == unit for privacy in known)
+        for text in open_for(unit, [g.relation for p in known if p.unit == unit for g in p.guarantees if g.proven])
+    ]
 
 
 def _distinct(records: Sequence[AuditRecord]) -> list[dict[str, int]]:

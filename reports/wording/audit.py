@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoflip_secure.records.audit import AuditRecord, EmpiricalEpsilon, LabelInference, verdict_of
 from autoflip_secure.records.privacy import Guarantee
-from autoflip_secure.records.proven import who
+from autoflip_secure.records.proven import bound as proven_bound
+from autoflip_secure.records.proven import no_guarantee, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.audited import named
-from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.labels import clean_text, percent
+from autoflip_secure.reports.wording.statement import Said, may_say, secret_condition
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class Line:
 
 
 def headline(records: Sequence[AuditRecord]) -> str:
-    """The verdict in one sentence: violations first, then what cannot be told, what nobody promises, and classes."""
+    """The verdict in one sentence, what is worst first: violations, what cannot be told, classes guessed, no guarantee.
+
+    That nobody showed more than is proven comes last, and of those settings alone whose audit could have failed.
+    """
     pairs = named(records)
     broken = [(name, b) for name, r in pairs for b in r.empirical if b.violated]
     if broken:
@@ -39,37 +45,29 @@ def headline(records: Sequence[AuditRecord]) -> str:
             f"Violated: an attacker showed epsilon of at least {lower_text(bound.lower)} where at most "
             f"{upper_text(bound.proven)} is claimed ({name})"
         )
+    verdicts = [record.verdict for record in records]
     parts = []
-    unclear = [name for name, r in pairs if r.verdict == "cannot tell"]
-    held = [name for name, r in pairs if r.verdict == "holds"]
-    if unclear:
-        parts.append(f"Cannot tell for {_some(unclear, pairs)}: no attack could have shown as much as is proven")
-    if held:
-        parts.append("No attacker showed more than is proven" + (f" for {_some(held, pairs)}" if unclear else ""))
-    if not unclear and not held:
-        parts.append("Nothing is proven for these settings; this is what attackers achieved")
-    bare = [name for name, r in pairs if r.verdict == "no guarantee"]
-    if bare and len(bare) < len(pairs):
-        parts.append(f"no guarantee for {_some(bare, pairs)}")
-    half = [name for name, r in pairs if r.verdict != "no guarantee" and any(not g.proven for g in _guarantees(r))]
-    if half:
-        parts.append(f"against some observers no guarantee for {_some(half, pairs)}")
-    looks = [look for _, record in pairs if (look := guessed(record)) is not None]
+    if unclear := verdicts.count("cannot tell"):
+        parts.append(f"cannot tell{_for(unclear, records)}: no attack could have shown as much as is proven")
+    if bare := verdicts.count("no guarantee"):
+        every = "nothing is proven for these settings, so there is no guarantee"
+        parts.append(every if bare == len(records) else f"no guarantee{_for(bare, records)}")
+    half = Counter(no_guarantee([r.privacy]) for r in records if r.verdict != "no guarantee" and r.privacy)
+    parts += [f"{words}{_for(count, records)}" for words, count in half.items() if words]
+    looks = [look for record in records if (look := guessed(record)) is not None]
     worst = max(looks, key=lambda look: look.accuracy.value - look.chance, default=None)
     if worst is not None and worst.accuracy.low > worst.chance:
         share, chance = (f"{100 * value:.0f} %" for value in (worst.accuracy.value, worst.chance))
         parts.append(f"up to {share} of a client's classes guessed (chance {chance})")
-    return "; ".join(parts)
+    if held := verdicts.count("holds"):
+        parts.append(f"no attacker showed more than is proven{_for(held, records)}")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:]
 
 
-def _some(names: Sequence[str], pairs: Sequence[tuple[str, AuditRecord]]) -> str:
-    if len(pairs) == 1:
-        return "this setting"
-    return names[0] if len(names) == 1 else f"{len(names)} of {len(pairs)} settings"
-
-
-def _guarantees(record: AuditRecord) -> list[Guarantee]:
-    return [] if record.privacy is None else record.privacy.guarantees
+def _for(count: int, records: Sequence[AuditRecord]) -> str:
+    """Of how many settings something is said, where it is not all of them."""
+    return "" if count == len(records) else f" for {count} of {len(records)} settings"
 
 
 def guessed(record: AuditRecord) -> LabelInference | None:
@@ -128,10 +126,16 @@ def _line(
         delta="" if delta is None else upper_delta(delta),
         relation=guarantee.relation if guarantee is not None and claimed else "",
         shown="not attacked" if top is None else f"≥ {lower_text(top.lower)}",
-        ceiling="" if top is None else f"at most {lower_text(max(b.ceiling for b in bounds))}",
+        ceiling="" if top is None else f"at most {ceiling_text(bounds)}",
         verdict=verdict,
         note=note,
     )
+
+
+def ceiling_text(bounds: Sequence[EmpiricalEpsilon]) -> str:
+    """What could have been shown; rounded away from what is proven, so that the two compare as the numbers do."""
+    top = max(bounds, key=lambda bound: bound.ceiling)
+    return upper_text(top.ceiling) if top.can_fail else lower_text(top.ceiling)
 
 
 def _delta(guarantee: Guarantee) -> float:
@@ -169,9 +173,7 @@ def summary(record: AuditRecord) -> str:
         if bounds:
             top = max(bounds, key=lambda b: b.lower)
             beside = "" if top.proven is None else f" of ≤ {upper_text(top.proven)}"
-            told = (
-                f"shown with the noise {noise}: ε ≥ {lower_text(top.lower)}{beside}, at most {lower_text(top.ceiling)}"
-            )
+            told = f"shown with the noise {noise}: ε ≥ {lower_text(top.lower)}{beside}, at most {ceiling_text([top])}"
             parts.append(told)
     best = max(record.membership, key=lambda m: m.auc.value, default=None)
     parts.append(
@@ -188,3 +190,40 @@ def summary(record: AuditRecord) -> str:
             f"{100 * look.chance:.0f} %)"
         )
     return "; ".join(parts) + "."
+
+
+def said(records: Sequence[AuditRecord]) -> list[Said]:
+    """What may be said of each setting after its audit, for who signs it."""
+    return [_said(name, record, guarantee) for name, record in named(records) for guarantee in _asked(record)]
+
+
+def _asked(record: AuditRecord) -> Sequence[Guarantee | None]:
+    return [None] if record.privacy is None else record.privacy.guarantees
+
+
+def _said(name: str, record: AuditRecord, guarantee: Guarantee | None) -> Said:
+    observer = "anybody" if guarantee is None else who(guarantee.observer)
+    found = None if guarantee is None else proven_bound(guarantee)
+    if guarantee is None or found is None:
+        why = "nobody adds noise" if guarantee is None else clean_text(guarantee.reason) or "no bound is finite"
+        return Said(observer, f"Nothing may be promised: no guarantee ({why}).", "nobody", subject=name)
+    own = [b for b in record.empirical if b.observer == guarantee.observer and b.proven is not None]
+    if any(bound.violated for bound in own):
+        words = "Nothing may be promised: the audit refutes what is claimed."
+        return Said(observer, words, "nobody", relation=found.relation, subject=name)
+    tested = {
+        "holds": "Attackers who could have shown more did not.",
+        "cannot tell": "The audit could not have refuted it: do not call it audited.",
+    }.get(verdict_of(own), "This observer was not attacked: do not call it audited against this one.")
+    unit = record.privacy.unit if record.privacy is not None else "client"
+    condition = secret_condition(guarantee)
+    return Said(
+        observer=observer,
+        words=f"{may_say(found, unit)} {tested}",
+        to="the clients; anybody who is given a model" if guarantee.observer == "public" else "the clients",
+        epsilon=f"≤ {upper_text(found.epsilon)}",
+        delta=upper_delta(found.delta),
+        relation=found.relation,
+        condition=f"{condition[0].upper()}{condition[1:]}." if condition else "",
+        subject=name,
+    )

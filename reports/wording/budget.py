@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoflip_secure.records.budget import Budget, BudgetLine
-from autoflip_secure.records.proven import who
+from autoflip_secure.records.proven import Bound, who
 from autoflip_secure.records.rounding import upper_delta, upper_text
 from autoflip_secure.reports.study.labels import clean_text
-from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.reports.wording.statement import ALWAYS_OPEN, Said, Statement, may_say, open_for
+from autoflip_secure.terminal.counting import count_of, listed
 
 WHY = (
     "Every epsilon elsewhere in this report is that of one cell. Anybody who sees the results of the whole sweep, or "
@@ -77,3 +80,83 @@ def remarks(budget: Budget) -> list[str]:
 
 def _against(line: BudgetLine) -> str:
     return f"against {who(line.observer)}, {count_of(line.cells, 'cell')}"
+
+
+def statement(budgets: Sequence[Budget], folders: Sequence[str]) -> Statement:
+    """The page that is signed: what may be said of everything that these runs released."""
+    several = len(budgets) > 1
+    said = [_said(line, one, several) for one in budgets for line in one.lines]
+    proven = [entry for entry in said if entry.epsilon]
+    names = listed([clean_text(one.data) for one in budgets])
+    bare = sum(one.bare for one in budgets)
+    title = f"{names}: what may be said about the privacy of all these runs together"
+    if not proven:
+        title = f"{names}: nothing is proven about the privacy of these runs together"
+    lacking = dict.fromkeys(entry.observer for entry in said if not entry.epsilon)
+    lead = [f"There is no guarantee against {listed([*lacking])}."] if lacking else []
+    if bare:
+        lead.insert(
+            0,
+            f"{count_of(bare, 'cell')} ran on these data without privacy: for whoever saw what they released there is "
+            "no guarantee at all.",
+        )
+    lead.append(
+        "Bounds are proven for everything that the other cells released, as the table says."
+        if proven
+        else "No bound is proven."
+    )
+    units = dict.fromkeys(
+        (line.unit, line.relation) for one in budgets for line in one.lines if line.epsilon is not None
+    )
+    open_ends = [text for unit in ("client", "sample") for text in open_for(unit, [r for u, r in units if u == unit])
+                 if any(u == unit for u, _ in units)]  # fmt: skip
+    return Statement(
+        title=title,
+        lead=" ".join(lead),
+        said=said,
+        rests=list(_RESTS),
+        not_covered=[*open_ends, *ALWAYS_OPEN],
+        basis=[
+            ("Results folders", ", ".join(map(clean_text, folders))),
+            *(
+                (
+                    f"Counted of {clean_text(one.data)}",
+                    f"{count_of(one.cells, 'private cell')}, {count_of(one.bare, 'cell')} without privacy",
+                )
+                for one in budgets
+            ),
+        ],
+        remarks=[note for one in budgets for note in remarks(one)],
+    )
+
+
+_RESTS = (
+    ("Every results folder of runs on these data is counted here, and no ledger was deleted", "who ran the sweeps"),
+    ("The program, or a deployment that does exactly what it simulates, is what touched the data: clip norms, noise "
+     "and draws are those of the ledgers", "who ran the sweeps"),
+    ("Seeds of runs with privacy.noise_source: seed are known to no observer and cannot be searched for; records and "
+     "ledgers are as private as the data", "who ran the sweeps"),
+    ("Where a ledger counts secret cohorts or batches, the observer named does not learn them", "who ran the sweeps"),
+    ("Clients that are malicious in some cell are not among those who are promised anything", "who ran the sweeps"),
+)  # fmt: skip
+
+
+def _said(line: BudgetLine, budget: Budget, several: bool) -> Said:
+    subject = clean_text(budget.data) if several else ""
+    if line.epsilon is None:
+        why = clean_text(line.reason) if line.reason else "no bound is finite"
+        return Said(
+            who(line.observer), f"Nothing may be promised: no guarantee ({why}).", "nobody", relation=line.relation,
+            subject=subject,
+        )  # fmt: skip
+    found = Bound(line.observer, line.relation, line.epsilon, budget.delta)
+    return Said(
+        observer=who(line.observer),
+        words=may_say(found, line.unit),
+        to="the clients; anybody who is given a result" if line.observer == "public" else "the clients",
+        epsilon=f"≤ {upper_text(line.epsilon)}",
+        delta=delta_text(budget),
+        relation=line.relation,
+        condition=f"Nothing is seen but {count_of(line.cells, 'cell')} ({count_of(line.attempts, 'attempt')}).",
+        subject=subject,
+    )

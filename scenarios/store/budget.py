@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from autoflip_secure.defenses.privacy.budget import Spent, budget_lines
+from autoflip_secure.defenses.privacy.budget import Spent, budget_lines, client_lines
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.regular_files import gone, parse_json
 from autoflip_secure.interfaces import ClientPrivacy
-from autoflip_secure.records.budget import Budget
+from autoflip_secure.records.budget import Budget, ClientLine
 from autoflip_secure.records.privacy import Release
 from autoflip_secure.scenarios.config.loading import CellSpec, load
 from autoflip_secure.scenarios.config.settings import content_hash
@@ -56,6 +56,28 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
         StoreError: a folder or a ledger cannot be read.
         InputError: no cell of ``folders`` was begun.
     """
+    known = _read(folders)
+    return [_budget(name, found, bare, delta, notes) for name, (found, bare, notes) in known.items()]
+
+
+def clients(folders: Sequence[Path], delta: float | None = None) -> list[ClientLine]:
+    """What every client released to whom over all of them, and its epsilon; arguments and errors of :func:`budgets`.
+
+    Where the data were divided among clients in several ways, each has lines of its own: its client 3 is not that of
+    another. What all divisions come to for somebody who pays most in each is in :func:`budgets`.
+    """
+    lines = []
+    for name, (found, _, _) in _read(folders).items():
+        spent = [_spent(one, f"seed {one.spec.seed}, {_division(one.spec)[:8]}") for one in found]
+        lines += client_lines(spent, _stated(found, delta), name)
+    return lines
+
+
+_Known = tuple[list[_Found], int, list[str]]  # private cells, how many without privacy, notes
+
+
+def _read(folders: Sequence[Path]) -> dict[str, _Known]:
+    """What was begun in ``folders``, by data set."""
     cells: dict[str, _Found] = {}
     bare: dict[str, set[str]] = defaultdict(set)
     notes: dict[str, list[str]] = defaultdict(list)
@@ -72,20 +94,24 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
     names = dict.fromkeys([*(_data(found.spec) for found in cells.values()), *bare])
     if not names:
         raise InputError(f"{', '.join(map(str, folders))}: no cell was begun, so nothing was released")
-    return [
-        _budget(name, [f for f in cells.values() if _data(f.spec) == name], len(bare[name]), delta, notes[name])
-        for name in names
-    ]
+    return {
+        name: ([f for f in cells.values() if _data(f.spec) == name], len(bare[name]), notes[name]) for name in names
+    }
+
+
+def _spent(one: _Found, division: str) -> Spent:
+    return Spent(division, _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
+
+
+def _stated(found: Sequence[_Found], delta: float | None) -> float:
+    return delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
 
 
 def _budget(data: str, found: list[_Found], bare: int, delta: float | None, notes: list[str]) -> Budget:
-    spent = [
-        Spent(_division(one.spec), _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
-        for one in found
-    ]
+    spent = [_spent(one, _division(one.spec)) for one in found]
     if any(one.spec.settings.attack.parts for one in found):
         notes = [*notes, _TURNCOATS]
-    smallest = delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
+    smallest = _stated(found, delta)
     return Budget(
         data=data,
         delta=smallest,

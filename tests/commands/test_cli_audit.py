@@ -54,7 +54,9 @@ def test_an_audit_says_what_was_released_proven_and_achieved(
     assert done.stderr.startswith("2 settings, 2 to attack")
     assert re.search(r"1/2 .*: finished; about \d+ s left", done.stderr)
     page = (folder / "runs/tiny/audit.html").read_text()
-    assert "No attacker showed more than is proven" in page
+    assert "no attacker showed more than is proven" in page
+    assert "Sign-off: who may say what to whom" in page
+    assert page.count("Attackers who could have shown more did not.") >= 2
     assert "What &lt;b&gt;leaks&lt;/b&gt;?" in page
     assert "<b>leaks" not in page
 
@@ -92,6 +94,7 @@ def test_a_violation_is_loud(done: subprocess.CompletedProcess[str], folder: Pat
     assert found.stdout.startswith("Violated: an attacker showed epsilon of at least")
     assert re.search(r'<h1 id="verdict-title">Violated', page)
     assert "The audit fails." in page
+    assert "the audit refutes what is claimed" in page
 
 
 @pytest.mark.slow
@@ -104,9 +107,11 @@ def test_an_audit_that_could_not_have_failed_is_no_pass(folder: Path, records: l
 
     found, page = judged(folder, "blind", blind)
     assert found.returncode == 2
-    assert found.stdout.startswith("Cannot tell for 2 of 2 settings: no attack could have shown as much as is proven")
+    assert found.stdout.startswith("Cannot tell: no attack could have shown as much as is proven")
     assert re.search(r'<h1 id="verdict-title">Cannot tell', page)
     assert "cannot fail: the most that could be shown lies below" in page
+    assert "do not call it audited" in page
+    assert "Attackers who could have shown more" not in page
 
 
 @pytest.mark.slow
@@ -173,11 +178,16 @@ def test_every_setting_is_audited_once() -> None:
 
 @pytest.mark.slow
 def test_words_of_an_audit(records: list[AuditRecord]) -> None:
-    assert headline(records).startswith("No attacker showed more than is proven; up to ")
+    assert re.fullmatch(
+        r"Up to \d+ % of a client's classes guessed \(chance \d+ %\); no attacker showed more than is proven",
+        headline(records),
+    )
     bare = records[0].model_copy(
         update={"empirical": [b.model_copy(update={"proven": None}) for b in records[0].empirical], "privacy": None}
     )
-    assert headline([bare]).startswith("Nothing is proven")
+    assert headline([bare]).startswith("Nothing is proven for these settings, so there is no guarantee; up to ")
+    assert headline([bare, records[1]]).startswith("No guarantee for 1 of 2 settings; up to ")
+    assert headline([bare, records[1]]).endswith("; no attacker showed more than is proven for 1 of 2 settings")
     assert "nothing is proven" in sentences([bare])[1]
     assert "membership: not attacked" in sentences([bare.model_copy(update={"membership": []})])[1]
     twice = render_audit([bare, bare], {"name": "x"})
@@ -207,7 +217,7 @@ def test_audits_in_the_folder_of_a_sweep_are_in_its_report(done: Any, folder: Pa
     assert swept.returncode == 0, swept.stderr
     page = (folder / "runs/tiny/report.html").read_text()
     assert "What attackers achieved" in page
-    assert "No attacker showed more than is proven; up to " in page
+    assert "no attacker showed more than is proven" in page
     assert 'id="bounds"' in page
     assert (folder / "runs/tiny/audit.html").exists()
 

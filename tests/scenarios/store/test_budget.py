@@ -10,23 +10,26 @@ from typing import Any
 
 import forked
 import pytest
+from cli_audits import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from sizes import sized
 
 from autoflip_secure.commands.report import _budgets
-from autoflip_secure.defenses.privacy.budget import Spent, budget_lines
+from autoflip_secure.defenses.privacy.budget import Spent, budget_lines, client_lines
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.checksums import with_checksum
 from autoflip_secure.records.budget import Budget, BudgetLine
-from autoflip_secure.records.privacy import Observer, Release
+from autoflip_secure.records.privacy import OBSERVERS, Observer, Release
+from autoflip_secure.reports.tables.clients import client_table
+from autoflip_secure.reports.tables.text import as_csv
 from autoflip_secure.reports.wording.budget import remarks, rows, sentences
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.budget import budgets
+from autoflip_secure.scenarios.store.budget import budgets, clients
 from autoflip_secure.scenarios.store.ledgers import ledger_file
 from autoflip_secure.scenarios.store.store import read_record
 
@@ -162,6 +165,31 @@ def test_a_sweep_costs_more_than_its_dearest_cell_and_less_than_the_sum_of_all(s
     assert 3 <= len(of(found).clients) <= 6  # whoever took part
 
 
+def test_every_client_has_a_line_with_what_it_released(swept: Path, tmp_path: Path) -> None:
+    """Its epsilon is that of the sum; where the data are divided in two ways, each has clients of its own."""
+    lines = clients([swept])
+    (found,) = budgets([swept])
+    assert {line.division[:8] for line in lines} == {"seed 31,"}
+    for observer in OBSERVERS:
+        own = [line for line in lines if line.observer == observer]
+        assert [(int(line.client), line.epsilon) for line in own] == of(found, observer).clients
+        assert all(line.runs == 2 and line.releases > 0 and "noise" in line.released for line in own)
+    run_sweep(planned(sample_level(2), seeds=[32]), tmp_path / "more", 1, quiet())
+    both = clients([swept, tmp_path / "more"], found.delta)
+    assert len({line.division for line in both}) == 2
+    assert [line for line in both if line.division == lines[0].division] == lines
+    table = as_csv(client_table(both))
+    assert table.count("\n") == len(both) + 1
+
+
+def test_no_guarantee_is_a_line_without_a_number() -> None:
+    bare = spent("a", release(None, 0.0, mechanism="none", reason="the server is trusted"))
+    (line,) = client_lines([bare, spent("a", release(None, 3.0))], DELTA, "digits")
+    assert (line.client, line.epsilon, line.reason) == ("every", None, "the server is trusted")
+    named = client_lines([spent("a", release(None, 3.0), release(4, 3.0))], DELTA, "digits")
+    assert [(one.client, one.releases) for one in named] == [("4", 2), ("any other", 1)]
+
+
 def test_a_copy_of_the_folder_is_the_same_release_and_another_seed_is_not(swept: Path, tmp_path: Path) -> None:
     shutil.copytree(swept, tmp_path / "copy")
     assert budgets([swept, tmp_path / "copy"]) == budgets([swept])
@@ -247,3 +275,16 @@ def test_the_command_says_it(swept: Path) -> None:
     as_data = json.loads(forked.run("budget", swept, "--json", cwd=swept.parent).stdout)
     assert as_data["budgets"] == [json.loads(one.model_dump_json()) for one in budgets([swept])]
     assert forked.run("budget", swept, "--delta", "2", cwd=swept.parent).returncode == 2
+
+
+def test_the_command_writes_a_table_of_clients_and_a_page_to_sign(swept: Path, tmp_path: Path) -> None:
+    again = command("budget", swept, "--clients", "clients.csv", "--out", "page.html", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert "1 cell ran on these data without privacy: for whoever saw what they released there is no guarantee" in page
+    assert "What is not covered" in page
+    assert (tmp_path / "clients.csv").read_text().startswith("data,division,client,observer")
+    for wrong in (("--out", "page.pdf"), ("--clients", "clients"), ("--out", swept / "report.html")):
+        told = command("budget", swept, *map(str, wrong), folder=tmp_path)
+        assert told.returncode == 2
+        assert "Traceback" not in told.stderr

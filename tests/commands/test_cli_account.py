@@ -1,0 +1,109 @@
+"""``autoflip-secure account``: what it says, writes and refuses, and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_audits import command
+
+LOG = """\
+name: {name}
+unit: client
+delta: 1e-5
+clients: 100
+noise: central
+aggregate: sum
+secure_sum: false
+settings: {settings}
+sampling: unknown
+clip: 1.0
+noise_multiplier: 4.0
+last_round: 2
+rounds:
+  - {{round: 1, participants: [a, "{client}"]}}
+  - {{round: 2, participants: [a]}}
+"""
+
+
+def ward(folder: Path, name: str = "Ward 7", settings: str = "in advance", client: str = "b") -> str:
+    (folder / "ward.yaml").write_text(LOG.format(name=name, settings=settings, client=client))
+    return "ward.yaml"
+
+
+def test_the_answer_the_page_and_the_table(tmp_path: Path) -> None:
+    told = command("account", ward(tmp_path), "--out", "page.html", "--clients", "clients.csv", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"the server +no guarantee", told.stdout)
+    assert re.search(r"the public +<= 1\.3\d +1e-05 +zero out one client", told.stdout), told.stdout
+    assert "client a pays most" in told.stdout
+    page = (tmp_path / "page.html").read_text()
+    for words in ("What may be said", "There is no guarantee against the server", "What is not covered", "Signature",
+                  "SHA-256 of ward.yaml", "who answers for it", "neighbours: zero out one client"):  # fmt: skip
+        assert words in page
+    with (tmp_path / "clients.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["client"], row["observer"]) for row in rows if row["guarantee"] == "yes"} == {
+        (client, observer) for client in "ab" for observer in ("public", "another client")
+    }
+    found: dict[str, Any] = json.loads(command("account", "ward.yaml", "--json", folder=tmp_path).stdout)
+    (public,) = (g for g in found["privacy"]["guarantees"] if g["observer"] == "public")
+    known = {entry["client"]: entry["prv"] for entry in public["clients"]}
+    assert float(next(r["epsilon"] for r in rows if r["client"] == "a" and r["epsilon"])) <= known[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--at-most", "2"), 0),
+        (("--at-most", "1"), 1),
+        (("--at-most", "2", "--against", "server"), 1),
+        (("--at-most", "2", "--against", "another-client"), 0),
+        (("--at-most", "-1"), 2),
+        (("--against", "public"), 2),
+        (("--out", "page.txt"), 2),
+        (("--clients", "ward.yaml"), 2),
+    ],
+)
+def test_exit_codes(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    told = command("account", ward(tmp_path), *arguments, folder=tmp_path)
+    assert told.returncode == code, told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
+    assert ("FAILED" in told.stdout) == (code == 1)
+
+
+def test_nothing_proven_is_exit_code_2(tmp_path: Path) -> None:
+    told = command("account", ward(tmp_path, settings="from results"), "--out", "page.html", folder=tmp_path)
+    assert told.returncode == 2
+    assert told.stdout.count("no guarantee") == 3
+    assert "nothing is proven about the privacy" in (tmp_path / "page.html").read_text()
+
+
+def test_names_from_the_log_stay_text(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    log = ward(tmp_path, name=f"'{hostile}'", client=f"=cmd {hostile}")
+    told = command("account", log, "--out", "page.html", "--clients", "clients.csv", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "<script>alert" not in (tmp_path / "page.html").read_text()
+    assert "\n=cmd" not in (tmp_path / "clients.csv").read_text()
+    assert ",=cmd" not in (tmp_path / "clients.csv").read_text()
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
+    text = (tmp_path / ward(tmp_path)).read_text()
+    for changed, words in (
+        (text.replace("last_round: 2", "last_round: 4"), "2 rounds of 1 to 4 missing"),
+        (text.replace("multiplier: 4.0", "multiplier: -4.0"), "ward.yaml:11: noise_multiplier = -4.0"),
+        (text.replace("participants: [a]", "participants: [a, a]"), "ward.yaml:15: client 'a' takes part twice"),
+        ("", "is empty"),
+    ):
+        (tmp_path / "ward.yaml").write_text(changed)
+        told = command("account", "ward.yaml", folder=tmp_path)
+        assert told.returncode == 2
+        assert words in told.stderr.replace("\n", " "), told.stderr
+        assert "Traceback" not in told.stderr
+    assert command("account", "nowhere.yaml", folder=tmp_path).returncode == 2
