@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cli_audits import command
+from sizes import every
 
 LOG = """\
 name: {name}
@@ -58,16 +59,19 @@ def test_the_answer_the_page_and_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [
-        (("--at-most", "2"), 0),
-        (("--at-most", "1"), 1),
-        (("--at-most", "2", "--against", "server"), 1),
-        (("--at-most", "2", "--against", "another-client"), 0),
-        (("--at-most", "-1"), 2),
-        (("--against", "public"), 2),
-        (("--out", "page.txt"), 2),
-        (("--clients", "ward.yaml"), 2),
-    ],
+    every(
+        3,
+        [
+            (("--at-most", "2"), 0),
+            (("--at-most", "1"), 1),
+            (("--at-most", "2", "--against", "server"), 1),
+            (("--at-most", "2", "--against", "another-client"), 0),
+            (("--at-most", "-1"), 2),
+            (("--against", "public"), 2),
+            (("--out", "page.txt"), 2),
+            (("--clients", "ward.yaml"), 2),
+        ],
+    ),
 )
 def test_exit_codes(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
     told = command("account", ward(tmp_path), *arguments, folder=tmp_path)
