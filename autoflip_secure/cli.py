@@ -16,6 +16,8 @@ from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
 from autoflip_secure.commands.export import export
 from autoflip_secure.commands.gate import gate
+from autoflip_secure.commands.gate_init import gate_init
+from autoflip_secure.commands.groups import Commands
 from autoflip_secure.commands.init import init
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
@@ -24,6 +26,7 @@ from autoflip_secure.terminal.docstrings import docstring
 from autoflip_secure.version import __version__
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="How far can agreement-scored federated pruning be trusted when some clients are malicious?",
@@ -48,6 +51,7 @@ def _options(
 for _name, _command in (
     ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("account", account),
     ("budget", budget), ("export", export),
-    ("list", list_entries), ("gate", gate), ("party", party), ("certificates", certificates), ("schema", schema),
+    ("list", list_entries), ("gate", gate), ("gate init", gate_init),
+    ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip
     app.command(_name, help=docstring(_command))(_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,14 +15,15 @@ from autoflip_secure.files.first_bytes import instead
 from autoflip_secure.files.regular_files import parse_json, read_regular
 from autoflip_secure.records.outcome import DEFAULT, PATTERN, OutcomeRule
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.gate.baseline_file import BASELINE_SCHEMA, READABLE, document, fields
+from autoflip_secure.reports.gate.choice import Choice, check_names
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.metrics import METRICS, Entry
 from autoflip_secure.reports.gate.missing import no_baseline
+from autoflip_secure.reports.gate.readable_json import readable
 
-BASELINE_SCHEMA = 3
-READABLE = (1, 2, 3)  # 1 has epsilons without neighbours and delta, which nothing can be compared with; 1 and 2 stand
-# on the last evaluation
 _CONFLICT = b"<<<<<<< "
+_DIGITS = 16  # of a digest
 _REMAKE = "restore it, or remove it and make it again with --update --reason"
 
 
@@ -37,7 +37,9 @@ class Baseline(BaseModel):
     created: str
     versions: dict[str, str]
     outcome: Annotated[str, Field(pattern=PATTERN)] = "last"  # what accuracy is; formats 1 and 2 do not say
+    choice: Choice = Choice()  # which metrics decide; formats 1 to 3 do not say
     margins: dict[str, Annotated[float, Field(ge=0, lt=1)]]
+    inputs: dict[str, str] = {}  # what the runs read, as the sweep names it -> digest; formats 1 to 3 do not say
     entries: dict[str, Entry]
 
     @property
@@ -45,10 +47,14 @@ class Baseline(BaseModel):
         """The outcome that its accuracies are, and that those of a sweep must be to be held against them."""
         return OutcomeRule.parse(self.outcome)
 
+    @property
+    def seeds(self) -> frozenset[int]:
+        """Every seed that a configuration of it was run on."""
+        return frozenset(seed for entry in self.entries.values() for seed in entry.digests)
+
     def text(self) -> str:
-        """The file's content: sorted keys, one value per line, and a checksum of all of it."""
-        document = with_checksum(self.model_dump(mode="json"))
-        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        """The file's content, with a checksum of all of it at its end."""
+        return readable(with_checksum(document(self))) + "\n"
 
 
 def make_baseline(
@@ -57,8 +63,20 @@ def make_baseline(
     created: str,
     margins: Mapping[str, float],
     outcome: OutcomeRule = DEFAULT,
+    *,
+    choice: Choice | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> Baseline:
-    """A baseline of all records of a finished sweep; ``reason``: why it is made, for whoever reads the history.
+    """A baseline of all records of a finished sweep.
+
+    Args:
+        records: of every cell.
+        reason: why it is made, for anybody who reads the history.
+        created: when.
+        margins: metric -> margin.
+        outcome: what accuracy is.
+        choice: which metrics decide.
+        inputs: what the runs read -> digest; see :func:`.input_digests`.
 
     Raises:
         InputError: a record that cannot be compared, or no reason.
@@ -71,7 +89,9 @@ def make_baseline(
         created=created,
         versions=versions(known),
         outcome=str(outcome),
+        choice=choice or Choice(),
         margins=dict(margins),
+        inputs={what: found[:_DIGITS] for what, found in (inputs or {}).items()},
         entries=entries(known, outcome=outcome),
     )
 
@@ -82,6 +102,29 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         InputError: it is missing, unreadable, damaged or of another format; the message says what to do.
     """
+    data = _document(path)
+    try:
+        baseline = Baseline.model_validate(fields(without_checksum(data, "--update")))
+        check_names([*(baseline.choice.metrics or ()), *(baseline.choice.advisory or ())], "choice")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(
+            f"{path}: is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); {_REMAKE}"
+        ) from error
+    except (InputError, StoreError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
+    for key, entry in baseline.entries.items():
+        if entry.key != key:
+            raise InputError(f"{path}: is damaged (entry {key}: its configuration has another hash); {_REMAKE}")
+        for name, values in entry.metrics.items():
+            _check(path, key, name, values)
+    for name in baseline.margins:
+        _check(path, "margins", name, {})
+    return baseline
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """The JSON object in the file, of a format that can be read."""
     content = b""
     try:
         content = read_regular(path)
@@ -103,25 +146,7 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(
             f"{path}: is a baseline of format {schema!r}, but this version reads format {BASELINE_SCHEMA}; {_REMAKE}"
         )
-    try:
-        data = without_checksum(data, "--update")
-    except (StoreError, ValueError) as error:
-        raise InputError(f"{path}: is damaged ({error}); {_REMAKE}") from error
-    try:
-        baseline = Baseline.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            f"{path}: is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); {_REMAKE}"
-        ) from error
-    for key, entry in baseline.entries.items():
-        if entry.key != key:
-            raise InputError(f"{path}: is damaged (entry {key}: its configuration has another hash); {_REMAKE}")
-        for name, values in entry.metrics.items():
-            _check(path, key, name, values)
-    for name in baseline.margins:
-        _check(path, "margins", name, {})
-    return baseline
+    return dict(data)
 
 
 def _not_json(content: bytes, error: Exception) -> str:
@@ -151,9 +176,9 @@ def effective_margins(stored: Mapping[str, float], overrides: Iterable[str]) -> 
         except ValueError:
             value = math.nan
         if not 0 <= value < 1:
-            raise InputError(
-                f"--margin {override}: '{text}' is not a number from 0 to below 1; write {name}={METRICS[name].margin}"
-            )
+            usual = METRICS[name].margin
+            way_out = f"{name}={100 * usual:g}%" if METRICS[name].relative else f"{name}={usual}"
+            raise InputError(f"--margin {override}: '{text}' is not a number from 0 to below 1; write {way_out}")
         margins[name] = value
     return margins
 

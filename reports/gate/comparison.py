@@ -49,7 +49,8 @@ def compare(
     """Line up ``old`` and ``new`` (seed -> value). ``identical``: seeds whose records agree in every number.
 
     Two shared seeds or more are paired, and the others left out; otherwise two or more on each side are compared by
-    Welch. *Identical* and *exact* (no spread at all) need no test; with too few seeds there is *none*.
+    Welch. *Identical* and *exact* (no spread at all) need no test; with too few seeds there is *none*. What is counted
+    and the same on all seeds of a side is compared exactly, with a single seed on the other side too.
     """
     if not old or not new:
         side = "the baseline" if not old else "the new run"
@@ -64,8 +65,18 @@ def compare(
     gain = float((y - x).mean() if paired else y.mean() - x.mean())
     if same:
         return Comparison("identical", seeds, *means, gain)
+    if metric.counted and _settled(old, new, gain):
+        return Comparison("exact", (len(old), len(new)), *means, gain)
     if min(seeds) < 2:
         return Comparison("none", seeds, *means, gain, why="one seed shows no spread")
+    return _sampled(metric, x, y, gain, means, paired=paired)
+
+
+def _sampled(
+    metric: Metric, x: np.ndarray, y: np.ndarray, gain: float, means: tuple[float, float], *, paired: bool
+) -> Comparison:
+    """Two seeds or more on each side."""
+    seeds = (x.size, y.size)
     flat = FLAT * max(1.0, float(np.abs(np.r_[x, y]).max()))
     spreads = [_spread(y - x)] if paired else [_spread(x), _spread(y)]
     if max(spreads) > flat:
@@ -73,6 +84,12 @@ def compare(
     if abs(gain) > flat and not metric.relative and min(seeds) < 3:  # counts of bytes and FLOPs do not tie by luck
         return Comparison("none", seeds, *means, gain, why="two seeds may agree by chance")
     return Comparison("exact", seeds, *means, gain)
+
+
+def _settled(old: Mapping[int, float], new: Mapping[int, float], gain: float) -> bool:
+    """Whether a count is the same on all seeds of a side; of a single seed on both sides only where they agree."""
+    constant = all(len(set(side.values())) == 1 for side in (old, new))
+    return constant and (gain == 0 or max(len(old), len(new)) > 1)
 
 
 def margin_of_gain(metric: Metric, margin: float) -> float:

@@ -28,6 +28,7 @@ from autoflip_secure.reports.statistics.paired import holm
 from autoflip_secure.reports.statistics.sample_size import MOST, POWER
 
 LEVEL = 0.05  # of each promise
+TWO_LOOKS = LEVEL / 2  # of each look at a sweep that may be given more seeds after the first
 
 
 class Decision(Enum):
@@ -56,15 +57,26 @@ class GateDecision:
     more_seeds: int | None = None  # of a "cannot tell"; None: over MOST, or seeds are not what is missing
 
 
-def judge(comparisons: Sequence[Comparison], metrics: Sequence[Metric], margins: Sequence[float]) -> list[GateDecision]:
-    """One decision per comparison, adjusted over the family of all that need a test."""
+def judge(
+    comparisons: Sequence[Comparison], metrics: Sequence[Metric], margins: Sequence[float], level: float = LEVEL
+) -> list[GateDecision]:
+    """One decision per comparison, adjusted over the family of all that need a test, at ``level``."""
     raw = [_p_values(c, margin_of_gain(m, x)) for c, m, x in zip(comparisons, metrics, margins, strict=True)]
     passing, worse = [p for p, _ in raw], [p for _, p in raw]
     members = zip(
-        comparisons, metrics, margins, hochberg(passing), holm(worse), _levels(passing), _levels(worse), strict=True
+        comparisons,
+        metrics,
+        margins,
+        hochberg(passing),
+        holm(worse),
+        _levels(passing, level),
+        _levels(worse, level),
+        strict=True,
     )
     return [
-        _tested(c, metric, margin, p, w, levels) if p is not None and w is not None else _untested(c, metric, margin)
+        _tested(c, metric, margin, p, w, level, levels)
+        if p is not None and w is not None
+        else _untested(c, metric, margin)
         for c, metric, margin, p, w, *levels in members
     ]
 
@@ -121,16 +133,16 @@ def _errors_apart(level: float, sides: int) -> np.ndarray:
 
 
 def _tested(
-    c: Comparison, metric: Metric, margin: float, p_pass: float, p_worse: float, levels: Sequence[float]
+    c: Comparison, metric: Metric, margin: float, p_pass: float, p_worse: float, level: float, levels: Sequence[float]
 ) -> GateDecision:
     gain, m = c.gain or 0.0, margin_of_gain(metric, margin)
     half = float(stats.t.isf(LEVEL, c.freedom)) * c.error
     more = None
-    if p_pass <= LEVEL:
+    if p_pass <= level:
         decision, reason = Decision.PASS, "a loss beyond the margin is ruled out"
-        if p_worse <= LEVEL:
+        if p_worse <= level:
             reason = "worse, but a loss beyond the margin is ruled out"
-    elif p_worse <= LEVEL:
+    elif p_worse <= level:
         decision = Decision.REGRESSION
         beyond = gain + half < -m
         reason = "worse by more than the margin" if beyond else "worse, and a loss beyond the margin is not ruled out"
@@ -159,7 +171,7 @@ def _untested(c: Comparison, metric: Metric, margin: float) -> GateDecision:
     return GateDecision(c, margin, decision, reason, moved, moved, moved)
 
 
-def _levels(p_values: Sequence[float | None]) -> list[float]:
+def _levels(p_values: Sequence[float | None], level: float) -> list[float]:
     """The level at which Holm and Hochberg test each member at its present rank."""
     family = [p for p in p_values if p is not None]
-    return [LEVEL / max(1, sum(p is not None and q >= p for q in family)) for p in p_values]
+    return [level / max(1, sum(p is not None and q >= p for q in family)) for p in p_values]

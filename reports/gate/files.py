@@ -15,18 +15,22 @@ from autoflip_secure.reports.gate.decision import Decision
 from autoflip_secure.reports.gate.gate import GateResult, Line
 from autoflip_secure.reports.gate.output import (
     WORST_FIRST,
+    advisory_text,
     bounds_text,
+    changes,
     evidence,
     headline,
     identity,
     margin_text,
     method_text,
     more_text,
+    open_advisory,
     outcome_text,
     unjudged,
     value_text,
     version_changes,
 )
+from autoflip_secure.reports.gate.power import power_of
 from autoflip_secure.reports.pages.fitting import Page
 from autoflip_secure.reports.study.labels import clean_text, shorten
 
@@ -37,8 +41,8 @@ _SIGN = {Decision.REGRESSION: "❌", Decision.CANNOT_TELL: "❔", Decision.PASS:
 
 def junit_xml(result: GateResult) -> str:
     """One test case per metric: a regression is a failure, "cannot tell" and what is missing an error, what has no
-    baseline is skipped."""
-    cases = [_case(line.algorithm, f"{line.condition}: {line.metric.title}", *_outcome(line)) for line in result.lines]
+    baseline is skipped; what is advisory passes, with what was found as its output."""
+    cases = [_case(line.algorithm, _named(line), *_outcome(line)) for line in result.lines]
     absent = "is in the baseline and not in the sweep"
     cases += [_case(e.algorithm, e.condition, "error", "missing", absent) for e in result.missing]
     cases += [_case("no baseline", label, "skipped", "", "nothing to compare it with") for label in unjudged(result)]
@@ -56,7 +60,13 @@ def junit_xml(result: GateResult) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
+def _named(line: Line) -> str:
+    return f"{line.condition}: {line.metric.title}{' (advisory)' if line.advisory else ''}"
+
+
 def _outcome(line: Line) -> tuple[str, str, str]:
+    if line.advisory:
+        return "", "", f"advisory, {line.judgement.decision.value}: {evidence(line)}"
     tag = {Decision.REGRESSION: "failure", Decision.CANNOT_TELL: "error", Decision.PASS: ""}
     return tag[line.judgement.decision], line.judgement.decision.value, evidence(line)
 
@@ -83,21 +93,34 @@ def summary(result: GateResult) -> str:
         [
             f"## {_SIGN[result.decision]} Robustness gate: {escape(headline(result))}", "",
             f"Baseline: {told}; {identity(result)}; {outcome_text(result)}.", "",
+            *((f"Advisory: {escape(advisory_text(result))}.", "") if result.advisory else ()),
+            *((f"{escape(power.words)}.", "") if (power := power_of(result)) is not None else ()),
         ]
     )  # fmt: skip
     sections = [
+        _Section(
+            "settings that it was compared across", bullets=[f"compared across {escape(x)}" for x in result.across]
+        ),
         _Section("metrics that did not pass", rows=[_row(line) for d in WORST_FIRST[:2] for line in result.of(d)]),
         _Section(
             "missing configurations",
             bullets=[f"**missing**: {escape(e.label)} is in the baseline and not in the sweep" for e in result.missing],
         ),
+        _Section("inputs that changed", bullets=[escape(text) for text in changes(result)]),
         _Section("versions that changed", bullets=[escape(text) for text in version_changes(result)]),
         _Section("metrics that pass", rows=[_row(line) for line in result.of(Decision.PASS)], folded=True),
+        _Section("advisory metrics", rows=[_row(line) for line in _advisory(result)], folded=True),
         _Section("without a baseline, not judged", bullets=[escape(text) for text in unjudged(result)], folded=True),
     ]
     for number, section in enumerate(sections, start=1):
         _write(page, section, keep=_HEADING * (len(sections) - number))
     return page.text()
+
+
+def _advisory(result: GateResult) -> list[Line]:
+    """Worst first."""
+    first = open_advisory(result)
+    return [*first, *(line for line in result.advisory if line not in first)]
 
 
 @dataclass(frozen=True)
@@ -159,7 +182,7 @@ def escape(text: object) -> str:
 def _row(line: Line) -> str:
     j, metric = line.judgement, line.metric
     cells = [
-        _SIGN[j.decision],
+        "ⓘ" if line.advisory else _SIGN[j.decision],
         *map(escape, (line.algorithm, line.condition, metric.title)),
         value_text(metric, j.comparison.baseline),
         value_text(metric, j.comparison.new),

@@ -6,15 +6,17 @@ Exit codes: 0 all pass; 1 at least one regression; 2 no regression is shown, but
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.configs import differences
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.gate.across import pair_up
 from autoflip_secure.reports.gate.baseline import Baseline, versions
+from autoflip_secure.reports.gate.choice import Choice
 from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import Decision, GateDecision, judge
+from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision, judge
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.exact import Proven, judge_exact
 from autoflip_secure.reports.gate.metrics import METRICS, Entry, Metric
@@ -34,6 +36,7 @@ class Line:
     condition: str
     metric: Metric
     judgement: GateDecision
+    advisory: bool = False  # shown, and never failing
 
     @property
     def name(self) -> str:
@@ -45,18 +48,33 @@ class Line:
 class GateResult:
     """What the gate says."""
 
-    lines: list[Line]
+    lines: list[Line]  # those that decide, then those that are advisory
     missing: list[Entry]  # of the baseline, not in the sweep
     new: list[Entry]  # of the sweep, not in the baseline
     new_metrics: list[str]  # measured now, on a configuration of the baseline, but not then
     identical: tuple[int, int]  # cells that are bit-identical to the baseline's, of those compared
+    choice: Choice
     margins: dict[str, float]
     baseline: Baseline
     versions: dict[str, str]  # of the sweep
+    across: list[str]  # settings that were changed on purpose, what they were and are
+    changed: list[str]  # of what the runs read, what is not the same as the baseline's
+    seeds: tuple[frozenset[int], frozenset[int]]  # of the baseline, of the sweep
+    level: float = LEVEL  # of this look
 
     def of(self, decision: Decision) -> list[Line]:
-        """The lines with this decision."""
-        return [line for line in self.lines if line.judgement.decision is decision]
+        """The lines that decide, and have this decision."""
+        return [line for line in self.lines if line.judgement.decision is decision and not line.advisory]
+
+    @property
+    def deciding(self) -> list[Line]:
+        """The lines that the verdict depends on."""
+        return [line for line in self.lines if not line.advisory]
+
+    @property
+    def advisory(self) -> list[Line]:
+        """The lines that are shown and never fail."""
+        return [line for line in self.lines if line.advisory]
 
     @property
     def decision(self) -> Decision:
@@ -72,54 +90,127 @@ class GateResult:
 
 
 @one_thread()
-def run_gate(records: Iterable[RunRecord], baseline: Baseline, margins: Mapping[str, float]) -> GateResult:
+def run_gate(
+    records: Iterable[RunRecord],
+    baseline: Baseline,
+    margins: Mapping[str, float],
+    choice: Choice | None = None,
+    *,
+    across: Sequence[str] = (),
+    inputs: Mapping[str, str] | None = None,
+    level: float = LEVEL,
+) -> GateResult:
     """Hold ``records``, every cell of a finished sweep, against ``baseline``, by the outcome that the baseline is of.
 
+    Args:
+        records: of every cell.
+        baseline: what they are held against.
+        margins: metric -> margin.
+        choice: which metrics decide; None: as the baseline says.
+        across: config paths that were changed on purpose.
+        inputs: what the runs read -> digest.
+        level: of every promise at this look.
+
     Raises:
-        InputError: no configuration is in both, or a record cannot be compared.
+        InputError: no configuration is in both, no metric that should decide is, or a record cannot be compared.
     """
     known = list(records)
+    choice = choice or baseline.choice
     found = entries(known, baseline.entries.values(), baseline.rule)
-    shared = [key for key in found if key in baseline.entries]
-    if not shared:
+    pairs = pair_up(found, baseline.entries, across)
+    if not pairs.of:
         raise InputError(_nothing_shared(found, baseline.entries))
-    identical = {key: _identical(baseline.entries[key], found[key]) for key in shared}
-    for key in shared:
-        _check_same_numbers(baseline.entries[key], found[key], identical[key])
-    pairs = [(key, METRICS[name]) for key in shared for name in METRICS if name in baseline.entries[key].metrics]
-    sampled = [pair for pair in pairs if not pair[1].computed]
-    tested = judge(
-        [
-            compare(m, baseline.entries[key].metrics[m.name], found[key].metrics.get(m.name, {}), identical[key])
-            for key, m in sampled
-        ],
-        [m for _, m in sampled],
-        [margins[m.name] for _, m in sampled],
-    )
-    judgements = dict(zip(sampled, tested, strict=True)) | {
-        (key, m): judge_exact(m, *_proven(baseline.entries[key], found[key], m, identical[key]), margins[m.name])
-        for key, m in pairs
-        if m.computed
-    }
+    both = {key: (baseline.entries[old], found[key]) for key, old in pairs.of.items()}
+    identical = {key: _identical(*sides) for key, sides in both.items()}
+    for key, sides in both.items():
+        _check_same_numbers(*sides, identical[key])
     lines = [
-        Line(key, found[key].algorithm, found[key].condition, metric, judgements[key, metric]) for key, metric in pairs
+        line
+        for names, advisory in ((choice.deciding, False), (choice.shown, True))
+        for line in _judged(both, identical, names, margins, level, advisory=advisory)
     ]
-    cells = [key for key in shared if found[key].curve is None]
-    compared = sum(len(set(baseline.entries[key].digests) & set(found[key].digests)) for key in cells)
+    if all(line.advisory for line in lines):
+        raise InputError(_nothing_decides(choice, both))
+    cells = [sides for sides in both.values() if sides[0].curve is None]
     return GateResult(
         lines=lines,
-        missing=[entry for key, entry in baseline.entries.items() if key not in found],
-        new=[entry for key, entry in found.items() if key not in baseline.entries],
+        missing=[e for key, e in baseline.entries.items() if key not in pairs.of.values() and _decides(e, choice)],
+        new=[e for key, e in found.items() if key not in pairs.of and _decides(e, choice)],
         new_metrics=[
-            f"{found[key].label} · {METRICS[name].title}"
-            for key in shared
-            for name in found[key].metrics
-            if name not in baseline.entries[key].metrics
+            f"{new.label} · {METRICS[name].title}"
+            for old, new in both.values()
+            for name in new.metrics
+            if name not in old.metrics and name in choice.deciding | choice.shown
         ],
-        identical=(sum(len(identical[key]) for key in cells), compared),
+        identical=(
+            sum(len(identical[key]) for key, (old, _) in both.items() if old.curve is None),
+            sum(len(set(old.digests) & set(new.digests)) for old, new in cells),
+        ),
+        choice=choice,
         margins=dict(margins),
         baseline=baseline,
         versions=versions(known),
+        across=pairs.notes,
+        changed=[what for what, digest in (inputs or {}).items() if not _unchanged(baseline.inputs.get(what), digest)],
+        seeds=(baseline.seeds, frozenset(record.seed for record in known)),
+        level=level,
+    )
+
+
+_Sides = Mapping[str, tuple[Entry, Entry]]  # key in the sweep -> of the baseline, of the sweep
+
+
+def _judged(
+    both: _Sides,
+    identical: Mapping[str, Sequence[int]],
+    names: frozenset[str],
+    margins: Mapping[str, float],
+    level: float,
+    *,
+    advisory: bool,
+) -> list[Line]:
+    """A line for each of these metrics of each configuration: one family, corrected for by itself."""
+    wanted = [
+        (key, METRICS[name])
+        for key, (old, _) in both.items()
+        for name in METRICS
+        if name in names and name in old.metrics
+    ]
+    sampled = [pair for pair in wanted if not pair[1].computed]
+    compared = [
+        compare(m, both[key][0].metrics[m.name], both[key][1].metrics.get(m.name, {}), identical[key])
+        for key, m in sampled
+    ]
+    metrics = [m for _, m in sampled]
+    tested = judge(compared, metrics, [margins[m.name] for m in metrics], level)
+    judgements = dict(zip(sampled, tested, strict=True)) | {
+        (key, m): judge_exact(m, *_proven(*both[key], m, identical[key]), margins[m.name])
+        for key, m in wanted
+        if m.computed
+    }
+    return [
+        Line(key, both[key][1].algorithm, both[key][1].condition, metric, judgements[key, metric], advisory)
+        for key, metric in wanted
+    ]
+
+
+def _decides(entry: Entry, choice: Choice) -> bool:
+    """Whether the verdict would depend on it."""
+    return bool(choice.deciding & entry.metrics.keys())
+
+
+def _unchanged(before: str | None, now: str) -> bool:
+    """Whether a digest is the baseline's, which keeps its first digits; where it says nothing, nobody knows."""
+    return before is None or now.startswith(before)
+
+
+def _nothing_decides(choice: Choice, both: _Sides) -> str:
+    there = dict.fromkeys(name for old, _ in both.values() for name in METRICS if name in old.metrics)
+    if not choice.deciding:
+        return "--advisory: leaves no metric that could fail; name what decides with --metrics"
+    return (
+        f"--metrics {','.join(choice.metrics or ())}: the baseline has none of these; name others (it has "
+        f"{', '.join(there)}), or make a baseline of a sweep that measures them"
     )
 
 

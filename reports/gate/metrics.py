@@ -30,6 +30,7 @@ class Metric:
     higher_is_better: bool
     relative: bool  # positive values, compared by their ratio
     read: Read | None  # from a cell (None: not measured); or, without, from a curve
+    group: str  # as in ``--metrics``
     observer: Observer | None = None  # of an epsilon: whom it holds against
 
     @property
@@ -37,7 +38,13 @@ class Metric:
         """Proven from the settings: compared seed by seed without a test, and None is a loss."""
         return self.observer is not None
 
+    @property
+    def counted(self) -> bool:
+        """Counted and not measured: runs of one configuration that prune nothing cost the same on every seed."""
+        return self.group == COSTS
 
+
+COSTS = "costs"  # the group of what a run costs; never decides unless it is asked to
 EXACT = 1e-9
 """Of the largest entry: what a secure sum may be off by; smaller errors are all alike."""
 
@@ -57,7 +64,7 @@ def _epsilon(observer: Observer) -> Metric:
         return None if found is None else found.epsilon
 
     name = "epsilon" if observer == "public" else f"epsilon_{observer.replace(' ', '_')}"
-    return Metric(name, f"proven epsilon against {who(observer)}", 0.0, False, False, read, observer)
+    return Metric(name, f"proven epsilon against {who(observer)}", 0.0, False, False, read, "privacy", observer)
 
 
 def _secure_sum_error(record: RunRecord, outcome: OutcomeRule) -> float | None:
@@ -70,20 +77,22 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric("clean_accuracy", "clean accuracy", 0.02, True, False,
-               lambda r, outcome: outcome.accuracy(r) if _clean(r) else None),
+               lambda r, outcome: outcome.accuracy(r) if _clean(r) else None, "accuracy"),
         Metric("attacked_accuracy", "accuracy under attack", 0.03, True, False,
-               lambda r, outcome: None if _clean(r) else outcome.accuracy(r)),
+               lambda r, outcome: None if _clean(r) else outcome.accuracy(r), "accuracy"),
         Metric("detection_auc", "detection AUC", 0.05, True, False,
-               lambda r, _: r.detection_auc),
-        Metric("degradation_area", "area under degradation", 0.02, True, False, None),
+               lambda r, _: r.detection_auc, "detection"),
+        Metric("degradation_area", "area under degradation", 0.02, True, False, None, "accuracy"),
         Metric("attack_success", "attack success of a backdoor", 0.05, False, False,
-               lambda r, outcome: outcome.attack_success(r)),
+               lambda r, outcome: outcome.attack_success(r), "backdoors"),
         Metric("bytes", "bytes, up and down", 0.05, False, True,
-               lambda r, _: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask),
-        Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True, lambda r, _: r.costs.flops.sparse),
-        Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True, lambda r, _: r.costs.flops.compacted),
+               lambda r, _: r.costs.bytes.uplink_bitmask + r.costs.bytes.downlink_bitmask, COSTS),
+        Metric("flops_sparse", "training FLOPs, sparse", 0.05, False, True,
+               lambda r, _: r.costs.flops.sparse, COSTS),
+        Metric("flops_compacted", "training FLOPs, compacted", 0.05, False, True,
+               lambda r, _: r.costs.flops.compacted, COSTS),
         *map(_epsilon, sorted(OBSERVERS, key=lambda observer: observer != "public")),
-        Metric("secure_sum_error", "error of secure sums", 0.5, False, True, _secure_sum_error),
+        Metric("secure_sum_error", "error of secure sums", 0.5, False, True, _secure_sum_error, "secure_sums"),
     )
 }  # fmt: skip
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from autoflip_secure.records.rounding import upper_text
-from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision
+from autoflip_secure.reports.gate.decision import Decision, GateDecision
 from autoflip_secure.reports.gate.gate import GateResult, Line
 from autoflip_secure.reports.gate.metrics import METRICS, Metric
+from autoflip_secure.reports.gate.power import power_of
 from autoflip_secure.reports.statistics.sample_size import MOST
-from autoflip_secure.reports.study.labels import clean_text
+from autoflip_secure.reports.study.labels import clean_text, shorten
 from autoflip_secure.terminal.counting import count_of
 
+_LONGEST = 200  # characters of what was read
 WORST_FIRST = (Decision.REGRESSION, Decision.CANNOT_TELL, Decision.PASS)
+
+
+_ADVISORY = {Decision.REGRESSION: "worse", Decision.CANNOT_TELL: "cannot tell", Decision.PASS: "within the margin"}
 
 
 def headline(result: GateResult) -> str:
     """The verdict with its counts."""
     counts = ", ".join(f"{len(result.of(d))} {d.value}" for d in WORST_FIRST if result.of(d))
     missing = f"; {len(result.missing)} of the baseline missing" if result.missing else ""
-    return f"{result.decision.value} ({len(result.lines)} metrics: {counts}{missing})"
+    return f"{result.decision.value} ({count_of(len(result.deciding), 'metric')}: {counts}{missing})"
 
 
 def lines(result: GateResult) -> list[str]:
@@ -29,13 +34,35 @@ def lines(result: GateResult) -> list[str]:
         f"baseline: {clean_text(result.baseline.reason)} ({clean_text(result.baseline.created)}); {identity(result)}; "
         f"{outcome_text(result)}",
         f"margins: {_margins(result)}",
+        *(f"compared across {note}" for note in result.across),
+        *changes(result),
         *version_changes(result),
     ]
     for decision in WORST_FIRST[:2]:
         told += [f"{decision.value}: {line.name}: {evidence(line)}" for line in result.of(decision)]
     told += [f"missing: {entry.label} is in the baseline and not in the sweep" for entry in result.missing]
     told += [f"no baseline: {label}, not judged" for label in unjudged(result)]
-    return told
+    told += [f"advisory: {line.name}: {evidence(line)}" for line in open_advisory(result)]
+    told += [f"advisory: {advisory_text(result)}"] if result.advisory else []
+    power = power_of(result)
+    return told + ([power.words] if power else [])
+
+
+def advisory_text(result: GateResult) -> str:
+    """How the metrics stand that never fail, in counts."""
+    counts = [(word, sum(x.judgement.decision is d for x in result.advisory)) for d, word in _ADVISORY.items()]
+    told = ", ".join(f"{n} {word}" for word, n in counts if n)
+    return f"{count_of(len(result.advisory), 'metric')} shown, never failing: {told}"
+
+
+def open_advisory(result: GateResult) -> list[Line]:
+    """Those of them that do not stay within their margins, worst first."""
+    return [x for d in WORST_FIRST[:2] for x in result.advisory if x.judgement.decision is d]
+
+
+def changes(result: GateResult) -> list[str]:
+    """What the runs read that is not what the baseline's read: the change that is judged."""
+    return [f"changed since the baseline: {shorten(clean_text(what), _LONGEST)}" for what in result.changed]
 
 
 def _margins(result: GateResult) -> str:
@@ -136,10 +163,12 @@ def unjudged(result: GateResult) -> list[str]:
 
 def as_data(result: GateResult) -> dict[str, Any]:
     """Everything, as plain data for JSON."""
+    power = power_of(result)
     return {
         "decision": result.decision.value,
         "exit_code": result.exit_code,
-        "level": LEVEL,
+        "level": result.level,
+        "choice": {"deciding": sorted(result.choice.deciding), "advisory": sorted(result.choice.shown)},
         "margins": result.margins,
         "baseline": {
             "reason": result.baseline.reason,
@@ -150,9 +179,14 @@ def as_data(result: GateResult) -> dict[str, Any]:
         "versions": result.versions,
         "identical_cells": result.identical[0],
         "paired_cells": result.identical[1],
+        "across": result.across,
+        "changed": result.changed,
         "metrics": [_row(line) for line in result.lines],
         "missing": [{"key": e.key, "algorithm": e.algorithm, "condition": e.condition} for e in result.missing],
         "no_baseline": unjudged(result),
+        "power": None
+        if power is None
+        else {"open": power.open, "more_seeds": power.needed, "unused_seeds_of_the_baseline": list(power.unused)},
     }
 
 
@@ -164,6 +198,7 @@ def _row(line: Line) -> dict[str, Any]:
         "condition": line.condition,
         "metric": line.metric.name,
         "decision": j.decision.value,
+        "advisory": line.advisory,
         "reason": j.reason,
         "method": j.comparison.method,
         "seeds": {"baseline": j.comparison.seeds[0], "new": j.comparison.seeds[1]},

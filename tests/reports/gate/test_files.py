@@ -52,7 +52,8 @@ def result(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> Ga
 
 
 def test_the_fixture_has_everything(result: GateResult) -> None:
-    assert [len(result.of(d)) for d in Decision] == [7, 1, 1]
+    assert [len(result.of(d)) for d in Decision] == [1, 1, 1]
+    assert (len(result.deciding), len(result.advisory)) == (3, 6)
     assert (len(result.missing), len(result.new), result.exit_code) == (1, 1, 1)
     assert is_clean(result.missing[0].config["attack"])
 
@@ -79,7 +80,7 @@ def test_markdown_escapes_and_its_tables_are_tables(result: GateResult) -> None:
     assert "@team" not in text
     text.encode("utf-8")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 9 + 2 * 2  # two tables with two heading lines each
+    assert len(rows) == 9 + 3 * 2  # three tables with two heading lines each
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}
     assert text.index("beyond the margin") < text.index("<details>") < text.index("metrics that pass")
     assert escape("a_b") == r"a\_b"
@@ -133,10 +134,13 @@ def test_junit_reads_back_whatever_texts_hold(result: GateResult, name: str, con
 def test_terminal_and_json(result: GateResult) -> None:
     told = "\n".join(lines(result))
     assert told.startswith(
-        "gate: regression (9 metrics: 1 regression, 1 cannot tell, 7 pass; 1 of the baseline missing)"
+        "gate: regression (3 metrics: 1 regression, 1 cannot tell, 1 pass; 1 of the baseline missing)"
     )
     assert "\x1b" not in told
-    assert len(told.splitlines()) == 3 + 1 + 1 + 1 + 1 + 1  # head, version, regression, open, missing, new
+    assert (
+        len(told.splitlines()) == 3 + 1 + 1 + 1 + 1 + 1 + 1
+    )  # head, version, regression, open, missing, new, advisory
+    assert told.endswith("advisory: 6 metrics shown, never failing: 6 within the margin")
     assert re.search(
         r"cannot tell: .*clean accuracy: .* 4 paired seeds: .*; about \d+ more seeds would settle it", told
     )

@@ -1,0 +1,46 @@
+"""The sweep of a results folder on seeds that it has not been run on: a results folder of its own inside the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from autoflip_secure.errors import StoreError
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.plan import Plan, plan
+from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
+from autoflip_secure.scenarios.store.fingerprints import input_digests
+from autoflip_secure.scenarios.store.manifest import read_manifest
+
+MORE_SEEDS: Final = "more_seeds"
+"""Name of the folder."""
+
+
+def planned(folder: Path, seeds: Iterable[int]) -> Plan:
+    """The scenario of a results folder on ``seeds`` instead of its own.
+
+    Raises:
+        InputError: the scenario cannot be read, or a seed cannot be used.
+        StoreError: data or source are not what the folder was made from.
+    """
+    work = plan(load(folder / "scenario.yaml", [f"seeds={sorted(seeds)}"]))
+    before = read_manifest(folder).get("inputs", {})
+    now = input_digests(cell.settings for cell in work.cells)
+    changed = [what for what, digest in now.items() if before.get(what, digest) != digest]
+    if changed:
+        raise StoreError(
+            f"{folder}: {changed[0]} has changed since the sweep was run, so more seeds would be of other code; run "
+            "the sweep again in a new folder"
+        )
+    return work
+
+
+def run_more_seeds(folder: Path, work: Plan, workers: int | None, listener: Listener) -> list[RunRecord]:
+    """Run what :func:`planned` gave, or what is missing of it; records in the order of the plan.
+
+    Raises:
+        AutoflipError: as of :func:`.run_sweep`.
+    """
+    return run_sweep(work, folder / MORE_SEEDS, workers, listener).records
