@@ -19,9 +19,11 @@ from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.gate_init import gate_init
 from autoflip_secure.commands.groups import Commands
 from autoflip_secure.commands.init import init
+from autoflip_secure.commands.leaderboard import leaderboard
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
+from autoflip_secure.commands.verify import verify
 from autoflip_secure.terminal.docstrings import docstring
 from autoflip_secure.version import __version__
 
@@ -50,7 +52,7 @@ def _options(
 
 for _name, _command in (
     ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("account", account),
-    ("budget", budget), ("export", export),
+    ("budget", budget), ("leaderboard", leaderboard), ("verify", verify), ("export", export),
     ("list", list_entries), ("gate", gate), ("gate init", gate_init),
     ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip

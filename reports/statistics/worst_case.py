@@ -74,8 +74,23 @@ def worst_case(tried: Tried, level: float = LEVEL) -> Worst:
 
 def above_p(a: Tried, b: Tried) -> float:
     """p-value against "the worst case of ``a`` is not above that of ``b``", from differences at the same seeds."""
+    if len({tuple(values) for values in (*a.values(), *b.values())}) == 1:  # all at the same seeds, in their order
+        found = _greater_ps(*(np.array([[*values.values()] for values in side.values()]) for side in (a, b)))
+        return float(min(1.0, found.shape[1] * float(found.max(axis=0).min())))
     candidates = [max(_greater_p(one, other) for one in a.values()) for other in b.values()]
     return min(1.0, len(candidates) * min(candidates))
+
+
+def _greater_ps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """:func:`_greater_p` of every row of ``a`` (attacks, seeds) against every row of ``b``: (attacks, attacks)."""
+    differences = a[:, None] - b[None]
+    seeds = differences.shape[-1]
+    if seeds < 2:
+        return np.ones(differences.shape[:2])
+    means, spreads = differences.mean(axis=-1), differences.std(axis=-1, ddof=1)
+    flat = spreads < FLAT
+    found = stats.t.sf(means / (np.where(flat, 1.0, spreads) / np.sqrt(seeds)), seeds - 1)
+    return np.where(flat, np.where(means > FLAT, 0.5**seeds, 1.0), found)
 
 
 def _greater_p(one: Mapping[int, float], other: Mapping[int, float]) -> float:

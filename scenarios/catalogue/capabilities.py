@@ -23,9 +23,13 @@ _MEMORY = {
 def capabilities(cls: type[Plugin]) -> dict[str, str]:
     """Heading -> what there is to say of a class with its default options; what does not apply is left out."""
     try:
-        plugin = cls()
+        return needs_of(cls())
     except ValidationError:  # of another distribution, with options that have to be given
         return {}
+
+
+def needs_of(plugin: Plugin) -> dict[str, str]:
+    """The same of a plug-in with the options that it has."""
     found: dict[str, str] = {}
     if isinstance(plugin, PreAggregator):
         found = {

@@ -1,0 +1,121 @@
+"""``verify``: run some of the runs of a board entry again."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoflip_secure.commands.leaderboard import BoardFile
+from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
+from autoflip_secure.errors import InputError
+from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.terminal.notes import remark
+
+if TYPE_CHECKING:
+    from autoflip_secure.records.board import BoardEntry
+    from autoflip_secure.scenarios.boards.verifying import Again, Verification
+
+_CODES = {"verified": 0, "differs": 1, "cannot tell": 2}
+
+
+def verify(
+    entry: Annotated[Path, typer.Argument(metavar="ENTRY", help="An entry that `leaderboard --entries` has written.")],
+    cells: Annotated[int, typer.Option("--cells", min=1, max=100_000, help="Runs to run again.")] = 6,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of their choice.", show_default="drawn, and printed"),
+    ] = None,
+    board_file: BoardFile = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="data.root=DIR", help="Where the data lie here; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a sample of an entry's runs again. Exit code 0 verified, 1 it differs, 2 cannot tell.
+
+    With the same versions on the same kind of processor every number has to be equal to the last bit. What differs
+    here is named; on another kind of processor accuracies have to be within 5 points.
+    """
+    with exit_codes(None, as_json):
+        places = _places(overrides or [])
+        if not entry.is_file():
+            raise InputError(f"{entry}: is not a file; give an entry that `leaderboard --entries` has written")
+        prepare()
+        from autoflip_secure.scenarios.boards.boards import read_board
+        from autoflip_secure.scenarios.boards.checking import checked_entry
+        from autoflip_secure.scenarios.boards.verifying import sample
+        from autoflip_secure.scenarios.boards.verifying import verify as again
+
+        board, read = checked_entry(entry, None if board_file is None else read_board(board_file))
+        number = secrets.randbelow(10**6) if seed is None else seed
+        chosen = sample(read, cells, number)
+        remark(f"{count_of(len(chosen), 'run')} of {read.defence}, chosen by --seed {number}")
+        done = again(read, board, chosen, places, lambda one: remark(_line(read, one)))
+        tell(_summary(entry, number, done, read), as_json, _told(entry, done))
+        raise typer.Exit(_CODES[done.verdict])
+
+
+def _places(overrides: list[str]) -> dict[str, Any]:
+    """Where data lie, as ``--set`` says.
+
+    Raises:
+        InputError: it sets something else, which the board fixes.
+    """
+    from autoflip_secure.scenarios.boards.boards import PLACES
+    from autoflip_secure.scenarios.config.documents import parse_value
+
+    found = {}
+    for text in overrides:
+        path, _, value = text.partition("=")
+        if path.strip() not in PLACES:
+            raise InputError(f"--set {text:.200}: an entry is of a board, which fixes all but {', '.join(PLACES)}")
+        found[path.strip()] = parse_value(value, tuple(path.strip().split(".")))
+    return found
+
+
+def _what(entry: BoardEntry, one: Again) -> str:
+    attack = "no attack" if one.attack is None else str(entry.attacks[one.attack].config.get("kind"))[:100]
+    return f"setting {one.setting + 1}, {attack}, seed {one.seed}"
+
+
+def _line(entry: BoardEntry, one: Again) -> str:
+    same = "equal to the last bit" if one.equal else f"{100 * one.found:.2f} % here, last bits differ"
+    return f"{_what(entry, one)}: {100 * one.claimed:.2f} % in the entry, {same}"
+
+
+def _told(entry: Path, done: Verification) -> list[str]:
+    from autoflip_secure.scenarios.boards.verifying import TOLERANCE
+
+    equal, near, count = sum(one.equal for one in done.runs), sum(one.near for one in done.runs), len(done.runs)
+    other = "; ".join(f"{what}: {then} in the entry, {now} here" for what, (then, now) in done.other.items())
+    bits = f"{equal} of {count_of(count, 'run')} equal to the last bit"
+    within = f"{near} of {count} within {100 * TOLERANCE:g} points"
+    if done.verdict == "verified":
+        return [f"{entry}: verified: {bits if equal == count else f'{bits}, {within}, with {other or _TOGETHER}'}"]
+    if done.verdict == "differs":
+        why = (
+            f"with {other}"
+            if other
+            else "with the same versions on the same kind of processor"
+            if done.alone
+            else _TOGETHER
+        )
+        return [f"{entry}: differs: {bits}, {within}, {why}"]
+    return [f"{entry}: cannot tell: {bits}, {within}; equal bits cannot be expected, since what differs is {other}"]
+
+
+_TOGETHER = "runs that repeat to the last bit only together with those beside them"
+
+
+def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> dict[str, Any]:
+    return {
+        "entry": str(entry), "verdict": done.verdict, "seed": seed,
+        "other": {what: {"entry": then, "here": now} for what, (then, now) in done.other.items()},
+        "runs": [
+            {"run": _what(read, one), "entry": one.claimed, "here": one.found, "equal": one.equal, "near": one.near}
+            for one in done.runs
+        ],
+    }  # fmt: skip

@@ -1,0 +1,155 @@
+"""Running some of the runs of an entry again, and what that says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from autoflip_secure.errors import InputError
+from autoflip_secure.federation.measures import versions
+from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.records.board import BoardEntry
+from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.scenarios.boards.boards import Board
+from autoflip_secure.scenarios.boards.entries import numbers_digest
+from autoflip_secure.scenarios.config.cells import CellSpec
+from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
+from autoflip_secure.scenarios.store.fingerprints import input_digests
+
+TOLERANCE = 0.05
+"""How far an accuracy may be off where bits cannot be equal: on another kind of processor last bits differ, and
+training makes more of them."""
+_SHOWN = 40  # letters of a version
+PROCESSOR = "kernels"
+"""The version that names the kind of processor."""
+Verdict = Literal["verified", "differs", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Again:
+    """One run of an entry, and what it came to here."""
+
+    setting: int
+    attack: int | None  # index among the entry's attacks
+    seed: int
+    claimed: float  # accuracy in the entry
+    found: float  # accuracy here
+    equal: bool  # every number of the run, to the last bit
+
+    @property
+    def near(self) -> bool:
+        """Whether the accuracy is within the tolerance."""
+        return abs(self.claimed - self.found) <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What running a sample again came to."""
+
+    runs: list[Again]
+    other: dict[str, tuple[str, str]]  # version, or code from outside, that differs: in the entry, here
+    alone: bool  # a single run repeats to the last bit, whatever runs beside it
+
+    @property
+    def verdict(self) -> Verdict:
+        """Equal bits verify whatever they were made with; else it depends on what is the same here."""
+        if all(one.equal for one in self.runs):
+            return "verified"
+        if set(self.other) - {PROCESSOR}:
+            return "cannot tell"
+        if PROCESSOR in self.other or not self.alone:
+            return "verified" if all(one.near for one in self.runs) else "differs"
+        return "differs"
+
+
+def sample(entry: BoardEntry, count: int, seed: int) -> list[tuple[int, int | None, int]]:
+    """(setting, attack, index of the seed) of runs drawn without replacement; the same for the same ``seed``."""
+    every = [
+        (one.setting, runs.attack, place)
+        for one in entry.settings
+        for runs in one.runs
+        for place in range(len(entry.seeds))
+    ]
+    chosen = np.random.default_rng(np.random.SeedSequence(seed)).choice(
+        len(every), min(count, len(every)), replace=False
+    )
+    return [every[index] for index in sorted(chosen.tolist())]
+
+
+def verify(
+    entry: BoardEntry,
+    board: Board,
+    chosen: Sequence[tuple[int, int | None, int]],
+    places: Mapping[str, Any],
+    tell: Callable[[Again], None],
+) -> Verification:
+    """Run ``chosen`` again.
+
+    Args:
+        entry: held against ``board`` before.
+        board: of the entry.
+        chosen: of :func:`sample`.
+        places: where data lie here, config path -> value.
+        tell: called after each run.
+
+    Raises:
+        InputError: the defence or the data are not here, or the data are others.
+    """
+    cells = [_cell(entry, board, places, *one) for one in chosen]
+    builder, blocks = CellBuilder(), [Block(number, (cell,)) for number, cell in enumerate(cells, start=1)]
+    check_inputs(blocks, builder)
+    inputs = input_digests((cell.settings for cell in cells), builder.data)
+    check_cells(blocks, builder)
+    data = next(value for what, value in inputs.items() if what.startswith("data "))
+    if data != entry.data:
+        raise InputError(
+            f"the data here are others than those of the entry (fingerprints {data[:16]} and {entry.data[:16]}); "
+            "nothing can be compared: give the same ones, with --set data.root=FOLDER where they lie elsewhere"
+        )
+    rule, found = OutcomeRule.parse(board.terms.outcome), []
+    for block, (setting, attack, place) in zip(blocks, chosen, strict=True):
+        record = run_block(block, builder=builder)[0]
+        runs = entry.settings[setting].runs[0 if attack is None else attack + 1]
+        found.append(
+            Again(
+                setting, attack, entry.seeds[place], runs.accuracies[place], rule.accuracy(record),
+                runs.digests[place] == numbers_digest(record),
+            )
+        )  # fmt: skip
+        tell(found[-1])
+    return Verification(found, _others(entry, inputs), entry.bits == "stack")
+
+
+def _others(entry: BoardEntry, inputs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What made the entry and is not the same here."""
+    code = {what: value for what, value in inputs.items() if not what.startswith("data ")}
+    then = {**entry.versions, **{what: entry.sources.get(what, "not there") for what in code}}
+    now = {**versions(), **code}
+    return {
+        what: (one[:_SHOWN], now.get(what, "not there")[:_SHOWN]) for what, one in then.items() if one != now.get(what)
+    }
+
+
+def _cell(
+    entry: BoardEntry, board: Board, places: Mapping[str, Any], setting: int, attack: int | None, place: int
+) -> CellSpec:
+    """One run of the entry as a cell of the board, its tuned values set."""
+    runs = entry.settings[setting]
+    wanted = {"kind": "none"} if attack is None else entry.attacks[attack].config
+    scenario = board.scenario(entry.algorithm, runs.chosen, places)
+    for cell in scenario.cells:
+        if (
+            cell.seed == entry.seeds[place]
+            and board.setting(cell.config) == board.terms.settings[setting]
+            and canonical(cell.config["attack"]) == canonical(wanted)
+        ):
+            return cell
+    raise InputError(
+        f"the defence here is not made to meet {wanted.get('kind')!r:.120}, as the one of the entry was: its code is "
+        "another one; get that of the entry"
+    )

@@ -1,0 +1,245 @@
+"""``leaderboard`` and ``verify`` on a small board, with a defence of a stranger."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_board
+from click.testing import Result
+from typer.testing import CliRunner
+
+from autoflip_secure.cli import app
+from autoflip_secure.files.checksums import with_checksum
+from autoflip_secure.records.board import BoardEntry, read_entry
+from autoflip_secure.reports.leaderboard.wording import NO_GUARANTEE
+
+RUNS = 2 * 2 * (3 + 4 + 4)  # settings, seeds; none, greedy oracle, sign flip, and what knows median and halved
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board, two runs of it, and an entry of each defence; never change it."""
+    folder = tmp_path_factory.mktemp("board")
+    small_board.write(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        for name, more in (("built", ()), ("mine", ("--set", f"sweep.algorithm={small_board.MINE}"))):
+            invoke("sweep", "board.yaml", *more, "--out", name, "--no-report", "--workers", 1)
+        invoke(*BOARD, "built", "mine", "--entries", "entries", "--markdown", "board.md")
+    sys.modules.pop("strangers", None)
+    return folder
+
+
+BOARD = ("leaderboard", "--board", "board.yaml")
+
+
+def invoke(*arguments: object, exits: int = 0) -> Result:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == exits, f"{done.output}\n{done.stderr}\n{done.exception}"
+    assert "Traceback" not in done.output + done.stderr
+    return done
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    return invoke
+
+
+def tampered(folder: Path, path: Path, change: Callable[[dict[str, Any]], object], name: str = "halved") -> Path:
+    """An entry that somebody changed, its checksum too."""
+    document = json.loads((folder / "entries" / f"{name}.json").read_text())
+    del document["checksum"]
+    change(document)
+    path.write_text(json.dumps(with_checksum(document)))
+    return path
+
+
+def test_runs_and_entries_give_the_same_board(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "board.html", "--json")
+    runs, entries, mixed = (
+        json.loads(run(*BOARD, *places, *out).stdout)
+        for places in (("built", "mine"), ("entries",), ("mine", "entries/fedavg.json", "entries/median.json"))
+    )
+    assert runs["views"] == entries["views"] == mixed["views"]
+    assert [view["setting"] for view in runs["views"]] == ["all settings", "IID", "2 classes per client"]
+    assert sorted(one["defence"] for one in runs["views"][0]["defences"]) == ["FedAvg", "halved", "median"]
+    page = (tmp_path / "board.html").read_text()
+    assert NO_GUARANTEE in page
+    assert "aggregator strangers:Halved" in page
+    assert "| halved |" in (folder / "board.md").read_text()
+
+
+def test_an_entry_has_what_others_need(folder: Path) -> None:
+    entry = read_entry(folder / "entries" / "halved.json")
+    assert entry.seeds == [10, 11]
+    assert [one.config["kind"] for one in entry.attacks] == ["greedy_oracle", "sign_flip", "ipm"]
+    assert entry.outside == ["aggregator strangers:Halved"]
+    assert [one.partition("what it")[0] for one in entry.sources] == [
+        "source of algorithm.aggregator.kind strangers:Halved and "
+    ]
+    assert sum(len(runs.accuracies) for one in entry.settings for runs in one.runs) == 2 * 2 * 4
+    assert entry.needs["needs"] == "every update"
+    assert {"torch", "numpy", "autoflip-secure", "kernels"} <= {*entry.versions}
+    assert str(folder) not in (folder / "entries" / "halved.json").read_text()
+
+
+def test_verify_finds_equal_bits(run: Callable[..., Result]) -> None:
+    again = ("verify", "entries/halved.json", "--board", "board.yaml", "--seed", 1, "--cells", 3, "--json")
+    done = json.loads(run(*again).stdout)
+    assert (done["verdict"], done["seed"], done["other"]) == ("verified", 1, {})
+    assert [one["equal"] for one in done["runs"]] == [True] * 3
+    assert json.loads(run(*again).stdout)["runs"] == done["runs"]
+
+
+def test_verify_finds_what_was_changed(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    def better(document: dict[str, Any]) -> None:
+        for setting in document["settings"]:
+            for runs in setting["runs"]:
+                runs["accuracies"] = [min(1.0, one + 0.2) for one in runs["accuracies"]]
+                runs["digests"] = ["0" * 16 for _ in runs["digests"]]
+
+    path = tampered(folder, tmp_path / "better.json", better, "median")
+    done = run("verify", path, "--board", "board.yaml", "--seed", 1, "--cells", 2, exits=1)
+    assert "differs: 0 of 2 runs equal to the last bit, 0 of 2 within 5 points" in done.stdout
+
+
+def test_with_other_versions_it_cannot_tell(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    def older(document: dict[str, Any]) -> None:
+        document["versions"]["torch"] = "1.0"
+        for setting in document["settings"]:
+            for runs in setting["runs"]:
+                runs["digests"] = ["0" * 16 for _ in runs["digests"]]
+
+    path = tampered(folder, tmp_path / "older.json", older, "fedavg")
+    done = run("verify", path, "--board", "board.yaml", "--cells", 1, exits=2)
+    assert "cannot tell: 0 of 1 run equal to the last bit, 1 of 1 within 5 points" in done.stdout
+    assert "torch: 1.0 in the entry" in done.stdout
+
+
+def test_equal_bits_verify_whatever_the_versions(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    path = tampered(folder, tmp_path / "x.json", lambda document: document["versions"].update(torch="1.0"), "fedavg")
+    run("verify", path, "--board", "board.yaml", "--cells", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda d: d.update(seeds=[10]), "one run for each of 1 seeds"),
+        (lambda d: d["attacks"][1]["config"].update(scale=0.1), "has other attacks than"),
+        (lambda d: d["attacks"][2]["config"].update(scope=0.0), "has other malicious clients"),
+        (lambda d: d["settings"][0]["tried"].pop(), "was not tuned as"),
+        (lambda d: d.update(terms="0" * 16), "entries of two boards are never compared"),
+        (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, 7.0), "less than or equal to 1"),
+        (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, "NaN"), "finite"),
+        (lambda d: d["settings"].reverse(), "each once"),
+        (lambda d: d.update(entry_schema=9), "format 9"),
+        (lambda d: d.pop("entry_schema"), "is not a board entry"),
+        (lambda d: d.update(defence="x" * 501), "at most 500"),
+        (lambda d: d.update(note="hello"), "note"),
+    ],
+)
+def test_entries_that_do_not_fit_are_refused(
+    folder: Path, run: Callable[..., Result], tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    path = tampered(folder, tmp_path / "x.json", change)
+    done = run(*BOARD, path, "--out", tmp_path / "out.html", exits=2)
+    assert " ".join(done.stderr.split()).count("error: ") == 1
+    assert why in " ".join(done.stderr.split())
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_an_attack_that_a_built_in_defence_did_not_meet(
+    folder: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    def lighter(document: dict[str, Any]) -> None:
+        document["attacks"].pop()
+        for setting in document["settings"]:
+            setting["runs"].pop()
+
+    path = tampered(folder, tmp_path / "x.json", lighter, "median")
+    assert "1 are missing" in " ".join(run(*BOARD, path, exits=2).stderr.split())
+
+
+def test_what_an_author_says_of_built_in_parts_is_not_taken(
+    folder: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    def flattered(document: dict[str, Any]) -> None:
+        document["needs"] = {"needs": "nothing at all"}
+        document["attacks"][0]["threat"]["knowledge"] = "own"
+
+    path = tampered(folder, tmp_path / "x.json", flattered, "median")
+    run(*BOARD, path, "--out", tmp_path / "x.html")
+    page = (tmp_path / "x.html").read_text()
+    assert "nothing at all" not in page
+    assert "every update" in page
+
+
+def test_an_entry_imports_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the stranger's code is not, the board shows the entry all the same; ``verify`` says what it lacks."""
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("strangers", None)
+    board = ("--board", folder / "board.yaml")
+    invoke("leaderboard", *board, folder / "entries")
+    assert "strangers" not in sys.modules
+    done = invoke("verify", folder / "entries" / "halved.json", *board, exits=2)
+    assert "strangers" in done.stderr
+
+
+def test_runs_of_something_else_are_refused(run: Callable[..., Result], tmp_path: Path) -> None:
+    run("sweep", "board.yaml", "--set", "rounds=1", "--set", "sweep.algorithm=[fedavg]", "--out", tmp_path / "r",
+        "--no-report")  # fmt: skip
+    told = " ".join(run(*BOARD, tmp_path / "r", exits=2).stderr.split())
+    assert "nothing but sweep.algorithm may differ; what differs is rounds: 2 -> 1" in told
+    told = " ".join(run("leaderboard", tmp_path / "r", exits=2).stderr.split())
+    assert "is a run of 'board-small-1', which is no board; the boards are board-digits-1 and board-mnist-1" in told
+
+
+def test_a_defence_that_is_not_finished_is_left_out(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "built"
+    shutil.copytree(folder / "built", copy)
+    gone = next(
+        p for p in sorted((copy / "cells").glob("*.json")) if json.loads(p.read_text())["algorithm"] == "median"
+    )
+    gone.unlink()
+    done = run(*BOARD, copy, "--out", tmp_path / "x.html", "--json")
+    assert "median lacks 1 of 16 runs" in " ".join(done.stderr.split())
+    assert [one["defence"] for one in json.loads(done.stdout)["views"][0]["defences"]] == ["FedAvg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("leaderboard", "nowhere"), "no such file or folder"),
+        (("leaderboard", "."), "neither a results folder nor a folder of entries"),
+        (("verify", "nowhere.json"), "is not a file"),
+        (("verify", "entries/fedavg.json"), "which is no board of this package"),
+        (("verify", "entries/fedavg.json", "--set", "rounds=1"), "fixes all but"),
+    ],
+)
+def test_what_cannot_be_read(run: Callable[..., Result], arguments: tuple[str, ...], why: str) -> None:
+    assert why in " ".join(run(*arguments, exits=2).stderr.split())
+
+
+def test_two_numbers_for_one_defence(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    def other(document: dict[str, Any]) -> None:
+        document["settings"][0]["runs"][0]["accuracies"][0] = 0.5
+
+    path = tampered(folder, tmp_path / "x.json", other)
+    assert "same defence" in " ".join(run(*BOARD, "entries", path, exits=2).stderr.split())
+    path = tampered(folder, tmp_path / "x.json", lambda document: document.update(data="0" * 64), "fedavg")
+    assert "other data" in " ".join(run(*BOARD, "entries/halved.json", path, exits=2).stderr.split())
+
+
+def test_an_entry_reads_back_as_it_was_written(folder: Path) -> None:
+    for path in sorted((folder / "entries").glob("*.json")):
+        entry = read_entry(path)
+        assert entry.text() == path.read_text(encoding="utf-8")
+        assert BoardEntry.model_validate(entry.model_dump(mode="json")) == entry

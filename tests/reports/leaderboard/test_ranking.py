@@ -1,0 +1,61 @@
+"""Who stands where, by hand."""
+
+import numpy as np
+import pytest
+from invented_board import SEEDS, TERMS, around, entry
+from scipy import stats
+
+from autoflip_secure.records.board import BoardEntry
+from autoflip_secure.reports.leaderboard.ranking import OVERALL, leaderboard
+
+STEADY = entry("steady", [{None: 0.9, "ipm": 0.8, "mimic": 0.85}, {None: 0.8, "ipm": 0.7, "mimic": 0.6}])
+BRITTLE = entry("brittle", [{None: 0.95, "ipm": 0.9, "mimic": 0.2}, {None: 0.9, "ipm": 0.85, "mimic": 0.86}])
+EQUAL = entry("equal", [{None: 0.9, "ipm": 0.8, "mimic": 0.85}, {None: 0.8, "ipm": 0.7, "mimic": 0.6}])
+
+
+def board(*entries: BoardEntry):
+    return leaderboard(TERMS, "which?", entries)
+
+
+def test_the_worst_of_all_settings_decides() -> None:
+    """Brittle is better on average, and in three of four cases; its one bad case makes it last."""
+    found = board(BRITTLE, STEADY).overall
+    first, last = found.standings
+    assert (first.name, first.worst.attack, first.where) == ("steady", "mimic", "Dirichlet 0.3")
+    assert (last.name, last.worst.attack, last.where) == ("brittle", "mimic", "IID")
+    assert (first.rank, last.rank) == ((1, 1), (2, 2))
+    assert first.worst.attacks == 4
+    assert found.title == OVERALL
+
+
+def test_the_interval_holds_for_the_worst_of_all_together() -> None:
+    data = [around(mean) for mean in (0.8, 0.85, 0.7, 0.6)]
+    low = min(np.mean(own) - stats.t.ppf(0.975, 9) * stats.sem(own) for own in data)
+    high = min(np.mean(own) + stats.t.ppf(1 - 0.025 / 4, 9) * stats.sem(own) for own in data)
+    worst = board(STEADY).overall.standings[0].worst.accuracy
+    assert (worst.low, worst.high, worst.n) == (pytest.approx(low), pytest.approx(high), len(SEEDS))
+
+
+def test_each_setting_has_its_own_order() -> None:
+    iid, dirichlet = board(BRITTLE, STEADY).settings
+    assert [one.name for one in iid.standings] == ["steady", "brittle"]
+    assert [one.name for one in dirichlet.standings] == ["brittle", "steady"]
+    assert dirichlet.standings[0].worst.attack == "ipm"
+
+
+def test_equal_defences_tie() -> None:
+    found = board(STEADY, EQUAL, BRITTLE).overall
+    assert {one.name: one.tie for one in found.standings} == {"steady": "1–2", "equal": "1–2", "brittle": "3"}
+
+
+def test_without_attack_is_the_mean_over_settings() -> None:
+    clean = board(STEADY).overall.standings[0].clean
+    assert clean.mean == pytest.approx(0.85)
+    assert board(STEADY).settings[1].standings[0].clean.mean == pytest.approx(0.8)
+
+
+def test_two_of_one_name_are_told_apart() -> None:
+    other = STEADY.model_copy(update={"algorithm": {**STEADY.algorithm, "aggregator": {"kind": "krum"}}})
+    names = [one.name for one in board(STEADY, other).overall.standings]
+    assert len(set(names)) == 2
+    assert all(name.startswith("steady · ") for name in names)
