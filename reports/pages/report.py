@@ -29,6 +29,7 @@ from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.backdoors import backdoors
+from autoflip_secure.reports.pages.first_screen import answering, opened
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
 from autoflip_secure.reports.pages.run_robustness import robustness
@@ -36,7 +37,7 @@ from autoflip_secure.reports.pages.table_files import write_tables
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.comparisons import Row, compare
+from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.degradation import degradations
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.privacy import (
@@ -50,7 +51,6 @@ from autoflip_secure.reports.study.privacy import (
 )
 from autoflip_secure.reports.study.study import Study, study
 from autoflip_secure.reports.study.tuned import choices
-from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
 from autoflip_secure.reports.tables.frames import tidy
@@ -62,7 +62,6 @@ from autoflip_secure.reports.tables.worst_cases import worst_frame, worst_table
 from autoflip_secure.reports.wording import budget as budget_words
 from autoflip_secure.reports.wording import secure as secure_words
 from autoflip_secure.reports.wording import tuning as tuning_words
-from autoflip_secure.reports.wording import verdict
 from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline
 from autoflip_secure.runtime.threads import one_thread
@@ -109,7 +108,7 @@ def write_report(
     text = render(
         records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
     )
-    opening, _, worst = _opened(found, compare(found), scenario, len(missing))
+    opening, _, worst = opened(found, compare(found), scenario, len(missing))
     frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
     frames |= {"worst_cases": worst_frame(worst)} if worst else {}
     frames |= {"tuning": tuning_frame(made)} if (made := choices(found)) else {}
@@ -149,7 +148,8 @@ def render(
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
     rows, made = compare(found), choices(found)
-    opening, suites, worst = _opened(found, rows, scenario, len(missing))
+    opening, suites, worst = opened(found, rows, scenario, len(missing))
+    drawn = sections(found, rows, audits, worst) if figures else []
     return page(
         "report.html.j2",
         name=_name(scenario),
@@ -166,7 +166,8 @@ def render(
         robustness=robustness(found),
         backdoors=backdoors(found),
         **_privacy(found),
-        sections=sections(found, rows, audits, worst) if figures else [],
+        sections=drawn,
+        picture=answering(opening, drawn),
         suites=suites,
         worst_cases=worst,
         worst_data=worst_table(worst),
@@ -183,17 +184,6 @@ def render(
         folder_notes=[labels.clean_text(note) for note in notes],
         **_reproducibility(found, scenario, command),
     )
-
-
-def _opened(
-    found: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int
-) -> tuple[verdict.Opening, Suites | None, list[WorstCases]]:
-    """The first screen, the suites of the scenario, and the worst cases over them; none without a suite."""
-    opening, suites = verdict.opening(found, rows, scenario, missing), suites_of(scenario)
-    if suites is None:
-        return opening, None, []
-    worst = worst_cases(found)
-    return worst_words.with_worst(opening, found, suites, worst, missing), suites, worst
 
 
 def _summaries(found: Study) -> dict[str, Any]:

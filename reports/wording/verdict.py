@@ -16,7 +16,9 @@ from autoflip_secure.reports.study import labels, learning, privacy_groups
 from autoflip_secure.reports.study.comparisons import Row, Standing, Summary, standings
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.wording import key_numbers
 from autoflip_secure.reports.wording.caveats import caveats_of
+from autoflip_secure.reports.wording.key_numbers import KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
@@ -32,6 +34,8 @@ class Opening:
     answer: list[str]  # under attack, without attack, and what privacy costs
     caveats: list[str]
     standings: list[Standing]
+    numbers: tuple[KeyNumber, ...] = ()  # three at most, the most important first
+    pictures: tuple[str, ...] = ()  # slugs, or their beginnings, of what answers the question, the best first
 
 
 def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int) -> Opening:
@@ -49,6 +53,8 @@ def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing:
         answer,
         caveats,
         table,
+        key_numbers.of_standings(heads, study.baseline),
+        ("degradation-", "paired-differences", "accuracy-by-condition", "convergence"),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import Defended, Suites, WorstCases
+from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket
 from autoflip_secure.reports.wording.verdict import Opening, keep_units
 from autoflip_secure.terminal.counting import count_of
@@ -28,7 +29,20 @@ def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[
     return replace(
         opening, headline=headline, answer=[*told, *opening.answer],
         caveats=[*map(keep_units, caveats(suites, groups, missing)), *opening.caveats],
+        numbers=_numbers(groups) or opening.numbers, pictures=("worst-case-bars", *opening.pictures),
     )  # fmt: skip
+
+
+def _numbers(groups: Sequence[WorstCases]) -> tuple[KeyNumber, ...]:
+    """The highest worst case of each of the first settings."""
+    found = []
+    for group in groups[:MOST]:
+        first = group.defended[0]
+        worst = first.worst.accuracy
+        note = f"{first.algorithm} under {first.worst.attack}, rank {rank(first)} of {len(group.defended)}"
+        shown = bracket(worst) if worst.low is not None else ""
+        found.append(KeyNumber(f"Highest worst case, {group.where}", percent(worst.mean), shown, note))
+    return tuple(found)
 
 
 def title(groups: Sequence[WorstCases]) -> str:
