@@ -43,10 +43,24 @@ class Section:
 
 
 def sections(
-    study: Study, rows: Sequence[Row], audits: Sequence[AuditRecord] = (), worst: Sequence[WorstCases] = ()
+    study: Study,
+    rows: Sequence[Row],
+    audits: Sequence[AuditRecord] = (),
+    worst: Sequence[WorstCases] = (),
+    asked: Study | None = None,
 ) -> list[Section]:
-    """Draw every figure that the records have data for; ``worst`` are the worst cases of a sweep with a suite."""
+    """Draw every figure that the records have data for.
+
+    Args:
+        study: by algorithms.
+        rows: the comparisons of ``asked``.
+        audits: of its cells.
+        worst: worst cases of a sweep with a suite.
+        asked: by what the scenario compares; left out: ``study``.
+    """
     palette, comparisons = Palette(study), list(rows)
+    asked = study if asked is None else asked
+    shades = Palette(asked)
     plan: list[tuple[str, str, list[Maker]]] = [
         (
             "worst-case",
@@ -57,10 +71,10 @@ def sections(
             "robustness",
             "Robustness",
             [
-                lambda: degradation.degradation(study, palette),
+                lambda: degradation.degradation(asked, shades),
                 lambda: sensitivity.sensitivity(study, palette),
-                lambda: conditions.dots(study, palette, comparisons, difference=False),
-                lambda: conditions.dots(study, palette, comparisons, difference=True),
+                lambda: conditions.dots(asked, shades, comparisons, difference=False),
+                lambda: conditions.dots(asked, shades, comparisons, difference=True),
             ],
         ),
         ("tuning", "Tuning", [lambda: tuning.tuning_curves(choices(study), palette)]),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from autoflip_secure.records.compared import ALGORITHM, Compared
 from autoflip_secure.reports.figures.sections import Section
 from autoflip_secure.reports.figures.style import Picture
-from autoflip_secure.reports.study.comparisons import Row
+from autoflip_secure.reports.study.comparisons import Row, compare
+from autoflip_secure.reports.study.levels import by_level
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.wording import verdict
@@ -15,15 +18,32 @@ from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.verdict import Opening
 
 
-def opened(
-    found: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int
-) -> tuple[Opening, Suites | None, list[WorstCases]]:
-    """The texts, the suites of the scenario, and the worst cases over them; none without a suite."""
-    opening, suites = verdict.opening(found, rows, scenario, missing), suites_of(scenario)
-    if suites is None:
-        return opening, None, []
-    worst = worst_cases(found)
-    return worst_words.with_worst(opening, found, suites, worst, missing), suites, worst
+@dataclass(frozen=True)
+class FirstScreen:
+    """What opens a report, and what the rest of it is about."""
+
+    whole: Study  # by algorithms
+    study: Study  # by what the scenario compares
+    rows: list[Row]  # comparisons of ``study``
+    opening: Opening
+    suites: Suites | None
+    worst: list[WorstCases]
+
+
+def opened(whole: Study, scenario: Mapping[str, Any], missing: int) -> FirstScreen:
+    """Everything of ``whole`` that follows from what ``scenario`` compares.
+
+    Raises:
+        InputError: it says so in a way that is none.
+    """
+    found = next((s for path in Compared.of(scenario).paths if (s := by_level(whole, path)) is not None), whole)
+    rows = compare(found)
+    opening = verdict.opening(found, rows, scenario, missing, whole=whole)
+    suites = suites_of(scenario)
+    worst = worst_cases(whole) if suites is not None else []
+    if suites is not None and found.compared == ALGORITHM:
+        opening = worst_words.with_worst(opening, whole, suites, worst, missing)
+    return FirstScreen(whole, found, rows, opening, suites, worst)
 
 
 def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from autoflip_secure.records.compared import ATTACK
 from autoflip_secure.reports.claims.findings import Claim, Evidence
 from autoflip_secure.reports.pages.fitting import Page
 from autoflip_secure.reports.pages.run_robustness import Robustness
 from autoflip_secure.reports.statistics.intervals import Interval
-from autoflip_secure.reports.study.comparisons import Standing, Summary
+from autoflip_secure.reports.study.comparisons import Summary
 from autoflip_secure.reports.study.labels import clean_text, percent
+from autoflip_secure.reports.study.levels import level_title
+from autoflip_secure.reports.study.scoreboard import Block, Standing
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import WorstCases
 from autoflip_secure.reports.tables.run_robustness import Cell
@@ -94,7 +97,7 @@ def summary(
         lines += [f"**Note.** {escape(sentence)}", ""]
     for sentence in opening.answer:
         lines += [escape(sentence), ""]
-    lines += [*_worst(worst), *_scoreboard(study, opening.standings), ""]
+    lines += [*_worst(worst), *_scoreboard(study, opening.blocks)]
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
     lines += _robustness(robustness) if robustness else []
@@ -114,27 +117,31 @@ def _fitted(lines: Sequence[str], end: Sequence[str], link: str) -> str:
     return page.text()
 
 
-def _scoreboard(study: Study, standings: Sequence[Standing]) -> list[str]:
+def _scoreboard(study: Study, blocks: Sequence[Block]) -> list[str]:
     titles = {"attacked": "under attack", "clean": "without attack"}
-    kinds = [(kind, title) for kind, title in titles.items() if any(getattr(one, kind) for one in standings)]
-    header = ["Algorithm"]
+    titles = {"clean": ""} if study.compared == ATTACK else titles
+    kinds = [(k, title) for k, title in titles.items() if any(getattr(x, k) for b in blocks for x in b.standings)]
+    header = [level_title(study.compared)]
     for _, title in kinds:
-        header += [f"Accuracy {title}"] + ([f"Difference to {study.baseline}"] if study.baseline else [])
+        header += [f"Accuracy {title}".rstrip()] + ([f"Difference to {study.baseline}"] if study.baseline else [])
     header += ["Bytes sent", "FLOPs, compacted"] if study.baseline else []
-    rows = []
-    full = {kind: max(s.conditions for x in standings if (s := getattr(x, kind))) for kind, _ in kinds}
-    for standing in standings:
-        row = [standing.algorithm]
-        for kind, _ in kinds:
-            found: Summary | None = getattr(standing, kind)
-            over = f", {found.conditions} of {full[kind]} conditions" if found and found.conditions < full[kind] else ""
-            row.append(f"{percent(found.accuracy.mean)} {_ends(found, False)}{over}" if found else "–")
-            if study.baseline:
-                row.append(_difference(found, standing.algorithm == study.baseline))
+    lines = []
+    for block in blocks:
+        lines += [f"**{escape(block.title)}**", ""] if block.title else []
+        lines += [*table(header, [_line(study, block, one, kinds) for one in block.standings]), ""]
+    return lines
+
+
+def _line(study: Study, block: Block, one: Standing, kinds: Sequence[tuple[str, str]]) -> list[str]:
+    row = [one.algorithm]
+    for kind, _ in kinds:
+        found: Summary | None = getattr(one, kind)
+        full = getattr(block, kind)
+        over = f", {found.conditions} of {full} conditions" if found and found.conditions < full else ""
+        row.append(f"{percent(found.accuracy.mean)} {_ends(found, False)}{over}" if found else "–")
         if study.baseline:
-            row += [_share(standing.uplink), _share(standing.flops.get("compacted"))]
-        rows.append(row)
-    return table(header, rows)
+            row.append(_difference(found, one.algorithm == study.baseline))
+    return [*row, *([_share(one.uplink), _share(one.flops.get("compacted"))] if study.baseline else [])]
 
 
 def _robustness(found: Robustness) -> list[str]:

@@ -37,8 +37,8 @@ from autoflip_secure.reports.pages.table_files import write_tables
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.degradation import degradations
+from autoflip_secure.reports.study.levels import level_title
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.privacy import (
     EVIDENCE,
@@ -104,20 +104,20 @@ def write_report(
     """
     rule = OutcomeRule.of(scenario) if outcome is None else outcome
     found = study(records, rule)
+    screen = opened(found, scenario, len(missing))
     make_folder(path)
     text = render(
         records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
     )
-    opening, _, worst = opened(found, compare(found), scenario, len(missing))
     frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
-    frames |= {"worst_cases": worst_frame(worst)} if worst else {}
+    frames |= {"worst_cases": worst_frame(screen.worst)} if screen.worst else {}
     frames |= {"tuning": tuning_frame(made)} if (made := choices(found)) else {}
     write_tables(frames, path.parent)
     write(
         path.with_suffix(".md"),
         summary(
-            found,
-            opening,
+            screen.study,
+            screen.opening,
             claims(found),
             name=_name(scenario),
             robustness=robustness(found),
@@ -125,7 +125,7 @@ def write_report(
             missing=name_missing(missing),
             notes=notes,
             link=path.name,
-            worst=worst,
+            worst=screen.worst,
             tuned=chosen_table(made),
         ),
     )
@@ -147,30 +147,28 @@ def render(
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
-    rows, made = compare(found), choices(found)
-    opening, suites, worst = opened(found, rows, scenario, len(missing))
-    drawn = sections(found, rows, audits, worst) if figures else []
+    made = choices(found)
+    screen = opened(found, scenario, len(missing))
+    asked, rows, opening = screen.study, screen.rows, screen.opening
+    drawn = sections(found, rows, audits, screen.worst, asked) if figures else []
     return page(
         "report.html.j2",
         name=_name(scenario),
-        study=found,
+        study=asked,
+        level_title=level_title(asked.compared),
         opening=opening,
-        full={
-            kind: max((s.conditions for x in opening.standings if (s := getattr(x, kind))), default=0)
-            for kind in ("attacked", "clean")
-        },
         rows=rows,
-        statistics=statistics_table(rows, found.baseline),
+        statistics=statistics_table(rows, asked.baseline),
         without_interval=without_interval(rows),
-        **_summaries(found),
+        **_summaries(found, asked),
         robustness=robustness(found),
         backdoors=backdoors(found),
         **_privacy(found),
         sections=drawn,
         picture=answering(opening, drawn),
-        suites=suites,
-        worst_cases=worst,
-        worst_data=worst_table(worst),
+        suites=screen.suites,
+        worst_cases=screen.worst,
+        worst_data=worst_table(screen.worst),
         fixed_only=worst_words.FIXED_ONLY,
         tuning_how=tuning_words.how(made) if made else "",
         tuning_data=chosen_table(made),
@@ -186,8 +184,8 @@ def render(
     )
 
 
-def _summaries(found: Study) -> dict[str, Any]:
-    weighed, lines = claims(found), degradations(found)
+def _summaries(found: Study, asked: Study) -> dict[str, Any]:
+    weighed, lines = claims(found), degradations(asked)
     return {
         "claims": weighed,
         "claims_tally": tally(weighed),

@@ -6,8 +6,8 @@ algorithms at one seed form a pair. An *algorithm* is a display name and, where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -16,20 +16,25 @@ import pandas as pd
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical
-from autoflip_secure.records.configs import leaves, varying, without, without_paths
-from autoflip_secure.records.newer_keys import with_newer
+from autoflip_secure.records.configs import leaves, without
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
-from autoflip_secure.records.privacy import PrivacyRecord
-from autoflip_secure.records.proven import lack, unprotected
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.privacy import NO_PRIVACY, protection
+from autoflip_secure.reports.study.parts import (
+    OF_ALGORITHM,
+    asked,
+    attack_of,
+    attack_order,
+    facet_labels,
+    facet_order,
+    lacking,
+    natural,
+    variant_of,
+)
 
 BASELINE = "fedavg"
 HEADLINE = ("autoflip", "autoflip_plus")  # whose verdict opens the report, when they were run
 _FIRST = {name: rank for rank, name in enumerate((BASELINE, *HEADLINE))}
-_SPLITS = ("iid", "dirichlet", "pathological", "by_group")
-_OF_ALGORITHM = ("algorithm", "exploration", "guidance")
 
 
 class Condition(NamedTuple):
@@ -39,7 +44,7 @@ class Condition(NamedTuple):
     attack: str
 
     def __str__(self) -> str:
-        return f"{self.facet}, {self.attack}"
+        return ", ".join(part for part in self if part)  # where attacks are compared, no condition has one
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Study:
     attacks: dict[str, dict[str, Any]]  # attack label -> its configuration; "no attack" first
     duplicates: int  # records left out because they repeat another one (same condition, algorithm and seed)
     outcome: OutcomeRule = DEFAULT  # which evaluations of a run make its accuracy
+    compared: str = "algorithm"  # what ``algorithms`` are levels of: another path in a study of :mod:`.levels`
+    reference: str | None = None  # label of the level that others are compared with; None: FedAvg, when it was run
+    strata: dict[str, str] = field(
+        default_factory=dict
+    )  # facet label -> conditions that may be averaged; none: all may
 
     @property
     def rows(self) -> Iterator[tuple[Any, RunRecord]]:
@@ -75,8 +85,8 @@ class Study:
 
     @property
     def baseline(self) -> str | None:
-        """Label of FedAvg, when the sweep ran it."""
-        return next((a for a in self.algorithms if self.families[a] == BASELINE), None)
+        """What all others are compared with: FedAvg when the sweep ran it, or the reference level."""
+        return self.reference or next((a for a in self.algorithms if self.families[a] == BASELINE), None)
 
     @property
     def headline(self) -> list[str]:
@@ -142,13 +152,13 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     """
     if not records:
         raise InputError("no finished cell in this sweep, so there is nothing to report; run the sweep first")
-    facets = [without(_asked(r), "name", "seed", "attack", *_OF_ALGORITHM) for r in records]
-    attacks = [_attack(r.config) for r in records]
-    variants = [_variant(r) for r in records]
+    facets = [without(asked(r), "name", "seed", "attack", *OF_ALGORITHM) for r in records]
+    attacks = [attack_of(r.config) for r in records]
+    variants = [variant_of(r) for r in records]
     attack_names = labels.label_all(attacks, labels.attack_label)
     variant_names = labels.label_all(variants, lambda v: labels.pretty(v["family"]))
     algorithms = [variant_names[canonical(v)] for v in variants]
-    facet_names = _facet_labels(facets, _lacking(records, facets, algorithms))
+    facet_names = facet_labels(facets, lacking(records, facets, algorithms))
     rows, kept, seen = [], [], set()
     for record, facet, attack, variant in zip(records, facets, attacks, variants, strict=True):
         key = tuple(canonical(part) for part in (facet, attack, variant))
@@ -170,7 +180,7 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
         )
     by_label = {variant_names[canonical(v)]: v for v in variants}
     order = sorted(
-        by_label, key=lambda a: (_FIRST.get(by_label[a]["family"], 9), by_label[a]["family"], _natural(by_label[a]))
+        by_label, key=lambda a: (_FIRST.get(by_label[a]["family"], 9), by_label[a]["family"], natural(by_label[a]))
     )
     return Study(
         records=kept,
@@ -178,109 +188,10 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
         algorithms=order,
         families={a: by_label[a]["family"] for a in order},
         variants={a: leaves(by_label[a]["settings"]) for a in order},
-        facets=dict(sorted({facet_names[canonical(f)]: f for f in facets}.items(), key=lambda i: _facet_order(i[1]))),
+        facets=dict(sorted({facet_names[canonical(f)]: f for f in facets}.items(), key=lambda i: facet_order(i[1]))),
         attacks=dict(
-            sorted({attack_names[canonical(a)]: a for a in attacks}.items(), key=lambda i: _attack_order(i[1]))
+            sorted({attack_names[canonical(a)]: a for a in attacks}.items(), key=lambda i: attack_order(i[1]))
         ),
         duplicates=len(records) - len(kept),
         outcome=outcome,
-    )
-
-
-def _asked(record: RunRecord) -> dict[str, Any]:
-    """What a run was asked with. What was tuned is no part of that: each algorithm has its own value of it."""
-    return without_paths(with_newer(record.config), record.tuning.chosen if record.tuning else ())
-
-
-def _attack(config: Mapping[str, Any]) -> dict[str, Any]:
-    attack = config.get("attack")
-    return {"kind": "none"} if labels.is_clean(attack) else dict(attack or {})
-
-
-def _variant(record: RunRecord) -> dict[str, Any]:
-    """The algorithm's settings. Exploration and guidance count only for runs that explored."""
-    used = _OF_ALGORITHM if record.exploration is not None else _OF_ALGORITHM[:1]
-    config = _asked(record)
-    settings = {key: config.get(key) for key in used}
-    if isinstance(settings["algorithm"], Mapping):
-        settings["algorithm"] = without(settings["algorithm"], "name")
-    return {"family": record.algorithm, "settings": settings}
-
-
-def _lacking(records: Sequence[RunRecord], facets: list[dict[str, Any]], algorithms: list[str]) -> dict[str, str]:
-    """Canonical facet -> what its private runs do not promise, with the algorithms where it is not all of them."""
-    runs: dict[str, dict[str, list[PrivacyRecord]]] = {}  # facet -> algorithm -> ledgers
-    for record, facet, algorithm in zip(records, facets, algorithms, strict=True):
-        if record.privacy is not None:
-            runs.setdefault(canonical(facet), {}).setdefault(algorithm, []).append(record.privacy)
-    return {facet: _lack(own) for facet, own in runs.items()}
-
-
-def _lack(runs: Mapping[str, Sequence[PrivacyRecord]]) -> str:
-    """Algorithm -> ledgers, as one phrase: what nobody promises, then who promises less."""
-    asked = list(dict.fromkeys(g.observer for found in runs.values() for ledger in found for g in ledger.guarantees))
-    lacking = {algorithm: {o for ledger in found for o in unprotected(ledger)} for algorithm, found in runs.items()}
-    shared = set.intersection(*lacking.values())
-    told = lack(shared, asked)
-    worse: dict[str, list[str]] = {}
-    for algorithm, observers in lacking.items():
-        if observers > shared:
-            worse.setdefault(lack(observers, asked), []).append(algorithm)
-    for words, algorithms in worse.items():
-        names = " and ".join(algorithms) if len(algorithms) < 3 else f"{len(algorithms)} algorithms"
-        told += f", {words} at all for {names}" if told else f"{words} for {names}"
-    return told
-
-
-def _facet_labels(facets: list[dict[str, Any]], lacking: Mapping[str, str]) -> dict[str, str]:
-    """What tells facets apart, in words; a single one is called by its split."""
-    named = ("partition", "privacy", "secure_sum")
-    rest = varying(without(f, *named) for f in facets)
-    split, private, secure = (len({canonical(f.get(key)) for f in facets}) > 1 for key in named)
-    distinct = {canonical(f): f for f in facets}
-
-    def describe(facet: dict[str, Any]) -> str:
-        flat = leaves(facet)
-        partition = labels.partition_label(facet.get("partition") or {})
-        words = [partition] if split else []
-        words += [protection(facet.get("privacy"), lacking.get(canonical(facet), ""))] if private else []
-        words += [labels.passage(facet.get("secure_sum"))] if secure else []
-        words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
-        return " · ".join(words or [partition])
-
-    for follower in ("sampling", "cohort"):  # often they follow from what else varies; then nothing is said of them
-        if follower in rest and len({describe(f) for f in distinct.values()}) == len(distinct):
-            rest.remove(follower)
-            if len({describe(f) for f in distinct.values()}) < len(distinct):
-                rest.append(follower)
-    return labels.label_all(facets, describe)
-
-
-def _natural(config: Any) -> tuple[tuple[int, float, str], ...]:
-    """Sort key that puts numbers in numeric order."""
-    flat = leaves(config)
-    return tuple((0, float(v), "") if isinstance(v, int | float) else (1, 0.0, str(v)) for _, v in sorted(flat.items()))
-
-
-def _facet_order(facet: dict[str, Any]) -> tuple[Any, ...]:
-    partition = facet.get("partition") or {}
-    kind = partition.get("kind")
-    rank = _SPLITS.index(kind) if kind in _SPLITS else len(_SPLITS)
-    return (
-        rank,
-        -float(partition.get("alpha") or 0),
-        _natural(partition),
-        protection(facet.get("privacy")) != NO_PRIVACY,
-        labels.passage(facet.get("secure_sum")) != labels.OPEN,
-        _natural(without(facet, "partition")),
-    )
-
-
-def _attack_order(attack: dict[str, Any]) -> tuple[Any, ...]:
-    kind = str(attack.get("kind"))
-    return (
-        kind != "none",
-        kind,
-        *(float(attack.get(key) or 0) for key in ("scope", "sigma", "share")),
-        _natural(attack),
     )

@@ -6,7 +6,8 @@ from collections import Counter
 
 from autoflip_secure.records.robustness import in_window, parts_of
 from autoflip_secure.reports.study import labels, test_set
-from autoflip_secure.reports.study.comparisons import Row, Standing
+from autoflip_secure.reports.study.comparisons import Row
+from autoflip_secure.reports.study.scoreboard import Standing
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording import privacy_caveats, tuning
 from autoflip_secure.reports.wording.phrases import judgement, short_verdict
@@ -18,8 +19,8 @@ OUR_READING = (
 )
 
 
-def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: int) -> list[str]:
-    """Every caveat that this sweep gives reason for, the most important first."""
+def caveats_of(study: Study, weak: list[str], rows: list[Row], missing: int) -> list[str]:
+    """Every caveat that this sweep gives reason for, the most important first; ``weak``: where it stands worst."""
     found = []
     if missing:
         done = len(study.cells)
@@ -27,7 +28,7 @@ def caveats_of(study: Study, table: list[Standing], rows: list[Row], missing: in
             f"Incomplete: {missing} of {done + missing} cells are missing; the rest covers the {done} that are done."
         )
     found += privacy_caveats.caveats(study)
-    found += [*_personal(study), *_own_masks(study), *_clean_data(study), *_weak_points(study, table)]
+    found += [*_personal(study), *_own_masks(study), *_clean_data(study), *weak]
     found += tuning.caveats(study)
     counts = study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique()
     fewest, most = int(counts.min()), int(counts.max())
@@ -172,7 +173,8 @@ def _windows(study: Study) -> list[str]:
     ]
 
 
-def _weak_points(study: Study, table: list[Standing]) -> list[str]:
+def weak_points(study: Study, table: list[Standing]) -> list[str]:
+    """Where the algorithms of the headline stand worst."""
     found = []
     for head in table:
         weakest = head.weakest

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoflip_secure.reports.statistics.paired import Paired
-from autoflip_secure.reports.study.comparisons import Standing
+from autoflip_secure.reports.study.scoreboard import Standing
 from autoflip_secure.reports.wording.phrases import bracket, points
 from autoflip_secure.terminal.counting import count_of
 

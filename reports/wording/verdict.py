@@ -7,20 +7,24 @@ not support after correction for how many comparisons are looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from autoflip_secure.records.compared import ALGORITHM
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study import labels, learning, privacy_groups
-from autoflip_secure.reports.study.comparisons import Row, Standing, Summary, standings
+from autoflip_secure.reports.study.comparisons import Row, Summary
 from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.scoreboard import Block, Standing, scoreboard
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.wording import key_numbers
-from autoflip_secure.reports.wording.caveats import caveats_of
+from autoflip_secure.reports.wording import key_numbers, levels
+from autoflip_secure.reports.wording.caveats import caveats_of, weak_points
 from autoflip_secure.reports.wording.key_numbers import KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
+
+_STRATA = 3  # privacy settings told in sentences, where a sweep over several compares algorithms
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,61 @@ class Opening:
     standings: list[Standing]
     numbers: tuple[KeyNumber, ...] = ()  # three at most, the most important first
     pictures: tuple[str, ...] = ()  # slugs, or their beginnings, of what answers the question, the best first
+    blocks: list[Block] = field(default_factory=list)  # the scoreboard; ``standings`` are all of its lines
 
 
-def opening(study: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int) -> Opening:
-    """Write the first screen of the report."""
-    table = standings(study, rows)
-    heads = [s for s in table if s.algorithm in study.headline]
-    base = next((s for s in table if s.algorithm == study.baseline), None)
-    caveats = [keep_units(text) for text in caveats_of(study, table, rows, missing)]
-    answer = [keep_units(text) for text in (*_answer(heads, base), *privacy_groups.sentences(study))]
+def opening(
+    study: Study, rows: list[Row], scenario: Mapping[str, Any], missing: int, *, whole: Study | None = None
+) -> Opening:
+    """Write the first screen of the report.
+
+    Args:
+        study: by what the scenario compares (:func:`.by_level`).
+        rows: its comparisons.
+        scenario: as a document.
+        missing: cells that are missing.
+        whole: by algorithms, with runs that have no level of what is compared; left out: ``study``.
+    """
+    whole = study if whole is None else whole
+    blocks = scoreboard(study, rows)
+    if study.compared == ALGORITHM:
+        told = _algorithms(study, blocks)
+    else:
+        told = (
+            levels.headline(study, blocks), levels.answer(study, whole, blocks), levels.numbers(study, blocks),
+            levels.pictures(study), levels.caveats(study, rows),
+        )  # fmt: skip
+    headline, answer, numbers, pictures, weak = told
     return Opening(
-        _headline(study, heads),
+        headline,
         labels.clean_text(scenario.get("question") or ""),
-        keep_units(_asked(study)),
-        [keep_units(found.text) for found in learning.findings(study)],
-        answer,
-        caveats,
-        table,
-        key_numbers.of_standings(heads, study.baseline),
-        ("degradation-", "paired-differences", "accuracy-by-condition", "convergence"),
+        keep_units(_asked(whole)),
+        [keep_units(found.text) for found in learning.findings(whole)],
+        [keep_units(text) for text in (*answer, *privacy_groups.sentences(whole))],
+        [keep_units(text) for text in caveats_of(whole, weak, rows, missing)],
+        [one for block in blocks for one in block.standings],
+        tuple(replace(one, value=keep_units(one.value)) for one in numbers),
+        pictures,
+        blocks,
     )
+
+
+def _algorithms(
+    study: Study, blocks: list[Block]
+) -> tuple[str, list[str], tuple[KeyNumber, ...], tuple[str, ...], list[str]]:
+    """Headline, answer, numbers, pictures and weak points of a sweep that compares algorithms, a stratum at a time."""
+    shown = [block for block in blocks if not block.partial] or blocks
+    titles, answer, weak = [], [], []
+    for block in shown[:_STRATA]:
+        heads = [s for s in block.standings if s.algorithm in study.headline]
+        base = next((s for s in block.standings if s.algorithm == study.baseline), None)
+        where = f"{block.stratum}: " if block.stratum else ""
+        titles.append(f"{where}{_headline(study, heads)}")
+        answer += [f"{where and _capital(where)}{text}" for text in _answer(heads, base)]
+        weak += weak_points(study, block.standings)
+    first = [s for s in shown[0].standings if s.algorithm in study.headline]
+    pictures = ("degradation-", "paired-differences", "accuracy-by-condition", "convergence")
+    return titles[0], answer, key_numbers.of_standings(first, study.baseline), pictures, weak
 
 
 def keep_units(text: str) -> str:

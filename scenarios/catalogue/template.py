@@ -12,7 +12,19 @@ from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.yaml_text import write_flow
 from autoflip_secure.terminal.wrapping import COLUMNS, wrapped
 
-_ORDER = ("name", "question", "seeds", "outcome", "data", "partition", "model", "algorithm", "attack", "privacy")
+_ORDER = (
+    "name",
+    "question",
+    "compare",
+    "seeds",
+    "outcome",
+    "data",
+    "partition",
+    "model",
+    "algorithm",
+    "attack",
+    "privacy",
+)
 _LAST = "sweep"
 EXAMPLE = """\
 # sweep:

@@ -13,6 +13,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientPrivacy, Config
 from autoflip_secure.scenarios.config.cells import CellSpec, LoadedScenario, Point, unique
 from autoflip_secure.scenarios.config.choices import two_stages
+from autoflip_secure.scenarios.config.comparing import check_compared
 from autoflip_secure.scenarios.config.documents import DEEPEST, Document, parse_value
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.grid import Assignment, assignments, points
@@ -54,6 +55,7 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
         Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
     )
     check_suite(header.suite, header.sweep, document)
+    check_compared(document)
     check_tune(header.tune, header.seeds, header.sweep, document, overrides)
     _count(header, document)
     base = {k: v for k, v in document.data.items() if k not in Header.model_fields}

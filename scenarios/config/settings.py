@@ -13,6 +13,7 @@ from autoflip_secure.files.canonical_json import digest
 from autoflip_secure.interfaces import Config
 from autoflip_secure.records.newer_keys import without_newer
 from autoflip_secure.records.outcome import DEFAULT, PATTERN, SHAPE
+from autoflip_secure.scenarios.config.comparing import Compare
 from autoflip_secure.scenarios.config.compatibility import check
 from autoflip_secure.scenarios.config.families import BEFORE
 from autoflip_secure.scenarios.config.fields import Fields
@@ -77,6 +78,11 @@ class Header(Config):
         default=str(DEFAULT),
         pattern=PATTERN,
         description=f"{SHAPE}: which evaluations of a run make its outcome",
+    )
+    compare: Compare = Field(
+        default=None,
+        description="what the report compares: algorithm, privacy, secure_sum, attack, another axis of the sweep, or a "
+        "list of these; left out, it is found from the sweep",
     )
     suite: Annotated[Suite | None, BeforeValidator(expand_suite)] = Field(
         default=None,

@@ -236,7 +236,7 @@ class Store:
             old = Document.read(self.folder / "scenario.yaml").data
         except InputError:
             old = {}
-        idle = ("name", "question", *(() if plan.written.get("tune") else ("outcome",)))  # make no numbers
+        idle = ("name", "question", "compare", *(() if plan.written.get("tune") else ("outcome",)))  # make no numbers
         sides = (without(side, *idle) for side in (old, plan.written))
         lines = [f"  {key}: {before} -> {after}" for key, before, after in differences(*sides)]
         if not lines:

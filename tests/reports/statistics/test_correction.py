@@ -14,7 +14,8 @@ from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.intervals import MARGIN
 from autoflip_secure.reports.statistics.paired import Paired, Verdict, holm, paired
-from autoflip_secure.reports.study.comparisons import compare, standings
+from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.scoreboard import standings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.wording.phrases import judgement
 from autoflip_secure.reports.wording.verdict import opening

@@ -17,7 +17,8 @@ from autoflip_secure.reports.figures.costs import against_bytes, against_operati
 from autoflip_secure.reports.figures.style import Palette
 from autoflip_secure.reports.gate.metrics import METRICS
 from autoflip_secure.reports.pages.markdown import summary
-from autoflip_secure.reports.study.comparisons import compare, standings
+from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.scoreboard import standings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.tables.frames import parquet, tidy
 from autoflip_secure.reports.wording.verdict import opening

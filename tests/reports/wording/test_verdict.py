@@ -11,7 +11,8 @@ from scipy import stats
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.statistics.paired import Verdict, holm
-from autoflip_secure.reports.study.comparisons import compare, standings
+from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.scoreboard import standings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.wording.verdict import opening
 
@@ -142,7 +143,7 @@ def test_markdown_says_over_how_many_conditions_a_mean_is(
     found = study([*cells, *more])
     rows = compare(found)
     text = summary(found, opening(found, rows, {}, 0), [], name="x")
-    assert text.count("1 of 2 conditions") == 1
+    assert text.count("**over 1 of 2 conditions, those that all of these have**") == 1
     assert "2 of 2" not in text
 
 
