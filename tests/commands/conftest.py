@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cli_audits
 import cli_exports
+import cli_gates
 import pytest
 from cli_gates import ROOT
 from click.testing import Result
@@ -25,6 +26,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep and a baseline of it: 16 cells; never change it."""
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "small.yaml").write_text(cli_gates.SCENARIO)
+    done = cli_gates.command("sweep", folder / "small.yaml", "--out", folder / "run", "--no-report", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    made = cli_gates.command(
+        "gate", folder / "run", "--baseline", folder / "baseline.json", "--update", "--reason", "first | of <all>"
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "6 configurations and curves" not in made.stdout
+    assert "4 configurations and curves of 16 cells" in made.stdout
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from cli_gates import SCENARIO, command, edited
+from cli_gates import command, edited
 from click.testing import Result
 from older_baselines import older
 from scipy import stats
@@ -21,22 +21,6 @@ from autoflip_secure.reports.gate.baseline import effective_margins, make_baseli
 from autoflip_secure.reports.gate.decision import LEVEL
 from autoflip_secure.reports.gate.gate import run_gate
 from autoflip_secure.scenarios.store.store import read_record
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished sweep and a baseline of it: 16 cells."""
-    folder = tmp_path_factory.mktemp("gate")
-    (folder / "small.yaml").write_text(SCENARIO)
-    done = command("sweep", folder / "small.yaml", "--out", folder / "run", "--no-report", "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    made = command(
-        "gate", folder / "run", "--baseline", folder / "baseline.json", "--update", "--reason", "first | of <all>"
-    )
-    assert (made.returncode, made.stderr) == (0, "")
-    assert "6 configurations and curves" not in made.stdout
-    assert "4 configurations and curves of 16 cells" in made.stdout
-    return folder
 
 
 def shift(record: dict[str, Any], by: float) -> None:
