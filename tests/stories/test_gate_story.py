@@ -160,6 +160,64 @@ def test_an_edit_of_an_aggregator_that_changes_nothing_is_bit_identical(branch: 
     assert said["identical_cells"] == said["paired_cells"] == 2 * SEEDS
 
 
+MINE = '''
+from torch import where
+
+from autoflip_secure.interfaces import Pruner, UpdateAttack
+
+
+class Flip(UpdateAttack):
+    """Malicious clients send their update reversed."""
+
+    factor: float = 1.0
+
+    def updates(self, updates, malicious, active, generators):
+        return where(malicious[:, None], -self.factor * updates, updates)
+
+
+class Small(Pruner):
+    """Weights that are small at the start go."""
+
+    def mask(self, view):
+        return view.mask & ((view.weights.abs() > 0.02) | ~view.layout.prunable) if view.round == 0 else view.mask
+'''
+OWN = """
+name: own
+rounds: 2
+clients: 4
+cohort: 2
+training: {epochs: 1}
+data: {kind: digits, train_samples: 200, test_samples: 60}
+model: {kind: mlp, hidden: [8]}
+seeds: [1, 2]
+attack: {kind: "mine:Flip", scope: 0.5}
+algorithm: {name: own, pruner: "mine:Small", aggregator: mean}
+"""
+
+
+def test_an_attack_and_a_pruner_of_ones_own_are_gated(installed: Path, tmp_path: Path) -> None:
+    """An edit of their source needs no option; an option that they gain is a setting, and compared across."""
+    run = runner(installed, tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "own.yaml").write_text(OWN)
+
+    def swept_to(out: str) -> tuple[str, ...]:
+        run("sweep", "own.yaml", "--out", out, "--no-report", "--workers", 1)
+        return ("gate", out, "--baseline", "own.json")
+
+    run(*swept_to("first"), "--update", "--reason", "first", "--allow-unlearned")
+    edit(tmp_path / "mine.py", "are small at the start", "start small")
+    done = run(*swept_to("second"))
+    assert "2 of the 2 cells that are in both are bit-identical" in done.stdout
+    for path in ("attack.kind mine:Flip", "algorithm.pruner.kind mine:Small"):
+        assert f"changed since the baseline: source of {path} and what it imports" in done.stdout
+    edit(tmp_path / "mine.py", "    factor: float = 1.0", "    factor: float = 1.0\n    bias: float = 0.0")
+    third = swept_to("third")
+    assert "attack.bias" in run(*third, exits=2).stderr
+    across = run(*third, "--across", "attack.bias")
+    assert "compared across attack.bias (not there) -> 0 (1 configuration)" in across.stdout
+
+
 def test_init_writes_a_gate_that_passes_and_overwrites_nothing(program: Program, tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "robustness.yaml").unlink()
