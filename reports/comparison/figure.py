@@ -22,11 +22,12 @@ def changes(study: Study, palette: Palette, rows: Sequence[Change]) -> Picture:
     names = [a for a in study.algorithms if any(r.algorithm == a for r in shown)]
     limits, cut = limits_of(list(own.values()), True)
     label = "points of accuracy, A minus B"
-    figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=True)
+    hollow = {(*r.condition, r.algorithm) for r in shown if not r.accuracy.settled}
+    figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=True, hollow=hollow)
     caption = (
-        "Accuracy in A minus accuracy in B at the same seed: mean and 95 % interval. Right of the line A is better; "
-        "where a bar crosses the line these seeds cannot tell. Bars are not corrected for multiple comparisons; the "
-        "words in the table are." + cut
+        "Accuracy in A minus accuracy in B at the same seed: mean and 95 % interval. Right of the line A is better. "
+        "A filled mark is better, worse or equal after correction for all rows of the table; a hollow one is not "
+        "settled, wherever its bar, which is not corrected, lies." + cut
     )
     table = Table(
         ["facet", "attack", "algorithm", "change (points)", "low", "high", "pairs"],

@@ -23,7 +23,7 @@ from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study.labels import clean_text, percent, shorten
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.study import Study, study
-from autoflip_secure.reports.wording.phrases import bracket, points, short_verdict
+from autoflip_secure.reports.wording.phrases import HOLLOW, bracket, mark, points, short_verdict
 from autoflip_secure.runtime.threads import one_thread
 
 ROWS_TOLD = 15  # rows of the table in Markdown
@@ -139,6 +139,7 @@ def _markdown(
         )
         header = ["Condition", "Algorithm", "Accuracy A", "Accuracy B", "A − B", "Verdict"]
         lines += [*table(header, map(_told, order[:ROWS_TOLD])), ""]
+        lines += [escape(HOLLOW), ""] if any(row.accuracy.lost for row in order[:ROWS_TOLD]) else []
         lines += [f"The other {len(rows) - ROWS_TOLD} rows are on the page.", ""] if len(rows) > ROWS_TOLD else []
     differing = [*matching.settings, *matching.versions]
     lines += [
@@ -155,4 +156,5 @@ def _told(row: Change) -> list[str]:
     difference = row.accuracy.difference
     change = f"{points(difference.mean)} {bracket(difference, signed=True)}"
     names = [str(row.condition), row.algorithm]
-    return [*names, percent(row.first.mean), percent(row.second.mean), change, short_verdict(row.accuracy.verdict)]
+    verdict = f"{mark(row.accuracy) + ' ' if row.accuracy.lost else ''}{short_verdict(row.accuracy.verdict)}"
+    return [*names, percent(row.first.mean), percent(row.second.mean), change, verdict]

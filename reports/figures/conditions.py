@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +18,8 @@ from autoflip_secure.reports.study.sweep_curves import curves
 from autoflip_secure.reports.tables.text import Table, percents
 
 NAMED_ATTACKS = 4  # panels below each other when the rows are algorithms
-Points = dict[tuple[str, str, str], Interval]  # (facet, attack, algorithm) -> mean and interval
+Key = tuple[str, str, str]  # facet, attack, algorithm
+Points = dict[Key, Interval]  # mean and interval
 
 
 def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -> Picture | None:
@@ -38,7 +39,12 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     limits, cut = limits_of([_interval(r, difference) for r in rows if r.condition.facet in facets], difference)
     own = {(r.condition.facet, r.condition.attack, r.algorithm): _interval(r, difference) for r in rows}
     label = f"points of accuracy against {base}" if difference else study.measured
-    figure = forest(palette, facets, attacks, names, own, limits=limits, label=label, difference=difference)
+    hollow = {
+        key for r in rows if difference and r.against and not r.against.settled for key in [(*r.condition, r.algorithm)]
+    }
+    figure = forest(
+        palette, facets, attacks, names, own, limits=limits, label=label, difference=difference, hollow=hollow
+    )
     notes = left_out(len({r.condition.facet for r in rows}), len(facets), "settings")
     unit = "difference (points)" if difference else "accuracy (%)"
     table = Table(
@@ -53,8 +59,9 @@ def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -
     if difference:
         caption = (
             f"Accuracy minus that of {base} at the same seed: mean and 95 % interval of the paired differences. "
-            "Right of the line is better. Where a bar crosses the line these seeds cannot tell; bars are not corrected "
-            f"for {sum(r.against is not None for r in rows)} comparisons, the words in the table are." + cut
+            "Right of the line is better. A filled mark is better, worse or equal after correction for "
+            f"{sum(r.against is not None for r in rows)} comparisons; a hollow one is not settled, wherever its "
+            f"bar, which is not corrected, lies.{cut}"
         )
         alt = f"Forest plot of paired differences to {base}: {len(rows)} comparisons, each with its 95 % interval."
         return finish(figure, "paired-differences", f"Paired differences to {base}", caption, alt, table, notes)
@@ -76,10 +83,14 @@ def forest(
     limits: tuple[float, float],
     label: str,
     difference: bool,
+    hollow: Collection[Key] = (),
 ) -> Figure:
-    """Points with intervals: a column of panels per facet; rows are attacks, or algorithms where there are many."""
+    """Points with intervals: a column of panels per facet; rows are attacks, or algorithms where there are many.
+
+    Points in ``hollow`` are not filled.
+    """
     draw = _named if len(names) > DIRECT and len(attacks) <= NAMED_ATTACKS else _dodged
-    figure, axes = draw(palette, facets, attacks, names, own)
+    figure, axes = draw(palette, facets, attacks, names, own, hollow)
     for ax in axes.flat:
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x")
@@ -96,7 +107,7 @@ def forest(
 
 
 def _dodged(
-    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points
+    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points, hollow: Collection[Key]
 ) -> tuple[Figure, np.ndarray]:
     """A panel per facet, a row per attack, the algorithms beside each other in the row; a legend names them."""
     height = len(attacks) * (0.24 + 0.13 * len(names)) + 0.5
@@ -106,7 +117,7 @@ def _dodged(
         for n, name in enumerate(names):
             found = {a: own[facet, a, name] for a in attacks if (facet, a, name) in own}
             at = [attacks.index(a) + (n - (len(names) - 1) / 2) * step for a in found]
-            _points(ax, palette, name, list(found.values()), at)
+            _points(ax, palette, name, list(found.values()), at, [(facet, a, name) in hollow for a in found])
         ax.set_yticks(range(len(attacks)), [shorten(a) for a in attacks])
         ax.set_ylim(len(attacks) - 0.5, -0.5)
         for k in range(1, len(attacks)):
@@ -117,7 +128,7 @@ def _dodged(
 
 
 def _named(
-    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points
+    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points, hollow: Collection[Key]
 ) -> tuple[Figure, np.ndarray]:
     """A panel per attack and facet, a row per algorithm with its name: for more algorithms than colours can tell."""
     height = 0.45 + 0.19 * len(names)
@@ -126,24 +137,24 @@ def _named(
         for ax, facet in zip(axes[i], facets, strict=True):
             for n, name in enumerate(names):
                 if (facet, attack, name) in own:
-                    _points(ax, palette, name, [own[facet, attack, name]], [n])
+                    key = (facet, attack, name)
+                    _points(ax, palette, name, [own[key]], [n], [key in hollow])
             ax.set_yticks(range(len(names)), [shorten(name) for name in names])
             ax.set_ylim(len(names) - 0.4, -0.6)
             ax.set_title(fitting(f"{facet} · {attack}", len(facets)))
     return figure, axes
 
 
-def _points(ax: Axes, palette: Palette, name: str, values: list[Interval], at: Sequence[float]) -> None:
-    bars(ax, at, values, palette.colours[name], vertical=False)
-    ax.scatter(
-        [v.mean for v in values],
-        at,
-        color=palette.colours[name],
-        marker=palette.markers[name],
-        s=30,
-        linewidths=0,
-        zorder=3,
-    )
+def _points(
+    ax: Axes, palette: Palette, name: str, values: list[Interval], at: Sequence[float], hollow: Sequence[bool]
+) -> None:
+    colour = palette.colours[name]
+    bars(ax, at, values, colour, vertical=False)
+    for value, place, empty in zip(values, at, hollow, strict=True):
+        ax.scatter(
+            [value.mean], [place], marker=palette.markers[name], s=26 if empty else 30, zorder=3,
+            facecolors="none" if empty else colour, edgecolors=colour, linewidths=1.2 if empty else 0,
+        )  # fmt: skip
 
 
 def _interval(row: Row, difference: bool) -> Interval:

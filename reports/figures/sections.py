@@ -14,6 +14,7 @@ from autoflip_secure.reports.figures import (
     costs,
     defence,
     degradation,
+    effects,
     privacy,
     pruning,
     releases,
@@ -25,6 +26,7 @@ from autoflip_secure.reports.figures import (
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, drawing
 from autoflip_secure.reports.study.comparisons import Row
+from autoflip_secure.reports.study.contrasts import Effects
 from autoflip_secure.reports.study.privacy_groups import is_private
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.tuned import choices
@@ -48,6 +50,7 @@ def sections(
     audits: Sequence[AuditRecord] = (),
     worst: Sequence[WorstCases] = (),
     asked: Study | None = None,
+    crossed: Effects | None = None,
 ) -> list[Section]:
     """Draw every figure that the records have data for.
 
@@ -57,6 +60,7 @@ def sections(
         audits: of its cells.
         worst: worst cases of a sweep with a suite.
         asked: by what the scenario compares; left out: ``study``.
+        crossed: effects of a sweep that compares several things.
     """
     palette, comparisons = Palette(study), list(rows)
     asked = study if asked is None else asked
@@ -67,6 +71,7 @@ def sections(
             "Worst case",
             [lambda: worst_case.worst_bars(worst, palette), lambda: worst_case.heat_map(worst)],
         ),
+        ("effects-and-interactions", "What does what", [lambda: effects.pictures(crossed)]),
         (
             "robustness",
             "Robustness",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autoflip_secure.records.compared import ALGORITHM, Compared
 from autoflip_secure.reports.figures.sections import Section
 from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.study.comparisons import Row, compare
+from autoflip_secure.reports.study.contrasts import Effects, effects
 from autoflip_secure.reports.study.levels import by_level
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
-from autoflip_secure.reports.wording import verdict
+from autoflip_secure.reports.wording import contrasts, verdict
 from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.verdict import Opening
 
@@ -28,6 +29,7 @@ class FirstScreen:
     opening: Opening
     suites: Suites | None
     worst: list[WorstCases]
+    crossed: Effects | None  # of a sweep that compares several things
 
 
 def opened(whole: Study, scenario: Mapping[str, Any], missing: int) -> FirstScreen:
@@ -36,14 +38,22 @@ def opened(whole: Study, scenario: Mapping[str, Any], missing: int) -> FirstScre
     Raises:
         InputError: it says so in a way that is none.
     """
-    found = next((s for path in Compared.of(scenario).paths if (s := by_level(whole, path)) is not None), whole)
+    paths = Compared.of(scenario).paths
+    found = next((s for path in paths if (s := by_level(whole, path)) is not None), whole)
     rows = compare(found)
+    crossed = effects(whole, paths) if len(paths) > 1 else None
     opening = verdict.opening(found, rows, scenario, missing, whole=whole)
+    if crossed is not None and crossed.mains:
+        opening = replace(
+            opening, headline=contrasts.headline(crossed), numbers=contrasts.numbers(crossed),
+            answer=[verdict.keep_units(text) for text in [*contrasts.answer(whole, crossed), *opening.about_privacy]],
+            pictures=contrasts.PICTURES, caveats=[*contrasts.caveats(crossed), *opening.caveats],
+        )  # fmt: skip
     suites = suites_of(scenario)
     worst = worst_cases(whole) if suites is not None else []
     if suites is not None and found.compared == ALGORITHM:
         opening = worst_words.with_worst(opening, whole, suites, worst, missing)
-    return FirstScreen(whole, found, rows, opening, suites, worst)
+    return FirstScreen(whole, found, rows, opening, suites, worst, crossed)
 
 
 def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:

@@ -22,7 +22,7 @@ from autoflip_secure.reports.study.worst_cases import WorstCases
 from autoflip_secure.reports.tables.run_robustness import Cell
 from autoflip_secure.reports.tables.summaries import tally
 from autoflip_secure.reports.tables.text import Table
-from autoflip_secure.reports.wording.phrases import bracket, points, settling, short_verdict
+from autoflip_secure.reports.wording.phrases import HOLLOW, bracket, mark, points, settling, short_verdict
 from autoflip_secure.reports.wording.verdict import Opening
 from autoflip_secure.reports.wording.worst_case import rank
 from autoflip_secure.terminal.counting import count_of, some
@@ -129,6 +129,8 @@ def _scoreboard(study: Study, blocks: Sequence[Block]) -> list[str]:
     for block in blocks:
         lines += [f"**{escape(block.title)}**", ""] if block.title else []
         lines += [*table(header, [_line(study, block, one, kinds) for one in block.standings]), ""]
+    if any(s and s.against and s.against.lost for b in blocks for x in b.standings for s in (x.clean, x.attacked)):
+        lines += [escape(HOLLOW), ""]
     return lines
 
 
@@ -219,7 +221,10 @@ def _place(found: Evidence, several: bool) -> str:
 def _difference(found: Summary | None, reference: bool) -> str:
     if found is None or found.against is None:
         return "reference" if reference else "–"
-    return f"{short_verdict(found.against.verdict)}, {points(found.against.difference.mean)} {_ends(found, True)}"
+    hollow = f"{mark(found.against)} " if found.against.lost else ""
+    return (
+        f"{hollow}{short_verdict(found.against.verdict)}, {points(found.against.difference.mean)} {_ends(found, True)}"
+    )
 
 
 def _ends(found: Summary, difference: bool) -> str:

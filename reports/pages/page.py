@@ -39,7 +39,12 @@ def page(template: str, **texts: Any) -> str:
         "p_value": p_value,
         "as_csv": as_csv,
     }
-    environment.globals |= {"bracket": phrases.bracket, "rows_shown": ROWS_SHOWN, "margin": 100 * MARGIN}
+    environment.globals |= {
+        "bracket": phrases.bracket,
+        "hollow": phrases.HOLLOW,
+        "rows_shown": ROWS_SHOWN,
+        "margin": 100 * MARGIN,
+    }
     loader = environment.loader
     assert loader is not None
     style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))

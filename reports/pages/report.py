@@ -150,7 +150,7 @@ def render(
     made = choices(found)
     screen = opened(found, scenario, len(missing))
     asked, rows, opening = screen.study, screen.rows, screen.opening
-    drawn = sections(found, rows, audits, screen.worst, asked) if figures else []
+    drawn = sections(found, rows, audits, screen.worst, asked, screen.crossed) if figures else []
     return page(
         "report.html.j2",
         name=_name(scenario),

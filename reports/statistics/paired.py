@@ -68,6 +68,11 @@ class Paired:
         return 2.0 ** (1 - n) if self.t_p is None and n > 1 and abs(mean) > FLAT else self.t_p
 
     @property
+    def settled(self) -> bool:
+        """Whether a word survives the correction: then its mark in a figure is filled, else hollow."""
+        return self.verdict is not Verdict.CANNOT_TELL
+
+    @property
     def lost(self) -> bool:
         """Whether its interval alone would have given a direction, which the correction took away."""
         alone = judge(self.difference, self.margin, self.level)

@@ -47,6 +47,22 @@ def judgement(pair: Paired) -> str:
     return f"{pair.verdict.value}{among}, {told}"
 
 
+def mark(pair: Paired) -> str:
+    """``▲``, ``▼``: a direction; hollow (``△``, ``▽``): one of its own interval, which the correction took away."""
+    up = pair.difference.mean > 0
+    if pair.verdict in (Verdict.BETTER, Verdict.WORSE):
+        return "▲" if up else "▼"
+    if pair.lost:
+        return "△" if up else "▽"
+    return "=" if pair.verdict is Verdict.EQUAL else "?"
+
+
+HOLLOW = (
+    "△ and ▽ (hollow): the interval alone lies above or below zero, but correction for the number of comparisons "
+    "leaves no direction."
+)
+
+
 def short_verdict(verdict: Verdict) -> str:
     """The word alone, without the margin."""
     return "equal" if verdict is Verdict.EQUAL else verdict.value

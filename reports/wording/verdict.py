@@ -40,6 +40,7 @@ class Opening:
     standings: list[Standing]
     numbers: tuple[KeyNumber, ...] = ()  # three at most, the most important first
     pictures: tuple[str, ...] = ()  # slugs, or their beginnings, of what answers the question, the best first
+    about_privacy: list[str] = field(default_factory=list)  # those of ``answer`` that say what privacy costs
     blocks: list[Block] = field(default_factory=list)  # the scoreboard; ``standings`` are all of its lines
 
 
@@ -65,16 +66,18 @@ def opening(
             levels.pictures(study), levels.caveats(study, rows),
         )  # fmt: skip
     headline, answer, numbers, pictures, weak = told
+    private = privacy_groups.sentences(whole)
     return Opening(
         headline,
         labels.clean_text(scenario.get("question") or ""),
         keep_units(_asked(whole)),
         [keep_units(found.text) for found in learning.findings(whole)],
-        [keep_units(text) for text in (*answer, *privacy_groups.sentences(whole))],
+        [keep_units(text) for text in (*answer, *private)],
         [keep_units(text) for text in caveats_of(whole, weak, rows, missing)],
         [one for block in blocks for one in block.standings],
         tuple(replace(one, value=keep_units(one.value)) for one in numbers),
         pictures,
+        [keep_units(text) for text in private],
         blocks,
     )
 
