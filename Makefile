@@ -3,6 +3,7 @@
 # make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
 # make golden    the kept numbers of every attack against every aggregator, where they are missing or have changed
 # make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
+# make board     this project's leaderboard, entries and page: every built-in defence (docs/leaderboard.md), 40 minutes on two cores
 # make install   what `make test` needs
 # make lock      .ci/locked.txt anew: every package with its hashes (takes uv)
 # All install what they need into .venv first, once: the demo only what runs. PYTHON=python3.12 picks the interpreter.
@@ -31,7 +32,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist wor
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install lock catalogue golden demo test test-all check style types bench bench-compare format clean
+.PHONY: install lock board catalogue golden demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 install: $(TESTS)
@@ -71,6 +72,11 @@ bench-compare: $(TESTS)
 catalogue: $(TESTS)
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.defenses_page
+
+board: $(RUNS)
+	@$(BIN)/python -m autoflip_secure sweep board-digits-1 --out runs/board-digits-1 --no-report
+	@$(BIN)/python -m autoflip_secure leaderboard runs/board-digits-1 --out runs/board-digits-1/board.html \
+	  --entries docs/board/board-digits-1 --markdown docs/leaderboard.md
 
 golden: $(TESTS)
 	@$(BIN)/python tests/helpers/golden_table.py

@@ -32,7 +32,7 @@ def headline(board: Leaderboard) -> str:
     if len(view.standings) == 1:
         return f"{board.terms.name}: {first.name} keeps {percent(first.worst.accuracy.mean)} under its worst attack"
     others = len(tied) - 1
-    return said if not others else f"{said}; the seeds do not tell {count_of(others, 'other')} from it"
+    return said if not others else f"{said}; the seeds do not tell {count_of(others, 'other defence')} from it"
 
 
 def _first(view: View) -> list[Standing]:
@@ -83,7 +83,7 @@ def caveats(board: Leaderboard) -> list[str]:
             "Attacks that know a defence from outside are those that its author names; what its server sees and needs "
             "is as its author's code says."
         )
-    told.append("An entry is what its author says. `autoflip-secure verify ENTRY` runs some of it again.")
+    told.append("An entry is what its author says. autoflip-secure verify ENTRY runs some of it again.")
     return told
 
 
@@ -121,6 +121,19 @@ def card(threat: ThreatRecord) -> str:
     told = [f"knows {KNOWLEDGE[threat.knowledge]}", f"changes {changes}" if changes else "", threat.goal]
     told.append("remembers earlier rounds" if threat.memory else "stateless")
     return "; ".join(text for text in told if text)
+
+
+def short_card(threat: ThreatRecord) -> str:
+    """The same in a few words: what it knows, changes and is after, and whether it remembers."""
+    changes = ", ".join(_MEANS.get(one, shorten(clean_text(one), 40)) for one in threat.means)
+    told = [f"knows {threat.knowledge}", changes, threat.goal, "remembers" if threat.memory else "stateless"]
+    return " · ".join(text for text in told if text)
+
+
+def flags(entry: BoardEntry) -> list[str]:
+    """What few servers have, and some defences need."""
+    told = {"clean data": "clean data at the server", "explores": "explorers train first"}
+    return [text for key, text in told.items() if key in entry.needs]
 
 
 def origin(entry: BoardEntry) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import small_board
 from click.testing import Result
+from sizes import every
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
@@ -109,6 +110,7 @@ def test_verify_finds_what_was_changed(folder: Path, run: Callable[..., Result],
     assert "differs: 0 of 2 runs equal to the last bit, 0 of 2 within 5 points" in done.stdout
 
 
+@pytest.mark.slow
 def test_with_other_versions_it_cannot_tell(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     def older(document: dict[str, Any]) -> None:
         document["versions"]["torch"] = "1.0"
@@ -122,6 +124,7 @@ def test_with_other_versions_it_cannot_tell(folder: Path, run: Callable[..., Res
     assert "torch: 1.0 in the entry" in done.stdout
 
 
+@pytest.mark.slow
 def test_equal_bits_verify_whatever_the_versions(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     path = tampered(folder, tmp_path / "x.json", lambda document: document["versions"].update(torch="1.0"), "fedavg")
     run("verify", path, "--board", "board.yaml", "--cells", 1)
@@ -129,20 +132,23 @@ def test_equal_bits_verify_whatever_the_versions(folder: Path, run: Callable[...
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [
-        (lambda d: d.update(seeds=[10]), "one run for each of 1 seeds"),
-        (lambda d: d["attacks"][1]["config"].update(scale=0.1), "has other attacks than"),
-        (lambda d: d["attacks"][2]["config"].update(scope=0.0), "has other malicious clients"),
-        (lambda d: d["settings"][0]["tried"].pop(), "was not tuned as"),
-        (lambda d: d.update(terms="0" * 16), "entries of two boards are never compared"),
-        (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, 7.0), "less than or equal to 1"),
-        (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, "NaN"), "finite"),
-        (lambda d: d["settings"].reverse(), "each once"),
-        (lambda d: d.update(entry_schema=9), "format 9"),
-        (lambda d: d.pop("entry_schema"), "is not a board entry"),
-        (lambda d: d.update(defence="x" * 501), "at most 500"),
-        (lambda d: d.update(note="hello"), "note"),
-    ],
+    every(
+        3,
+        [
+            (lambda d: d.update(seeds=[10]), "one run for each of 1 seeds"),
+            (lambda d: d["attacks"][1]["config"].update(scale=0.1), "has other attacks than"),
+            (lambda d: d["attacks"][2]["config"].update(scope=0.0), "has other malicious clients"),
+            (lambda d: d["settings"][0]["tried"].pop(), "was not tuned as"),
+            (lambda d: d.update(terms="0" * 16), "entries of two boards are never compared"),
+            (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, 7.0), "less than or equal to 1"),
+            (lambda d: d["settings"][0]["runs"][0]["accuracies"].__setitem__(0, "NaN"), "finite"),
+            (lambda d: d["settings"].reverse(), "each once"),
+            (lambda d: d.update(entry_schema=9), "format 9"),
+            (lambda d: d.pop("entry_schema"), "is not a board entry"),
+            (lambda d: d.update(defence="x" * 501), "at most 500"),
+            (lambda d: d.update(note="hello"), "note"),
+        ],
+    ),
 )
 def test_entries_that_do_not_fit_are_refused(
     folder: Path, run: Callable[..., Result], tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
@@ -166,6 +172,7 @@ def test_an_attack_that_a_built_in_defence_did_not_meet(
     assert "1 are missing" in " ".join(run(*BOARD, path, exits=2).stderr.split())
 
 
+@pytest.mark.slow
 def test_what_an_author_says_of_built_in_parts_is_not_taken(
     folder: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -191,6 +198,7 @@ def test_an_entry_imports_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert "strangers" in done.stderr
 
 
+@pytest.mark.slow
 def test_runs_of_something_else_are_refused(run: Callable[..., Result], tmp_path: Path) -> None:
     run("sweep", "board.yaml", "--set", "rounds=1", "--set", "sweep.algorithm=[fedavg]", "--out", tmp_path / "r",
         "--no-report")  # fmt: skip
@@ -200,6 +208,7 @@ def test_runs_of_something_else_are_refused(run: Callable[..., Result], tmp_path
     assert "is a run of 'board-small-1', which is no board; the boards are board-digits-1 and board-mnist-1" in told
 
 
+@pytest.mark.slow
 def test_a_defence_that_is_not_finished_is_left_out(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     import shutil
 
