@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.interfaces.attack_view import KNOWLEDGE
 from autoflip_secure.records.board import BoardEntry
 from autoflip_secure.records.configs import differences
 from autoflip_secure.reports.leaderboard import wording
@@ -46,7 +47,7 @@ def render(board: Leaderboard, *, command: str = "") -> str:
         caveats=wording.caveats(board),
         views=[_view(view, number) for number, view in enumerate(board.views)],
         sights=sorted({wording.sees(entry) for entry in entries}),
-        cards=wording.KNOWLEDGE,
+        cards=KNOWLEDGE,
         knowledge=sorted({one.met.threat.knowledge for view in board.views for one in view.standings}),
         entries=[_made(one) for one in board.overall.standings],
         suites=listed([*map(clean_text, terms.suites)]),
