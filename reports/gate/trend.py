@@ -32,9 +32,9 @@ _LINES = 8  # configurations of one panel
 _PANELS = 24
 _TICKS = 12
 _TITLE = "Metrics over the runs of the gate"
-_CAPTION = "One panel a metric, one line a configuration. Circle: pass; cross: regression; question mark: cannot tell."
+_CAPTION = "One panel a metric, one line a configuration. Dot: pass; cross: regression; circle: cannot tell."
 _DRAWN = "Points are means over seeds; the dashed line is the baseline that each run was compared with."
-_MARKERS = {Decision.PASS.value: "o", Decision.CANNOT_TELL.value: "$?$", Decision.REGRESSION.value: "X"}
+_MARKERS = {Decision.PASS.value: "o", Decision.CANNOT_TELL.value: "o", Decision.REGRESSION.value: "X"}
 
 
 def check_trend(path: Path) -> None:
@@ -178,7 +178,8 @@ def _draw(ax: Axes, name: str, lines: Mapping[str, Sequence[tuple[int, Point]]],
         ax.plot(*_places((x, p.baseline) for x, p in points), color=colour, lw=0.9, ls=(0, (4, 2)), alpha=0.7)
         for word, marker in _MARKERS.items():
             own = _places((x, p.value) for x, p in points if p.decision == word)
-            ax.scatter(*own, marker=marker, s=22 if marker == "o" else 42, color=colour, zorder=3)
+            face = "none" if word == Decision.CANNOT_TELL.value else colour
+            ax.scatter(*own, marker=marker, s=24 if marker == "o" else 42, facecolors=face, edgecolors=colour, zorder=3)
     advisory = any(p.advisory for points in lines.values() for _, p in points[-1:])
     title = name if metric is None else metric.title
     ax.set_title(f"{title}{' (advisory)' if advisory else ''}")
@@ -195,8 +196,9 @@ def _places(points: Iterable[tuple[int, float | None]]) -> tuple[list[int], list
 
 def _legend(figure: Figure, colours: Mapping[str, Any]) -> None:
     handles = [Line2D([], [], color=colour, lw=1.8, label=shorten(name, 60)) for name, colour in colours.items()]
-    words = {"o": "pass", "X": "regression", "$?$": "cannot tell"}
-    handles += [Line2D([], [], color=MUTED, marker=m, lw=0, markersize=5.5, label=word) for m, word in words.items()]
+    for word, marker in _MARKERS.items():
+        fill = "none" if word == Decision.CANNOT_TELL.value else "full"
+        handles.append(Line2D([], [], color=MUTED, marker=marker, fillstyle=fill, lw=0, markersize=5.5, label=word))
     handles.append(Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="baseline"))
     figure.set_figheight(figure.get_figheight() + 0.19 * ((len(handles) - 1) // _COLUMNS))
     figure.legend(handles=handles, loc="outside upper left", ncols=_COLUMNS, columnspacing=1.6, handlelength=1.9)
