@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.durable import unwritable
-from autoflip_secure.files.regular_files import append_regular, gone, read_regular
+from autoflip_secure.files.regular_files import append_regular, gone, parse_json, read_regular
 from autoflip_secure.reports.gate.gate import GateResult
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -88,15 +88,21 @@ def read_history(path: Path) -> list[Moment]:
         if not line.strip():
             continue
         try:
-            found.append(Moment.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            at = ".".join(map(str, first["loc"]))
+            found.append(Moment.model_validate(parse_json(line)))
+        except ValueError as error:  # a ValidationError is one
             raise InputError(
-                f"{path}:{number}: is no line of a gate's history ({at + ': ' if at else ''}{first['msg']}); "
-                "give another file with --history, or remove the line"
+                f"{path}:{number}: is no line of a gate's history ({_why(error)}); give another file with --history, "
+                "or remove the line"
             ) from error
     return found
+
+
+def _why(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"not JSON: {error}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    at = ".".join(map(str, first["loc"]))
+    return f"{at + ': ' if at else ''}{first['msg']}"
 
 
 def append_moment(path: Path, one: Moment) -> None:
