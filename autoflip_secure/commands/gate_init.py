@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,7 +100,9 @@ def _scenario(name: str, overrides: list[str]) -> tuple[LoadedScenario, str]:
     return loaded, scenario_text({key: kept[key] for key in sorted(kept, key=lambda key: key == "sweep")}, name)
 
 
-def _run(loaded: LoadedScenario, folder: Path, baseline: Path, workers: int | None, look_again: Any) -> None:
+def _run(
+    loaded: LoadedScenario, folder: Path, baseline: Path, workers: int | None, look_again: Callable[[], None]
+) -> None:
     """Run the scenario, or what is left of it, and write the baseline.
 
     Raises:
