@@ -6,11 +6,13 @@ evidence only, and one that the sweep cannot answer says what to add.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoflip_secure.reports.claims.costs import communication, compute
 from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
 from autoflip_secure.reports.claims.flips import flips_found
 from autoflip_secure.reports.claims.noise import graceful
-from autoflip_secure.reports.claims.subjects import clean, non_iid, pruned_pair, subject
+from autoflip_secure.reports.claims.subjects import as_published, clean, non_iid, pruned_pair, subject
 from autoflip_secure.reports.claims.training import convergence, variance
 from autoflip_secure.reports.statistics.intervals import MARGIN
 from autoflip_secure.reports.study.labels import percent, shorten
@@ -21,8 +23,9 @@ NON_IID = "a non-IID partition, such as {kind: dirichlet, alpha: 0.3} or {kind: 
 
 
 def claims(study: Study) -> list[Claim]:
-    """All claims, the falsifier first."""
-    return [
+    """All claims, the falsifier first; of sweeps over privacy or secure sums, of the runs that have neither."""
+    study, which = as_published(study)
+    found = [
         falsifier(study),
         level(study),
         *compute(study),
@@ -32,6 +35,8 @@ def claims(study: Study) -> list[Claim]:
         *graceful(study),
         flips_found(study),
     ]
+    note = f"Of the runs {which} alone."
+    return [replace(claim, notes=(*claim.notes, note)) if which and claim.evidence else claim for claim in found]
 
 
 def falsifier(study: Study) -> Claim:

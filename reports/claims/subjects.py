@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.reports.study.labels import NO_ATTACK
 from autoflip_secure.reports.study.study import Condition, Study
 
@@ -18,6 +19,31 @@ class PrunedPair:
     pruned: str
     unpruned: str
     why: str
+
+
+def as_published(study: Study) -> tuple[Study, str]:
+    """The runs that the paper's claims are about, and how to call them; all of them where they have one setting.
+
+    The paper has no privacy and no parties: runs without are taken where there are any. Else it is the first setting
+    alone, so that no claim is a mean over epsilons.
+    """
+    settings = {
+        facet: (config.get("privacy") or {}, config.get("secure_sum")) for facet, config in study.facets.items()
+    }
+    different = {canonical(setting) for setting in settings.values()}
+    if len(different) == 1:
+        return study, ""
+    bare = [f for f, (privacy, sums) in settings.items() if privacy.get("kind") in (None, "none") and not sums]
+    first = canonical(next(iter(settings.values())))
+    kept = bare or [facet for facet, setting in settings.items() if canonical(setting) == first]
+    words = "without privacy and in the open" if bare else "of one setting of privacy and secure sums"
+    chosen = [i for i, facet in enumerate(study.cells["facet"]) if facet in kept]
+    cells = study.cells.iloc[chosen].reset_index(drop=True)
+    records, here = [study.records[i] for i in chosen], set(cells["algorithm"])
+    return replace(
+        study, records=records, cells=cells, facets={facet: study.facets[facet] for facet in kept},
+        algorithms=[a for a in study.algorithms if a in here], strata={},
+    ), words  # fmt: skip
 
 
 def subject(study: Study) -> str | None:

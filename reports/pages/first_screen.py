@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.records.compared import ALGORITHM, Compared
 from autoflip_secure.reports.figures.sections import Section
 from autoflip_secure.reports.figures.style import Picture
 from autoflip_secure.reports.study.comparisons import Row, compare
 from autoflip_secure.reports.study.contrasts import Effects, effects
-from autoflip_secure.reports.study.levels import by_level
+from autoflip_secure.reports.study.levels import by_level, factor_words
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import Suites, WorstCases, suites_of, worst_cases
 from autoflip_secure.reports.wording import contrasts, verdict
 from autoflip_secure.reports.wording import worst_case as worst_words
+from autoflip_secure.reports.wording.audit import headline as audit_headline
 from autoflip_secure.reports.wording.verdict import Opening
+from autoflip_secure.terminal.counting import listed
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,15 @@ class FirstScreen:
     crossed: Effects | None  # of a sweep that compares several things
 
 
-def opened(whole: Study, scenario: Mapping[str, Any], missing: int) -> FirstScreen:
-    """Everything of ``whole`` that follows from what ``scenario`` compares.
+def opened(whole: Study, scenario: Mapping[str, Any], missing: int, audits: Sequence[AuditRecord] = ()) -> FirstScreen:
+    """Everything of ``whole`` that follows from what ``scenario`` compares; what ``audits`` showed stands before it.
 
     Raises:
         InputError: it says so in a way that is none.
     """
     paths = Compared.of(scenario).paths
-    found = next((s for path in paths if (s := by_level(whole, path)) is not None), whole)
+    levels = [found for path in paths if (found := by_level(whole, path)) is not None]
+    found = levels[0] if levels else by_level(whole, ALGORITHM) or whole
     rows = compare(found)
     crossed = effects(whole, paths) if len(paths) > 1 else None
     opening = verdict.opening(found, rows, scenario, missing, whole=whole)
@@ -49,11 +53,26 @@ def opened(whole: Study, scenario: Mapping[str, Any], missing: int) -> FirstScre
             answer=[verdict.keep_units(text) for text in [*contrasts.answer(whole, crossed), *opening.about_privacy]],
             pictures=contrasts.PICTURES, caveats=[*contrasts.caveats(crossed), *opening.caveats],
         )  # fmt: skip
+    if not levels and paths != (ALGORITHM,):
+        words = listed([factor_words(path) for path in paths])
+        text = f"The sweep compares {words}, of which one level has been run so far: what follows is about algorithms."
+        opening = replace(opening, caveats=[text, *opening.caveats])
     suites = suites_of(scenario)
     worst = worst_cases(whole) if suites is not None else []
     if suites is not None and found.compared == ALGORITHM:
         opening = worst_words.with_worst(opening, whole, suites, worst, missing)
+    if audits:
+        opening = _with_audits(opening, found, audits)
     return FirstScreen(whole, found, rows, opening, suites, worst, crossed)
+
+
+def _with_audits(opening: Opening, study: Study, audits: Sequence[AuditRecord]) -> Opening:
+    """What attackers showed comes first, and is the headline where every setting has one seed and settles nothing."""
+    said = audit_headline(audits)
+    answer = [f"Audit: {said[:1].lower()}{said[1:]}.", *opening.answer]
+    if study.cells.groupby(["facet", "attack", "algorithm"])["seed"].nunique().max() > 1:
+        return replace(opening, answer=answer)
+    return replace(opening, headline=said, answer=answer, pictures=("bounds", *opening.pictures))
 
 
 def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:
@@ -64,3 +83,9 @@ def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:
             if picture.slug == slug or (slug.endswith("-") and picture.slug.startswith(slug)):
                 return picture
     return None
+
+
+def ordered(opening: Opening, drawn: Sequence[Section]) -> list[Section]:
+    """The section with the picture that answers the question comes first."""
+    picture = answering(opening, drawn)
+    return sorted(drawn, key=lambda section: picture not in section.pictures)

@@ -29,7 +29,7 @@ from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.backdoors import backdoors
-from autoflip_secure.reports.pages.first_screen import answering, opened
+from autoflip_secure.reports.pages.first_screen import answering, opened, ordered
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
 from autoflip_secure.reports.pages.run_robustness import robustness
@@ -104,7 +104,7 @@ def write_report(
     """
     rule = OutcomeRule.of(scenario) if outcome is None else outcome
     found = study(records, rule)
-    screen = opened(found, scenario, len(missing))
+    screen = opened(found, scenario, len(missing), audits)
     make_folder(path)
     text = render(
         records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
@@ -148,7 +148,7 @@ def render(
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
     made = choices(found)
-    screen = opened(found, scenario, len(missing))
+    screen = opened(found, scenario, len(missing), audits)
     asked, rows, opening = screen.study, screen.rows, screen.opening
     drawn = sections(found, rows, audits, screen.worst, asked, screen.crossed) if figures else []
     return page(
@@ -164,7 +164,7 @@ def render(
         robustness=robustness(found),
         backdoors=backdoors(found),
         **_privacy(found),
-        sections=drawn,
+        sections=ordered(opening, drawn),
         picture=answering(opening, drawn),
         suites=screen.suites,
         worst_cases=screen.worst,

@@ -54,8 +54,11 @@ def _factor(factor: str, own: Sequence[Effect]) -> str:
     parts += [f"and {len(supported) - _TOLD} more"] if len(supported) > _TOLD else []
     words = Counter(e.against.verdict for e in own)
     rest = [f"{short_verdict(v)} in {words[v]}" for v in (Verdict.EQUAL, Verdict.CANNOT_TELL) if words[v]]
+    largest = max(own, key=_size)
+    every = _part(len(own), len(own))
+    if words[Verdict.EQUAL] == len(own):
+        return f"{lead}: equal in {every}; the largest mean, {_place(largest, several)}{judgement(largest.against)}."
     if not supported:
-        largest = max(own, key=_size)
         return (
             f"{lead}: no direction is supported in {count_of(len(own), 'case')} ({', '.join(rest)}). The largest mean, "
             f"{_place(largest, several)}{judgement(largest.against)}."

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from autoflip_secure.records.compared import ATTACK, PRIVACY, SECURE_SUM
+from autoflip_secure.records.compared import ALGORITHM, ATTACK, PRIVACY, SECURE_SUM
 from autoflip_secure.reports.statistics.paired import Paired, Verdict
 from autoflip_secure.reports.study.comparisons import Row, Summary, summarise
 from autoflip_secure.reports.study.labels import percent, setting
@@ -38,6 +38,16 @@ def heads(study: Study, blocks: Sequence[Block]) -> list[Block]:
 
     best = min(map(rank, full))
     return [block for block in full if rank(block) == best][:_STRATA]
+
+
+def compared(study: Study) -> str:
+    """What is compared with what, behind what was run; nothing where it is algorithms."""
+    if study.compared == ALGORITHM:
+        return ""
+    return (
+        f" Compared: {factor_words(study.compared)}, each level with {against_words(study)} of the same algorithm, "
+        "setting, attack and seed."
+    )
 
 
 def headline(study: Study, blocks: Sequence[Block]) -> str:

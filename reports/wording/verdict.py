@@ -18,7 +18,7 @@ from autoflip_secure.reports.study.comparisons import Row, Summary
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.scoreboard import Block, Standing, scoreboard
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.wording import key_numbers, levels
+from autoflip_secure.reports.wording import falling, key_numbers, levels
 from autoflip_secure.reports.wording.caveats import caveats_of, weak_points
 from autoflip_secure.reports.wording.key_numbers import KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
@@ -70,7 +70,7 @@ def opening(
     return Opening(
         headline,
         labels.clean_text(scenario.get("question") or ""),
-        keep_units(_asked(whole)),
+        keep_units(f"{_asked(whole)}{levels.compared(study)}"),
         [keep_units(found.text) for found in learning.findings(whole)],
         [keep_units(text) for text in (*answer, *private)],
         [keep_units(text) for text in caveats_of(whole, weak, rows, missing)],
@@ -95,6 +95,7 @@ def _algorithms(
         titles.append(f"{where}{_headline(study, heads)}")
         answer += [f"{where and _capital(where)}{text}" for text in _answer(heads, base)]
         weak += weak_points(study, block.standings)
+    answer[:0] = falling.sentences(study)
     first = [s for s in shown[0].standings if s.algorithm in study.headline]
     pictures = ("degradation-", "paired-differences", "accuracy-by-condition", "convergence")
     return titles[0], answer, key_numbers.of_standings(first, study.baseline), pictures, weak

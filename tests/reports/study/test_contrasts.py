@@ -100,7 +100,8 @@ def test_the_opening_is_about_them(record: Make, partition: dict[str, Any]) -> N
         "Scores (agreement against mean): noise σ 0.5 on 20 %, single samples, target ε 8: better by 50.0 points"
         in told
     )
-    assert "scores × privacy" in told
+    assert "Pruning (threshold against no pruning): equal in all 4 cases" in told
+    assert "scores × attack (noise σ 0.5 on 20 %, single samples, target ε 8): better by 50" in told
 
 
 def test_missing_runs_leave_common_ones(record: Make, partition: dict[str, Any]) -> None:
