@@ -8,6 +8,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.changes import Change
 from autoflip_secure.reports.figures.conditions import forest, limits_of
 from autoflip_secure.reports.figures.drawing import COLUMNS, fitting, left_out
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import RULE, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table, percents
@@ -56,7 +57,8 @@ def cell_by_cell(study: Study, palette: Palette, partner: Mapping[str, RunRecord
             if own:
                 x, y = zip(*own, strict=True)
                 look = {"color": palette.colours[name], "marker": palette.markers[name]}
-                ax.scatter(x, y, s=22, alpha=0.75, linewidths=0, zorder=2, **look)
+                with belonging(ax, name):
+                    ax.scatter(x, y, s=22, alpha=0.75, linewidths=0, zorder=2, **look)
         ax.set_xlim(*limits)
         ax.set_ylim(*limits)
         percent(ax)

@@ -23,6 +23,7 @@ from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study.labels import clean_text, percent, shorten
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.study import Study, study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.wording.phrases import HOLLOW, bracket, mark, points, short_verdict
 from autoflip_secure.runtime.threads import one_thread
 
@@ -102,6 +103,8 @@ def _page(first: Side, second: Side, matching: Matching, found: Study, rows: lis
             }
             for side, only in ((first, matching.only_first), (second, matching.only_second))
         ],
+        study=found,
+        threat_cards=Cards(found),
         matching=matching,
         rows=rows,
         table=change_table(rows),

@@ -6,10 +6,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.records.robustness import DURABLE, in_window, parts_of
 from autoflip_secure.records.run import RoundRecord, RunRecord
-from autoflip_secure.reports.figures.drawing import SEEDS_FOR_BARS, bars, fitting, left_out, spoken_for, spokesmen
+from autoflip_secure.reports.figures.drawing import (
+    SEEDS_FOR_BARS,
+    bars,
+    fit_shares,
+    fitting,
+    left_out,
+    spoken_for,
+    spokesmen,
+)
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.rounds import COLUMNS, means_by_round
 from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
@@ -30,7 +40,7 @@ def over_rounds(study: Study, palette: Palette) -> Picture | None:
     shown, algorithms = conditions[:COLUMNS], spokesmen(study)
     if not shown:
         return None
-    figure, axes = panels(len(_MEASURES), len(shown), height=2.2)
+    figure, axes = panels(len(_MEASURES), len(shown), height=2.2, share_y="row")
     rows: list[list[object]] = []
     for column, condition in enumerate(shown):
         for row, (name, value) in enumerate(_MEASURES.items()):
@@ -39,26 +49,28 @@ def over_rounds(study: Study, palette: Palette) -> Picture | None:
                 line = means_by_round(study.runs(condition, algorithm), value, share=True)
                 if line.empty:
                     continue
-                ax.plot(
-                    line["x"].to_numpy(), line["mean"].to_numpy(), color=palette.colours[algorithm],
-                    marker=palette.markers[algorithm], markevery=max(1, len(line) // 5), markersize=5,
-                    lw=palette.widths.get(algorithm, 1.6), markeredgewidth=0,
-                )  # fmt: skip
-                if (line["seeds"] >= SEEDS_FOR_BARS).all():
-                    ax.fill_between(
-                        line["x"], line["low"], line["high"], color=palette.colours[algorithm], alpha=0.13, lw=0
-                    )
+                with belonging(ax, algorithm):
+                    ax.plot(
+                        line["x"].to_numpy(), line["mean"].to_numpy(), color=palette.colours[algorithm],
+                        marker=palette.markers[algorithm], markevery=max(1, len(line) // 5), markersize=5,
+                        lw=palette.widths.get(algorithm, 1.6), markeredgewidth=0,
+                    )  # fmt: skip
+                    if (line["seeds"] >= SEEDS_FOR_BARS).all():
+                        ax.fill_between(
+                            line["x"], line["low"], line["high"], color=palette.colours[algorithm], alpha=0.13, lw=0
+                        )
                 for at, mean, low, high, seeds in line[["x", "mean", "low", "high", "seeds"]].to_numpy():
                     ends = [None if np.isnan(end) else 100 * float(end) for end in (mean, low, high)]
                     rows.append([*condition, algorithm, name, int(at), *ends, int(seeds)])
             _shade(ax, study.runs(condition, _first(study, condition))[0])
-            ax.set_ylim(-0.03, 1.03)
             percent(ax)
         axes[0, column].axhline(DURABLE, color=MUTED, lw=0.8, ls=(0, (2, 2)))
         axes[0, column].set_title(fitting(f"{condition.facet} · {condition.attack}", len(shown)))
         axes[-1, column].set_xlabel("round")
+        axes[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     for row, name in enumerate(_MEASURES):
         axes[row, 0].set_ylabel(name)
+        fit_shares(axes[row, 0], [float(str(r[5])) / 100 for r in rows if r[3] == name] + [DURABLE] * (row == 0))
     palette.legend(figure, [a for a in algorithms if any(row[2] == a for row in rows)])
     caption = (
         "Above: share of the test samples of other classes that the trigger sends to its target; below: accuracy "
@@ -86,18 +98,20 @@ def against_density(study: Study, palette: Palette) -> Picture | None:
                 continue
             density, success = (mean_interval(values, share=True) for values in zip(*pairs, strict=True))
             colour = palette.colours[algorithm]
-            ax.scatter([d for d, _ in pairs], [s for _, s in pairs], s=9, color=colour, alpha=0.5, linewidths=0)
-            ax.scatter([density.mean], [success.mean], s=44, color=colour, marker=palette.markers[algorithm], zorder=3)
-            if len(pairs) >= SEEDS_FOR_BARS:
-                bars(ax, [density.mean], [success], colour, vertical=True)
+            with belonging(ax, algorithm):
+                ax.scatter([d for d, _ in pairs], [s for _, s in pairs], s=9, color=colour, alpha=0.5, linewidths=0)
+                ax.scatter(
+                    [density.mean], [success.mean], s=44, color=colour, marker=palette.markers[algorithm], zorder=3
+                )
+                if len(pairs) >= SEEDS_FOR_BARS:
+                    bars(ax, [density.mean], [success], colour, vertical=True)
             rows.append([*condition, algorithm, 100 * density.mean, *percents(success), len(pairs)])
         percent(ax)
         percent(ax, "x")
-        ax.set_ylim(-0.03, 1.03)
-        ax.set_xlim(0, 1.03)
         ax.set_xlabel("weights alive")
         ax.set_title(fitting(f"{condition.facet} · {condition.attack}", len(shown)))
     axes[0, 0].set_ylabel("attack success")
+    fit_shares(axes[0, 0], [float(str(row[end])) / 100 for row in rows for end in (5, 6, 7) if row[end] is not None])
     palette.legend(figure, [a for a in algorithms if any(row[2] == a for row in rows)], line=False)
     caption = (
         "Share of the test samples of other classes that the trigger sends to its target, against the share of "

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autoflip_secure.reports.figures.drawing import COLUMNS, DIRECT, bars, fitting, left_out
+from autoflip_secure.reports.figures.drawing import COLUMNS, DIRECT, at_point, bars, fitting, left_out
+from autoflip_secure.reports.figures.marks import belonging, series
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Row
@@ -90,7 +91,7 @@ def forest(
     Points in ``hollow`` are not filled.
     """
     draw = _named if len(names) > DIRECT and len(attacks) <= NAMED_ATTACKS else _dodged
-    figure, axes = draw(palette, facets, attacks, names, own, hollow)
+    figure, axes = draw(palette, facets, attacks, names, own, hollow, difference=difference)
     for ax in axes.flat:
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x")
@@ -107,7 +108,14 @@ def forest(
 
 
 def _dodged(
-    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points, hollow: Collection[Key]
+    palette: Palette,
+    facets: list[str],
+    attacks: list[str],
+    names: list[str],
+    own: Points,
+    hollow: Collection[Key],
+    *,
+    difference: bool,
 ) -> tuple[Figure, np.ndarray]:
     """A panel per facet, a row per attack, the algorithms beside each other in the row; a legend names them."""
     height = len(attacks) * (0.24 + 0.13 * len(names)) + 0.5
@@ -117,7 +125,8 @@ def _dodged(
         for n, name in enumerate(names):
             found = {a: own[facet, a, name] for a in attacks if (facet, a, name) in own}
             at = [attacks.index(a) + (n - (len(names) - 1) / 2) * step for a in found]
-            _points(ax, palette, name, list(found.values()), at, [(facet, a, name) in hollow for a in found])
+            empty = [(facet, a, name) in hollow for a in found]
+            _points(ax, palette, name, list(found.values()), at, empty, difference=difference)
         ax.set_yticks(range(len(attacks)), [shorten(a) for a in attacks])
         ax.set_ylim(len(attacks) - 0.5, -0.5)
         for k in range(1, len(attacks)):
@@ -128,7 +137,14 @@ def _dodged(
 
 
 def _named(
-    palette: Palette, facets: list[str], attacks: list[str], names: list[str], own: Points, hollow: Collection[Key]
+    palette: Palette,
+    facets: list[str],
+    attacks: list[str],
+    names: list[str],
+    own: Points,
+    hollow: Collection[Key],
+    *,
+    difference: bool,
 ) -> tuple[Figure, np.ndarray]:
     """A panel per attack and facet, a row per algorithm with its name: for more algorithms than colours can tell."""
     height = 0.45 + 0.19 * len(names)
@@ -138,7 +154,7 @@ def _named(
             for n, name in enumerate(names):
                 if (facet, attack, name) in own:
                     key = (facet, attack, name)
-                    _points(ax, palette, name, [own[key]], [n], [key in hollow])
+                    _points(ax, palette, name, [own[key]], [n], [key in hollow], difference=difference)
             ax.set_yticks(range(len(names)), [shorten(name) for name in names])
             ax.set_ylim(len(names) - 0.4, -0.6)
             ax.set_title(fitting(f"{facet} · {attack}", len(facets)))
@@ -146,15 +162,24 @@ def _named(
 
 
 def _points(
-    ax: Axes, palette: Palette, name: str, values: list[Interval], at: Sequence[float], hollow: Sequence[bool]
+    ax: Axes,
+    palette: Palette,
+    name: str,
+    values: list[Interval],
+    at: Sequence[float],
+    hollow: Sequence[bool],
+    *,
+    difference: bool,
 ) -> None:
     colour = palette.colours[name]
-    bars(ax, at, values, colour, vertical=False)
+    with belonging(ax, name):
+        bars(ax, at, values, colour, vertical=False)
     for value, place, empty in zip(values, at, hollow, strict=True):
-        ax.scatter(
+        point = ax.scatter(
             [value.mean], [place], marker=palette.markers[name], s=26 if empty else 30, zorder=3,
             facecolors="none" if empty else colour, edgecolors=colour, linewidths=1.2 if empty else 0,
         )  # fmt: skip
+        series(point, name, [at_point(name, value, share=not difference)])
 
 
 def _interval(row: Row, difference: bool) -> Interval:

@@ -11,12 +11,15 @@ from matplotlib.lines import Line2D
 from autoflip_secure.records.run import Costs
 from autoflip_secure.reports.figures.drawing import (
     SEEDS_FOR_BARS,
-    fit_shares,
+    Group,
+    at_point,
+    fit_groups,
     fitting,
     left_out,
     spoken_for,
     spokesmen,
 )
+from autoflip_secure.reports.figures.marks import belonging, series
 from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
@@ -68,7 +71,7 @@ def _costs(
 ) -> Picture | None:
     facets = list(study.facets)[:COLUMNS]
     places = {f: next(c for c in study.conditions if c.facet == f) for f in facets}
-    figure, axes = panels(1, len(facets), height=2.7)
+    figure, axes = panels(1, len(facets), height=2.7, share_y=False)
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
         _panel(study, palette, condition, kinds, ax, rows, unit)
@@ -77,19 +80,21 @@ def _costs(
         ax.set_xlabel(label)
     axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
     axes[0, 0].set_ylabel(study.measured)
-    fit_shares(
-        axes[0, 0], (study.accuracy(r) for c in places.values() for a in spokesmen(study) for r in study.runs(c, a))
-    )
+    groups: list[Group] = [
+        ([ax], [[(0.0, [study.accuracy(r) for r in study.runs(c, a)])] for a in spokesmen(study) if study.runs(c, a)])
+        for ax, c in zip(axes[0], places.values(), strict=True)
+    ]
+    cut, apart = fit_groups(groups)
     marks = [
         Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
         for kind, (m, _) in kinds.items()
     ]
     palette.legend(figure, [a for a in study.algorithms if any(r[1] == a for r in rows)], colour=True, more=marks)
-    caption += " Mean over seeds; bars (from three seeds on): 95 % interval of accuracy."
+    caption += f" Mean over seeds; bars (from three seeds on): 95 % interval of accuracy.{cut}"
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
     columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
     columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
+    notes = apart + left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
 
 
@@ -123,9 +128,10 @@ def _panel(
             drawn.append((amount, marker))
         if len(drawn) > 1:
             ends = sorted({amount for amount, _ in drawn})
-            ax.plot(ends, [accuracy.mean] * len(ends), color=colour, lw=1, alpha=0.5, zorder=above)
+            with belonging(ax, algorithm):
+                ax.plot(ends, [accuracy.mean] * len(ends), color=colour, lw=1, alpha=0.5, zorder=above)
         for amount, marker in drawn:
-            ax.plot(
+            (point,) = ax.plot(
                 [amount],
                 [accuracy.mean],
                 marker=marker,
@@ -136,8 +142,11 @@ def _panel(
                 lw=0,
                 zorder=above,
             )
+            counted = next(kind for kind, (own, _) in kinds.items() if own == marker)
+            series(point, algorithm, [f"{at_point(algorithm, accuracy)}; {amount:.4g} {unit}, {counted}"])
             if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
-                ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
+                with belonging(ax, algorithm):
+                    ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
 
 
 def _words(rows: list[list[object]], kind: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from autoflip_secure.records.roc import area_under_curve, roc
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
+from autoflip_secure.reports.figures.marks import naming, series
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import shorten
@@ -150,10 +151,12 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
         for i, (algorithm, (points, area)) in enumerate(found[facet, kind].items()):
             x, y = zip(*points, strict=True)
             colour = palette.colours[algorithm]
-            ax.plot(x, y, color=colour, lw=palette.widths[algorithm])
+            (line,) = ax.plot(x, y, color=colour, lw=palette.widths[algorithm])
+            series(line, algorithm)
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
             label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {_two_digits(area)}"
-            ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
+            text = ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
+            naming(text, algorithm)
         ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
         ax.set_xlim(-0.02, 1.02)
         ax.set_ylim(-0.02, 1.02)
@@ -163,8 +166,8 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
         row[0].set_ylabel("true positive rate")
     for ax in axes[-1]:
         ax.set_xlabel("false positive rate")
-    names = [a for a in study.algorithms if any(a in found[s] for s in shown)]
-    palette.legend(figure, names)
+    drawn = [a for a in study.algorithms if any(a in found[s] for s in shown)]
+    palette.legend(figure, drawn)
     caption = (
         "How well the score separates malicious participants from the others: every (round, participant) pair of all "
         "seeds and strengths of an attack, with the area under that curve beside the name. The diagonal is guessing. "

@@ -14,7 +14,7 @@ from autoflip_secure.reports.figures.drawing import (
     Line,
     dodge,
     draw_curves,
-    fit_shares,
+    fit_groups,
     fitting,
     label_ends,
     left_out,
@@ -22,7 +22,6 @@ from autoflip_secure.reports.figures.drawing import (
     slug,
     spoken_for,
     spokesmen,
-    values_and_intervals,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
@@ -45,9 +44,10 @@ def degradation(study: Study, palette: Palette) -> list[Picture]:
 def _degradation(study: Study, palette: Palette, kind: str, parameter: str, group: list[Curve]) -> Picture:
     group = sorted(group, key=lambda c: -len(c.levels))
     drawn, facets = sorted(group[:ROWS], key=group.index), list(study.facets)[:COLUMNS]
-    figure, axes = panels(len(drawn), len(facets), height=2.5, wide=len(facets) > 1)
+    figure, axes = panels(len(drawn), len(facets), height=2.5, share_y=False, wide=len(facets) > 1)
     rows: list[list[Any]] = []
     everything: list[Line] = []
+    by_facet: list[list[Line]] = [[] for _ in facets]
     ends: dict[Axes, dict[str, tuple[float, float]]] = {}
     names = spokesmen(study)
     words = axis_words(kind, parameter)
@@ -65,14 +65,16 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
                 ]
                 for a in names
             }
-            real = dict(zip(at, (x for x, _ in levels), strict=True))
+            real = dict(zip(at, levels, strict=True))
             for algorithm, line in lines.items():
                 for place, values in line:
                     interval = mean_interval(values, share=True)
-                    rows.append([facet, curve.fixed, algorithm, real[place], *percents(interval), interval.n])
+                    strength, attack = real[place]
+                    rows.append([facet, curve.fixed, attack, algorithm, strength, *percents(interval), interval.n])
             lines = {a: line for a, line in lines.items() if len(line) > 1}
             draw_curves(ax, palette, lines)
             everything += lines.values()
+            by_facet[j] += lines.values()
             beside = dodge(lines)
             ends[ax] = {a: (n[-1][0] + beside[a], float(np.mean(n[-1][1]))) for a, n in lines.items()}
             ax.set_xticks(at, [_tick(x, parameter) for x, _ in levels])
@@ -81,7 +83,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
             if i == len(drawn) - 1:
                 ax.set_xlabel(words)
         axes[i, 0].set_ylabel(study.measured)
-    cut = fit_shares(axes[0, 0], *values_and_intervals(everything))
+    cut, apart = fit_groups([([*axes[:, j]], lines) for j, lines in enumerate(by_facet)])
     shown = [a for a in names if any(a in found for found in ends.values())]
     label_ends(figure, palette, [ends.get(row[-1], {}) for row in axes], axes[:, -1], shown)
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
@@ -92,11 +94,11 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
         relative = study.attacks[drawn[0].levels[0][1]].get("relative")
         unit = "norm of the noise, as a share of the update's own" if relative else "standard deviation on each weight"
         caption += f" σ: {unit}, in what a malicious client sends."
-    lone = [a for a in names if a not in shown and any(r[2] == a for r in rows)]
+    lone = [a for a in names if a not in shown and any(r[3] == a for r in rows)]
     notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
-    notes += spoken_for(study)
+    notes += apart + spoken_for(study)
     notes += left_out(len(group), len(drawn), "variants") + left_out(len(study.facets), len(facets), "settings")
-    columns = ["facet", "fixed", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
+    columns = ["facet", "fixed", "attack", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
     alt = f"Line charts: accuracy of {len(study.algorithms)} algorithms against the {words}. " + _extremes(
         study, drawn, facets
     )

@@ -11,15 +11,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from autoflip_secure.reports.figures.marks import belonging, naming, series
 from autoflip_secure.reports.figures.style import Palette
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.terminal.counting import count_of
 
 COLUMNS, ROWS = 4, 3  # panels of one figure at most
 LINES = 10  # algorithms in one panel of curves at most
 DIRECT = 7  # lines that are named at their ends; more get a legend
 SEEDS_FOR_BARS = 3
+APART = 0.4  # of a shared axis: settings that take less of it get their own
 Line = list[tuple[float, list[float]]]  # (x, one value per seed)
 
 
@@ -31,18 +34,25 @@ def draw_curves(ax: Axes, palette: Palette, lines: Mapping[str, Line], *, share:
     """
     shift = dodge(lines)
     order = [name for name, line in lines.items() if line][::-1]
-    frame = pd.DataFrame([(name, x + shift[name], np.mean(values)) for name in order for x, values in lines[name]])
+    frame = pd.DataFrame(
+        [
+            (name, x + shift[name], np.mean(values), at_point(name, mean_interval(values, share=share), share=share))
+            for name in order
+            for x, values in lines[name]
+        ]
+    )
     if frame.empty:
         return
-    frame.columns = pd.Index(["algorithm", "x", "mean"])
+    frame.columns = pd.Index(["algorithm", "x", "mean", "said"])
     draw_lines(ax, palette, frame, order)
     for name in order:
         colour = palette.colours[name]
         many = [(x + shift[name], mean_interval(v, share=share)) for x, v in lines[name] if len(v) >= SEEDS_FOR_BARS]
-        bars(ax, [x for x, _ in many], [i for _, i in many], colour, vertical=True)
         few = [(x + shift[name], v) for x, line in lines[name] if 1 < len(line) < SEEDS_FOR_BARS for v in line]
-        if few:
-            ax.scatter([x for x, _ in few], [v for _, v in few], s=9, color=colour, alpha=0.6, linewidths=0)
+        with belonging(ax, name):
+            bars(ax, [x for x, _ in many], [i for _, i in many], colour, vertical=True)
+            if few:
+                ax.scatter([x for x, _ in few], [v for _, v in few], s=9, color=colour, alpha=0.6, linewidths=0)
 
 
 def dodge(lines: Mapping[str, Line]) -> dict[str, float]:
@@ -69,8 +79,11 @@ def direct_labels(ax: Axes, palette: Palette, ends: Mapping[str, tuple[float, fl
     height = ax.get_window_extent().height / ax.figure.dpi  # inches
     for (y, x, name), place in zip(found, spread([y for y, _, _ in found], 0.165 / height), strict=True):
         colour, level = palette.colours[name], min(1.0, max(0.0, y))
-        ax.plot([x, 1.03, 1.055], [level, place, place], transform=ax.transAxes, color=colour, lw=1, clip_on=False)
-        ax.text(1.07, place, shorten(name, 30), transform=ax.transAxes, va="center", fontsize=8.5)
+        (lead,) = ax.plot(
+            [x, 1.03, 1.055], [level, place, place], transform=ax.transAxes, color=colour, lw=1, clip_on=False
+        )
+        series(lead, name)
+        naming(ax.text(1.07, place, shorten(name, 30), transform=ax.transAxes, va="center", fontsize=8.5), name)
 
 
 def label_ends(
@@ -112,10 +125,10 @@ def _start(group: Sequence[float], gap: float) -> float:
 
 
 def draw_lines(ax: Axes, palette: Palette, frame: pd.DataFrame, order: Sequence[str], **options: Any) -> None:
-    """Lines of ``frame`` (algorithm, x, mean), the last of ``order`` on top."""
+    """Lines of ``frame`` (algorithm, x, mean, and what is said at a point), the last of ``order`` on top."""
     for name in order:
         line = frame[frame["algorithm"] == name].dropna(subset=["x", "mean"]).sort_values("x")
-        ax.plot(
+        (drawn,) = ax.plot(
             line["x"].to_numpy(),
             line["mean"].to_numpy(),
             color=palette.colours[name],
@@ -125,6 +138,19 @@ def draw_lines(ax: Axes, palette: Palette, frame: pd.DataFrame, order: Sequence[
             markeredgewidth=0,
             **options,
         )
+        said = [*line["said"]] if "said" in line else []
+        series(drawn, name, said[:: options.get("markevery") or 1])
+
+
+def at_point(name: str, value: Interval, *, share: bool = True) -> str:
+    """What a page says at a point: whose it is, its value with the interval, and of how many seeds.
+
+    >>> at_point("FedAvg", mean_interval([0.5, 0.5, 0.8], share=True))
+    'FedAvg: 60.0 % [17.0, 100.0], 3 seeds'
+    """
+    mean = f"{100 * value.mean:.1f} %" if share else f"{100 * value.mean:+.1f} points".replace("-", "−")
+    ends = "" if value.low is None or value.high is None else f" [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    return f"{name}: {mean}{ends.replace('-', '−')}, {count_of(value.n, 'seed')}"
 
 
 def spoken_for(study: Study) -> list[str]:
@@ -157,6 +183,29 @@ def fit_shares(ax: Axes, values: Iterable[float], intervals: Iterable[Interval] 
     ax.set_ylim(bottom - pad, top + pad)
     cut = any(a < bottom - pad or b > top + pad for a, b in ends)
     return " Bars that reach the edge extend beyond it." if cut else ""
+
+
+Group = tuple[Sequence[Axes], Sequence[Line]]  # panels of one setting, and what is drawn in them
+
+
+def fit_groups(groups: Sequence[Group]) -> tuple[str, list[str]]:
+    """One y axis for all panels; where some setting would have too small a part of it, an axis for every setting.
+
+    Returns:
+        What to say about bars that are cut, empty when there is none; and notes for the caption.
+    """
+    drawn = [(axes, lines) for axes, lines in groups if any(lines)]
+    spans = [max(values) - min(values) for _, lines in drawn if (values := values_and_intervals(lines)[0])]
+    joint = values_and_intervals([line for _, lines in drawn for line in lines])
+    apart = len(spans) > 1 and min(spans) < APART * (max(joint[0]) - min(joint[0]))
+    cut = ""
+    for axes, lines in drawn:
+        for ax in axes:
+            cut = fit_shares(ax, *(values_and_intervals(lines) if apart else joint)) or cut
+            place = ax.get_subplotspec()
+            if not apart and place is not None and not place.is_first_col():
+                ax.tick_params(labelleft=False)
+    return cut, ["Every panel has its own accuracy axis."] if apart else []
 
 
 def seeds_note(lines: Iterable[Line]) -> str:

@@ -93,7 +93,7 @@ def robustness(study: Study, palette: Palette) -> Picture | None:
         palette,
         lost,
         [a for a in study.attacks if a != NO_ATTACK],
-        ("privacy-robustness", "Robustness against epsilon", "points lost", caption),
+        ("privacy-robustness", "Robustness against epsilon", "points of accuracy lost", caption),
         share=False,
     )
 

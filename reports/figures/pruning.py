@@ -8,6 +8,7 @@ from scipy import stats
 
 from autoflip_secure.records.run import GuidanceRecord, RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent, powers
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Condition, Study
@@ -109,11 +110,11 @@ def importance(study: Study, palette: Palette) -> Picture | None:
         kept = _kept_rank(runs)
         told = "" if kept is None else f", rank correlation {kept:.2f}".replace("-", "−")
         ax.set_title(f"{shorten(algorithm)}\n{len(living)} alive{told}, {len(pruned)} pruned")
-        ax.set_xlabel("guidance before training")
+        ax.set_xlabel("initial guidance G")
         ax.set_xlim(-0.03, 1.03)
         ax.set_ylim(-0.05, 1.03)
         rows += [[algorithm, runs[0].seed, a, b if live else None, "yes" if live else "no"] for a, b, live in sample]
-    axes[0, 0].set_ylabel("guidance at the end")
+    axes[0, 0].set_ylabel("final guidance G")
     caption = (
         "Initial against final importance of the live weights (dots) in a fixed random sample of hidden weights "
         f"({shown[0][1]}, seed {shown[0][2][0].seed}), and Spearman's rank correlation of the two over live weights, "
@@ -164,7 +165,8 @@ def layers(study: Study, palette: Palette) -> Picture | None:
             at = np.arange(len(own)) + (n - (len(names) - 1) / 2) * 0.8 / len(names)
             for i, column in enumerate((4, 5) if units else (4,)):
                 shares = [np.nan if r[column] is None else float(str(r[column])) / 100 for r in own]
-                axes[i, j].bar(at, shares, width=0.8 / len(names), color=palette.colours[name], lw=0)
+                with belonging(axes[i, j], name):
+                    axes[i, j].bar(at, shares, width=0.8 / len(names), color=palette.colours[name], lw=0)
         for i in range(axes.shape[0]):
             percent(axes[i, j])
             axes[i, j].set_ylim(0, 1.02)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.reports.figures.drawing import (
@@ -17,6 +18,7 @@ from autoflip_secure.reports.figures.drawing import (
     spoken_for,
     spokesmen,
 )
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent, powers
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
@@ -88,12 +90,17 @@ def _by_round(
     for i, conditions in enumerate(grid):
         for ax, condition in zip(axes[i], conditions, strict=False):
             drawn = [a for a in algorithms[::-1] if (condition, a) in lines]  # the first ones last, on top
-            frame = pd.concat([lines[condition, a].assign(algorithm=a) for a in drawn])
+            frame = pd.concat(
+                [lines[condition, a].assign(algorithm=a, said=_said(a, lines[condition, a], accuracy)) for a in drawn]
+            )
             draw_lines(ax, palette, frame, drawn, markevery=max(1, int(frame["x"].nunique()) // 5))
             for a in drawn if accuracy else []:
                 line = lines[condition, a]
                 if (line["seeds"] >= SEEDS_FOR_BARS).all():
-                    ax.fill_between(line["x"], line["low"], line["high"], color=palette.colours[a], alpha=0.13, lw=0)
+                    with belonging(ax, a):
+                        ax.fill_between(
+                            line["x"], line["low"], line["high"], color=palette.colours[a], alpha=0.13, lw=0
+                        )
             for a in drawn[::-1]:
                 for x, mean, low, high, seeds in lines[condition, a][["x", "mean", "low", "high", "seeds"]].to_numpy():
                     ends = [None if np.isnan(v) else float(v) * scale for v in (mean, low, high)]
@@ -109,6 +116,7 @@ def _by_round(
         axes[i, 0].set_ylabel(label)
     for ax in axes[-1]:
         ax.set_xlabel("round")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [a for a in algorithms if any(key[1] == a for key in lines)]
     tips = [{a: _end(lines[row[-1], a]) for a in shown if (row[-1], a) in lines} for row in grid]
     label_ends(figure, palette, tips, [axes[i, len(row) - 1] for i, row in enumerate(grid)], shown)
@@ -122,6 +130,13 @@ def _by_round(
     notes += spoken_for(study)
     alt = f"Line charts of {label} by round for {len(algorithms)} algorithms in {sum(map(len, grid))} conditions."
     return finish(figure, slug, title, caption, alt, Table(columns, rows), notes)
+
+
+def _said(name: str, line: pd.DataFrame, accuracy: bool) -> list[str]:
+    return [
+        f"{name}, round {x:g}: {f'{100 * mean:.1f} %' if accuracy else f'{mean:.2g}'}"
+        for x, mean in line[["x", "mean"]].to_numpy()
+    ]
 
 
 def _end(line: pd.DataFrame) -> tuple[float, float]:

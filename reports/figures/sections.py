@@ -29,6 +29,7 @@ from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.contrasts import Effects
 from autoflip_secure.reports.study.privacy_groups import is_private
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.tuned import choices
 from autoflip_secure.reports.study.worst_cases import WorstCases
 
@@ -62,14 +63,14 @@ def sections(
         asked: by what the scenario compares; left out: ``study``.
         crossed: effects of a sweep that compares several things.
     """
-    palette, comparisons = Palette(study), list(rows)
+    palette, comparisons, cards = Palette(study), list(rows), Cards(study)
     asked = study if asked is None else asked
     shades = Palette(asked)
     plan: list[tuple[str, str, list[Maker]]] = [
         (
             "worst-case",
             "Worst case",
-            [lambda: worst_case.worst_bars(worst, palette), lambda: worst_case.heat_map(worst)],
+            [lambda: worst_case.worst_bars(worst, palette, cards), lambda: worst_case.heat_map(worst, cards)],
         ),
         ("effects-and-interactions", "What does what", [lambda: effects.pictures(crossed)]),
         (

@@ -9,17 +9,18 @@ from autoflip_secure.records.configs import leaves, without
 from autoflip_secure.reports.figures.drawing import (
     COLUMNS,
     SEEDS_FOR_BARS,
+    Group,
     Line,
     draw_curves,
-    fit_shares,
+    fit_groups,
     fitting,
     left_out,
     seeds_note,
     slug,
     spoken_for,
     spokesmen,
-    values_and_intervals,
 )
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import is_number, pretty, setting
@@ -108,13 +109,18 @@ def _sensitivity(
     if not shown:
         return None
     columns = 2 if len(shown) in (2, 4) else min(3, len(shown))
-    figure, axes = panels(-(-len(shown) // columns), columns, height=2.5, share_x=False, wide=columns > 1)
+    figure, axes = panels(
+        -(-len(shown) // columns), columns, height=2.5, share_x=False, share_y=False, wide=columns > 1
+    )
     rows: list[list[Any]] = []
     everything: list[Line] = []
+    groups: list[Group] = []
     names: dict[str, None] = {}
     for ax, (title, (condition, lines)) in zip(axes.flat, shown, strict=False):
         draw_curves(ax, palette, lines)
-        everything += lines.values()
+        own = [*lines.values()]
+        groups.append(([ax], own))
+        everything += own
         for name, line in lines.items():
             names |= {name: None} if line else {}
             intervals = [(x, mean_interval(values, share=True)) for x, values in line]
@@ -122,18 +128,19 @@ def _sensitivity(
         base = list(study.values(condition, study.baseline).values()) if baseline and study.baseline else []
         if base and study.baseline:
             level = mean_interval(base, share=True)
-            everything.append([(0.0, base)])
+            own.append([(0.0, base)])
             colour = palette.colours[study.baseline]
-            ax.axhline(level.mean, color=colour, lw=1.6, ls=(0, (4, 2)))
-            if level.low is not None and level.high is not None and level.n >= SEEDS_FOR_BARS:
-                ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
+            with belonging(ax, study.baseline):
+                ax.axhline(level.mean, color=colour, lw=1.6, ls=(0, (4, 2)))
+                if level.low is not None and level.high is not None and level.n >= SEEDS_FOR_BARS:
+                    ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
             rows.append([title, study.baseline, "any", *percents(level), level.n])
         ax.set_title(fitting(title, columns))
         ax.set_xlabel(setting(path))
         levels = sorted({x for line in lines.values() for x, _ in line})
         ax.set_xticks(levels, [f"{x:g}" for x in levels])
         percent(ax)
-    cut = fit_shares(axes[0, 0], *values_and_intervals(everything))
+    cut, apart = fit_groups(groups)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for row in axes:
@@ -144,7 +151,7 @@ def _sensitivity(
     caption = f"{study.measured.capitalize()} against {setting(path)} ({path}). {seeds_note(everything)}{cut}"
     caption += f" The dashed line is {study.baseline}, which has no such setting." if has_base else ""
     header = ["condition", "algorithm", setting(path), "accuracy (%)", "low (%)", "high (%)", "seeds"]
-    notes = left_out(len(found), len(shown), "conditions")
+    notes = apart + left_out(len(found), len(shown), "conditions")
     notes += [] if baseline else spoken_for(study)
     alt = f"Line charts: accuracy against {setting(path)} in {len(shown)} conditions."
     title = f"Sensitivity to {setting(path)}"

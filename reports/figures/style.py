@@ -14,9 +14,9 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -28,6 +28,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from autoflip_secure.reports.figures.marks import adopt, naming
 from autoflip_secure.reports.study.labels import pretty, shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
@@ -104,7 +105,13 @@ def drawing() -> Iterator[None]:
 
 
 def panels(
-    rows: int, columns: int, *, height: float, share_x: bool = True, share_y: bool = True, wide: bool = True
+    rows: int,
+    columns: int,
+    *,
+    height: float,
+    share_x: bool = True,
+    share_y: bool | Literal["row"] = True,
+    wide: bool = True,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of the page's width (narrower for one or two panels unless ``wide``) and its axes, (rows, columns)."""
     width = WIDTH if wide or columns > 2 else 4.2 * columns + 0.8
@@ -144,7 +151,7 @@ class Palette:
     def legend(
         self,
         figure: Figure,
-        names: Sequence[str],
+        algorithms: Sequence[str],
         *,
         line: bool = True,
         colour: bool = False,
@@ -154,7 +161,7 @@ class Palette:
         """One legend above all panels, row by row: the algorithms (as bars of ``colour`` where marks mean something
         else, without a mark where they are drawn ``dashed``), then ``more`` handles that tell marks apart."""
         handles = []
-        for name in names:
+        for name in algorithms:
             handle = Line2D([], [], color=self.colours[name], label=shorten(name), lw=5, solid_capstyle="butt")
             if name in dashed:
                 handle.set(linewidth=1.6, linestyle=(0, (4, 2)))
@@ -166,7 +173,14 @@ class Palette:
         columns = max(1, min(len(handles), int(figure.get_figwidth() * 12.5 / (longest + 4))))
         figure.set_figheight(figure.get_figheight() + 0.19 * ((len(handles) - 1) // columns))  # panels keep their size
         handles = [handles[i] for column in range(columns) for i in range(column, len(handles), columns)]
-        figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9)
+        legend = figure.legend(
+            handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9
+        )
+        known = {shorten(name): name for name in algorithms}
+        for mark, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            if mark is not None and (algorithm := known.get(text.get_text())):
+                naming(mark, algorithm)
+                naming(text, algorithm)
 
 
 def percent(ax: Axes, axis: str = "y", *, signed: bool = False) -> None:
@@ -215,6 +229,15 @@ def finish(
     return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
 
 
+def again(picture: Picture, place: str) -> str:
+    """The markup of a picture for a second place on the same page, where its ids must be others."""
+    if not picture.vector:
+        return picture.markup
+    for start in ('id="', 'href="#', "url(#"):
+        picture = replace(picture, markup=picture.markup.replace(f"{start}{picture.slug}-", f"{start}{place}-"))
+    return picture.markup
+
+
 def inline_svg(text: str, slug: str, alt: str) -> str:
     """A standalone SVG made fit to stand inside a page: own ids, the page's fonts and colours, an alternative text."""
     text = re.sub(
@@ -223,7 +246,7 @@ def inline_svg(text: str, slug: str, alt: str) -> str:
         text,
         flags=re.DOTALL,
     )
-    text = re.sub(r"<[a-zA-Z][^>]*>", lambda tag: _adopt(tag.group(), slug), text)
+    text = re.sub(r"<[a-zA-Z][^>]*>", lambda tag: _adopt(tag.group(), slug), adopt(text))
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width, height = (round(float(side) * 96 / 72) for side in box.groups()) if box else (960, 320)
     label = html.escape(alt)

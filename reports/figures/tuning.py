@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from autoflip_secure.records.tuning import Tried
 from autoflip_secure.reports.figures.drawing import fitting
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.labels import is_number, setting, shorten
 from autoflip_secure.reports.study.tuned import Choice, value_in_words
@@ -30,7 +31,8 @@ def tuning_curves(made: Sequence[Choice], palette: Palette) -> Picture | None:
     for ax, facet in zip(axes.flat, shown, strict=False):
         own = [one for one in made if one.facet == facet]
         for one in own:
-            _curve(ax, palette, one)
+            with belonging(ax, one.algorithm):
+                _curve(ax, palette, one)
         _values(ax, own[0])
         ax.set_title(fitting(facet, _COLUMNS))
         ax.margins(y=0.12)  # a circle is not cut off

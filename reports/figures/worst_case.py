@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from autoflip_secure.reports.figures.drawing import bars, fitting
+from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.labels import percent as as_percent
 from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import Defended, WorstCases
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.tables.worst_cases import attacks_table, worst_table
@@ -25,7 +27,7 @@ WORST_MARK = "#e5484d"
 _LIGHT = 0.55  # of a colour from which ink on it is dark
 
 
-def worst_bars(groups: Sequence[WorstCases], palette: Palette) -> Picture | None:
+def worst_bars(groups: Sequence[WorstCases], palette: Palette, cards: Cards) -> Picture | None:
     """The worst case of every algorithm as a bar with its interval, beside its accuracy without attack."""
     shown = groups[:PANELS]
     if not shown:
@@ -34,14 +36,17 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette) -> Picture | None
     figure, axes = _grid(shown, 2, height=0.55 + 0.24 * len(order))
     for ax, group in zip(axes.flat, shown, strict=False):
         for one in group.defended:
-            _bar(ax, palette, one, order.index(one.algorithm))
+            with belonging(ax, one.algorithm):
+                _bar(ax, palette, one, order.index(one.algorithm), cards)
         _rows(ax, order, group)
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x")
         percent(ax, "x")
         ax.set_xlim(0, 1.0)
+        ax.set_xlabel("accuracy under the worst attack")
     caption = (
-        "Accuracy under the attack that is worst for each algorithm, by the mean over seeds; its name is beside it. "
+        "Accuracy under the attack that is worst for each algorithm, by the mean over seeds; its name and threat card "
+        "are beside it. "
         "Thin lines are 95 % intervals of the worst case over the whole suite; a circle is the accuracy without attack."
     )
     return finish(
@@ -51,7 +56,7 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette) -> Picture | None
     )  # fmt: skip
 
 
-def heat_map(groups: Sequence[WorstCases]) -> Picture | None:
+def heat_map(groups: Sequence[WorstCases], cards: Cards) -> Picture | None:
     """Algorithm × attack: mean accuracy, the worst attack of every algorithm framed."""
     shown = groups[:PANELS]
     if not shown:
@@ -61,7 +66,7 @@ def heat_map(groups: Sequence[WorstCases]) -> Picture | None:
     columns = next(n for n in ((_COLUMNS, 2, 1) if len(attacks) <= _FEW else (2, 1)) if not len(shown) % n)
     figure, axes = _grid(shown, columns, height=(0.7 if len(shown) > columns else 1.6) + 0.24 * len(order))
     for ax, group in zip(axes.flat, shown, strict=False):
-        _heat(ax, group, order, attacks)
+        _heat(ax, group, order, attacks, cards)
         _rows(ax, order, group)
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
     bar.set_label("accuracy")
@@ -97,19 +102,19 @@ def _order(groups: Sequence[WorstCases]) -> list[str]:
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
-def _bar(ax: Axes, palette: Palette, one: Defended, at: int) -> None:
+def _bar(ax: Axes, palette: Palette, one: Defended, at: int, cards: Cards) -> None:
     colour, worst = palette.colours[one.algorithm], one.worst
     ax.barh(at, worst.accuracy.mean, height=0.62, color=colour, alpha=0.75, linewidth=0)
     bars(ax, [at], [worst.accuracy], INK, vertical=False)
     if one.clean is not None:
         ax.scatter([one.clean.mean], [at], s=26, facecolors="none", edgecolors=MUTED, linewidths=1.2, zorder=3)
     ax.text(
-        1.02, at, shorten(worst.attack, _NAME), va="center", fontsize=7.5, color=MUTED,
+        1.02, at, _with_badge(worst.attack, cards), va="center", fontsize=7.5, color=MUTED,
         transform=ax.get_yaxis_transform(),
     )  # fmt: skip
 
 
-def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str]) -> None:
+def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str], cards: Cards) -> None:
     image = np.full((len(order), len(attacks)), np.nan)
     for one in group.defended:
         for name, accuracy in one.accuracies.items():
@@ -127,7 +132,7 @@ def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str]) -> 
         corner = attacks.index(one.worst.attack) - 0.5, order.index(one.algorithm) - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=WORST_MARK, linewidth=1.8, clip_on=False, zorder=4))
     ax.set_xticks(
-        range(len(attacks)), [shorten(name, _NAME) for name in attacks], rotation=60, ha="right", fontsize=7.5
+        range(len(attacks)), [_with_badge(name, cards) for name in attacks], rotation=60, ha="right", fontsize=7.5
     )
     ax.grid(visible=False)
     ax.tick_params(length=0)
@@ -139,6 +144,12 @@ def _rows(ax: Axes, order: list[str], group: WorstCases) -> None:
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_title(fitting(group.where, _COLUMNS))
+
+
+def _with_badge(attack: str, cards: Cards) -> str:
+    """An attack's name, and the letters of its threat card."""
+    badge = cards.badge(cards.named_by(attack))
+    return f"{shorten(attack, _NAME)}  {badge}" if badge else shorten(attack, _NAME)
 
 
 def _extremes(groups: Sequence[WorstCases]) -> str:

@@ -18,6 +18,7 @@ from autoflip_secure.reports.study.labels import clean_text, percent
 from autoflip_secure.reports.study.levels import level_title
 from autoflip_secure.reports.study.scoreboard import Block, Standing
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import WorstCases
 from autoflip_secure.reports.tables.run_robustness import Cell
 from autoflip_secure.reports.tables.summaries import tally
@@ -78,6 +79,7 @@ def summary(
     link: str = "report.html",
     worst: Sequence[WorstCases] = (),
     tuned: Table | None = None,
+    cards: Cards | None = None,
 ) -> str:
     """The report's first screen as Markdown.
 
@@ -89,6 +91,7 @@ def summary(
         link: the HTML file, beside this one.
         worst: worst cases over the suites of the sweep.
         tuned: what was chosen for every algorithm.
+        cards: threat cards of the attacks.
     """
     lines = [f"### {escape(opening.headline)}", "", f"Sweep **{escape(name)}**. {escape(opening.asked)}", ""]
     if opening.question:
@@ -97,10 +100,10 @@ def summary(
         lines += [f"**Note.** {escape(sentence)}", ""]
     for sentence in opening.answer:
         lines += [escape(sentence), ""]
-    lines += [*_worst(worst), *_scoreboard(study, opening.blocks)]
+    lines += [*_worst(worst, cards), *_scoreboard(study, opening.blocks)]
     if missing:
         lines += [f"**Not finished.** Missing: {some([*map(escape, missing)], MISSING_NAMED, '; ')}.", ""]
-    lines += _robustness(robustness) if robustness else []
+    lines += _robustness(robustness, cards) if robustness else []
     lines += ["**Backdoors**", "", *(f"- {escape(said)}" for said in backdoors), ""] if backdoors else []
     lines += [*_claims(claims), *_tuned(tuned), "**Keep in mind**", ""]
     lines += [f"- {escape(text)}" for text in [*notes, *opening.caveats]]
@@ -146,17 +149,23 @@ def _line(study: Study, block: Block, one: Standing, kinds: Sequence[tuple[str, 
     return [*row, *([_share(one.uplink), _share(one.flops.get("compacted"))] if study.baseline else [])]
 
 
-def _robustness(found: Robustness) -> list[str]:
+def _robustness(found: Robustness, cards: Cards | None) -> list[str]:
     """What an attack does beside accuracy, where it costs the most; nothing where nobody attacks."""
     said = [sentence for sentence in found.said if sentence not in found.alarms]
     shown = found.hardest
     if not shown.lines:
         return []
     rows = [
-        (f"{line.row.algorithm}, {line.row.condition}", *(_shown(cell) for cell in line.cells)) for line in shown.lines
+        (
+            f"{line.row.algorithm}, {line.row.condition}",
+            *([cards.terms(line.row.condition.attack)] if cards else []),
+            *(_shown(cell) for cell in line.cells),
+        )
+        for line in shown.lines
     ]
     head = ["**Under the attack that costs the most**, mean over seeds with 95 % intervals.", ""]
-    return [*head, *table(["Where", *shown.columns], rows), "", *(f"- {escape(text)}" for text in said), ""]
+    header = ["Where", *(["Threat card"] if cards else []), *shown.columns]
+    return [*head, *table(header, rows), "", *(f"- {escape(text)}" for text in said), ""]
 
 
 def _shown(cell: Cell | None) -> str:
@@ -164,20 +173,21 @@ def _shown(cell: Cell | None) -> str:
     return "–" if cell is None else f"{cell.value} {cell.interval}{' ALARM' if cell.alarm else ''}".rstrip()
 
 
-def _worst(groups: Sequence[WorstCases]) -> list[str]:
+def _worst(groups: Sequence[WorstCases], cards: Cards | None) -> list[str]:
     """A table of worst cases per setting."""
     lines = []
     for group in groups:
         rows = [
             (
                 one.algorithm, f"{percent(one.worst.accuracy.mean)} {_in_brackets(one.worst.accuracy)}",
-                one.worst.attack,
+                one.worst.attack, *([cards.terms(cards.named_by(one.worst.attack))] if cards else []),
                 "–" if one.clean is None else percent(one.clean.mean),
                 "–" if one.cost is None else points(one.cost.difference.mean), rank(one),
             )
             for one in group.defended
         ]  # fmt: skip
-        header = ["Algorithm", "Worst case", "Attack", "Without attack", "Cost (points)", "Rank"]
+        card = ["Threat card"] if cards else []
+        header = ["Algorithm", "Worst case", "Attack", *card, "Without attack", "Cost (points)", "Rank"]
         lines += [f"**Worst case**: {escape(group.where)}", "", *table(header, rows), ""]
     return lines
 

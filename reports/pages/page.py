@@ -14,10 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from autoflip_secure.files.regular_files import parse_json
+from autoflip_secure.reports.figures.style import again
 from autoflip_secure.reports.statistics.intervals import MARGIN
 from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.threat_cards import LETTERS
 from autoflip_secure.reports.tables.text import as_csv, p_value, value
+from autoflip_secure.reports.tables.threat_cards import beside, named
 from autoflip_secure.reports.wording import phrases
+from autoflip_secure.reports.wording.sentences import first_sentence, later_sentences
 
 ROWS_SHOWN = 600  # rows of one figure's table on the page; more would make it slow, and the CSV has them all
 
@@ -38,12 +42,19 @@ def page(template: str, **texts: Any) -> str:
         "short_verdict": phrases.short_verdict,
         "p_value": p_value,
         "as_csv": as_csv,
+        "first_sentence": first_sentence,
+        "later_sentences": later_sentences,
+        "again": again,
+        "cards_named": lambda table, cards: named(cards, table),
+        "with_cards": lambda table, cards: beside(cards, table),
     }
     environment.globals |= {
         "bracket": phrases.bracket,
         "hollow": phrases.HOLLOW,
         "rows_shown": ROWS_SHOWN,
         "margin": 100 * MARGIN,
+        "threat_cards": None,  # of pages without attacks
+        "letters": LETTERS,
     }
     loader = environment.loader
     assert loader is not None

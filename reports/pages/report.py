@@ -50,6 +50,7 @@ from autoflip_secure.reports.study.privacy import (
     proven_sentences,
 )
 from autoflip_secure.reports.study.study import Study, study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.tuned import choices
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
@@ -127,6 +128,7 @@ def write_report(
             link=path.name,
             worst=screen.worst,
             tuned=chosen_table(made),
+            cards=Cards(found),
         ),
     )
     write(path, text)
@@ -161,6 +163,8 @@ def render(
         statistics=statistics_table(rows, asked.baseline),
         without_interval=without_interval(rows),
         **_summaries(found, asked),
+        threat_cards=Cards(found),
+        filtered=list(dict.fromkeys([*asked.algorithms, *found.algorithms])),
         robustness=robustness(found),
         backdoors=backdoors(found),
         **_privacy(found),

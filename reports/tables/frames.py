@@ -20,10 +20,11 @@ from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.reports.study.labels import attack_label, clean_text, partition_label
 from autoflip_secure.reports.study.privacy import protection
 from autoflip_secure.reports.study.run_robustness import RunRobustness, run_robustness
+from autoflip_secure.reports.study.threat_cards import cards_of
 from autoflip_secure.reports.tables.text import harmless
 
 _ATTACK = ("sigma", "share", "scope")
-_NAMES = ("cell", "algorithm", "partition", "attack", "privacy", "outcome", "operations")
+_NAMES = ("cell", "algorithm", "partition", "attack", "threat_card", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = (
     "seed", "round", "participants", "malicious_participants", "rejected", "parameters", "bytes.", "flops.",
@@ -71,6 +72,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
                 **{f"axis.{path}": _text(axes.get(path)) for path in paths},
                 "partition": partition_label(record.config.get("partition") or {}),
                 "attack": attack_label(attack),
+                "threat_card": " + ".join(card.terms for card in cards_of(record)),
                 **{f"attack.{key}": attack.get(key) for key in _ATTACK},
                 **(_guarantees(record, observers) if observers else {}),
                 "outcome": str(outcome),

@@ -27,6 +27,11 @@ class Seen:
     requests: list[str] = field(default_factory=list)
 
 
+def unfold(page: Page) -> None:
+    """Open every section and everything folded in it."""
+    page.eval_on_selector_all("main details", "all => all.forEach(d => d.open = true)")
+
+
 @contextlib.contextmanager
 def opened(browser: Browser, path: Path, **options: Any) -> Iterator[tuple[Page, Seen]]:
     """The page, with everything it asks for beyond itself refused and noted."""

@@ -61,10 +61,10 @@ def test_scope_at_two_strengths_is_two_rows_of_panels(record: Make, partition: d
     assert picture.markup.count("σ 0.1<") == picture.markup.count("σ 0.5<") == 2
     for fixed in ("σ 0.1", "σ 0.5"):
         for name in ("FedAvg", "AutoFLIP"):
-            own = [r for r in picture.table.rows if r[:3] == ["IID", fixed, name]]
-            assert [r[3] for r in own] == [0.0, 0.1, 0.2, 0.4]
+            own = [r for r in picture.table.rows if [*r[:2], r[3]] == ["IID", fixed, name]]
+            assert [r[4] for r in own] == [0.0, 0.1, 0.2, 0.4]
     mild, strong = (
-        [r[4] for r in picture.table.rows if r[0] == "IID" and r[1] == fixed and r[2] == "FedAvg" and r[3] == 0.4]
+        [r[5] for r in picture.table.rows if r[0] == "IID" and r[1] == fixed and r[3] == "FedAvg" and r[4] == 0.4]
         for fixed in ("σ 0.1", "σ 0.5")
     )
     own = [
@@ -98,7 +98,7 @@ def test_an_algorithm_at_one_level_has_no_line_and_the_reader_is_told(
     picture = only(cells, degradation)
     assert "agreement only" not in picture.markup
     assert "Run at one level only, so without a line (the table has it): agreement only." in picture.notes
-    assert [r[3] for r in picture.table.rows if r[2] == "agreement only"] == [0.5]
+    assert [r[4] for r in picture.table.rows if r[3] == "agreement only"] == [0.5]
 
 
 def test_explorers_in_every_condition(record: Make, partition: dict[str, Any], attack: dict[str, Any]):

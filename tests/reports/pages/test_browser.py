@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from opened_pages import HOSTILE, opened
+from opened_pages import HOSTILE, opened, unfold
 from planted import moved as shifted
 from playwright.sync_api import Browser, Page
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 
 def test_nothing_is_complained_about_and_nothing_is_fetched(browser: Browser, report: Path):
     with opened(browser, report) as (page, seen):
+        page.locator("[data-open]").click()
         sizes = page.eval_on_selector_all(
             "figure",
             """figures => figures.map(figure => {
@@ -26,7 +27,7 @@ def test_nothing_is_complained_about_and_nothing_is_fetched(browser: Browser, re
                 return [figure.id, Math.min(box.width, box.height)];
             })""",
         )
-        for toggle in page.query_selector_all("summary"):
+        for toggle in page.query_selector_all("details.how summary, details.data summary"):
             toggle.click()
         rows = page.eval_on_selector_all("details.data table", "tables => tables.map(t => t.rows.length)")
         assert page.evaluate("performance.getEntriesByType('resource').length") == 0
@@ -58,6 +59,7 @@ def column(page: Page, table: str, index: int) -> list[str]:
 def test_tables_sort_by_click_and_by_key(browser: Browser, report: Path):
     with opened(browser, report) as (page, _):
         table = "table.statistics"
+        unfold(page)
         names, before = column(page, table, 2), column(page, table, 3)
         assert before != sorted(before, key=float)
         heading = page.locator(f"{table} thead th").nth(3)
@@ -90,8 +92,8 @@ def test_saved_csv_is_the_data(browser: Browser, report: Path):
                         JSON.parse(document.getElementById(b.getAttribute("aria-controls")).textContent)])""",
                 )
             )
+            unfold(page)
             page.locator("table.statistics thead button").nth(3).click()  # sorting the page changes no file
-            page.eval_on_selector_all("details.data", "all => all.forEach(d => d.open = true)")
             left = [b for b in page.query_selector_all("button.csv") if b.get_attribute("data-name") not in saved]
             for button in left[:8]:  # Chromium lets one page save ten files, then asks
                 with page.expect_download() as download:
@@ -113,17 +115,21 @@ def test_keyboard_alone_reaches_the_content(browser: Browser, report: Path):
         assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
-        summary = page.locator("#convergence summary")
-        summary.focus()
+        section = page.locator("details.fold:has(#convergence)")
+        assert not section.evaluate("d => d.open")
+        section.locator("summary").first.focus()
         page.keyboard.press("Enter")
-        assert page.locator("#convergence details").evaluate("d => d.open")
+        assert section.evaluate("d => d.open")
+        page.locator("#convergence details.data summary").focus()
+        page.keyboard.press("Space")
+        assert page.locator("#convergence details.data").evaluate("d => d.open")
         links = page.eval_on_selector_all(".contents a", "all => all.map(a => a.hash)")
         assert all(page.locator(link).count() == 1 for link in links)
 
 
 def test_hostile_strings_stay_text(browser: Browser, hostile: Path):
     with opened(browser, hostile) as (page, seen):
-        page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+        unfold(page)
         assert page.evaluate("window.pwned") is None
         assert page.locator("main b, main script:not([type='application/json'])").count() == 0
         text = page.locator("body").inner_text()
@@ -148,6 +154,8 @@ def test_two_sweeps_side_by_side(browser: Browser, cells: list[RunRecord], tmp_p
         assert page.locator("h1").inner_text() == "A against B: accuracy better in 17 of 17 comparisons"
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert page.locator("main b").count() == 0
+        unfold(page)
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert "seeds 0, 1, 2" in page.locator("#only").inner_text()
         with page.expect_download() as download:
             page.locator("#comparison-table button.csv").click()

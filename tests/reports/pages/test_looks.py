@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from opened_pages import opened
+from opened_pages import opened, unfold
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
@@ -21,6 +21,7 @@ def test_dark_pages_are_dark_and_figures_stay_legible(browser: Browser, report: 
     ink = {}
     for scheme in ("light", "dark"):
         with opened(browser, report, color_scheme=scheme) as (page, _):
+            unfold(page)
             ink[scheme] = {s: shot(page, s) for s in ("#verdict", "#convergence", "#degradation-gaussian-noise-sigma")}
     for selector, light in ink["light"].items():
         dark = ink["dark"][selector]
@@ -52,8 +53,10 @@ def test_text_has_contrast(browser: Browser, report: Path, scheme: str):
             return [el.className || el.tagName, numbers(getComputedStyle(el).color),
                     numbers(getComputedStyle(back).backgroundColor)];
         })"""
+        unfold(page)
         found = page.eval_on_selector_all(
-            "h1, p, figcaption, td, thead th, summary, .chip, .quiet, .note, a, button", script
+            "h1, p, dt, dd, label, .card, .gist, figcaption, td, thead th, summary, .chip, .quiet, .note, a, button",
+            script,
         )
     assert len(found) > 200
     weak = {name: round(contrast(a, b), 2) for name, a, b in found if contrast(a, b) < 4.5}
@@ -69,10 +72,10 @@ WIDER = [("report", 768), ("report", 1280), ("hostile", 390)]
 def test_no_width_scrolls_the_page_sideways(browser: Browser, which: str, width: int, request: pytest.FixtureRequest):
     path = request.getfixturevalue(which)
     with opened(browser, path, viewport={"width": width, "height": 844}) as (page, _):
-        page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+        unfold(page)
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         hidden = page.eval_on_selector_all(
-            "h1, h2, h3, figcaption, .answer p",
+            "h1, h2, h3, figcaption, .answer p, .key-numbers div, form.tools > *",
             f"els => els.filter(el => el.getBoundingClientRect().right > {width} + 1).map(el => el.textContent)",
         )
     assert hidden == []
@@ -83,9 +86,14 @@ def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report:
     with opened(browser, report, color_scheme="dark") as (page, _):
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.eval_on_selector_all("details.fold", "els => els.every(el => el.open)")
         visible = "els => els.some(el => el.checkVisibility())"
-        assert not page.eval_on_selector_all(".contents, button.csv, details.data", visible)
-        assert page.eval_on_selector_all("#reproducibility pre", "els => els.every(el => el.checkVisibility())")
+        assert not page.eval_on_selector_all(
+            ".contents, button.csv, details.data, details.how, form.tools, .permalink", visible
+        )
+        assert page.eval_on_selector_all(
+            "#reproducibility .printed pre", "els => els.every(el => el.checkVisibility())"
+        )
         assert page.eval_on_selector("body", "el => getComputedStyle(el).backgroundColor") == "rgb(255, 255, 255)"
         plots = page.eval_on_selector_all(
             ".plot svg, .plot img", "els => els.map(el => el.getBoundingClientRect().width)"

@@ -15,8 +15,10 @@ from autoflip_secure.reports.pages.page import ROWS_SHOWN
 from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval
 from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.tables.statistics import statistics_table
 from autoflip_secure.reports.tables.text import value
+from autoflip_secure.reports.tables.threat_cards import beside
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def test_every_section_is_there(page: tuple[str, Page]):
     _, parsed = page
     figures = [f["id"] for f in parsed.all("figure")]
     assert figures == [
+        "picture",
         "claims-table",
         "degradation-gaussian-noise-sigma",
         "accuracy-by-condition",
@@ -63,7 +66,7 @@ def test_ids_are_unique_and_figures_have_texts(page: tuple[str, Page]):
     ids = [a["id"] for _, a in parsed.elements if "id" in a]
     assert len(ids) == len(set(ids))
     pictures = parsed.all("svg") + parsed.all("img")
-    assert len(pictures) == 13
+    assert len(pictures) == 14  # one of them twice: in the summary too
     assert all(len(str(a.get("aria-label") or a.get("alt"))) > 40 for a in pictures)
 
 
@@ -84,14 +87,19 @@ def test_it_is_small_enough(page: tuple[str, Page]):
     assert len(page[0].encode()) < 3_000_000
 
 
-def test_tables_and_files_hold_the_data_of_the_figures(page: tuple[str, Page], drawn: list[Picture]):
+def test_tables_and_files_hold_the_data_of_the_figures(
+    page: tuple[str, Page], drawn: list[Picture], small: list[RunRecord]
+):
     _, parsed = page
+    cards = Cards(study(small))
+    assert beside(cards, drawn[0].table).rows[-1][-1] == "own; update, exploration; untargeted; stateless"
     for picture in drawn:
-        table, rows = parsed.tables[picture.slug], picture.table.rows
-        assert table[0] == picture.table.columns
+        shown = beside(cards, picture.table)
+        table, rows = parsed.tables[picture.slug], shown.rows
+        assert table[0] == shown.columns
         assert table[1:] == [[value(item) for item in row] for row in rows[:ROWS_SHOWN]]
         lines = list(csv.reader(io.StringIO(parsed.csvs[picture.slug])))
-        assert lines[0] == picture.table.columns
+        assert lines[0] == shown.columns
         assert len(lines) == len(rows) + 1
         for line, row in zip(lines[1:], rows, strict=True):
             for text, item in zip(line, row, strict=True):
@@ -120,13 +128,14 @@ def ends(interval: Interval, sign: str = "") -> str:
 
 
 def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: list[RunRecord]):
-    table = page[1].tables["statistics-table"]
+    table, cards = page[1].tables["statistics-table"], Cards(study(small))
     rows = compare(study(small))
     assert len(table) == len(rows) + 1
     for cells, row in zip(table[1:], rows, strict=True):
+        badge = cards.badge(row.condition.attack)
         assert [cell.replace("\u00a0", " ") for cell in cells[:3]] == [
             row.condition.facet,
-            row.condition.attack,
+            f"{row.condition.attack} {badge}".rstrip(),
             row.algorithm,
         ]
         accuracy, t, bootstrap = re.split(" t | BCa ", cells[3])
@@ -154,8 +163,8 @@ def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: l
 
 def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], small: list[RunRecord]):
     picture = drawn[0]
-    assert picture.table.columns[3] == "sigma"
-    for facet, _, algorithm, sigma, mean, *_ in picture.table.rows:
+    assert picture.table.columns[4] == "sigma"
+    for facet, _, _, algorithm, sigma, mean, *_ in picture.table.rows:
         own = [
             DEFAULT.accuracy(r)
             for r in small

@@ -94,6 +94,7 @@ def test_sections_without_data_are_left_out(record: Make, partition: dict[str, A
     parsed = Page(render(cells, {"name": "alone"}))
     figures = [f["id"] for f in parsed.all("figure")]
     assert figures == [
+        "picture",
         "claims-table",
         "accuracy-by-condition",
         "cost-bytes",

@@ -17,6 +17,7 @@ from autoflip_secure.reports.figures.worst_case import heat_map, worst_bars
 from autoflip_secure.reports.pages.report import render, write_report
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import suites_of, worst_cases
 from autoflip_secure.reports.wording.worst_case import title
 
@@ -134,9 +135,9 @@ def test_the_first_line_says_whether_attacks_know_the_defence(records: Records, 
 
 def test_figures_say_in_words_what_they_show(records: Records) -> None:
     found = study(records)
-    worst = worst_cases(found)
+    worst, cards = worst_cases(found), Cards(found)
     with drawing():
-        pictures = [worst_bars(worst, Palette(found)), heat_map(worst)]
+        pictures = [worst_bars(worst, Palette(found), cards), heat_map(worst, cards)]
     for picture in pictures:
         assert picture is not None
         assert f"in 4 settings. {worst[0].where}: highest {worst[0].defended[0].algorithm} " in picture.alt

@@ -49,14 +49,14 @@ def test_an_alarm_is_said_beside_the_run_and_on_the_first_screen(runs: list[RunR
     table = page.tables["beyond-accuracy"]
     head, lines = [one.strip() for one in table[0]], {row[0].strip(): row[1:] for row in table[1:]}
     assert len(lines) == 4
-    place = "AutoFLIP IID, noise σ 0.5 on 20\u00a0%"
+    place = "AutoFLIP IID, noise σ 0.5 on 20\u00a0% O·UE·A·–"
     cell = lines[place][head.index("trust amplification") - 1]
     assert cell.split() == ["2.55", "alarm", "[2.43,", "2.67]the", "aggregator", "works", "for", "the", "attackers"]
     assert [place for place, row in lines.items() if any("alarm" in one for one in row)] == [place]
     assert lines[place][head.index("worst class (%)") - 1].split()[0] == "10.0"
     text = "".join(page.words)
     assert text.count(said) == 2
-    assert text.index(said) < text.index("The question")
+    assert text.index(said) < text.index("Keep in mind")
     data = list(csv.DictReader(io.StringIO(page.csvs["robustness"])))
     (exact,) = [row for row in data if row["note"] == "alarm"]
     assert float(exact["value"]) == pytest.approx(2.55)
