@@ -95,6 +95,8 @@ def _told(entry: Path, done: Verification) -> list[str]:
     within = f"{near} of {count} within {100 * TOLERANCE:g} points"
     if done.verdict == "verified":
         return [f"{entry}: verified: {bits if equal == count else f'{bits}, {within}, with {other or _TOGETHER}'}"]
+    if not all(one.proven for one in done.runs):
+        return [f"{entry}: differs: it states an epsilon that is not proven of every run; {bits}, {within}"]
     if done.verdict == "differs":
         why = (
             f"with {other}"
@@ -107,7 +109,7 @@ def _told(entry: Path, done: Verification) -> list[str]:
     return [f"{entry}: cannot tell: {bits}, {within}; equal bits cannot be expected, since what differs is {other}"]
 
 
-_TOGETHER = "runs that repeat to the last bit only together with those beside them"
+_TOGETHER = "runs that do not repeat to the last bit by themselves"
 
 
 def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> dict[str, Any]:
@@ -115,7 +117,10 @@ def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> di
         "entry": str(entry), "verdict": done.verdict, "seed": seed,
         "other": {what: {"entry": then, "here": now} for what, (then, now) in done.other.items()},
         "runs": [
-            {"run": _what(read, one), "entry": one.claimed, "here": one.found, "equal": one.equal, "near": one.near}
+            {
+                "run": _what(read, one), "entry": one.claimed, "here": one.found, "equal": one.equal,
+                "near": one.near, "proven": one.proven,
+            }
             for one in done.runs
         ],
     }  # fmt: skip

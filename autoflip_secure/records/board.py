@@ -8,10 +8,12 @@ strangers: they are plain data of bounded size, and nothing they name is importe
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.canonical_json import canonical, digest
@@ -29,6 +31,29 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=1e30)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 _REMAKE = "make it again with `autoflip-secure leaderboard DIR --entries FOLDER`"
+
+
+_DEEPEST, _MOST_VALUES = 12, 2000  # of a configuration
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that whatever walks through it comes to the end of."""
+    here: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        inner = (one for part in here if isinstance(part, dict | list) for one in _inside(part))
+        here = list(islice(inner, _MOST_VALUES + 1))
+        if len(here) > _MOST_VALUES:
+            raise ValueError(f"has more than {_MOST_VALUES} values")
+        if not here:
+            return value
+    raise ValueError(f"is nested more than {_DEEPEST} deep")
+
+
+def _inside(part: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return part.values() if isinstance(part, dict) else part
+
+
+Configuration = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class _Part(BaseModel):
@@ -57,7 +82,7 @@ class BoardTerms(_Part):
 class MetAttack(_Part):
     """An attack that a defence met, and its threat card."""
 
-    config: dict[str, Any]
+    config: Configuration
     threat: ThreatRecord
 
 
@@ -82,7 +107,7 @@ class Amounts(_Part):
 class TriedValues(_Part):
     """What was tried before, on seeds that are not reported."""
 
-    values: dict[str, Any]  # config path -> value
+    values: Configuration  # config path -> value
     accuracies: Annotated[list[Share], Field(min_length=1, max_length=MOST_SEEDS)]  # one per tuning seed
 
 
@@ -119,7 +144,7 @@ class BoardEntry(_Part):
     board: Text
     terms: Hex  # digest of what the board fixes
     defence: Text  # its name
-    algorithm: dict[str, Any]  # full configuration
+    algorithm: Configuration  # in full
     outside: Annotated[list[Text], Field(max_length=MOST_PARTS)]  # parts whose code is not of this package
     data: Hex  # fingerprint of all samples
     sources: Annotated[dict[Text, Text], Field(max_length=MOST_PARTS)]  # code from outside -> its fingerprint

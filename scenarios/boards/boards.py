@@ -60,7 +60,7 @@ class Board:
 
     def attacks(self, algorithm: Any) -> list[dict[str, Any]]:
         """The attacks that a defence of this package meets, in order; see :meth:`scenario`."""
-        return _attacks(self.scenario(algorithm))
+        return attacks_of(self.scenario(algorithm))
 
 
 def board_names() -> list[str]:
@@ -118,7 +118,7 @@ def _board(document: Document, place: str) -> Board:
     loaded = _scenario(document, _PLAIN, None, {})
     tune, header = loaded.header.tune, loaded.header
     candidates = [tune.values(one) for one in tune.candidates] if tune else []
-    attacks, suite = _attacks(loaded), header.suite
+    attacks, suite = attacks_of(loaded), header.suite
     assert suite is not None, "checked before"
     terms = BoardTerms(
         name=header.name,
@@ -139,7 +139,8 @@ def setting_of(config: Mapping[str, Any], tuned: Iterable[str]) -> dict[str, Any
     return without_paths(without(config, "algorithm", "attack", "seed"), [*tuned, *PLACES])
 
 
-def _attacks(loaded: LoadedScenario) -> list[dict[str, Any]]:
+def attacks_of(loaded: LoadedScenario) -> list[dict[str, Any]]:
+    """The attacks of a scenario, each once, in order."""
     return [one for one in _distinct(cell.config["attack"] for cell in loaded.cells) if one["kind"] != "none"]
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.board import BoardEntry, read_entry
-from autoflip_secure.scenarios.boards.boards import Board, board_names, read_board
-from autoflip_secure.scenarios.boards.entries import expected
-from autoflip_secure.scenarios.boards.parts import cards, needs, outside
+from autoflip_secure.scenarios.boards.boards import Board, attacks_of, board_names, read_board
+from autoflip_secure.scenarios.boards.parts import Outside, cards, is_algorithm, is_attack, needs, outside
 from autoflip_secure.terminal.counting import listed
 
 
@@ -64,8 +63,13 @@ def checked(entry: BoardEntry, board: Board, place: str) -> BoardEntry:
             raise InputError(
                 f"{place}: setting {one.setting} was not tuned as {terms.name} says; make the entry from a run of it"
             )
+    if entry.privacy and all(one["privacy"]["kind"] == "none" for one in terms.settings):
+        raise InputError(
+            f"{place}: states an epsilon, and nothing is proven of any run of {terms.name}, which has no privacy "
+            "mechanism; leave `privacy` empty"
+        )
     own = outside(entry.algorithm)
-    _check_attacks(entry, board, place, foreign=bool(own.named))
+    _check_attacks(entry, board, place, own)
     attacks = [one.model_copy(update={"threat": cards(one.config, None) or one.threat}) for one in entry.attacks]
     known = entry.needs
     if not own.named:
@@ -73,24 +77,38 @@ def checked(entry: BoardEntry, board: Board, place: str) -> BoardEntry:
     return entry.model_copy(update={"attacks": attacks, "outside": own.named, "needs": known})
 
 
-def _check_attacks(entry: BoardEntry, board: Board, place: str, *, foreign: bool) -> None:
-    """It met what it had to meet: of a defence from outside, more than that is its author's."""
+def _check_attacks(entry: BoardEntry, board: Board, place: str, own: Outside) -> None:
+    """It is what it is called, and met what it had to; of a defence from outside, more than that is its author's."""
     try:
-        wanted = [canonical(one) for one in expected(board, entry.algorithm)]
+        scenario = board.scenario(own.stand_in)
     except InputError as error:
         raise InputError(f"{place}: its defence cannot be used: {str(error).splitlines()[0]}") from error
+    as_run = entry.algorithm if own.named else scenario.cells[0].config["algorithm"]
+    named = entry.defence == entry.algorithm.get("name")
+    if not (named and is_algorithm(entry.algorithm) and as_run == entry.algorithm):
+        raise InputError(
+            f"{place}: its algorithm is not written as a run of {entry.defence!r:.120} has it; make the entry from a "
+            "run of the board"
+        )
+    wanted = [canonical(one) for one in attacks_of(scenario)]
     met = [canonical(one.config) for one in entry.attacks]
     lacks = [text for text in wanted if text not in met]
     more = [one.config for one in entry.attacks if canonical(one.config) not in wanted]
-    if lacks or len(set(met)) < len(met) or (more and not foreign):
+    if lacks or len(set(met)) < len(met) or (more and not own.named):
         raise InputError(
             f"{place}: has other attacks than {board.terms.name} has for {entry.defence!r:.120}: {len(lacks)} are "
             f"missing and {len(more)} are not of it; make the entry from a run of the board"
         )
     for config in more:
+        kind = config.get("kind")
+        if not isinstance(kind, str) or kind in ("none", "several") or not is_attack(config):
+            raise InputError(
+                f"{place}: its attack {kind!r:.120} is no attack with options as a run has them; make the entry from a "
+                "run of the board"
+            )
         if any(config.get(key) != value for key, value in board.terms.shared.items()):
             raise InputError(
-                f"{place}: its attack {config.get('kind')!r:.120} has other malicious clients than the board "
+                f"{place}: its attack {kind!r:.120} has other malicious clients than the board "
                 f"({', '.join(board.terms.shared)}); make the entry from a run of the board"
             )
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.interfaces import Attack
+from autoflip_secure.records.newer_keys import without_newer
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.scenarios.catalogue.capabilities import needs_of
@@ -42,8 +43,9 @@ def outside(algorithm: Mapping[str, Any]) -> Outside:
         part = algorithm.get(key)
         part = part if isinstance(part, Mapping) else {"kind": _NEUTRAL[key]}
         kind = str(part.get("kind", ""))
-        before = [one for one in part.get("before") or () if isinstance(one, Mapping)]
-        foreign = [one for one in before if one.get("kind") not in PRE_AGGREGATORS]
+        written = part.get("before")
+        before = [one for one in written if isinstance(one, Mapping)] if isinstance(written, list) else []
+        foreign = [one for one in before if str(one.get("kind", "")) not in PRE_AGGREGATORS]
         kinds += [("pre-aggregator", str(one.get("kind", ""))) for one in foreign]
         if kind not in table:
             kinds.append((key.replace("_", " "), kind))
@@ -51,6 +53,17 @@ def outside(algorithm: Mapping[str, Any]) -> Outside:
         kept = [one for one in before if one not in foreign]
         stand_in[key] = {**{k: v for k, v in part.items() if k != "before"}, **({"before": kept} if kept else {})}
     return Outside([f"{what} {kind}" for what, kind in kinds], [kind for _, kind in kinds], stand_in)
+
+
+def is_algorithm(algorithm: Mapping[str, Any]) -> bool:
+    """Whether a defence is written as a run has it: its parts by kind, whatever their options."""
+    parts = [algorithm.get(key, {"kind": "none"}) for key in _TABLES]
+    parts += [*before] if isinstance(before := _inner(parts[1], "before", []), list) else [None]
+    return set(algorithm) <= {"name", *_TABLES} and all(isinstance(_inner(one, "kind"), str) for one in parts)
+
+
+def _inner(part: Any, key: str, default: Any = None) -> Any:
+    return part.get(key, default) if isinstance(part, Mapping) else None
 
 
 def needs(algorithm: Mapping[str, Any]) -> dict[str, str]:
@@ -63,6 +76,18 @@ def needs(algorithm: Mapping[str, Any]) -> dict[str, str]:
     for one in config.aggregator.before:
         found |= {key: text for key, text in needs_of(one).items() if key in ("needs", "assumes", "memory")}
     return found
+
+
+def is_attack(config: Mapping[str, Any]) -> bool:
+    """Whether an attack of this package has the options that it has in a run; of others nothing is known."""
+    cls = ATTACKS.get(str(config.get("kind", "")))
+    if cls is None:
+        return True
+    try:
+        written = cls.model_validate(dict(config)).model_dump(mode="json")
+        return bool(without_newer({"attack": written})["attack"] == config)
+    except ValidationError:
+        return False
 
 
 def cards(config: Mapping[str, Any], record: RunRecord | None) -> ThreatRecord | None:

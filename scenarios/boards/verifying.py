@@ -13,6 +13,8 @@ from autoflip_secure.federation.measures import versions
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.board import BoardEntry
 from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.records.proven import bounds
+from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.boards.boards import Board
 from autoflip_secure.scenarios.boards.entries import numbers_digest
 from autoflip_secure.scenarios.config.cells import CellSpec
@@ -20,6 +22,7 @@ from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests
+from autoflip_secure.scenarios.store.ledgers import private, under_conditions
 
 TOLERANCE = 0.05
 """How far an accuracy may be off where bits cannot be equal: on another kind of processor last bits differ, and
@@ -40,6 +43,7 @@ class Again:
     claimed: float  # accuracy in the entry
     found: float  # accuracy here
     equal: bool  # every number of the run, to the last bit
+    proven: bool  # what the entry says is proven is proven of it
 
     @property
     def near(self) -> bool:
@@ -58,6 +62,8 @@ class Verification:
     @property
     def verdict(self) -> Verdict:
         """Equal bits verify whatever they were made with; else it depends on what is the same here."""
+        if not all(one.proven for one in self.runs):
+            return "differs"
         if all(one.equal for one in self.runs):
             return "verified"
         if set(self.other) - {PROCESSOR}:
@@ -104,6 +110,7 @@ def verify(
     builder, blocks = CellBuilder(), [Block(number, (cell,)) for number, cell in enumerate(cells, start=1)]
     check_inputs(blocks, builder)
     inputs = input_digests((cell.settings for cell in cells), builder.data)
+    blocks = under_conditions(blocks, inputs)
     check_cells(blocks, builder)
     data = next(value for what, value in inputs.items() if what.startswith("data "))
     if data != entry.data:
@@ -118,11 +125,31 @@ def verify(
         found.append(
             Again(
                 setting, attack, entry.seeds[place], runs.accuracies[place], rule.accuracy(record),
-                runs.digests[place] == numbers_digest(record),
+                runs.digests[place] == numbers_digest(record), _proven(entry, record),
             )
         )  # fmt: skip
         tell(found[-1])
-    return Verification(found, _others(entry, inputs), entry.bits == "stack")
+    alone = entry.bits == "stack" and all(_repeats(cell, moved=bool(places)) for cell in cells)
+    return Verification(found, _others(entry, inputs), alone)
+
+
+def _repeats(cell: CellSpec, *, moved: bool) -> bool:
+    """Whether a run draws the same again: private ones have where data lie in their draws, or draw from the system."""
+    return not (private(cell) and (moved or getattr(cell.settings.privacy, "noise_source", "") == "system"))
+
+
+def _proven(entry: BoardEntry, record: RunRecord) -> bool:
+    """Whether a run has, against every observer that the entry names, a bound that is no larger."""
+    found = bounds(record.privacy)
+    return all(
+        any(
+            (one.observer, one.relation) == (said.observer, said.relation)
+            and one.epsilon <= said.epsilon
+            and one.delta <= said.delta
+            for one in found
+        )
+        for said in entry.privacy
+    )
 
 
 def _others(entry: BoardEntry, inputs: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from autoflip_secure.cli import app
 from autoflip_secure.files.checksums import with_checksum
 from autoflip_secure.records.board import BoardEntry, read_entry
+from autoflip_secure.records.privacy import OBSERVERS, PrivacyRecord
 from autoflip_secure.reports.leaderboard.wording import NO_GUARANTEE
 
 RUNS = 2 * 2 * (3 + 4 + 4)  # settings, seeds; none, greedy oracle, sign flip, and what knows median and halved
@@ -35,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+PROVEN = {"observer": "server", "relation": "zero out one client", "epsilon": 0.1, "delta": 1e-5}
 BOARD = ("leaderboard", "--board", "board.yaml")
 
 
@@ -50,6 +52,10 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     return invoke
+
+
+def nested(depth: int) -> Any:
+    return {} if depth == 0 else {"x": nested(depth - 1)}
 
 
 def tampered(folder: Path, path: Path, change: Callable[[dict[str, Any]], object], name: str = "halved") -> Path:
@@ -147,6 +153,13 @@ def test_equal_bits_verify_whatever_the_versions(folder: Path, run: Callable[...
             (lambda d: d.pop("entry_schema"), "is not a board entry"),
             (lambda d: d.update(defence="x" * 501), "at most 500"),
             (lambda d: d.update(note="hello"), "note"),
+            (lambda d: d.update(defence="FLTrust"), "is not written as a run of"),
+            (lambda d: d.update(privacy=[PROVEN]), "states an epsilon"),
+            (lambda d: d["attacks"][2]["config"].update(epsilon="much"), "with options as a run has them"),
+            (lambda d: d["attacks"][2].update(config={**d["attacks"][2]["config"], "kind": {}}), "is no attack"),
+            (lambda d: d["algorithm"]["aggregator"].update(x=nested(40)), "nested more than"),
+            (lambda d: d["algorithm"]["aggregator"].update(x=[0] * 9000), "more than 2000 values"),
+            (lambda d: d["algorithm"].update(pruner=3, aggregator={"kind": {}, "before": 5}), "is not written as"),
         ],
     ),
 )
@@ -252,3 +265,35 @@ def test_an_entry_reads_back_as_it_was_written(folder: Path) -> None:
         entry = read_entry(path)
         assert entry.text() == path.read_text(encoding="utf-8")
         assert BoardEntry.model_validate(entry.model_dump(mode="json")) == entry
+
+
+@pytest.mark.slow
+def test_a_board_with_privacy_has_epsilon_with_its_observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger's own numbers, of all runs the largest; an entry that states less is found out by its ledger."""
+    monkeypatch.chdir(tmp_path)
+    private = "privacy: {kind: client_level, clip: 1.0, noise: distributed, noise_multiplier: 3}"
+    text = small_board.TEXT.replace("tune: {axes: {training.lr: [0.1, 0.4]}, seeds: [0]}", private)
+    text = text.replace("name: adaptive, attacks", "attacks").replace("[fedavg, median]", "[fedavg]")
+    Path("board.yaml").write_text(text)
+    invoke("sweep", "board.yaml", "--out", "run", "--no-report", "--workers", 1)
+    invoke(*BOARD, "run", "--entries", "entries")
+    stated = {one.observer: one for one in read_entry(Path("entries/fedavg.json")).privacy}
+    ledgers = [
+        PrivacyRecord.model_validate(json.loads(path.read_text())["privacy"])
+        for path in Path("run/cells").glob("*.json")
+    ]
+    for observer in OBSERVERS:
+        found = [ledger.epsilon(observer) for ledger in ledgers]
+        assert (max(found) if None not in found else None) == (stated[observer].epsilon if observer in stated else None)
+    assert stated
+    page = Path("leaderboard.html").read_text()
+    assert "ε ≤" in page
+    assert "No defence here proves privacy" not in page
+    invoke("verify", "entries/fedavg.json", "--board", "board.yaml", "--cells", 2)
+
+    def less(document: dict[str, Any]) -> None:
+        document["privacy"][0]["epsilon"] /= 2
+
+    path = tampered(tmp_path, tmp_path / "less.json", less, "fedavg")
+    done = invoke("verify", path, "--board", "board.yaml", "--cells", 1, exits=1)
+    assert "states an epsilon that is not proven" in done.stdout
