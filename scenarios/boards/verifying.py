@@ -122,10 +122,11 @@ def verify(
     for block, (setting, attack, place) in zip(blocks, chosen, strict=True):
         record = run_block(block, builder=builder)[0]
         runs = entry.settings[setting].runs[0 if attack is None else attack + 1]
+        claimed, here = runs.accuracies[place], rule.accuracy(record)
+        same = claimed == here and runs.digests[place] == numbers_digest(record)
         found.append(
             Again(
-                setting, attack, entry.seeds[place], runs.accuracies[place], rule.accuracy(record),
-                runs.digests[place] == numbers_digest(record), _proven(entry, record),
+                setting, attack, entry.seeds[place], claimed, here, same, _proven(entry, record),
             )
         )  # fmt: skip
         tell(found[-1])

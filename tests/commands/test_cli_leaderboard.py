@@ -91,6 +91,8 @@ def test_an_entry_has_what_others_need(folder: Path) -> None:
         "source of algorithm.aggregator.kind strangers:Halved and "
     ]
     assert sum(len(runs.accuracies) for one in entry.settings for runs in one.runs) == 2 * 2 * 4
+    digests = [one for setting in entry.settings for runs in setting.runs for one in runs.digests]
+    assert len(set(digests)) == len(digests) == 2 * 2 * 4
     assert entry.needs["needs"] == "every update"
     assert {"torch", "numpy", "autoflip-secure", "kernels"} <= {*entry.versions}
     assert str(folder) not in (folder / "entries" / "halved.json").read_text()
@@ -104,12 +106,15 @@ def test_verify_finds_equal_bits(run: Callable[..., Result]) -> None:
     assert json.loads(run(*again).stdout)["runs"] == done["runs"]
 
 
-def test_verify_finds_what_was_changed(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_verify_finds_what_was_changed(folder: Path, run: Callable[..., Result], tmp_path: Path, *, kept: bool) -> None:
+    """Also where whoever raised the accuracies kept the digests of what really ran."""
+
     def better(document: dict[str, Any]) -> None:
         for setting in document["settings"]:
             for runs in setting["runs"]:
                 runs["accuracies"] = [min(1.0, one + 0.2) for one in runs["accuracies"]]
-                runs["digests"] = ["0" * 16 for _ in runs["digests"]]
+                runs["digests"] = runs["digests"] if kept else ["0" * 16 for _ in runs["digests"]]
 
     path = tampered(folder, tmp_path / "better.json", better, "median")
     done = run("verify", path, "--board", "board.yaml", "--seed", 1, "--cells", 2, exits=1)
@@ -217,6 +222,10 @@ def test_runs_of_something_else_are_refused(run: Callable[..., Result], tmp_path
         "--no-report")  # fmt: skip
     told = " ".join(run(*BOARD, tmp_path / "r", exits=2).stderr.split())
     assert "nothing but sweep.algorithm may differ; what differs is rounds: 2 -> 1" in told
+    run("sweep", "board.yaml", "--set", "tune=null", "--set", "sweep.algorithm=[fedavg]", "--out", tmp_path / "s",
+        "--no-report")  # fmt: skip
+    told = " ".join(run(*BOARD, tmp_path / "s", exits=2).stderr.split())
+    assert "nothing but sweep.algorithm may differ; what differs is tune, which the run has not" in told
     told = " ".join(run("leaderboard", tmp_path / "r", exits=2).stderr.split())
     assert "is a run of 'board-small-1', which is no board; the boards are board-digits-1 and board-mnist-1" in told
 
