@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,12 +56,21 @@ def sweep(
     keep_models: KeepModels = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write every cell as a TensorBoard run.")
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Also show every cell as a TensorBoard run, live."),
     ] = None,
     mlflow: Annotated[
         str | None,
         typer.Option(
-            "--mlflow", metavar="URI", help="Also write every cell as an MLflow run; e.g. sqlite:///mlflow.db."
+            "--mlflow", metavar="URI", help="Also show every cell as an MLflow run, live; e.g. sqlite:///mlflow.db."
+        ),
+    ] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option(
+            "--wandb",
+            metavar="DIR",
+            help="Also show every cell as a Weights & Biases run, live, in offline files.",
         ),
     ] = None,
     tracker: Annotated[
@@ -78,7 +88,7 @@ def sweep(
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
     log: list[Path] = []
-    with exit_codes(log, as_json):
+    with exit_codes(log, as_json), contextlib.ExitStack() as stack:
         folder = results_folder(out)
         prepare()
         from autoflip_secure.scenarios.config.sources import read_source
@@ -87,15 +97,18 @@ def sweep(
         from autoflip_secure.scenarios.config.loading import resolve
         from autoflip_secure.scenarios.config.plan import plan
         from autoflip_secure.scenarios.running.console import listener, stage
+        from autoflip_secure.scenarios.running.live import live
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
         work = plan(resolve(document, overrides or []))
-        others = trackers(tensorboard, mlflow, work.name, tracker or [])
+        others = trackers(tensorboard, mlflow, work.name, tracker or [], wandb)
         folder = folder or Path("runs") / work.name
         log.append(folder)
+        showing = stack.enter_context(live(others, work.name, work.outcome))
         with listener(len(work.keys)) as listening:
-            result = run_sweep(work, folder, workers, listening, keep_models=keep_models, executor=executor)
+            told = showing.listening(listening)
+            result = run_sweep(work, folder, workers, told, keep_models=keep_models, executor=executor)
         lines = [_summary(result), *_tuned(result)]
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
@@ -119,8 +132,7 @@ def sweep(
                 write_page(path, folder, result.records, work.written, command=this_command())
             summary["report"] = str(path)
             lines.append(link(path))
-        for other in others:
-            written = other.write(work.name, result.records, work.outcome)
+        for written in showing.finish(result.records, remark):
             summary["trackers"].append(dataclasses.asdict(written))
             lines.append(str(written))
         tell(summary, as_json, lines)

@@ -32,7 +32,7 @@ from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.models.costs import CostModel
-from autoflip_secure.records.run import RunRecord, TrainerChoice
+from autoflip_secure.records.run import RoundRecord, RunRecord, TrainerChoice
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.secure_rows.secure_sum import Connect, SecureSum
 from autoflip_secure.training import Trainer, evaluate_by_class, promised_bits
@@ -119,6 +119,7 @@ def run_cells(
     progress: Callable[[int, int], None] | None = None,
     watch: Watcher | None = None,
     connect: Connect | None = None,
+    heard: Callable[[Cell, RoundRecord], None] | None = None,
 ) -> list[RunRecord]:
     """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
 
@@ -128,6 +129,7 @@ def run_cells(
         progress: called after every round with (rounds done, rounds in all).
         watch: is shown what the server receives; nothing of what passes through parties, whose sums it can derive.
         connect: opens the session with the parties of a cell that asks for secure sums.
+        heard: called with what the record says of each round of each cell, as soon as the round is over.
 
     Returns:
         One record per cell, in order.
@@ -164,6 +166,8 @@ def run_cells(
         for cell, book, (state, outcome), test, own in zip(cells, books, results, tests, personal, strict=True):
             book.add(outcome, test, own)
             watch.model(cell, state, test.accuracy if test else None)
+            if heard is not None:
+                heard(cell, book.rounds[-1])
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)

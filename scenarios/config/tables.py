@@ -77,6 +77,7 @@ from autoflip_secure.scenarios.models import chains as models
 from autoflip_secure.scenarios.trackers.base import Tracker
 from autoflip_secure.scenarios.trackers.mlflow import Mlflow
 from autoflip_secure.scenarios.trackers.tensorboard import TensorBoard
+from autoflip_secure.scenarios.trackers.wandb import Wandb
 
 P = TypeVar("P", bound=type[Plugin])
 
@@ -128,7 +129,7 @@ LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*models.MODELS)
-TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow}
+TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow, "wandb": Wandb}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.elsewhere import Elsewhere, run_elsewhere
 from autoflip_secure.scenarios.running.parties import PartyPool
-from autoflip_secure.scenarios.running.workers import Finished, Progress, run_in_workers
+from autoflip_secure.scenarios.running.workers import Finished, Progress, Rounds, run_in_workers
 from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 from autoflip_secure.training.base import resolve_device
 
@@ -61,6 +61,7 @@ def running(
     builder: CellBuilder | None = None,
     models: ModelsToKeep | None = None,
     where: Elsewhere | None = None,
+    rounds: Callable[[Rounds], None] | None = None,
 ) -> Iterator[Finished]:
     """Finished blocks, as they come. Leaving the context stops what is still running.
 
@@ -68,7 +69,8 @@ def running(
         workers: processes; with one, or one block, everything runs here.
         progress: called with a block in flight and its share done.
         builder: knows data, splits and noise already; it forgets them where others run the blocks.
-        where: an executor that runs them; then there are neither parties nor models to keep.
+        where: an executor that runs them; then there are neither parties nor models to keep, and no rounds to hear of.
+        rounds: called with rounds of blocks in flight, as they end; None: nobody wants them.
     """
     others = where is not None or (workers > 1 and len(blocks) > 1)
     if others and builder is not None:
@@ -76,9 +78,9 @@ def running(
     if where is not None:
         stream = run_elsewhere(blocks, workers, where)
     elif others:
-        stream = run_in_workers(blocks, workers, progress, pool, models)
+        stream = run_in_workers(blocks, workers, progress, pool, models, rounds)
     else:
-        stream = _run_here(blocks, progress, pool, builder, models)
+        stream = _run_here(blocks, progress, pool, builder, models, rounds)
     with contextlib.closing(stream):
         yield stream
 
@@ -89,10 +91,12 @@ def _run_here(
     pool: PartyPool | None,
     builder: CellBuilder | None,
     models: ModelsToKeep | None,
+    rounds: Callable[[Rounds], None] | None,
 ) -> Finished:
+    heard = None if rounds is None else lambda key, entry: rounds([(key, entry)])
     for block in blocks:
 
         def tell(done: int, total: int, block: Block = block) -> None:
             progress(block, done / total)
 
-        yield block, run_block(block, tell, pool, builder, models)
+        yield block, run_block(block, tell, pool, builder, models, heard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from autoflip_secure.scenarios.running.keeping import (
     not_kept,
     refuse_other_releases,
 )
+from autoflip_secure.scenarios.running.listening import Listener
 from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
 from autoflip_secure.scenarios.store.checkpoints import cells_without_models
@@ -42,6 +43,8 @@ from autoflip_secure.scenarios.store.results import name_foreign
 from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.scenarios.store.tuning import TUNING
 
+__all__ = ["Listener", "SweepResult", "run_sweep"]
+
 
 @dataclass
 class SweepResult:
@@ -54,19 +57,6 @@ class SweepResult:
     seconds: float
     damaged: list[str] = field(default_factory=list)
     tuning: SweepResult | None = None  # the stage before, whose records are not of this sweep; None: nothing was tuned
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Where a sweep reports to while it runs."""
-
-    progress: Callable[[float, int, float | None], None]
-    """Cells done in this run (a part of a block counts), cells to do, seconds left where that can be said."""
-    note: Callable[[str], None]  # one sentence that the user must see
-    start: Callable[[int, int], None] = lambda cells, workers: None  # cells to do, workers; before the first progress
-    stage: Callable[[str, int], None] = lambda name, cells: (
-        None
-    )  # of a sweep in two stages: which begins, all its cells
 
 
 def run_sweep(
@@ -104,7 +94,7 @@ def run_sweep(
         check_parties(plan.blocks)
         check(plan.blocks)  # what is wrong with the second stage is said before the first
     listener.stage("stage 1 of 2 (tuning)", len(stage.keys))
-    tuned = _run(stage, place, workers, listener, executor=executor)
+    tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor=executor)
     chosen = plan.tuning.chosen(tuned.records)
     listener.stage("stage 2 of 2", len(chosen.keys))
     result = _run(chosen, folder, workers, listener, keep_models=keep_models, executor=executor)
@@ -166,13 +156,13 @@ def _run(
 
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
         where = None if executor is None else Elsewhere(executor, inputs or {})
-        with party_pool(todo) as pool, running(todo, workers, progress, pool, builder, models, where) as stream:
+        flight = partial(running, todo, workers, progress, builder=builder, models=models, where=where)
+        with party_pool(todo) as pool, flight(pool=pool, rounds=listener.hearing(plan.cells, records)) as stream:
             for block, results in stream:
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
-                for record in map(partial(_with_attempts, block, tried, builder), results):
-                    if record.cell not in records:
-                        records[record.cell] = record.model_copy(update={"tuning": tuning[record.cell]})
-                        store.save(records[record.cell])
+                counted = map(partial(_with_attempts, block, tried, builder), results)
+                new = (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted if r.cell not in records)
+                _keep(new, store, records, listener)
                 pace.finish(order[block.index])
                 tell()
                 store.log(f"{block.label} done")
@@ -180,6 +170,17 @@ def _run(
         return SweepResult(
             folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
         )
+
+
+def _keep(new: Iterable[RunRecord], store: Store, records: dict[str, RunRecord], listener: Listener) -> None:
+    """Save the records of a block, and tell who listens."""
+    kept = []
+    for record in new:
+        records[record.cell] = record
+        store.save(record)
+        kept.append(record)
+    if listener.stored is not None and kept:
+        listener.stored(kept)
 
 
 def _tuning_of(plan: Plan, store: Store, records: dict[str, RunRecord]) -> dict[str, TuningRecord | None]:

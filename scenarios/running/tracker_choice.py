@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
-from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.config.plugin_families import UnknownKindError, outside
 from autoflip_secure.scenarios.trackers.base import Tracker, Written
+from autoflip_secure.scenarios.trackers.flattened import Begun
 from autoflip_secure.terminal.visible import short
 
 
-def trackers(tensorboard: Path | None, mlflow: str | None, sweep: str, others: Sequence[str] = ()) -> list[Tracker]:
+def trackers(
+    tensorboard: Path | None, mlflow: str | None, sweep: str, others: Sequence[str] = (), wandb: Path | None = None
+) -> list[Tracker]:
     """Those that were asked for, for the sweep of that name.
 
     Args:
@@ -23,6 +27,7 @@ def trackers(tensorboard: Path | None, mlflow: str | None, sweep: str, others: S
         mlflow: URI; None: not asked for.
         sweep: name of the sweep.
         others: ``KIND=PLACE`` or ``KIND`` each, as ``--tracker`` takes them.
+        wandb: folder of offline runs; None: not asked for.
 
     Raises:
         InputError: there is no such tracker, it cannot be used, or its library is not installed (says what to do).
@@ -33,6 +38,8 @@ def trackers(tensorboard: Path | None, mlflow: str | None, sweep: str, others: S
         found.append(tables.TRACKERS["tensorboard"](str(tensorboard), sweep))
     if mlflow is not None:
         found.append(tables.TRACKERS["mlflow"](mlflow, sweep))
+    if wandb is not None:
+        found.append(tables.TRACKERS["wandb"](str(wandb), sweep))
     return [*found, *(_opened(text, sweep) for text in others)]
 
 
@@ -63,6 +70,25 @@ class _Foreign(Tracker):
 
     tracker: Tracker
     kind: str
+
+    @property
+    def live(self) -> bool:  # type: ignore[override]
+        """As the tracker says."""
+        return bool(self.tracker.live)
+
+    def rounds(self, sweep: str, entries: Sequence[tuple[Begun, RoundRecord]]) -> None:
+        """Its own."""
+        try:
+            self.tracker.rounds(sweep, entries)
+        except AutoflipError:
+            raise
+        except Exception as error:  # as above
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Its own; what fails by then is of no use to anybody."""
+        with contextlib.suppress(Exception):
+            self.tracker.close()
 
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """What it writes, and whether it says what it did."""

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 
 from autoflip_secure.errors import AutoflipError
-from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.runtime.processes import start
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.parties import PartyPool
@@ -24,6 +24,7 @@ from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 from autoflip_secure.terminal import notes
 
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
+Rounds = Sequence[tuple[str, RoundRecord]]  # keys of cells, and what their records say of rounds
 Finished = Generator[tuple[Block, list[RunRecord]], None, None]  # blocks with their records, as they finish
 _REPORT_EVERY = 0.25  # seconds
 _IMPORTS = (
@@ -38,8 +39,8 @@ class _WorkerError(Exception):
     """Carries a worker's traceback as text into the parent's."""
 
 
-def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None) -> None:
-    """What a worker does: take a block, run it, send the records back, until the pipe closes."""
+def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None, live: bool) -> None:
+    """What a worker does: take a block, run it, send the records back, until the pipe closes; ``live``: rounds too."""
     from autoflip_secure.scenarios.running.build import run_block
 
     heard: list[_Note] = []  # sent from one place only, whichever thread warns
@@ -56,15 +57,22 @@ def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None)
         except EOFError:
             return
         last = time.monotonic()
+        rounds: list[tuple[str, RoundRecord]] = []
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int, rounds: list[tuple[str, RoundRecord]] = rounds) -> None:
             nonlocal last
             if time.monotonic() - last >= _REPORT_EVERY:
                 last = time.monotonic()
+                if rounds:
+                    say(_Rounds(tuple(rounds)))
+                    rounds.clear()
                 say(done / total)
 
+        def keep(key: str, entry: RoundRecord, rounds: list[tuple[str, RoundRecord]] = rounds) -> None:
+            rounds.append((key, entry))
+
         try:
-            say(run_block(block, progress, pool, models=models))
+            say(run_block(block, progress, pool, models=models, heard=keep if live else None))
         except AutoflipError as error:
             say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
@@ -76,6 +84,13 @@ class _Note:
     """What a person should know; the parent says it, once for all workers."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What the records of a block in flight say of rounds that are over."""
+
+    entries: Rounds
 
 
 @dataclass
@@ -91,8 +106,12 @@ def run_in_workers(
     progress: Progress,
     pool: PartyPool | None = None,
     models: ModelsToKeep | None = None,
+    rounds: Callable[[Rounds], None] | None = None,
 ) -> Finished:
     """Yield every block with its records, as they finish. Closing the iterator stops the workers at once.
+
+    Args:
+        rounds: called with rounds of blocks in flight, a few times a second; None: nobody wants them.
 
     Raises:
         AutoflipError: a worker died or failed; names the block. Whatever was yielded before is whole.
@@ -102,7 +121,7 @@ def run_in_workers(
     try:
         for _ in range(min(workers, len(blocks))):
             here, there = Pipe()
-            process = start(_main, there, pool, models, imports=_IMPORTS)
+            process = start(_main, there, pool, models, rounds is not None, imports=_IMPORTS)
             there.close()
             team.append(_Worker(process, here))
         for worker in team:
@@ -111,7 +130,7 @@ def run_in_workers(
             ready = wait([thing for w in busy for thing in (w.pipe, w.process.sentinel)])
             for worker in busy:
                 if worker.pipe in ready or worker.process.sentinel in ready:
-                    finished = _receive(worker, progress)
+                    finished = _receive(worker, progress, rounds)
                     if finished is not None:
                         _give(worker, waiting)
                         yield finished
@@ -128,8 +147,10 @@ def _give(worker: _Worker, waiting: deque[Block]) -> None:
             raise AutoflipError(_obituary(worker)) from None
 
 
-def _receive(worker: _Worker, progress: Progress) -> tuple[Block, list[RunRecord]] | None:
-    """What a worker has to say: progress (None), or its finished block."""
+def _receive(
+    worker: _Worker, progress: Progress, rounds: Callable[[Rounds], None] | None
+) -> tuple[Block, list[RunRecord]] | None:
+    """What a worker has to say: progress or rounds (None), or its finished block."""
     assert worker.block is not None
     try:
         message = worker.pipe.recv() if worker.pipe.poll() else None
@@ -137,6 +158,10 @@ def _receive(worker: _Worker, progress: Progress) -> tuple[Block, list[RunRecord
         message = None
     if isinstance(message, float):
         progress(worker.block, message)
+        return None
+    if isinstance(message, _Rounds):
+        if rounds is not None:
+            rounds(message.entries)
         return None
     if isinstance(message, _Note):
         notes.once(message.text)

@@ -1,1 +1,1 @@
-"""Finished records where people already look: TensorBoard and MLflow, imported on use only."""
+"""Records where people already look, while a sweep runs: TensorBoard, MLflow and others, imported on use only."""

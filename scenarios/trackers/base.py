@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
-from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.scenarios.trackers.flattened import Begun
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Written:
 class Tracker(ABC):
     """Somewhere to show finished records. One of your own is named by ``--tracker package.module:Class=PLACE``."""
 
+    live: ClassVar[bool] = False
+    """Whether it is told of rounds and cells while the sweep runs, from a thread beside it: then :meth:`rounds` is
+    called with what has ended, and :meth:`write` with the cells of each block as they are saved, besides the last time
+    with all of them."""
+
     @abstractmethod
     def __init__(self, place: str, sweep: str) -> None:
         """Check that the place can be written to; this is called before the sweep runs.
@@ -45,12 +52,23 @@ class Tracker(ABC):
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Show ``records`` of the sweep named ``sweep``, in their order, with what they came to.
 
-        Called once, when the sweep is complete, and again when the same command runs again: what is there already
-        should not be written twice. :func:`.flattened.track` has a record's parameters, series and digest.
+        Called when the sweep is complete, if ``live`` with parts of it before, and again when the same command runs
+        again: what is there already should not be written twice. :func:`.flattened.track` has a record's parameters,
+        series and digest.
 
         Raises:
             StoreError: the place cannot be written; the sweep's own results are not touched.
         """
+
+    def rounds(self, sweep: str, entries: Sequence[tuple[Begun, RoundRecord]]) -> None:  # noqa: B027 - may be nothing
+        """Show rounds of cells that still run, each once, the rounds of a cell in their order.
+
+        Raises:
+            StoreError: the place cannot be written.
+        """
+
+    def close(self) -> None:  # noqa: B027 - likewise
+        """The sweep has ended, or was interrupted; nothing comes after this."""
 
 
 def missing(option: str, extra: str, error: ImportError) -> str:

@@ -24,10 +24,21 @@ _NAME = 120  # characters of a run's name, without the cell's hash
 
 
 @dataclass(frozen=True)
+class Begun:
+    """One cell that still runs, for a tracker."""
+
+    run: str  # readable, unique in its sweep, and safe as a folder's name
+    group: str  # the same for all seeds of a setting
+    cell: str
+    parameters: dict[str, str]  # dotted config path -> value
+
+
+@dataclass(frozen=True)
 class Track:
     """One cell, for a tracker."""
 
     run: str  # readable, unique in its sweep, and safe as a folder's name
+    group: str  # the same for all seeds of a setting
     parameters: dict[str, str]  # dotted config path -> value
     final: dict[str, float]  # of the whole run; accuracy and loss are the scenario's outcome
     series: Series
@@ -42,12 +53,12 @@ def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
     """
     series: Series = {}
     for entry in record.rounds:
-        for name, value in _round(entry):
-            if value is not None and math.isfinite(value):
-                series.setdefault(name, []).append((entry.round, float(value)))
+        for name, value in points(entry):
+            series.setdefault(name, []).append((entry.round, value))
     numbers = digest([record.numbers(), str(outcome)])
     tags = {
         "autoflip.cell": record.cell,
+        "autoflip.group": group_name(record.algorithm, record.axes),
         "autoflip.digest": numbers,
         "autoflip.algorithm": record.algorithm,
         "autoflip.seed": str(record.seed),
@@ -57,7 +68,27 @@ def track(record: RunRecord, outcome: OutcomeRule = DEFAULT) -> Track:
         **_guarantees(record),
     }
     final = {name: float(v) for name, v in _final(record, outcome) if v is not None and math.isfinite(v)}
-    return Track(run_name(record), dict(_flat(record.config)), final, series, tags, numbers)
+    group = tags["autoflip.group"]
+    return Track(run_name(record), group, dict(_flat(record.config)), final, series, tags, numbers)
+
+
+def begun(algorithm: str, axes: Mapping[str, Any], seed: int, cell: str, config: Mapping[str, Any]) -> Begun:
+    """A cell before it has a record."""
+    return Begun(_run_name(algorithm, axes, seed, cell), group_name(algorithm, axes), cell, dict(_flat(config)))
+
+
+def points(entry: RoundRecord) -> Iterator[tuple[str, float]]:
+    """Name and value of every quantity of a round that is there and finite."""
+    return ((name, float(v)) for name, v in _round(entry) if v is not None and math.isfinite(v))
+
+
+def begins(series: Series, shown: Series) -> bool:
+    """Whether what was shown is how ``series`` begin.
+
+    >>> begins({"a": [(1, 0.5), (2, 0.6)]}, {"a": [(1, 0.5)]}), begins({"a": [(1, 0.5)]}, {"a": [(1, 0.4)]})
+    (True, False)
+    """
+    return all(series.get(name, [])[: len(known)] == known for name, known in shown.items())
 
 
 def _guarantees(record: RunRecord) -> dict[str, str]:
@@ -71,10 +102,17 @@ def run_name(record: RunRecord) -> str:
 
     Characters that are not safe in a file name become ``-``.
     """
-    axes = [f"{path}={_short(value)}" for path, value in record.axes.items() if path != "algorithm"]
-    text = ",".join([record.algorithm, *axes])
-    clean = re.sub(r"[^\w.,=()+-]+", "-", text, flags=re.ASCII).strip(".-")[:_NAME]
-    return f"{clean},seed={record.seed},{record.cell}"
+    return _run_name(record.algorithm, record.axes, record.seed, record.cell)
+
+
+def _run_name(algorithm: str, axes: Mapping[str, Any], seed: int, cell: str) -> str:
+    return f"{group_name(algorithm, axes)},seed={seed},{cell}"
+
+
+def group_name(algorithm: str, axes: Mapping[str, Any]) -> str:
+    """What all seeds of a setting share: ``autoflip,attack=gaussian_noise(sigma=0.5)``."""
+    parts = [f"{path}={_short(value)}" for path, value in axes.items() if path != "algorithm"]
+    return re.sub(r"[^\w.,=()+-]+", "-", ",".join([algorithm, *parts]), flags=re.ASCII).strip(".-")[:_NAME]
 
 
 def _short(value: Any) -> str:

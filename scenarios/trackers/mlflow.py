@@ -1,19 +1,25 @@
-"""MLflow: an experiment named after the sweep, one run per cell with parameters, metrics per round, and tags."""
+"""MLflow: an experiment named after the sweep, one run per cell with parameters, metrics per round, and tags.
+
+A run begins when its cell's first rounds have ended, and its metrics grow while the cell runs. The tag
+``autoflip.group`` is the same for all seeds of a setting.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.files.first_bytes import glance, instead
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
-from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.scenarios.trackers.base import Tracker, Written, missing
-from autoflip_secure.scenarios.trackers.flattened import Track, track
+from autoflip_secure.scenarios.trackers.flattened import Begun, Series, Track, begins, points, track
 from autoflip_secure.terminal.near_names import nearby
 
 _METRICS, _PARAMETERS = 1000, 100  # what MLflow takes at once
@@ -22,7 +28,9 @@ _LONGEST = 500  # characters of a parameter that every MLflow server takes
 
 
 class Mlflow(Tracker):
-    """An experiment named after the sweep, one run per cell: parameters, a metric per quantity and round, tags."""
+    """An experiment named after the sweep, one run per cell, live: parameters, metrics per round, tags."""
+
+    live: ClassVar[bool] = True
 
     def __init__(self, place: str, sweep: str) -> None:
         """Look whether ``sweep`` can be written: that the place is one, and its experiment has not been deleted."""
@@ -34,10 +42,56 @@ class Mlflow(Tracker):
         except ImportError as error:
             raise InputError(missing("--mlflow", "mlflow", error)) from error
         self.uri = uri
+        self._shown: dict[str, _Shown] = {}  # by cell: runs that were begun while it runs
+        self._left: set[str] | None = None  # cells whose runs were finished before; None: nobody has looked
         with _explained(uri):
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
             self._experiment(sweep)
+
+    def rounds(self, sweep: str, entries: Sequence[tuple[Begun, RoundRecord]]) -> None:
+        """Begin runs of cells that are new, and log what has ended; finished runs of the same cell are left alone."""
+        from mlflow.entities import Metric, Param
+
+        new: dict[str, list[Any]] = {}
+        with _explained(self.uri), self._all_or_none():
+            identity = self._experiment(sweep) or self.client.create_experiment(sweep)
+            if self._left is None:
+                runs = [run for run in self._runs(identity) if run.info.status == "FINISHED"]
+                self._left = {run.data.tags.get("autoflip.cell", "") for run in runs}
+            for cell, entry in entries:
+                if cell.cell in self._left:
+                    continue
+                if cell.cell not in self._shown:
+                    began = int(time.time() * 1000)
+                    tags = {"autoflip.cell": cell.cell, "autoflip.group": cell.group}
+                    run = self.client.create_run(identity, start_time=began, tags=tags, run_name=cell.run)
+                    self._shown[cell.cell] = _Shown(str(run.info.run_id), began, {})
+                    parameters = [Param(name, _cut(value)) for name, value in cell.parameters.items()]
+                    for start in range(0, len(parameters), _PARAMETERS):
+                        self.client.log_batch(run.info.run_id, params=parameters[start : start + _PARAMETERS])
+                shown = self._shown[cell.cell]
+                for name, value in points(entry):
+                    shown.series.setdefault(name, []).append((entry.round, value))
+                    metric = Metric(name, value, shown.began + entry.round, entry.round)
+                    new.setdefault(shown.run, []).append(metric)
+            for identifier, metrics in new.items():
+                self._log(identifier, metrics)
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """After a failure nobody knows what was logged: those runs are written anew, whole, when they end."""
+        try:
+            yield
+        except BaseException:
+            self._shown.clear()
+            raise
+
+    def close(self) -> None:
+        """Runs of cells that did not come to their end are marked as killed; the next sweep replaces them."""
+        with contextlib.suppress(Exception):
+            for shown in self._shown.values():
+                self.client.set_terminated(shown.run, "KILLED")
 
     def write(self, sweep: str, records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Written:
         """Runs that are there and finished with the same numbers stay; others of the same cell are replaced."""
@@ -52,11 +106,15 @@ class Mlflow(Tracker):
                 whole = [
                     r for r in old if r.info.status == "FINISHED" and r.data.tags["autoflip.digest"] == item.digest
                 ]
+                shown = self._shown.pop(item.tags["autoflip.cell"], None)
+                kept = {run.info.run_id for run in whole[:1]}
+                if not whole and shown is not None and begins(item.series, shown.series):
+                    kept = {shown.run}
                 for run in old:
-                    if run not in whole[:1]:
+                    if run.info.run_id not in kept:
                         self.client.delete_run(run.info.run_id)
                 if not whole:
-                    self._write(identity, item)
+                    self._write(identity, item, shown if kept else None)
                     new += 1
         look = f"mlflow ui --backend-store-uri {self.uri}"
         return Written("MLflow", self.uri, new, len(records) - new, look)
@@ -87,22 +145,44 @@ class Mlflow(Tracker):
             if not token:
                 return
 
-    def _write(self, experiment: str, item: Track) -> None:
-        from mlflow.entities import Metric, Param
+    def _write(self, experiment: str, item: Track, shown: _Shown | None) -> None:
+        """A run of which nothing is there, or what is missing of one that was shown while its cell ran."""
+        from mlflow.entities import Metric, Param, RunTag
 
-        now = int(time.time() * 1000)  # MLflow counts milliseconds; points of a series get rising ones
-        run = self.client.create_run(experiment, start_time=now, tags=item.tags, run_name=item.run)
-        last = max((points[-1][0] for points in item.series.values()), default=0)
-        metrics = [Metric(k, v, now + step, step) for k, points in item.series.items() for step, v in points]
-        metrics += [Metric(name, value, now + last, last) for name, value in item.final.items()]
-        parameters = [
-            Param(k, v if len(v) <= _LONGEST else v[: _LONGEST - 1] + "…") for k, v in item.parameters.items()
+        if shown is None:
+            now = int(time.time() * 1000)  # MLflow counts milliseconds; points of a series get rising ones
+            run = self.client.create_run(experiment, start_time=now, tags=item.tags, run_name=item.run)
+            shown = _Shown(str(run.info.run_id), now, {})
+            parameters = [Param(name, _cut(value)) for name, value in item.parameters.items()]
+            for start in range(0, len(parameters), _PARAMETERS):
+                self.client.log_batch(shown.run, params=parameters[start : start + _PARAMETERS])
+        else:
+            self.client.log_batch(shown.run, tags=[RunTag(name, text) for name, text in item.tags.items()])
+        now, last = shown.began, max((known[-1][0] for known in item.series.values()), default=0)
+        metrics = [
+            Metric(name, value, now + step, step)
+            for name, known in item.series.items()
+            for step, value in known[len(shown.series.get(name, [])) :]
         ]
+        self._log(shown.run, [*metrics, *(Metric(name, value, now + last, last) for name, value in item.final.items())])
+        self.client.set_terminated(shown.run, "FINISHED", max(now + last, int(time.time() * 1000)))
+
+    def _log(self, run: str, metrics: Sequence[Any]) -> None:
         for start in range(0, len(metrics), _METRICS):
-            self.client.log_batch(run.info.run_id, metrics=metrics[start : start + _METRICS])
-        for start in range(0, len(parameters), _PARAMETERS):
-            self.client.log_batch(run.info.run_id, params=parameters[start : start + _PARAMETERS])
-        self.client.set_terminated(run.info.run_id, "FINISHED", now + last)
+            self.client.log_batch(run, metrics=metrics[start : start + _METRICS])
+
+
+@dataclass
+class _Shown:
+    """A run of a cell that still runs."""
+
+    run: str
+    began: int  # milliseconds
+    series: Series  # that were logged
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _no_database(uri: str) -> str | None:
