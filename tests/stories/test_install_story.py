@@ -61,6 +61,7 @@ def test_the_python_of_the_readme(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_demo(program: Program, tmp_path: Path) -> None:
     """All of it: what `make demo` and the container run."""
     done = program("demo")
