@@ -2,6 +2,7 @@
 # make test      style, types, layers, tests
 # make bench     how long things take, as ratios that other machines share; make bench-compare BASE=file RATIO=1.5
 # make golden    the kept numbers of every attack against every aggregator, where they are missing or have changed
+# make docs      the documentation as a site, in site/, to be read with or without a server, and without network
 # make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
 # make board     this project's leaderboard, entries and page: every built-in defence (docs/leaderboard.md), 40 minutes on two cores
 # make install   what `make test` needs
@@ -32,7 +33,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist wor
 RATIO ?= 1.5
 BASE ?=
 
-.PHONY: install lock board catalogue golden demo test test-all check style types bench bench-compare format clean
+.PHONY: install lock board catalogue docs golden demo test test-all check style types bench bench-compare format clean
 .DEFAULT_GOAL := demo
 
 install: $(TESTS)
@@ -72,6 +73,12 @@ bench-compare: $(TESTS)
 catalogue: $(TESTS)
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.derive
 	@$(BIN)/python -m autoflip_secure.scenarios.catalogue.defenses_page
+	@$(BIN)/python docs/tools/reference.py
+
+docs: $(RUNS)
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(INSTALL) -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html"
 
 board: $(RUNS)
 	@$(BIN)/python -m autoflip_secure sweep board-digits-1 --out runs/board-digits-1 --no-report
@@ -93,7 +100,7 @@ lock:
 	  --custom-compile-command "make lock" --output-file .ci/locked.txt pyproject.toml
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two stamps: what runs, with all that `demo` and the README's commands need; and the tools of tests, lint and types.

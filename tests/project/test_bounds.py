@@ -14,10 +14,11 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-"""What a user may install; `test` is for whoever works on this."""
+"""What a user may install; `test` and `docs` are for whoever works on this."""
+OURS = ("test", "docs")
 ALLOWED = [
     Requirement(text)
-    for text in [*PROJECT["dependencies"], *(text for name in EXTRAS if name != "test" for text in EXTRAS[name])]
+    for text in [*PROJECT["dependencies"], *(text for name in EXTRAS if name not in OURS for text in EXTRAS[name])]
 ]
 TOOLS = [Requirement(text) for text in EXTRAS["test"] if not text.startswith("autoflip-secure[")]
 PYTHONS = [line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if "Python :: 3." in line]

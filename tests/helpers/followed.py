@@ -1,0 +1,387 @@
+"""A reader who follows a page of the documentation in an empty folder: files, commands and Python in order.
+
+What pages leave out so that they can be read is added from the tables below, by page: what is there before
+(:data:`PRELUDES`), and what makes a long command short (:data:`SMALLER`, :data:`REPLACED`). Tutorials are short, and
+are followed as they stand. A results folder or a scenario that a command names and that is not there is made, small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+from shutil import copytree
+from types import ModuleType
+from typing import Any
+
+import documented
+import forked
+import installed
+import numpy as np
+import yaml
+from documented import NOT_RUN, SHELLS, Block, Command
+from sklearn.datasets import load_digits
+
+from autoflip_secure.scenarios.config.sources import presets
+
+SMALL = """\
+name: {name}
+model: {{kind: mlp, hidden: [16]}}
+rounds: 2
+clients: 6
+cohort: 3
+training: {{epochs: 1}}
+exploration: {{epochs: 1}}
+seeds: [10, 11]
+sweep: {{product: {{algorithm: [fedavg, autoflip]}}}}
+"""
+NET = """\
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, num_classes))
+"""
+DATA = """\
+from sklearn.datasets import load_digits
+
+from autoflip_secure.scenarios.config.sources import presets
+
+def load(noise=0.0):
+    x, y = load_digits(return_X_y=True)
+    return {"x_train": x[:900] / 16, "y_train": y[:900], "x_test": x[900:1200] / 16, "y_test": y[900:1200]}
+"""
+PRIVATE = "privacy: {kind: sample_level, clip: 1.0, noise_multiplier: 2}\n"
+
+SHORT = (
+    "rounds=2", "clients=6", "cohort=3", "seeds=[10, 11]", "training.epochs=1", "exploration.epochs=1",
+)  # fmt: skip
+"""What `sweep` and `audit` outside of tutorials are given besides; presets with one seed; single ones instead:"""
+SMALLER: dict[str, tuple[str, ...]] = {
+    "worst_case": (
+        "rounds=2", "clients=10", "cohort=5", "seeds=[10]", "training.epochs=1", "exploration.epochs=1",
+        "suite=standard-1", "tune.seeds=[0]", "tune.axes={training.lr: [0.1, 0.2]}",
+        "sweep={product: {partition: [iid], algorithm: [fedavg, autoflip_held]}}",
+    ),
+    "client_level_dp": ("rounds=2", "seeds=[10]", "training.epochs=1", "exploration.epochs=1"),
+    "audit_demo": ("rounds=2",),
+}  # fmt: skip
+_NOISE = (  # what a preset sweeps, made small
+    'sweep={"product": {"attack": [{"kind": "gaussian_noise"}], "attack.sigma": [0.1, 0.5], "algorithm": ["fedavg", '
+    '"autoflip"]}}, rounds=2, seeds=[10, 11], clients=6, cohort=3'
+)
+REPLACED: dict[str, dict[str, str]] = {  # page -> in Python: text -> what is shorter
+    "README.md": {"rounds=20": _NOISE},
+    "docs/python.md": {"rounds=20, seeds=range(10, 13)": _NOISE},
+    "docs/results.md": {"rounds=20": _NOISE},
+}
+PRELUDES: dict[str, str] = {  # page -> Python that it leaves out
+    "docs/plugins.md": (
+        "from typing import Annotated, Any\nimport torch\nfrom pydantic import Field\nfrom torch import Tensor\n"
+        "from autoflip_secure.interfaces import *\n"
+    ),
+    "docs/personal.md": (
+        "from typing import ClassVar\nfrom autoflip_secure.interfaces import *\n"
+        "from autoflip_secure.pruning.lottery import without_smallest\n"
+    ),
+}
+APART = {
+    "docs/privacy.md": ("sampling",)
+}  # page -> keys of a block that do not go with all the alternatives beside them
+EXITS = {  # command, or one on a page -> its exit codes, where they are not 0
+    "audit": (0, 2),  # of short runs, that may not be able to tell
+    "docs/export.md: autoflip-secure export runs/my": (2,),  # which cell? It lists them
+    "docs/tutorials/ci_gate.md: autoflip-secure gate runs/harmful --baseline baseline.json": (1,),
+}
+INPUTS = ("report", "budget", "export", "gate", "leaderboard")  # commands whose DIR is read
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A line of the table of what no test runs."""
+
+    page: str  # * for all
+    what: str  # a command, or the first line of a block; * for any characters
+    why: str
+
+
+def exceptions() -> list[NotRun]:
+    """The table, as it stands on its page."""
+    rows = re.findall(r"^\| `([^`]+)` \| `{1,2} ?(.+?) ?`{1,2} \| (.+?) \|$", documented.text_of(NOT_RUN), re.MULTILINE)
+    return [NotRun(*row) for row in rows]
+
+
+def excepted(page: str, what: str) -> bool:
+    """Whether the table says that no test runs this."""
+    return any(meant(one, page, what) for one in exceptions())
+
+
+def meant(one: NotRun, page: str, what: str) -> bool:
+    """Whether a line of the table is about this."""
+    form = ".*".join(map(re.escape, one.what.split("*")))
+    return fnmatch(page, one.page) and re.fullmatch(form, what, re.DOTALL) is not None
+
+
+@dataclass
+class Reader:
+    """Follows ``page`` in ``folder``; :meth:`follow` raises AssertionError at what does not work as it says."""
+
+    page: str
+    folder: Path
+    program: Callable[..., Any] = forked.run  # (*arguments, cwd=…, env=…) -> a completed process
+    names: dict[str, Any] = field(default_factory=dict)
+    said: str = ""  # what the last command wrote
+    refused: tuple[int, ...] = ()  # lines below which the page shows that a command is refused
+
+    @property
+    def short(self) -> bool:
+        """Long commands are made short."""
+        return not self.page.startswith("docs/tutorials/")
+
+    def follow(self) -> None:
+        """The page from top to bottom."""
+        told = [command for command in documented.commands(self.page) if not command.is_form]
+        shown = [block for block in documented.blocks(self.page) if block.language == "text"]
+        self.refused = tuple(block.line for block in shown if block.first.startswith("error: "))
+        typed, wrote = set(), False
+        self.put_files()
+        for item in sorted(
+            [*documented.blocks(self.page), *told], key=lambda one: (one.line, isinstance(one, Command))
+        ):
+            if isinstance(item, Command):
+                if item.inline and (item.words in typed or not complete(item)):
+                    continue
+                typed.add(item.words)
+                if not excepted(self.page, item.text):
+                    self.type(item)
+            elif item.language in SHELLS or excepted(self.page, item.first):
+                wrote = item.language in SHELLS
+            else:
+                if item.language == "text" and wrote:
+                    self.compare(item)
+                else:
+                    self.read(item)
+                wrote = item.language == "python" and not item.file
+
+    def put_files(self) -> None:
+        """Modules that a page's scenarios name and that stand on it under no name of their own."""
+        PREPARED.get(self.page, lambda folder: None)(self.folder)
+        for block in documented.blocks(self.page):
+            known = (self.folder / block.file).exists()
+            if block.file.endswith(".py") and not known and not excepted(self.page, block.first):
+                self.read(block)
+
+    def read(self, block: Block) -> None:
+        """Write the file that a block is; run Python."""
+        name = block.file
+        if block.language == "yaml" and not name and re.match(r"name: [\w-]+\n", block.text):
+            name = f"{block.text.split()[1]}.yaml"
+        if name:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            self.execute(block)
+
+    def execute(self, block: Block) -> None:
+        text = block.text
+        for long, short in REPLACED.get(self.page, {}).items():
+            text = text.replace(long, short)
+        if not self.names:
+            self.names["__name__"] = "followed"
+            exec(PRELUDES.get(self.page, ""), self.names)
+        code = compile("\n" * (block.line - 1) + text, f"{self.page}", "exec")
+        said = io.StringIO()
+        with here(self.folder), warnings.catch_warnings(), contextlib.redirect_stdout(said):
+            warnings.simplefilter("ignore")
+            exec(code, self.names)
+        self.said = said.getvalue()
+
+    def type(self, command: Command) -> None:
+        """Run it, made short; what it needs is made first."""
+        words = self.shortened(command.words)
+        self.provide(command.words)
+        done = self.program(*words[1:], cwd=self.folder, env={"COLUMNS": "100", **dict(command.variables)})
+        self.said = done.stdout + done.stderr
+        where = f"{self.page}:{command.line}: {shlex.join(words)}"
+        assert done.returncode in self.exits(command), f"{where} exits {done.returncode}\n{self.said}"
+        assert "Traceback" not in self.said, f"{where}\n{self.said}"
+        if command.into and not command.into.startswith(("/", "~")):
+            (self.folder / command.into).write_text(done.stdout, encoding="utf-8")
+
+    def exits(self, command: Command) -> tuple[int, ...]:
+        """The exit codes that are as they should be."""
+        if not command.inline and any(0 < line - command.line <= 3 for line in self.refused):
+            return (2,)
+        kind = command.words[1] if self.short and len(command.words) > 1 else ""
+        return EXITS.get(f"{self.page}: {command.text}", EXITS.get(kind, (0,)))
+
+    def shortened(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """With the settings that make it short."""
+        if len(words) < 2 or not self.short:
+            return words
+        if words[1] == "demo":
+            words = (words[0], "sweep", "demo", *words[2:])
+        if words[1] == "gate" and "--update" in words:
+            return (*words, "--allow-unlearned")
+        if words[1] not in ("sweep", "audit"):
+            return words
+        small = shortening(words[2])
+        given = [word.partition("=")[0] for flag, word in pairwise(words) if flag == "--set"]
+        added = [one for one in small if one.partition("=")[0] not in given]
+        return (*words, *(part for one in added for part in ("--set", one)))
+
+    def provide(self, words: tuple[str, ...]) -> None:
+        """Scenario files and results folders that a command reads and that no command before has made."""
+        for word in words[2:]:
+            if word.endswith(".yaml") and words[1] in ("sweep", "audit") and not (self.folder / word).exists():
+                privacy = PRIVATE if words[1] == "audit" else ""
+                (self.folder / word).write_text(SMALL.format(name=Path(word).stem) + privacy, encoding="utf-8")
+        for word in words[2:]:
+            ours = documented.ROOT / word
+            if "/" in word and ours.is_file() and not (self.folder / word).exists():  # as in a clone
+                copytree(ours.parent, (self.folder / word).parent, dirs_exist_ok=True)
+        if words[1:2] and words[1] in INPUTS:
+            for word in words[2:]:
+                if word.startswith("runs/") and not (self.folder / word).exists():
+                    self.make(word, words[1])
+
+    def make(self, results: str, reader: str) -> None:
+        """A small sweep in the folder ``results``."""
+        name = Path(results).name
+        if name in presets():
+            source, small = name, [part for one in shortening(name) for part in ("--set", one)]
+        else:
+            text = SMALL.format(name=name) + (PRIVATE if reader == "budget" else "")
+            (self.folder / f"made-{name}.yaml").write_text(text, encoding="utf-8")
+            source, small = f"made-{name}.yaml", []
+        more = ["--keep-models"] if reader == "export" else []
+        done = forked.run("sweep", source, *small, *more, "--out", results, "--no-report", cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+
+    def compare(self, block: Block) -> None:
+        """Each line that a page shows is one that was written, but for its numbers; … is anything."""
+        wrote = [" ".join(line.split()) for line in self.said.splitlines()]
+        for number, line in enumerate(block.text.splitlines()):
+            shown = " ".join(line.split())
+            if shown.strip("… "):
+                found = any(pattern(shown).fullmatch(one) for one in wrote)
+                assert found, f"{self.page}:{block.line + number}: nobody wrote {shown!r}\n{self.said}"
+
+
+def pattern(shown: str) -> re.Pattern[str]:
+    """What a line that is shown stands for: other numbers, and anything where it has …
+
+    >>> bool(pattern("16 cells: … in 3.1 s").fullmatch("8 cells: 8 run in 12 s"))
+    True
+    """
+    parts = re.split(r"(…|[-+−]?\d[\d.,]*)", shown)
+    return re.compile("".join(
+        re.escape(part) if number % 2 == 0 else ".*" if part == "…" else r"[-+−]?\d[\d.,]*"
+        for number, part in enumerate(parts)
+    ))  # fmt: skip
+
+
+def complete(command: Command) -> bool:
+    """Whether a code span has all that its command needs, so that it can be run."""
+    try:
+        documented.check_call(command.words)
+    except AssertionError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def here(folder: Path) -> Iterator[None]:
+    """In ``folder``, from which modules are imported and afterwards forgotten."""
+    before = set(sys.modules)
+    with contextlib.chdir(folder):
+        sys.path.insert(0, str(folder))
+        try:
+            yield
+        finally:
+            sys.path.remove(str(folder))
+            for name in set(sys.modules) - before:
+                if _inside(sys.modules[name], folder):
+                    del sys.modules[name]
+
+
+def _inside(module: ModuleType, folder: Path) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(str(folder))
+
+
+def shortening(scenario: str) -> tuple[str, ...]:
+    """Settings that make a scenario short: a file, or a preset by name."""
+    preset = scenario in presets()
+    alone = tuple("seeds=[10]" if one.startswith("seeds") else one for one in (*SHORT, "tune=null"))
+    return SMALLER.get(scenario, alone if preset else SHORT)
+
+
+def own_model(folder: Path) -> None:
+    """A reader's arrays and network."""
+    digits = load_digits()
+    x, y = (digits.images / 16).astype(np.float32), digits.target
+    np.savez(folder / "robustness.npz", x_train=x[:600], y_train=y[:600], x_test=x[600:900], y_test=y[600:900])
+    (folder / "my_models").mkdir(exist_ok=True)
+    (folder / "my_models" / "small.py").write_text(NET, encoding="utf-8")
+
+
+def own_functions(folder: Path) -> None:
+    """What docs/data.md shows as forms with blanks."""
+    (folder / "mydata.py").write_text(DATA, encoding="utf-8")
+    (folder / "mynets.py").write_text("from torch import nn\n\n" + python("docs/data.md")[-1], encoding="utf-8")
+
+
+def own_plugins(folder: Path) -> None:
+    """The attack of the README, the rules of docs/plugins.md in a module, and the package of examples/plugin."""
+    page = "docs/plugins.md"
+    (folder / "my_attacks.py").write_text(python("README.md")[-1], encoding="utf-8")
+    (folder / "my_rules.py").write_text("\n\n".join([PRELUDES[page], *python(page)]), encoding="utf-8")
+    if not (folder / "autoflip_example").exists():
+        installed.example(folder)
+
+
+PREPARED: dict[str, Callable[[Path], None]] = {  # page -> what is in its reader's folder before
+    "docs/ci.md": own_model,
+    "docs/data.md": own_functions,
+    "docs/plugins.md": own_plugins,
+}
+
+
+def python(page: str) -> list[str]:
+    """Blocks of Python."""
+    return [block.text for block in documented.blocks(page) if block.language == "python"]
+
+
+def is_workflow(block: Block) -> bool:
+    """Of GitHub or GitLab, which tests/project/test_workflows.py is about."""
+    return bool(re.search(r"^(jobs|  script):", block.text, re.MULTILINE))
+
+
+def variants(text: str, apart: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """What a block of YAML shows: keys written several times are alternatives, and each is seen with the other keys.
+
+    Args:
+        text: of the block.
+        apart: keys that go with the first alternative only.
+
+    >>> variants("a: 1\\nb: 2\\na: 3\\n")
+    [{'a': 1, 'b': 2}, {'a': 3, 'b': 2}]
+    >>> variants("a: 1\\nb: 2\\na: 3\\n", ("b",))
+    [{'a': 1, 'b': 2}, {'a': 3}]
+    """
+    parts: dict[str, list[str]] = {}
+    for part in re.split(r"^(?=[\w.]+:)", text, flags=re.MULTILINE):
+        if found := re.match(r"([\w.]+):", part):
+            parts.setdefault(found[1], []).append(part)
+    found = []
+    for number in range(max((len(ways) for ways in parts.values()), default=0)):
+        with_it = [ways[min(number, len(ways) - 1)] for key, ways in parts.items() if not number or key not in apart]
+        found.append(yaml.safe_load("".join(with_it)))
+    return found
