@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -197,7 +197,7 @@ def _places(points: Iterable[tuple[int, float | None]]) -> tuple[list[int], list
 def _legend(figure: Figure, colours: Mapping[str, Any]) -> None:
     handles = [Line2D([], [], color=colour, lw=1.8, label=shorten(name, 60)) for name, colour in colours.items()]
     for word, marker in _MARKERS.items():
-        fill = "none" if word == Decision.CANNOT_TELL.value else "full"
+        fill: Literal["none", "full"] = "none" if word == Decision.CANNOT_TELL.value else "full"
         handles.append(Line2D([], [], color=MUTED, marker=marker, fillstyle=fill, lw=0, markersize=5.5, label=word))
     handles.append(Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="baseline"))
     figure.set_figheight(figure.get_figheight() + 0.19 * ((len(handles) - 1) // _COLUMNS))

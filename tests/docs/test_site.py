@@ -70,6 +70,12 @@ def test_every_page_can_be_reached_from_the_first() -> None:
     assert set(documented.pages()) - found == set(), "link to them from a page that is about the same"
 
 
+def test_no_page_needs_a_program_from_elsewhere() -> None:
+    """A browser would fetch what draws Mermaid and formulas; pictures are files."""
+    languages = {block.language for page in documented.pages() for block in documented.blocks(page)}
+    assert not languages & {"mermaid", "math"}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site."""

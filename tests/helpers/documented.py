@@ -75,21 +75,31 @@ def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def blocks(page: str) -> list[Block]:
+def blocks(page: str) -> tuple[Block, ...]:
     """Every fenced block, in order, without its margin."""
-    text, found = text_of(page), []
+    return _blocks(page, text_of(page))
+
+
+@cache
+def _blocks(page: str, text: str) -> tuple[Block, ...]:
+    found = []
     for match in _FENCE.finditer(text):
         margin = len(match["margin"])
         body = "".join(line[margin:] if line.strip() else "\n" for line in match["text"].splitlines(keepends=True))
         named = _FILE.match(body)
         line = text.count("\n", 0, match.start()) + 2
         found.append(Block(page, line, match["language"], body, named[1] if named else ""))
-    return found
+    return tuple(found)
 
 
 def prose(page: str) -> str:
     """The page with its blocks emptied, lines where they were."""
-    return _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text_of(page))
+    return _prose(text_of(page))
+
+
+@cache
+def _prose(text: str) -> str:
+    return _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)
 
 
 def commands(page: str) -> list[Command]:
@@ -140,12 +150,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         held = ""
 
 
+@cache
 def check_call(words: tuple[str, ...]) -> None:
     """Raises AssertionError when the command, an option or an argument does not exist or is missing."""
-    import typer
-
-    from autoflip_secure.cli import app
-
     if words[0] == "make":
         makefile = text_of("Makefile")
         targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
@@ -153,7 +160,7 @@ def check_call(words: tuple[str, ...]) -> None:
         for word in words[1:]:
             assert word.split("=")[0] in (variables if "=" in word else targets), f"make has no {word}"
         return
-    group: Any = typer.main.get_command(app)
+    group = _tree()
     if len(words) == 1 or words[1].startswith("--"):
         assert set(words[1:2]) <= {option for parameter in group.params for option in parameter.opts}, words
         return
@@ -166,6 +173,15 @@ def check_call(words: tuple[str, ...]) -> None:
         raise AssertionError(f"{shlex.join(words)}: {error}") from error
 
 
+@cache
+def _tree() -> Any:
+    import typer
+
+    from autoflip_secure.cli import app
+
+    return typer.main.get_command(app)
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub and the site give a heading."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
@@ -175,13 +191,18 @@ def slug(heading: str) -> str:
 
 def anchors(page: str) -> set[str]:
     """Of every heading; the second of one name ends in -1."""
+    return _anchors(text_of(page))
+
+
+@cache
+def _anchors(text: str) -> set[str]:
     found: set[str] = set()
-    for heading in re.findall(r"^#+ (.+?)\s*#*$", prose(page), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+?)\s*#*$", _prose(text), re.MULTILINE):
         one, number = slug(heading), 0
         while (name := f"{one}-{number}" if number else one) in found:
             number += 1
         found.add(name)
-    return found | set(re.findall(r"<a (?:id|name)=\"([^\"]+)\"", text_of(page)))
+    return found | set(re.findall(r"<a (?:id|name)=\"([^\"]+)\"", text))
 
 
 def links(page: str) -> list[tuple[int, str]]:
