@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TOPS = ("autoflip_secure", "attacks", "defenses", "scenarios", "reports", "tests", "benchmarks", "docs", ".ci")
 SEARCHED = [ROOT, *(ROOT / top for top in TOPS)]
 INVENTED = {"attacks/poisoning/sign_flip.py"}  # what readers are shown how to write
