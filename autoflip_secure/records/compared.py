@@ -40,7 +40,10 @@ class Compared:
         """
         written = scenario.get("compare")
         if written is None:
-            return cls(_found(axes_of(scenario)))
+            axes = axes_of(scenario)
+            if scenario.get("suite"):  # asks for the worst of its attacks, of one algorithm too
+                del axes[ATTACK]
+            return cls(_found(axes))
         paths = [written] if isinstance(written, str) else written
         if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str) and p for p in paths):
             raise InputError(

@@ -18,9 +18,11 @@ from autoflip_secure.reports.claims.subjects import subject
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.phrases import ends
+from autoflip_secure.terminal.counting import some
 
 SHARE_OF_FINAL = 0.9
 LEAST_RATIO = 0.05  # an update variance lower by certainly less than this share is not "lower"
+RATES = "Let both train at one rate: --set tune=null."
 Runs = dict[int, RunRecord]  # by seed
 Read = Callable[[RoundRecord], float | None]
 
@@ -91,7 +93,9 @@ def _variance(
         f"{what}, ratio to FedAvg's at the same seed (geometric mean over rounds), without attack. Holds when the "
         f"ratio is under 1 in every partition; does not hold when one is certainly over {1 - LEAST_RATIO:g}."
     )
-    places = _runs(study)
+    found = _runs(study)
+    places = [place for place in found if _alike(*place[1:])]
+    apart = [facet for facet, own, base in found if not _alike(own, base)]
     evidence = []
     for facet, own, base in places:
         falls = _falls(own, base, read)
@@ -105,14 +109,23 @@ def _variance(
     noisy = [
         f"{_times(-interval.mean)} times at {place} {_ratios(interval)}"
         for place, own, base in _runs(study, noisy=True)
-        if (falls := _falls(own, base, read))
+        if _alike(own, base) and (falls := _falls(own, base, read))
         for interval in [mean_interval(list(falls.values()))]
     ]
     notes = [remark, *([f"Under noisy clients, not part of the answer: {'; '.join(noisy)}."] if noisy else [])]
-    needs = "" if evidence else BOTH
+    if apart:
+        notes.append(
+            f"Not compared where the two train at different rates, since steps grow with them: {some(apart, 4)}."
+        )
+    needs = "" if evidence else RATES if apart else BOTH
     if not evidence and any(e.update_variance > 0 for _, own, _ in places for run in own.values() for e in run.rounds):
         needs = "These records are from a version that did not record it: run the sweep again in a new folder."
     return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, tuple(notes))
+
+
+def _alike(own: Runs, base: Runs) -> bool:
+    """Whether both train with the same settings: tuned ones may not, and a step grows with the learning rate."""
+    return all(run.config.get("training") == base[seed].config.get("training") for seed, run in own.items())
 
 
 def _runs(study: Study, noisy: bool = False) -> list[tuple[str, Runs, Runs]]:

@@ -9,6 +9,7 @@ from planted import moved
 from planted_claims import WOBBLE, Make, accuracies, answers, rounds
 
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.tuning import choose
 from autoflip_secure.reports.claims import paper as module
 from autoflip_secure.reports.claims.findings import Answer
 from autoflip_secure.reports.claims.paper import claims
@@ -190,6 +191,26 @@ def test_variance_of_updates_over_living_and_over_all_coordinates(
         assert found[slug].answer is answer
         assert np.exp(-found[slug].evidence[0].interval.mean) == pytest.approx(ratio)
         assert f"{ratio:.2f} times FedAvg's" in found[slug].evidence[0].text
+
+
+def test_steps_of_other_learning_rates_are_not_compared(cell: Callable[..., RunRecord]):
+    """A step grows with the rate, so of two tuned algorithms neither is the calmer one by it."""
+    cells = []
+    for s in range(5):
+        for name, rate, variance in (("fedavg", 0.1, 3.0), ("autoflip", 0.01, 0.1)):
+            one = rounds(cell(name, s), [0.5] * 8, variance, variance)
+            found = {"0.1": 0.5, "0.01": 0.5} | {str(rate): 0.9}
+            made = choose(
+                [{"training.lr": 0.1}, {"training.lr": 0.01}], [["0.1"], ["0.01"]], found,
+                seeds=(100,), outcome="last", combinations=2,
+            )  # fmt: skip
+            training = {**one.config["training"], "lr": rate}
+            cells.append(one.model_copy(update={"tuning": made, "config": {**one.config, "training": training}}))
+    for slug in ("variance-living", "variance-all"):
+        claim = answers(cells)[slug]
+        assert claim.answer is Answer.NOT_TESTED
+        assert "--set tune=null" in claim.needs
+        assert any("different rates" in note for note in claim.notes)
 
 
 def test_a_record_of_an_earlier_version_knows_one_variance_only(cell: Callable[..., RunRecord]):

@@ -20,7 +20,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "ablation": "1a88cd7cbb02ff4f",
     "audit_demo": "ad325332740fdb29",
     "client_level_dp": "4b54fef8e846e0a4",
-    "demo": "fa3c0d1b28378485",
+    "demo": "5456855dc3cb5ba3",
     "explorers": "e792777346283ebe",
     "interplay": "94ba9ce04404eac0",
     "label_flip": "412aa353667138de",
