@@ -49,8 +49,8 @@ class Choice(BaseModel):
             return Choice(metrics=before.metrics, advisory=before.advisory if self.advisory is None else self.advisory)
         if self.advisory is not None or before.advisory is None:
             return self
-        now = metrics_of(self.metrics)
-        return Choice(metrics=self.metrics, advisory=tuple(m for m in metrics_of(before.advisory) if m not in now))
+        left = metrics_of(before.advisory) - metrics_of(self.metrics)
+        return Choice(metrics=self.metrics, advisory=tuple(name for name in METRICS if name in left))
 
     @property
     def words(self) -> str:
