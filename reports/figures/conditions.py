@@ -14,6 +14,7 @@ from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture,
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Row
 from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
+from autoflip_secure.reports.study.levels import against_words
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.sweep_curves import curves
 from autoflip_secure.reports.tables.text import Table, percents
@@ -25,7 +26,7 @@ Points = dict[Key, Interval]  # mean and interval
 
 def dots(study: Study, palette: Palette, rows: list[Row], *, difference: bool) -> Picture | None:
     """Every condition and algorithm as a point with its interval: accuracy, or paired difference."""
-    base = study.baseline
+    base = against_words(study)
     if not difference:
         drawn = {name for curve in curves(study) for _, name in curve.levels}
         if drawn and all(a in drawn or a == NO_ATTACK for a in study.attacks):

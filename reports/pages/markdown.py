@@ -15,7 +15,7 @@ from autoflip_secure.reports.pages.run_robustness import Robustness
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Summary
 from autoflip_secure.reports.study.labels import clean_text, percent
-from autoflip_secure.reports.study.levels import level_title
+from autoflip_secure.reports.study.levels import against_words, level_title
 from autoflip_secure.reports.study.scoreboard import Block, Standing
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.threat_cards import Cards
@@ -126,7 +126,7 @@ def _scoreboard(study: Study, blocks: Sequence[Block]) -> list[str]:
     kinds = [(k, title) for k, title in titles.items() if any(getattr(x, k) for b in blocks for x in b.standings)]
     header = [level_title(study.compared)]
     for _, title in kinds:
-        header += [f"Accuracy {title}".rstrip()] + ([f"Difference to {study.baseline}"] if study.baseline else [])
+        header += [f"Accuracy {title}".rstrip()] + ([f"Difference to {against_words(study)}"] if study.baseline else [])
     header += ["Bytes sent", "FLOPs, compacted"] if study.baseline else []
     lines = []
     for block in blocks:

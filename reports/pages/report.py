@@ -38,7 +38,7 @@ from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.degradation import degradations
-from autoflip_secure.reports.study.levels import level_title
+from autoflip_secure.reports.study.levels import against_words, level_title
 from autoflip_secure.reports.study.missing_cells import name_missing
 from autoflip_secure.reports.study.privacy import (
     EVIDENCE,
@@ -158,6 +158,7 @@ def render(
         name=_name(scenario),
         study=asked,
         level_title=level_title(asked.compared),
+        against=against_words(asked) if asked.baseline else "",
         opening=opening,
         rows=rows,
         statistics=statistics_table(rows, asked.baseline),

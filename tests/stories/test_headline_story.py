@@ -19,7 +19,7 @@ def test_every_question_has_its_headline(program: Program, tmp_path: Path) -> No
     program(*run)
     text = (tmp_path / "p" / "report.md").read_text(encoding="utf-8")
     assert text.startswith("### Privacy against none, AutoFLIP: ")
-    assert "| Privacy | Accuracy without attack | Difference to no privacy |" in text
+    assert "| Privacy | Accuracy without attack | Difference to runs without privacy |" in text
     cells = sorted((tmp_path / "p" / "cells").iterdir())
     before = [cell.read_bytes() for cell in cells]
 
