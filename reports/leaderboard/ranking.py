@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.board import Amounts, BoardEntry, BoardTerms, MetAttack
@@ -67,11 +68,11 @@ class Leaderboard:
 
 def leaderboard(terms: BoardTerms, question: str, entries: Sequence[BoardEntry]) -> Leaderboard:
     """Rank the defences of ``entries``, each of which is of the board and there once."""
-    names = _names(entries)
+    names, attacks = _names(entries), _attack_names(entries)
     words = labels.label_all(terms.settings, lambda setting: labels.partition_label(setting.get("partition") or {}))
     titles = [words[canonical(setting)] for setting in terms.settings]
-    settings = [_view(title, names, entries, [number], [title]) for number, title in enumerate(titles)]
-    overall = _view(OVERALL, names, entries, list(range(len(titles))), titles)
+    settings = [_view(title, names, attacks, entries, [number], [title]) for number, title in enumerate(titles)]
+    overall = _view(OVERALL, names, attacks, entries, list(range(len(titles))), titles)
     return Leaderboard(terms, labels.clean_text(question), overall, settings)
 
 
@@ -83,13 +84,18 @@ def _names(entries: Sequence[BoardEntry]) -> list[str]:
 
 
 def _view(
-    title: str, names: Sequence[str], entries: Sequence[BoardEntry], numbers: Sequence[int], titles: Sequence[str]
+    title: str,
+    names: Sequence[str],
+    attacks: Mapping[str, str],
+    entries: Sequence[BoardEntry],
+    numbers: Sequence[int],
+    titles: Sequence[str],
 ) -> View:
     tried = {name: _tried(entry, numbers) for name, entry in zip(names, entries, strict=True)}
     standing = ranks({name: {str(place): values for place, values in own.items()} for name, own in tried.items()})
     found = []
     for name, entry in zip(names, entries, strict=True):
-        own, texts = tried[name], _attack_names(entry)
+        own, texts = tried[name], [attacks[canonical(_bare(one))] for one in entry.attacks]
         told = {place: _told(place, texts, numbers, titles) for place in own}
         worst = worst_case({told[place]: values for place, values in own.items()})
         setting, attack = next(place for place in own if told[place] == worst.attack)
@@ -125,11 +131,15 @@ def _told(place: tuple[int, int], texts: Sequence[str], numbers: Sequence[int], 
     return texts[attack] if len(numbers) == 1 else f"{texts[attack]} · {titles[list(numbers).index(setting)]}"
 
 
-def _attack_names(entry: BoardEntry) -> list[str]:
-    """What each attack of an entry is called, all different."""
-    configs = [without(one.config, "scope", "clients", "window", "explorers") for one in entry.attacks]
+def _attack_names(entries: Sequence[BoardEntry]) -> dict[str, str]:
+    """Attack of any entry, without who is malicious, as canonical text -> what it is called, all different."""
+    configs = [_bare(one) for entry in entries for one in entry.attacks]
     words = labels.label_all(configs, lambda config: labels.attack_label({**config, "scope": 1}).rpartition(" on ")[0])
-    return [labels.shorten(words[canonical(config)], 80) for config in configs]
+    return {text: labels.shorten(name, 80) for text, name in words.items()}
+
+
+def _bare(attack: MetAttack) -> dict[str, Any]:
+    return without(attack.config, "scope", "clients", "window", "explorers")
 
 
 def _clean(entry: BoardEntry, numbers: Sequence[int]) -> Interval:

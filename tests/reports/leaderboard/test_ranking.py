@@ -5,7 +5,7 @@ import pytest
 from invented_board import SEEDS, TERMS, around, entry
 from scipy import stats
 
-from autoflip_secure.records.board import BoardEntry
+from autoflip_secure.records.board import BoardEntry, MetAttack
 from autoflip_secure.reports.leaderboard.ranking import OVERALL, leaderboard
 
 STEADY = entry("steady", [{None: 0.9, "ipm": 0.8, "mimic": 0.85}, {None: 0.8, "ipm": 0.7, "mimic": 0.6}])
@@ -59,3 +59,20 @@ def test_two_of_one_name_are_told_apart() -> None:
     names = [one.name for one in board(STEADY, other).overall.standings]
     assert len(set(names)) == 2
     assert all(name.startswith("steady · ") for name in names)
+
+
+def test_an_attack_has_one_name_whoever_met_it() -> None:
+    """Two of one kind are told apart for everybody, also for a defence that met only one of them."""
+    milder = MetAttack(config={**TERMS.attacks[0], "epsilon": 0.1}, threat=STEADY.attacks[0].threat)
+    settings = [
+        one.model_copy(update={"runs": [*one.runs, one.runs[1].model_copy(update={"attack": 2})]})
+        for one in STEADY.settings
+    ]
+    more = STEADY.model_copy(
+        update={"attacks": [*STEADY.attacks, milder], "settings": settings, "sources": {"code": "1"}, "defence": "more"}
+    )
+    first, second = (
+        [*one.attacks] for one in sorted(board(more, BRITTLE).settings[0].standings, key=lambda one: one.name)
+    )
+    assert first == ["ipm · epsilon 0.5", "mimic"]
+    assert second == ["ipm · epsilon 0.5", "mimic", "ipm · epsilon 0.1"]
