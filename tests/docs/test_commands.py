@@ -57,6 +57,12 @@ def test_a_wrong_command_is_noticed(line: str) -> None:
         check(documented.Command("page", 1, words))
 
 
+def test_what_make_does_is_listed_as_not_run() -> None:
+    """Pages are followed without it."""
+    left = {command.text for command in COMMANDS if command.words[0] == "make" and not command.is_form}
+    assert not {text for text in left if not followed.excepted("README.md", text)}, f"add to {documented.NOT_RUN}"
+
+
 def test_every_line_of_the_table_is_about_something() -> None:
     """What no test runs is still on a page: an old line would hide a new command of the same form."""
     firsts = [(block.page, block.first) for page in PAGES for block in documented.blocks(page)]

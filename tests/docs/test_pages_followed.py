@@ -29,6 +29,7 @@ def page_of(text: str, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         ("```\nautoflip-secure list no_such_family\n```\n", "exits 2"),
         ("```\nautoflip-secure list attacks ipm\n```\n```text\nsomething else\n```\n", "nobody wrote"),
+        ("First `make clean`.\n", "not run by tests"),
         ("Try `autoflip-secure list no_such_family`.\n", "exits 2"),
         ("```python\nassert 1 == 2\n```\n", "^$"),
         ("```\nautoflip-secure sweep no_such.yaml --set rounds=many\n```\n", "exits 2"),
