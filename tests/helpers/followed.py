@@ -235,9 +235,11 @@ class Reader:
         if words[1] not in ("sweep", "audit"):
             return words
         small = shortening(words[2])
-        given = [word.partition("=")[0] for flag, word in pairwise(words) if flag == "--set"]
-        added = [one for one in small if one.partition("=")[0] not in given]
-        return (*words, *(part for one in added for part in ("--set", one)))
+        keys = {one.partition("=")[0] for one in small}
+        settings = [word.partition("=")[0] if flag == "--set" else "" for flag, word in pairwise(words)]
+        given = {number for number, key in enumerate(settings) if key in keys}
+        kept = (word for n, word in enumerate(words) if n not in given and n - 1 not in given)
+        return (*kept, *(part for one in small for part in ("--set", one)))
 
     def provide(self, words: tuple[str, ...]) -> None:
         """Scenario files and results folders that a command reads and that no command before has made."""
