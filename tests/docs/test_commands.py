@@ -3,7 +3,7 @@
 import re
 
 import documented
-import followed
+import page_tables
 import pytest
 
 PAGES = documented.pages()
@@ -60,19 +60,19 @@ def test_a_wrong_command_is_noticed(line: str) -> None:
 def test_what_make_does_is_listed_as_not_run() -> None:
     """Pages are followed without it."""
     left = {command.text for command in COMMANDS if command.words[0] == "make" and not command.is_form}
-    assert not {text for text in left if not followed.excepted("README.md", text)}, f"add to {documented.NOT_RUN}"
+    assert not {text for text in left if not page_tables.excepted("README.md", text)}, f"add to {documented.NOT_RUN}"
 
 
 def test_every_line_of_the_table_is_about_something() -> None:
     """What no test runs is still on a page: an old line would hide a new command of the same form."""
     firsts = [(block.page, block.first) for page in PAGES for block in documented.blocks(page)]
     known = [(command.page, command.text) for command in COMMANDS] + firsts
-    table = followed.exceptions()
+    table = page_tables.exceptions()
     assert len(table) > 10
     for one in table:
         assert one.why.strip()
         if one.page not in PAGES and one.page != "*":
             pytest.fail(f"{documented.NOT_RUN}: there is no page {one.page}")
-        assert any(followed.meant(one, page, what) for page, what in known), (
+        assert any(page_tables.meant(one, page, what) for page, what in known), (
             f"{documented.NOT_RUN}: {one.what} is nowhere"
         )

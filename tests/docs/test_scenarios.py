@@ -5,6 +5,7 @@ from typing import Any
 
 import documented
 import followed
+import page_tables
 import pytest
 
 from autoflip_secure.scenarios.config.loading import load
@@ -12,7 +13,7 @@ from autoflip_secure.scenarios.config.yaml_text import write_yaml
 
 BLOCKS = [block for page in documented.pages() for block in documented.blocks(page) if block.language == "yaml"]
 SCENARIOS = [
-    block for block in BLOCKS if not followed.is_workflow(block) and not followed.excepted(block.page, block.first)
+    block for block in BLOCKS if not followed.is_workflow(block) and not page_tables.excepted(block.page, block.first)
 ]
 
 
@@ -20,7 +21,7 @@ SCENARIOS = [
 def test_scenarios_load(block: documented.Block, tmp_path: Path) -> None:
     reader = followed.Reader(block.page, tmp_path)
     reader.put_files()
-    found: list[dict[str, Any]] = followed.variants(block.text, followed.APART.get(block.page, ()))
+    found: list[dict[str, Any]] = followed.variants(block.text, page_tables.APART.get(block.page, ()))
     assert found
     with followed.here(tmp_path):
         for number, data in enumerate(found):
