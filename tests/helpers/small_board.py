@@ -1,6 +1,15 @@
 """A board that is run in a second: the same in everything but its size."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from click.testing import Result
+from typer.testing import CliRunner
+
+from autoflip_secure.cli import app
+from autoflip_secure.files.checksums import with_checksum
 
 NAME = "board-small-1"
 TEXT = f"""
@@ -40,6 +49,7 @@ class Halved(Aggregator):
         trust = view.samples / view.samples.sum()
         return Aggregate(self.share * (trust @ view.updates), trust, None, state)
 '''
+BOARD = ("leaderboard", "--board", "board.yaml")
 MINE = '[{name: halved, pruner: none, aggregator: {kind: "strangers:Halved"}}]'
 
 
@@ -48,4 +58,20 @@ def write(folder: Path) -> Path:
     (folder / "strangers.py").write_text(STRANGERS, encoding="utf-8")
     path = folder / "board.yaml"
     path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def invoke(*arguments: object, exits: int = 0) -> Result:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == exits, f"{done.output}\n{done.stderr}\n{done.exception}"
+    assert "Traceback" not in done.output + done.stderr
+    return done
+
+
+def tampered(folder: Path, path: Path, change: Callable[[dict[str, Any]], object], name: str = "halved") -> Path:
+    """An entry that somebody changed, its checksum too."""
+    document = json.loads((folder / "entries" / f"{name}.json").read_text())
+    del document["checksum"]
+    change(document)
+    path.write_text(json.dumps(with_checksum(document)))
     return path
