@@ -18,6 +18,7 @@ from autoflip_secure.reports.figures.drawing import (
     COLUMNS,
     LINES,
     ROWS,
+    SEEDS_FOR_BARS,
     Line,
     draw_curves,
     fit_shares,
@@ -208,8 +209,9 @@ def _stand(place: Place) -> list[Any]:
 
 
 def _fit_points(ax: Axes, values: Iterable[float], intervals: Iterable[Interval]) -> str:
-    """Limits of an axis of differences: all single seeds and all bars, so that none is cut."""
-    found = [*values, *(e for v in intervals for e in (v.low, v.high) if e is not None)]
+    """Limits of an axis of differences: all single seeds and all bars that are drawn, so that none is cut."""
+    drawn = [one for one in intervals if one.n >= SEEDS_FOR_BARS]
+    found = [*values, *(end for one in drawn for end in (one.low, one.high) if end is not None)]
     pad = 0.05 * (max(found) - min(found)) + 0.005
     ax.set_ylim(min(found) - pad, max(found) + pad)
     return ""

@@ -11,6 +11,7 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.records.privacy import Guarantee
 from autoflip_secure.records.proven import Bound, foremost, weakest, who
@@ -93,6 +94,7 @@ def over_rounds(study: Study) -> Picture | None:
         ax.set_yscale("log")
         powers(ax)
     ax.set_xlabel("round (0: exploration)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("proven epsilon so far")
     handles = [
         Line2D([], [], color=c, lw=2, label=f"{shorten(name, 56)}, against {who(b.observer)} ({b.relation})")

@@ -27,6 +27,15 @@ PRETTY = {
     "foolsgold": "FoolsGold",
     "fltrust": "FLTrust",
 }
+_PUBLISHED = {  # attacks that the field knows by a name which is no plain words
+    "alie": "ALIE",
+    "ipm": "IPM",
+    "min_max": "min-max",
+    "min_sum": "min-sum",
+    "opt_alie": "optimised ALIE",
+    "opt_ipm": "optimised IPM",
+    "rop": "RoP",
+}
 STRENGTHS = ("sigma", "scope", "share", "strength")  # attack parameters whose zero means "no attack"
 _OF_OTHERS = ("scope",)  # of an attack that is not built in, and may mean something else by the rest
 BUILT_IN_ATTACKS = (
@@ -101,11 +110,11 @@ def partition_label(partition: Json) -> str:
 def kind_words(kind: str) -> str:
     """A kind as a reader sees it: words, or the class that a scenario names by its path.
 
-    >>> kind_words("sign_flip"), kind_words("my_package.attacks:SignFlip")
-    ('sign flip', 'SignFlip')
+    >>> kind_words("sign_flip"), kind_words("opt_ipm"), kind_words("my_package.attacks:SignFlip")
+    ('sign flip', 'optimised IPM', 'SignFlip')
     """
     _, colon, name = clean_text(kind).rpartition(":")
-    return name if colon else name.replace("_", " ")
+    return name if colon else _PUBLISHED.get(name, name.replace("_", " "))
 
 
 def is_clean(attack: Json | None) -> bool:

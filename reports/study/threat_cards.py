@@ -30,11 +30,20 @@ _OWN: dict[str, tuple[tuple[Means, ...], Goal]] = {
     "lie_samples": (("samples",), "untargeted"),
     "model_replacement": (("update",), "backdoor"),
     "norm_bound": (("update",), "backdoor"),
+    "over_participation": (("participation",), "untargeted"),
     "sign_flip": (("update", "exploration"), "untargeted"),
 }
 _WHO = re.compile(r" on (?:[\d.e-]+ %|\d+ chosen clients?)(?= · | \+ |$)")  # worst cases name attacks without it
 _KNOWS = {"own": "O", "colluders": "C", "rows": "R", "defence": "D"}
-_CHANGES = {"labels": "L", "inputs": "I", "update": "U", "exploration": "E", "samples": "S", "buffers": "B"}
+_CHANGES = {
+    "labels": "L",
+    "inputs": "I",
+    "update": "U",
+    "exploration": "E",
+    "samples": "S",
+    "buffers": "B",
+    "participation": "P",
+}
 _GOALS = {"untargeted": "A", "targeted": "T", "backdoor": "B", "denial": "D"}
 _FOR = {"A": "lower accuracy", "T": "one class", "B": "a backdoor", "D": "no pruning, or no scoring"}
 LETTERS = (

@@ -171,9 +171,9 @@
     one.parentElement.dataset.tip = one.textContent;
     one.remove(); // else the browser shows it a second time
   }
-  for (const one of all("abbr[title]")) {
+  for (const one of all("abbr[title], .chip[title]")) {
     one.dataset.tip = one.title;
-    one.setAttribute("aria-label", one.title);
+    one.setAttribute("aria-description", one.title);
     one.removeAttribute("title");
   }
   const say = (target) => {

@@ -41,7 +41,7 @@ def test_adaptive_attacks_are_told_from_fixed_ones(record: Make) -> None:
     greedy = attacked(record, {"kind": "greedy_oracle", "scope": 0.2}, "defence")
     assert "know the defence and try what it would do: greedy oracle. The others are fixed" in said(fixed, greedy)
     both = attacked(record, SEVERAL, "own", "rows")
-    assert "Attacks that know every update of the round: alie." in said(fixed, both)
+    assert "Attacks that know every update of the round: ALIE." in said(fixed, both)
     outside = attacked(record, {"kind": "mine:Attack", "scope": 0.2})
     assert "Attack: not of this package, so that nothing is known" in said(outside)
     declared = attacked(record, {"kind": "mine:Attack", "scope": 0.2}, "defence")
@@ -49,7 +49,7 @@ def test_adaptive_attacks_are_told_from_fixed_ones(record: Make) -> None:
 
 
 def test_a_list_of_attacks_has_all_their_names_and_is_clean_when_all_are() -> None:
-    assert labels.attack_label(SEVERAL) == "50 % labels flipped on 20 % + alie on 20 %"
+    assert labels.attack_label(SEVERAL) == "50 % labels flipped on 20 % + ALIE on 20 %"
     idle = {"kind": "several", "attacks": [one | {"scope": 0} for one in SEVERAL["attacks"]]}  # type: ignore[operator]
     assert labels.is_clean(idle)
     assert not labels.is_clean(SEVERAL)
