@@ -166,6 +166,11 @@ class Reader:
             for word in words[2:]:
                 if word.startswith("runs/") and not (self.folder / word).exists():
                     self.make(word, words[1])
+        if words[1:2] == ("gate",) and "--update" not in words and "--baseline" in words:
+            file = words[words.index("--baseline") + 1]
+            if not (self.folder / file).exists():
+                first = ("--baseline", file, "--update", "--reason", "first", "--allow-unlearned")
+                assert forked.run("gate", words[2], *first, cwd=self.folder).returncode == 0
 
     def make(self, results: str, reader: str) -> None:
         """A small sweep in the folder ``results``."""

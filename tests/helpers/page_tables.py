@@ -57,7 +57,10 @@ SMALLER: dict[str, tuple[str, ...]] = {
         "suite=standard-1", "tune.seeds=[0]", "tune.axes={training.lr: [0.1, 0.2]}",
         "sweep={product: {partition: [iid], algorithm: [fedavg, autoflip_held]}}",
     ),
-    "client_level_dp": ("rounds=2", "seeds=[10]", "training.epochs=1", "exploration.epochs=1"),
+    "client_level_dp": (
+        "rounds=2", "clients=20", "cohort=10", "seeds=[10]", "training.epochs=1", "exploration.epochs=1",
+        "sweep={product: {algorithm: [fedavg], privacy: [none, {kind: client_level, clip: 1.0, noise_multiplier: 4}]}}",
+    ),
     "audit_demo": ("rounds=2",),
 }  # fmt: skip
 _NOISE = (  # what a preset sweeps, made small
