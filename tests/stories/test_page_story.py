@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from built_wheel import Program
 
-SMALL = ("--set", "rounds=2", "--set", "seeds=[10,11]", "--set", "evaluate_every=1", "--workers", 1)
+SMALL = ("--set", "tune=null", "--set", "rounds=2", "--set", "seeds=[10,11]", "--workers", 1)
 
 
 @pytest.mark.slow

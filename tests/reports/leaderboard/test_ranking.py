@@ -40,7 +40,7 @@ def test_each_setting_has_its_own_order() -> None:
     iid, dirichlet = board(BRITTLE, STEADY).settings
     assert [one.name for one in iid.standings] == ["steady", "brittle"]
     assert [one.name for one in dirichlet.standings] == ["brittle", "steady"]
-    assert dirichlet.standings[0].worst.attack == "ipm"
+    assert dirichlet.standings[0].worst.attack == "IPM"
 
 
 def test_equal_defences_tie() -> None:
@@ -74,5 +74,5 @@ def test_an_attack_has_one_name_whoever_met_it() -> None:
     first, second = (
         [*one.attacks] for one in sorted(board(more, BRITTLE).settings[0].standings, key=lambda one: one.name)
     )
-    assert first == ["ipm · epsilon 0.5", "mimic"]
-    assert second == ["ipm · epsilon 0.5", "mimic", "ipm · epsilon 0.1"]
+    assert first == ["IPM · epsilon 0.5", "mimic"]
+    assert second == ["IPM · epsilon 0.5", "mimic", "IPM · epsilon 0.1"]
