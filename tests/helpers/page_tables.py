@@ -58,8 +58,8 @@ SMALLER: dict[str, tuple[str, ...]] = {
         "sweep={product: {partition: [iid], algorithm: [fedavg, autoflip_held]}}",
     ),
     "client_level_dp": (
-        "rounds=2", "clients=20", "cohort=10", "seeds=[10]", "training.epochs=1", "exploration.epochs=1",
         "sweep={product: {algorithm: [fedavg], privacy: [none, {kind: client_level, clip: 1.0, noise_multiplier: 4}]}}",
+        "rounds=2", "clients=20", "cohort=10", "seeds=[10]", "training.epochs=1", "exploration.epochs=1",
     ),
     "audit_demo": ("rounds=2",),
 }  # fmt: skip
