@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,6 +84,12 @@ def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:
             if picture.slug == slug or (slug.endswith("-") and picture.slug.startswith(slug)):
                 return picture
     return None
+
+
+def small_enough(picture: Picture) -> bool:
+    """Whether it can be read at the size of the first screen: no taller than it is wide. Dozens of rows cannot."""
+    found = re.search(r'width="(\d+)" height="(\d+)"', picture.markup)
+    return found is None or int(found[2]) <= int(found[1])
 
 
 def ordered(opening: Opening, drawn: Sequence[Section]) -> list[Section]:

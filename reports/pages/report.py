@@ -29,7 +29,7 @@ from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.backdoors import backdoors
-from autoflip_secure.reports.pages.first_screen import answering, opened, ordered
+from autoflip_secure.reports.pages.first_screen import answering, opened, ordered, small_enough
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import as_yaml, page
 from autoflip_secure.reports.pages.run_robustness import robustness
@@ -153,6 +153,7 @@ def render(
     screen = opened(found, scenario, len(missing), audits)
     asked, rows, opening = screen.study, screen.rows, screen.opening
     drawn = sections(found, rows, audits, screen.worst, asked, screen.crossed) if figures else []
+    answer = answering(opening, drawn)
     return page(
         "report.html.j2",
         name=_name(scenario),
@@ -170,7 +171,8 @@ def render(
         backdoors=backdoors(found),
         **_privacy(found),
         sections=ordered(opening, drawn),
-        picture=answering(opening, drawn),
+        picture=answer,
+        shown=answer is not None and small_enough(answer),
         suites=screen.suites,
         worst_cases=screen.worst,
         worst_data=worst_table(screen.worst),
