@@ -1,5 +1,6 @@
 """What the documentation shows of scenario files loads: whole ones, and parts as the rest of one with defaults."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ SCENARIOS = [
 
 
 @pytest.mark.parametrize("block", SCENARIOS, ids=lambda block: f"{block.page}:{block.line}")
-def test_scenarios_load(block: documented.Block, tmp_path: Path) -> None:
+def test_scenarios_load(block: documented.Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = followed.Reader(block.page, tmp_path)
     reader.put_files()
+    for module in [path.stem for path in tmp_path.rglob("*.py")]:  # of the same name, of another page
+        monkeypatch.delitem(sys.modules, module, raising=False)
     found: list[dict[str, Any]] = followed.variants(block.text, page_tables.APART.get(block.page, ()))
     assert found
     with followed.here(tmp_path):

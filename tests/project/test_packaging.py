@@ -205,7 +205,8 @@ def stamped(tmp_path: Path) -> Path:
 
 def dry(folder: Path, *goals: str) -> str:
     """What make would do; the Makefile and pyproject.toml are older than any stamp."""
-    done = subprocess.run(["make", "-n", *goals], cwd=folder, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "-n", *goals]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout
 
 

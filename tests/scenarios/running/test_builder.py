@@ -71,7 +71,7 @@ def test_planning_builds_nothing_twice(
 ):
     """Check, conditions, estimate and the ledger's announcement: 8 cells, 2 splits and 2 models, each once."""
 
-    def stop(*_: Any) -> Any:
+    def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt  # where blocks would begin
 
     monkeypatch.setattr("autoflip_secure.scenarios.running.sweep.running", stop)

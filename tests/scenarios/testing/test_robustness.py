@@ -218,7 +218,7 @@ def test_overrides_presets_and_workers(home: Path) -> None:
     short = {"seeds": [1], "sweep": None, "rounds": 1}
     found = ask("grid.yaml", **short, attack={"kind": "gaussian_noise"}, attack__sigma=3)
     assert found.accuracy(sigma=3).n == 1
-    demo = ask("demo", **short, data={"kind": "digits", "train_samples": 100}, training__epochs=1)
+    demo = ask("demo", **short, tune=None, data={"kind": "digits", "train_samples": 100}, training__epochs=1)
     assert demo.name == "demo"
     assert (torch.get_num_threads(), Path.cwd()) == (threads, folder)
     with pytest.raises(InputError, match=r"robustness\(…, rounds=<object.*is not plain data.*give numbers"):
