@@ -5,8 +5,8 @@
 FROM python:3.13-slim AS base
 RUN pip install --no-cache-dir uv \
  && useradd --create-home --uid 1000 researcher \
- && install --directory --owner researcher /work
-WORKDIR /work
+ && install --directory --owner researcher /results
+WORKDIR /results
 
 # The project is mounted, and installed by make. git and make for that, Chromium for the tests of pages.
 FROM base AS development

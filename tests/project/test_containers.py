@@ -70,8 +70,8 @@ def test_both_end_as_an_ordinary_user_whose_folder_it_is(name: str) -> None:
     assert ("USER", "researcher") in steps[last:], "what is installed belongs to root"
     made = " ".join(text for kind, text in steps if kind == "RUN")
     assert "useradd --create-home --uid 1000 researcher" in made
-    assert [text for kind, text in steps if kind == "WORKDIR"] == ["/work"]
-    assert "install --directory --owner researcher /work" in made
+    assert [text for kind, text in steps if kind == "WORKDIR"] == ["/results"]
+    assert "install --directory --owner researcher /results" in made
 
 
 def test_commands_are_shell() -> None:
