@@ -4,7 +4,7 @@
 # make golden    the kept numbers of every attack against every aggregator, where they are missing or have changed
 # make docs      the documentation as a site, in site/, to be read with or without a server, and without network
 # make catalogue what `list`, `schema` and shells know of plug-ins and options, written anew from the classes
-# make board     this project's leaderboard, entries and page: every built-in defence (docs/leaderboard.md), 40 minutes on two cores
+# make board     this project's leaderboard, entries and page: every built-in defence (docs/leaderboard.md), an estimated 40 minutes on two cores
 # make install   what `make test` needs
 # make lock      .ci/locked.txt anew: every package with its hashes (takes uv)
 # All install what they need into .venv first, once: the demo only what runs. PYTHON=python3.12 picks the interpreter.

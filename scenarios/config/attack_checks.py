@@ -106,24 +106,17 @@ def _knowledge(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacl
         )
 
 
-def _samples(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
-    if isinstance(attack, SampleAttack) and settings.privacy.works_on_updates:
-        yield (
-            place,
-            f"{kind_of(type(attack))}: at client level numbers of samples stay with the clients, and all count alike; "
-            "set privacy: none, or choose another attack",
-            "privacy",
-        )
+_AT_CLIENT_LEVEL: dict[type[Attack], str] = {
+    SampleAttack: "numbers of samples stay with the clients, and all count alike",
+    ParticipationAttack: "the guarantee rests on who is drawn, and is proven for an even draw",
+}
 
 
-def _participation(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
-    if isinstance(attack, ParticipationAttack) and settings.privacy.works_on_updates:
-        yield (
-            place,
-            f"{kind_of(type(attack))}: at client level the guarantee rests on who is drawn, and is proven for an even "
-            "draw; set privacy: none, or choose another attack",
-            "privacy",
-        )
+def _client_level(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
+    for family, why in _AT_CLIENT_LEVEL.items() if settings.privacy.works_on_updates else ():
+        if isinstance(attack, family):
+            way_out = "set privacy: none, or choose another attack"
+            yield place, f"{kind_of(type(attack))}: at client level {why}; {way_out}", "privacy"
 
 
 def _backdoors(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacle]:
@@ -147,4 +140,4 @@ def _backdoors(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacl
         )
 
 
-_CHECKS = (_clients, _window, _knowledge, _samples, _participation, _backdoors)
+_CHECKS = (_clients, _window, _knowledge, _client_level, _backdoors)
