@@ -192,7 +192,11 @@ def test_mlflow_grows_and_ends_with_what_the_record_says(tmp_path: Path) -> None
         return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=100))
 
     def seen() -> int:
-        return sum(run.info.status == "RUNNING" and "train/loss" in run.data.metrics for run in runs())
+        try:
+            return sum(run.info.status == "RUNNING" and "train/loss" in run.data.metrics for run in runs())
+        except ValueError as error:  # MLflow's folders: a file of metrics that is there and has no line yet
+            assert "No data found" in str(error)
+            return 0
 
     records, (written,) = swept(tmp_path / "out", [found], seen)
     assert (written.new, written.kept) == (len(records), 0)
