@@ -14,6 +14,7 @@ from functools import lru_cache
 from re import fullmatch
 from typing import Any
 
+from autoflip_secure.defenses.aggregators.flower import adapted
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import (
     Aggregator,
@@ -84,7 +85,7 @@ FAMILIES: dict[str, Family] = {
     family.key: family
     for family in (
         Family("attack", "attacks", Attack, tables.ATTACKS, _does_nothing),
-        Family("aggregator", "aggregators", Aggregator, tables.AGGREGATORS, _claims_linear),
+        Family("aggregator", "aggregators", Aggregator, tables.AGGREGATORS, _claims_linear, adapted),
         Family("pre_aggregator", "pre_aggregators", PreAggregator, tables.PRE_AGGREGATORS),
         Family("pruner", "pruners", Pruner, tables.PRUNERS),
         Family("local_rule", "local_rules", LocalRule, tables.LOCAL_RULES, _rules_nothing),

@@ -23,6 +23,11 @@ from autoflip_secure.scenarios.plugins.factories import find
 from autoflip_secure.terminal.docstrings import docstring
 
 
+def as_it_is(cls: Any) -> Any:
+    """No adaptation."""
+    return cls
+
+
 @dataclass(frozen=True)
 class Family:
     """Plug-ins that one key of a scenario takes."""
@@ -32,6 +37,7 @@ class Family:
     base: type
     builtin: Mapping[str, type] = field(hash=False)
     fault: Callable[[Any], str | None] = lambda cls: None  # what is wrong with a class of this base, and the way out
+    adapt: Callable[[Any], Any] = field(default=as_it_is, hash=False)  # another framework's class -> one of this base
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Outside:
 
     foreign: ClassVar[bool] = True
     origin: ClassVar[Origin]
+    adapt: ClassVar[Callable[[Any], Any]]  # of its family
 
     def users_code(self) -> tuple[str, str, str]:
         """The class itself."""
@@ -60,7 +67,7 @@ class Outside:
     def __reduce__(self) -> tuple[Any, ...]:
         """For workers: the class is made there again."""
         state: Any = self
-        return _revived, (self.origin,), state.__getstate__()
+        return _revived, (self.origin, type(self).adapt), state.__getstate__()
 
 
 def load(family: Family, origin: Origin, place: str) -> type:
@@ -74,7 +81,7 @@ def load(family: Family, origin: Origin, place: str) -> type:
     Raises:
         InputError: it cannot be imported, or is no plug-in of that family; says why, and what to do.
     """
-    cls = find(place, origin.target)
+    cls = family.adapt(find(place, origin.target))
     fault = _fault(family, cls, origin)
     if fault is not None:
         raise InputError(f"{place}: {fault}")
@@ -82,7 +89,7 @@ def load(family: Family, origin: Origin, place: str) -> type:
         found: type = cls
         return found
     try:
-        return named(cls, origin)
+        return named(cls, origin, family.adapt)
     except Exception as error:  # pydantic builds what the class says, and classes can say anything
         raise InputError(
             f"{place}: cannot be used as a kind ({type(error).__name__}: {error}); mend its class"
@@ -90,14 +97,14 @@ def load(family: Family, origin: Origin, place: str) -> type:
 
 
 @cache
-def named(cls: type[Plugin], origin: Origin) -> type[Plugin]:
+def named(cls: type[Plugin], origin: Origin, adapt: Callable[[Any], Any] = as_it_is) -> type[Plugin]:
     """The subclass that answers to the source's name; the same for the same class and origin."""
     build: Any = create_model
     kind: Any = (Literal[origin.name], origin.name)
     made: Any = build(
         cls.__name__, __base__=(Outside, cls), __module__=cls.__module__, __doc__=_described(cls, origin), kind=kind
     )
-    made.__qualname__, made.origin = cls.__qualname__, origin
+    made.__qualname__, made.origin, made.adapt = cls.__qualname__, origin, staticmethod(adapt)
     found: type[Plugin] = made
     _KNOWN[origin.family, origin.name] = found
     return found
@@ -118,8 +125,8 @@ def known(family: str, name: str) -> type[Plugin] | None:
     return _KNOWN.get((family, name))
 
 
-def _revived(origin: Origin) -> Any:
-    cls = named(find(f"{origin.family} = {origin.name!r}", origin.target), origin)
+def _revived(origin: Origin, adapt: Callable[[Any], Any]) -> Any:
+    cls = named(adapt(find(f"{origin.family} = {origin.name!r}", origin.target)), origin, adapt)
     return cls.__new__(cls)
 
 

@@ -13,8 +13,9 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-"""What a user may install; `test` and `docs` are for whoever works on this, `wandb`, tried by hand, is in no job."""
-OURS = ("test", "docs", "wandb")
+"""What a user may install; `test` and `docs` are for whoever works on this, `wandb`, tried by hand, is in no job, and
+`flower` is in a job of its own, for it does not go with the versions that are tested."""
+OURS = ("test", "docs", "wandb", "flower")
 ALLOWED = [
     Requirement(text)
     for text in [*PROJECT["dependencies"], *(text for name in EXTRAS if name not in OURS for text in EXTRAS[name])]
