@@ -46,6 +46,7 @@ def test_commands_are_found() -> None:
         "autoflip-secure sweep",
         "autoflip-secure sweep x.yaml --owt runs",
         "autoflip-secure gate runs/x --baselin b.json",
+        "autoflip-secure gate runs/x",
         "autoflip-secure list attacks label_flip more",
         "make tset",
         "make test PYTHN=python",

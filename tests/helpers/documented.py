@@ -157,7 +157,7 @@ def check_call(words: tuple[str, ...]) -> None:
         makefile = text_of("Makefile")
         targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
         variables = set(re.findall(r"^([A-Z_]+)\s*\??:?=", makefile, re.MULTILINE))
-        for word in words[1:]:
+        for word in words[3:] if words[1:2] == ("-C",) else words[1:]:
             assert word.split("=")[0] in (variables if "=" in word else targets), f"make has no {word}"
         return
     group = _tree()

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import documented
 import numpy as np
 import pytest
-import typer
 import yaml
 from sizes import sized
 from sklearn.datasets import load_digits
@@ -62,26 +62,6 @@ def calls(script: str) -> Iterator[list[str]]:
                 yield words
 
 
-def check_call(words: list[str]) -> None:
-    """Raises when the command, an option or an argument does not exist or is missing."""
-    if words[0] == "make":
-        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        variables = set(re.findall(r"^([A-Z_]+)\s*\??:?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        rest = words[3:] if words[1] == "-C" else words[1:]
-        for word in rest:
-            assert word.split("=")[0] in (variables if "=" in word else targets), word
-        return
-    group = typer.main.get_command(app)
-    if words[1].startswith("--"):
-        assert words[1] in {option for parameter in group.params for option in parameter.opts}, words[1]
-        return
-    try:
-        name, command, rest = getattr(group, "resolve_command")(None, words[1:])  # noqa: B009 - a group's
-        command.make_context(name, rest)
-    except Exception as error:
-        raise AssertionError(f"{shlex.join(words)}: {error}") from error
-
-
 WORKFLOWS = documents()
 
 
@@ -108,26 +88,7 @@ def test_every_call_exists(name: str) -> None:
     found = [words for script in scripts(WORKFLOWS[name]) for words in calls(script)]
     assert found or "seeds" in WORKFLOWS[name], "a workflow that calls nothing tests nothing"
     for words in found:
-        check_call(words)
-
-
-def test_every_call_of_the_page_exists() -> None:
-    found = [words for script in fenced("sh") for words in calls(script)]
-    assert {words[1] for words in found} == {"sweep", "gate"}
-    for words in found:
-        check_call(words)
-
-
-def test_every_call_of_the_readme_exists() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    blocks = [block for language, block in fences if not language]
-    spans = [span for row in re.findall(r"^\|.*\|$", text, re.MULTILINE) for span in re.findall(r"`([^`]+)`", row)]
-    lines = [re.split(r"\s{3,}| > ", line)[0] for block in [*blocks, *spans] for line in block.splitlines()]
-    found = [words for line in lines for words in calls(line)]
-    assert {words[1] for words in found} >= {"demo", "test", "list", "sweep", "report", "schema", "gate"}
-    for words in found:
-        check_call(words)
+        documented.check_call(tuple(words))
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -135,25 +96,6 @@ def test_scripts_are_shell(name: str) -> None:
     for script in scripts(WORKFLOWS[name]):
         done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), script
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "autoflip-secure swep x.yaml",
-        "autoflip-secure --instal-completion",
-        "autoflip-secure sweep",
-        "autoflip-secure sweep x.yaml --owt runs",
-        "autoflip-secure gate runs/x --baselin b.json",
-        "autoflip-secure gate runs/x",
-        "make tset",
-        "make test PYTHN=python",
-    ],
-)
-def test_a_wrong_call_is_noticed(line: str) -> None:
-    (words,) = calls(f"echo so && {line}")
-    with pytest.raises(AssertionError):
-        check_call(words)
 
 
 def test_own_workflow_tests_what_is_promised() -> None:
