@@ -47,8 +47,9 @@ class Point:
 
     def cells(self, seeds: Iterable[int], tuning: TuningRecord | None = None) -> Iterator[CellSpec]:
         """Its cells, one per seed."""
+        first = self.settings.resolved(0)  # seeds differ in nothing else
         for seed in seeds:
-            key = content_hash(self.settings.resolved(seed))
+            key = content_hash({**first, "seed": seed})
             yield CellSpec(key, self.settings, seed, self.axes, self.places, self.defaults, tuning=tuning)
 
 

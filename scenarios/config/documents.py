@@ -6,7 +6,7 @@ nothing later could work with: numbers that no computer counts with, control cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,9 @@ class Document:
     name: str
     data: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
+    known: dict[Hashable, tuple[dict[str, str], set[str]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # places that were looked up for one point of a grid, and are the same for others; once nothing changes any more
 
     def where(self, path: KeyPath) -> str:
         """The place of ``path``, or of the nearest enclosing key: ``file.yaml:12`` or ``--set key=value``."""

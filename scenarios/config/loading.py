@@ -51,6 +51,7 @@ def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario
     for number, text in enumerate(overrides):
         _override(document, text, overrides[:number])
     flatten_axes(document)
+    document.known.clear()
     header = _validated(
         Header, {k: v for k, v in document.data.items() if k in Header.model_fields}, document, Assignment()
     )
@@ -133,11 +134,31 @@ def _settings(document: Document, base: dict[str, Any], assignment: Assignment) 
 
 def _places(document: Document, settings: Settings, assignment: Assignment) -> tuple[dict[str, str], frozenset[str]]:
     """Where what is checked against the data and the machine comes from, two levels deep; and what nobody wrote."""
-    keys: list[KeyPath] = [("clients",), ("device",), ("trainer",), ("algorithm",)]
-    for family in ("data", "partition", "model", "attack", "privacy", "training"):
-        keys += [(family,), *((family, key) for key in type(getattr(settings, family)).model_fields)]
-    places = {dotted(path): document.where(assignment.source(path)) for path in keys}
-    return places, frozenset(dotted(path) for path in keys if not document.written(assignment.source(path)))
+    places: dict[str, str] = {}
+    silent = set[str]()
+    for key in (*_PLAIN, *_NESTED):
+        inner = tuple(type(getattr(settings, key)).model_fields) if key in _NESTED else ()
+        steps = tuple(step for step in assignment.steps if step.path[0] == key)
+        question = key, inner, tuple((step.path, step.source) for step in steps)
+        if question not in document.known:
+            document.known[question] = _places_of(document, key, inner, Assignment(steps))
+        where, unwritten = document.known[question]
+        places |= where
+        silent |= unwritten
+    return places, frozenset(silent)
+
+
+_PLAIN = ("clients", "device", "trainer", "algorithm")
+_NESTED = ("data", "partition", "model", "attack", "privacy", "training")
+
+
+def _places_of(
+    document: Document, key: str, inner: tuple[str, ...], assignment: Assignment
+) -> tuple[dict[str, str], set[str]]:
+    """:func:`_places` of one key of a scenario, and of those within it."""
+    sources = {dotted(path): assignment.source(path) for path in ((key,), *((key, one) for one in inner))}
+    silent = {path for path, source in sources.items() if not document.written(source)}
+    return {path: document.where(source) for path, source in sources.items()}, silent
 
 
 def _validated(model: type[C], data: dict[str, Any], document: Document, assignment: Assignment) -> C:

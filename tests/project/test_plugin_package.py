@@ -26,6 +26,7 @@ def done(cwd: Path, *arguments: object, path: Path | None = None) -> str:
     return found.stdout
 
 
+@pytest.mark.slow
 def test_the_attack_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file beside the scenario, and its command, on fewer seeds and rounds."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -56,6 +56,7 @@ def column(page: Page, table: str, index: int) -> list[str]:
     return page.eval_on_selector(table, script)
 
 
+@pytest.mark.slow
 def test_tables_sort_by_click_and_by_key(browser: Browser, report: Path):
     with opened(browser, report) as (page, _):
         table = "table.statistics"
@@ -108,6 +109,7 @@ def test_saved_csv_is_the_data(browser: Browser, report: Path):
         assert len(lines) > 1
 
 
+@pytest.mark.slow
 def test_keyboard_alone_reaches_the_content(browser: Browser, report: Path):
     with opened(browser, report) as (page, _):
         page.keyboard.press("Tab")
@@ -127,6 +129,7 @@ def test_keyboard_alone_reaches_the_content(browser: Browser, report: Path):
         assert all(page.locator(link).count() == 1 for link in links)
 
 
+@pytest.mark.slow
 def test_hostile_strings_stay_text(browser: Browser, hostile: Path):
     with opened(browser, hostile) as (page, seen):
         unfold(page)

@@ -17,6 +17,7 @@ def shown(page: Page, selector: str) -> int:
     return page.locator(selector).evaluate_all(f"all => all.filter({seen}).length")
 
 
+@pytest.mark.slow
 def test_a_link_unfolds_its_section(browser: Browser, report: Path):
     with opened(browser, report) as (page, seen):
         assert not page.locator("#layers").evaluate("f => f.closest('details').open")
@@ -37,6 +38,7 @@ def test_a_link_unfolds_its_section(browser: Browser, report: Path):
     assert seen.errors == []
 
 
+@pytest.mark.slow
 def test_rows_and_series_are_filtered_by_keyboard_alone(browser: Browser, report: Path):
     with opened(browser, report) as (page, seen):
         page.locator("[data-open]").focus()
@@ -64,6 +66,7 @@ def test_rows_and_series_are_filtered_by_keyboard_alone(browser: Browser, report
     assert seen.errors == []
 
 
+@pytest.mark.slow
 def test_a_legend_hides_a_series_of_its_figure(browser: Browser, report: Path):
     with opened(browser, report) as (page, seen):
         page.locator("[data-open]").click()
@@ -80,6 +83,7 @@ def test_a_legend_hides_a_series_of_its_figure(browser: Browser, report: Path):
     assert seen.errors == []
 
 
+@pytest.mark.slow
 def test_badges_and_points_say_what_they_are(browser: Browser, report: Path):
     with opened(browser, report) as (page, seen):
         page.locator("[data-open]").click()

@@ -42,7 +42,8 @@ def contrast(one: list[float], other: list[float]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(browser: Browser, report: Path, scheme: str):
     assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
     with opened(browser, report, color_scheme=scheme) as (page, _):

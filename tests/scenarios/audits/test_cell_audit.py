@@ -167,6 +167,7 @@ def test_every_planted_fault_is_found_at_client_level(tmp_path: Path, mode: str,
     assert any(bound.violated for bound in found), [(b.lower, b.proven) for b in found]
 
 
+@pytest.mark.slow
 def test_rounds_that_nobody_counted_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger forgets all rounds but the first."""
     cell, _ = built(tmp_path, CENTRAL + "rounds: 8\n")

@@ -56,6 +56,7 @@ def forget_example() -> None:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_the_example_is_found_swept_resumed_and_gated(
     installed_example: Path, here: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_damaged_plug_in_is_named_and_in_nobodys_way(kind: str, own: Path, sit
         assert "; or update rival-tools, or uninstall it" in str(error.value)
 
 
+@pytest.mark.slow
 def test_commands_show_damaged_plug_ins_and_go_on(own: Path, site: Path, here: Callable[..., Result]) -> None:
     _, why = damaged(site, "needs")
     assert ran("attack=label_flip").config["attack"]["share"] == 0.3
