@@ -107,12 +107,11 @@ def _variance(
             text += f"; between clients {_times(-sum(clients.values()) / len(clients))} times"
         evidence.append(one.saying(text))
     noisy = [
-        f"{_times(-interval.mean)} times at {place} {_ratios(interval)}"
+        (mean_interval(list(falls.values())), place)
         for place, own, base in _runs(study, noisy=True)
         if _alike(own, base) and (falls := _falls(own, base, read))
-        for interval in [mean_interval(list(falls.values()))]
     ]
-    notes = [remark, *([f"Under noisy clients, not part of the answer: {'; '.join(noisy)}."] if noisy else [])]
+    notes = [remark, *([f"Under noisy clients, not part of the answer: {_under_noise(noisy)}."] if noisy else [])]
     if apart:
         notes.append(
             f"Not compared where the two train at different rates, since steps grow with them: {some(apart, 4)}."
@@ -121,6 +120,15 @@ def _variance(
     if not evidence and any(e.update_variance > 0 for _, own, _ in places for run in own.values() for e in run.rounds):
         needs = "These records are from a version that did not record it: run the sweep again in a new folder."
     return Claim(slug, says, measured, conclude(evidence), tuple(evidence), needs, tuple(notes))
+
+
+def _under_noise(noisy: list[tuple[Interval, str]]) -> str:
+    """Of up to three conditions each, of more the least and the most."""
+    told = [f"{_times(-interval.mean)} times at {place} {_ratios(interval)}" for interval, place in noisy]
+    if len(told) <= 3:
+        return "; ".join(told)
+    order = sorted(range(len(noisy)), key=lambda one: -noisy[one][0].mean)
+    return f"from {told[order[0]]} to {told[order[-1]]}, in {len(told)} conditions"
 
 
 def _alike(own: Runs, base: Runs) -> bool:
