@@ -20,6 +20,7 @@ from autoflip_secure.commands.gate_init import gate_init
 from autoflip_secure.commands.groups import Commands
 from autoflip_secure.commands.init import init
 from autoflip_secure.commands.leaderboard import leaderboard
+from autoflip_secure.commands.merge import merge
 from autoflip_secure.commands.party import certificates, party
 from autoflip_secure.commands.report import report
 from autoflip_secure.commands.sweep import demo, sweep
@@ -51,8 +52,8 @@ def _options(
 
 
 for _name, _command in (
-    ("demo", demo), ("init", init), ("sweep", sweep), ("report", report), ("audit", audit), ("account", account),
-    ("budget", budget), ("leaderboard", leaderboard), ("verify", verify), ("export", export),
+    ("demo", demo), ("init", init), ("sweep", sweep), ("merge", merge), ("report", report), ("audit", audit),
+    ("account", account), ("budget", budget), ("leaderboard", leaderboard), ("verify", verify), ("export", export),
     ("list", list_entries), ("gate", gate), ("gate init", gate_init),
     ("party", party), ("certificates", certificates), ("schema", schema),
 ):  # fmt: skip

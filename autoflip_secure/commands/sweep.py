@@ -23,6 +23,7 @@ from autoflip_secure.commands.session import (
     this_command,
     training_of,
 )
+from autoflip_secure.errors import InputError
 from autoflip_secure.terminal.counting import count_of, listed
 from autoflip_secure.terminal.notes import remark
 
@@ -85,22 +86,29 @@ def sweep(
             help="Run blocks through the concurrent.futures.Executor that a function gives, --workers at once.",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="K/N", help="Run part K of N of the blocks; `merge` puts the parts together."),
+    ] = None,
 ) -> None:
     """Run a scenario; the same command again continues where it stopped."""
     log: list[Path] = []
     with exit_codes(log, as_json), contextlib.ExitStack() as stack:
         folder = results_folder(out)
+        if shard is not None and folder is None:
+            raise InputError(f"--shard {shard:.40}: parts have folders of their own; give --out DIR too")
         prepare()
         from autoflip_secure.scenarios.config.sources import read_source
 
         document = read_source(scenario)  # what is wrong by then is said before torch is there
         from autoflip_secure.scenarios.config.loading import resolve
-        from autoflip_secure.scenarios.config.plan import plan
+        from autoflip_secure.scenarios.config.plan import Shard, plan
         from autoflip_secure.scenarios.running.console import listener, stage
         from autoflip_secure.scenarios.running.live import live
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
+        part = None if shard is None else Shard.parse(shard)
         work = plan(resolve(document, overrides or []))
         others = trackers(tensorboard, mlflow, work.name, tracker or [], wandb)
         folder = folder or Path("runs") / work.name
@@ -108,12 +116,13 @@ def sweep(
         showing = stack.enter_context(live(others, work.name, work.outcome))
         with listener(len(work.keys)) as listening:
             told = showing.listening(listening)
-            result = run_sweep(work, folder, workers, told, keep_models=keep_models, executor=executor)
+            result = run_sweep(work, folder, workers, told, keep_models=keep_models, executor=executor, shard=part)
         lines = [_summary(result), *_tuned(result)]
+        remarks = training_of(result.records, work.outcome) if result.records else []
         summary: dict[str, Any] = {
             "folder": str(folder), "cells": len(result.records), "run": len(result.records) - result.reused,
             "reused": result.reused, "workers": result.workers, "seconds": round(result.seconds, 3),
-            "damaged": result.damaged, "training": [one.text for one in training_of(result.records, work.outcome)],
+            "damaged": result.damaged, "training": [one.text for one in remarks],
             "models": str(folder / "models") if keep_models else None, "report": None, "trackers": [],
         }  # fmt: skip
         if result.tuning is not None:
@@ -126,7 +135,14 @@ def sweep(
             lines.append(f"Models: {folder / 'models'} (autoflip-secure export {folder} CELL)")
         for sentence in summary["training"]:
             remark(sentence)
-        if not no_report:
+        if part is not None:
+            summary["shard"] = str(part)
+            lines.append(
+                f"Part {part} of {count_of(len(work.blocks), 'block')}"
+                f"{'' if result.records else ', of which it has none'}; when all are done: "
+                "autoflip-secure merge DIR… --into DIR"
+            )
+        elif not no_report:
             path = folder / "report.html"
             with stage("writing the report", result.seconds), cells_kept(folder):
                 write_page(path, folder, result.records, work.written, command=this_command())
@@ -144,7 +160,9 @@ def _tuned(result: SweepResult) -> list[str]:
         return []
     stage = result.tuning
     before = f", {stage.reused} from before" if stage.reused else ""
-    tuned = next(record.tuning for record in result.records if record.tuning is not None)
+    tuned = next((record.tuning for record in result.records if record.tuning is not None), None)
+    if tuned is None:  # a part without cells
+        return []
     tried = "combination" if len(tuned.chosen) > 1 else "value"
     return [
         f"Tuned before: {listed([*tuned.chosen])}, {count_of(tuned.budget, tried)} for every algorithm, on "

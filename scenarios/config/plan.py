@@ -6,10 +6,12 @@ cells, so that what is computed together never changes. Records therefore do not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from autoflip_secure.errors import InputError
 from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.records.run import RunRecord
@@ -42,6 +44,33 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of ``of`` parts of a plan's blocks, which are disjoint and together all of them; ``number`` from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``3/16``.
+
+        Raises:
+            InputError: it is no such pair of whole numbers, or the first is not between 1 and the second.
+        """
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise InputError(f"--shard {text:.40}: should be K/N, as in 3/16: part K, from 1, of N")
+        return cls(int(match[1]), int(match[2]))
+
+    def holds(self, block: Block) -> bool:
+        """Whether a block is run by this part: every ``of``-th is, so that parts are of about one size."""
+        return (block.index - 1) % self.of == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a scenario comes to."""
 
@@ -62,6 +91,10 @@ class Plan:
     def keys(self) -> list[str]:
         """Content hashes of all cells."""
         return [cell.key for cell in self.cells]
+
+    def part(self, shard: Shard | None) -> list[Block]:
+        """The blocks of a shard, or all."""
+        return [block for block in self.blocks if shard is None or shard.holds(block)]
 
     def manifest(self) -> dict[str, Any]:
         """What the results folder says about itself."""

@@ -13,7 +13,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.records.tuning import TuningRecord
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import load
-from autoflip_secure.scenarios.config.plan import Block, Plan
+from autoflip_secure.scenarios.config.plan import Block, Plan, Shard
 from autoflip_secure.scenarios.config.plan import plan as make_plan
 from autoflip_secure.scenarios.plugins.factories import find
 from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
@@ -51,7 +51,7 @@ class SweepResult:
     """What a sweep came to."""
 
     folder: Path
-    records: list[RunRecord]  # in the order of the plan
+    records: list[RunRecord]  # in the order of the plan; of a shard those that are there
     reused: int  # cells taken up from before
     workers: int
     seconds: float
@@ -67,6 +67,7 @@ def run_sweep(
     *,
     keep_models: bool = False,
     executor: str | None = None,
+    shard: Shard | None = None,
 ) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``: where settings are tuned, that stage first.
 
@@ -77,6 +78,8 @@ def run_sweep(
         keep_models: every cell leaves its initial, best and final model in the folder
             (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
         executor: ``module:function`` that gives what runs the blocks (:mod:`.elsewhere`), ``workers`` at once.
+        shard: the part of the blocks that is run here; None: all. Each shard runs the whole tuning stage, whose numbers
+            are the same everywhere; :mod:`.merging` puts folders together.
 
     Raises:
         InputError: data, split or model do not fit; nothing has been run.
@@ -87,7 +90,7 @@ def run_sweep(
     if executor is not None:
         _refuse_elsewhere(plan, executor, workers, keep_models=keep_models)
     if plan.tuning is None:
-        return _run(plan, folder, workers, listener, keep_models=keep_models, executor=executor)
+        return _run(plan, folder, workers, listener, keep_models=keep_models, executor=executor, shard=shard)
     _refuse_other(folder, plan)
     stage, place = plan.tuning.stage, folder / TUNING
     if not all((place / "cells" / f"{key}.json").exists() for key in stage.keys):
@@ -97,7 +100,7 @@ def run_sweep(
     tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor=executor)
     chosen = plan.tuning.chosen(tuned.records)
     listener.stage("stage 2 of 2", len(chosen.keys))
-    result = _run(chosen, folder, workers, listener, keep_models=keep_models, executor=executor)
+    result = _run(chosen, folder, workers, listener, keep_models=keep_models, executor=executor, shard=shard)
     return replace(
         result, tuning=tuned, seconds=tuned.seconds + result.seconds, damaged=[*tuned.damaged, *result.damaged]
     )
@@ -112,6 +115,7 @@ def _run(
     *,
     keep_models: bool = False,
     executor: str | None = None,
+    shard: Shard | None = None,
 ) -> SweepResult:
     """One stage."""
     assert plan.tuning is None, "settings are to be chosen first"
@@ -124,10 +128,9 @@ def _run(
         if foreign := store.foreign(plan.keys):
             listener.note(name_foreign(foreign))
         reused = len(records)
-        todo = [block for block in plan.blocks if not records.keys() - without_models >= set(block.keys)]
+        todo = [block for block in plan.part(shard) if not records.keys() - without_models >= set(block.keys)]
         check_parties(todo)
-        if (warning := exposed(todo)) is not None:
-            listener.note(warning)
+        _tell([exposed(todo)], listener)
         builder = CellBuilder()
         todo, inputs = _checked(plan, todo, builder, listener)
         told = len(store.damaged)
@@ -139,7 +142,7 @@ def _run(
             refuse_other_releases(folder, again)
         _tell(announcements(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
         workers = workers if workers is not None else choose_workers(todo, builder)
-        store.log(f"run: {len(plan.keys)} cells, {reused} there already, {len(todo)} blocks to do, {workers} workers")
+        _log_start(store, plan, shard, f"{reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
         tried = _announce(store, todo, records, listener, builder)
@@ -160,16 +163,19 @@ def _run(
         with party_pool(todo) as pool, flight(pool=pool, rounds=listener.hearing(plan.cells, records)) as stream:
             for block, results in stream:
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
-                counted = map(partial(_with_attempts, block, tried, builder), results)
+                counted = map(partial(with_attempts, block, tried, builder), results)
                 new = (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted if r.cell not in records)
                 _keep(new, store, records, listener)
                 pace.finish(order[block.index])
                 tell()
                 store.log(f"{block.label} done")
         store.log("complete")
-        return SweepResult(
-            folder, [records[key] for key in plan.keys], reused, workers, time.monotonic() - began, store.damaged
-        )
+        there = [records[key] for key in plan.keys if key in records]
+        return SweepResult(folder, there, reused, workers, time.monotonic() - began, store.damaged)
+
+
+def _log_start(store: Store, plan: Plan, shard: Shard | None, what: str) -> None:
+    store.log(f"run: {'' if shard is None else f'part {shard} of '}{len(plan.keys)} cells, {what}")
 
 
 def _keep(new: Iterable[RunRecord], store: Store, records: dict[str, RunRecord], listener: Listener) -> None:
@@ -220,9 +226,10 @@ def _keys(plan: Plan) -> tuple[list[str], list[str]]:
     return plan.keys, [] if plan.tuning is None else plan.tuning.stage.keys
 
 
-def _tell(sentences: Iterable[str], listener: Listener) -> None:
+def _tell(sentences: Iterable[str | None], listener: Listener) -> None:
     for sentence in sentences:
-        listener.note(sentence)
+        if sentence is not None:
+            listener.note(sentence)
 
 
 def _work(block: Block) -> float:
@@ -260,13 +267,13 @@ def _count_again(
     """Finished cells of the blocks that run release once more."""
     for block in todo:
         for key in records.keys() & set(block.keys):
-            counted = _with_attempts(block, tried, builder, records[key])
+            counted = with_attempts(block, tried, builder, records[key])
             if counted != records[key]:
                 store.save(counted)
                 records[key] = counted
 
 
-def _with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:
+def with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:
     """The ledger in the record counts every attempt that may have released something else."""
     attempts = tried.get(record.cell)
     if attempts is None or attempts.attempts == 1:

@@ -88,15 +88,38 @@ def announce(folder: Path, planned: Iterable[tuple[CellSpec, list[Release]]]) ->
     for spec, releases in planned:
         path = ledger_file(folder, spec.key)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        before, now = _attempts(path), {**parse_json(spec.conditions), "began": began}
+        before, now = attempts_at(path), {**parse_json(spec.conditions), "began": began}
         if spec.conditions not in map(_what_counts, before):
             now["planned"] = [release.model_dump(mode="json") for release in releases]
         tried = [*before, now]
-        path.parent.mkdir(exist_ok=True)
-        document = with_checksum({"cell": spec.key, "attempts": tried})
-        write_whole(path, json.dumps(document, indent=1) + "\n")
-        found[spec.key] = Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
+        write_attempts(path, tried)
+        found[spec.key] = counted_attempts(tried)
     return found
+
+
+def write_attempts(path: Path, tried: list[dict[str, Any]]) -> None:
+    """Write the ledger of a cell.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(exist_ok=True)
+    document = with_checksum({"cell": path.stem, "attempts": tried})
+    write_whole(path, json.dumps(document, indent=1) + "\n")
+
+
+def counted_attempts(tried: list[dict[str, Any]]) -> Attempts:
+    """What the attempts of a ledger come to."""
+    return Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
+
+
+def united(ledgers: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Every attempt of several ledgers of one cell once, in the order of time.
+
+    An attempt that stands in two of them (a folder that was copied) is the same attempt.
+    """
+    found = {canonical(attempt): attempt for ledger in ledgers for attempt in ledger}
+    return sorted(found.values(), key=lambda attempt: (str(attempt.get("began", "")), canonical(attempt)))
 
 
 def released(path: Path) -> dict[str, list[Any]]:
@@ -105,7 +128,7 @@ def released(path: Path) -> dict[str, list[Any]]:
     Raises:
         StoreError: it is damaged or cannot be read.
     """
-    return {_what_counts(attempt): attempt["planned"] for attempt in _attempts(path) if "planned" in attempt}
+    return {_what_counts(attempt): attempt["planned"] for attempt in attempts_at(path) if "planned" in attempt}
 
 
 def ledger_file(folder: Path, key: str) -> Path:
@@ -142,7 +165,7 @@ def without_ledger(folder: Path, begun: Iterable[str]) -> list[str]:
 def _damage(path: Path) -> str | None:
     """One sentence about a ledger that cannot be read; None: it can."""
     try:
-        _attempts(path)
+        attempts_at(path)
     except StoreError as error:
         why = str(error).removesuffix(f", {_UNCOUNTED}")
         return f"{why}: the record of its cell says what had been released when it was written, and no more is known."
@@ -159,7 +182,7 @@ def _what_counts(attempt: Mapping[str, Any]) -> str:
     return canonical({name: attempt[name] for name in _COUNTED if name in attempt})
 
 
-def _attempts(path: Path) -> list[dict[str, Any]]:
+def attempts_at(path: Path) -> list[dict[str, Any]]:
     """Every attempt at a cell, none if it has no ledger; a file without a checksum, from before, is taken as it is.
 
     Raises:

@@ -230,7 +230,7 @@ class Store:
             path.rename(aside)
         return aside.name
 
-    def difference(self, plan: Plan) -> str:
+    def difference(self, plan: Plan, way_out: str = "give another folder with --out, or remove this one") -> str:
         """Why the folder is not of ``plan``: what changed in the scenario."""
         try:
             old = Document.read(self.folder / "scenario.yaml").data
@@ -241,7 +241,6 @@ class Store:
         lines = [f"  {key}: {before} -> {after}" for key, before, after in differences(*sides)]
         if not lines:
             lines = ["  the file is the same; another version of autoflip-secure reads it differently"]
-        way_out = "give another folder with --out, or remove this one"
         return "\n".join([f"{self.folder}: holds the results of another scenario; {way_out}. What changed:", *lines])
 
     @contextlib.contextmanager
