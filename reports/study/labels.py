@@ -23,6 +23,8 @@ PRETTY = {
     "lotteryfl": "LotteryFL",
     "fedspa": "FedSpa",
     "taylor": "Taylor",
+    "fedsparsify": "FedSparsify",
+    "erk": "ERK",
     "flame": "FLAME",
     "foolsgold": "FoolsGold",
     "fltrust": "FLTrust",

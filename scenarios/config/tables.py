@@ -65,7 +65,10 @@ from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.pruning.budget import BudgetMask
+from autoflip_secure.pruning.erk import RandomErk
+from autoflip_secure.pruning.fedsparsify import FedSparsify
 from autoflip_secure.pruning.lottery import LotteryTickets
+from autoflip_secure.pruning.magnitude import Magnitude
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.own_erk import OwnErk
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
@@ -101,7 +104,11 @@ ATTACKS = _table(
     LieSamples, OverParticipation, Buffers, Fault,
 )  # fmt: skip
 PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
-PRUNERS = _table(NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits)
+PRUNERS = _table(
+    NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits,
+    # rivals whose mask the server makes for all, and their controls
+    FedSparsify, RandomErk, Magnitude,
+)  # fmt: skip
 AGGREGATORS = _table(
     Mean,
     AgreementWeighted,
@@ -186,6 +193,11 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "random_units": _mix("random_units", "mean", "Random units pruned, as many per layer as the budgeted mask; mean."),
     "taylor": _mix("taylor", "mean", "Units of least Taylor importance pruned, as clients report it; mean."),
+    "fedsparsify": _mix(
+        "fedsparsify", "mean", "FedSparsify: the server cuts the smallest weights, more in every round; mean."
+    ),
+    "erk": _mix("erk", "mean", "Random weights pruned before training, dense by ERK; mean. A control."),
+    "magnitude": _mix("magnitude", "mean", "The smallest weights pruned once; mean. A control."),
     **{
         f"score_{name}": _mix(
             "none", "agreement", f"No pruning; agreement score of one statistic: {name}.", statistics=[name]

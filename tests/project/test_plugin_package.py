@@ -54,12 +54,12 @@ def test_the_example_is_built_installed_swept_resumed_gated_and_shown(tmp_path: 
 
     listed = " ".join(program("list").split())
     assert listed.count("(of autoflip-example 0.1.0)") == 4
-    assert all(f" {kind} " in listed for kind in ("negated", "norm_weighted", "magnitude", "waves"))
+    assert all(f" {kind} " in listed for kind in ("negated", "norm_weighted", "smallest_out", "waves"))
     sweep = ("sweep", source / "scenario.yaml", "--set", "seeds=[10, 11]", "--workers", 2)
     assert "12 cells: 12 run" in program(*sweep)
     run = tmp_path / "runs" / "plugin-example"
     page = (run / "report.html").read_text()
-    for label in ("negated on 25 %", "norm weighted", "magnitude", "waves"):
+    for label in ("negated on 25 %", "norm weighted", "smallest out", "waves"):
         assert label in page
     assert "12 cells: 0 run, 12 from before" in program(*sweep, "--no-report")
     for cell in sorted((run / "cells").iterdir())[:5]:
