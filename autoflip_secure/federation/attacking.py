@@ -99,12 +99,16 @@ def _acts(attack: RowAttack, round_: int) -> bool:
     return not attack.declared or bool(means & ({"update", "buffers"} if round_ else {"exploration"}))
 
 
-def idle(attacks: Sequence[Attack]) -> list[str]:
-    """Events of a run without an exploration: attacks that act nowhere else."""
+def idle(attacks: Sequence[Attack], *, prepares: bool = False) -> list[str]:
+    """Events of a run without an exploration: attacks that act nowhere else.
+
+    Args:
+        prepares: there is a round 0 none the less, in which clients send other channels.
+    """
     return [
         f"attack {_kind(attack)}: acts in the exploration alone, and this algorithm does not explore: nobody attacked"
         for attack in attacks
-        if attack.window.last == 0 or {*attack.threat_card.means} == {"exploration"}
+        if (attack.window.last == 0 and not prepares) or {*attack.threat_card.means} == {"exploration"}
     ]
 
 

@@ -10,9 +10,10 @@ from autoflip_secure.models.channel_messages import channel_bytes
 
 if TYPE_CHECKING:
     from autoflip_secure.federation.outcome import Outcome
+    from autoflip_secure.federation.preparing import Preparation
 
 
-def uplink_beside(outcome: Outcome) -> dict[str, int]:
+def uplink_beside(outcome: Outcome | Preparation) -> dict[str, int]:
     """Bytes that the participants of a round sent, by channel: shares to every party where rows are secret."""
     found = dict[str, int]()
     for channel in outcome.channels:

@@ -29,12 +29,15 @@ from autoflip_secure.training import Trainer
 def wanted(cell: Cell, round_: int) -> tuple[tuple[Channel, ChannelSource], ...]:
     """The channels of a round, each with who asks for it: the pruner's, then the aggregator's.
 
+    In round 0, before training, they are those of a pruner that prepares.
+
     Raises:
         InputError: a name is given twice or is that of the update, or a channel has no numbers.
     """
     problem, protocol = cell.problem, cell.protocol
     asked = ChannelRequest(round_, protocol.rounds, problem.layout, problem.units)
-    found = [(channel, one) for one in cell.channel_sources for channel in one.wants(asked)]
+    sources = cell.channel_sources if round_ > 0 or protocol.pruner.prepares else ()
+    found = [(channel, one) for one in sources[: 1 if round_ == 0 else None] for channel in one.wants(asked)]
     names = [UPDATE, *(channel.name for channel, _ in found)]
     for number, (channel, one) in enumerate(found, 1):
         who = f"{type(one).__name__} asks clients for the channel {channel.name!r}"
@@ -50,8 +53,13 @@ def planned(cell: Cell) -> tuple[tuple[Channel, ...], ...]:
     return tuple(tuple(c for c, _ in wanted(cell, number)) for number in range(1, cell.protocol.rounds + 1))
 
 
+def prepared(cell: Cell) -> tuple[Channel, ...]:
+    """The channels of round 0, which all clients send before training; () = there is no such round."""
+    return tuple(channel for channel, _ in wanted(cell, 0))
+
+
 def names(cell: Cell) -> tuple[str, ...]:
-    """Names of all channels of a run, in the order in which they first come."""
+    """Names of all channels of a run's rounds, in the order in which they first come."""
     return tuple(dict.fromkeys(channel.name for channels in planned(cell) for channel in channels))
 
 

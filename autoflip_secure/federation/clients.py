@@ -87,12 +87,14 @@ def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int, *chan
     """What the client-level mechanism works on.
 
     Private draws at (DP_NOISE, round, client, *channel), (SERVER_NOISE, round, *channel); no channel: the update's.
+    In round 0 all clients are expected to send a channel.
     """
+    expected = len(cell.problem.clients) if round_ == 0 and channel else cell.protocol.cohort
     return PrivacyView(
         round=round_,
         honest=~cell.malicious_in(round_)[clients].to(active.device),
         active=active,
-        expected=float(cell.protocol.cohort),
+        expected=float(expected),
         noise_multiplier=cell.noise_multipliers[0],
         generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k, *channel) for k in clients.tolist()],
         server=cell.draws.generator(Purpose.SERVER_NOISE, round_, *channel),

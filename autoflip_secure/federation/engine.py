@@ -17,7 +17,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.federation.backdoor_test import attack_success
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channels import measure, names
+from autoflip_secure.federation.channels import measure, names, prepared
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
@@ -25,6 +25,7 @@ from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
+from autoflip_secure.federation.preparing import prepare
 from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
@@ -155,8 +156,10 @@ def run_cells(
     states, how = [], _how(cells, trainer)
     explored = landscapes(cells, trainer, watch, sums, inputs)
     for cell, book, (landscape, events, transfer, attack) in zip(cells, books, explored, strict=True):
-        states.append(begin(cell, landscape, attack))
+        ready = prepare(cell, trainer, watch, sums, inputs)
+        states.append(begin(cell, landscape, attack, None if ready is None else ready.received))
         book.open(landscape, states[-1].guidance, events, transfer)
+        book.prepare(ready)
         watch.model(cell, states[-1], None)
     for done in range(1, rounds + 1):
         results = _round(cells, states, trainer, watch, sums, kept, inputs)
@@ -187,7 +190,10 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
     _refuse(cells, None)
     sums, kept, inputs = partial(_session, connect=None), memories(cells), PoisonedInputs(cells)
     explored = landscapes(cells, trainer, watch, sums, inputs)
-    states = [begin(cell, landscape, attack) for cell, (landscape, _, _, attack) in zip(cells, explored, strict=True)]
+    states = []
+    for cell, (landscape, _, _, attack) in zip(cells, explored, strict=True):
+        ready = prepare(cell, trainer, watch, sums, inputs)
+        states.append(begin(cell, landscape, attack, None if ready is None else ready.received))
     for _ in range(cells[0].protocol.rounds):
         states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept, inputs)]
 
@@ -204,7 +210,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
             *([] if cell.problem.root is None else [None]),
         ]
     }
-    measured = any(map(names, cells))
+    measured = any(map(names, cells)) or any(map(prepared, cells))
     found = {
         promised_bits(
             trainer,

@@ -12,7 +12,7 @@ from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.federation.aggregating import Assumed
 from autoflip_secure.federation.attacking import idle
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
-from autoflip_secure.federation.channels import names
+from autoflip_secure.federation.channels import names, prepared
 from autoflip_secure.federation.client_states import ClientStates, held_by
 from autoflip_secure.federation.final_record import backdoor_record, guidance_record, layer_records
 from autoflip_secure.federation.global_test import GlobalTest, final_mask
@@ -27,6 +27,8 @@ from autoflip_secure.federation.measures import (
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
 from autoflip_secure.federation.personal_record import PersonalTest
+from autoflip_secure.federation.preparation_record import preparation_record
+from autoflip_secure.federation.preparing import Preparation
 from autoflip_secure.federation.secure_recorder import SecureLog
 from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
@@ -40,6 +42,7 @@ from autoflip_secure.records.root_set import RootSetRecord
 from autoflip_secure.records.run import (
     Costs,
     ExplorationRecord,
+    PreparationRecord,
     RoundRecord,
     RunRecord,
     TrainerChoice,
@@ -79,7 +82,9 @@ class Logbook:
             self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
         if cell.problem.units is not None:
             self.events += [f"units: {sentence}" for sentence in cell.problem.units.kept_whole]
-        self._secret = SecureLog(cell.protocol, names(cell))
+        before = tuple(channel.name for channel in prepared(cell))
+        self._secret = SecureLog(cell.protocol, tuple(dict.fromkeys((*before, *names(cell)))))
+        self._preparation: PreparationRecord | None = None
         self._personal: PersonalTest | None = None  # the last one
         self._classes: ClassAccuracies | None = None  # after the last round
         self._root: RootSetRecord | None = None  # so far
@@ -96,7 +101,7 @@ class Logbook:
         cell = self.cell
         self.events += events
         if exploration is None:
-            self.events += idle(cell.protocol.attack.parts)
+            self.events += idle(cell.protocol.attack.parts, prepares=bool(prepared(cell)))
             return
         explorers = exploration.clients.tolist()
         self._reached |= {*explorers, *exploration.rejected}
@@ -118,6 +123,17 @@ class Logbook:
         )
         if guidance is not None:
             self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
+
+    def prepare(self, found: Preparation | None) -> None:
+        """Note what all clients sent before training."""
+        if found is None:
+            return
+        for transfer in found.channel_transfers.values():
+            self._secret.add("channels", transfer)
+        newcomers = set(found.participants) - self._reached
+        self._reached |= newcomers
+        self.events += found.events
+        self._preparation = preparation_record(found, self.cell.problem.layout, self.costs, len(newcomers))
 
     def add(self, outcome: Outcome, found: GlobalTest | None, personal: PersonalTest | None = None) -> None:
         """Note one round; ``found`` is of the global model when it was evaluated, ``personal`` of the clients' own
@@ -194,6 +210,9 @@ class Logbook:
             flops = self._exploration.flops  # the dense model is what explores
             total_bytes = add_counts(total_bytes, self._exploration.bytes)
             total_flops = add_counts(total_flops, Flops(dense=flops, sparse=flops, compacted=flops))
+        first = self._preparation
+        if first is not None:
+            total_bytes, total_flops = add_counts(total_bytes, first.bytes), add_counts(total_flops, first.flops)
         for record in self.rounds:
             total_bytes, total_flops = add_counts(total_bytes, record.bytes), add_counts(total_flops, record.flops)
         return Costs(
@@ -201,7 +220,7 @@ class Logbook:
             flops=total_flops,
             model_flops=self.costs.forward(mask) if own is None else own.flops,
             compaction=self.costs.compaction_of(mask) if own is None else own.compaction,
-            channels=channel_totals(record.channels for record in self.rounds),
+            channels=channel_totals([None if first is None else first.channels, *(r.channels for r in self.rounds)]),
         )
 
     def _digests(self, mask: Tensor, own: FinalMasks | None) -> dict[str, str]:
@@ -232,7 +251,7 @@ class Logbook:
             algorithm=cell.algorithm,
             seed=cell.seed,
             versions=versions(),
-            pipeline=pipeline_of(cell.protocol, names(cell)),
+            pipeline=pipeline_of(cell.protocol, names(cell), [channel.name for channel in prepared(cell)]),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),
             threats=threats(cell.protocol.attack.parts),
@@ -240,6 +259,7 @@ class Logbook:
             root_set=self._root,
             trainer=trainer,
             exploration=self._exploration,
+            preparation=self._preparation,
             guidance=guidance_record(cell, self._initial, guidance, mask),
             rounds=self.rounds,
             layers=layer_records(cell.problem, mask, own),

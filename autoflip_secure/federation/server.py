@@ -69,8 +69,18 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
     return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights), momentum=momentum)
 
 
-def begin(cell: Cell, exploration: Exploration | None, attack: AttackMemory | None = None) -> ServerState:
-    """The state before round 1: memories seeded, initial weights pruned; ``attack``: what explorers remember."""
+def begin(
+    cell: Cell,
+    exploration: Exploration | None,
+    attack: AttackMemory | None = None,
+    channels: Mapping[str, Received] | None = None,
+) -> ServerState:
+    """The state before round 1: memories seeded, initial weights pruned.
+
+    Args:
+        attack: what explorers remember.
+        channels: what clients sent before training; None: no pruner asked.
+    """
     problem, protocol = cell.problem, cell.protocol
     weights = problem.initial
     if exploration is not None and protocol.mechanism is not None:
@@ -88,7 +98,7 @@ def begin(cell: Cell, exploration: Exploration | None, attack: AttackMemory | No
         broadcast=broadcast(cell, exploration),
         attack=attack,
     )
-    state = _prune(cell, state)
+    state = _prune(cell, state, channels)
     if exploration is None:
         return state
     # what single explorers sent is used up; kept, it would be the largest thing in memory

@@ -104,8 +104,14 @@ class Visibility:
         return [*explored, f"updates: {UPDATES[self.server]}", *sent]
 
 
-def pipeline_of(protocol: Protocol, channels: Sequence[str] = ()) -> list[str]:
-    """The steps of a round of ``protocol``, in order; ``channels``: what clients send beside their updates."""
+def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequence[str] = ()) -> list[str]:
+    """The steps of a round of ``protocol``, in order.
+
+    Args:
+        protocol: of the run.
+        channels: what clients send beside their updates.
+        prepared: what all of them send before training.
+    """
     seen = protocol.visibility
     on_updates: dict[Noise, Literal["central", "distributed"]] = {"central": "central", "distributed": "distributed"}
     return pipeline(
@@ -119,6 +125,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = ()) -> list[str]:
         own_masks=protocol.pruner.own,
         personal=protocol.evaluation == "personal",
         channels=channels,
+        prepared=prepared,
     )
 
 

@@ -16,6 +16,9 @@ class Watcher:
     def exploration(self, cell: Cell, clients: Tensor, sent: Tensor) -> None:
         """Deviations (explorers, params) as they reach the server."""
 
+    def prepared(self, cell: Cell, clients: Tensor, sent: Mapping[str, Tensor], means: Mapping[str, Tensor]) -> None:
+        """Before training: a row (clients that sent usable ones, size) of each channel, and what was made of them."""
+
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
         """Updates (participants that sent finite ones, params) as they reach the server, and the state around them."""
 

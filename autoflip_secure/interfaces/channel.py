@@ -38,7 +38,7 @@ class Channel:
 class ChannelRequest:
     """What a plug-in knows when it says what it wants: nothing that depends on data, for the ledger asks it too."""
 
-    round: int  # from 1
+    round: int  # from 1; 0: before training, asked of pruners with ``prepares`` alone
     rounds: int
     layout: Layout
     units: Units | None  # of the model; None when they are unknown

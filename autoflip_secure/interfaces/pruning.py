@@ -74,6 +74,9 @@ class Pruner(ChannelSource, ABC):
     needs_units: ClassVar[bool] = False  # removes whole units, so it has nothing to do where they are unknown
     needs_explorers: ClassVar[bool] = False  # looks at what single explorers sent, not at the landscape alone
     own: ClassVar[bool] = False  # every client has a mask of its own: :meth:`client_mask`
+    prepares: ClassVar[bool] = (
+        False  # all clients send the channels of round 0 before training; `wants` is asked for it
+    )
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
     known_by: ClassVar[Known] = ()  # attacks that know it
     client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps besides its mask

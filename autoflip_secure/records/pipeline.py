@@ -32,6 +32,7 @@ def pipeline(
     own_masks: bool = False,
     personal: bool = False,
     channels: Sequence[str] = (),
+    prepared: Sequence[str] = (),
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -46,6 +47,7 @@ def pipeline(
         own_masks: every client decides about a mask of its own.
         personal: the honest clients' own models are tested.
         channels: names of what clients send beside their updates, in some rounds at least.
+        prepared: names of what all clients send once, before round 1.
     """
     steps = list(PIPELINE)
     if local_rule:
@@ -71,7 +73,11 @@ def pipeline(
         steps.insert(2, "own masks (every participant, on its training rows)")
     if personal:
         steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
-    return _with_channels(steps, ", ".join(channels)) if channels else steps
+    if channels:
+        steps = _with_channels(steps, ", ".join(channels))
+    if prepared:
+        steps.insert(0, f"once, before round 1: all clients measure {', '.join(prepared)} and send it as an update")
+    return steps
 
 
 def _with_channels(steps: list[str], names: str) -> list[str]:

@@ -98,6 +98,17 @@ class ExplorationRecord(_Record):
     flops: int | None
 
 
+class PreparationRecord(_Record):
+    """What all clients sent before training, for the first mask. Lists run over ``participants``."""
+
+    participants: list[int]
+    malicious: list[bool]
+    rejected: list[int]  # who sent what cannot be used
+    channels: dict[str, int]  # bytes by channel: part of the uplink in ``bytes``
+    bytes: Bytes  # with the initial weights, down to those who had not explored
+    flops: Flops
+
+
 class GuidanceRecord(_Record):
     """Guidance of hidden weights: histograms over ``bin_edges`` and a fixed random sample of weights."""
 
@@ -123,7 +134,7 @@ class Detection(_Record):
 
 
 class Costs(_WithNewer):
-    """Totals over the run, exploration included; per-sample FLOPs are of the final model's forward pass."""
+    """Totals over the run, what came before round 1 included; per-sample FLOPs: the final model's forward pass."""
 
     newer = frozenset({"channels"})
 
@@ -190,7 +201,9 @@ _HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "
 class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
-    newer = frozenset({"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning", "backdoor"})
+    newer = frozenset(
+        {"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning", "backdoor", "preparation"}
+    )
 
     schema_version: int = SCHEMA_VERSION
     cell: str  # content hash of ``config``
@@ -209,6 +222,7 @@ class RunRecord(_WithNewer):
     data: DataRecord | None = None  # None: a record of an earlier version
     trainer: TrainerChoice
     exploration: ExplorationRecord | None
+    preparation: PreparationRecord | None = None  # None: no pruner asked clients for anything before training
     guidance: GuidanceRecord | None
     rounds: list[RoundRecord]
     layers: list[LayerRecord]

@@ -72,7 +72,7 @@ def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
             schedule.unit == "client" and bool(schedule.explorers) and schedule.exploration_noise_multiplier == 0
         ),
         "clients send measures of their samples beside their updates, and DP-SGD covers updates alone": (
-            schedule.unit == "sample" and bool(schedule.channels)
+            schedule.unit == "sample" and bool(schedule.channels or schedule.prepared)
         ),
         "the server is trusted: it sees every update without noise": central and observer == "server",
         "the aggregator weighs updates by what it sees in them, without noise, so the step's sensitivity is not the "
@@ -144,6 +144,26 @@ def _explored(schedule: ReleaseSchedule, common: dict[str, object], sensitivity:
     return [_release("exploration", 0, 0, 1, {**common, "noise_multiplier": noise})] if schedule.explorers else []
 
 
+def _prepared(
+    schedule: ReleaseSchedule, common: dict[str, object], *, rows: bool = False, another: bool = False,
+    sensitivity: float = 1.0,
+) -> list[Release]:  # fmt: skip
+    """What all clients send before training: one release of all its channels, in which everybody takes part.
+
+    Where clients bring the noise, each brings a share of 1/n, and those of who ever misbehaves do not count; one of the
+    others may be the observer. Nothing is amplified, for nobody was drawn.
+    """
+    if not schedule.prepared:
+        return []
+    noise = schedule.noise_multipliers[0]
+    if schedule.noise == "distributed":
+        others = len(schedule.loyal) - (another and len(schedule.loyal) > 1)
+        noise *= sqrt((1 if rows else others) / len(schedule.samples))
+    noise /= sensitivity * sqrt(len(schedule.prepared))
+    name = ", ".join(("preparation", *schedule.prepared))
+    return [_release(name, 0, 0, 1, {**common, "noise_multiplier": noise})]
+
+
 def _updates(numbers: list[int], common: dict[str, object], beside: tuple[str, ...] = ()) -> Release:
     return _release(", ".join(("updates", *beside)), numbers[0], numbers[-1], len(numbers), common)
 
@@ -163,7 +183,9 @@ def _without_noise(schedule: ReleaseSchedule) -> list[Release]:
     common = _common(schedule, "server", "zero out one client")
     bare = {**common, "mechanism": "none", "noise_multiplier": 0.0}
     rounds = schedule.by_channels(range(1, len(schedule.rounds) + 1))
-    return [*_explored(schedule, common), *(_updates(numbers, bare, beside) for beside, numbers in rounds.items())]
+    first = [one.model_copy(update={"noise_multiplier": 0.0}) for one in _prepared(schedule, bare)]
+    updates = (_updates(numbers, bare, beside) for beside, numbers in rounds.items())
+    return [*_explored(schedule, common), *first, *updates]
 
 
 def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list[Release]:
@@ -172,6 +194,7 @@ def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list
     another = observer == "another client"
     return [
         *_explored(schedule, common),
+        *_prepared(schedule, common, rows=rows, another=another),
         *(
             _updates(those, {**common, "client": client, "noise_multiplier": joint(noise, beside)}, beside)
             for client in schedule.honest
@@ -186,15 +209,19 @@ def _unknown(schedule: ReleaseSchedule, observer: Observer) -> list[Release]:
 
     Explorers bring noise of their own, and how strong noise is shows in many dimensions at once: one that is away would
     be missed. So with explorers a client is not removed but sends zeros, which to a sum that the server noises is the
-    same.
+    same. So it is where all clients send something before training, whose number is known.
     """
-    relation: Relation = "zero out one client" if schedule.explorers else "add or remove one client"
+    there = schedule.explorers or schedule.prepared
+    relation: Relation = "zero out one client" if there else "add or remove one client"
     sensitivity = 1.0
     if schedule.sampling == "fixed":
         relation, sensitivity = "replace one client", 2.0
     common = _common(schedule, observer, relation)
-    found = _explored(schedule, common, sensitivity)
     another = observer == "another client"
+    found = [
+        *_explored(schedule, common, sensitivity),
+        *_prepared(schedule, common, another=another, sensitivity=sensitivity),
+    ]
     for beside, rounds in schedule.by_channels(range(1, len(schedule.rounds) + 1)).items():
         for seen, numbers in unknown_cohorts(schedule, rounds, another=another).items():
             own = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channels import planned
+from autoflip_secure.federation.channels import planned, prepared
 from autoflip_secure.federation.visibility import post_processing_of
 
 
@@ -37,6 +37,7 @@ class ReleaseSchedule:
     secure_sum: bool = False  # the server sees sums of updates only
     foreign: str = ""  # kind of a mechanism that is not of this package
     channels: tuple[tuple[str, ...], ...] = ()  # per round, names of what is sent beside the update; () = never
+    prepared: tuple[str, ...] = ()  # names of what all clients send before training; () = nothing
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
@@ -55,13 +56,15 @@ class ReleaseSchedule:
         return found
 
     def between(self, before: int, last: int) -> ReleaseSchedule:
-        """Rounds ``before`` + 1 to ``last`` alone; the exploration and earlier attempts belong before the first."""
+        """Rounds ``before`` + 1 to ``last`` alone; what came before training, and earlier attempts, belong before the
+        first."""
         first = last == 0
         return replace(
             self,
             rounds=self.rounds[before:last],
             channels=self.channels[before:last],
             explorers=self.explorers if first else (),
+            prepared=self.prepared if first else (),
             earlier=self.earlier if first else (),
         )
 
@@ -94,6 +97,7 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
     loyal = tuple(k for k in range(len(problem.clients)) if k not in ever)
     extra = mechanism.exploration_multiplier
     beside = tuple(tuple(channel.name for channel in channels) for channels in planned(cell))
+    before = tuple(channel.name for channel in prepared(cell))
     return ReleaseSchedule(
         unit=mechanism.unit,
         samples=tuple(len(rows) for rows in problem.clients),
@@ -112,8 +116,9 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         noise="central" if visibility.noise == "central" else "distributed",
         exploration_noise_multiplier=cell.noise_multipliers[0] if extra is None else extra,
         linear=protocol.aggregator.one_sum,
-        post_processing=tuple(post_processing_of(protocol, channels=any(beside))),
+        post_processing=tuple(post_processing_of(protocol, channels=any((*beside, before)))),
         secure_sum=visibility.secret,
         channels=beside if any(beside) else (),
+        prepared=before,
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
     )

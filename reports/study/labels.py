@@ -25,6 +25,7 @@ PRETTY = {
     "taylor": "Taylor",
     "fedsparsify": "FedSparsify",
     "erk": "ERK",
+    "snip": "SNIP",
     "flame": "FLAME",
     "foolsgold": "FoolsGold",
     "fltrust": "FLTrust",

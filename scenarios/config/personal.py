@@ -87,6 +87,11 @@ def _nobody_honest(attack: Attack, clients: int) -> bool:
 
 def not_audited(pruner: Pruner) -> str | None:
     """Why a cell with this pruner is not attacked by an audit; None: it can be."""
+    if pruner.prepares:
+        return (
+            f"its pruner {kind_of(type(pruner))} has all clients send what they measure before training, which the "
+            "attacks do not look at: they would underestimate what it reveals; audit another algorithm"
+        )
     if not pruner.own:
         return None
     return (

@@ -72,6 +72,7 @@ from autoflip_secure.pruning.magnitude import Magnitude
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.own_erk import OwnErk
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
+from autoflip_secure.pruning.snip import Snip
 from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -107,7 +108,7 @@ PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
 PRUNERS = _table(
     NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits,
     # rivals whose mask the server makes for all, and their controls
-    FedSparsify, RandomErk, Magnitude,
+    FedSparsify, RandomErk, Magnitude, Snip,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -196,6 +197,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "fedsparsify": _mix(
         "fedsparsify", "mean", "FedSparsify: the server cuts the smallest weights, more in every round; mean."
     ),
+    "snip": _mix("snip", "mean", "SNIP: one cut before training, by gradients of all clients; mean."),
     "erk": _mix("erk", "mean", "Random weights pruned before training, dense by ERK; mean. A control."),
     "magnitude": _mix("magnitude", "mean", "The smallest weights pruned once; mean. A control."),
     **{

@@ -25,7 +25,7 @@ def refuse_channels(cell: Cell) -> None:
     if cell.protocol.pruner.needs_units and cell.problem.units is None:
         return  # refused with that reason
     met = set[tuple[Channel, bool]]()
-    for number in range(1, cell.protocol.rounds + 1):
+    for number in range(cell.protocol.rounds + 1):
         for channel, source in wanted(cell, number):
             if (channel, isinstance(source, Pruner)) not in met:
                 met.add((channel, isinstance(source, Pruner)))

@@ -203,7 +203,7 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
     asking = judge.ask("wants", lambda: rounds_with_channels(pruner, stage))
     for number in sorted({0, *asking, stage.rounds}):
-        channels = try_channels(judge, pruner, stage, number) if number else {}
+        channels = try_channels(judge, pruner, stage, number) if number or pruner.prepares else {}
         view = PruneView(
             stage.layout, stage.units, stage.weights, mask, exploration, guidance, number, stage.rounds,
             lambda *address: generator(0, Purpose.PRUNING, *address), channels=channels,

@@ -39,6 +39,10 @@ _ROOT = (
     "The server's root set is its own data and no client's: it is trained on without noise, the published models rest "
     "on it, and no guarantee covers it."
 )
+_PREPARED = (
+    "preparation: before training all clients send {}, each once; it is a release of its own, in which everybody is, "
+    "so that nothing amplifies it"
+)
 _BESIDE = (
     "channels: in {} of {} rounds clients send {} beside their updates, from one cohort; the noise multiplier of a row "
     '"updates, …" is that of all of them together'
@@ -139,6 +143,8 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     if schedule.channels:
         names = dict.fromkeys(name for beside in schedule.channels for name in beside)
         notes.append(_BESIDE.format(sum(map(bool, schedule.channels)), len(schedule.channels), ", ".join(names)))
+    if schedule.prepared:
+        notes.append(_PREPARED.format(", ".join(schedule.prepared)))
     return account(replace(schedule, earlier=before), attempts, tuple(notes))
 
 

@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from autoflip_secure.defenses.privacy.opacus_training import fit
-from autoflip_secure.interfaces import Channel, ChannelRequest, ClientPrivacy, Plugin, RowAttack
+from autoflip_secure.interfaces import Channel, ChannelRequest, ClientPrivacy, Plugin, Pruner, RowAttack
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 from autoflip_secure.scenarios.config.loading import CellSpec
@@ -80,7 +80,8 @@ def _channels(settings: Settings, layout: Layout, units: Units | None) -> tuple[
     """
     found: list[Channel] = []
     for source in (settings.algorithm.pruner, settings.algorithm.aggregator):
-        asked = (ChannelRequest(number, settings.rounds, layout, units) for number in range(1, settings.rounds + 1))
+        first = 0 if isinstance(source, Pruner) and source.prepares else 1
+        asked = (ChannelRequest(number, settings.rounds, layout, units) for number in range(first, settings.rounds + 1))
         with contextlib.suppress(Exception):
             found += next((wanted for one in asked if (wanted := source.wants(one))), ())
     return tuple(found)

@@ -1,0 +1,71 @@
+"""Round 0 of pruners that prepare: before training all clients measure what the first mask is made of, and send it.
+
+The channels take the way of any other round's: data attack, measured by honest clients, attacked, protected, filtered,
+through the wire or the parties, to the server. Updates there are none, and no cohort is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channel_rounds import delivered, sent_beside
+from autoflip_secure.federation.channels import measure, prepared
+from autoflip_secure.federation.clients import chosen, client_jobs
+from autoflip_secure.federation.exploring import Sums
+from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
+from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces import Channel, Received, Trained
+from autoflip_secure.secure_rows.secure_sum import SecureTransfer
+from autoflip_secure.training import Trainer
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What round 0 brought; lists run over the participants."""
+
+    participants: list[int]
+    malicious: list[bool]
+    rejected: list[int]
+    channels: tuple[Channel, ...]
+    received: Mapping[str, Received]
+    channel_transfers: Mapping[str, SecureTransfer]
+    passes: int  # over the participants' data, to measure with
+    samples: int  # of all participants, one pass
+    events: tuple[str, ...]
+
+
+def prepare(cell: Cell, trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs) -> Preparation | None:
+    """Round 0 of one cell, so that only one cell's rows are in memory; None: nobody asks for it."""
+    if not prepared(cell):
+        return None
+    problem, start = cell.problem, cell.problem.initial
+    clients = torch.arange(len(problem.clients))
+    jobs = client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)
+    x, [(clients, jobs)] = inputs.of_round([cell], 0, [(clients, jobs)])
+    nothing = start.new_zeros(len(jobs), len(start))
+    (measured,) = measure([cell], 0, [(clients, jobs)], Trained(nothing, nothing[:, :1]), trainer, x)
+    own = sent_beside(cell, clients, measured, 0)
+    brought = delivered(cell, clients, own, nothing, sums(cell), 0)
+    received, usable = brought.received or {}, brought.usable
+    if cell.protocol.visibility.server == "rows":
+        here = clients.to(usable.device)[usable]
+        rows = {name: chosen(row, usable) for name, row in own.rows.items()}
+        watch.prepared(cell, here, rows, {name: found.mean for name, found in received.items()})
+    everyone, said = bool(usable.all()), [*brought.events]
+    said += [] if everyone else own.unusable(clients)
+    said += [] if received else ["nobody's row can be used: the pruner has nothing to go by"]
+    return Preparation(
+        participants=clients.tolist(),
+        malicious=cell.malicious_in(0)[clients].tolist(),
+        rejected=clients[(~usable).cpu()].tolist(),
+        channels=measured.channels,
+        received=received,
+        channel_transfers=brought.transfers,
+        passes=measured.passes,
+        samples=sum(len(rows) for rows in problem.clients),
+        events=tuple(f"before training: {event}" for event in said),
+    )
