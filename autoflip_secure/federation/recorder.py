@@ -151,6 +151,8 @@ class Logbook:
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
         passes = outcome.gradient_passes
+        dense = passes if protocol.pruner.dense_gradients else 0
+        passes -= dense
         if own is None:
             sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
             flops = self.costs.training(outcome.mask, outcome.samples * (protocol.training.epochs + passes))
@@ -159,6 +161,8 @@ class Logbook:
             samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
             flops = own_flops(own, self.costs, samples, protocol, passes)
             density = own_density(own.masks, layout)
+        if dense:
+            flops = add_counts(flops, self.costs.training(torch.ones_like(outcome.mask), outcome.samples * dense))
         self._add_root(outcome.mask)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and protocol.rule.broadcasts:

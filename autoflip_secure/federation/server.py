@@ -44,7 +44,7 @@ from autoflip_secure.seeds import Purpose, generator
 
 
 def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | None = None) -> ServerState:
-    """Ask the pruner, and rescale when the mask changed; ``channels``: what clients sent in this round."""
+    """Ask the pruner what it remembers and for its mask, and rescale when that changed; ``channels``: of this round."""
     protocol, problem = cell.protocol, cell.problem
     view = PruneView(
         layout=problem.layout,
@@ -58,7 +58,11 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
         generator=partial(generator, cell.seed, Purpose.PRUNING),
         normalisation=protocol.guidance.normalisation,
         channels=channels or {},
+        memory=state.memory,
     )
+    memory = protocol.pruner.remember(view)
+    if memory is not state.memory:
+        view, state = replace(view, memory=memory), replace(state, memory=memory)
     mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
     if mask is not state.mask:
         mask = mask | frozen

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -28,6 +29,7 @@ class ServerState:
     momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
     broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
     root: Float[Tensor, " params"] | None = None  # of this round: the update trained on the server's clean root set
+    memory: Mapping[str, Tensor] = field(default_factory=dict)  # of the pruner
     attack: AttackMemory | None = None  # not the server's: what malicious clients remember
 
     def travelling(self, layout: Layout) -> Bool[Tensor, " params"]:

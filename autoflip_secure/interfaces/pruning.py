@@ -36,6 +36,7 @@ class PruneView:
     generator: Callable[..., torch.Generator]  # generator(*address below PRUNING)
     normalisation: str = "sqrt_q99"  # of guidance
     channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
+    memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the pruner remembers; empty before round 0
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,24 @@ class Pruner(ChannelSource, ABC):
     prepares: ClassVar[bool] = (
         False  # all clients send the channels of round 0 before training; `wants` is asked for it
     )
+    dense_gradients: ClassVar[bool] = False  # it measures gradients of pruned weights, as dear as the dense model's
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
     known_by: ClassVar[Known] = ()  # attacks that know it
     client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps besides its mask
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
-        """The mask from now on; ``view.mask`` itself when nothing changes in this round."""
+        """The mask from now on; ``view.mask`` itself when nothing changes in this round.
+
+        ``view.memory`` is what :meth:`remember` gave in this round.
+        """
+
+    def remember(self, view: PruneView) -> Mapping[str, Tensor]:
+        """Named tensors that the server keeps for the pruner's next round, asked before :meth:`mask`, from round 0 on.
+
+        State in, state out: ``view.memory`` is not changed in place. Default: it stays as it is, which is nothing.
+        """
+        return view.memory
 
     def rescale(self, weights: Tensor, old: Tensor, new: Tensor, view: PruneView) -> Float[Tensor, " params"]:
         """Weights after the mask went from ``old`` to ``new``. Default: what is masked becomes zero, nothing else."""

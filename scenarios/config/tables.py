@@ -66,7 +66,9 @@ from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.erk import RandomErk
+from autoflip_secure.pruning.fedrts import FedRTS
 from autoflip_secure.pruning.fedsparsify import FedSparsify
+from autoflip_secure.pruning.fedtiny import SwapByGradient
 from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.pruning.magnitude import Magnitude
 from autoflip_secure.pruning.none import NoPruning
@@ -108,7 +110,7 @@ PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
 PRUNERS = _table(
     NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits,
     # rivals whose mask the server makes for all, and their controls
-    FedSparsify, RandomErk, Magnitude, Snip,
+    FedSparsify, RandomErk, Magnitude, Snip, SwapByGradient, FedRTS,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -198,6 +200,18 @@ ALGORITHMS: dict[str, Algorithm] = {
         "fedsparsify", "mean", "FedSparsify: the server cuts the smallest weights, more in every round; mean."
     ),
     "snip": _mix("snip", "mean", "SNIP: one cut before training, by gradients of all clients; mean."),
+    "fedtiny": _mix(
+        "fedtiny",
+        "mean",
+        "FedTiny: the server swaps small weights for those of large gradients, at equal density; mean.",
+    ),
+    "rigl": _mix(
+        "fedtiny",
+        "mean",
+        "RigL, federated: the same with RigL's timetable, and what has just gone may return; mean.",
+        prune={"share": 0.3, "until": 0.75, "returning": True},
+    ),
+    "fedrts": _mix("fedrts", "mean", "FedRTS: masks drawn from posteriors that clients' votes feed; mean."),
     "erk": _mix("erk", "mean", "Random weights pruned before training, dense by ERK; mean. A control."),
     "magnitude": _mix("magnitude", "mean", "The smallest weights pruned once; mean. A control."),
     **{

@@ -201,13 +201,17 @@ def _check_scores(judge: Judge, aggregator: Aggregator, found: Aggregate, like: 
 def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if pruner.needs_guidance else (None, None)
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
-    asking = judge.ask("wants", lambda: rounds_with_channels(pruner, stage))
+    asking, memory = judge.ask("wants", lambda: rounds_with_channels(pruner, stage)), dict[str, Tensor]()
     for number in sorted({0, *asking, stage.rounds}):
         channels = try_channels(judge, pruner, stage, number) if number or pruner.prepares else {}
         view = PruneView(
             stage.layout, stage.units, stage.weights, mask, exploration, guidance, number, stage.rounds,
-            lambda *address: generator(0, Purpose.PRUNING, *address), channels=channels,
+            lambda *address: generator(0, Purpose.PRUNING, *address), channels=channels, memory=memory,
         )  # fmt: skip
+        memory = judge.ask("remember", partial(pruner.remember, view), mask, stage.weights, *memory.values())
+        if not isinstance(memory, Mapping) or not all(isinstance(one, Tensor) for one in memory.values()):
+            raise judge.refuse("remember should give named tensors: a dict of name -> tensor, {} for none")
+        view = replace(view, memory=memory)
         found = judge.tensor("mask", judge.ask("mask", partial(pruner.mask, view), mask, stage.weights), mask)
         if not bool(found.any()):
             raise judge.refuse(f"mask prunes everything in round {number}; leave some weights")
