@@ -36,8 +36,9 @@ class Release(_Record):
     ``noise_multiplier`` is the standard deviation of the noise / the L2 sensitivity under ``relation``.
     """
 
-    #: "exploration", "updates" (with the votes on an adaptive clip norm), or "updates, NAME, …": with other channels of
-    #: the same rounds; ``noise_multiplier`` is that of everything named together
+    #: "exploration", "preparation, NAME, …" (what all clients send before training), "updates" (with the votes on an
+    #: adaptive clip norm), or "updates, NAME, …": with other channels of the same rounds; ``noise_multiplier`` is that
+    #: of everything named together
     name: str
     observer: Observer
     client: int | None  # None: the same for every honest client

@@ -81,7 +81,7 @@ def client_epsilons(found: Sequence[Release], delta: Mapping[int | None, float])
     """The same at the delta of each client, or at that of None."""
     alike: dict[int | None, _Key] = {}
     for client, mine in by_client(found).items():
-        training = counted(release for release in mine if release.name != "exploration")
+        training = counted(release for release in mine if release.name.startswith("updates"))
         alike[client] = counted(mine), training, delta[client if client in delta else None]
     known = _known(list(dict.fromkeys(alike.values())))
     return [known[key].model_copy(update={"client": client}) for client, key in alike.items()]
@@ -124,8 +124,8 @@ def _over_rounds(
 ) -> list[tuple[int, float]]:
     """(round, largest epsilon of any client so far), by RDP and by the proof that counts for the whole run.
 
-    Who pays most may be another client at every point, and each has a delta of its own. Round 0 is the exploration,
-    after all earlier attempts. Points where a client has no bound are left out.
+    Who pays most may be another client at every point, and each has a delta of its own. Round 0 is what came before
+    training, after all earlier attempts. Points where a client has no bound are left out.
     """
     proof, rounds = best(schedule, proofs(schedule, observer)), len(schedule.rounds)
     points = sorted({round(x) for x in np.linspace(0, rounds, min(rounds, CURVE_POINTS) + 1)})

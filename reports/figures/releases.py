@@ -59,7 +59,7 @@ def costs(study: Study) -> Picture | None:
     ]
     caption = (
         "Proven epsilon of one run, composed over every release, for every honest client: the updates of all rounds "
-        "alone (with what clients send beside them), and what the exploration adds. Counting training alone would "
+        "alone (with what clients send beside them), and what other releases (the exploration) add. Counting training alone would "
         "claim too little. Bars can be compared where observer, neighbours and delta are the same."
     )
     name, bound, alone, _ = max(rows, key=lambda row: row[1].epsilon - row[2])
@@ -93,7 +93,7 @@ def over_rounds(study: Study) -> Picture | None:
     if max(ends) > 30 * max(min(ends), 1e-3):
         ax.set_yscale("log")
         powers(ax)
-    ax.set_xlabel("round (0: exploration)")
+    ax.set_xlabel("round (0: before training)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("proven epsilon so far")
     handles = [

@@ -45,6 +45,8 @@ def test_the_public_pays_once_for_the_first_mask_and_then_for_the_rounds(
     assert entry.rdp == rdp_epsilon(tuple(sorted(both)), entry.delta)
     plain = by_observer(ledger(cell_of(algorithm="fedavg", sampling=sampling, privacy=CENTRAL)))["public"].clients[0]
     assert entry.epsilon > plain.epsilon  # type: ignore[operator]
+    assert entry.training is not None  # that of the updates alone
+    assert entry.training < entry.epsilon  # type: ignore[operator]
     assert record is not None
     assert any("before training all clients send gradient" in note for note in record.notes)
     curve = dict(by_observer(record)["public"].over_rounds)
