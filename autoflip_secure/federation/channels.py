@@ -13,6 +13,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.order_statistics import clip_factors
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.interfaces import (
     UPDATE,
     Channel,
@@ -23,6 +24,7 @@ from autoflip_secure.interfaces import (
     Trained,
 )
 from autoflip_secure.interfaces.channel import At
+from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.training import Trainer
 
 
@@ -46,6 +48,23 @@ def wanted(cell: Cell, round_: int) -> tuple[tuple[Channel, ChannelSource], ...]
         if channel.size < 1:
             raise InputError(f"{who} of size {channel.size}; a channel has at least one number per client")
     return tuple(found)
+
+
+def accumulating(cell: Cell, jobs: list[ClientJob], round_: int) -> list[ClientJob]:
+    """``jobs`` that sum up what somebody asks for in this round."""
+    wishes = accumulated(cell, round_)
+    return [replace(job, accumulate=wishes) for job in jobs] if wishes else jobs
+
+
+def accumulated(cell: Cell, *rounds: int) -> frozenset[Accumulated]:
+    """What clients sum up while they train, in any of these rounds; no rounds: in any of the run."""
+    problem, protocol = cell.problem, cell.protocol
+    asking = [one for one in cell.channel_sources if type(one).accumulates is not ChannelSource.accumulates]
+    found = frozenset[Accumulated]()
+    for number in (rounds or range(1, protocol.rounds + 1)) if asking else ():
+        asked = ChannelRequest(number, protocol.rounds, problem.layout, problem.units)
+        found = found.union(*(one.accumulates(asked) for one in asking))
+    return found
 
 
 def planned(cell: Cell) -> tuple[tuple[Channel, ...], ...]:
@@ -104,42 +123,56 @@ class Measured:
 
 
 def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, list[ClientJob]]], trained: Trained,
-            trainer: Trainer, x: Shaped[Tensor, "rows ..."]) -> list[Measured]:  # fmt: skip
-    """The honest rows of every cell's channels.
+            trainer: Trainer, x: Shaped[Tensor, "rows ..."], kept: Sequence[ClientStates | None] = (),
+            ) -> list[Measured]:  # fmt: skip
+    """The honest rows of every cell's channels; then clients write down what they are to remember.
 
     Args:
         cells: of a block.
         plans: per cell, who takes part and what they trained.
         trained: all their honest training.
         x: inputs that their jobs name rows of.
+        kept: what the clients of each cell remember; (): nobody does.
 
     Raises:
-        InputError: a measure gives rows of another shape than its channel has.
+        InputError: a measure, or what is remembered, has another shape than it should.
     """
-    asked = [wanted(cell, round_) for cell in cells]
-    having = [(cell, jobs) for cell, (_, jobs), channels in zip(cells, plans, asked, strict=True) if channels]
-    if not having:
+    asked, memories = [wanted(cell, round_) for cell in cells], kept or [None] * len(cells)
+    looking = [
+        bool(channels) or (memory is not None and any(source.remembered for source in cell.channel_sources))
+        for cell, channels, memory in zip(cells, asked, memories, strict=True)
+    ]
+    if not any(looking):
         return [Measured()] * len(cells)
+    having = [jobs for (_, jobs), looks in zip(plans, looking, strict=True) if looks]
     found, start, first = list[Measured](), 0, 0
     own, chosen = list[slice](), list[slice]()
-    for (_, jobs), channels in zip(plans, asked, strict=True):
+    for (_, jobs), looks in zip(plans, looking, strict=True):
         own.append(slice(start, start := start + len(jobs)))
-        chosen.append(slice(first, first := first + len(jobs) * bool(channels)))
-    kept = [rows for rows, channels in zip(own, asked, strict=True) if channels]
-    updates, ends = torch.cat([trained.updates[rows] for rows in kept]), trained.masks
-    masks = None if ends is None else torch.cat([ends[rows] for rows in kept])
-    passes = GradientPasses(trainer, cells, [job for _, jobs in having for job in jobs], updates, masks, x)
-    for cell, (clients, jobs), channels, mine, rows in zip(cells, plans, asked, own, chosen, strict=True):
+        chosen.append(slice(first, first := first + len(jobs) * looks))
+    places = [rows for rows, looks in zip(own, looking, strict=True) if looks]
+    updates, ends = torch.cat([trained.updates[rows] for rows in places]), trained.masks
+    masks = None if ends is None else torch.cat([ends[rows] for rows in places])
+    passes = GradientPasses(trainer, cells, [job for jobs in having for job in jobs], updates, masks, x)
+    for cell, (clients, jobs), channels, mine, rows, memory, looks in zip(
+        cells, plans, asked, own, chosen, memories, looking, strict=True
+    ):
+        if not looks:
+            found.append(Measured())
+            continue
         used = set[At]()
-        seen = _view(cell, clients, jobs, trained.updates[mine], round_, partial(passes.rows, rows, used))
+        seen = _view(cell, clients, jobs, trained, mine, round_, partial(passes.rows, rows, used), memory)
         measured = {channel.name: _honest(channel, one, seen) for channel, one in channels}
+        if memory is not None:
+            _remember(cell, seen, memory)
         found.append(Measured(tuple(channel for channel, _ in channels), measured, len(used)))
     return found
 
 
-def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], updates: Tensor, round_: int, gradients_at: object
-          ) -> ClientView:  # fmt: skip
-    problem, like = cell.problem, updates
+def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], trained: Trained, mine: slice, round_: int,
+          gradients_at: object, memory: ClientStates | None) -> ClientView:  # fmt: skip
+    problem, like = cell.problem, (updates := trained.updates[mine])
+    names = [] if memory is None else [name for source in cell.channel_sources for name in source.remembered]
     start = torch.stack([_masked(job) for job in jobs]) if jobs else torch.zeros_like(like)
     everything = torch.ones_like(like[:1].sum(0), dtype=torch.bool)
     masks = [everything if job.mask is None else job.mask for job in jobs]
@@ -154,7 +187,24 @@ def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], updates: Tensor, r
         layout=problem.layout,
         units=problem.units,
         gradients_at=gradients_at,  # type: ignore[arg-type]
+        sums={name: rows[mine] for name, rows in trained.sums.items()},
+        states={} if memory is None else {name: memory.read(name, clients.tolist()) for name in names},
+        schedule=cell.protocol.training,
     )
+
+
+def _remember(cell: Cell, seen: ClientView, memory: ClientStates) -> None:
+    """Each participant writes down what it is to keep."""
+    for source in cell.channel_sources:
+        rows = source.next_rows(seen) if source.remembered and len(seen.clients) else {}
+        for name, values in rows.items():
+            like = seen.states.get(name) if name in source.remembered else None
+            if like is None or values.shape != like.shape or values.dtype != like.dtype:
+                raise InputError(
+                    f"{type(source).__name__}: next_rows gives {name!r} of shape {tuple(values.shape)} and "
+                    f"{values.dtype}; give a row per client for names that it remembers: {', '.join(source.remembered)}"
+                )
+            memory.write(name, seen.clients.tolist(), values)
 
 
 def _honest(channel: Channel, source: ChannelSource, seen: ClientView) -> Float[Tensor, "clients size"]:

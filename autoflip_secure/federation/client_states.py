@@ -89,6 +89,7 @@ class ClientStates:
         self._starts, start = dict[str, int](), 0
         for name, row in self._rows.items():
             self._starts[name], start = start, start + clients * row.length
+        self.own_masks = MASK in self._rows  # whether every client has a mask of its own
         self.total = start  # bytes of all rows of all clients
         self._file: IO[bytes] | None = None
         if start > bound:

@@ -17,7 +17,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.federation.backdoor_test import attack_success
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channels import measure, names, prepared
+from autoflip_secure.federation.channels import accumulated, measure, names, prepared
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
@@ -32,6 +32,7 @@ from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.records.run import RoundRecord, RunRecord, TrainerChoice
 from autoflip_secure.runtime.threads import one_thread
@@ -77,7 +78,7 @@ def _round(
     trained = trainer.train(problem.module, problem.layout, x, jobs, cells[0].protocol.training)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
-    measured = measure(cells, states[0].round + 1, plans, trained, trainer, x)
+    measured = measure(cells, states[0].round + 1, plans, trained, trainer, x, kept)
     results, row = [], 0
     for cell, state, (clients, own), mask, beside, told in zip(
         cells, states, plans, masks, measured, said, strict=True
@@ -211,6 +212,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
         ]
     }
     measured = any(map(names, cells)) or any(map(prepared, cells))
+    sums = frozenset[Accumulated]().union(*map(accumulated, cells))
     found = {
         promised_bits(
             trainer,
@@ -224,6 +226,7 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
             problem.recipe,
             rule,
             gradients=measured,
+            accumulate=sums,
         )
         for private, rule in kinds.values()
     }

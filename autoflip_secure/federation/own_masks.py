@@ -7,14 +7,15 @@ the mask while the client trains: then the one at the end is its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientStates, held_by
+from autoflip_secure.federation.client_states import MASK, MEMORY_BOUND, ClientStates, StateKind, held_by
 from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
@@ -26,13 +27,30 @@ from autoflip_secure.training.own_evaluation import evaluate_own
 
 def memories(cells: Sequence[Cell], bound: int = MEMORY_BOUND) -> list[ClientStates | None]:
     """What the clients of each cell remember; None: nothing. All cells of a block share ``bound`` bytes of memory."""
-    keeping = sum(cell.protocol.pruner.own for cell in cells)
-    return [_memory(cell, bound // max(1, keeping)) if cell.protocol.pruner.own else None for cell in cells]
+    named = [_rows(cell) for cell in cells]
+    share = bound // max(1, sum(map(bool, named)))
+    return [_memory(cell, rows, share) if rows else None for cell, rows in zip(cells, named, strict=True)]
 
 
-def _memory(cell: Cell, bound: int) -> ClientStates:
+def _rows(cell: Cell) -> dict[str, StateKind]:
+    """What a client of the cell keeps: its own mask, and what pruner and aggregator name.
+
+    Raises:
+        InputError: a name is given twice.
+    """
+    rows: dict[str, StateKind] = {MASK: "bits"} if cell.protocol.pruner.own else {}
+    for source in cell.channel_sources:
+        for name, kind in source.remembered.items():
+            if name in rows:
+                raise InputError(
+                    f"{type(source).__name__} has clients remember {name!r}, a name that is taken; give another"
+                )
+            rows[name] = kind
+    return rows
+
+
+def _memory(cell: Cell, rows: Mapping[str, StateKind], bound: int) -> ClientStates:
     problem = cell.problem
-    rows = {MASK: "bits", **cell.protocol.pruner.client_rows}
     return ClientStates(len(problem.clients), problem.layout.size, rows, bound, problem.initial.device)
 
 
@@ -43,7 +61,7 @@ def decide(
     asked = [
         (number, client)
         for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True))
-        if own is not None
+        if own is not None and own.own_masks
         for client in cell.cohort(state.round + 1).tolist()
     ]
     if not asked:
@@ -52,7 +70,7 @@ def decide(
     found: list[Masking | None] = []
     for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
         measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
-        found.append(None if own is None else _masking(cell, state, own, measured))
+        found.append(None if own is None or not own.own_masks else _masking(cell, state, own, measured))
     return found
 
 
@@ -101,7 +119,7 @@ def _masking(cell: Cell, state: ServerState, kept: ClientStates, measured: dict[
             initial=problem.initial,
             mask=mask,
             accuracy=measured[client],
-            states={name: kept.read(name, [client])[0] for name in pruner.client_rows},
+            states={name: kept.read(name, [client])[0] for name in pruner.remembered},
             round=round_,
             rounds=cell.protocol.rounds,
             generator=partial(generator, cell.seed, Purpose.CLIENT_MASK, round_, client),

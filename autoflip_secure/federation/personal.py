@@ -42,7 +42,7 @@ def personal_tests(
         rows = []
         for number, client in (asked[place] for place in places):
             state, own = states[number], kept[number]
-            mask = state.mask if own is None else held_by(own, state.mask, [client])[0]
+            mask = state.mask if own is None or not own.own_masks else held_by(own, state.mask, [client])[0]
             rows.append(torch.where(mask, state.weights, 0.0))
         return torch.stack(rows)
 

@@ -243,7 +243,7 @@ class Logbook:
     ) -> RunRecord:
         """The record of the whole run; ``kept``: what its clients remember."""
         cell, own = self.cell, None
-        if kept is not None:
+        if kept is not None and kept.own_masks:
             held = (held_by(kept, mask, [k])[0] for k in range(len(cell.problem.clients)))
             own = FinalMasks.of(held, cell.problem.layout, cell.problem.units, self.costs)
         final = self.rounds[-1]

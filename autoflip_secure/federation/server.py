@@ -17,7 +17,7 @@ from autoflip_secure.federation.attack_trial import defence_of
 from autoflip_secure.federation.attacking import AttackMemory, attack_updates
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import Sent, delivered, sent_beside
-from autoflip_secure.federation.channels import Measured
+from autoflip_secure.federation.channels import Measured, accumulating
 from autoflip_secure.federation.clients import (
     UNUSABLE,
     chosen,
@@ -116,6 +116,7 @@ def plan_round(
     round_ = state.round + 1
     clients = cell.cohort(round_)
     jobs = ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
+    jobs = accumulating(cell, jobs, round_)
     return clients, jobs if own is None else own.jobs(jobs)
 
 

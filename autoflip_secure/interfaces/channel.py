@@ -7,13 +7,15 @@ filter, privacy, wire, secure sum, ledger and record over channels as over updat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.schedule import TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 
@@ -58,6 +60,30 @@ class ClientView:
     layout: Layout
     units: Units | None  # of the model; None when they are unknown
     gradients_at: Callable[[At], Float[Tensor, "clients params"]] = field(repr=False)
+    sums: Mapping[Accumulated, Float[Tensor, "clients params"]] = field(default_factory=dict, repr=False)
+    states: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # rows that each keeps; zero (True) at first
+    schedule: TrainingSchedule = field(default_factory=TrainingSchedule)  # of their local training
+
+    @property
+    def processed(self) -> Float[Tensor, " clients"]:
+        """q_k: samples that each client processed in this round, every one of its own once an epoch."""
+        return self.samples * self.schedule.epochs
+
+    @property
+    def steps(self) -> Float[Tensor, " clients"]:
+        """Local steps that each client took in this round."""
+        return self.schedule.epochs * (self.samples / self.schedule.batch_size).ceil()
+
+    def gradient_sum(self) -> Float[Tensor, "clients params"]:
+        """Sum of each client's mini-batch gradients over the steps of its local training: dense, in training mode.
+
+        Only where the source ``accumulates`` "gradients" in this round; it costs no pass over the data.
+        """
+        return self.sums["gradients"]
+
+    def squared_gradient_sum(self) -> Float[Tensor, "clients params"]:
+        """The same of squared mini-batch gradients, where the source ``accumulates`` "squares"."""
+        return self.sums["squares"]
 
     def gradients(self, at: At = "start") -> Float[Tensor, "clients params"]:
         """Mean gradient of the loss over each client's own samples, with the labels that it sees.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.interfaces.local_rule import RoundRule
 from autoflip_secure.seeds import PrivateDraws
+
+Accumulated = Literal["gradients", "squares"]
+"""What local training may sum up over its steps: mini-batch gradients g, and g², both dense."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ClientJob:
     private: PrivateSteps | None = None  # None: plain SGD
     draws: PrivateDraws | None = None  # None: of ``seed`` alone, for jobs that belong to no cell
     rule: RoundRule | None = None  # None: plain steps
+    accumulate: frozenset[Accumulated] = frozenset()  # what is summed up over its steps; empty: nothing, at no cost
 
     @property
     def private_draws(self) -> PrivateDraws:
@@ -55,3 +61,4 @@ class Trained:
     updates: Float[Tensor, "jobs params"]
     losses: Float[Tensor, "jobs epochs"]
     masks: Bool[Tensor, "jobs params"] | None = None  # at the end, where a local rule moves them; None: as they were
+    sums: Mapping[Accumulated, Float[Tensor, "jobs params"]] = field(default_factory=dict)  # 0 for who asked for none

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -81,7 +81,6 @@ class Pruner(ChannelSource, ABC):
     dense_gradients: ClassVar[bool] = False  # it measures gradients of pruned weights, as dear as the dense model's
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
     known_by: ClassVar[Known] = ()  # attacks that know it
-    client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps besides its mask
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:

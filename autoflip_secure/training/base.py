@@ -6,7 +6,7 @@ import contextlib
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
+from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
 
@@ -53,10 +54,12 @@ class Trainer(ABC):
         Returns:
             ``updates`` (jobs, params) = end - start, where the start is the masked one (zero where ``mask`` is False),
             float32, on the device of the jobs' ``start``; ``losses`` (jobs, epochs): mean over a job's samples of the
-            training loss, each at the moment its batch was used.
+            training loss, each at the moment its batch was used; ``sums`` (jobs, params): what jobs accumulate, summed
+            over steps, of mini-batch gradients before any mask, rule or weight decay.
 
         Raises:
-            InputError: a job has no samples, or a start that does not fit the layout.
+            InputError: a job has no samples, or a start that does not fit the layout, or is to accumulate gradients
+                under DP-SGD, which has none at masked coordinates.
         """
 
     def gradients(
@@ -106,6 +109,7 @@ class Done:
     ends: Tensor  # weights (jobs, params)
     losses: Tensor  # (jobs, epochs)
     masks: Tensor | None = None  # (jobs, params) at the end; None: no local rule moves them
+    sums: dict[Accumulated, Tensor] = field(default_factory=dict)  # (jobs, params) over steps, of who asked
 
     def put(self, places: Sequence[int], part: Done) -> None:
         """Fill in the jobs at ``places``."""
@@ -115,6 +119,8 @@ class Done:
             if self.masks is None:
                 self.masks = torch.ones_like(self.ends, dtype=torch.bool)
             self.masks[where] = part.masks
+        for name, rows in part.sums.items():
+            self.sums.setdefault(name, torch.zeros_like(self.ends))[where] = rows
 
 
 class LocalTrainer(Trainer):
@@ -142,7 +148,8 @@ class LocalTrainer(Trainer):
             done = self._train(Work(net, layout, x.to(self.device), jobs, schedule, notes))
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
-        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home))
+        sums = {name: _of_who_asked(rows, name, jobs).to(home) for name, rows in done.sums.items()}
+        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home), sums)
 
     def gradients(
         self,
@@ -227,7 +234,18 @@ def _last_masks(done: Done, jobs: Sequence[ClientJob], home: torch.device) -> Te
     return masks
 
 
+def _of_who_asked(rows: Tensor, name: Accumulated, jobs: Sequence[ClientJob]) -> Tensor:
+    """``rows`` with zeros for jobs that did not ask: a stack sums up for all of its models, or for none."""
+    asked = torch.tensor([name in job.accumulate for job in jobs], device=rows.device)
+    return rows if bool(asked.all()) else torch.where(asked[:, None], rows, 0.0)
+
+
 def _check(job: ClientJob, layout: Layout) -> None:
+    if job.private is not None and job.accumulate:
+        raise InputError(
+            f"the client at address {job.address} is to sum up gradients, and DP-SGD clips and noises live coordinates "
+            "only, so there are none at masked ones; train without DP-SGD, or ask for nothing"
+        )
     if len(job.samples) == 0:
         raise InputError(
             f"the client at address {job.address} has 0 samples; every client needs at least 1: change the partition"

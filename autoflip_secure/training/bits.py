@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, RoundRule, TrainingSchedule
+from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Trainer, working_copy
 from autoflip_secure.training.evaluation import SAMPLES, evaluate
@@ -43,6 +44,7 @@ def promised_bits(
     rule: RoundRule | None = None,
     *,
     gradients: bool = False,
+    accumulate: frozenset[Accumulated] = frozenset(),
 ) -> Bits:
     """What can be promised for a model on this machine.
 
@@ -54,13 +56,26 @@ def promised_bits(
         recipe: names what ``module`` is made from, so that its equals need no trial of their own; "": not known.
         rule: the local rule, if the block trains by one.
         gradients: whether clients are asked for those too.
+        accumulate: what clients sum up while they train.
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
     tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
     shape = (str(trainer.device), x.shape, schedule.batch_size, count)
-    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients)
+    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients, accumulate)
     if key not in tried:
-        tried[key] = _try(trainer, module, layout, x, start, schedule, count, private, rule, gradients=gradients)
+        tried[key] = _try(
+            trainer,
+            module,
+            layout,
+            x,
+            start,
+            schedule,
+            count,
+            private,
+            rule,
+            gradients=gradients,
+            accumulate=accumulate,
+        )
     return tried[key]
 
 
@@ -87,6 +102,7 @@ def _try(
     rule: RoundRule | None,
     *,
     gradients: bool,
+    accumulate: frozenset[Accumulated],
 ) -> Bits:
     source = torch.Generator().manual_seed(0)
     home = start.cpu()
@@ -110,10 +126,25 @@ def _try(
         wanted = (full, 5, full + 3, 1) if private is None else (full, full + 3, full + 5, 2 * full)
         sizes = [min(len(x), size) for size in wanted]
         jobs = [
-            ClientJob(row, torch.arange(sizes[k % 4]), labels[: sizes[k % 4]], 0, (k,), None, private, rule=rule)
+            ClientJob(
+                row,
+                torch.arange(sizes[k % 4]),
+                labels[: sizes[k % 4]],
+                0,
+                (k,),
+                None,
+                private,
+                rule=rule,
+                accumulate=accumulate,
+            )
             for k, row in enumerate(starts.to(start.device))
         ]
-        if not same(lambda some: trainer.train(module, layout, x, [jobs[k] for k in some], step).updates):
+
+        def train(some: list[int]) -> Tensor:
+            trained = trainer.train(module, layout, x, [jobs[k] for k in some], step)
+            return torch.cat([trained.updates, *trained.sums.values()], dim=1)
+
+        if not same(train):
             return "block"
         if gradients and not same(lambda some: trainer.gradients(module, layout, x, [jobs[k] for k in some], step)):
             return "block"

@@ -16,6 +16,7 @@ from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
+from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
 from autoflip_secure.training.gradients import one_at_a_time
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
@@ -57,10 +58,11 @@ class SequentialTrainer(LocalTrainer):
             if job.mask is not None:
                 views = layout.tensors(job.mask.to(self.device, torch.float32))
                 masks = [views[name] for name in names]
+            running = Accumulator.of(wanted_by([job]), [parameter.detach() for parameter in trained])
             with drawing_at(job.seed, Purpose.FORWARD, *job.address, device=self.device):
                 rule = None if job.rule is None else RuledModule(job, layout, names, trained, masks)
                 if job.private is None:
-                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule)
+                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule, running)
                 elif self.private is None:
                     raise InputError(
                         f"the client at address {job.address} trains privately, and this trainer was given no way to: "
@@ -72,7 +74,12 @@ class SequentialTrainer(LocalTrainer):
             with torch.no_grad():
                 end = torch.cat([tensor.reshape(-1) for tensor in tensors])
             last = None if rule is None else rule.last_mask(job.mask)
-            done.put([row], Done(end[None], losses[None], None if last is None else last[None].to(self.device)))
+            sums = {name: end.new_zeros(1, layout.size) for name in running.totals}
+            for name, totals in running.totals.items():
+                for key, total in zip(names, totals, strict=True):
+                    sums[name][0, layout[key].slice] = total.reshape(-1)
+            last = None if last is None else last[None].to(self.device)
+            done.put([row], Done(end[None], losses[None], last, sums))
         return done
 
     def _gradients(self, work: Work) -> Tensor:
@@ -88,6 +95,7 @@ class SequentialTrainer(LocalTrainer):
         x: Tensor,
         job: ClientJob,
         schedule: TrainingSchedule,
+        sums: Accumulator,
     ) -> Tensor:
         samples, labels = job.samples.to(self.device), job.labels.to(self.device)
         size, epochs = schedule.batch_size, []
@@ -99,6 +107,8 @@ class SequentialTrainer(LocalTrainer):
                     parameter.grad = None
                 loss = F.cross_entropy(_scores(net, xs, job, schedule), ys)
                 loss.backward()  # type: ignore[no-untyped-call]
+                if sums:
+                    sums.add([parameter.grad for parameter in trained])
                 if rule is not None:
                     rule.step(optimizer)
                 else:

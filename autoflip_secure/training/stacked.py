@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.gradients import in_stacks
@@ -68,7 +69,7 @@ class StackedTrainer(LocalTrainer):
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
             stack = _Stack(bucket, [jobs[job] for job in bucket.jobs], layout, orders, schedule, self.device)
             stack.run(forward, x)
-            done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks))
+            done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks, stack.sums))
         return done
 
     def _gradients(self, work: Work) -> Tensor:
@@ -121,6 +122,8 @@ class _Stack:
                 self.broadcast = [lay(one, orders[number]) for one, number in zip(views, self.trained, strict=True)]
         self.last_masks = rows[: len(jobs)].to(device) if self.moving else None
         self.ends = torch.empty(len(jobs), layout.size, device=device)
+        self.running = Accumulator.of(wanted_by(jobs), [self.tensors[number].detach() for number in self.trained])
+        self.sums = {name: torch.zeros_like(self.ends) for name in self.running.totals}
         self.index, self.labels, self.weights = _tables(bucket, padded, schedule, device)
         self.trace = torch.zeros(*self.index.shape, device=device)
 
@@ -133,13 +136,19 @@ class _Stack:
             leaves = [tensors[i].requires_grad_() for i in self.trained]
             masks = [mask[:rows] for mask in self.masks]
             optimizer.narrow(rows)
-            ruled, stepper = self._ruled(leaves, masks), StackedStepper(optimizer, leaves)
+            ruled, stepper, sums = (
+                self._ruled(leaves, masks),
+                StackedStepper(optimizer, leaves),
+                self.running.first(rows),
+            )
             for step in range(first, stop):
                 inputs = x.index_select(0, self.index[step, :rows].reshape(-1)).view(rows, -1, *x.shape[1:])
                 scores = forward(tensors, inputs)
                 losses = cross_entropy(scores, self.labels[step, :rows])
                 dense = list(torch.autograd.grad(losses, leaves, self.weights[step, :rows]))
                 with torch.no_grad():
+                    if sums:
+                        sums.add(dense)
                     if ruled is None:
                         optimizer.step(leaves, list(torch._foreach_mul(dense, masks)) if masks else dense)
                     else:
@@ -150,6 +159,9 @@ class _Stack:
             self.ends[after:active] = torch.cat(
                 [tensor[after:active].reshape(active - after, -1) for tensor in self.tensors], dim=1
             )
+            for name, totals in sums.totals.items():
+                for segment, total in zip(self.segments, totals, strict=True):
+                    self.sums[name][after:active, segment.slice] = total[after:active].reshape(active - after, -1)
         if self.last_masks is not None:
             for segment, mask in zip(self.segments, self.masks, strict=True):
                 own = mask[: len(self.sizes)].reshape(len(self.sizes), -1)

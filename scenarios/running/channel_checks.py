@@ -12,7 +12,7 @@ from __future__ import annotations
 from autoflip_secure.errors import InputError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import wanted
-from autoflip_secure.interfaces import Channel, ChannelSource, ClientPrivacy, Pruner
+from autoflip_secure.interfaces import Channel, ChannelRequest, ChannelSource, ClientPrivacy, Pruner
 from autoflip_secure.scenarios.config.messages import kind_of
 
 
@@ -24,12 +24,30 @@ def refuse_channels(cell: Cell) -> None:
     """
     if cell.protocol.pruner.needs_units and cell.problem.units is None:
         return  # refused with that reason
+    _refuse_sums(cell)
     met = set[tuple[Channel, bool]]()
     for number in range(cell.protocol.rounds + 1):
         for channel, source in wanted(cell, number):
             if (channel, isinstance(source, Pruner)) not in met:
                 met.add((channel, isinstance(source, Pruner)))
                 _refuse(cell, channel, source)
+
+
+def _refuse_sums(cell: Cell) -> None:
+    """Sums of gradients go with plain training only."""
+    mechanism = cell.protocol.mechanism
+    if mechanism is None or mechanism.works_on_updates:
+        return
+    rounds, problem = cell.protocol.rounds, cell.problem
+    asked = [ChannelRequest(number, rounds, problem.layout, problem.units) for number in range(1, rounds + 1)]
+    for source in cell.channel_sources:
+        if any(map(source.accumulates, asked)):
+            role = "pruner" if isinstance(source, Pruner) else "aggregator"
+            raise InputError(
+                f"privacy.kind = {kind_of(type(mechanism))}: the {role} {kind_of(type(source))} has clients sum up "
+                "their gradients, and DP-SGD clips and noises live coordinates only, so there are none at masked ones; "
+                f"use another {role}, or privacy: none"
+            )
 
 
 def _refuse(cell: Cell, channel: Channel, source: ChannelSource) -> None:

@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autoflip_secure.federation.client_states import MASK, StateRow
-from autoflip_secure.interfaces import Aggregate, Aggregator, ClientPruneView, OwnMask, Pruner, RoundView
+from autoflip_secure.interfaces import Aggregate, Aggregator, ChannelSource, ClientPruneView, OwnMask, Pruner, RoundView
 from autoflip_secure.seeds import Purpose, generator
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.plugin_trial import Stage
     from autoflip_secure.scenarios.running.trial_judge import Judge
+
+
+def remembered_rows(judge: Judge, source: ChannelSource, size: int) -> dict[str, StateRow]:
+    """What a client is to remember, by name.
+
+    Raises:
+        InputError: a row has a name or kind that cannot be kept.
+    """
+    for name, kind in source.remembered.items():
+        if name == MASK or kind not in ("bits", "numbers"):
+            raise judge.refuse(
+                f"client_rows has {name!r}: {kind!r}; give rows names other than {MASK!r}, and 'bits' or 'numbers'"
+            )
+    return {name: StateRow(kind, size) for name, kind in source.remembered.items()}
 
 
 def try_client_masks(judge: Judge, pruner: Pruner, stage: Stage) -> None:
@@ -23,12 +37,7 @@ def try_client_masks(judge: Judge, pruner: Pruner, stage: Stage) -> None:
         InputError: a row has a name or kind that cannot be kept, or an answer cannot be used.
     """
     size, weights = stage.layout.size, stage.weights
-    for name, kind in pruner.client_rows.items():
-        if name == MASK or kind not in ("bits", "numbers"):
-            raise judge.refuse(
-                f"client_rows has {name!r}: {kind!r}; give rows names other than {MASK!r}, and 'bits' or 'numbers'"
-            )
-    rows = {name: StateRow(kind, size) for name, kind in pruner.client_rows.items()}
+    rows = remembered_rows(judge, pruner, size)
     mask, states = torch.ones(size, dtype=torch.bool), {name: row.fresh() for name, row in rows.items()}
     for number in dict.fromkeys((1, stage.rounds)):
         view = ClientPruneView(
