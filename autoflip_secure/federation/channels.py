@@ -139,7 +139,7 @@ def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, li
     """
     asked, memories = [wanted(cell, round_) for cell in cells], kept or [None] * len(cells)
     looking = [
-        bool(channels) or (memory is not None and any(source.remembered for source in cell.channel_sources))
+        bool(channels) or (memory is not None and any(source.rows_kept for source in cell.channel_sources))
         for cell, channels, memory in zip(cells, asked, memories, strict=True)
     ]
     if not any(looking):
@@ -172,7 +172,7 @@ def measure(cells: Sequence[Cell], round_: int, plans: Sequence[tuple[Tensor, li
 def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], trained: Trained, mine: slice, round_: int,
           gradients_at: object, memory: ClientStates | None) -> ClientView:  # fmt: skip
     problem, like = cell.problem, (updates := trained.updates[mine])
-    names = [] if memory is None else [name for source in cell.channel_sources for name in source.remembered]
+    names = [] if memory is None else [name for source in cell.channel_sources for name in source.rows_kept]
     start = torch.stack([_masked(job) for job in jobs]) if jobs else torch.zeros_like(like)
     everything = torch.ones_like(like[:1].sum(0), dtype=torch.bool)
     masks = [everything if job.mask is None else job.mask for job in jobs]
@@ -187,7 +187,7 @@ def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], trained: Trained, 
         layout=problem.layout,
         units=problem.units,
         gradients_at=gradients_at,  # type: ignore[arg-type]
-        sums={name: rows[mine] for name, rows in trained.sums.items()},
+        sums={name: trained.sums[name][mine] for name in accumulated(cell, round_) if name in trained.sums},
         states={} if memory is None else {name: memory.read(name, clients.tolist()) for name in names},
         schedule=cell.protocol.training,
     )
@@ -196,13 +196,13 @@ def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], trained: Trained, 
 def _remember(cell: Cell, seen: ClientView, memory: ClientStates) -> None:
     """Each participant writes down what it is to keep."""
     for source in cell.channel_sources:
-        rows = source.next_rows(seen) if source.remembered and len(seen.clients) else {}
+        rows = source.next_rows(seen) if source.rows_kept and len(seen.clients) else {}
         for name, values in rows.items():
-            like = seen.states.get(name) if name in source.remembered else None
+            like = seen.states.get(name) if name in source.rows_kept else None
             if like is None or values.shape != like.shape or values.dtype != like.dtype:
                 raise InputError(
                     f"{type(source).__name__}: next_rows gives {name!r} of shape {tuple(values.shape)} and "
-                    f"{values.dtype}; give a row per client for names that it remembers: {', '.join(source.remembered)}"
+                    f"{values.dtype}; give a row per client for names that it remembers: {', '.join(source.rows_kept)}"
                 )
             memory.write(name, seen.clients.tolist(), values)
 

@@ -21,6 +21,7 @@ from autoflip_secure.federation.channels import accumulated, measure, names, pre
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
+from autoflip_secure.federation.lone_training import train_alone
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_masks import decide, keep_moved, memories
 from autoflip_secure.federation.personal import personal_tests
@@ -161,13 +162,20 @@ def run_cells(
         states.append(begin(cell, landscape, attack, None if ready is None else ready.received))
         book.open(landscape, states[-1].guidance, events, transfer)
         book.prepare(ready)
-        watch.model(cell, states[-1], None)
+    begun = train_alone(cells, states, trainer, inputs)
+    for cell, book, (state, alone) in zip(cells, books, begun, strict=True):
+        book.begin_alone(alone)
+        watch.model(cell, state.tested(cell.protocol.pruner), None)
+    states = [state for state, _ in begun]
     for done in range(1, rounds + 1):
         results = _round(cells, states, trainer, watch, sums, kept, inputs)
         states = [state for state, _ in results]
-        tests = _test(cells, states)
-        personal = personal_tests(cells, states, kept, [test is not None for test in tests])
-        for cell, book, (state, outcome), test, own in zip(cells, books, results, tests, personal, strict=True):
+        tested = [state.tested(cell.protocol.pruner) for cell, state in zip(cells, states, strict=True)]
+        tests = _test(cells, tested)
+        personal = personal_tests(cells, tested, kept, [test is not None for test in tests])
+        for cell, book, state, (_, outcome), test, own in zip(
+            cells, books, tested, results, tests, personal, strict=True
+        ):
             book.add(outcome, test, own)
             watch.model(cell, state, test.accuracy if test else None)
             if heard is not None:
@@ -177,7 +185,7 @@ def run_cells(
     seconds = (time.perf_counter() - began) / len(cells)
     return [
         book.close(state.mask, state.guidance, how, seconds, own)
-        for book, state, own in zip(books, states, kept, strict=True)
+        for book, state, own in zip(books, tested, kept, strict=True)
     ]
 
 
@@ -195,6 +203,7 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
     for cell, (landscape, _, _, attack) in zip(cells, explored, strict=True):
         ready = prepare(cell, trainer, watch, sums, inputs)
         states.append(begin(cell, landscape, attack, None if ready is None else ready.received))
+    states = [state for state, _ in train_alone(cells, states, trainer, inputs)]
     for _ in range(cells[0].protocol.rounds):
         states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept, inputs)]
 

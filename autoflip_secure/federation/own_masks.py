@@ -40,7 +40,7 @@ def _rows(cell: Cell) -> dict[str, StateKind]:
     """
     rows: dict[str, StateKind] = {MASK: "bits"} if cell.protocol.pruner.own else {}
     for source in cell.channel_sources:
-        for name, kind in source.remembered.items():
+        for name, kind in source.rows_kept.items():
             if name in rows:
                 raise InputError(
                     f"{type(source).__name__} has clients remember {name!r}, a name that is taken; give another"
@@ -119,7 +119,7 @@ def _masking(cell: Cell, state: ServerState, kept: ClientStates, measured: dict[
             initial=problem.initial,
             mask=mask,
             accuracy=measured[client],
-            states={name: kept.read(name, [client])[0] for name in pruner.remembered},
+            states={name: kept.read(name, [client])[0] for name in pruner.rows_kept},
             round=round_,
             rounds=cell.protocol.rounds,
             generator=partial(generator, cell.seed, Purpose.CLIENT_MASK, round_, client),

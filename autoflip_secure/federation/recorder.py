@@ -16,6 +16,8 @@ from autoflip_secure.federation.channels import names, prepared
 from autoflip_secure.federation.client_states import ClientStates, held_by
 from autoflip_secure.federation.final_record import backdoor_record, guidance_record, layer_records
 from autoflip_secure.federation.global_test import GlobalTest, final_mask
+from autoflip_secure.federation.lone_costs import lone_training_record
+from autoflip_secure.federation.lone_training import LoneTraining
 from autoflip_secure.federation.measures import (
     add_counts,
     digest,
@@ -25,18 +27,21 @@ from autoflip_secure.federation.measures import (
     versions,
 )
 from autoflip_secure.federation.outcome import Outcome
-from autoflip_secure.federation.own_costs import FinalMasks, own_bytes, own_density, own_flops
+from autoflip_secure.federation.own_costs import FinalMasks
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.preparation_record import preparation_record
 from autoflip_secure.federation.preparing import Preparation
+from autoflip_secure.federation.round_costs import RoundCosts
 from autoflip_secure.federation.secure_recorder import SecureLog
+from autoflip_secure.federation.told_masks import ToldMasks
 from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
-from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes, round_bytes
+from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes
 from autoflip_secure.models.masks import facts
 from autoflip_secure.records.detection import detection
 from autoflip_secure.records.final_model import ClassAccuracies
+from autoflip_secure.records.lone_training import LoneTrainingRecord
 from autoflip_secure.records.personal import ClientStateRecord
 from autoflip_secure.records.root_set import RootSetRecord
 from autoflip_secure.records.run import (
@@ -76,6 +81,9 @@ class Logbook:
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
         self._reached = set[int]()  # clients that have the frozen parameters
+        problem, told = cell.problem, cell.protocol.pruner.mask_sent
+        self._told = ToldMasks(told, problem.layout, problem.units)
+        self._alone: LoneTrainingRecord | None = None
         self._ruled = set[int]()  # clients that have what the local rule sends
         frozen = int(cell.problem.layout.frozen.sum())
         if frozen:
@@ -135,6 +143,15 @@ class Logbook:
         self.events += found.events
         self._preparation = preparation_record(found, self.cell.problem.layout, self.costs, len(newcomers))
 
+    def begin_alone(self, found: LoneTraining | None) -> None:
+        """Note what one client did before round 1."""
+        if found is None:
+            return
+        self._alone = lone_training_record(found, self.cell.problem.layout, self.costs)
+        self._reached.add(found.client)
+        self._told.knows(found.client, found.mask)
+        self.events += found.events
+
     def add(self, outcome: Outcome, found: GlobalTest | None, personal: PersonalTest | None = None) -> None:
         """Note one round; ``found`` is of the global model when it was evaluated, ``personal`` of the clients' own
         models where the cell is about them."""
@@ -145,24 +162,12 @@ class Logbook:
         if found and personal is not None:
             summary = personal.summary(found.accuracy)
             test, self._personal = (summary.mean, personal.mean_loss), personal
-        own, mask = outcome.own, facts(outcome.mask, layout)
-        density, delta = mask.density, layout.of_trained(outcome.delta).double()
+        mask, delta = facts(outcome.mask, layout), layout.of_trained(outcome.delta).double()
         self.events += outcome.events
         newcomers = set(outcome.participants) - self._reached
         self._reached |= newcomers
-        passes = outcome.gradient_passes
-        dense = passes if protocol.pruner.dense_gradients else 0
-        passes -= dense
-        if own is None:
-            sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
-            flops = self.costs.training(outcome.mask, outcome.samples * (protocol.training.epochs + passes))
-        else:
-            sent = own_bytes(own, layout, [k in newcomers for k in outcome.participants])
-            samples = [len(self.cell.problem.clients[k]) for k in outcome.participants]
-            flops = own_flops(own, self.costs, samples, protocol, passes)
-            density = own_density(own.masks, layout)
-        if dense:
-            flops = add_counts(flops, self.costs.training(torch.ones_like(outcome.mask), outcome.samples * dense))
+        spent = RoundCosts.of(self.cell, outcome, self.costs, self._told, newcomers)
+        sent = spent.bytes
         self._add_root(outcome.mask)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and protocol.rule.broadcasts:
@@ -184,7 +189,7 @@ class Logbook:
                 test_accuracy=test[0] if test else None,
                 test_loss=test[1] if test and math.isfinite(test[1]) else None,
                 personal=summary,
-                density=density,
+                density=spent.density,
                 update_variance=(variance := variance_over_coordinates(delta, mask.live_places)),
                 update_variance_all=variance
                 if mask.live_places is mask.trained_places
@@ -192,7 +197,7 @@ class Logbook:
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.norm()),
                 bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
-                flops=flops,
+                flops=spent.flops,
                 channels=beside or None,
                 assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
                 attack_success=found.attack_success if found else None,
@@ -215,9 +220,8 @@ class Logbook:
             total_bytes = add_counts(total_bytes, self._exploration.bytes)
             total_flops = add_counts(total_flops, Flops(dense=flops, sparse=flops, compacted=flops))
         first = self._preparation
-        if first is not None:
-            total_bytes, total_flops = add_counts(total_bytes, first.bytes), add_counts(total_flops, first.flops)
-        for record in self.rounds:
+        begun = (one for one in (first, self._alone) if one is not None)
+        for record in [*begun, *self.rounds]:
             total_bytes, total_flops = add_counts(total_bytes, record.bytes), add_counts(total_flops, record.flops)
         return Costs(
             bytes=total_bytes,
@@ -264,6 +268,7 @@ class Logbook:
             trainer=trainer,
             exploration=self._exploration,
             preparation=self._preparation,
+            lone_training=self._alone,
             guidance=guidance_record(cell, self._initial, guidance, mask),
             rounds=self.rounds,
             layers=layer_records(cell.problem, mask, own),

@@ -39,6 +39,7 @@ from autoflip_secure.interfaces import (
     Received,
 )
 from autoflip_secure.models.masks import facts, kept
+from autoflip_secure.models.uses import uses_of_weights
 from autoflip_secure.secure_rows.secure_sum import SecureSum
 from autoflip_secure.seeds import Purpose, generator
 
@@ -49,7 +50,7 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
     view = PruneView(
         layout=problem.layout,
         units=problem.units,
-        weights=state.weights,
+        weights=state.whole,
         mask=state.mask,
         exploration=state.exploration,
         guidance=state.guidance,
@@ -59,6 +60,7 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
         normalisation=protocol.guidance.normalisation,
         channels=channels or {},
         memory=state.memory,
+        multiply_adds=partial(uses_of_weights, problem.module, problem.layout, problem.x_train[:1]),
     )
     memory = protocol.pruner.remember(view)
     if memory is not state.memory:
@@ -68,7 +70,11 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
         mask = mask | frozen
     if mask is state.mask or torch.equal(mask, state.mask):
         return state
-    weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
+    if protocol.pruner.keeps_masked:
+        state = replace(state, masked_weights=state.whole)
+        weights = torch.where(mask, state.whole, 0.0)
+    else:
+        weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
     momentum = None if state.momentum is None else torch.where(mask, state.momentum, 0.0)
     return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights), momentum=momentum)
 

@@ -126,6 +126,8 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         personal=protocol.evaluation == "personal",
         channels=channels,
         prepared=prepared,
+        alone=protocol.pruner.begins_alone,
+        keeps_masked=protocol.pruner.keeps_masked,
     )
 
 
@@ -133,7 +135,7 @@ def post_processing_of(protocol: Protocol, *, channels: bool) -> list[str]:
     """What a run makes of releases, at no further cost; ``channels``: clients send something beside their updates."""
     made = {
         "guidance and masks": protocol.guided,
-        "masks": channels and not protocol.guided,
+        "masks": (channels or protocol.pruner.keeps_masked) and not protocol.guided,
         "what the local rule makes of the landscape": protocol.rule is not None and protocol.rule.needs_exploration,
         "agreement scores": protocol.aggregator.scores_clients,
         "steps times the server's learning rate": protocol.server_lr != 1,

@@ -25,6 +25,7 @@ from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Tra
 from autoflip_secure.interfaces.input_attack import BackdoorAttack, InputAttack, InputView, largest_values
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
+from autoflip_secure.interfaces.lone_training import LoneStage, LoneView
 from autoflip_secure.interfaces.pre_aggregation import (
     AssumingPreAggregator,
     ClientRows,
@@ -66,6 +67,8 @@ __all__ = [
     "InputView",
     "LocalRule",
     "LocalView",
+    "LoneStage",
+    "LoneView",
     "Mixture",
     "NoAttack",
     "NoLocalRule",

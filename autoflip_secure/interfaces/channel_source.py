@@ -19,7 +19,7 @@ class ChannelSource(Plugin):
     client_rows: ClassVar[Mapping[str, Literal["bits", "numbers"]]] = {}  # that a client keeps from round to round
 
     @property
-    def remembered(self) -> Mapping[str, Literal["bits", "numbers"]]:
+    def rows_kept(self) -> Mapping[str, Literal["bits", "numbers"]]:
         """Named rows (params,) that a client keeps from round to round. Default: :attr:`client_rows`."""
         return self.client_rows
 
@@ -43,9 +43,9 @@ class ChannelSource(Plugin):
         raise NotImplementedError(f"{type(self).__name__} asks for the channel {channel.name!r} without a `measure`")
 
     def next_rows(self, view: ClientView) -> Mapping[str, Tensor]:
-        """Rows (clients, params) for the participants to keep, by names of :attr:`remembered`; others stay.
+        """Rows (clients, params) for the participants to keep, by names of :attr:`rows_kept`; others stay.
 
-        Asked after local training in every round of who has ``remembered`` rows. ``view.states`` are the rows as they
+        Asked after local training in every round of who has ``rows_kept`` rows. ``view.states`` are the rows as they
         were, which :meth:`measure` saw too. They stay with their clients: what is sent is a channel.
         """
         return {}

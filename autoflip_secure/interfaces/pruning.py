@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.known_attacks import Known
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
 from autoflip_secure.interfaces.local_rule import LocalRule, NoLocalRule
+from autoflip_secure.interfaces.lone_training import LoneStage, LoneView
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 
@@ -37,6 +38,8 @@ class PruneView:
     normalisation: str = "sqrt_q99"  # of guidance
     channels: Mapping[str, Received] = field(default_factory=dict)  # what clients sent besides in this round
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the pruner remembers; empty before round 0
+    #: multiply-adds per weight and sample of each weight tensor, by name, counted when asked for (``needs_costs``)
+    multiply_adds: Callable[[], Mapping[str, float]] = dict
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,36 @@ class Pruner(ChannelSource, ABC):
     )
     dense_gradients: ClassVar[bool] = False  # it measures gradients of pruned weights, as dear as the dense model's
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
+    #: masked weights keep their value on the server, are what ``view.weights`` has, and come back with their mask
+    keeps_masked: ClassVar[bool] = False
+    #: what tells a participant of a mask that it was not sent before, on the way down: nothing (it is taken to know
+    #: it), a bit for every prunable weight, or a bit for every hidden unit
+    mask_sent: ClassVar[Literal["nothing", "weights", "units"]] = "nothing"
     known_by: ClassVar[Known] = ()  # attacks that know it
+
+    @property
+    def needs_costs(self) -> bool:
+        """Whether it asks for ``view.multiply_adds``, so models whose operations are not known are refused."""
+        return False
+
+    @property
+    def tests_whole(self) -> bool:
+        """Whether what is tested and kept is the model with all weights that the server has (``keeps_masked``)."""
+        return False
+
+    @property
+    def begins_alone(self) -> bool:
+        """Whether one client, drawn by seed, trains alone before round 1: :meth:`lone_stage`."""
+        return False
+
+    @property
+    def lone_samples(self) -> int | None:
+        """How many of its rows that client trains on, drawn by seed; None: all."""
+        return None
+
+    def lone_stage(self, view: LoneView) -> LoneStage:
+        """What the client that begins alone trains next. At the end its weights and its mask are everybody's."""
+        raise NotImplementedError(f"{type(self).__name__} begins alone without a `lone_stage`")
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:

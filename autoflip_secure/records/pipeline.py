@@ -33,6 +33,8 @@ def pipeline(
     personal: bool = False,
     channels: Sequence[str] = (),
     prepared: Sequence[str] = (),
+    alone: bool = False,
+    keeps_masked: bool = False,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -48,6 +50,8 @@ def pipeline(
         personal: the honest clients' own models are tested.
         channels: names of what clients send beside their updates, in some rounds at least.
         prepared: names of what all clients send once, before round 1.
+        alone: before round 1 one client trains by itself.
+        keeps_masked: the server remembers masked weights.
     """
     steps = list(PIPELINE)
     if local_rule:
@@ -73,11 +77,18 @@ def pipeline(
         steps.insert(2, "own masks (every participant, on its training rows)")
     if personal:
         steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
+    if keeps_masked:
+        steps[steps.index("prune")] = "prune (masked weights keep their value on the server)"
     if channels:
         steps = _with_channels(steps, ", ".join(channels))
-    if prepared:
-        steps.insert(0, f"once, before round 1: all clients measure {', '.join(prepared)} and send it as an update")
-    return steps
+    return [*_before(prepared, alone=alone), *steps]
+
+
+def _before(prepared: Sequence[str], *, alone: bool) -> list[str]:
+    """What is done once, before round 1."""
+    everybody = f"once, before round 1: all clients measure {', '.join(prepared)} and send it as an update"
+    lone = "once, before round 1: one client trains alone, and its model and mask are everybody's"
+    return [step for step, holds in ((everybody, prepared), (lone, alone)) if holds]
 
 
 def _with_channels(steps: list[str], names: str) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
+from autoflip_secure.records.lone_training import LoneTrainingRecord
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.root_set import RootSetRecord
@@ -202,7 +203,18 @@ class RunRecord(_WithNewer):
     """One cell of a sweep."""
 
     newer = frozenset(
-        {"personal", "client_state", "threats", "classes", "mask", "root_set", "tuning", "backdoor", "preparation"}
+        {
+            "personal",
+            "client_state",
+            "threats",
+            "classes",
+            "mask",
+            "root_set",
+            "tuning",
+            "backdoor",
+            "preparation",
+            "lone_training",
+        }
     )
 
     schema_version: int = SCHEMA_VERSION
@@ -223,6 +235,7 @@ class RunRecord(_WithNewer):
     trainer: TrainerChoice
     exploration: ExplorationRecord | None
     preparation: PreparationRecord | None = None  # None: no pruner asked clients for anything before training
+    lone_training: LoneTrainingRecord | None = None  # None: no client trained alone before round 1
     guidance: GuidanceRecord | None
     rounds: list[RoundRecord]
     layers: list[LayerRecord]

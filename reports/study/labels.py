@@ -29,6 +29,8 @@ PRETTY = {
     "fedtiny": "FedTiny",
     "rigl": "RigL",
     "fedrts": "FedRTS",
+    "prunefl": "PruneFL",
+    "eflprune": "EFLPrune",
     "flame": "FLAME",
     "foolsgold": "FoolsGold",
     "fltrust": "FLTrust",

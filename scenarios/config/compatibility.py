@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
 from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, explores
-from autoflip_secure.scenarios.config import attack_checks, personal, pre_aggregation
+from autoflip_secure.scenarios.config import attack_checks, lone_training, personal, pre_aggregation
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -34,6 +34,8 @@ def check(settings: Fields) -> None:
         _refuse(*mixed)
     if (own := personal.obstacle(settings)) is not None:
         _refuse(*own)
+    if (alone := lone_training.obstacle(settings)) is not None:
+        _refuse(*alone)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")

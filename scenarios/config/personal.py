@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from autoflip_secure.interfaces import Attack, ClientPrivacy, Pruner
+from autoflip_secure.scenarios.config import lone_training
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.config.tables import AGGREGATORS
@@ -93,7 +94,7 @@ def not_audited(pruner: Pruner) -> str | None:
             "attacks do not look at: they would underestimate what it reveals; audit another algorithm"
         )
     if not pruner.own:
-        return None
+        return lone_training.not_audited(pruner)
     return (
         f"its pruner {kind_of(type(pruner))} gives every client a mask of its own, which the attacks do not know: "
         "they would underestimate what it reveals; audit another algorithm"

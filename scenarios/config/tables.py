@@ -65,6 +65,7 @@ from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.pruning.budget import BudgetMask
+from autoflip_secure.pruning.eflprune import EFLPrune
 from autoflip_secure.pruning.erk import RandomErk
 from autoflip_secure.pruning.fedrts import FedRTS
 from autoflip_secure.pruning.fedsparsify import FedSparsify
@@ -73,6 +74,7 @@ from autoflip_secure.pruning.lottery import LotteryTickets
 from autoflip_secure.pruning.magnitude import Magnitude
 from autoflip_secure.pruning.none import NoPruning
 from autoflip_secure.pruning.own_erk import OwnErk
+from autoflip_secure.pruning.prunefl import PruneFL
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.snip import Snip
 from autoflip_secure.pruning.taylor import TaylorUnits
@@ -111,6 +113,7 @@ PRUNERS = _table(
     NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits,
     # rivals whose mask the server makes for all, and their controls
     FedSparsify, RandomErk, Magnitude, Snip, SwapByGradient, FedRTS,
+    PruneFL, EFLPrune,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -214,6 +217,16 @@ ALGORITHMS: dict[str, Algorithm] = {
     "fedrts": _mix("fedrts", "mean", "FedRTS: masks drawn from posteriors that clients' votes feed; mean."),
     "erk": _mix("erk", "mean", "Random weights pruned before training, dense by ERK; mean. A control."),
     "magnitude": _mix("magnitude", "mean", "The smallest weights pruned once; mean. A control."),
+    "prunefl": _mix(
+        "prunefl",
+        "mean",
+        "PruneFL: one client prunes alone, then the mask follows importances that clients sum up; mean.",
+    ),
+    "eflprune": _mix(
+        "eflprune",
+        "mean",
+        "EFLPrune, our reading: each round trains the best units, the others keep their weights; mean.",
+    ),
     **{
         f"score_{name}": _mix(
             "none", "agreement", f"No pruning; agreement score of one statistic: {name}.", statistics=[name]

@@ -86,9 +86,9 @@ def _try_memory(judge: Judge, source: ChannelSource, seen: ClientView, alone: Cl
 
 
 def rounds_with_channels(source: ChannelSource, stage: Stage) -> list[int]:
-    """The first round in which it asks for a channel, or for sums, where there is one."""
+    """The first round in which it asks for something, where there is one."""
     asked = (ChannelRequest(n, stage.rounds, stage.layout, stage.units) for n in range(1, stage.rounds + 1))
-    return [one.round for one in asked if source.wants(one) or source.accumulates(one)][:1]
+    return [one.round for one in asked if source.wants(one) or source.accumulates(one) or source.rows_kept][:1]
 
 
 def of_participants(received: Received, count: int) -> Received:

@@ -12,6 +12,7 @@ import torch
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import InputAttack
+from autoflip_secure.models.uses import uses_of_weights
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.messages import choose_place, kind_of, mark_default
@@ -78,6 +79,7 @@ def check_cells(blocks: Iterable[Block], builder: CellBuilder) -> None:
                 refuse_unproven(cell := builder.cell(spec, block.cells[0], torch.device("cpu")))
             with _placed(spec, "algorithm"):
                 _check_units(cell)
+                _check_costs(cell)
             with _placed(spec, "attack", "model"):
                 _check_buffers(cell)
             with _placed(spec, "training", "partition", "clients", "model"):
@@ -123,6 +125,21 @@ def _check_units(cell: Cell) -> None:
             f"algorithm.pruner.kind = {kind_of(type(pruner))!r} removes whole units, and those of this model are not "
             f"known: {cell.problem.units_reason}; use pruner kind 'threshold', or another model"
         )
+
+
+def _check_costs(cell: Cell) -> None:
+    """A pruner that counts multiply-adds is given a model whose operations are known."""
+    pruner, problem = cell.protocol.pruner, cell.problem
+    if not pruner.needs_costs:
+        return
+    try:
+        uses_of_weights(problem.module, problem.layout, problem.x_train[:1])
+    except UnsupportedModelError as error:
+        kind = kind_of(type(pruner))
+        way_out = "set algorithm.pruner.time: uniform" if "time" in type(pruner).model_fields else "use another pruner"
+        raise UnsupportedModelError(
+            f"algorithm.pruner.kind = {kind!r} counts the model's multiply-adds, and {error}; {way_out}"
+        ) from error
 
 
 def _check_buffers(cell: Cell) -> None:

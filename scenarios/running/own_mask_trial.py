@@ -22,12 +22,12 @@ def remembered_rows(judge: Judge, source: ChannelSource, size: int) -> dict[str,
     Raises:
         InputError: a row has a name or kind that cannot be kept.
     """
-    for name, kind in source.remembered.items():
+    for name, kind in source.rows_kept.items():
         if name == MASK or kind not in ("bits", "numbers"):
             raise judge.refuse(
                 f"client_rows has {name!r}: {kind!r}; give rows names other than {MASK!r}, and 'bits' or 'numbers'"
             )
-    return {name: StateRow(kind, size) for name, kind in source.remembered.items()}
+    return {name: StateRow(kind, size) for name, kind in source.rows_kept.items()}
 
 
 def try_client_masks(judge: Judge, pruner: Pruner, stage: Stage) -> None:

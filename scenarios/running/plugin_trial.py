@@ -54,6 +54,7 @@ from autoflip_secure.scenarios.running.channel_trial import (
     try_channels,
 )
 from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
+from autoflip_secure.scenarios.running.lone_trial import try_lone_training, uses
 from autoflip_secure.scenarios.running.own_mask_trial import try_client_masks, try_coverage
 from autoflip_secure.scenarios.running.pre_aggregation_trial import try_pre_aggregator
 from autoflip_secure.scenarios.running.trial_judge import Judge
@@ -207,6 +208,7 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
         view = PruneView(
             stage.layout, stage.units, stage.weights, mask, exploration, guidance, number, stage.rounds,
             lambda *address: generator(0, Purpose.PRUNING, *address), channels=channels, memory=memory,
+            multiply_adds=partial(uses, stage),
         )  # fmt: skip
         memory = judge.ask("remember", partial(pruner.remember, view), mask, stage.weights, *memory.values())
         if not isinstance(memory, Mapping) or not all(isinstance(one, Tensor) for one in memory.values()):
@@ -220,6 +222,8 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
         mask = found
     if pruner.own:
         try_client_masks(judge, pruner, stage)
+    if pruner.begins_alone:
+        try_lone_training(judge, pruner, stage)
 
 
 def _try_partition(judge: Judge, partition: Partition, stage: Stage) -> None:

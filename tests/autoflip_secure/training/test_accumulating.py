@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from summed_steps import summed_by_hand
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
@@ -13,7 +14,6 @@ from autoflip_secure.interfaces import ClientJob, PrivateSteps, RoundRule, Train
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer, promised_bits
-from autoflip_secure.training.base import batch_order
 from autoflip_secure.training.bits import same_bits
 
 X = torch.randn(90, 1, 6, 6, generator=torch.Generator().manual_seed(1))
@@ -47,32 +47,6 @@ def jobs_of(layout: Layout, start: Tensor, sizes: tuple[int, ...] = (40, 3, 16, 
     return jobs
 
 
-def by_hand(module: nn.Module, layout: Layout, job: ClientJob, schedule: TrainingSchedule) -> tuple[Tensor, Tensor]:
-    """A loop over epochs and batches with torch's optimiser; gradients are noted before they are masked."""
-    mask = torch.ones(layout.size, dtype=torch.bool) if job.mask is None else job.mask
-    layout.load(module, job.start * mask)
-    named = dict(module.named_parameters())
-    live = {s.name: mask[s.slice].view(s.shape) for s in layout}
-    trained = [p for p in named.values() if p.requires_grad]
-    more = {"weight_decay": schedule.weight_decay}
-    if schedule.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, schedule.lr, **more)
-    else:
-        optimizer = torch.optim.SGD(trained, schedule.lr, momentum=schedule.momentum, **more)
-    total, squares = torch.zeros(layout.size), torch.zeros(layout.size)
-    for order in batch_order(job, schedule.epochs):
-        for places in torch.split(order, schedule.batch_size):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(module(X[job.samples[places]]), job.labels[places]).backward()
-            for name, parameter in named.items():
-                if parameter.grad is not None:
-                    total[layout[name].slice] += parameter.grad.reshape(-1)
-                    squares[layout[name].slice] += parameter.grad.reshape(-1) ** 2
-                    parameter.grad *= live[name]
-            optimizer.step()
-    return total, squares
-
-
 @pytest.mark.parametrize("make", [dense, convolutional])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("trainer", [StackedTrainer(), SequentialTrainer()], ids=lambda one: one.kind)
@@ -82,7 +56,7 @@ def test_sums_are_those_of_a_loop_by_hand(make: object, schedule: TrainingSchedu
     jobs = jobs_of(layout, layout.vector(module))
     found = trainer.train(module, layout, X, jobs, schedule)
     for row, job in enumerate(jobs):
-        total, squares = by_hand(module, layout, job, schedule)
+        _, total, squares = summed_by_hand(module, layout, X, job, schedule)
         assert torch.allclose(found.sums["gradients"][row], total, rtol=1e-3, atol=1e-4)
         assert torch.allclose(found.sums["squares"][row], squares, rtol=1e-3, atol=1e-4)
         if job.mask is not None:

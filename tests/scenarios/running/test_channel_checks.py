@@ -182,6 +182,38 @@ class Silent(Asking):
         return Pruner.measure(self, channel, view)
 
 
+class Remembers(Asking):
+    client_rows: ClassVar[Any] = {"seen": "numbers"}
+
+    def accumulates(self, asked: ChannelRequest) -> frozenset[Any]:
+        return frozenset({"gradients"})
+
+    def own(self, view: ClientView) -> Tensor:
+        return (view.states["seen"] + view.gradient_sum())[:, :3]
+
+    def next_rows(self, view: ClientView) -> Any:
+        return {"seen": view.states["seen"] + view.gradient_sum()}
+
+
+class Strange(Remembers):
+    def next_rows(self, view: ClientView) -> Any:
+        return {"other": view.updates}
+
+
+class Shared(Remembers):
+    def next_rows(self, view: ClientView) -> Any:
+        return {"seen": view.updates.mean(0).expand_as(view.updates)}
+
+
+class Kind(Remembers):
+    client_rows: ClassVar[Any] = {"seen": "words"}
+
+
+class Cubes(Remembers):
+    def accumulates(self, asked: ChannelRequest) -> Any:
+        return {"cubes"}
+
+
 class Voted(Aggregator):
     kind: Literal["voted"] = "voted"
 
@@ -226,6 +258,8 @@ class Fits(Everybody):
         (Compares(), "a client's row depends on other clients"), (Spoils(), "changes what it is shown in place"),
         (Unnamed(), "give each a name of its own"), (Empty(), "at least one number"),
         (NoTuple(), "wants should give a tuple of Channel"), (Silent(), "without a `measure`"),
+        (Remembers(), ""), (Strange(), "next_rows gives 'other'"), (Shared(), "row depends on other clients"),
+        (Kind(), "client_rows has 'seen': 'words'"), (Cubes(), "accumulates should give a frozenset"),
         (Everybody(), "changes rows of honest clients"), (Wide(), "channel (rows of votes) gives shape"),
     ],
     ids=lambda one: type(one).__name__ if not isinstance(one, str) else "",

@@ -1,0 +1,50 @@
+"""What it costs to tell participants a mask that they were not sent before (``Pruner.mask_sent``).
+
+One bit a prunable weight, as messages carry it, or one bit a hidden unit, padded to whole bytes. Everybody knows that
+before any pruning all is live. Where both sides can tell the mask nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from autoflip_secure.federation.measures import digest
+from autoflip_secure.models.costs import round_bytes
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.masks import PerMask
+from autoflip_secure.models.units import Units
+
+
+class ToldMasks:
+    """Which mask each client was told last."""
+
+    def __init__(self, how: Literal["nothing", "weights", "units"], layout: Layout, units: Units | None) -> None:
+        self._how, self._layout, self._units = how, layout, units
+        self._known = dict[int, str]()
+        self._digest = PerMask(digest)
+
+    def knows(self, client: int, mask: Tensor) -> None:
+        """A client that made this mask."""
+        self._known[client] = self._digest(mask)
+
+    def bytes(self, mask: Tensor, participants: Sequence[int]) -> int:
+        """Of the messages that tell these participants the mask of their round, on top of values alone."""
+        if self._how == "nothing":
+            return 0
+        name = self._digest(mask)
+        before = name if bool(mask.all()) else ""  # what somebody knows who was told nothing
+        new = [k for k in participants if self._known.get(k, before) != name]
+        for client in participants:
+            self._known[client] = name
+        return len(new) * self._length(mask) if new else 0
+
+    def _length(self, mask: Tensor) -> int:
+        if self._how == "units" and self._units is not None:
+            live = [own.cpu().numpy() for own in self._units.live_units(mask, self._layout)[:-1]]
+            return len(np.packbits(np.concatenate(live)).tobytes())
+        one = round_bytes(mask, self._layout, 1)
+        return one.downlink_bitmask - one.downlink_values

@@ -1,0 +1,246 @@
+"""PruneFL's rounds, against local training by hand and a list of what every client remembers; and who lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pytest
+import torch
+from digits_cells import CLIENTS, PROBLEM, TRAIN, X, cell
+from summed_steps import summed_by_hand
+from torch import Tensor, nn
+
+from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.clients import client_jobs
+from autoflip_secure.federation.engine import run_cells
+from autoflip_secure.federation.state import ServerState
+from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces import Channel, ChannelRequest, TrainingSchedule, UpdateAttack
+from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.uses import uses_of_weights
+from autoflip_secure.pruning.prunefl import PruneFL
+from autoflip_secure.pruning.reconfiguration import reconfigured
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.training import choose_trainer
+
+LAYOUT = PROBLEM.layout
+HIDDEN = int(LAYOUT.prunable.sum())
+OTHERS = LAYOUT.trained & ~LAYOUT.prunable
+MESSAGE = 10 + 4 * (HIDDEN + 1)  # header, a float a hidden weight, one for all else
+BITS = -(-HIDDEN // 8)  # a bit a prunable weight
+
+
+class Seen(Watcher):
+    """Keeps what was sent, and the states."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, tuple[Tensor, Tensor]] = {}
+        self.states: dict[int, ServerState] = {}
+        self.updates: dict[int, Tensor] = {}
+
+    def channels(self, cell: Cell, before: ServerState, clients: Tensor, sent: Mapping[str, Tensor]) -> None:
+        self.sent[before.round + 1] = clients, sent["importance"] * 2**20
+
+    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+        self.states[before.round], self.states[after.round] = before, after
+        self.updates[after.round] = sent.clone()
+
+
+def watched(one: Cell, kind: Literal["auto", "sequential"] = "auto") -> tuple[RunRecord, Seen]:
+    seen = Seen()
+    trainer = choose_trainer(PROBLEM.module, LAYOUT, X[:1], kind)
+    return run_cells([one], trainer, watch=seen)[0], seen
+
+
+def pruner(**options: Any) -> PruneFL:
+    return PruneFL(**{"init": "none", "every": 2, "time": "uniform", **options})
+
+
+def importances(one: Cell, seen: Seen, number: int, kind: str) -> dict[int, Tensor]:
+    """What each participant of a round adds, from its own training by hand."""
+    before, schedule = seen.states[number - 1], one.protocol.training
+    found = dict[int, Tensor]()
+    clients = one.cohort(number)
+    for client, job in zip(
+        clients.tolist(), client_jobs(one, before.weights, before.mask, clients, number), strict=True
+    ):
+        _, total, squares = summed_by_hand(PROBLEM.module, LAYOUT, X[TRAIN], job, schedule)
+        found[client] = total**2 if kind == "square_of_sum" else squares
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "trainer", "attack"),
+    [
+        ("square_of_sum", "auto", None),
+        ("square_of_sum", "sequential", LabelFlip(scope=0.5, share=1.0)),
+        ("sum_of_squares", "auto", None),
+    ],
+)
+def test_clients_add_up_send_and_forget_and_the_server_reconfigures(kind: Any, trainer: Any, attack: Any) -> None:
+    more = {} if attack is None else {"attack": attack}
+    options = {"importance": kind, "share": 0.4, "half_life": 3.0, "time_constant": 0.4}
+    one = cell(rounds=5, cohort=4, pruner=pruner(**options), **more)
+    _, seen = watched(one, trainer)
+    assert sorted(seen.sent) == [2, 4]
+    memory = {client: torch.zeros(LAYOUT.size) for client in range(CLIENTS)}
+    for number in range(1, 6):
+        for client, more_of_it in importances(one, seen, number, kind).items():
+            memory[client] += more_of_it
+        if number not in seen.sent:
+            assert torch.equal(seen.states[number].mask, seen.states[number - 1].mask)
+            continue
+        clients, rows = seen.sent[number]
+        for client, row in zip(clients.tolist(), rows, strict=True):
+            own = torch.cat([memory[client][LAYOUT.prunable], memory[client][OTHERS].sum()[None]])
+            assert torch.allclose(row, own, rtol=2e-3, atol=1e-5)
+            memory[client] = torch.zeros(LAYOUT.size)  # who did not take part goes on adding up
+        # I = sum_k q_k (...): as all make as many passes, n_k is q_k but for a factor
+        sizes = torch.tensor([float(len(PROBLEM.clients[k])) for k in clients.tolist()]).double()
+        total = (sizes[:, None] * rows).sum(0) / sizes.sum()
+        before, after = seen.states[number - 1], seen.states[number]
+        mean = before.weights + ((sizes[:, None] * seen.updates[number]).sum(0) / sizes.sum()).float()
+        wanted = reconfigured(
+            mean, before.mask, LAYOUT.spread(total[:-1], LAYOUT.prunable), float(total[-1]),
+            {segment.name: 1.0 for segment in LAYOUT.hidden}, LAYOUT, share=0.4 * 2 ** (-number / 3),
+            constant=0.4 / 0.6 * HIDDEN,
+        )  # fmt: skip
+        assert int((wanted ^ after.mask).sum()) <= 2  # sizes and ratios that differ by rounding alone
+        assert int((wanted ^ before.mask).sum()) > 50
+        assert not after.weights[~after.mask].any()
+
+
+def test_what_left_is_zero_and_what_comes_starts_at_zero() -> None:
+    _, seen = watched(cell(rounds=4, pruner=pruner(every=1, share=0.5, half_life=1.0, time_constant=0.9)))
+    grown = 0
+    for number in range(1, 5):
+        before, after = seen.states[number - 1], seen.states[number]
+        came = after.mask & ~before.mask
+        grown += int(came.sum())
+        assert not after.weights[came | ~after.mask].any()
+        if number < 4 and bool(came.any()):
+            assert seen.states[number + 1].weights[came & seen.states[number + 1].mask].any()  # and is trained
+    assert grown > 10
+
+
+def test_update_as_importance_needs_no_memory_and_asks_for_one_gradient() -> None:
+    one = cell(rounds=2, pruner=pruner(importance="update", every=1, share=0.5, time_constant=0.5))
+    record, seen = watched(one)
+    assert record.client_state is None
+    schedule = one.protocol.training
+    for number in (1, 2):
+        before, (clients, rows) = seen.states[number - 1], seen.sent[number]
+        jobs = client_jobs(one, before.weights, before.mask, clients, number)
+        for row, job in zip(rows, jobs, strict=True):
+            end, _, _ = summed_by_hand(PROBLEM.module, LAYOUT, X[TRAIN], job, schedule)
+            LAYOUT.load(PROBLEM.module, end)
+            PROBLEM.module.zero_grad()
+            nn.functional.cross_entropy(PROBLEM.module(X[TRAIN][job.samples]), job.labels).backward()
+            last = torch.cat([p.grad.reshape(-1) for p in PROBLEM.module.parameters() if p.grad is not None])
+            steps = schedule.epochs * -(-len(job.samples) // schedule.batch_size)
+            own = torch.where(before.mask, (end - before.weights) / schedule.lr, steps * last) ** 2
+            assert torch.allclose(row[:-1], own[LAYOUT.prunable], rtol=1e-2, atol=1e-4)
+            assert float(row[-1]) == pytest.approx(float(own[OTHERS].sum()), rel=1e-3)
+    plain = watched(cell(rounds=2))[0]
+    assert record.rounds[0].flops.dense - plain.rounds[0].flops.dense == pytest.approx(
+        plain.rounds[0].flops.dense / 2, rel=1e-6
+    )  # one more pass beside two epochs
+
+
+def test_bytes_go_up_in_rounds_that_reconfigure_and_the_mask_goes_down_after_them() -> None:
+    ours, seen = watched(cell(rounds=5, pruner=pruner(share=0.5)))
+    assert [one.channels for one in ours.rounds] == [
+        {"importance": 4 * MESSAGE} if one.round in (2, 4) else None for one in ours.rounds
+    ]
+    told = dict[int, bytes]()
+    for one in ours.rounds:
+        mask = seen.states[one.round - 1].mask
+        values = 4 * (14 + 4 * int(mask.sum()))  # header, live values
+        new = [
+            k
+            for k in one.participants
+            if told.get(k, torch.ones_like(mask).numpy().tobytes()) != mask.numpy().tobytes()
+        ]
+        assert one.bytes.downlink_values == values + BITS * len(new)
+        assert one.bytes.downlink_bitmask == values + BITS * 4
+        assert one.bytes.uplink_values == values + (4 * MESSAGE if one.round in (2, 4) else 0)
+        told |= dict.fromkeys(one.participants, mask.numpy().tobytes())
+    assert ours.rounds[1].bytes.downlink_values == 4 * (14 + 4 * LAYOUT.size)  # nothing to tell before the first
+    assert ours.client_state is not None
+    assert ours.client_state.bytes_per_client == {"importance": 4 * LAYOUT.size}
+
+
+def test_nothing_is_summed_up_where_nothing_will_be_sent() -> None:
+    def wishes(rounds: int, **options: Any) -> list[bool]:
+        asked = [ChannelRequest(number, rounds, LAYOUT, PROBLEM.units) for number in range(1, rounds + 1)]
+        return [bool(pruner(**options).accumulates(one)) for one in asked]
+
+    assert wishes(5) == [True] * 4 + [False]
+    assert wishes(5, every=6) == [False] * 5
+    assert wishes(4, importance="update") == [False] * 4
+
+
+def test_both_trainers_prune_alike_and_a_cell_has_its_numbers_beside_others() -> None:
+    one = cell(rounds=4, pruner=pruner())
+    (record, stacked), (_, sequential) = watched(one), watched(one, "sequential")
+    for number, (_, rows) in stacked.sent.items():
+        assert torch.allclose(rows, sequential.sent[number][1], rtol=2e-2, atol=1e-5)
+    others = [cell("a", seed=3, rounds=4), cell("b", seed=1, rounds=4, pruner=pruner(importance="sum_of_squares"))]
+    together = run_cells([*others, one], choose_trainer(PROBLEM.module, LAYOUT, X[:1]))
+    assert together[-1].numbers() == record.numbers()
+    assert together[0].numbers() == run_cells([others[0]], choose_trainer(PROBLEM.module, LAYOUT, X[:1]))[0].numbers()
+    assert record.trainer.bits == "stack"
+
+
+def test_more_of_the_time_that_is_spent_anyway_leaves_more_weights_and_a_bound_fewer() -> None:
+    def density(**options: Any) -> float:
+        return watched(cell(rounds=5, pruner=pruner(every=1, share=0.5, **options)))[0].rounds[-1].density
+
+    assert density(time_constant=0.9) > density(time_constant=0.1)
+    assert density(time_constant=0.9, max_density=0.3) < density(time_constant=0.9)
+
+
+def test_seconds_of_a_weight_count_its_uses() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.Linear(5, 4)
+    )
+    layout = Layout.of(net)
+    uses = uses_of_weights(net, layout, X[:1])
+    assert dict(uses) == {
+        "0.weight": 36.0, "2.weight": 16.0, "5.weight": 1.0, "6.weight": 1.0,
+    }  # fmt: skip
+    found = PruneFL(bandwidth=2.0, speed=3.0, samples=7)._seconds(layout, lambda: uses)
+    assert found == pytest.approx({"2.weight": 4 + 14 * 16, "5.weight": 4 + 14 * 1})
+
+
+class Boast(UpdateAttack):
+    """Honest updates; the first hundred hidden weights are said to be worth everything, the others nothing."""
+
+    kind: Literal["boast"] = "boast"
+
+    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: Any) -> Tensor:
+        return updates
+
+    def channel(self, channel: Channel, rows: Tensor, malicious: Tensor, generators: Any) -> Tensor:
+        lie = torch.zeros_like(rows)
+        lie[:, :100] = 1e6
+        return torch.where(malicious[:, None], lie, rows)
+
+
+def test_one_liar_decides_what_lives_when_nothing_defends() -> None:
+    options = {"every": 1, "share": 0.9, "time_constant": 0.01}
+    honest, lied = (
+        watched(cell(rounds=2, cohort=CLIENTS, pruner=pruner(**options), **more))[1].states[2].mask[LAYOUT.prunable]
+        for more in ({}, {"attack": Boast(clients=(0,))})
+    )
+    assert bool(lied[:100].all())
+    assert not bool(honest[:100].all())
+    assert int(lied[100:].sum()) < 100  # most of what lives is the liar's
+
+
+def test_adam_and_momentum_have_sums_too() -> None:
+    for training in (TrainingSchedule(optimizer="adam", lr=0.01, epochs=1), TrainingSchedule(momentum=0.9, epochs=1)):
+        record, _ = watched(cell(rounds=2, training=training, pruner=pruner(every=1)))
+        assert record.rounds[-1].density < 1
