@@ -21,12 +21,18 @@ NEWER: dict[str, Any] = {
     "held_out": 0.2,
     "attack.window.period": None,
     "attack.window.acting": 1,
+    "model.width": 32,
+    "model.hidden": 512,
+    "model.channels_last": False,
 }
 """Path of keys -> default, as plain data."""
 _OF_KIND = {
     "algorithm.aggregator.weighting": ("mean",),
     "algorithm.aggregator.neighbours": ("krum", "multi_krum"),
     "algorithm.aggregator.unit": ("centered_clipping",),
+    "model.width": ("mcmahan_cnn",),
+    "model.hidden": ("mcmahan_cnn",),
+    "model.channels_last": ("cnn", "mcmahan_cnn", "cnn6"),
 }
 """Options of some kinds alone: what another plug-in calls so has been in its configuration from the start."""
 

@@ -102,6 +102,8 @@ class SequentialTrainer(LocalTrainer):
         for epoch, order in enumerate(batch_order(job, schedule.epochs).to(self.device), 1):
             total = torch.zeros((), device=self.device)
             inputs, targets = x[samples[order]], labels[order]
+            if channels_last(net):
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
             for xs, ys in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
                 for parameter in trained:  # optimizer.zero_grad, without its bookkeeping
                     parameter.grad = None
@@ -121,6 +123,14 @@ class SequentialTrainer(LocalTrainer):
                 rule.end_epoch(optimizer, epoch, schedule.epochs)
             epochs.append(total / len(order))
         return torch.stack(epochs)
+
+
+def channels_last(net: nn.Module) -> bool:
+    """Whether the filters of ``net`` lie in memory with the channels last, as its model says; inputs then do too."""
+    return any(
+        p.dim() == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+        for p in net.parameters()
+    )
 
 
 def torch_optimizer(parameters: list[nn.Parameter], schedule: TrainingSchedule) -> torch.optim.Optimizer:

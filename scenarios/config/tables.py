@@ -81,7 +81,7 @@ from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
 from autoflip_secure.scenarios.data import datasets, partitions
-from autoflip_secure.scenarios.models import chains as models
+from autoflip_secure.scenarios.models.architectures import MODELS as MODEL_CLASSES
 from autoflip_secure.scenarios.trackers.base import Tracker
 from autoflip_secure.scenarios.trackers.mlflow import Mlflow
 from autoflip_secure.scenarios.trackers.tensorboard import TensorBoard
@@ -141,7 +141,7 @@ PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
 LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
-MODELS = _table(*models.MODELS)
+MODELS = _table(*MODEL_CLASSES)
 TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow, "wandb": Wandb}
 
 

@@ -64,6 +64,8 @@ def _inputs(settings: Settings, load: Callable[[Settings], Dataset]) -> dict[str
     """What one cell reads -> its digest, made when it is asked for."""
     data = canonical(settings.data.model_dump(mode="json"))
     found: dict[str, Callable[[], str]] = {f"data {data}": lambda: _of_dataset(load(settings))}
+    for file in settings.model.reads():
+        found[f"weights {file}"] = partial(_of_weights, file)
     for path, plugin in in_settings(settings):
         code = plugin.users_code()
         if code is None:
@@ -127,6 +129,13 @@ def _of_dataset(data: Dataset) -> str:
         sums.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sums.update(tensor.contiguous().numpy().tobytes())
     return sums.hexdigest()
+
+
+def _of_weights(path: Path) -> str:
+    try:
+        return _of_files([path])
+    except OSError as error:
+        raise InputError(f"model.weights = {path}: cannot be read ({error.strerror}); put it back") from error
 
 
 def _of_source(place: str, target: str) -> str:

@@ -14,7 +14,7 @@ from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.config.loading import to_yaml
 from autoflip_secure.scenarios.config.settings import DEFAULTS, content_hash, json_schema
 from autoflip_secure.scenarios.data import datasets, partitions
-from autoflip_secure.scenarios.models import chains as models
+from autoflip_secure.scenarios.models import architectures as models
 
 # ------------------------------------------------------------------------------------------------ short forms
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
-from autoflip_secure.scenarios.models.chains import MODELS, Cnn, Cnn6, Custom, McMahanCnn, Mlp, Model
+from autoflip_secure.scenarios.models.chains import Cnn, Cnn6, Custom, FemnistCnn, McMahanCnn, Mlp, Model
 from autoflip_secure.scenarios.models.trial import check_model
 from autoflip_secure.seeds import Purpose, generator
 
@@ -85,16 +85,18 @@ def nets(tmp_path, monkeypatch):
     return "user_nets"
 
 
+MODELS = (Mlp, Cnn, McMahanCnn, Cnn6, FemnistCnn, Custom)
 CASES: dict[type[Model], tuple[Model, list[tuple[int, ...]]]] = {
     Mlp: (Mlp(), [(64,), (1, 8, 8), (3, 32, 32)]),
     Cnn: (Cnn(), [(1, 1, 1), (1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 9, 31)]),
     McMahanCnn: (McMahanCnn(), [(1, 4, 4), (1, 28, 28), (3, 32, 32), (3, 30, 33)]),
+    FemnistCnn: (FemnistCnn(width=4, hidden=32), [(1, 4, 4), (1, 28, 28), (3, 30, 33)]),
     Cnn6: (Cnn6(), [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 17, 9)]),
     Custom: (Custom(factory="user_nets:both", arguments={"hidden": 5}), [(1, 8, 8), (7,)]),
 }
 
 
-def test_every_model_has_a_case():
+def test_every_chain_has_a_case():
     assert set(CASES) == set(MODELS)
 
 
