@@ -91,6 +91,11 @@ class DataSource(Plugin, ABC):
         default=None, description="size of a stratified subset of the test set, the same for all seeds; null = all"
     )
 
+    owners: Samples = Field(
+        default=None,
+        description="train on the samples of so many owners (writers, speakers, …), those with most; null = all",
+    )
+
     def __hash__(self) -> int:
         """Of the written form: options may be mappings."""
         return hash(self.model_dump_json())
@@ -134,9 +139,11 @@ def read_afresh(source: DataSource) -> Dataset:
     """The data set as :meth:`DataSource.load` gives it, read whether or not it is kept already."""
     name = _kind(source)
     arrays = _foreign_arrays(source, name) if source.foreign else source.read()
+    if source.owners is not None:
+        arrays = _of_owners(name, arrays, source.owners)
     whole = all(map(_whole_numbers, (arrays, arrays), (arrays.x_train, arrays.x_test)))
-    train = _subset(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
-    test = _subset(name, "test_samples", source.test_samples, arrays.y_test, TEST)
+    train = subset_rows(name, "train_samples", source.train_samples, arrays.y_train, TRAIN)
+    test = subset_rows(name, "test_samples", source.test_samples, arrays.y_test, TEST)
     return Dataset(
         name=name,
         x_train=_int64(arrays.x_train[train]) if whole else _normalised(arrays, arrays.x_train[train]),
@@ -147,6 +154,19 @@ def read_afresh(source: DataSource) -> Dataset:
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
         class_names=arrays.class_names,
     )
+
+
+def _of_owners(name: str, arrays: Arrays, count: int) -> Arrays:
+    """The training samples of the ``count`` owners with most of them (of equals the lower number); all test samples."""
+    if arrays.groups is None:
+        raise DataError(f"{name}: owners = {count}, and the data set names no owners; leave it out")
+    owners, inverse, sizes = np.unique(arrays.groups, return_inverse=True, return_counts=True)
+    if count > len(owners):
+        raise DataError(f"{name}: owners = {count} is more than the {len(owners)} that are there; give at most that")
+    kept = np.zeros(len(owners), dtype=bool)
+    kept[np.argsort(-sizes, kind="stable")[:count]] = True
+    rows = kept[inverse]
+    return replace(arrays, x_train=arrays.x_train[rows], y_train=arrays.y_train[rows], groups=arrays.groups[rows])
 
 
 def refuse_other_samples(source: DataSource, place: str) -> None:
@@ -244,9 +264,14 @@ def stratified(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -
     return np.sort(np.concatenate(rows))
 
 
-def _subset(
+def subset_rows(
     name: str, key: str, size: int | None, labels: NDArray[np.int64], part: int
 ) -> NDArray[np.int64] | slice[None, None, None]:
+    """Rows of the subset of ``size`` samples that every seed has; all of them: as many as there are, or None.
+
+    Raises:
+        DataError: there are not so many, or fewer are asked for than there are classes.
+    """
     if size is None:
         return slice(None)
     classes = len(np.unique(labels))

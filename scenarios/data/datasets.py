@@ -18,12 +18,14 @@ from autoflip_secure.scenarios.data.images import ImageFolder
 from autoflip_secure.scenarios.data.leaf import Leaf
 from autoflip_secure.scenarios.data.mnist import FashionMnist, Mnist
 from autoflip_secure.scenarios.data.npz import read_arrays
+from autoflip_secure.scenarios.data.speakers import Speakers
 from autoflip_secure.scenarios.data.table import Table
+from autoflip_secure.scenarios.data.tiny_imagenet import TinyImageNet
 from autoflip_secure.seeds import Purpose, numpy_generator
 
 __all__ = [
     "DATASETS", "Cifar10", "Cifar100", "CustomData", "DataSource", "Dataset", "Digits", "FashionMnist", "HuggingFace",
-    "ImageFolder", "Leaf", "Mnist", "Npz", "Table",
+    "ImageFolder", "Leaf", "Mnist", "Npz", "Speakers", "Table", "TinyImageNet",
 ]  # fmt: skip
 
 _SPLIT = 2  # last word of the address of the fixed digits split
@@ -66,5 +68,6 @@ class Npz(DataSource):
 
 
 DATASETS: tuple[type[DataSource], ...] = (
-    Digits, Mnist, FashionMnist, Cifar10, Cifar100, Npz, Table, ImageFolder, Leaf, HuggingFace, CustomData,
+    Digits, Mnist, FashionMnist, Cifar10, Cifar100, TinyImageNet, Npz, Table, ImageFolder, Leaf, Speakers, HuggingFace,
+    CustomData,
 )  # fmt: skip

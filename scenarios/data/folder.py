@@ -16,6 +16,25 @@ from autoflip_secure.scenarios.data.files import absolute, locate, missing
 ROOT_VARIABLE = "AUTOFLIP_DATA"
 
 
+def data_root(root: Path | None = None) -> Path:
+    """``root``, else the environment's folder, else ``./data``, absolute."""
+    return absolute(root or Path(os.environ.get(ROOT_VARIABLE) or "data"))
+
+
+def within_root(path: Path, root: Path | None = None) -> Path:
+    """``path`` as given, or within the data folder where only that is there; absolute."""
+    own, inside = absolute(path), data_root(root) / path.expanduser()
+    return inside if not own.exists() and inside.exists() else own
+
+
+def other_root(root: Path | None) -> str:
+    """The way to another folder, and where the one looked in came from."""
+    if root is not None:
+        return f"change data.root (now {root})"
+    origin = f"from {ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else f"the default, {ROOT_VARIABLE} is not set"
+    return f"give the data folder as `root: FOLDER` or in {ROOT_VARIABLE} (now {data_root()}, {origin})"
+
+
 class FileSource(DataSource):
     """A data set that lies in a folder in torchvision's layout."""
 
@@ -38,8 +57,8 @@ class FileSource(DataSource):
         return (str(self.data_root()),)
 
     def data_root(self) -> Path:
-        """``root``, else the environment's folder, else ``./data``, absolute."""
-        return absolute(self.root or Path(os.environ.get(ROOT_VARIABLE) or "data"))
+        """The folder that holds the data sets; see :func:`data_root`."""
+        return data_root(self.root)
 
     def hint(self) -> str:
         """What else lies where the files should be, and explains why they are not there."""
@@ -58,18 +77,9 @@ class FileSource(DataSource):
         if found is None:
             raise DataError(
                 f"{getattr(self, 'kind', '')}: {missing(self.folders(), self.files, packed=self.packed)}{self.hint()}; "
-                f"{self._other_root()}, or `download: true` to fetch them"
+                f"{other_root(self.root)}, or `download: true` to fetch them"
             )
         return found
-
-    def _other_root(self) -> str:
-        """The way to another folder, and where the one looked in came from."""
-        if self.root is not None:
-            return f"change data.root (now {self.root})"
-        origin = (
-            f"from {ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else f"the default, {ROOT_VARIABLE} is not set"
-        )
-        return f"give the data folder as `root: FOLDER` or in {ROOT_VARIABLE} (now {self.data_root()}, {origin})"
 
     def _fetch(self) -> None:
         import torchvision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,14 @@ from autoflip_secure.errors import DataError
 from autoflip_secure.files.regular_files import parse_json
 from autoflip_secure.scenarios.data.arrays import ORDER, Order, judged
 from autoflip_secure.scenarios.data.base import Arrays, DataSource
-from autoflip_secure.scenarios.data.files import absolute, opened
+from autoflip_secure.scenarios.data.files import opened
+from autoflip_secure.scenarios.data.folder import ROOT_VARIABLE, within_root
+from autoflip_secure.scenarios.data.text import LEAF_ALPHABET, names_of, rows_of, token_ids
 from autoflip_secure.terminal.visible import short
 
 _LAYOUT = "LEAF writes folders train and test with *.json files that hold users, user_data and num_samples"
+_Part = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], bool]
+"""Inputs, labels, owners, and whether they were text."""
 
 
 class Leaf(DataSource):
@@ -25,41 +29,68 @@ class Leaf(DataSource):
 
     kind: Literal["leaf"] = "leaf"
     source: ClassVar[str] = "Caldas et al. 2018 (LEAF)"
-    path: Path = Field(description="folder that holds train and test, or the folder data above them")
+    path: Path = Field(
+        description="folder of train and test, or the one above their folder data; as given, else within AUTOFLIP_DATA"
+    )
     shape: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] | None = Field(
         default=None, description="of one sample, such as [28, 28], where x is written flat; null = as it is written"
     )
     order: Order = Field(default="auto", description=ORDER)
+    alphabet: str | None = Field(
+        default=None,
+        min_length=2,
+        description="where x and y are text: all characters, in the order of their ids; null = LEAF's 80",
+    )
     num_classes: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         default=None, description="number of classes where some have no training samples; null = what the labels show"
     )
 
     def places(self) -> tuple[str, ...]:
         """The files as they are there now."""
-        return (str(absolute(self.path)), *(str(file) for part in ("train", "test") for file in self._files(part)))
+        return (str(within_root(self.path)), *(str(file) for part in ("train", "test") for file in self._files(part)))
 
     def read(self) -> Arrays:
         """All users of all files, in the order of file names."""
-        folder = absolute(self.path)
+        folder = within_root(self.path)
         for part in ("train", "test"):
             if not self._files(part):
-                raise DataError(f"{folder}: has no *.json files in {part} (nor in data/{part}); {_LAYOUT}")
+                raise DataError(
+                    f"{folder}: has no *.json files in {part} (nor in data/{part}); {_LAYOUT}: make them with "
+                    f"its preprocess.sh, and let data.path (now {self.path}; as given, else within "
+                    f"{ROOT_VARIABLE}) name the folder"
+                )
         owners: dict[str, int] = {}
-        x_train, y_train, groups = self._part("train", owners)
-        x_test, y_test, _ = self._part("test", {})
+        x_train, y_train, groups, text = self._part("train", owners)
+        x_test, y_test, _, text_too = self._part("test", {})
+        if text != text_too:
+            raise DataError(f"{folder}: one of train and test holds text, the other numbers; bring them to one")
         members = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, "groups": groups}
-        return judged(folder, members, self.order, self.num_classes)
+        if text:
+            members["class_names"] = np.array(names_of(self.characters))
+        return judged(folder, members, self.order, len(self.characters) if text else self.num_classes)
+
+    @property
+    def characters(self) -> str:
+        """The alphabet, where samples are text."""
+        return LEAF_ALPHABET if self.alphabet is None else self.alphabet
 
     def _files(self, part: str) -> list[Path]:
-        folders = (absolute(self.path) / part, absolute(self.path) / "data" / part)
+        folders = (within_root(self.path) / part, within_root(self.path) / "data" / part)
         return next((found for folder in folders if (found := sorted(folder.glob("*.json")))), [])
 
-    def _part(self, part: str, owners: dict[str, int]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    def _part(self, part: str, owners: dict[str, int]) -> _Part:
         inputs: list[NDArray[Any]] = []
         labels: list[NDArray[np.int64]] = []
         groups: list[NDArray[np.int64]] = []
+        kinds: set[bool] = set()
         for path in self._files(part):
-            for user, x, y in read_users(path):
+            for user, x, y, is_text in read_users(path, self.characters):
+                if kinds and is_text not in kinds:
+                    raise DataError(
+                        f"{path}: user {short(repr(user))} holds {'text' if is_text else 'numbers'}, others before it "
+                        f"{'numbers' if is_text else 'text'}; bring them to one"
+                    )
+                kinds.add(is_text)
                 if self.shape is not None and prod(x.shape[1:]) != prod(self.shape):
                     raise DataError(
                         f"{path}: a sample of user {short(repr(user))} is {x.shape[1:]}, and shape = "
@@ -74,14 +105,21 @@ class Leaf(DataSource):
                 labels.append(y)
                 groups.append(np.full(len(y), owners.setdefault(user, len(owners)), dtype=np.int64))
         if not inputs:
-            raise DataError(f"{absolute(self.path)}: no user has a sample in {part}")
-        return np.concatenate(inputs), np.concatenate(labels), np.concatenate(groups)
+            raise DataError(f"{within_root(self.path)}: no user has a sample in {part}")
+        return np.concatenate(inputs), np.concatenate(labels), np.concatenate(groups), True in kinds
 
 
-def read_users(path: Path) -> list[tuple[str, NDArray[Any], NDArray[np.int64]]]:
-    """Name, inputs (n, ...) and labels (n,) of every user with samples in a file, in the order of ``users``.
+class User(NamedTuple):
+    """What a file holds of one user."""
 
-    Inputs are float32, or int64 where all are whole.
+    name: str
+    x: NDArray[Any]  # (n, ...) float32, or int64 where all are whole, or characters
+    y: NDArray[np.int64]  # (n,)
+    text: bool  # inputs and labels were characters
+
+
+def read_users(path: Path, alphabet: str = LEAF_ALPHABET) -> list[User]:
+    """Every user with samples in a file, in the order of ``users``; of text, characters by their place in ``alphabet``.
 
     Raises:
         DataError: the file cannot be read, is not LEAF's JSON, or its counts disagree.
@@ -104,7 +142,9 @@ def read_users(path: Path) -> list[tuple[str, NDArray[Any], NDArray[np.int64]]]:
             raise DataError(f"{name} has {said}, and num_samples says {short(count)}; write the file again")
         if count == 0:
             continue
-        found.append((user, _inputs(name, x), _labels(name, y)))
+        text = all(isinstance(one, str) for one in x)
+        inputs = rows_of(name, x, alphabet) if text else _inputs(name, x)
+        found.append(User(user, inputs, _characters(name, y, alphabet) if text else _labels(name, y), text))
     return found
 
 
@@ -114,8 +154,16 @@ def _inputs(name: str, x: list[Any]) -> NDArray[Any]:
     except ValueError:
         raise DataError(f"{name}: samples have different lengths; pad or cut them to one") from None
     if rows.dtype.kind not in "iuf":
-        raise DataError(f"{name}: x holds {rows.dtype}, expected numbers; turn text or file names into numbers first")
+        raise DataError(
+            f"{name}: x holds {rows.dtype}, expected numbers, or text throughout; turn file names into numbers first"
+        )
     return rows.astype(np.float32 if rows.dtype.kind == "f" else np.int64)
+
+
+def _characters(name: str, y: list[Any], alphabet: str) -> NDArray[np.int64]:
+    if not all(isinstance(one, str) and len(one) == 1 for one in y):
+        raise DataError(f"{name}: x holds text, and y does not hold a single character a sample, the one that follows")
+    return token_ids(name, "".join(y), alphabet)
 
 
 def _labels(name: str, y: list[Any]) -> NDArray[np.int64]:

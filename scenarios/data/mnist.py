@@ -6,7 +6,6 @@ Sources: LeCun et al. 1998; Xiao et al. 2017; the writers of the digits: Yadav a
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,10 +17,12 @@ from autoflip_secure.errors import DataError
 from autoflip_secure.scenarios.data.arrays import read_owners
 from autoflip_secure.scenarios.data.base import Arrays
 from autoflip_secure.scenarios.data.files import absolute
-from autoflip_secure.scenarios.data.folder import FileSource
+from autoflip_secure.scenarios.data.folder import FileSource, within_root
+from autoflip_secure.scenarios.data.image_size import IMAGE_SIZE, ImageSize, resized
 from autoflip_secure.scenarios.data.npz import read_members
-from autoflip_secure.scenarios.data.torchvision_files import read_idx
+from autoflip_secure.scenarios.data.torchvision_files import read_idx, read_qmnist_labels
 
+_WRITER = 2  # column of QMNIST's labels
 _IDX_FOLDERS = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")  # torchvision's sets with the same file names
 
 
@@ -32,6 +33,7 @@ class _Idx(FileSource):
         f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
     )
     packed: ClassVar[bool] = True
+    image_size: ImageSize = Field(default=None, description=IMAGE_SIZE)
     class_names: ClassVar[tuple[str, ...]]
     mean: ClassVar[float]
     std: ClassVar[float]
@@ -82,7 +84,7 @@ class _Idx(FileSource):
             raise DataError(
                 f"{labels}: holds label {y.max()}, expected 0 to {len(self.class_names) - 1}; replace the file"
             )
-        return x[:, None], y.astype(np.int64)
+        return resized(x[:, None], self.image_size), y.astype(np.int64)
 
 
 class Mnist(_Idx):
@@ -92,8 +94,8 @@ class Mnist(_Idx):
     source: ClassVar[str] = "LeCun et al. 1998; writers: Yadav and Bottou 2019 (QMNIST)"
     groups: Path | None = Field(
         default=None,
-        description="an .npz whose `train_writer` gives the writer of every training digit (for by_group); "
-        "as given, else within root",
+        description="who wrote every training digit (for by_group): QMNIST's qmnist-train-labels-idx2-int.gz, or an "
+        ".npz with `train_writer`; as given, else within root",
     )
     torchvision_name: ClassVar[str] = "MNIST"
     class_names: ClassVar[tuple[str, ...]] = tuple(str(digit) for digit in range(10))
@@ -107,9 +109,10 @@ class Mnist(_Idx):
     def _owners(self, samples: int) -> NDArray[np.int64] | None:
         if self.groups is None:
             return None
-        inside = self.data_root() / self.groups
-        path = inside if not os.path.isfile(absolute(self.groups)) and os.path.isfile(inside) else absolute(self.groups)
-        return read_owners(path, "train_writer", read_members(path, ("train_writer",))["train_writer"], samples)
+        path = within_root(self.groups, self.root)
+        if path.suffix == ".npz":
+            return read_owners(path, "train_writer", read_members(path, ("train_writer",))["train_writer"], samples)
+        return read_owners(path, "column 3 (writer)", read_qmnist_labels(path)[:, _WRITER], samples)
 
 
 class FashionMnist(_Idx):

@@ -25,6 +25,7 @@ from autoflip_secure.errors import DataError
 from autoflip_secure.files.first_bytes import LENGTH, glance, instead
 from autoflip_secure.scenarios.data.files import opened
 
+_INTEGERS, _COLUMNS = 0x0C02, 8  # of an idx file of int32 in two dimensions; of QMNIST's labels
 _IDX = b"\x00\x00\x08"  # of unsigned bytes
 _WAY_OUT = "replace the file, or remove it and fetch it again with `download: true`"
 
@@ -88,6 +89,21 @@ def read_idx(data_set: str, path: Path, dimensions: int) -> NDArray[np.uint8]:
                 raise ValueError(f"no unsigned bytes in {dimensions} dimensions; {error!s:.200}") from error
     array: NDArray[np.uint8] = found.numpy().astype(np.uint8)
     return array
+
+
+def read_qmnist_labels(path: Path) -> NDArray[np.int64]:
+    """QMNIST's extended labels, packed or not: (digits, 8), a row a digit (Yadav and Bottou 2019).
+
+    Raises:
+        DataError: the file cannot be read, or is something else.
+    """
+    with opened(path, "a file of QMNIST's labels", _WAY_OUT, "gzip", "zeros") as file:
+        content = file.read()
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        head = np.frombuffer(content[:12], dtype=">i4")
+        if len(head) < 3 or head[0] != _INTEGERS or head[2] != _COLUMNS or len(content) != 12 + 4 * _COLUMNS * head[1]:
+            raise ValueError(f"expected rows of {_COLUMNS} whole numbers")
+        return np.frombuffer(content, dtype=">i4", offset=12).reshape(-1, _COLUMNS).astype(np.int64)
 
 
 @contextmanager

@@ -33,7 +33,9 @@ from autoflip_secure.scenarios.data.datasets import (
     Leaf,
     Mnist,
     Npz,
+    Speakers,
     Table,
+    TinyImageNet,
 )
 
 # ------------------------------------------------------------------------------------------ every kind, one table
@@ -68,6 +70,25 @@ def make_cifar100(folder: Path) -> Cifar100:
         (inside / name).write_bytes(pickle.dumps(content, protocol=2))
     (inside / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"fine {i}" for i in range(100)]}, protocol=2))
     return Cifar100(root=folder)
+
+
+def make_tiny_imagenet(folder: Path) -> TinyImageNet:
+    inside = folder / "tiny-imagenet-200"
+    listed = []
+    for number in range(12):
+        name, part = f"n{number % 3}", inside / ("val" if number < 6 else f"train/n{number % 3}") / "images"
+        part.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 64, 3), 20 * number, dtype=np.uint8)).save(part / f"{number}.JPEG")
+        listed += [f"{number}.JPEG\t{name}\t0\t0\t1\t1"] if number < 6 else []
+    (inside / "wnids.txt").write_text("n0\nn1\nn2\n")
+    (inside / "val" / "val_annotations.txt").write_text("\n".join(listed))
+    return TinyImageNet(root=folder)
+
+
+def make_speakers(folder: Path) -> Speakers:
+    said = "to be or not to be, that is the question"
+    (folder / "input.txt").write_text(f"A:\n{said}\n\nB:\n{said[::-1]}\n")
+    return Speakers(path=folder, length=4, min_samples=5, test_share=0.3)
 
 
 def make_npz(folder: Path) -> Npz:
@@ -122,10 +143,12 @@ CASES = {
     FashionMnist: (make_fashion, (1, 28, 28), 10),
     Cifar10: (make_cifar10, (3, 32, 32), 10),
     Cifar100: (make_cifar100, (3, 32, 32), 100),
+    TinyImageNet: (make_tiny_imagenet, (3, 64, 64), 3),
     Npz: (make_npz, (3, 8, 8), 3),
     Table: (make_table, (2,), 2),
     ImageFolder: (make_images, (3, 6, 5), 2),
     Leaf: (make_leaf, (1, 2, 2), 2),
+    Speakers: (make_speakers, (4,), 14),
     HuggingFace: (make_huggingface, (2,), 3),
     CustomData: (make_custom, (3,), 2),
 }
@@ -147,11 +170,11 @@ def test_loads_tensors_of_the_promised_kind_once_and_writes_nothing(cls, tmp_pat
     assert data.input_shape == shape
     assert data.num_classes == classes == len(data.class_names)
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        assert x.dtype == torch.float32
+        assert x.dtype == (torch.int64 if cls is Speakers else torch.float32)
         assert y.dtype == torch.int64
         assert x.shape == (len(y), *shape)
         assert x.isfinite().all()
-        assert set(y.tolist()) == set(range(classes))
+        assert cls is Speakers or set(y.tolist()) == set(range(classes))  # not every character follows
     assert type(source)(**source.model_dump()).load() is data  # an equal configuration, the cached data
 
 

@@ -62,7 +62,7 @@ def test_users_own_their_samples_and_whole_numbers_stay_whole(tmp_path: Path) ->
         ({"num_samples": [2, 0, 2]}, "user 'c' has 1 x and 1 y, and num_samples says 2"),
         ({"users": ["a", "b", "z"]}, "user 'z' has no lists x and y"),
         ({"user_data": {"a": {"x": [[1], [2, 3]], "y": [0, 1]}}}, "user 'a': samples have different lengths"),
-        ({"user_data": {"a": {"x": ["to be", "or not"], "y": [0, 1]}}}, "x holds <U6, expected numbers"),
+        ({"user_data": {"a": {"x": ["to be", "or not"], "y": [0, 1]}}}, "'a': sample 2 has 6 characters, the first 5"),
         ({"user_data": {"a": {"x": [[1], [2]], "y": ["t", "o"]}}}, "y holds <U1"),
         ({"users": ["c"], "num_samples": [1]}, "no sample of class 0"),
         ({"users": [], "num_samples": [], "user_data": {}}, "no user has a sample in train"),
