@@ -60,6 +60,7 @@ class Protocol(Config):
     secure_sum: SecureSumConfig | None = None
     server_lr: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    measures: tuple[Literal["stability"], ...] = ()  # beside what every record has
     evaluation: Literal["global", "personal"] = "global"  # personal: each client's model on its ``Problem.held_out``
 
     @property
@@ -155,8 +156,7 @@ class Cell:
         found = []
         for attack in self.protocol.attack.parts:
             malicious = torch.zeros(clients, dtype=torch.bool)
-            chosen = order[: round(attack.scope * clients)] if attack.clients is None else list(attack.clients)
-            malicious[chosen] = True
+            malicious[order[: round(attack.scope * clients)] if attack.clients is None else list(attack.clients)] = True
             found.append(malicious)
         return tuple(found)
 

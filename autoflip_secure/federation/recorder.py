@@ -33,6 +33,7 @@ from autoflip_secure.federation.preparation_record import preparation_record
 from autoflip_secure.federation.preparing import Preparation
 from autoflip_secure.federation.round_costs import RoundCosts
 from autoflip_secure.federation.secure_recorder import SecureLog
+from autoflip_secure.federation.stability import StabilityLog
 from autoflip_secure.federation.told_masks import ToldMasks
 from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
@@ -93,6 +94,8 @@ class Logbook:
         before = tuple(channel.name for channel in prepared(cell))
         self._secret = SecureLog(cell.protocol, tuple(dict.fromkeys((*before, *names(cell)))))
         self._preparation: PreparationRecord | None = None
+        self._stability = StabilityLog(cell)
+        self.events += self._stability.events
         self._personal: PersonalTest | None = None  # the last one
         self._classes: ClassAccuracies | None = None  # after the last round
         self._root: RootSetRecord | None = None  # so far
@@ -111,6 +114,7 @@ class Logbook:
         if exploration is None:
             self.events += idle(cell.protocol.attack.parts, prepares=bool(prepared(cell)))
             return
+        self._stability.explored(exploration)
         explorers = exploration.clients.tolist()
         self._reached |= {*explorers, *exploration.rejected}
         epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
@@ -201,6 +205,7 @@ class Logbook:
                 channels=beside or None,
                 assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
                 attack_success=found.attack_success if found else None,
+                stability=self._stability.measured(outcome),
             )
         )
 

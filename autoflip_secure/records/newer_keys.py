@@ -19,6 +19,7 @@ NEWER: dict[str, Any] = {
     "algorithm.aggregator.unit": "median",
     "evaluation": "global",
     "held_out": 0.2,
+    "measures": [],
     "attack.window.period": None,
     "attack.window.acting": 1,
     "data.owners": None,

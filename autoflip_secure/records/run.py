@@ -13,6 +13,7 @@ from autoflip_secure.records.lone_training import LoneTrainingRecord
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.root_set import RootSetRecord
+from autoflip_secure.records.stability import Stability
 from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.records.tuning import TuningRecord
 from autoflip_secure.records.upgrade import upgraded
@@ -39,7 +40,7 @@ class _WithNewer(_Record):
 class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
 
-    newer = frozenset({"personal", "channels", "assumed_malicious", "attack_success"})
+    newer = frozenset({"personal", "channels", "assumed_malicious", "attack_success", "stability"})
 
     round: int  # from 1
     participants: list[int]
@@ -61,6 +62,7 @@ class RoundRecord(_WithNewer):
     channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
     assumed_malicious: dict[str, int] | None = None  # f as used: rule -> number of its rows; None: no rule has one
     attack_success: float | None = None  # of the backdoor, on the global model; None: none, or not evaluated
+    stability: Stability | None = None  # None: not asked for, or nobody sees a single update
 
     @property
     def global_accuracy(self) -> float | None:

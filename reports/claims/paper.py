@@ -12,6 +12,7 @@ from autoflip_secure.reports.claims.costs import communication, compute
 from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
 from autoflip_secure.reports.claims.flips import flips_found
 from autoflip_secure.reports.claims.noise import graceful
+from autoflip_secure.reports.claims.stability import drift, stable_map
 from autoflip_secure.reports.claims.subjects import as_published, clean, non_iid, pruned_pair, subject
 from autoflip_secure.reports.claims.training import convergence, variance
 from autoflip_secure.reports.statistics.intervals import MARGIN
@@ -34,9 +35,15 @@ def claims(study: Study) -> list[Claim]:
         *variance(study),
         *graceful(study),
         flips_found(study),
+        *(claim for claim in asked_by_review(study) if claim.evidence),
     ]
     note = f"Of the runs {which} alone."
     return [replace(claim, notes=(*claim.notes, note)) if which and claim.evidence else claim for claim in found]
+
+
+def asked_by_review(study: Study) -> list[Claim]:
+    """What the paper's reviewer asks about, and few sweeps can answer."""
+    return [stable_map(study), drift(study)]
 
 
 def falsifier(study: Study) -> Claim:

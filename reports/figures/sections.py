@@ -21,6 +21,7 @@ from autoflip_secure.reports.figures import (
     rounds,
     secure,
     sensitivity,
+    stability,
     tuning,
     worst_case,
 )
@@ -95,6 +96,7 @@ def sections(
             [
                 lambda: rounds.convergence(study, palette),
                 lambda: rounds.update_variance(study, palette),
+                lambda: stability.stability(study, palette),
             ],
         ),
         (

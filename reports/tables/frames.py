@@ -17,6 +17,7 @@ from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.proven import Bound, bounds, no_guarantee
 from autoflip_secure.records.robustness import has_majority
 from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.records.stability import Stability
 from autoflip_secure.reports.study.labels import attack_label, clean_text, partition_label
 from autoflip_secure.reports.study.privacy import protection
 from autoflip_secure.reports.study.run_robustness import RunRobustness, run_robustness
@@ -42,11 +43,13 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     """
     personal = any(record.personal for record in records)
     backdoors = any(record.backdoor for record in records)
+    stable = any(entry.stability for record in records for entry in record.rounds)
     rows = [
         known
         | _round(entry)
         | (_personal(entry) if personal else {})
         | ({"attack_success": entry.attack_success} if backdoors else {})
+        | (_stability(entry) if stable else {})
         for record, known in zip(records, described(records, outcome), strict=True)
         for entry in record.rounds
     ]
@@ -232,6 +235,11 @@ def _round(entry: RoundRecord) -> dict[str, object]:
         **{f"bytes.{key}": value for key, value in entry.bytes.model_dump().items()},
         **{f"flops.{key}": value for key, value in entry.flops.model_dump().items()},
     }
+
+
+def _stability(entry: RoundRecord) -> dict[str, object]:
+    found = entry.stability
+    return {f"stability.{key}": None if found is None else getattr(found, key) for key in Stability.model_fields}
 
 
 def _personal(entry: RoundRecord) -> dict[str, object]:

@@ -30,6 +30,7 @@ def check(settings: Fields) -> None:
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
     _moved_masks(settings)
+    _measured(settings)
     if (mixed := pre_aggregation.obstacle(settings)) is not None:
         _refuse(*mixed)
     if (own := personal.obstacle(settings)) is not None:
@@ -91,6 +92,17 @@ def _moved_masks(settings: Fields) -> None:
             f"{kind_of(type(rule))}: would move masks after none of training.epochs = {epochs}; give more epochs, or "
             "let it move masks earlier",
             "training.epochs",
+        )
+
+
+def _measured(settings: Fields) -> None:
+    """Numbers computed from single updates are a release that no ledger counts."""
+    if settings.measures and settings.privacy.works_on_updates:
+        _refuse(
+            "measures",
+            f"{', '.join(settings.measures)}: is computed from single clients' updates, which privacy hides and no "
+            "ledger counts here; leave it out, or set privacy: none",
+            "privacy",
         )
 
 

@@ -54,6 +54,11 @@ class Fields(Config):
             gt=0, lt=1, description="with evaluation: personal: share of each client's rows that is never trained on"
         ),
     ] = 0.2
+    measures: Annotated[tuple[Literal["stability"], ...], Field(max_length=1)] = Field(
+        default=(),
+        description="what the record has of every round besides: stability = how updates lie to the map of the first "
+        "exploration, to each other and to the round before",
+    )
     training: TrainingSchedule = TrainingSchedule()
     exploration: ExplorationConfig = ExplorationConfig()
     guidance: GuidanceConfig = GuidanceConfig()

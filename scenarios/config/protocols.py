@@ -23,6 +23,7 @@ def protocol(settings: Settings) -> Protocol:
         sampling=settings.sampling,
         secure_sum=settings.secure_sum,
         evaluation=settings.evaluation,
+        measures=settings.measures,
         server_lr=settings.server_lr,
         server_momentum=settings.server_momentum,
     )

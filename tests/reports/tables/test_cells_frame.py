@@ -15,6 +15,7 @@ from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.personal import ClientAccuracies, PersonalAccuracy
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.stability import Stability
 from autoflip_secure.reports.pages.notebook import ROWS, summary
 from autoflip_secure.reports.pages.report import write_report
 from autoflip_secure.reports.study.study import study
@@ -61,7 +62,11 @@ def test_the_documentation_has_the_columns_of_the_frames(
     odd = run.model_copy(
         update={"costs": run.costs.model_copy(update={"flops": unknown, "compaction": "an operation is unknown"})}
     )
-    planted = run.model_copy(update={"backdoor": BackdoorRecord(target=0, samples=9)})
+    alike = Stability(
+        rank_correlation=0.9, cosine=0.8, top_overlap=0.7, between_clients=0.5, successive=None, mask_overlap=1.0
+    )
+    measured = [entry.model_copy(update={"stability": alike}) for entry in run.rounds]
+    planted = run.model_copy(update={"backdoor": BackdoorRecord(target=0, samples=9), "rounds": measured})
     found = [table(small), table([odd]), table([personal(run)]), table([planted])]
     for frame in found:
         for name, kind in frame.dtypes.items():
