@@ -59,8 +59,8 @@ def costs(study: Study) -> Picture | None:
     ]
     caption = (
         "Proven epsilon of one run, composed over every release, for every honest client: the updates of all rounds "
-        "alone (with what clients send beside them), and what other releases (the exploration) add. Counting training alone would "
-        "claim too little. Bars can be compared where observer, neighbours and delta are the same."
+        "alone (with what clients send beside them), and what other releases (the exploration) add. Counting training "
+        "alone would claim too little. Bars can be compared where observer, neighbours and delta are the same."
     )
     name, bound, alone, _ = max(rows, key=lambda row: row[1].epsilon - row[2])
     most = upper_text(bound.epsilon - alone)
