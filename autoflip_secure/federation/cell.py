@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -23,6 +24,7 @@ from autoflip_secure.interfaces import (
     Config,
     LocalRule,
     NoAttack,
+    NoisePlan,
     NoLocalRule,
     NoPrivacy,
     ParticipationAttack,
@@ -256,6 +258,16 @@ class Cell:
         if own or protocol.client_level is not None:
             return tuple(tuple(self.cohort(number).tolist()) for number in range(1, protocol.rounds + 1))
         return public_cohorts(self.seed, protocol.rounds, clients, protocol.cohort, protocol.sampling)
+
+    @cached_property
+    def noise_plan(self) -> NoisePlan:
+        """What is known of the run beforehand, for a mechanism whose noise follows from it."""
+        uploads = Counter(client for cohort in self.cohorts for client in cohort)
+        uploads.update(self.explorers.tolist())
+        most = max(uploads.values(), default=0)
+        return NoisePlan(
+            tuple(len(rows) for rows in self.problem.clients), self.protocol.cohort, self.protocol.rounds, most
+        )
 
     def private_steps(self, client: int, round_: int) -> PrivateSteps | None:
         """DP-SGD of this client; None: plain training, as without privacy and for who misbehaves."""

@@ -83,8 +83,10 @@ def client_jobs(
     ]
 
 
-def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int, *channel: int) -> PrivacyView:
-    """What the client-level mechanism works on.
+def privacy_view(
+    cell: Cell, clients: Tensor, active: Tensor, round_: int, *channel: int, weights: Tensor | None = None
+) -> PrivacyView:
+    """What the client-level mechanism works on; ``weights``: the global model that clients began with.
 
     Private draws at (DP_NOISE, round, client, *channel), (SERVER_NOISE, round, *channel); no channel: the update's.
     In round 0 all clients are expected to send a channel.
@@ -98,6 +100,8 @@ def privacy_view(cell: Cell, clients: Tensor, active: Tensor, round_: int, *chan
         noise_multiplier=cell.noise_multipliers[0],
         generators=[cell.draws.generator(Purpose.DP_NOISE, round_, k, *channel) for k in clients.tolist()],
         server=cell.draws.generator(Purpose.SERVER_NOISE, round_, *channel),
+        weights=weights,
+        plan=cell.noise_plan,
     )
 
 

@@ -130,7 +130,8 @@ def _landscape(
     attacked = attack_updates(cell, deviations, clients, everywhere, 0, cell.problem.initial, None, knows)
     sent = kept(attacked.rows, trained)
     if cell.protocol.client_level is not None:
-        sent = cell.protocol.client_level.explore(sent, privacy_view(cell, clients, trained, 0))
+        seen = privacy_view(cell, clients, trained, 0, weights=cell.problem.initial)
+        sent = cell.protocol.client_level.explore(sent, seen)
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
     left_out = clients[(~usable).cpu()].tolist()

@@ -151,7 +151,7 @@ def finish_round(
         cell, updates, clients, masks, round_, state.weights, state.attack, defence_of(cell, state, clients, measured)
     )
     raw = attacked.rows
-    view = None if private is None else privacy_view(cell, clients, travelling, round_)
+    view = None if private is None else privacy_view(cell, clients, travelling, round_, weights=state.weights)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     beside = sent_beside(cell, clients, measured, round_)
     brought = delivered(cell, clients, beside, sent, sums, round_)

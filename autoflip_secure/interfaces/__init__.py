@@ -33,7 +33,7 @@ from autoflip_secure.interfaces.pre_aggregation import (
     PreAggregator,
     RowsView,
 )
-from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoPrivacy, PrivacyView
+from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoisePlan, NoPrivacy, PrivacyView
 from autoflip_secure.interfaces.pruning import ClientPruneView, OwnMask, Pruner, PruneView, explores, guided
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
 from autoflip_secure.interfaces.schedule import TrainingSchedule
@@ -73,6 +73,7 @@ __all__ = [
     "NoAttack",
     "NoLocalRule",
     "NoPrivacy",
+    "NoisePlan",
     "OpenRows",
     "OwnMask",
     "Part",

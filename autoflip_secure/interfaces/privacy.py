@@ -16,6 +16,21 @@ from autoflip_secure.interfaces.contribution import PrivateSteps
 
 
 @dataclass(frozen=True)
+class NoisePlan:
+    """What is known of a run before it begins, for a mechanism whose noise follows from it."""
+
+    samples: tuple[int, ...]  # n_k of every client
+    cohort: int
+    rounds: int  # T
+    uploads: int  # L: most messages of one client, its exploration among them
+
+    @property
+    def whole(self) -> bool:
+        """Whether all clients take part in every round."""
+        return self.cohort >= len(self.samples)
+
+
+@dataclass(frozen=True)
 class PrivacyView:
     """What client-level privacy works on in one round (0 = exploration)."""
 
@@ -26,6 +41,8 @@ class PrivacyView:
     noise_multiplier: float
     generators: list[np.random.Generator]  # one per row, by address
     server: np.random.Generator  # for what the server draws
+    weights: Float[Tensor, " params"] | None = None  # the global model that the round began with
+    plan: NoisePlan | None = None
 
 
 Accountant = Literal["rdp", "prv", "pld"]
@@ -57,6 +74,25 @@ class ClientPrivacy(Plugin, ABC):
     def works_on_samples(self) -> bool:
         """Whether it hides single samples, whose gradients are clipped and noised."""
         return self.unit == "sample"
+
+    @property
+    def unproven(self) -> str:
+        """Why what the mechanism claims of itself is no guarantee, whatever it is combined with; "": it claims
+        nothing that is not proven elsewhere."""
+        return ""
+
+    @property
+    def claimed(self) -> tuple[float, float] | None:
+        """(epsilon, delta) that it claims for one sample, of everything that a client sends, and that nobody proved."""
+        return None
+
+    def own_noise(self, plan: NoisePlan) -> float | None:
+        """Noise multiplier by a formula of its own; None: ``noise_multiplier`` or ``target_epsilon`` decide it."""
+        return None
+
+    def remarks(self, plan: NoisePlan) -> tuple[str, ...]:
+        """Sentences for the ledger."""
+        return ()
 
     @property
     def trusted_server(self) -> bool:

@@ -62,12 +62,18 @@ class EmpiricalEpsilon(_Record):
     lower: float  # epsilon shown, see autoflip_secure.scenarios.audits.claims
     ceiling: float  # what would have been shown had every guess been right
     proven: float | None  # None: nothing is proven
+    claimed: float | None = None  # what the mechanism claims without a proof
     violated: bool  # lower >= proven: the mechanism, the noise or the accounting is not what the ledger says
 
     @property
     def can_fail(self) -> bool:
         """Whether the attack could have shown as much as is proven."""
         return self.proven is not None and self.ceiling >= self.proven
+
+    @property
+    def refutes(self) -> bool:
+        """Whether the attacker showed more than is claimed without a proof."""
+        return self.claimed is not None and self.lower > self.claimed
 
 
 class LabelInference(_Record):

@@ -83,6 +83,16 @@ class Guarantee(_Record):
     over_rounds: list[tuple[int, float]]  # (round, largest epsilon of any client so far), round 0 = exploration
 
 
+class Claimed(_Record):
+    """What a mechanism says of itself, of everything that one client sends, and what nobody proved: no guarantee."""
+
+    epsilon: float
+    delta: float
+    unit: Literal["sample"] = "sample"
+    proven: Literal[False] = False
+    reason: str  # why it is no guarantee
+
+
 class PrivacyRecord(_Record):
     """The ledger of one run."""
 
@@ -91,6 +101,7 @@ class PrivacyRecord(_Record):
     guarantees: list[Guarantee]  # one per observer; early records have none for another client
     attempts: int  # how often a run of this cell began; runs of the same seed and versions release the same twice
     notes: list[str]
+    claimed: Claimed | None = None  # beside the guarantees, never one of them
 
     def epsilon(self, observer: Observer = "public") -> float | None:
         """Largest proven epsilon of any client for ``observer``; None: no guarantee."""

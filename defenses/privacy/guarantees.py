@@ -18,6 +18,7 @@ from autoflip_secure.defenses.privacy.pld import pld_epsilon, tightest
 from autoflip_secure.defenses.privacy.schedule import ReleaseSchedule
 from autoflip_secure.records.privacy import (
     OBSERVERS,
+    Claimed,
     ClientEpsilon,
     Guarantee,
     Observer,
@@ -44,7 +45,12 @@ def account(schedule: ReleaseSchedule, attempts: int = 1, notes: tuple[str, ...]
         guarantees=[guarantee(schedule, observer) for observer in OBSERVERS],
         attempts=attempts,
         notes=list(notes),
+        claimed=None if schedule.claimed is None else _claimed(*schedule.claimed, schedule.unproven),
     )
+
+
+def _claimed(epsilon: float, delta: float, reason: str) -> Claimed:
+    return Claimed(epsilon=epsilon, delta=delta, reason=reason)
 
 
 @one_thread()

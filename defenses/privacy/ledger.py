@@ -62,6 +62,7 @@ def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
     reasons = {
         f"the mechanism {schedule.foreign!r} is not of this package, and what its code clips and noises is not "
         "checked": bool(schedule.foreign),
+        schedule.unproven: bool(schedule.unproven),
         "noise_multiplier = 0: clipping alone proves nothing": 0.0 in {
             schedule.noise_multipliers[k] for k in schedule.honest
         },

@@ -38,6 +38,8 @@ class ReleaseSchedule:
     foreign: str = ""  # kind of a mechanism that is not of this package
     channels: tuple[tuple[str, ...], ...] = ()  # per round, names of what is sent beside the update; () = never
     prepared: tuple[str, ...] = ()  # names of what all clients send before training; () = nothing
+    unproven: str = ""  # why what the mechanism claims is no guarantee
+    claimed: tuple[float, float] | None = None  # (epsilon, delta) of that claim
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
@@ -121,4 +123,6 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         channels=beside if any(beside) else (),
         prepared=before,
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
+        unproven=mechanism.unproven,
+        claimed=mechanism.claimed,
     )

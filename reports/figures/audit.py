@@ -60,6 +60,7 @@ def _which(bound: EmpiricalEpsilon) -> str:
 def _told(bound: EmpiricalEpsilon) -> str:
     """What stands beside a bar."""
     upper = "nothing proven" if bound.proven is None else f"≤ {upper_text(bound.proven)} proven"
+    upper += "" if bound.claimed is None else f" ({upper_text(bound.claimed)} claimed)"
     words = f"≥ {lower_text(bound.lower)} shown, {upper}, at most {ceiling_text([bound])}"
     if bound.violated:
         return f"{words} VIOLATED"

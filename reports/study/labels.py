@@ -31,6 +31,7 @@ PRETTY = {
     "fedrts": "FedRTS",
     "prunefl": "PruneFL",
     "eflprune": "EFLPrune",
+    "nbafl": "NbAFL",
     "flame": "FLAME",
     "foolsgold": "FoolsGold",
     "fltrust": "FLTrust",

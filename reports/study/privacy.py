@@ -13,6 +13,13 @@ from autoflip_secure.reports.study.labels import clean_text, kind_words, number
 from autoflip_secure.terminal.counting import listed
 
 NO_PRIVACY = "no privacy"
+_KINDS = {"sample_level": "single samples", "client_level": "whole clients", "nbafl": "NbAFL"}
+
+
+def claimed_words(privacy: Mapping[str, Any] | None) -> str:
+    """An epsilon that a setting claims without a proof, in words; "": none."""
+    claimed = (privacy or {}).get("claimed_epsilon")
+    return "" if claimed is None else f"ε {number(claimed)} claimed, not proven"
 
 
 def right_guesses(epsilon: float) -> int:
@@ -73,13 +80,15 @@ def protection(privacy: Mapping[str, Any] | None, lacking: str = "") -> str:
     'whole clients, each adds noise, σ 2'
     >>> protection({"kind": "sample_level", "target_epsilon": 4.0}, "no guarantee")
     'single samples, no guarantee, target ε 4'
+    >>> protection({"kind": "nbafl", "claimed_epsilon": 50, "delta": 0.01}, "no guarantee")
+    'NbAFL, no guarantee, ε 50 claimed, not proven'
     >>> protection({"kind": "none"})
     'no privacy'
     """
     if not privacy or privacy.get("kind") in (None, "none"):
         return NO_PRIVACY
     kind = str(privacy["kind"])
-    words = [{"sample_level": "single samples", "client_level": "whole clients"}.get(kind, kind_words(kind))]
+    words = [_KINDS.get(kind, kind_words(kind))]
     if kind == "client_level":
         words.append("each adds noise" if privacy.get("noise") == "distributed" else "server adds noise")
     words += [lacking] if lacking else []
@@ -87,6 +96,7 @@ def protection(privacy: Mapping[str, Any] | None, lacking: str = "") -> str:
         words.append(f"target ε {number(privacy['target_epsilon'])}")
     elif privacy.get("noise_multiplier") is not None:
         words.append(f"σ {number(privacy['noise_multiplier'])}")
+    words += [claimed] if (claimed := claimed_words(privacy)) else []
     return ", ".join(words)
 
 

@@ -9,6 +9,7 @@ from autoflip_secure.records.privacy import Guarantee
 from autoflip_secure.records.proven import bound, weakest, who
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.labels import clean_text, number
+from autoflip_secure.reports.study.privacy import claimed_words
 from autoflip_secure.reports.study.settings import settings
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table, Upper
@@ -54,4 +55,6 @@ def _asked(record: RunRecord) -> str:
     privacy = record.config.get("privacy") or {}
     if privacy.get("target_epsilon") is not None:
         return f"target ε {number(privacy['target_epsilon'])}"
+    if claimed := claimed_words(privacy):
+        return claimed
     return f"σ {number(privacy['noise_multiplier'])}" if privacy.get("noise_multiplier") is not None else ""

@@ -47,6 +47,8 @@ def headline(records: Sequence[AuditRecord]) -> str:
         )
     verdicts = [record.verdict for record in records]
     parts = []
+    if refuted := [(name, b) for name, r in pairs for b in r.empirical if b.refutes]:
+        parts.append(f"{refuted_words(refuted[0][1])} ({refuted[0][0]})")
     if unclear := verdicts.count("cannot tell"):
         parts.append(f"cannot tell{_for(unclear, records)}: no attack could have shown as much as is proven")
     if bare := verdicts.count("no guarantee"):
@@ -63,6 +65,16 @@ def headline(records: Sequence[AuditRecord]) -> str:
         parts.append(f"no attacker showed more than is proven{_for(held, records)}")
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
+
+
+def refuted_words(bound: EmpiricalEpsilon) -> str:
+    """An attack that showed more than a mechanism claims of itself without a proof."""
+    assert bound.claimed is not None
+    of = "two sets of weights that a client could send" if bound.unit == "client" else "one sample"
+    return (
+        f"refuted: ε {upper_text(bound.claimed)} was claimed and not proven, and an attacker showed at least "
+        f"{lower_text(bound.lower)} for {of}"
+    )
 
 
 def _for(count: int, records: Sequence[AuditRecord]) -> str:
@@ -115,7 +127,7 @@ def _line(
     broken = [b for b in bounds if b.violated]
     top = max(broken or bounds, key=lambda b: b.lower, default=None)
     verdict = "no guarantee" if not claimed else _verdict(bounds)
-    note = ""
+    note = refuted_words(top) if top is not None and top.refutes else ""
     if broken and top is not None and top.proven is not None and top.proven != proven:
         note = f"{top.part}: at most {upper_text(top.proven)} proven"
     return Line(
@@ -168,6 +180,11 @@ def summary(record: AuditRecord) -> str:
                 continue
             bound = f"ε ≤ {upper_text(value)} at δ {upper_delta(_delta(guarantee))}"
             parts.append(f"{bound} against {seen_by} ({guarantee.relation})")
+    if (claimed := None if record.privacy is None else record.privacy.claimed) is not None:
+        parts.append(
+            f"claimed and not proven: ε {upper_text(claimed.epsilon)} at δ {upper_delta(claimed.delta)} for one sample"
+        )
+        parts += [refuted_words(bound) for bound in record.empirical if bound.refutes]
     for noise in ("as run", "calibrated"):
         bounds = [b for b in record.empirical if b.noise == noise]
         if bounds:

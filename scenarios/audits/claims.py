@@ -57,11 +57,12 @@ class Claim:
     count: Count | None
     delta: float
     relation: Relation | None = None
+    claimed: float | None = None  # epsilon that is claimed without a proof, and that ``count`` would just keep
 
     @property
     def proven(self) -> float | None:
-        """Epsilon at delta; None: nothing is claimed, or nothing finite."""
-        return None if self.count is None else self.epsilon(0)
+        """Epsilon at delta; None: nothing is proven, or nothing finite."""
+        return None if self.count is None or self.claimed is not None else self.epsilon(0)
 
     def epsilon(self, level: int) -> float | None:
         """Epsilon at delta of one level; None: no finite bound."""
@@ -152,6 +153,26 @@ def claim(
     if len(known) < len(counts):
         return None
     return weaker([Claim(count, schedule.delta, found[0].relation) for count in known])
+
+
+def unproven_claim(schedule: ReleaseSchedule, relation: Relation = "replace one client") -> Claim | None:
+    """What a mechanism claims of itself without a proof; None: nothing.
+
+    As a claim on Gaussian mechanisms, which its noise is: as many releases as one client makes at most, with the least
+    noise / distance of two neighbours that keeps what is claimed. Whoever refutes that has shown that neighbours are
+    further apart, and so that epsilon is larger.
+    """
+    if schedule.claimed is None:
+        return None
+    (epsilon, delta), uploads = schedule.claimed, max(map(len, map(schedule.rounds_of, schedule.honest)), default=0)
+    if not uploads:
+        return None
+
+    def kept(noise: float) -> Count:
+        return ((Mechanism(noise, 1.0, "none"), uploads),)
+
+    noise = noise_multiplier_for(epsilon, lambda one: tightest(kept(one), delta))
+    return Claim(kept(noise), delta, relation, epsilon)
 
 
 def weaker(claims: Sequence[Claim | None]) -> Claim | None:

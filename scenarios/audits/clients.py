@@ -31,7 +31,7 @@ from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.records.audit import EmpiricalEpsilon, Part
 from autoflip_secure.records.privacy import OBSERVERS, Observer, Release
-from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, factor_for, scaled
+from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, factor_for, scaled, unproven_claim
 from autoflip_secure.scenarios.audits.client_canaries import LENGTH, Canaries, Directions, Planted, Rerun
 from autoflip_secure.scenarios.audits.view import Attacked, Effort, in_the_open, judged
 from autoflip_secure.seeds import Purpose, generator
@@ -157,12 +157,15 @@ def client_epsilons(cell: Cell, effort: Effort, confidence: float) -> list[Empir
     the first of them: of single explorers' noised rows, of which all that any observer sees is made and which the
     ledger counts; with noise that is chosen by a count of our own, for the ledger may have forgotten it. For the first
     of them also of what clients send beside their updates alone, held against what is proven of everything.
+    Where an epsilon is claimed without a proof: one bound, of all that the server sees, held against that.
     """
     if cell.protocol.client_level is None:
         return []
     schedule = audited(cell)
     found: list[EmpiricalEpsilon] = []
     assert schedule.delta is not None
+    if (unproven := unproven_claim(schedule)) is not None:
+        return [_attacked(cell, "server", unproven, effort, "everything", 1.0, (0, 0), confidence)]
     for part, observer in enumerate(OBSERVERS):
         whole = claim(schedule, observer)
         if whole is None or whole.count is None:
@@ -186,6 +189,8 @@ def bounds_of(cell: Cell) -> int:
     if cell.protocol.client_level is None:
         return 0
     schedule = audited(cell)
+    if schedule.claimed is not None:
+        return 1
     heard = sum(claim(schedule, observer) is not None for observer in OBSERVERS)
     return 2 * heard + (heard > 0) * (cell.protocol.explores + bool(names(cell)))
 

@@ -21,7 +21,7 @@ from autoflip_secure.federation.engine import watch_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.records.audit import EmpiricalEpsilon
-from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, weaker
+from autoflip_secure.scenarios.audits.claims import Claim, audited, claim, unproven_claim, weaker
 from autoflip_secure.scenarios.audits.membership import gradients_of, ridge_of
 from autoflip_secure.scenarios.audits.view import (
     Attacked,
@@ -86,7 +86,7 @@ def weakest(cell: Cell, victim: int, canaries: int, own: int) -> Claim:
     schedule, spread = audited(cell), 2 * sqrt(canaries)
     assert schedule.delta is not None
     if mechanism.works_on_updates:
-        return Claim(None, schedule.delta)
+        return unproven_claim(schedule, "zero out one sample") or Claim(None, schedule.delta)
     batch = schedule.batch_size
     fewest, most = max(batch, own + floor(canaries / 2 - spread)), own + ceil(canaries / 2 + spread)
     found = []
@@ -150,6 +150,8 @@ def _sharper(looks: Tensor, included: Tensor) -> int:
 def _claim_on(job: ClientJob, cell: Cell, victim: int) -> Claim:
     """On one local training: the weaker of with and without the canary, whose rates differ."""
     claimed = weakest(cell, victim, 0, len(job.samples))
+    if claimed.claimed is not None:  # of everything, and so of this
+        return claimed
     if job.private is None or claimed.count is None:
         return replace(claimed, count=None)
     schedule, found = cell.protocol.training, list[Claim | None]()

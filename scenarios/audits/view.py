@@ -110,6 +110,8 @@ def as_sent(cell: Cell, before: ServerState, updates: Tensor, *address: int) -> 
         noise_multiplier=cell.noise_multipliers[0],
         generators=[numpy_generator(cell.seed, Purpose.AUDIT, *address, row) for row in range(count)],
         server=numpy_generator(cell.seed, Purpose.AUDIT, *address, count),
+        weights=before.weights,
+        plan=cell.noise_plan,
     )
     return mechanism.send(before.privacy, updates, view)
 
@@ -169,6 +171,7 @@ def judged(attacked: Attacked, claim: Claim, scores: Tensor, included: Tensor, c
         lower=claim.shown(found),
         ceiling=claim.shown(perfect),
         proven=claim.proven,
+        claimed=claim.claimed,
         violated=claim.proven is not None and found(claim.curve(0)),
     )
 

@@ -29,6 +29,7 @@ def check(settings: Fields) -> None:
     """
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
+    _claimed_only(settings)
     _moved_masks(settings)
     _measured(settings)
     if (mixed := pre_aggregation.obstacle(settings)) is not None:
@@ -73,6 +74,17 @@ def _named_as_it_is(algorithm: AlgorithmConfig) -> None:
         )
 
 
+def _claimed_only(settings: Fields) -> None:
+    """NbAFL is more than its training: the noise is what it is about."""
+    if settings.algorithm.name == "nbafl" and getattr(settings.privacy, "kind", "") != "nbafl":
+        _refuse(
+            "algorithm",
+            "nbafl: is the local training of NbAFL, and its clipped and noised weights are a privacy mechanism; set "
+            "privacy: {kind: nbafl, allow_unproven: true}, or algorithm: fedprox for the training alone",
+            "privacy",
+        )
+
+
 def _moved_masks(settings: Fields) -> None:
     """Masks that clients move belong to each of them, and are moved at all."""
     rule, pruner, epochs = settings.algorithm.local_rule, settings.algorithm.pruner, settings.training.epochs
@@ -111,7 +123,7 @@ def _private_enough(settings: Fields) -> None:
     privacy = settings.privacy
     if not isinstance(privacy, ClientPrivacy) or not privacy.works_on_updates:
         return
-    if privacy.delta is not None and privacy.delta >= 1 / settings.clients:
+    if privacy.delta is not None and privacy.delta >= 1 / settings.clients and privacy.claimed is None:
         _refuse(
             "privacy.delta",
             f"{privacy.delta:g}: is not below 1/clients = {1 / settings.clients:g}, so one client's data could be "

@@ -60,6 +60,7 @@ from autoflip_secure.defenses.pre_aggregators.clip import Clip
 from autoflip_secure.defenses.pre_aggregators.last_rows import LastRows
 from autoflip_secure.defenses.pre_aggregators.nnm import NNM
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
+from autoflip_secure.defenses.privacy.nbafl import NbAFL
 from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
@@ -108,7 +109,7 @@ ATTACKS = _table(
     # on what else is sent, and faults
     LieSamples, OverParticipation, Buffers, Fault,
 )  # fmt: skip
-PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel)
+PRIVACY = _table(NoPrivacy, SampleLevel, ClientLevel, NbAFL)
 PRUNERS = _table(
     NoPruning, ThresholdMask, BudgetMask, RandomWeights, RandomUnits, LotteryTickets, OwnErk, TaylorUnits,
     # rivals whose mask the server makes for all, and their controls
@@ -253,6 +254,12 @@ ALGORITHMS: dict[str, Algorithm] = {
     "geometric_median": _mix("none", "geometric_median", "The point with the least summed distance to the updates."),
     "fedprox": _mix(
         "none", "mean", "FedProx: federated averaging, clients stay near the global model.", local="proximal"
+    ),
+    "nbafl": _mix(
+        "none",
+        "mean",
+        "NbAFL: federated averaging near the global model, under privacy: {kind: nbafl}; proves nothing.",
+        local="proximal",
     ),
     "fedlex": _mix(
         "none", "mean", "FedLEx: federated averaging, updates scaled by the explored landscape.", local="fedlex"

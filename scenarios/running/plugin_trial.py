@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from autoflip_secure.interfaces import (
     Guidance,
     InputAttack,
     LocalRule,
+    NoisePlan,
     ParticipationAttack,
     Plugin,
     PreAggregator,
@@ -243,13 +245,20 @@ def _try_privacy(judge: Judge, mechanism: ClientPrivacy, stage: Stage) -> None:
     if not mechanism.works_on_updates:
         return
     rows, count = stage.rows(3), 3
+    run = NoisePlan((20, 30, 40), count, stage.rounds, stage.rounds)
+    own = judge.ask("own_noise", lambda: mechanism.own_noise(run))
+    if own is not None and not 0 <= own < inf:
+        raise judge.refuse(f"own_noise = {own!r}: should be a number, 0 or more, or None")
+    if mechanism.claimed is not None and not mechanism.unproven:
+        raise judge.refuse("claimed: gives an epsilon without saying in `unproven` why it is no guarantee")
 
     def view(number: int) -> PrivacyView:
         noise = [numpy_generator(0, Purpose.DP_NOISE, number, k) for k in range(count)]
         server = numpy_generator(0, Purpose.SERVER_NOISE, number)
         return PrivacyView(
-            number, torch.ones(count).bool(), stage.layout.sent.clone(), float(count), 1.0, noise, server
-        )
+            number, torch.ones(count).bool(), stage.layout.sent.clone(), float(count), 1.0, noise, server,
+            stage.weights, run,
+        )  # fmt: skip
 
     judge.tensor("explore", judge.ask("explore", lambda: mechanism.explore(rows, view(0)), rows), rows)
     judge.tensor("send", judge.ask("send", lambda: mechanism.send(mechanism.start(), rows, view(1)), rows), rows)

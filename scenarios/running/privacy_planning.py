@@ -68,6 +68,8 @@ def with_noise(cell: Cell, known: tuple[float, ...] | None = None) -> Cell:
     if known is not None:
         return replace(cell, noise_multipliers=known)
     clients = len(cell.problem.clients)
+    if (own := mechanism.own_noise(cell.noise_plan)) is not None:
+        return _with_room(replace(cell, noise_multipliers=(own,) * clients))
     given = replace(cell, noise_multipliers=(mechanism.noise_multiplier or 1.0,) * clients)
     schedule = schedule_of(given)
     _check(schedule, mechanism)
@@ -138,7 +140,7 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
         (_VOTES, mechanism.releases_votes),
         (_ROOT, cell.problem.root is not None),
     )
-    notes = [note for note, holds in said if holds]
+    notes = [*mechanism.remarks(cell.noise_plan), *(note for note, holds in said if holds)]
     before, schedule = tuple(schedule_of(one) for one in earlier), schedule_of(cell)
     if schedule.channels:
         names = dict.fromkeys(name for beside in schedule.channels for name in beside)
