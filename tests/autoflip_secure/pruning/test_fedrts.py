@@ -36,7 +36,7 @@ def test_votes_posteriors_and_masks_are_those_of_the_specification() -> None:
     assert sorted(seen.rows) == list(range(1, LAST + 1))
     first = seen.before[1]
     assert torch.equal(first.mask, watched(cell(rounds=1, pruner=RandomErk(density=0.3)))[1].before[1].mask)
-    alpha, beta = torch.ones(LAYOUT.size), torch.ones(LAYOUT.size)
+    alpha, beta = [1.0] * LAYOUT.size, [1.0] * LAYOUT.size
     for number in range(1, 11):
         before, after = seen.before[number], seen.after[number]
         if number > LAST:
@@ -48,23 +48,24 @@ def test_votes_posteriors_and_masks_are_those_of_the_specification() -> None:
         votes = torch.zeros(len(sent), LAYOUT.size)
         votes[:, voted] = sent
         starts, p = before.weights * before.mask, shares(one, seen.clients[number])
-        model = starts + p @ seen.updates[number]
+        model, alive = (starts + p @ seen.updates[number]).abs().tolist(), before.mask.tolist()
+        ballots = [{i for i, vote in enumerate(row) if vote > 0} for row in votes.tolist()]
         for segment in LAYOUT.hidden:
             places = range(segment.start, segment.stop)
-            live = [i for i in places if bool(before.mask[i])]
+            live = [i for i in places if alive[i]]
             moved = floor(0.25 * (1 + cos(pi * number / 8)) * len(live))
-            kept = best({i: abs(float(model[i])) for i in live}, len(live) - moved)
+            kept = best({i: model[i] for i in live}, len(live) - moved)
             for row, (client, update) in enumerate(zip(seen.clients[number], seen.updates[number], strict=True)):
                 ends = starts + update
-                keep = best({i: abs(float(ends[i])) for i in live}, len(live) - moved)
-                assert {i for i in live if votes[row, i] > 0} == keep
+                sizes = ends.abs().tolist()
+                assert ballots[row] & {*live} == best({i: sizes[i] for i in live}, len(live) - moved)
                 if moves:
-                    slopes, dead = gradient(one, ends, client, number).tolist(), [i for i in places if i not in {*live}]
+                    slopes, dead = gradient(one, ends, client, number).tolist(), [i for i in places if not alive[i]]
                     grow = best({i: abs(slopes[i]) for i in dead}, moved)
-                    assert len({i for i in dead if votes[row, i] > 0} ^ grow) <= 2  # slopes equal but for a bit
+                    assert len((ballots[row] & {*dead}) ^ grow) <= 2  # slopes equal but for a bit
             mean = (p @ votes).tolist()
             for i in places:
-                if i in {*live}:
+                if alive[i]:
                     x = 0.25 * (i in kept) + 0.75 * mean[i]
                 elif moves:
                     x = 0.25 / 2 + 0.75 * mean[i]
@@ -72,9 +73,9 @@ def test_votes_posteriors_and_masks_are_those_of_the_specification() -> None:
                     continue
                 alpha[i] += 4 * x
                 beta[i] += 4 * (1 - x)
-        assert torch.allclose(after.memory["alpha"], alpha, atol=1e-3)
-        assert torch.allclose(after.memory["beta"], beta, atol=1e-3)
-        alpha, beta = after.memory["alpha"].clone(), after.memory["beta"].clone()
+        assert torch.allclose(after.memory["alpha"], torch.tensor(alpha), atol=1e-3)
+        assert torch.allclose(after.memory["beta"], torch.tensor(beta), atol=1e-3)
+        alpha, beta = (after.memory[name].tolist() for name in ("alpha", "beta"))
         assert counts(after.mask) == counts(first.mask)
         if not moves:
             assert torch.equal(after.mask, before.mask)
@@ -82,7 +83,7 @@ def test_votes_posteriors_and_masks_are_those_of_the_specification() -> None:
         for place, segment in enumerate(LAYOUT.hidden):
             source = np.random.default_rng(generator(0, Purpose.PRUNING, number, place).initial_seed())
             own = slice(segment.start, segment.stop)
-            draws = source.beta(alpha[own].double().numpy(), beta[own].double().numpy())
+            draws = source.beta(np.array(alpha[own]), np.array(beta[own]))
             drawn = best(dict(enumerate(draws.tolist())), int(before.mask[own].sum()))
             assert {i for i, live in enumerate(after.mask[own].tolist()) if live} == drawn
 

@@ -37,7 +37,7 @@ FLIPPED = LabelFlip(scope=0.5, share=1.0)
 
 @pytest.mark.parametrize(
     ("at", "returning", "attack"),
-    every(3, [("end", False, None), ("start", False, None), ("start", True, None), ("end", True, FLIPPED)]),
+    every(4, [("end", False, None), ("start", False, None), ("start", True, None), ("end", True, FLIPPED)]),
 )
 def test_swaps_are_those_of_the_specification(at: Any, returning: bool, attack: Any) -> None:
     pruner = SwapByGradient(density=0.3, every=2, until=0.8, share=0.5, at=at, returning=returning)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 import torch
 from digits_cells import CLIENTS, PROBLEM, TRAIN, X, Y, cell
-from sizes import every
 from torch import Tensor, nn
 
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
@@ -96,6 +95,7 @@ def test_it_is_snip_on_the_pooled_data(attack: Any) -> None:
     assert [entry.channels for entry in record.rounds] == [None]
 
 
+@pytest.mark.slow
 def test_weights_are_drawn_anew_from_the_same_values_tensor_by_tensor() -> None:
     kept = watched(cell(rounds=1, pruner=Snip(redraw=False)))[1].states[0]
     whole = watched(cell(rounds=1, pruner=Snip(density=1.0)))[1].states[0]
@@ -210,7 +210,8 @@ def test_who_sends_no_numbers_is_left_out_and_named() -> None:
     assert any("nothing to go by" in event for event in nobody.events)
 
 
-@pytest.mark.parametrize("noise", every(2, ["distributed", "central"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["distributed", "central"])
 def test_at_client_level_gradients_are_clipped_and_noised_for_all_clients(noise: Any) -> None:
     """Without noise the mean of clipped rows; with it as much as the ledger counts: 1/n of it per client."""
     bound, sigma = 0.05, 2.0
