@@ -32,8 +32,9 @@ class Swapping(Pruner):
     def moves(self, round_: int, rounds: int) -> bool:
         """Whether the mask is moved after this round."""
         last = int(self.until * rounds)
-        interval = self.every if self.every < last else max(1, last // 2)
-        return 0 < round_ < last and round_ % interval == 0
+        if self.every >= last:
+            return 0 < round_ < last and round_ == last // 2
+        return 0 < round_ < last and round_ % self.every == 0
 
     def last_move(self, rounds: int) -> int:
         """The last round after which it is; 0: there is none."""

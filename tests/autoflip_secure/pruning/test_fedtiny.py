@@ -86,6 +86,7 @@ def test_a_short_run_moves_its_mask_once_and_one_without_rounds_never() -> None:
 
     assert moves(500) == list(range(10, 300, 10))
     assert moves(10) == [3]  # T = 6
+    assert moves(10, until=0.5) == moves(4, until=1.0) == [2]
     assert moves(3) == moves(60, until=0.0) == []
     assert moves(40, every=7, until=0.75) == [7, 14, 21, 28]
 
