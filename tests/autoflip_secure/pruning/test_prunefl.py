@@ -172,6 +172,44 @@ def test_bytes_go_up_in_rounds_that_reconfigure_and_the_mask_goes_down_after_the
     assert ours.client_state.bytes_per_client == {"importance": 4 * LAYOUT.size}
 
 
+def test_all_clients_may_send_one_gradient_before_training() -> None:
+    one = cell(rounds=2, pruner=pruner(init="all", every=9, share=0.6, time_constant=0.4))
+    record, seen = watched(one)
+    total, sizes = torch.zeros(LAYOUT.size).double(), [float(len(rows)) for rows in PROBLEM.clients]
+    for rows, size in zip(PROBLEM.clients, sizes, strict=True):
+        LAYOUT.load(PROBLEM.module, PROBLEM.initial)
+        PROBLEM.module.zero_grad()
+        nn.functional.cross_entropy(PROBLEM.module(X[TRAIN][rows]), PROBLEM.y_train[rows]).backward()
+        own = torch.cat([p.grad.reshape(-1) for p in PROBLEM.module.parameters() if p.grad is not None])
+        total += size * own.double() ** 2 / sum(sizes)
+    wanted = reconfigured(
+        PROBLEM.initial, torch.ones(LAYOUT.size, dtype=torch.bool), total, float(total[OTHERS].sum()),
+        {segment.name: 1.0 for segment in LAYOUT.hidden}, LAYOUT, share=0.6, constant=0.4 / 0.6 * HIDDEN,
+    )  # fmt: skip
+    begun = seen.states[0]
+    assert int((begun.mask ^ wanted).sum()) <= 2
+    assert 0.3 < float(begun.mask[LAYOUT.prunable].float().mean()) < 0.9
+    assert torch.equal(begun.weights, torch.where(begun.mask, PROBLEM.initial, 0.0))
+    assert torch.equal(seen.states[2].mask, begun.mask)  # and no other reconfiguration in a run as short as this
+    assert record.preparation is not None
+    assert record.preparation.channels == {"importance": CLIENTS * MESSAGE}
+    assert record.rounds[0].bytes.downlink_values == 4 * (14 + 4 * int(begun.mask.sum()) + BITS)
+
+
+def test_gradients_of_dead_weights_are_counted_as_dense() -> None:
+    record, seen = watched(cell(rounds=3, pruner=pruner(every=1, share=0.6)))
+    plain = watched(cell(rounds=3))[0]
+    for ours, dense in zip(record.rounds, plain.rounds, strict=True):
+        assert ours.flops.dense == dense.flops.dense
+        # layers: (multiply-adds of the forward pass, passes of a training step: no gradient of the inputs of the first)
+        times, mask = 2 * sum(len(PROBLEM.clients[k]) for k in ours.participants), seen.states[ours.round - 1].mask
+        sparse = 0.0
+        for name, size, passes in (("1.weight", 64 * 32, 2), ("3.weight", 32 * 16, 3), ("5.weight", 16 * 10, 3)):
+            share = float(mask[LAYOUT[name].slice].double().mean())
+            sparse += 2 * size * ((passes - 1) * share + 1)  # all but the gradient of the weights
+        assert ours.flops.sparse == pytest.approx(sparse * times, rel=1e-6)
+
+
 def test_nothing_is_summed_up_where_nothing_will_be_sent() -> None:
     def wishes(rounds: int, **options: Any) -> list[bool]:
         asked = [ChannelRequest(number, rounds, LAYOUT, PROBLEM.units) for number in range(1, rounds + 1)]
