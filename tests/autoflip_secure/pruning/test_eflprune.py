@@ -10,6 +10,7 @@ import torch
 from digits_cells import CLIENTS, PROBLEM, TRAIN, X, cell
 from hypothesis import given
 from hypothesis import strategies as st
+from sizes import every
 from summed_steps import summed_by_hand
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def best(own: list[float], count: int) -> set[int]:
     return set(sorted(range(len(own)), key=lambda unit: (-own[unit], unit))[:count])
 
 
-@pytest.mark.parametrize(("criterion", "trainer"), [("l1", "auto"), ("l2", "sequential"), ("in_out", "auto")])
+@pytest.mark.parametrize(("criterion", "trainer"), every(2, [("l1", "auto"), ("l2", "sequential"), ("in_out", "auto")]))
 def test_each_round_trains_the_best_units_and_the_others_keep_their_weights(criterion: Any, trainer: Any) -> None:
     one = cell(rounds=4, pruner=EFLPrune(keep=0.4, criterion=criterion), attack=Push(clients=(1, 2, 3)))
     _, seen = watched(one, trainer)
@@ -218,6 +219,7 @@ def test_as_many_as_asked_stay_and_a_share_of_them_is_drawn(seed: int, scope: An
             assert sorted(kept, reverse=True) == pytest.approx(means[: len(kept)], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_cell_has_its_numbers_beside_others_and_a_model_without_units_is_refused() -> None:
     trainer = choose_trainer(PROBLEM.module, LAYOUT, X[:1])
     cells = [cell("a", rounds=2, pruner=EFLPrune(fresh=0.3)), cell("b", seed=2, rounds=2)]

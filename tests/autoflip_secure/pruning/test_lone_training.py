@@ -91,8 +91,9 @@ def by_hand(one: Cell, settings: PruneFL) -> tuple[int, Tensor, Tensor, int, int
     ("options", "attack", "trainer"),
     [
         ({}, None, "auto"),
-        ({"share": 0.05, "init_passes": 200}, None, "sequential"),  # hardly changes: ends early
-        ({"init_samples": 200}, LabelFlip(scope=1.0, share=1.0), "auto"),
+        # hardly changes: ends early
+        pytest.param({"share": 0.05, "init_passes": 200}, None, "sequential", marks=pytest.mark.slow),
+        pytest.param({"init_samples": 200}, LabelFlip(scope=1.0, share=1.0), "auto", marks=pytest.mark.slow),
     ],
 )
 def test_one_client_trains_and_prunes_as_the_authors_do(options: dict[str, Any], attack: Any, trainer: Any) -> None:
@@ -134,6 +135,7 @@ def test_what_it_costs_is_counted_once_and_on_its_own() -> None:
     assert ours.pipeline[0].startswith("once, before round 1: one client trains alone")
 
 
+@pytest.mark.slow
 def test_cells_that_begin_alone_have_their_numbers_beside_others() -> None:
     cells = [cell("a", seed=2, rounds=2, pruner=pruner()), cell("b", seed=2, rounds=2),
              cell("c", seed=5, rounds=2, pruner=pruner(init_every=7, init_passes=30))]  # fmt: skip
@@ -157,11 +159,17 @@ class Blank(UpdateAttack):
 
 def test_a_malicious_client_decides_what_everybody_begins_with() -> None:
     client = int(torch.randint(CLIENTS, (1,), generator=generator(0, Purpose.PRUNING, 0, 0)))
-    _, state = begun(cell(rounds=1, pruner=pruner(), attack=Blank(clients=(client,))))
+    _, state = begun(cell(rounds=1, pruner=pruner(init_passes=5), attack=Blank(clients=(client,))))
     assert not state.weights.any()
-    _, other = begun(cell(rounds=1, pruner=pruner(), attack=Blank(clients=((client + 1) % CLIENTS,))))
+    _, other = begun(cell(rounds=1, pruner=pruner(init_passes=5), attack=Blank(clients=((client + 1) % CLIENTS,))))
     assert other.weights.any()
-    record, lost = begun(cell(rounds=1, pruner=pruner(), attack=GaussianNoise(sigma=1e30, clients=(client,))))
+
+
+def test_a_model_that_cannot_be_used_is_no_beginning() -> None:
+    client = int(torch.randint(CLIENTS, (1,), generator=generator(0, Purpose.PRUNING, 0, 0)))
+    record, lost = begun(
+        cell(rounds=1, pruner=pruner(init_passes=3), attack=GaussianNoise(sigma=1e30, clients=(client,)))
+    )
     assert record.lone_training is not None
     assert record.lone_training.rejected
     assert torch.equal(lost.weights, PROBLEM.initial)
@@ -169,6 +177,7 @@ def test_a_malicious_client_decides_what_everybody_begins_with() -> None:
     assert any("before training: client" in event and "training begins without" in event for event in record.events)
 
 
+@pytest.mark.slow
 def test_a_client_with_wrong_inputs_and_labels_begins_on_them() -> None:
     honest = begun(cell(rounds=1, pruner=pruner()))[1]
     dirty = begun(cell(rounds=1, pruner=pruner(), attack=DirtyLabel(scope=1.0)))[1]

@@ -75,8 +75,8 @@ def importances(one: Cell, seen: Seen, number: int, kind: str) -> dict[int, Tens
     ("kind", "trainer", "attack"),
     [
         ("square_of_sum", "auto", None),
-        ("square_of_sum", "sequential", LabelFlip(scope=0.5, share=1.0)),
-        ("sum_of_squares", "auto", None),
+        pytest.param("square_of_sum", "sequential", LabelFlip(scope=0.5, share=1.0), marks=pytest.mark.slow),
+        pytest.param("sum_of_squares", "auto", None, marks=pytest.mark.slow),
     ],
 )
 def test_clients_add_up_send_and_forget_and_the_server_reconfigures(kind: Any, trainer: Any, attack: Any) -> None:
@@ -125,6 +125,7 @@ def test_what_left_is_zero_and_what_comes_starts_at_zero() -> None:
     assert grown > 10
 
 
+@pytest.mark.slow
 def test_update_as_importance_needs_no_memory_and_asks_for_one_gradient() -> None:
     one = cell(rounds=2, pruner=pruner(importance="update", every=1, share=0.5, time_constant=0.5))
     record, seen = watched(one)
@@ -220,6 +221,7 @@ def test_nothing_is_summed_up_where_nothing_will_be_sent() -> None:
     assert wishes(4, importance="update") == [False] * 4
 
 
+@pytest.mark.slow
 def test_both_trainers_prune_alike_and_a_cell_has_its_numbers_beside_others() -> None:
     one = cell(rounds=4, pruner=pruner())
     (record, stacked), (_, sequential) = watched(one), watched(one, "sequential")
@@ -232,6 +234,7 @@ def test_both_trainers_prune_alike_and_a_cell_has_its_numbers_beside_others() ->
     assert record.trainer.bits == "stack"
 
 
+@pytest.mark.slow
 def test_more_of_the_time_that_is_spent_anyway_leaves_more_weights_and_a_bound_fewer() -> None:
     def density(**options: Any) -> float:
         return watched(cell(rounds=5, pruner=pruner(every=1, share=0.5, **options)))[0].rounds[-1].density
@@ -278,6 +281,7 @@ def test_one_liar_decides_what_lives_when_nothing_defends() -> None:
     assert int(lied[100:].sum()) < 100  # most of what lives is the liar's
 
 
+@pytest.mark.slow
 def test_adam_and_momentum_have_sums_too() -> None:
     for training in (TrainingSchedule(optimizer="adam", lr=0.01, epochs=1), TrainingSchedule(momentum=0.9, epochs=1)):
         record, _ = watched(cell(rounds=2, training=training, pruner=pruner(every=1)))

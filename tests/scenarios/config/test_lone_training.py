@@ -55,6 +55,7 @@ def test_what_phase_0_does_not_go_with_is_refused_with_the_way_out(overrides: tu
     assert cells("algorithm=prunefl", "secure_sum=none")
 
 
+@pytest.mark.slow
 def test_importances_need_a_bound_and_are_a_release_and_dp_sgd_has_none() -> None:
     def checked(*overrides: str) -> None:
         check(plan(resolve(Document.parse(TINY, "s.yaml"), (*OPEN, *overrides))).blocks)
@@ -75,6 +76,7 @@ def test_importances_need_a_bound_and_are_a_release_and_dp_sgd_has_none() -> Non
     assert any("importance beside their updates" in note for note in record.notes)
 
 
+@pytest.mark.slow
 def test_masks_of_eflprune_cost_nothing_and_go_with_any_privacy() -> None:
     for privacy in (PRIVATE, SAMPLES):
         overrides = ("algorithm=eflprune", privacy, "training.batch_size=8")
@@ -111,6 +113,7 @@ def waves(num_classes, input_shape):
 """
 
 
+@pytest.mark.slow
 def test_a_time_model_needs_operations_that_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "waving_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -122,7 +125,8 @@ def test_a_time_model_needs_operations_that_are_known(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("algorithm", ["prunefl", "eflprune"])
 def test_named_algorithms_run_with_an_attack(algorithm: str) -> None:
-    overrides = (f"algorithm={algorithm}", "attack={kind: gaussian_noise, sigma: 0.1, scope: 0.3}")
+    quick = ("algorithm.pruner.init_passes=60",) if algorithm == "prunefl" else ()
+    overrides = (f"algorithm={algorithm}", "attack={kind: gaussian_noise, sigma: 0.1, scope: 0.3}", *quick)
     (record,) = run_block(plan(resolve(Document.parse(TINY, "s.yaml"), overrides)).blocks[0])
     assert record.algorithm == algorithm
     assert len(record.rounds) == 2
