@@ -30,3 +30,8 @@ class ClientStateRecord(_Record):
     """What a client keeps between rounds."""
 
     bytes_per_client: dict[str, int]  # name of the row -> bytes on the client's device
+
+    @property
+    def own_mask(self) -> bool:
+        """Whether a client's mask is among it; else all share one."""
+        return "mask" in self.bytes_per_client

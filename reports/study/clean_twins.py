@@ -79,7 +79,7 @@ def mask_overlap(record: RunRecord, twin: RunRecord) -> float | None:
     of weights stands for all of them (65,536, and the 600 of the guidance's sample). None where neither run prunes,
     clients have masks of their own, or the records do not tell.
     """
-    if record.client_state is not None or twin.client_state is not None:
+    if any(one.client_state is not None and one.client_state.own_mask for one in (record, twin)):
         return None
     mine, other = _alive(record, twin), _alive(twin, record)
     if mine is None or other is None or len(mine) != len(other):

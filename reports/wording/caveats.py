@@ -78,7 +78,7 @@ def _personal(study: Study) -> list[str]:
 
 def _own_masks(study: Study) -> list[str]:
     """What densities, layers and costs are, where every client prunes for itself."""
-    who = list(dict.fromkeys(row.algorithm for row, record in study.rows if record.client_state is not None))
+    who = list(dict.fromkeys(row.algorithm for row, record in study.rows if (s := record.client_state) and s.own_mask))
     if not who:
         return []
     return [
