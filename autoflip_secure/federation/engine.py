@@ -19,6 +19,7 @@ from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import accumulated, measure, names, prepared
 from autoflip_secure.federation.client_states import ClientStates
+from autoflip_secure.federation.deciding_after import decide_after
 from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.lone_training import train_alone
@@ -79,6 +80,7 @@ def _round(
     trained = trainer.train(problem.module, problem.layout, x, jobs, cells[0].protocol.training)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
+    masks = decide_after(cells, states, masks, trained, kept, inputs)
     measured = measure(cells, states[0].round + 1, plans, trained, trainer, x, kept)
     results, row = [], 0
     for cell, state, (clients, own), mask, beside, told in zip(

@@ -26,16 +26,16 @@ class Masking:
         """Coordinates that somebody holds."""
         return self.masks.any(0)
 
-    def jobs(self, jobs: Sequence[ClientJob]) -> list[ClientJob]:
-        """Local training of the cohort, each under its own mask and from its own start."""
+    def jobs(self, jobs: Sequence[ClientJob], snapshot: int | None = None) -> list[ClientJob]:
+        """Local training of the cohort, each under its own mask and from its own start, noted after an epoch."""
         return [
-            replace(job, start=start, mask=None if bool(mask.all()) else mask)
+            replace(job, start=start, mask=None if bool(mask.all()) else mask, snapshot=snapshot)
             for job, start, mask in zip(jobs, self.starts, self.masks, strict=True)
         ]
 
     def moved(self, masks: Bool[Tensor, "cohort params"]) -> Masking:
         """After local training that ended on ``masks``: what came since has no start."""
-        return replace(self, masks=masks, began=self.masks)
+        return replace(self, masks=masks, began=self.masks if self.began is None else self.began)
 
     def updates(self, trained: Tensor, weights: Tensor) -> Float[Tensor, "cohort params"]:
         """u_k = w_k - w on what each holds, from what training added to its start; 0 elsewhere."""

@@ -49,34 +49,36 @@ def own_flops(
     protocol: Protocol,
     passes: int,
 ) -> Flops:
-    """Of one round: local training under each mask, passes over the data after it, and one before it that measures
-    accuracies where the pruner needs them."""
-    parts, measured = [Flops(dense=0, sparse=0, compacted=0)], protocol.pruner.needs_accuracy
+    """Of one round: local training under each mask, passes over the data after it, and forward passes that measure
+    accuracies where the pruner needs them, before and after it."""
+    parts, pruner = [Flops(dense=0, sparse=0, compacted=0)], protocol.pruner
     began = own.masks if own.began is None else own.began
     for before, first, mask, count in zip(own.before, began, own.masks, samples, strict=True):
         if own.began is None:
             parts.append(costs.training(mask, count * (protocol.training.epochs + passes)))
         else:
             parts += _training(costs, (first, mask), count, protocol, passes)
-        if measured:
-            one = costs.forward(before)
-            parts.append(Flops(**{name: None if n is None else n * count for name, n in one.model_dump().items()}))
+        for measured, held in ((pruner.needs_accuracy, before), (pruner.needs_end_accuracy, first)):
+            if measured:
+                one = costs.forward(held)
+                parts.append(Flops(**{name: None if n is None else n * count for name, n in one.model_dump().items()}))
     return reduce(add_counts, parts)
 
 
 def _training(
     costs: CostModel, masks: tuple[Tensor, Tensor], samples: int, protocol: Protocol, passes: int
 ) -> list[Flops]:
-    """Of a client whose local rule moves its mask from the first to the second of ``masks``.
+    """Of a client whose mask goes from the first to the second of ``masks``, by a local rule or once it has trained.
 
     Epochs before the first move are under the first mask, those after the last one, and ``passes`` more, under the
     second, and those in between under the one that costs more. The mini-batch before a move has dense gradients.
     """
     schedule, (first, last) = protocol.training, masks
-    assert protocol.rule is not None
-    moves = [epoch for epoch in range(1, schedule.epochs + 1) if protocol.rule.moves_after(epoch, schedule.epochs)]
+    rule, moves = protocol.rule, list[int]()
+    if rule is not None and rule.moves_masks:
+        moves = [epoch for epoch in range(1, schedule.epochs + 1) if rule.moves_after(epoch, schedule.epochs)]
     if not moves:
-        return [costs.training(first, samples * (schedule.epochs + passes))]
+        return [costs.training(first, samples * schedule.epochs), costs.training(last, samples * passes)]
     dense, batch = torch.ones_like(first), (samples - 1) % schedule.batch_size + 1
     before, between = moves[0] * samples - batch, (moves[-1] - moves[0]) * samples - batch * (len(moves) - 1)
     dearer = max(masks, key=lambda mask: costs.training(mask, samples).sparse or 0)

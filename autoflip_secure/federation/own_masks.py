@@ -22,7 +22,7 @@ from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientPruneView, Trained
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.training.own_evaluation import evaluate_own
+from autoflip_secure.training.own_evaluation import Models, evaluate_own
 
 
 def memories(cells: Sequence[Cell], bound: int = MEMORY_BOUND) -> list[ClientStates | None]:
@@ -66,19 +66,6 @@ def decide(
     ]
     if not asked:
         return [None] * len(cells)
-    accuracies = _accuracies(cells, states, kept, inputs, asked)
-    found: list[Masking | None] = []
-    for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
-        measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
-        found.append(None if own is None or not own.own_masks else _masking(cell, state, own, measured))
-    return found
-
-
-def _accuracies(
-    cells: Sequence[Cell], states: Sequence[ServerState], kept: Sequence[ClientStates | None], inputs: PoisonedInputs,
-    asked: Sequence[tuple[int, int]],
-) -> dict[tuple[int, int], float]:  # fmt: skip
-    """Of w · m_k on the training rows of client k with its labels, for those (cell, client) whose pruner wants it."""
     wanted = [place for place in asked if cells[place[0]].protocol.pruner.needs_accuracy]
 
     def models(places: Sequence[int]) -> Tensor:
@@ -89,6 +76,19 @@ def _accuracies(
             rows.append(torch.where(held_by(own, states[number].mask, [client])[0], states[number].weights, 0.0))
         return torch.stack(rows)
 
+    accuracies = training_accuracies(cells, states, inputs, wanted, models)
+    found: list[Masking | None] = []
+    for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
+        measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
+        found.append(None if own is None or not own.own_masks else _masking(cell, state, own, measured))
+    return found
+
+
+def training_accuracies(
+    cells: Sequence[Cell], states: Sequence[ServerState], inputs: PoisonedInputs, wanted: Sequence[tuple[int, int]],
+    models: Models,
+) -> dict[tuple[int, int], float]:  # fmt: skip
+    """Of ``models``, one for each (cell, client) of ``wanted``, on the client's training rows with its labels."""
     problem = cells[0].problem
     x, samples = inputs.of(
         [cells[number] for number, _ in wanted], [states[number].round + 1 for number, _ in wanted],

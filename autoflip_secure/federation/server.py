@@ -123,7 +123,9 @@ def plan_round(
     clients = cell.cohort(round_)
     jobs = ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
     jobs = accumulating(cell, jobs, round_)
-    return clients, jobs if own is None else own.jobs(jobs)
+    if own is None:
+        return clients, jobs
+    return clients, own.jobs(jobs, cell.protocol.pruner.snapshot(cell.protocol.training.epochs))
 
 
 def finish_round(

@@ -34,7 +34,15 @@ from autoflip_secure.interfaces.pre_aggregation import (
     RowsView,
 )
 from autoflip_secure.interfaces.privacy import Accountant, ClientPrivacy, NoisePlan, NoPrivacy, PrivacyView
-from autoflip_secure.interfaces.pruning import ClientPruneView, OwnMask, Pruner, PruneView, explores, guided
+from autoflip_secure.interfaces.pruning import (
+    ClientEndView,
+    ClientPruneView,
+    OwnMask,
+    Pruner,
+    PruneView,
+    explores,
+    guided,
+)
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 
@@ -53,6 +61,7 @@ __all__ = [
     "Channel",
     "ChannelRequest",
     "ChannelSource",
+    "ClientEndView",
     "ClientJob",
     "ClientPrivacy",
     "ClientPruneView",

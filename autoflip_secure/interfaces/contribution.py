@@ -47,6 +47,7 @@ class ClientJob:
     draws: PrivateDraws | None = None  # None: of ``seed`` alone, for jobs that belong to no cell
     rule: RoundRule | None = None  # None: plain steps
     accumulate: frozenset[Accumulated] = frozenset()  # what is summed up over its steps; empty: nothing, at no cost
+    snapshot: int | None = None  # the epoch after which its weights are noted; None: of none
 
     @property
     def private_draws(self) -> PrivateDraws:
@@ -62,3 +63,6 @@ class Trained:
     losses: Float[Tensor, "jobs epochs"]
     masks: Bool[Tensor, "jobs params"] | None = None  # at the end, where a local rule moves them; None: as they were
     sums: Mapping[Accumulated, Float[Tensor, "jobs params"]] = field(default_factory=dict)  # 0 for who asked for none
+    snapshots: Float[Tensor, "jobs params"] | None = (
+        None  # weights after an epoch; rows of jobs without one mean nothing
+    )

@@ -63,6 +63,23 @@ class ClientPruneView:
 
 
 @dataclass(frozen=True)
+class ClientEndView:
+    """What a client may look at when it decides about its own mask after it has trained: its own training rows."""
+
+    layout: Layout
+    units: Units | None  # of the model; None: unknown
+    client: int
+    mask: Bool[Tensor, " params"]  # that it holds now
+    start: Float[Tensor, " params"]  # weights before local training, zero where not held
+    snapshot: Float[Tensor, " params"] | None  # after the epoch that :meth:`Pruner.snapshot` names; None: no epoch
+    end: Float[Tensor, " params"]  # after it
+    accuracy: float | None  # of ``end`` on its training rows, labels as it sees them; None: not asked for
+    round: int  # from 1
+    rounds: int
+    generator: Callable[..., torch.Generator]  # generator(*address below (CLIENT_MASK, round, client, 0))
+
+
+@dataclass(frozen=True)
 class OwnMask:
     """What a client decides before it trains."""
 
@@ -88,6 +105,7 @@ class Pruner(ChannelSource, ABC):
     #: what tells a participant of a mask that it was not sent before, on the way down: nothing (it is taken to know
     #: it), a bit for every prunable weight, or a bit for every hidden unit
     mask_sent: ClassVar[Literal["nothing", "weights", "units"]] = "nothing"
+    needs_end_accuracy: ClassVar[bool] = False  # the same, after local training: :meth:`client_mask_after`
     known_by: ClassVar[Known] = ()  # attacks that know it
 
     @property
@@ -135,6 +153,19 @@ class Pruner(ChannelSource, ABC):
     def client_mask(self, view: ClientPruneView) -> OwnMask:
         """A client's own mask in this round; asked of pruners with ``own`` only. Default: it keeps what it has."""
         return OwnMask(view.mask, view.weights)
+
+    def snapshot(self, epochs: int) -> int | None:
+        """The epoch of local training, below ``epochs``, after which a client notes its weights; None: it does not."""
+        return None
+
+    @property
+    def decides_after(self) -> bool:
+        """Whether :meth:`client_mask_after` has a say."""
+        return self.own and type(self).client_mask_after is not Pruner.client_mask_after
+
+    def client_mask_after(self, view: ClientEndView) -> Bool[Tensor, " params"]:
+        """A client's own mask after local training; what goes is not sent. Default: it keeps what it has."""
+        return view.mask
 
 
 def guided(pruner: Pruner, aggregator: Aggregator) -> bool:

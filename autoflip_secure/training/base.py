@@ -110,6 +110,7 @@ class Done:
     losses: Tensor  # (jobs, epochs)
     masks: Tensor | None = None  # (jobs, params) at the end; None: no local rule moves them
     sums: dict[Accumulated, Tensor] = field(default_factory=dict)  # (jobs, params) over steps, of who asked
+    snapshots: Tensor | None = None  # weights (jobs, params) after an epoch; None: no job asks for them
 
     def put(self, places: Sequence[int], part: Done) -> None:
         """Fill in the jobs at ``places``."""
@@ -121,6 +122,10 @@ class Done:
             self.masks[where] = part.masks
         for name, rows in part.sums.items():
             self.sums.setdefault(name, torch.zeros_like(self.ends))[where] = rows
+        if part.snapshots is not None:
+            if self.snapshots is None:
+                self.snapshots = torch.zeros_like(self.ends)
+            self.snapshots[where] = part.snapshots
 
 
 class LocalTrainer(Trainer):
@@ -149,7 +154,8 @@ class LocalTrainer(Trainer):
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
         sums = {name: _of_who_asked(rows, name, jobs).to(home) for name, rows in done.sums.items()}
-        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home), sums)
+        noted = None if done.snapshots is None else done.snapshots.to(home)
+        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home), sums, noted)
 
     def gradients(
         self,

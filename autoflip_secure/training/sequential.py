@@ -61,8 +61,10 @@ class SequentialTrainer(LocalTrainer):
             running = Accumulator.of(wanted_by([job]), [parameter.detach() for parameter in trained])
             with drawing_at(job.seed, Purpose.FORWARD, *job.address, device=self.device):
                 rule = None if job.rule is None else RuledModule(job, layout, names, trained, masks)
+                noted: list[Tensor] = []
                 if job.private is None:
-                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule, running)
+                    where = running, (tensors, noted)
+                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule, *where)
                 elif self.private is None:
                     raise InputError(
                         f"the client at address {job.address} trains privately, and this trainer was given no way to: "
@@ -79,7 +81,7 @@ class SequentialTrainer(LocalTrainer):
                 for key, total in zip(names, totals, strict=True):
                     sums[name][0, layout[key].slice] = total.reshape(-1)
             last = None if last is None else last[None].to(self.device)
-            done.put([row], Done(end[None], losses[None], last, sums))
+            done.put([row], Done(end[None], losses[None], last, sums, noted[0][None] if noted else None))
         return done
 
     def _gradients(self, work: Work) -> Tensor:
@@ -96,7 +98,9 @@ class SequentialTrainer(LocalTrainer):
         job: ClientJob,
         schedule: TrainingSchedule,
         sums: Accumulator,
+        notes: tuple[list[Tensor], list[Tensor]],
     ) -> Tensor:
+        """``notes``: all tensors of the model, and where their flat vector goes after the job's noted epoch."""
         samples, labels = job.samples.to(self.device), job.labels.to(self.device)
         size, epochs = schedule.batch_size, []
         for epoch, order in enumerate(batch_order(job, schedule.epochs).to(self.device), 1):
@@ -121,6 +125,8 @@ class SequentialTrainer(LocalTrainer):
                 total += loss.detach() * len(ys)
             if rule is not None:
                 rule.end_epoch(optimizer, epoch, schedule.epochs)
+            if epoch == job.snapshot:
+                notes[1].append(torch.cat([tensor.detach().reshape(-1) for tensor in notes[0]]))
             epochs.append(total / len(order))
         return torch.stack(epochs)
 

@@ -69,7 +69,7 @@ class StackedTrainer(LocalTrainer):
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
             stack = _Stack(bucket, [jobs[job] for job in bucket.jobs], layout, orders, schedule, self.device)
             stack.run(forward, x)
-            done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks, stack.sums))
+            done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks, stack.sums, stack.snapshots))
         return done
 
     def _gradients(self, work: Work) -> Tensor:
@@ -124,6 +124,11 @@ class _Stack:
         self.ends = torch.empty(len(jobs), layout.size, device=device)
         self.running = Accumulator.of(wanted_by(jobs), [self.tensors[number].detach() for number in self.trained])
         self.sums = {name: torch.zeros_like(self.ends) for name in self.running.totals}
+        self.noting: dict[int, list[int]] = {}  # steps done -> whose weights are noted then
+        for row, (job, steps) in enumerate(zip(jobs, bucket.steps, strict=True)):
+            if job.snapshot is not None:
+                self.noting.setdefault(job.snapshot * (steps // schedule.epochs), []).append(row)
+        self.snapshots = torch.zeros_like(self.ends) if self.noting else None
         self.index, self.labels, self.weights = _tables(bucket, padded, schedule, device)
         self.trace = torch.zeros(*self.index.shape, device=device)
 
@@ -156,6 +161,8 @@ class _Stack:
                     self.trace[step, :rows] = losses.detach()
                 if ruled is not None and self.moving:
                     self._end_epochs(ruled, dense, step + 1, masks, optimizer)
+                if step + 1 in self.noting:
+                    self._note(self.noting[step + 1])
             self.ends[after:active] = torch.cat(
                 [tensor[after:active].reshape(active - after, -1) for tensor in self.tensors], dim=1
             )
@@ -187,6 +194,11 @@ class _Stack:
         if bool(ended.any()):
             ruled.end_epoch(dense, done // lengths, epochs, ended)
             optimizer.forget(masks)
+
+    def _note(self, rows: list[int]) -> None:
+        assert self.snapshots is not None
+        for row in rows:
+            self.snapshots[row] = torch.cat([tensor[row].detach().reshape(-1) for tensor in self.tensors])
 
     def losses(self) -> Tensor:
         """Mean training loss per job and epoch."""

@@ -22,6 +22,7 @@ PRETTY = {
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
     "fedspa": "FedSpa",
+    "subfedavg": "Sub-FedAvg",
     "taylor": "Taylor",
     "fedsparsify": "FedSparsify",
     "erk": "ERK",

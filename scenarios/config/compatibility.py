@@ -32,6 +32,7 @@ def check(settings: Fields) -> None:
     _claimed_only(settings)
     _moved_masks(settings)
     _measured(settings)
+    _noted_weights(settings)
     if (mixed := pre_aggregation.obstacle(settings)) is not None:
         _refuse(*mixed)
     if (own := personal.obstacle(settings)) is not None:
@@ -115,6 +116,19 @@ def _measured(settings: Fields) -> None:
             f"{', '.join(settings.measures)}: is computed from single clients' updates, which privacy hides and no "
             "ledger counts here; leave it out, or set privacy: none",
             "privacy",
+        )
+
+
+def _noted_weights(settings: Fields) -> None:
+    """What a client compares with the end of its training lies before it."""
+    pruner, epochs = settings.algorithm.pruner, settings.training.epochs
+    noted = pruner.snapshot(epochs)
+    if noted is not None and noted >= epochs:
+        _refuse(
+            "training.epochs",
+            f"{epochs}: the pruner {kind_of(type(pruner))} compares weights after epoch {noted} with those at the end "
+            f"of local training, which are the same; give at least {noted + 1}",
+            "algorithm",
         )
 
 

@@ -78,6 +78,7 @@ from autoflip_secure.pruning.own_erk import OwnErk
 from autoflip_secure.pruning.prunefl import PruneFL
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.snip import Snip
+from autoflip_secure.pruning.subfedavg import SubFedAvg
 from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -115,6 +116,8 @@ PRUNERS = _table(
     # rivals whose mask the server makes for all, and their controls
     FedSparsify, RandomErk, Magnitude, Snip, SwapByGradient, FedRTS,
     PruneFL, EFLPrune,
+    # with masks of the clients' own
+    SubFedAvg,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -238,6 +241,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         "lottery",
         "mean",
         "LotteryFL: every client prunes a mask of its own and rewinds; mean over those who hold.",
+        weighting="equal",
+    ),
+    "subfedavg": _mix(
+        "subfedavg",
+        "mean",
+        "Sub-FedAvg: every client prunes a mask of its own while it trains; mean over those who hold.",
         weighting="equal",
     ),
     "fedspa": _mix(

@@ -6,9 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from autoflip_secure.federation.client_states import MASK, StateRow
-from autoflip_secure.interfaces import Aggregate, Aggregator, ChannelSource, ClientPruneView, OwnMask, Pruner, RoundView
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    ChannelSource,
+    ClientEndView,
+    ClientPruneView,
+    OwnMask,
+    Pruner,
+    RoundView,
+)
 from autoflip_secure.seeds import Purpose, generator
 
 if TYPE_CHECKING:
@@ -55,6 +65,22 @@ def try_client_masks(judge: Judge, pruner: Pruner, stage: Stage) -> None:
         for name, row in found.states.items():
             judge.tensor(f"client_mask: {name}", row, states[name])
         mask, states = found.mask, {**states, **found.states}
+        if pruner.decides_after:
+            mask = _try_after(judge, pruner, stage, mask, number)
+
+
+def _try_after(judge: Judge, pruner: Pruner, stage: Stage, mask: Tensor, number: int) -> Tensor:
+    """What it decides after local training."""
+    start, noted = stage.weights * mask, pruner.snapshot(2)
+    view = ClientEndView(
+        stage.layout, stage.units, 0, mask, start, None if noted is None else 0.9 * start, 0.8 * start,
+        1.0 if pruner.needs_end_accuracy else None, number, stage.rounds,
+        lambda *address: generator(0, Purpose.CLIENT_MASK, number, 0, 0, *address),
+    )  # fmt: skip
+    found: Tensor = judge.ask("client_mask_after", partial(pruner.client_mask_after, view), start, mask)
+    if not bool(judge.tensor("client_mask_after", found, mask).any()):
+        raise judge.refuse(f"client_mask_after prunes everything in round {number}; leave some weights")
+    return found
 
 
 def try_coverage(judge: Judge, aggregator: Aggregator, view: RoundView, state: Any) -> None:

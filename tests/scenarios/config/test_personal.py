@@ -52,6 +52,7 @@ def cells(*overrides: str) -> tuple[CellSpec, ...]:
         ((LOTTERY, "privacy={kind: client_level, noise_multiplier: 1}"), r"nothing is proven about the masks"),
         ((LOTTERY, "server_momentum=0.9"), r"server_momentum.*what nobody holds in a round keeps its value"),
         ((LOTTERY, "secure_sum={parties: 3, updates: true}"), r"single client holds is that client's value"),
+        (("algorithm=subfedavg",), r"training.epochs.*1: the pruner subfedavg compares weights after epoch 1"),
         (("evaluation=personal", "privacy={kind: sample_level, noise_multiplier: 1}"), r"evaluation.*no ledger counts"),
         (("evaluation=personal", "attack={kind: label_flip, scope: 1}"), r"all 6 are malicious"),
         (("evaluation=personal", "attack={kind: label_flip, clients: [0, 1, 2, 3, 4, 5]}"), r"all 6 are malicious"),
