@@ -37,4 +37,5 @@ class Outcome:
     aggregated: int = (
         0  # rows of which the step was made: of usable participants, and of absent clients where remembered
     )
+    broadcast_round: int | None = None  # that the local rule's broadcast was made for; None: clients need none
     gradient_passes: int = 0  # over the participants' data, to measure channels with

@@ -26,8 +26,13 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import LayerUnits, Units
 
 
-def own_bytes(own: Masking, layout: Layout, newcomers: Sequence[bool]) -> Bytes:
-    """Of one round; ``newcomers``: of the cohort, who has received nothing before and gets frozen parameters too."""
+def own_bytes(own: Masking, layout: Layout, newcomers: Sequence[bool], untold: Sequence[bool] | None = None) -> Bytes:
+    """Of one round.
+
+    Args:
+        newcomers: of the cohort, who has received nothing before and gets frozen parameters too.
+        untold: who does not know the mask that it gets the model under, and so is sent it; None: all know.
+    """
     total = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
     for before, mask, new in zip(own.before, own.masks, newcomers, strict=True):
         down, up = round_bytes(before, layout, 1, int(new)), round_bytes(mask, layout, 1)
@@ -48,6 +53,7 @@ def own_flops(
     samples: Sequence[int],
     protocol: Protocol,
     passes: int,
+    round_: int,
 ) -> Flops:
     """Of one round: local training under each mask, passes over the data after it, and forward passes that measure
     accuracies where the pruner needs them, before and after it."""
@@ -57,7 +63,7 @@ def own_flops(
         if own.began is None:
             parts.append(costs.training(mask, count * (protocol.training.epochs + passes)))
         else:
-            parts += _training(costs, (first, mask), count, protocol, passes)
+            parts += _training(costs, (first, mask), count, protocol, passes, round_)
         for measured, held in ((pruner.needs_accuracy, before), (pruner.needs_end_accuracy, first)):
             if measured:
                 one = costs.forward(held)
@@ -66,7 +72,7 @@ def own_flops(
 
 
 def _training(
-    costs: CostModel, masks: tuple[Tensor, Tensor], samples: int, protocol: Protocol, passes: int
+    costs: CostModel, masks: tuple[Tensor, Tensor], samples: int, protocol: Protocol, passes: int, round_: int
 ) -> list[Flops]:
     """Of a client whose mask goes from the first to the second of ``masks``, by a local rule or once it has trained.
 
@@ -75,7 +81,7 @@ def _training(
     """
     schedule, (first, last) = protocol.training, masks
     rule, moves = protocol.rule, list[int]()
-    if rule is not None and rule.moves_masks:
+    if rule is not None and rule.moves_masks and rule.moves_in(round_, protocol.rounds):
         moves = [epoch for epoch in range(1, schedule.epochs + 1) if rule.moves_after(epoch, schedule.epochs)]
     if not moves:
         return [costs.training(first, samples * schedule.epochs), costs.training(last, samples * passes)]

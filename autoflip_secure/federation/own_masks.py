@@ -2,7 +2,8 @@
 
 A cell whose pruner has ``own`` has :class:`.ClientStates`; in every round each participant is asked for its mask, which
 counts from then on whatever becomes of its update. The global mask is the part that all share. A local rule may move
-the mask while the client trains: then the one at the end is its own.
+the mask while the client trains: then the one at the end is its own; or, of a pruner that collects masks, it is the
+one that its update is sent under, and the server makes the next mask of all.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def decide(
         if own is not None and own.own_masks
         for client in cell.cohort(state.round + 1).tolist()
     ]
-    if not asked:
+    if not asked and not any(cell.protocol.pruner.collects for cell in cells):
         return [None] * len(cells)
     wanted = [place for place in asked if cells[place[0]].protocol.pruner.needs_accuracy]
 
@@ -80,8 +81,17 @@ def decide(
     found: list[Masking | None] = []
     for number, (cell, state, own) in enumerate(zip(cells, states, kept, strict=True)):
         measured = {client: accuracies.get((n, client)) for n, client in asked if n == number}
-        found.append(None if own is None or not own.own_masks else _masking(cell, state, own, measured))
+        if cell.protocol.pruner.collects:
+            found.append(_shared(state, len(cell.cohort(state.round + 1))))
+        else:
+            found.append(None if own is None or not own.own_masks else _masking(cell, state, own, measured))
     return found
+
+
+def _shared(state: ServerState, cohort: int) -> Masking:
+    """The mask that all share, which each of the cohort may move for one round."""
+    masks = state.mask.expand(cohort, -1)
+    return Masking(masks, masks, state.weights.expand(cohort, -1))
 
 
 def training_accuracies(
@@ -154,11 +164,13 @@ def keep_moved(
         clients = cell.cohort(state.round + 1).tolist()
         ends = trained.masks[row : (row := row + len(clients))]
         rule = cell.protocol.rule
-        moves = rule is not None and rule.moves_masks
-        if masking is None or memory is None or not moves:
+        moves = rule is not None and rule.moves_masks and rule.moves_in(state.round + 1, cell.protocol.rounds)
+        if masking is None or not moves:
             found.append(masking)
             continue
-        moved = masking.moved((ends | cell.problem.layout.frozen.to(ends.device)) & state.mask)
-        memory.write(MASK, clients, moved.masks)
+        ends = ends | cell.problem.layout.frozen.to(ends.device)
+        moved = masking.moved(ends if cell.protocol.pruner.collects else ends & state.mask)
+        if memory is not None:
+            memory.write(MASK, clients, moved.masks)
         found.append(moved)
     return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.federation.aggregating import Assumed
 from autoflip_secure.federation.attacking import idle
+from autoflip_secure.federation.broadcast_costs import Broadcasts
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names, prepared
 from autoflip_secure.federation.client_states import ClientStates, held_by
@@ -85,7 +86,7 @@ class Logbook:
         problem, told = cell.problem, cell.protocol.pruner.mask_sent
         self._told = ToldMasks(told, problem.layout, problem.units)
         self._alone: LoneTrainingRecord | None = None
-        self._ruled = set[int]()  # clients that have what the local rule sends
+        self._ruled = Broadcasts()  # which clients have what the local rule sends
         frozen = int(cell.problem.layout.frozen.sum())
         if frozen:
             self.events.append(_FROZEN.format(frozen, cell.problem.layout.size))
@@ -174,10 +175,9 @@ class Logbook:
         sent = spent.bytes
         self._add_root(outcome.mask)
         self._secret.add("updates", outcome.transfer)
-        if protocol.rule is not None and protocol.rule.broadcasts:
-            told = set(outcome.participants) - self._ruled
-            self._ruled |= told
-            sent = add_counts(sent, broadcast_bytes(layout, len(told)))
+        if protocol.rule is not None and outcome.broadcast_round is not None:
+            told = self._ruled.told(outcome.participants, outcome.broadcast_round)
+            sent = add_counts(sent, broadcast_bytes(layout, len(told), protocol.rule.broadcast_bits))
         for transfer in outcome.channel_transfers.values():
             self._secret.add("channels", transfer)
         beside = uplink_beside(outcome)

@@ -48,7 +48,12 @@ class RoundCosts:
         else:
             sent = own_bytes(own, layout, [k in newcomers for k in outcome.participants])
             samples = [len(cell.problem.clients[k]) for k in outcome.participants]
-            flops = own_flops(own, costs, samples, protocol, passes)
+            flops = own_flops(own, costs, samples, protocol, passes, outcome.round)
+            if protocol.pruner.collects and len(own.before):  # the mask that all share, before they move it
+                more = told.bytes(own.before[0], outcome.participants)
+                sent = sent.model_copy(update={"downlink_values": sent.downlink_values + more})
+                for client, mask in zip(outcome.participants, own.masks, strict=True):
+                    told.knows(client, mask)
             density = own_density(own.masks, layout)
         everything = torch.ones_like(outcome.mask)
         if dense:

@@ -23,10 +23,31 @@ def broadcast(cell: Cell, exploration: Exploration | None) -> Float[Tensor, " pa
     return rule.broadcast(BroadcastView(cell.problem.layout, seen, partial(generator, cell.seed, Purpose.LOCAL_RULE)))
 
 
+def renewed(
+    cell: Cell, exploration: Exploration | None, known: Float[Tensor, " params"] | None, step: Tensor, round_: int
+) -> Float[Tensor, " params"] | None:
+    """What clients of ``round_`` are sent after the server's ``step`` for their local rule, where it is renewed; else
+    what was sent before."""
+    rule = cell.protocol.rule
+    if rule is None or round_ > cell.protocol.rounds or not rule.renews(round_, cell.protocol.rounds):
+        return known
+    seen = exploration if rule.needs_exploration else None
+    draws = partial(generator, cell.seed, Purpose.LOCAL_RULE)
+    return rule.broadcast(BroadcastView(cell.problem.layout, seen, lambda *a: draws(*a, round_), round_, step, known))
+
+
+def acts(cell: Cell, round_: int) -> bool:
+    """Whether the rule changes anything in this round: one that does nothing but move masks may not."""
+    rule = cell.protocol.rule
+    return rule is not None and (rule.hooks != {"mask"} or rule.moves_in(round_, cell.protocol.rounds))
+
+
 def ruled(cell: Cell, jobs: list[ClientJob], round_: int, sent: Float[Tensor, " params"] | None) -> list[ClientJob]:
     """``jobs`` under the cell's local rule; malicious clients train by it too."""
     rule = cell.protocol.rule
     if rule is None:
+        return jobs
+    if not acts(cell, round_):
         return jobs
     own = RoundRule(rule, round_, cell.protocol.rounds, sent)
     return [replace(job, rule=own) for job in jobs]

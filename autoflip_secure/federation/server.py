@@ -28,7 +28,7 @@ from autoflip_secure.federation.clients import (
 from autoflip_secure.federation.deciding import decide, decide_secretly, scores_of_all
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.outcome import Outcome
-from autoflip_secure.federation.ruling import broadcast, ruled
+from autoflip_secure.federation.ruling import acts, broadcast, renewed, ruled
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import (
     Aggregate,
@@ -176,12 +176,12 @@ def finish_round(
     everyone = bool(usable.all())
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
-    weights = kept(state.weights + moved, state.mask)
+    weights, held = _moved(cell, state, own, usable, moved)
     if decision is None and visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
-        after = replace(after, weights=weights, momentum=momentum)
+        after = replace(after, weights=weights, mask=held, momentum=momentum)
         if decision is not None:
             trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
             after = replace(after, aggregator=decision.state)
@@ -212,9 +212,24 @@ def finish_round(
         channel_means={name: found.mean for name, found in received.items()},
         channel_transfers=brought.transfers,
         gradient_passes=measured.passes,
+        broadcast_round=state.broadcast_round if state.broadcast is not None and acts(cell, round_) else None,
         aggregated=int(usable.sum()) if decision is None or decision.rows is None else decision.rows,
     )
-    return _prune(cell, after, brought.received), outcome
+    return _renewed(cell, _prune(cell, after, brought.received), moved), outcome
+
+
+def _renewed(cell: Cell, state: ServerState, step: Tensor) -> ServerState:
+    """With what the next round's clients are sent for their local rule after the server's ``step``."""
+    told = renewed(cell, state.exploration, state.broadcast, step, state.round + 1)
+    return state if told is state.broadcast else replace(state, broadcast=told, broadcast_round=state.round + 1)
+
+
+def _moved(cell: Cell, state: ServerState, own: Masking | None, usable: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights after the step, and where they are: on the shared mask, and on what clients grew where they move it."""
+    held = state.mask
+    if own is not None and cell.protocol.pruner.collects:
+        held = held | chosen(own.masks, usable).any(0)
+    return kept(state.weights + by, held), held
 
 
 def _strange(clients: Tensor, sent: Tensor, beside: Sent) -> list[str]:

@@ -28,7 +28,8 @@ class ServerState:
     aggregator: Any
     privacy: Any = None  # of the client-level mechanism
     momentum: Float[Tensor, " params"] | None = None  # of the server's step; None: it has none
-    broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client once
+    broadcast: Float[Tensor, " params"] | None = None  # what the local rule sends to each client
+    broadcast_round: int = 1  # that it was made for
     #: with ``Pruner.keeps_masked``: what the server has at masked coordinates, where ``weights`` are zero
     masked_weights: Float[Tensor, " params"] | None = None
     root: Float[Tensor, " params"] | None = None  # of this round: the update trained on the server's clean root set

@@ -122,7 +122,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         server_step=protocol.server_lr != 1 or protocol.server_momentum > 0,
         local_rule=getattr(protocol.rule, "kind", ""),
         moving_masks=protocol.rule is not None and protocol.rule.moves_masks,
-        own_masks=protocol.pruner.own,
+        own_masks=protocol.pruner.several_masks,
         personal=protocol.evaluation == "personal",
         channels=channels,
         prepared=prepared,

@@ -45,16 +45,20 @@ class LocalView:
 
 @dataclass(frozen=True)
 class BroadcastView:
-    """What the server may look at before round 1."""
+    """What the server may look at before round 1, and before later rounds that :meth:`LocalRule.renews` names."""
 
     layout: Layout
     exploration: Exploration | None  # None unless :attr:`LocalRule.needs_exploration`
-    generator: Callable[..., torch.Generator]  # generator(*address below LOCAL_RULE)
+    generator: Callable[..., torch.Generator]  # generator(*address below LOCAL_RULE, and after round 1 the round)
+    round: int = 1  # that it is for
+    step: Float[Tensor, " params"] | None = None  # of the server in the round before, before it pruned; None: no round
+    before: Float[Tensor, " params"] | None = None  # what :meth:`LocalRule.broadcast` gave last
 
 
 class LocalRule(Plugin):
     """How clients train locally. Override what is needed: a hook that is not overridden costs nothing."""
 
+    broadcast_bits: ClassVar[Literal[2, 32]] = 32  # of a number of :meth:`broadcast`; 2: it is -1, 0 or 1
     needs_exploration: ClassVar[bool] = False  # phase 1 takes place, for :meth:`broadcast`
 
     @property
@@ -80,6 +84,17 @@ class LocalRule(Plugin):
     def broadcast(self, view: BroadcastView) -> Float[Tensor, " params"] | None:
         """What the server sends to each client once, with the first model; None: nothing."""
         return None
+
+    def renews(self, round_: int, rounds: int) -> bool:
+        """Whether :meth:`broadcast` is asked again before ``round_`` (from 2), and sent to its clients. Default: never.
+
+        A rule that renews it may give None; in rounds without renewal the last one counts.
+        """
+        return False
+
+    def moves_in(self, round_: int, rounds: int) -> bool:
+        """Whether masks move in ``round_`` (from 1). Default: in every one."""
+        return True
 
     @property
     def proximal(self) -> float:
@@ -139,3 +154,8 @@ class RoundRule:
     round: int
     rounds: int
     broadcast: Float[Tensor, " params"] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves masks in this round."""
+        return self.rule.moves_masks and self.rule.moves_in(self.round, self.rounds)

@@ -29,7 +29,7 @@ class PruneView:
     layout: Layout
     units: Units | None  # what may be taken out as a whole; None: unknown
     weights: Float[Tensor, " params"]
-    mask: Bool[Tensor, " params"]  # current; all True at the start
+    mask: Bool[Tensor, " params"]  # current; all True at the start; of a pruner that collects: what somebody holds
     exploration: Exploration | None
     guidance: Guidance | None
     round: int  # 0: before training
@@ -89,7 +89,10 @@ class OwnMask:
 
 
 class Pruner(ChannelSource, ABC):
-    """Decides which coordinates live: for everybody (:meth:`mask`) or, with ``own``, each client for itself."""
+    """Decides which coordinates live: for everybody (:meth:`mask`) or, with ``own``, each client for itself.
+
+    With ``collects`` there is one mask, which a local rule moves in each client, and :meth:`mask` makes one of all.
+    """
 
     needs_guidance: ClassVar[bool] = False
     needs_units: ClassVar[bool] = False  # removes whole units, so it has nothing to do where they are unknown
@@ -99,6 +102,8 @@ class Pruner(ChannelSource, ABC):
         False  # all clients send the channels of round 0 before training; `wants` is asked for it
     )
     dense_gradients: ClassVar[bool] = False  # it measures gradients of pruned weights, as dear as the dense model's
+    collects: ClassVar[bool] = False  # clients move the mask that all share while they train; theirs come back for one
+    # round, and :meth:`mask` is shown all that somebody held
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
     #: masked weights keep their value on the server, are what ``view.weights`` has, and come back with their mask
     keeps_masked: ClassVar[bool] = False
@@ -131,6 +136,11 @@ class Pruner(ChannelSource, ABC):
     def lone_stage(self, view: LoneView) -> LoneStage:
         """What the client that begins alone trains next. At the end its weights and its mask are everybody's."""
         raise NotImplementedError(f"{type(self).__name__} begins alone without a `lone_stage`")
+
+    @property
+    def several_masks(self) -> bool:
+        """Whether clients may hold different coordinates when they send."""
+        return self.own or self.collects
 
     @abstractmethod
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:

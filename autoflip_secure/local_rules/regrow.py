@@ -5,7 +5,8 @@ r"""Sparse-to-sparse training: in the middle of local training the smallest weig
     \text{of each hidden tensor: } \lfloor a_t \cdot \text{live} \rfloor
     \text{ live weights of least } |w_j| \text{ go, as many of largest } |g_j| \text{ come}
 
-with :math:`t` of :math:`T` rounds, :math:`a_T = 0`, and :math:`g` the dense gradient of the last mini-batch. What just
+with :math:`t` of :math:`T` rounds (of the share ``until`` of them; every ``every``-th from the first), :math:`a_T =
+0`, and :math:`g` the dense gradient of the last mini-batch. What just
 went may come back, and then keeps its weight (Evci et al. 2020, RigL); whatever else comes starts at 0. FedSpa and
 DisPFL move masks at the end of local training; here it is in the middle by default, as FedDST does, so that what came
 is trained before it is sent: at the end it would be sent as 0.
@@ -36,6 +37,14 @@ class Regrow(LocalRule):
         int | None,
         Field(ge=1, le=10_000, description="epochs of local training before the mask moves; null = half of them"),
     ] = None
+    every: Annotated[int, Field(ge=1, le=100_000, description="rounds from one in which masks move to the next")] = 1
+    until: Annotated[
+        float, Field(gt=0, le=1, description="share of the rounds after which masks stay; the share falls to 0 there")
+    ] = 1.0
+
+    def moves_in(self, round_: int, rounds: int) -> bool:
+        """In rounds 1, 1 + ``every``, … before the share ``until`` of all; with ``until`` 1 in the last, too."""
+        return (round_ - 1) % self.every == 0 and (self.until == 1 or round_ < self.until * rounds)
 
     def moves_after(self, epoch: int, epochs: int) -> bool:
         """Once: after ``after`` epochs, or half of them, rounded down, at least 1."""
@@ -46,7 +55,7 @@ class Regrow(LocalRule):
     ) -> list[Tensor]:
         """Drop and grow in each hidden tensor; every other stays as it is."""
         assert view.masks is not None
-        share = self.share / 2 * (1 + cos(pi * min(1.0, view.round / view.rounds)))
+        share = self.share / 2 * (1 + cos(pi * min(1.0, view.round / (self.until * view.rounds))))
         found = []
         for segment, mask, weight, gradient in zip(view.segments, view.masks, view.weights, gradients, strict=True):
             live = mask.reshape(len(mask), -1) > 0

@@ -170,9 +170,12 @@ def exploration_bytes(layout: Layout, explorers: int) -> Bytes:
     return Bytes(uplink_values=up, uplink_bitmask=up, downlink_values=down, downlink_bitmask=down)
 
 
-def broadcast_bytes(layout: Layout, clients: int) -> Bytes:
-    """What a local rule sends once to each of ``clients``: a number for every trained parameter, whatever is pruned."""
-    down = clients * len(encode(torch.zeros(layout.size), layout.trained, layout, bitmask=False))
+def broadcast_bytes(layout: Layout, clients: int, bits: int = 32) -> Bytes:
+    """What a local rule sends to each of ``clients``: a number of so many bits (2: -1, 0 or 1; 32) for every trained
+    parameter, whatever is pruned."""
+    whole = encode(torch.zeros(layout.size), layout.trained, layout, bitmask=False)
+    numbers = int(layout.trained.sum())
+    down = clients * (len(whole) - 4 * numbers + -(-bits * numbers // 8))
     return Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=down, downlink_bitmask=down)
 
 

@@ -17,6 +17,8 @@ NEWER: dict[str, Any] = {
     "algorithm.aggregator.before": [],
     "algorithm.aggregator.neighbours": "n-f-1",
     "algorithm.aggregator.unit": "median",
+    "algorithm.local_rule.every": 1,
+    "algorithm.local_rule.until": 1.0,
     "evaluation": "global",
     "held_out": 0.2,
     "measures": [],
@@ -41,6 +43,8 @@ _OF_KIND = {
     "model.width": ("mcmahan_cnn",),
     "model.hidden": ("mcmahan_cnn",),
     "model.channels_last": ("cnn", "mcmahan_cnn", "cnn6"),
+    "algorithm.local_rule.every": ("regrow",),
+    "algorithm.local_rule.until": ("regrow",),
 }
 """Options of some kinds alone: what another plug-in calls so has been in its configuration from the start."""
 

@@ -235,7 +235,7 @@ def _last_masks(done: Done, jobs: Sequence[ClientJob], home: torch.device) -> Te
         return None
     masks = done.masks.to(home)
     for row, job in enumerate(jobs):
-        if job.rule is None or not job.rule.rule.moves_masks:
+        if job.rule is None or not job.rule.moves:
             masks[row] = True if job.mask is None else job.mask
     return masks
 

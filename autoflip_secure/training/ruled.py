@@ -82,7 +82,7 @@ def refuse_moving_masks(rule: RoundRule | None) -> None:
     Raises:
         InputError: the rule moves masks.
     """
-    if rule is not None and rule.rule.moves_masks:
+    if rule is not None and rule.moves:
         raise InputError(
             f"the local rule {type(rule.rule).__name__} moves masks between epochs, and DP-SGD clips and noises live "
             "coordinates only, so there are no gradients to grow by; use another rule, or train without DP-SGD"
@@ -110,7 +110,8 @@ class Ruled:
         masks: list[Tensor] | None,
         broadcast: list[Tensor] | None,
     ) -> None:
-        self._rule, self._hooks, self._masks = rule.rule, rule.rule.hooks, masks
+        self._rule, self._masks = rule.rule, masks
+        self._hooks = rule.rule.hooks if rule.moves else rule.rule.hooks - {"mask"}
         self._weights = [weight.detach() for weight in weights]
         self._view = LocalView(tuple(segments), self._weights, starts, masks, broadcast, rule.round, rule.rounds)
 
@@ -196,7 +197,7 @@ class RuledModule:
         self._rule, self._layout, self._parameters = rule, layout, parameters
         self._segments = [layout[name] for name in names]
         self._starts = [parameter.detach().clone()[None] for parameter in parameters]
-        if masks is None and rule.rule.moves_masks:
+        if masks is None and rule.moves:
             masks = [torch.ones_like(parameter) for parameter in parameters]
         self._masks = None if masks is None else [mask[None] for mask in masks]
         self._broadcast = None
@@ -224,7 +225,7 @@ class RuledModule:
 
     def end_epoch(self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int) -> None:
         """Move the masks, if the rule does, after ``epoch`` of ``epochs``."""
-        if not self._rule.rule.moves_masks or self._masks is None:
+        if not self._rule.moves or self._masks is None:
             return
         here = self._starts[0].device
         self._ruled.end_epoch(
@@ -237,7 +238,7 @@ class RuledModule:
 
     def last_mask(self, mask: Tensor | None) -> Tensor | None:
         """The mask at the end (params,), of a job that began with ``mask``; None: the rule does not move it."""
-        if not self._rule.rule.moves_masks or self._masks is None:
+        if not self._rule.moves or self._masks is None:
             return None
         end = torch.ones(self._layout.size, dtype=torch.bool) if mask is None else mask.clone()
         for segment, own in zip(self._segments, self._masks, strict=True):

@@ -106,7 +106,7 @@ class _Stack:
         self.tensors = [lay(starts[s.name], order) for s, order in zip(layout, orders, strict=True)]
         self.trained = [number for number, order in enumerate(orders) if order is not None]
         self.masks: list[Tensor] = []
-        self.rule, self.moving = jobs[0].rule, jobs[0].rule is not None and jobs[0].rule.rule.moves_masks
+        self.rule, self.moving = jobs[0].rule, jobs[0].rule is not None and jobs[0].rule.moves
         if self.moving or any(job.mask is not None for job in jobs):
             free = torch.ones(layout.size, dtype=torch.bool)
             rows = torch.stack([free if job.mask is None else job.mask.cpu() for job in padded])

@@ -34,6 +34,7 @@ from torch import Tensor
 from autoflip_secure.defenses.privacy.mechanisms import ClipState
 from autoflip_secure.defenses.privacy.noised_rows import clip_to, noised, normal, or_zeros
 from autoflip_secure.interfaces import Accountant, ClientPrivacy, NoisePlan, PrivacyView
+from autoflip_secure.records.rounding import upper_delta, upper_text
 
 
 class NbAFL(ClientPrivacy):
@@ -65,8 +66,8 @@ class NbAFL(ClientPrivacy):
     def unproven(self) -> str:
         """With the numbers that are claimed, so that they never stand without it."""
         return (
-            f"epsilon {self.claimed_epsilon:g} at delta {self.delta:g} is claimed for one sample and not proven: the "
-            "noise is scaled to 2C/m, as if a trained model were the mean of optima of its m samples, and two models "
+            f"epsilon {upper_text(self.claimed_epsilon)} at delta {upper_delta(self.delta)} is claimed for one sample "
+            "and not proven: the noise is scaled to 2C/m, as if a trained model were the mean of optima of its m samples, and two models "
             "clipped to C are up to 2C apart"
         )
 

@@ -22,6 +22,8 @@ PRETTY = {
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
     "fedspa": "FedSpa",
+    "feddst": "FedDST",
+    "fedsgc": "FedSGC",
     "subfedavg": "Sub-FedAvg",
     "taylor": "Taylor",
     "fedsparsify": "FedSparsify",

@@ -97,7 +97,7 @@ def _knowledge(settings: Fields, attack: Attack, place: str) -> Iterator[Obstacl
             f"{kind}, and at client level nobody sees them without noise; {others}, or set privacy: none",
             "privacy",
         )
-    if knows == "defence" and settings.algorithm.pruner.own:
+    if knows == "defence" and settings.algorithm.pruner.several_masks:
         yield (
             place,
             f"{kind}, and {settings.algorithm.name} keeps a mask per client, of which the decision depends; {others}, "

@@ -91,12 +91,15 @@ def _moved_masks(settings: Fields) -> None:
     rule, pruner, epochs = settings.algorithm.local_rule, settings.algorithm.pruner, settings.training.epochs
     if not isinstance(rule, LocalRule) or not rule.moves_masks:
         return
-    if not pruner.own:
-        able = " or ".join(kind for kind, cls in PRUNERS.items() if getattr(cls, "own", False))
+    if not pruner.several_masks:
+        able = " or ".join(
+            kind for kind, cls in PRUNERS.items() if getattr(cls, "own", False) or getattr(cls, "collects", False)
+        )
         _refuse(
             "algorithm.local_rule",
             f"{kind_of(type(rule))}: moves each client's mask while it trains, and with the pruner "
-            f"{kind_of(type(pruner))} all clients hold one mask; use a pruner with masks of their own, {able}",
+            f"{kind_of(type(pruner))} all clients hold one mask; use a pruner with masks of their "
+            f"own, or one that collects them: {able}",
             "algorithm",
         )
     if not any(rule.moves_after(epoch, epochs) for epoch in range(1, epochs + 1)):

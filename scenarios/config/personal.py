@@ -27,7 +27,7 @@ def obstacle(settings: Fields) -> Obstacle | None:
 
 def _in_the_way_of_masks(settings: Fields) -> Obstacle | None:
     algorithm = settings.algorithm
-    if not algorithm.pruner.own:
+    if not algorithm.pruner.several_masks:
         return None
     kind = kind_of(type(algorithm.pruner))
     if not algorithm.aggregator.own_masks:
@@ -93,7 +93,7 @@ def not_audited(pruner: Pruner) -> str | None:
             f"its pruner {kind_of(type(pruner))} has all clients send what they measure before training, which the "
             "attacks do not look at: they would underestimate what it reveals; audit another algorithm"
         )
-    if not pruner.own:
+    if not pruner.several_masks:
         return lone_training.not_audited(pruner)
     return (
         f"its pruner {kind_of(type(pruner))} gives every client a mask of its own, which the attacks do not know: "

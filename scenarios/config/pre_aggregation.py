@@ -25,7 +25,7 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
     rows = settings.clients if settings.sampling == "poisson" else min(settings.cohort, settings.clients)
     most = rows = settings.clients if recalls(aggregator) else rows
     where = "clients" if settings.sampling == "poisson" else "cohort"
-    if aggregator.before and settings.algorithm.pruner.own:
+    if aggregator.before and settings.algorithm.pruner.several_masks:
         kind = kind_of(type(settings.algorithm.pruner))
         return f"{PLACE}.before", (
             f"{_kinds(aggregator)}: works with whole rows, and with the pruner {kind} every client holds other "

@@ -65,9 +65,11 @@ from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
+from autoflip_secure.local_rules.signed_regrow import SignedRegrow
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.eflprune import EFLPrune
 from autoflip_secure.pruning.erk import RandomErk
+from autoflip_secure.pruning.erk_of_all import ErkOfAll
 from autoflip_secure.pruning.fedrts import FedRTS
 from autoflip_secure.pruning.fedsparsify import FedSparsify
 from autoflip_secure.pruning.fedtiny import SwapByGradient
@@ -116,8 +118,8 @@ PRUNERS = _table(
     # rivals whose mask the server makes for all, and their controls
     FedSparsify, RandomErk, Magnitude, Snip, SwapByGradient, FedRTS,
     PruneFL, EFLPrune,
-    # with masks of the clients' own
-    SubFedAvg,
+    # with masks of the clients' own, or one that they move
+    SubFedAvg, ErkOfAll,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -142,7 +144,7 @@ AGGREGATORS = _table(
     FLTrust,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
-LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow)
+LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow, SignedRegrow)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*MODEL_CLASSES)
@@ -166,9 +168,15 @@ def _mix(
     *,
     prune: dict[str, Any] | None = None,
     local: str = "none",
+    rule: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Algorithm:
-    return Algorithm({"kind": pruner, **(prune or {})}, {"kind": aggregator, **settings}, description, {"kind": local})
+    return Algorithm(
+        {"kind": pruner, **(prune or {})},
+        {"kind": aggregator, **settings},
+        description,
+        {"kind": local, **(rule or {})},
+    )
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -255,6 +263,19 @@ ALGORITHMS: dict[str, Algorithm] = {
         "FedSpa: every client moves a sparse mask of its own by magnitude and gradient; mean over those who hold.",
         local="regrow",
         weighting="equal",
+    ),
+    "feddst": _mix(
+        "erk_of_all",
+        "mean",
+        "FedDST: clients move a sparse mask that all share; the server makes one of theirs by magnitude.",
+        local="regrow",
+        rule={"share": 0.01, "every": 15, "until": 0.5},
+    ),
+    "fedsgc": _mix(
+        "erk_of_all",
+        "mean",
+        "FedSGC: the same, and the direction of the server's last step says what goes and comes first.",
+        local="signed_regrow",
     ),
     "median": _mix("none", "median", "Coordinate-wise median of the updates."),
     "trimmed_mean": _mix("none", "trimmed_mean", "Coordinate-wise mean without the extremes."),

@@ -29,10 +29,16 @@ def try_local_rule(judge: Judge, rule: LocalRule, stage: Stage) -> None:
     def sent() -> Tensor | None:
         return rule.broadcast(BroadcastView(stage.layout, exploration, partial(generator, 0, Purpose.LOCAL_RULE)))
 
-    broadcast = judge.ask("broadcast", sent)
+    broadcast, renewing = judge.ask("broadcast", sent), rule.broadcasts and rule.renews(2, stage.rounds)
+    if renewing:
+        again = BroadcastView(stage.layout, exploration, lambda *a: generator(0, Purpose.LOCAL_RULE, *a, 2), 2,
+                              stage.rows(1)[0], broadcast)  # fmt: skip
+        broadcast = judge.ask("broadcast", partial(rule.broadcast, again))
     if broadcast is not None:
         judge.tensor("broadcast", broadcast, stage.weights)
-    elif rule.broadcasts:
+        if rule.broadcast_bits == 2 and not bool(torch.isin(broadcast, torch.tensor([-1.0, 0.0, 1.0])).all()):
+            raise judge.refuse("broadcast gives other numbers than -1, 0 and 1, and broadcast_bits = 2; say 32")
+    elif rule.broadcasts and not renewing:
         raise judge.refuse("broadcast gives None; give a tensor, or leave the method out")
     view, gradients = _three_models(stage, broadcast)
     shown = [*view.weights, *view.starts, *gradients]

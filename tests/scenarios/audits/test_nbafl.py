@@ -115,7 +115,7 @@ def test_a_run_sends_clipped_weights_and_claims_nothing(tmp_path: Path) -> None:
     assert "not proven" in record.claimed.reason
     assert "T <= L sqrt(N)" in record.notes[0]
     (said,) = proven_sentences(record)
-    assert "no guarantee: epsilon 4 at delta 0.01 is claimed for one sample and not proven" in said
+    assert "no guarantee: epsilon 4.00 at delta 0.01 is claimed for one sample and not proven" in said
     assert protection(cell.config["privacy"], "no guarantee") == "NbAFL, no guarantee, ε 4 claimed, not proven"
 
 
