@@ -79,7 +79,7 @@ class EmpiricalEpsilon(_Record):
 class LabelInference(_Record):
     """Guessing which classes a client owns from what the server sees of the exploration."""
 
-    view: Literal["plain", "as sent", "securely summed"]
+    view: Literal["plain", "squared", "as sent", "securely summed"]
     clients: int
     accuracy: Estimate  # share of a client's classes among the same number of guesses, mean over clients
     chance: float

@@ -67,8 +67,8 @@ class NbAFL(ClientPrivacy):
         """With the numbers that are claimed, so that they never stand without it."""
         return (
             f"epsilon {upper_text(self.claimed_epsilon)} at delta {upper_delta(self.delta)} is claimed for one sample "
-            "and not proven: the noise is scaled to 2C/m, as if a trained model were the mean of optima of its m samples, and two models "
-            "clipped to C are up to 2C apart"
+            "and not proven: the noise is scaled to 2C/m, as if a trained model were the mean of optima of its m "
+            "samples, and two models clipped to C are up to 2C apart"
         )
 
     @property

@@ -25,7 +25,7 @@ _SHOWN = 10  # settings in one figure; more are in its table
 _PREFERRED = ("LiRA on gradients", "LiRA", "loss threshold")  # by how much they use; never by what they found
 _RED = "#c1272d"
 _FEWEST = 1e-3  # false positive rate at the left end of a ROC
-_LOOKS = {"plain": "#7d848d", "as sent": "#0173b2", "securely summed": "#029e73"}
+_LOOKS = {"plain": "#7d848d", "squared": "#de8f05", "as sent": "#0173b2", "securely summed": "#029e73"}
 
 
 def _fitted(name: str) -> str:
@@ -216,7 +216,8 @@ def labels(records: Sequence[AuditRecord]) -> Picture | None:
     ]
     caption = (
         "Which classes does a client own? A curious server guesses from the exploration: from plain deviations, from "
-        "what is actually sent, and from the sum of all clients alone, which is what a secure sum leaves it. Lines "
+        "their squares where FedLEx shares these, from what is actually sent, and from the sum of all clients alone, "
+        "which is what a secure sum leaves it. Lines "
         "are 95 % intervals over clients; red is chance."
     )
     best = max(((v.accuracy.value, n, v.view) for n, r in shown for v in r.labels), default=(0.0, "", ""))

@@ -22,6 +22,7 @@ PRETTY = {
     "fedlex": "FedLEx",
     "lotteryfl": "LotteryFL",
     "fedspa": "FedSpa",
+    "ppflex": "PPFLex",
     "feddst": "FedDST",
     "fedsgc": "FedSGC",
     "subfedavg": "Sub-FedAvg",

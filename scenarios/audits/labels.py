@@ -1,4 +1,7 @@
-"""Label inference from the exploration: plain deviations, those that are sent, and their sum alone."""
+"""Label inference from the exploration: plain deviations, those that are sent, and their sum alone.
+
+Of algorithms whose local rule is made of squared deviations (FedLEx, PPFLex), from these too: what the authors share.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from autoflip_secure.attacks.inference.label_inference import class_scores
+from autoflip_secure.attacks.inference.label_inference import class_scores, class_scores_of_squares
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
 from autoflip_secure.interfaces import NoPrivacy
+from autoflip_secure.local_rules.fedlex import FedLEx
 from autoflip_secure.records.audit import LabelInference
 from autoflip_secure.records.roc import area_under_curve
 from autoflip_secure.scenarios.audits.metrics import mean_with_interval
 from autoflip_secure.scenarios.audits.view import Views, in_the_open
 from autoflip_secure.training import Trainer
 
-Look = Literal["plain", "as sent", "securely summed"]
+Look = Literal["plain", "squared", "as sent", "securely summed"]
 
 
 def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInference]:
@@ -40,12 +44,14 @@ def label_inference(cell: Cell, trainer: Trainer, views: Views) -> list[LabelInf
         looks = [("plain", seen.explored[cell.key][1])]
         if cell.protocol.secure_sum is None:
             looks.append(("as sent", sent))
+    if isinstance(cell.protocol.rule, FedLEx):
+        looks.insert(1, ("squared", looks[0][1].square()))
     looks.append(("securely summed", sent.sum(0, keepdim=True).expand(len(sent), -1)))
     return [_guessed(cell, look, rows.cpu()[honest], owned) for look, rows in looks]
 
 
 def _guessed(cell: Cell, look: Look, rows: Tensor, owned: Tensor) -> LabelInference:
-    scores = class_scores(rows, cell.problem.layout)
+    scores = (class_scores_of_squares if look == "squared" else class_scores)(rows, cell.problem.layout)
     right = []
     for row, mine in zip(scores, owned, strict=True):
         chosen = row.argsort(descending=True)[: int(mine.sum())]

@@ -30,6 +30,7 @@ def check(settings: Fields) -> None:
     _private_enough(settings)
     _named_as_it_is(settings.algorithm)
     _claimed_only(settings)
+    _through_parties(settings)
     _moved_masks(settings)
     _measured(settings)
     _noted_weights(settings)
@@ -83,6 +84,17 @@ def _claimed_only(settings: Fields) -> None:
             "nbafl: is the local training of NbAFL, and its clipped and noised weights are a privacy mechanism; set "
             "privacy: {kind: nbafl, allow_unproven: true}, or algorithm: fedprox for the training alone",
             "privacy",
+        )
+
+
+def _through_parties(settings: Fields) -> None:
+    """PPFLex is FedLEx behind secure sums: without them it is something else."""
+    if settings.algorithm.name == "ppflex" and (settings.secure_sum is None or not settings.secure_sum.updates):
+        _refuse(
+            "algorithm",
+            "ppflex: is FedLEx whose exploration and updates pass through parties; set secure_sum: {parties: 3, "
+            "updates: true} and exploration.method: linear, or algorithm: fedlex in the open",
+            "secure_sum",
         )
 
 

@@ -294,6 +294,13 @@ ALGORITHMS: dict[str, Algorithm] = {
     "fedlex": _mix(
         "none", "mean", "FedLEx: federated averaging, updates scaled by the explored landscape.", local="fedlex"
     ),
+    "ppflex": _mix(
+        "none",
+        "mean",
+        "PPFLex: FedLEx whose exploration and updates pass through parties as secure sums.",
+        local="fedlex",
+        rule={"landscape": "energy"},
+    ),
     "centered_clipping": _mix("none", "centered_clipping", "Updates clipped around the previous step, then averaged."),
     "norm_clip": _mix("none", "norm_clip", "Mean of the updates clipped to the norm of a typical one."),
     "weak_dp": _mix("none", "weak_dp", "The same, with a little noise; proves no privacy."),

@@ -77,7 +77,10 @@ def test_masks_that_clients_move_are_their_own_and_are_moved(tmp_path: Path, mon
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     for rule in ("regrow", "'my_rules:Moves'"):
-        shared = r"algorithm\.local_rule = (regrow|my_rules:Moves): moves each client's mask .*lottery or own_erk.* or erk_of_all"
+        shared = (
+            r"algorithm\.local_rule = (regrow|my_rules:Moves): moves each client's mask .*lottery or own_erk"
+            r".* or erk_of_all"
+        )
         with pytest.raises(InputError, match=shared):
             read(OWN.format(rule))
         own = f"algorithm: {{name: own, pruner: own_erk, aggregator: mean, local_rule: {rule}}}"

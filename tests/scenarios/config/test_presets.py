@@ -26,6 +26,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "label_flip": "412aa353667138de",
     "noise_magnitude": "a4ca5bad4320f4f3",
     "noise_scope": "68ae08d333f7203b",
+    "ppflex": "ace2b0b40b5bbca4",
     "privacy_cost": "34a32f69af6abfa8",
     "secure_exploration": "52a5545bc4d9e3e6",
     "threshold": "42833d634a27a535",
@@ -46,7 +47,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "interplay", "worst_case", *PRIVATE, *BOARDS,
+        "secure_exploration", "ppflex", "interplay", "worst_case", *PRIVATE, *BOARDS,
     }  # fmt: skip
 
 
@@ -60,6 +61,10 @@ def test_preset_is_sound(name: str) -> None:
     if scenario.header.tune is not None:
         assert set(scenario.header.tune.seeds) <= set(range(10))
     algorithms = values(scenario, "algorithm.name")
+    if name == "ppflex":
+        assert algorithms == {"fedavg", "fedlex", "permuted", "ppflex"}
+        assert values(scenario, "secure_sum.parties") == {None, 3}
+        return
     assert {"fedavg", "autoflip"} <= algorithms
     assert values(scenario, "data.kind") == {"digits"}
     assert values(scenario, "model.kind") == {"mlp"}
