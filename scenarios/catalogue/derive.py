@@ -13,10 +13,11 @@ from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
 from autoflip_secure.scenarios.config.compatibility import needed
 from autoflip_secure.scenarios.config.grid import points
 from autoflip_secure.scenarios.config.loading import load
+from autoflip_secure.scenarios.config.mixes import Algorithm
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed, survey
 from autoflip_secure.scenarios.config.settings import json_schema
 from autoflip_secure.scenarios.config.sources import presets
-from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, LOCAL_RULES, PRUNERS, TRACKERS, Algorithm
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, LOCAL_RULES, PRUNERS, TRACKERS
 from autoflip_secure.scenarios.config.yaml_text import write_flow
 from autoflip_secure.terminal.docstrings import docstring
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
@@ -84,6 +83,8 @@ from autoflip_secure.pruning.subfedavg import SubFedAvg
 from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.messages import kind_of
+from autoflip_secure.scenarios.config.mixes import Algorithm
+from autoflip_secure.scenarios.config.mixes import mix as _mix
 from autoflip_secure.scenarios.data import datasets, partitions
 from autoflip_secure.scenarios.models.architectures import MODELS as MODEL_CLASSES
 from autoflip_secure.scenarios.trackers.base import Tracker
@@ -149,34 +150,6 @@ DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*MODEL_CLASSES)
 TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": Mlflow, "wandb": Wandb}
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """A pruner × an aggregator × a local rule, by kind and settings; the settings left out have their defaults."""
-
-    pruner: dict[str, Any]
-    aggregator: dict[str, Any]
-    description: str
-    local_rule: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
-
-
-def _mix(
-    pruner: str,
-    aggregator: str,
-    description: str,
-    *,
-    prune: dict[str, Any] | None = None,
-    local: str = "none",
-    rule: dict[str, Any] | None = None,
-    **settings: Any,
-) -> Algorithm:
-    return Algorithm(
-        {"kind": pruner, **(prune or {})},
-        {"kind": aggregator, **settings},
-        description,
-        {"kind": local, **(rule or {})},
-    )
 
 
 ALGORITHMS: dict[str, Algorithm] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autoflip_secure.attacks.poisoning.over_participation import OverParticipation
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation.cell import public_cohort
+from autoflip_secure.federation.cohorts import public_cohort
 from autoflip_secure.interfaces import NoAttack, SeveralAttacks, Window
 from autoflip_secure.records.threats import threats
 from autoflip_secure.scenarios.config.documents import Document
