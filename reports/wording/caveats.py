@@ -78,13 +78,21 @@ def _personal(study: Study) -> list[str]:
 
 def _own_masks(study: Study) -> list[str]:
     """What densities, layers and costs are, where every client prunes for itself."""
-    who = list(dict.fromkeys(row.algorithm for row, record in study.rows if (s := record.client_state) and s.own_mask))
+    own = [(row.algorithm, record) for row, record in study.rows if (s := record.client_state) and s.own_mask]
+    who = list(dict.fromkeys(algorithm for algorithm, _ in own))
     if not who:
         return []
-    return [
+    found = [
         f"{listed(who)}: every client has a mask of its own, so shares of weights, layers and operations of a model "
-        "are means over clients. Where clients are tested on the global model, it is no client's own."
+        "are means over clients."
     ]
+    if shared := list(dict.fromkeys(algorithm for algorithm, record in own if record.personal is None)):
+        found.append(
+            f"{listed(shared)}: what is tested is the server's mean of all clients' models, on the test set, and no "
+            "client uses it. For clients' own models, and FedAvg's on the same rows beside them, set evaluation: "
+            "personal."
+        )
+    return found
 
 
 def _clean_data(study: Study) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.compared import Compared, axes_of, under
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.grid import OWN
@@ -37,11 +38,14 @@ Compare = Annotated[
 
 
 def check_compared(document: Document) -> None:
-    """Refuse a ``compare`` that names no axis of the sweep. Left out, it is found from the sweep, and is never wrong.
+    """Refuse a ``compare`` that names no axis of the sweep, and a sweep over what is tested.
+
+    Left out, it is found from the sweep, and is never wrong.
 
     Raises:
         InputError: with the place, what was written, and what the sweep varies.
     """
+    _one_test(document)
     if document.data.get("compare") is None:
         return
     place = document.where(("compare",))
@@ -58,4 +62,16 @@ def check_compared(document: Document) -> None:
         raise InputError(
             f"{place}: compare: '{short(path)}' is no axis of the sweep; {suggest(path, allowed)}; or leave it out, "
             "and it is found from the sweep"
+        )
+
+
+def _one_test(document: Document) -> None:
+    """Accuracies of a global model on the test set and of clients' own models on their own rows have no mean."""
+    written = [level or canonical(document.data.get("evaluation", "global"))
+               for level in axes_of(document.data).get("evaluation", [])]  # fmt: skip
+    if len(set(written)) > 1:
+        raise InputError(
+            f"{document.where(('sweep',))}: sweep: evaluation = {', '.join(dict.fromkeys(written))}: a global model on "
+            "the test set and clients' own models on their own rows are different tests, and a report would average "
+            "and compare them; make two sweeps, each with one evaluation for all its algorithms"
         )

@@ -26,6 +26,7 @@ from autoflip_secure.reports.wording.caveats import caveats_of
 from autoflip_secure.scenarios.trackers.flattened import track
 
 MINE = ClientStateRecord(bytes_per_client={"mask": 348})
+ROWS = ClientStateRecord(bytes_per_client={"importances": 348})
 
 
 def personal(record: RunRecord) -> RunRecord:
@@ -88,6 +89,14 @@ def test_caveats_say_which_model_is_tested_and_whose_masks_are_averaged(runs: li
     said = " ".join(caveats_of(found, [], compare(found), 0))
     assert "Accuracy is personal: the mean over honest clients of each one's own model on rows of its own" in said
     assert re.search("andom[ _]weights: every client has a mask of its own", said)
+    assert "what is tested is the server's mean" not in said
+    shared = study([*runs[:3], *(run.model_copy(update={"client_state": MINE}) for run in runs[3:])])
+    said = " ".join(caveats_of(shared, [], compare(shared), 0))
+    assert re.search(
+        "andom[ _]weights: what is tested is the server's mean of all clients' models.*no client uses", said
+    )
+    remembers = study([run.model_copy(update={"client_state": ROWS}) for run in runs])
+    assert "mask of its own" not in " ".join(caveats_of(remembers, [], compare(remembers), 0))
     mixed = study([*runs, *map(personal, runs)])
     assert mixed.measured == "accuracy"
     assert len(mixed.facets) == 2

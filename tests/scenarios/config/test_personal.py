@@ -59,6 +59,11 @@ def cells(*overrides: str) -> tuple[CellSpec, ...]:
         (("held_out=0.3",), r"held_out.*0.3: counts with evaluation: personal only"),
         (("evaluation=personal", "held_out=1"), r"held_out"),
         (("evaluation=ours",), r"evaluation"),
+        (("sweep={product: {evaluation: [global, personal]}}",), r"sweep: evaluation = .*different tests.*two sweeps"),
+        (
+            ("sweep=[{product: {evaluation: [personal], algorithm: [lotteryfl]}}, {product: {algorithm: [fedavg]}}]",),
+            r"different tests",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_runs(overrides: tuple[str, ...], message: str) -> None:
@@ -131,3 +136,7 @@ def test_a_cell_is_tested_on_what_it_was_not_trained_on_and_says_what_guessing_g
     (plain,) = run_block(dense)
     assert plain.personal is None
     assert plain.client_state == record.client_state
+
+
+def test_one_evaluation_may_be_written_in_every_grid() -> None:
+    assert cells("evaluation=personal", "sweep=[{product: {evaluation: [personal]}}, {product: {cohort: [2]}}]")

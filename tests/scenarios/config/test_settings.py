@@ -64,7 +64,11 @@ def test_algorithm_of_ones_own() -> None:
 
 @pytest.mark.parametrize("name", tables.ALGORITHMS)
 def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
-    more = "privacy: {kind: nbafl, allow_unproven: true}\n" if name == "nbafl" else ""
+    needed = {
+        "nbafl": "privacy: {kind: nbafl, allow_unproven: true}\n",
+        "ppflex": "secure_sum: {parties: 3, updates: true}\nexploration: {method: linear}\n",
+    }
+    more = needed.get(name, "")
     resolved = settings(f"{more}algorithm: {name}").algorithm.model_dump(mode="json")
     table = tables.ALGORITHMS[name]
     assert resolved["name"] == name
