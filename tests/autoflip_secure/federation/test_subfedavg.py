@@ -73,6 +73,7 @@ def test_the_engine_is_subfedavg_as_written_down() -> None:
     assert min(refused.values()) > 0, refused
 
 
+@pytest.mark.slow
 def test_one_at_a_time_and_beside_others_the_numbers_are_the_same() -> None:
     attacked = {"attack": GaussianNoise(sigma=0.1, clients=(1, 4)), "rounds": 3}
     stacked, alone = watched(cell_of(**attacked))[0], watched(cell_of(**attacked), kind="sequential")[0]

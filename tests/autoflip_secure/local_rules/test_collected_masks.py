@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from digits_cells import PROBLEM, cell
+from sizes import every
 from slow_clients import HELD, HIDDEN, LAYOUT, SlowClient, coverage_mean, density, prunable, watched
 from torch import Tensor
 
@@ -69,7 +70,7 @@ def regrown(w: Tensor, mask: Tensor, g: Tensor, *, rule: Regrow, share: float, s
     return fresh
 
 
-@pytest.mark.parametrize("rule", [DST, pytest.param(SGC, id="sgc")])
+@pytest.mark.parametrize("rule", every(2, [SGC, DST]))
 def test_the_engine_is_what_is_written_down(rule: Regrow) -> None:
     one = cell_of(rule)
     record, seen = watched(one)
@@ -107,7 +108,8 @@ def test_the_engine_is_what_is_written_down(rule: Regrow) -> None:
     assert density(mask) == pytest.approx(0.4, abs=0.001)
 
 
-@pytest.mark.parametrize("rule", [DST, pytest.param(SGC, id="sgc")])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [DST, SGC])
 def test_under_attack_alone_and_beside_others_the_numbers_are_the_same(rule: Regrow) -> None:
     attack = {"attack": GaussianNoise(sigma=0.1, clients=(1, 4)), "rounds": 4}
     stacked, alone = watched(cell_of(rule, **attack))[0], watched(cell_of(rule, **attack), kind="sequential")[0]
