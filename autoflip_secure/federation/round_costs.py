@@ -37,8 +37,7 @@ class RoundCosts:
     ) -> RoundCosts:
         """``told``: who knows which mask, brought up to date; ``newcomers``: who gets frozen parameters too."""
         layout, protocol, own = cell.problem.layout, cell.protocol, outcome.own
-        dense = outcome.gradient_passes if protocol.pruner.dense_gradients else 0
-        passes = outcome.gradient_passes - dense
+        passes = outcome.gradient_passes
         if own is None:
             sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))
             flops = costs.training(outcome.mask, outcome.samples * (protocol.training.epochs + passes))
@@ -55,9 +54,8 @@ class RoundCosts:
                 for client, mask in zip(outcome.participants, own.masks, strict=True):
                     told.knows(client, mask)
             density = own_density(own.masks, layout)
-        everything = torch.ones_like(outcome.mask)
-        if dense:
-            flops = add_counts(flops, costs.training(everything, outcome.samples * dense))
+        if passes and protocol.pruner.dense_gradients:
+            flops = add_counts(flops, dense_gradients(costs, outcome.mask, outcome.samples * passes))
         if accumulated(cell, outcome.round):
             more_flops = dense_gradients(costs, outcome.mask, outcome.samples * protocol.training.epochs)
             flops = add_counts(flops, more_flops)

@@ -101,7 +101,7 @@ class Pruner(ChannelSource, ABC):
     prepares: ClassVar[bool] = (
         False  # all clients send the channels of round 0 before training; `wants` is asked for it
     )
-    dense_gradients: ClassVar[bool] = False  # it measures gradients of pruned weights, as dear as the dense model's
+    dense_gradients: ClassVar[bool] = False  # what it measures are gradients of pruned weights, too, which cost more
     collects: ClassVar[bool] = False  # clients move the mask that all share while they train; theirs come back for one
     # round, and :meth:`mask` is shown all that somebody held
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
