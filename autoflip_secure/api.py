@@ -36,6 +36,7 @@ def run(
     *,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    small: bool = False,
     **overrides: Any,
 ) -> Results:
     """Run a scenario, cell by cell, and return its results.
@@ -47,6 +48,7 @@ def run(
             runs nothing twice. If left out, it is a temporary one that is removed with the results, unless a report
             was written into it.
         workers: processes; if left out, chosen by the amount of work. Results do not depend on it.
+        small: run the scenario's small form, as ``sweep --small`` does.
         overrides: key of the scenario -> value. ``rounds=20``, ``seeds=range(10, 15)``; two underscores lead into a
             mapping: ``attack__sigma=0.3``, ``sweep__attack__sigma=[0.1, 0.5]`` for an axis.
 
@@ -66,7 +68,7 @@ def run(
     if (sentence := untried()) is not None:
         notes.once(sentence)
     with importable(current_folder()), in_pythons_words(), as_called(overrides, "run"):
-        work = plan(load_changed(scenario, overrides, "run"))
+        work = plan(load_changed(scenario, overrides, "run", small=small))
         with _folder(out, work.name) as folder, listener(len(work.keys)) as listening:
             done = run_sweep(work, folder, workers, listening)
     for finding in findings(study(done.records, work.outcome)):

@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     AGGREGATION = 21
     PRE_AGGREGATION = 22
     TUNING = 23
+    AUGMENTATION = 32
 
 
 def _sequence(seed: int, address: tuple[int, ...]) -> np.random.SeedSequence:

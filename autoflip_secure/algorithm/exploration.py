@@ -67,7 +67,8 @@ class ExplorationConfig(Config):
     def schedule(self, training: TrainingSchedule, epochs: int | None = None) -> TrainingSchedule:
         """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""
         lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
-        return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=training.batch_size, epochs=epochs or self.epochs)
+        size, augment = training.batch_size, training.augment
+        return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=size, epochs=epochs or self.epochs, augment=augment)
 
     def count(self, clients: int) -> int:
         """How many of the clients explore."""

@@ -54,6 +54,10 @@ def sweep(
     workers: Workers = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    small: Annotated[
+        bool,
+        typer.Option("--small", help="Run the scenario's small form: what its `small:` changes, as NAME-small."),
+    ] = False,
     keep_models: KeepModels = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     tensorboard: Annotated[
@@ -109,7 +113,7 @@ def sweep(
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
         part = None if shard is None else Shard.parse(shard)
-        work = plan(resolve(document, overrides or []))
+        work = plan(resolve(document, overrides or [], small=small))
         others = trackers(tensorboard, mlflow, work.name, tracker or [], wandb)
         folder = folder or Path("runs") / work.name
         log.append(folder)

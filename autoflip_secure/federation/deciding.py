@@ -46,7 +46,7 @@ def _view(
     problem, protocol = cell.problem, cell.protocol
     here = chosen(clients.to(usable.device), usable)
     samples = stated_samples(cell, here, state.round + 1)
-    shrinkage = weight_decay_shrinkage(protocol.training, samples)
+    shrinkage = weight_decay_shrinkage(protocol.training.in_round(state.round + 1), samples)
     if protocol.rule is not None:  # what decay comes to has no closed form
         shrinkage = torch.zeros_like(samples)
     if protocol.client_level is not None:

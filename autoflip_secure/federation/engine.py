@@ -77,7 +77,8 @@ def _round(
     jobs = [job for _, own in plans for job in own]
     problem = cells[0].problem
     sent, jobs = len(jobs), [*jobs, *root_jobs(cells, states)]
-    trained = trainer.train(problem.module, problem.layout, x, jobs, cells[0].protocol.training)
+    schedule = cells[0].protocol.training.in_round(states[0].round + 1)
+    trained = trainer.train(problem.module, problem.layout, x, jobs, schedule)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
     masks = decide_after(cells, states, masks, trained, kept, inputs)

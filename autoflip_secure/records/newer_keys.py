@@ -24,6 +24,8 @@ NEWER: dict[str, Any] = {
     "measures": [],
     "attack.window.period": None,
     "attack.window.acting": 1,
+    "training.lr_decay": 1.0,
+    "training.augment": None,
     "data.owners": None,
     "data.image_size": None,
     "data.npz": None,

@@ -19,6 +19,7 @@ from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
 from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.augmenting import PixelRange
 
 Notes = dict[str, bool]
 """What was found out about a module by trial, so that it is found out once; goes when the module goes."""
@@ -28,6 +29,7 @@ class Trainer(ABC):
     """What clients send at the end of a round. ``reason`` says in a sentence why this trainer was taken."""
 
     kind: ClassVar[Literal["stacked", "sequential"]]
+    pixels: PixelRange | None = None  # of the data that it trains on, for augmentation; None: not known
 
     def __init__(self, reason: str = "asked for", device: torch.device | str = "cpu") -> None:
         self.reason = reason

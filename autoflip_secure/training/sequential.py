@@ -17,6 +17,7 @@ from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
+from autoflip_secure.training.augmenting import Augmenter, drawn
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
 from autoflip_secure.training.gradients import one_at_a_time
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
@@ -46,7 +47,7 @@ class SequentialTrainer(LocalTrainer):
         trained = [p for p in net.parameters() if p.requires_grad]
         names = [name for name, p in net.named_parameters() if p.requires_grad]
         optimizer = torch_optimizer(trained, schedule)
-        done = work.room()
+        done, augmenter = work.room(), Augmenter.of(schedule, self.pixels, x)
         for row, job in enumerate(work.jobs):
             with torch.no_grad():
                 starts = layout.tensors(masked_start(job))
@@ -63,7 +64,7 @@ class SequentialTrainer(LocalTrainer):
                 rule = None if job.rule is None else RuledModule(job, layout, names, trained, masks)
                 noted: list[Tensor] = []
                 if job.private is None:
-                    where = running, (tensors, noted)
+                    where = running, (tensors, noted), augmenter
                     losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule, *where)
                 elif self.private is None:
                     raise InputError(
@@ -99,13 +100,17 @@ class SequentialTrainer(LocalTrainer):
         schedule: TrainingSchedule,
         sums: Accumulator,
         notes: tuple[list[Tensor], list[Tensor]],
+        augmenter: Augmenter | None,
     ) -> Tensor:
         """``notes``: all tensors of the model, and where their flat vector goes after the job's noted epoch."""
         samples, labels = job.samples.to(self.device), job.labels.to(self.device)
         size, epochs = schedule.batch_size, []
+        numbers = None if augmenter is None else drawn(job, schedule.epochs).to(self.device)
         for epoch, order in enumerate(batch_order(job, schedule.epochs).to(self.device), 1):
             total = torch.zeros((), device=self.device)
             inputs, targets = x[samples[order]], labels[order]
+            if augmenter is not None and numbers is not None:
+                inputs = augmenter(inputs, numbers[epoch - 1, order])
             if channels_last(net):
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             for xs, ys in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):

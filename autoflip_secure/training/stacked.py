@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
+from autoflip_secure.training.augmenting import NUMBERS, Augmenter, drawn
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.gradients import in_stacks
@@ -65,10 +66,10 @@ class StackedTrainer(LocalTrainer):
         orders = gradient_orders(forward, net, names, sample)
         activations = kept_floats(net, sample)
         sizes = [len(job.samples) for job in jobs]
-        done = work.room()
+        done, augmenter = work.room(), Augmenter.of(schedule, self.pixels, x)
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
             stack = _Stack(bucket, [jobs[job] for job in bucket.jobs], layout, orders, schedule, self.device)
-            stack.run(forward, x)
+            stack.run(forward, x, augmenter)
             done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks, stack.sums, stack.snapshots))
         return done
 
@@ -130,9 +131,10 @@ class _Stack:
                 self.noting.setdefault(job.snapshot * (steps // schedule.epochs), []).append(row)
         self.snapshots = torch.zeros_like(self.ends) if self.noting else None
         self.index, self.labels, self.weights = _tables(bucket, padded, schedule, device)
+        self.numbers = None if schedule.augment is None else _numbers(bucket, padded, schedule, device)
         self.trace = torch.zeros(*self.index.shape, device=device)
 
-    def run(self, forward: StackedForward, x: Tensor) -> None:
+    def run(self, forward: StackedForward, x: Tensor, augmenter: Augmenter | None = None) -> None:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
         optimizer = stacked_optimizer(self.schedule, [self.tensors[i] for i in self.trained])
         for first, stop, active, after in self.bucket.stretches():
@@ -147,7 +149,10 @@ class _Stack:
                 self.running.first(rows),
             )
             for step in range(first, stop):
-                inputs = x.index_select(0, self.index[step, :rows].reshape(-1)).view(rows, -1, *x.shape[1:])
+                inputs = x.index_select(0, self.index[step, :rows].reshape(-1))
+                if augmenter is not None and self.numbers is not None:
+                    inputs = augmenter(inputs, self.numbers[step, :rows].flatten(0, 1))
+                inputs = inputs.view(rows, -1, *x.shape[1:])
                 scores = forward(tensors, inputs)
                 losses = cross_entropy(scores, self.labels[step, :rows])
                 dense = list(torch.autograd.grad(losses, leaves, self.weights[step, :rows]))
@@ -227,3 +232,14 @@ def _tables(
     counts = (sizes - done).clamp(max=width).unsqueeze(2)
     weights = (torch.arange(width) < counts) / counts
     return tables[0], tables[1], weights.to(device)
+
+
+def _numbers(bucket: Bucket, jobs: list[ClientJob], schedule: TrainingSchedule, device: torch.device) -> Tensor:
+    """What augmentation draws for every place of the tables, (steps, models, width, numbers); 0 for padding."""
+    epochs, width, last = schedule.epochs, bucket.width, bucket.steps[0]
+    found = torch.zeros(bucket.rows, last, width, NUMBERS)
+    for row, (job, steps) in enumerate(zip(jobs, bucket.steps, strict=False)):
+        order = batch_order(job, epochs)[:, :, None].expand(-1, -1, NUMBERS)
+        own = found[row, :steps].view(epochs, -1, NUMBERS)
+        own[:, : len(job.samples)] = drawn(job, epochs).gather(1, order)
+    return found.transpose(0, 1).contiguous().to(device)

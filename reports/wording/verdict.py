@@ -24,6 +24,11 @@ from autoflip_secure.reports.wording.key_numbers import KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
+_SMALL = "Small form of the scenario: "
+_OF_SMALL = (
+    "This is the scenario's small form (fewer data, rounds or seeds, or a smaller model, as it says itself): its "
+    "numbers are not those of the full form."
+)
 _STRATA = 3  # privacy settings told in sentences, where a sweep over several compares algorithms
 
 
@@ -66,14 +71,14 @@ def opening(
             levels.pictures(study), levels.caveats(study, rows),
         )  # fmt: skip
     headline, answer, numbers, pictures, weak = told
-    private = privacy_groups.sentences(whole)
+    private, small = privacy_groups.sentences(whole), scenario.get("form") == "small"
     return Opening(
         headline,
         labels.clean_text(scenario.get("question") or ""),
-        keep_units(f"{_asked(whole)}{levels.compared(study)}"),
+        keep_units(f"{_SMALL if small else ''}{_asked(whole)}{levels.compared(study)}"),
         [keep_units(found.text) for found in learning.findings(whole)],
         [keep_units(text) for text in (*answer, *private)],
-        [keep_units(text) for text in caveats_of(whole, weak, rows, missing)],
+        [keep_units(text) for text in (*caveats_of(whole, weak, rows, missing), *([_OF_SMALL] if small else []))],
         [one for block in blocks for one in block.standings],
         tuple(replace(one, value=keep_units(one.value)) for one in numbers),
         pictures,

@@ -73,6 +73,9 @@ def _preset(name: str) -> dict[str, Any]:
     if scenario.tuning is not None:
         tune, stage = scenario.tuning.tune, len(scenario.tuning.stage.cells)
         details["tuned"] = f"{', '.join(tune.axes)}: {stage} cells before, on {len(tune.seeds)} seeds of their own"
+    if scenario.header.small is not None:
+        small = load(name, small=True)
+        details["small form"] = f"{len(small.cells)} cells: autoflip-secure sweep {name} --small"
     return {"summary": " ".join(scenario.header.question.split()), "details": details}
 
 

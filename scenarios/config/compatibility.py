@@ -43,6 +43,12 @@ def check(settings: Fields) -> None:
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")
+    if settings.training.augment is not None and settings.privacy.works_on_samples:
+        _refuse(
+            "training.augment",
+            "with DP-SGD samples are trained on as they are; leave augment out, or choose client_level privacy or none",
+            "privacy",
+        )
     if settings.cohort > settings.clients:
         _refuse(
             "cohort",

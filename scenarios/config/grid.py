@@ -60,7 +60,7 @@ class Axes(Config):
                 raise PydanticCustomError(
                     OWN, "'{axis}' cannot be an axis; seeds have their own key, `seeds:`", {"axis": short(path)}
                 )
-            if own in ("name", "question", "outcome", "compare", "suite", "tune", "sweep"):
+            if own in ("name", "question", "outcome", "compare", "suite", "tune", "sweep", "small", "form"):
                 raise PydanticCustomError(
                     OWN, "'{axis}' cannot be an axis; it is set once for the whole scenario: write it at the top",
                     {"axis": short(path)},

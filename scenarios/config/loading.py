@@ -12,22 +12,21 @@ from pydantic import ValidationError
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientPrivacy, Config
 from autoflip_secure.scenarios.config.cells import CellSpec, LoadedScenario, Point, unique
+from autoflip_secure.scenarios.config.changing import override, put
 from autoflip_secure.scenarios.config.choices import two_stages
 from autoflip_secure.scenarios.config.comparing import check_compared
-from autoflip_secure.scenarios.config.documents import DEEPEST, Document, parse_value
-from autoflip_secure.scenarios.config.families import expand
+from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.grid import Assignment, assignments, points
-from autoflip_secure.scenarios.config.key_paths import KeyPath, dotted, named
+from autoflip_secure.scenarios.config.key_paths import KeyPath, dotted
 from autoflip_secure.scenarios.config.messages import explain, mistyped
 from autoflip_secure.scenarios.config.plugin_families import class_of
 from autoflip_secure.scenarios.config.settings import DEFAULTS, Header, Scenario, Settings
+from autoflip_secure.scenarios.config.small_form import make_small
 from autoflip_secure.scenarios.config.sources import read_source
 from autoflip_secure.scenarios.config.suites import check_suite, under
 from autoflip_secure.scenarios.config.tuning import Tune, check_tune, flatten_axes, written_stage
 from autoflip_secure.scenarios.config.yaml_text import write_yaml
 from autoflip_secure.terminal.counting import count_of
-from autoflip_secure.terminal.near_names import suggest
-from autoflip_secure.terminal.visible import short
 
 __all__ = ["CellSpec", "LoadedScenario", "load", "resolve", "to_yaml"]
 
@@ -35,21 +34,25 @@ C = TypeVar("C", bound=Config)
 MOST_CELLS = 100_000
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> LoadedScenario:
+def load(source: str | Path, overrides: Sequence[str] = (), *, small: bool = False) -> LoadedScenario:
     """Read a scenario file or a preset by name, apply ``key=value`` overrides, expand and check every cell.
+
+    With ``small`` it is made into its small form first: see :mod:`.small_form`.
 
     Raises:
         InputError: with one line per finding: place, key path, value, bound and way out.
     """
-    return resolve(read_source(source), overrides)
+    return resolve(read_source(source), overrides, small=small)
 
 
-def resolve(document: Document, overrides: Sequence[str] = ()) -> LoadedScenario:
+def resolve(document: Document, overrides: Sequence[str] = (), *, small: bool = False) -> LoadedScenario:
     """Like :func:`load`, for a document that is already parsed."""
     document.data = {**DEFAULTS, **document.data}
     document.data.setdefault("name", "scenario")
+    if small:
+        make_small(document)
     for number, text in enumerate(overrides):
-        _override(document, text, overrides[:number])
+        override(document, text, overrides[:number])
     flatten_axes(document)
     document.known.clear()
     header = _validated(
@@ -126,7 +129,7 @@ def _settings(document: Document, base: dict[str, Any], assignment: Assignment) 
     data = copy.deepcopy(base)
     for step in assignment.steps:
         try:
-            _put(data, step.path, copy.deepcopy(step.value))
+            put(data, step.path, copy.deepcopy(step.value))
         except InputError as error:
             raise InputError(f"{document.where(step.source)}: {error}") from None
     return _validated(Settings, data, document, assignment)
@@ -176,72 +179,3 @@ def _validated(model: type[C], data: dict[str, Any], document: Document, assignm
     if complaints:
         raise InputError("\n".join(sorted(complaints)))
     return value
-
-
-def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
-    """Set ``path`` in nested mappings; short forms on the way are expanded, missing mappings made."""
-    here = data
-    for depth, part in enumerate(path[:-1]):
-        inner = expand(str(part), here.get(str(part), {}))
-        if not isinstance(inner, dict):
-            at = f"{named(path[: depth + 1])} = {short(repr(inner), 80)}"
-            raise InputError(f"'{named(path)}' cannot be set: {at} has no keys below it")
-        here[str(part)] = inner
-        here = inner
-    here[str(path[-1])] = value
-
-
-def _override(document: Document, text: str, before: Sequence[str]) -> None:
-    """Apply ``--set key=value``; what the sweep would overwrite again, or what drops an earlier one, is refused."""
-    key, equals, raw = text.partition("=")
-    key = key.strip()
-    place = f"--set {short(text)}"
-    if not equals or not key or "" in key.split(".") or not key.isprintable():
-        raise InputError(f"{place}: write it as key=value, for example --set data=mnist or --set attack.sigma=0.3")
-    path = tuple(key.split("."))
-    if len(path) > DEEPEST:
-        raise InputError(f"{place}: unknown key of {len(path)} parts; no setting is nested that deep")
-    value = parse_value(raw, path, place)
-    for earlier in before:
-        if earlier.partition("=")[0].strip().startswith(f"{key}."):
-            raise InputError(
-                f"{place}: would drop --set {short(earlier)}, which comes before it; put --set {short(text)} first"
-            )
-    sweep = document.data.get("sweep")
-    grids = [(("sweep", i), g) for i, g in enumerate(sweep)] if isinstance(sweep, list) else [(("sweep",), sweep)]
-    axes = [
-        (root, how, axis, grid[how])
-        for root, grid in grids
-        if isinstance(grid, dict)
-        for how in ("product", "zip")
-        if isinstance(grid.get(how), dict)
-        for axis in grid[how]
-    ]
-    if key.startswith("sweep."):
-        wanted = key.removeprefix("sweep.")
-        if not sweep:
-            raise InputError(
-                f"{place}: there is no sweep; give one with --set 'sweep={{product: {{{short(wanted)}: […]}}}}'"
-            )
-        found = [(root, how, values) for root, how, axis, values in axes if axis == wanted]
-        if not found:
-            raise InputError(
-                f"{place}: the sweep has no axis '{short(wanted)}'; {suggest(wanted, {axis for _, _, axis, _ in axes})}"
-            )
-        for root, how, values in found:
-            values[wanted] = value
-            document.replace((*root, how, wanted), place)
-        return
-    for _, _, axis, _ in axes:
-        if f"{key}.".startswith(f"{axis}."):
-            raise InputError(
-                f"{place}: the sweep's axis '{axis}' would overwrite it; narrow the axis with "
-                f"--set 'sweep.{axis}=[…]', or drop the sweep with --set sweep=null"
-            )
-    try:
-        _put(document.data, path, value)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
-    for end in range(1, len(path)):  # mappings that it made on its way
-        document.places.setdefault(path[:end], place)
-    document.replace(path, place)

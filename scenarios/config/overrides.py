@@ -21,21 +21,24 @@ _ADVICE = re.compile(r"--set (?P<quote>'?)(?P<path>[\w.]+)=(?P<value>(?(quote)[^
 _KEY, _QUOTED = re.compile(r"([\w.]+): "), r"'\1': "  # a mapping's key as YAML and as Python have it
 
 
-def load_changed(source: str | Path | Mapping[str, Any], changes: Mapping[str, Any], caller: str) -> LoadedScenario:
+def load_changed(
+    source: str | Path | Mapping[str, Any], changes: Mapping[str, Any], caller: str, *, small: bool = False
+) -> LoadedScenario:
     """The scenario with the keywords of a call, which are called by what the caller wrote.
 
     Args:
         source: a file, the name of a preset, or what would stand in a file.
         changes: keyword -> value; two underscores stand for the dot of a config path (``attack__sigma``).
         caller: the function that was called, for messages.
+        small: its small form, before the changes.
 
     Raises:
         InputError: with one line per finding: place, key path, value, bound and way out.
     """
     with as_called(changes, caller) as texts:
         if isinstance(source, Mapping):
-            return resolve(_document(source, caller), texts)
-        return load(source, texts)
+            return resolve(_document(source, caller), texts, small=small)
+        return load(source, texts, small=small)
 
 
 @contextlib.contextmanager

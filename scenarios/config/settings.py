@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -93,6 +93,13 @@ class Header(Config):
         description="settings that every algorithm is given its best value of, on seeds that are not reported",
     )
     sweep: Sweep | None = Field(default=None, description="axes of the grid; a list is the union of its grids")
+    small: dict[str, Any] | None = Field(
+        default=None,
+        description="config path (or sweep.PATH) -> value: what `sweep --small` changes, to ask the same in minutes",
+    )
+    form: Literal["full", "small"] = Field(
+        default="full", description="small: what `sweep --small` made; the report says so"
+    )
 
 
 class Scenario(Header, Settings):

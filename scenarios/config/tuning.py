@@ -37,7 +37,7 @@ MOST_COMBINATIONS: Final = 100_000
 _QUESTION: Final = ("data", "partition", "clients", "evaluation", "evaluate_every", "held_out", "attack", "privacy",
                     "secure_sum", "device", "trainer")  # fmt: skip
 """What a scenario asks about, or measures with: nobody's to choose."""
-_ONCE: Final = ("name", "question", "seeds", "seed", "outcome", "compare", "suite", "tune", "sweep")
+_ONCE: Final = ("name", "question", "seeds", "seed", "outcome", "compare", "suite", "tune", "sweep", "small", "form")
 _SUFFIX: Final = "-tuning"
 
 
@@ -189,7 +189,11 @@ def _grids(sweep: Sweep | None) -> Iterator[tuple[KeyPath, Axes]]:
 
 def written_stage(written: Mapping[str, Any], tune: Tune, sweep: Sweep | None, name: str) -> dict[str, Any]:
     """The tuning stage as a scenario of its own: the candidates of every point without attack, on the tuning seeds."""
-    kept = {key: value for key, value in written.items() if key not in ("suite", "tune", "sweep", "attack", "compare")}
+    kept = {
+        key: value
+        for key, value in written.items()
+        if key not in ("suite", "tune", "sweep", "attack", "compare", "small")
+    }
     grids = [grid for _, grid in _grids(sweep)] or [Axes.model_construct(product={}, zip={})]
     tried = [_with_candidates(grid, tune) for grid in grids]
     return {

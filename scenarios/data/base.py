@@ -26,11 +26,16 @@ from torch import Tensor
 from autoflip_secure.errors import AutoflipError, DataError
 from autoflip_secure.interfaces import Plugin
 from autoflip_secure.records.run import DataRecord, FeatureScale
-from autoflip_secure.seeds import Purpose, numpy_generator
+from autoflip_secure.scenarios.data.subsets import TEST, TRAIN, stratified, subset_rows
+from autoflip_secure.training.augmenting import PixelRange
+
+__all__ = [
+    "TEST", "TRAIN", "Arrays", "DataSource", "Dataset", "feature_scale", "read_afresh", "refuse_other_samples",
+    "stratified", "subset_rows",
+]  # fmt: skip
 
 Samples = Annotated[int, Field(ge=1)] | None
 _ROWS = 4096  # looked at at once
-TRAIN, TEST = 0, 1  # last word of the address of a subset's draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,7 @@ class Dataset:
     num_classes: int
     groups: Int[Tensor, " n"] | None  # natural owner of every training sample
     class_names: tuple[str, ...]
+    pixels: PixelRange | None = None  # black and white of images whose raw range is known
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -153,7 +159,17 @@ def read_afresh(source: DataSource) -> Dataset:
         num_classes=len(arrays.class_names),
         groups=None if arrays.groups is None else _int64(arrays.groups[train]),
         class_names=arrays.class_names,
+        pixels=_range(arrays),
     )
+
+
+def _range(arrays: Arrays) -> PixelRange | None:
+    """Raw numbers that are divided by a scale run from 0 to it."""
+    if arrays.scale == 1.0 or arrays.x_train.ndim != 4:
+        return None
+    mean, std = arrays.mean or (0.0,), arrays.std or (1.0,)
+    scaled = [tuple((level - m) / s for m, s in zip(mean, std, strict=True)) for level in (0.0, 1.0)]
+    return PixelRange(scaled[0], scaled[1])
 
 
 def _of_owners(name: str, arrays: Arrays, count: int) -> Arrays:
@@ -241,46 +257,6 @@ def _stamp(place: str) -> tuple[int, int] | None:
         return None
     found = os.stat(place)
     return found.st_size, found.st_mtime_ns
-
-
-def stratified(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Rows of a subset that keeps the class shares: one sample of every class, the rest by largest remainder.
-
-    Args:
-        labels: (n,) class of every sample.
-        size: samples to take, between the number of classes present and n.
-        rng: draws which samples of a class are taken.
-
-    Returns:
-        (size,) ascending rows.
-    """
-    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    spare = counts - 1
-    exact = (size - len(classes)) * spare / max(1, int(spare.sum()))
-    quota = np.floor(exact).astype(np.int64)
-    missing = size - len(classes) - int(quota.sum())
-    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
-    rows = [rng.permutation(np.flatnonzero(inverse == c))[: 1 + quota[c]] for c in range(len(classes))]
-    return np.sort(np.concatenate(rows))
-
-
-def subset_rows(
-    name: str, key: str, size: int | None, labels: NDArray[np.int64], part: int
-) -> NDArray[np.int64] | slice[None, None, None]:
-    """Rows of the subset of ``size`` samples that every seed has; all of them: as many as there are, or None.
-
-    Raises:
-        DataError: there are not so many, or fewer are asked for than there are classes.
-    """
-    if size is None:
-        return slice(None)
-    classes = len(np.unique(labels))
-    if not classes <= size <= len(labels):
-        raise DataError(
-            f"{name}: {key} = {size} must lie between {classes} (one sample per class) and {len(labels)} (all that "
-            f"are there); give such a number, or null for all"
-        )
-    return stratified(labels, size, numpy_generator(0, Purpose.DATA_SUBSET, part))
 
 
 def _whole_numbers(arrays: Arrays, raw: NDArray[Any]) -> bool:

@@ -56,7 +56,7 @@ class Rehearsal:
     def step(self, private: PrivateSteps | None) -> TrainingSchedule:
         """One epoch; private batches are no larger than what is trained on."""
         smaller = {} if private is None else {"batch_size": 1}
-        return self.schedule.model_copy(update={"epochs": 1, **smaller})
+        return self.schedule.model_copy(update={"epochs": 1, "augment": None, **smaller})
 
     def jobs(self) -> list[ClientJob]:
         """A client of one sample, where the model takes one, and two of two samples."""

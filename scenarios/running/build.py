@@ -154,7 +154,9 @@ class CellBuilder:
         """The trainer of a block, chosen by its first cell."""
         settings, module = cell.settings, self.module(cell.settings, cell.seed)
         sample = self.dataset(settings).x_train[: settings.training.batch_size]
-        return choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
+        chosen = choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
+        chosen.pixels = self.dataset(settings).pixels
+        return chosen
 
     def cell(self, spec: CellSpec, template: CellSpec, device: torch.device) -> Cell:
         """``spec`` as the federation wants it; all cells of a block share the module of ``template``.

@@ -24,6 +24,7 @@ from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
 from autoflip_secure.scenarios.running.trials import rehearse, try_data, try_plugin
+from autoflip_secure.training.augmenting import refuse as refuse_augmentation
 
 _OF_TRAINER = ("data", "model", "privacy", "training", "trainer", "device")  # what a trainer is chosen by
 
@@ -53,6 +54,8 @@ def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
         for path, plugin in in_settings(spec.settings):
             with _placed(spec, path.split(".")[0]):
                 try_plugin(builder, path, plugin, spec)
+        with _placed(spec, "training"):
+            refuse_augmentation(spec.settings.training.augment, data.x_train, data.pixels)
         with _placed(spec, "partition", "clients", "data", "evaluation"):
             builder.split(spec.settings, spec.seed)
         with _placed(spec, "algorithm"):

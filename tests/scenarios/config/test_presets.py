@@ -12,7 +12,8 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 
 BOARDS = {name for name in presets() if name.startswith("board-")}  # tests/scenarios/boards: no questions of the paper
-SOUND = sorted({*presets()} - BOARDS)
+TABLE3 = {name for name in presets() if name.startswith("table3_")}  # test_table3.py: other data and models
+SOUND = sorted({*presets()} - BOARDS - TABLE3)
 BUILDER = CellBuilder()  # of all presets: most have the same data, splits and models
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
 SPLITS = {"iid", "dirichlet", "pathological"}
@@ -47,7 +48,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "ppflex", "interplay", "worst_case", *PRIVATE, *BOARDS,
+        "secure_exploration", "ppflex", "interplay", "worst_case", *PRIVATE, *BOARDS, *TABLE3,
     }  # fmt: skip
 
 

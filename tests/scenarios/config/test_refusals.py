@@ -75,7 +75,15 @@ def unbounded(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[st
             yield from unbounded(inner, seen)
 
 
-CHECKED_AGAINST_THE_DATA = {"train_samples", "test_samples", "min_samples", "classes_per_client", "target", "pairs"}
+CHECKED_AGAINST_THE_DATA = {
+    "owners",
+    "train_samples",
+    "test_samples",
+    "min_samples",
+    "classes_per_client",
+    "target",
+    "pairs",
+}
 
 
 def test_every_number_has_an_upper_bound() -> None:
