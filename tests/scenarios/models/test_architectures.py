@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoflip_secure.defenses.privacy.module_checks import check as check_private
 from autoflip_secure.defenses.privacy.module_checks import fixed
 from autoflip_secure.defenses.privacy.opacus_training import fit
-from autoflip_secure.errors import InputError, UnsupportedModelError
+from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.compaction import compact, same_outputs
 from autoflip_secure.models.costs import CostModel
@@ -217,46 +217,6 @@ def test_residual_blocks_by_hand() -> None:
     torch.testing.assert_close(block(first(net.stem(x))), (inner + short).relu())
 
 
-def test_a_causal_position_does_not_see_later_ones() -> None:
-    torch.manual_seed(0)
-    for attention, sees in (("causal", False), ("full", True)):
-        net: Any = Transformer(width=8, heads=2, layers=2, hidden=12, attention=attention).build(rows(TEXT), CLASSES, 0)
-        x = torch.randn(1, 12, 8)
-        other = x.clone()
-        other[0, 7:] = torch.randn(5, 8)
-        one, changed = net.blocks(x), net.blocks(other)
-        assert torch.allclose(one[0, :7], changed[0, :7]) != sees
-        assert not torch.allclose(one[0, 7:], changed[0, 7:])
-
-
-def test_attention_by_hand() -> None:
-    net: Any = Transformer(width=4, heads=2, layers=1, hidden=6).build(rows((5,)), CLASSES, 0)
-    block, x = net.blocks[0], torch.randn(1, 5, 4)
-    query, key, value = block.query(x)[0], block.key(x)[0], block.value(x)[0]
-    mixed = torch.zeros(5, 4)
-    for head in range(2):
-        part = slice(2 * head, 2 * head + 2)
-        for here in range(5):
-            scores = torch.stack([query[here, part] @ key[there, part] / 2**0.5 for there in range(here + 1)]).softmax(
-                0
-            )
-            mixed[here, part] = sum(scores[there] * value[there, part] for there in range(here + 1))
-    torch.testing.assert_close(block._attend(x)[0], block.mix(mixed))
-
-
-@pytest.mark.parametrize("model", [Lstm(hidden=4), Transformer(width=4, heads=1)])
-def test_what_is_no_text_is_refused(model: Model) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"expected rows of token ids .whole numbers."):
-        model.build(torch.zeros(2, 1, 8, 8), 10, 0)
-    with pytest.raises(
-        UnsupportedModelError, match=r"token ids run from 0 to 9, and its vocabulary has 5; set model.to"
-    ):
-        model.build(torch.tensor([[0, 9], [1, 2]]), 5, 0)
-    assert model.model_copy(update={"tokens": 10}).build(torch.tensor([[0, 9], [1, 2]]), 5, 0)
-    with pytest.raises(ValueError, match=r"width = 6 is no multiple of heads = 4"):
-        Transformer(width=6, heads=4)
-
-
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
@@ -294,52 +254,3 @@ def test_channels_last_trains_to_the_same_weights_up_to_rounding(model: Model) -
     )
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in module.parameters() if p.dim() == 4)
-
-
-@pytest.mark.parametrize("kind", ["pt", "safetensors"])
-def test_weights_of_a_state_dict(kind: str, tmp_path: Any) -> None:
-    """All but the output layer of another number of classes."""
-    from safetensors.torch import save_file
-
-    said, path = MobileNetV2(width=0.1), tmp_path / f"weights.{kind}"
-    other = said.build(rows(COLOUR), 7, 5)
-    state = {name: tensor.contiguous() for name, tensor in other.state_dict().items()}
-    if kind == "pt":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
-    loaded = said.model_copy(update={"weights": path})
-    assert loaded.reads() == (path,)
-    for classes in (7, 5):
-        found, drawn = (
-            loaded.build(rows(COLOUR), classes, 1).state_dict(),
-            said.build(rows(COLOUR), classes, 1).state_dict(),
-        )
-        for name, tensor in found.items():
-            same = state[name] if classes == 7 or not name.startswith("classifier.1.") else drawn[name]
-            assert torch.equal(tensor, same), name
-
-
-def test_state_dicts_that_cannot_be_used(tmp_path: Any) -> None:
-    said, path = MobileNetV2(width=0.1), tmp_path / "weights.pt"
-    state = said.build(rows(COLOUR), 7, 5).state_dict()
-    first = next(iter(state))
-
-    def refused(content: Any) -> str:
-        if content is not None:
-            torch.save(content, path)
-        with pytest.raises((InputError, UnsupportedModelError)) as error:
-            said.model_copy(update={"weights": path}).build(rows(COLOUR), 7, 1)
-        assert str(path) in str(error.value)
-        return str(error.value)
-
-    assert "no such file" in refused(None)
-    assert "has shape (3,), the model's has" in refused({**state, first: torch.zeros(3)})
-    assert "lacks features.0.0.weight; give a state dict" in refused({n: t for n, t in state.items() if n != first})
-    assert "holds extra, which the model has not" in refused({**state, "extra": torch.zeros(1)})
-    assert "holds NaN or infinity" in refused({**state, first: state[first] * float("nan")})
-    assert "expected names and tensors" in refused([1, 2])
-    assert "'a' is a int, expected a tensor" in refused({"a": 1})
-    assert "not a whole state dict" in refused({"a": Model})  # an object: it would run code
-    path.write_text("hello")
-    assert "is plain text" in refused(None)
