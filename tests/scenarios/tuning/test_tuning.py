@@ -249,7 +249,7 @@ LR = "{axes: {training.lr: [0.1, 0.2]}"
         ("tune:\n  axes:\n    training.lr: [0.1, -1]", "s.yaml:3: training.lr = -1: should be greater than 0"),
         (
             "tune:\n  axes:\n    training.rl: [0.1, 1]",
-            "s.yaml:3: unknown key 'rl' in training; allowed: batch_size, epochs, lr",
+            "s.yaml:3: unknown key 'rl' in training; allowed: augment, batch_size, epochs, lr",
         ),
         ("tune: {axes: {a..b: [1, 2]}}", "unknown axis 'a..b'; write a config path such as training.lr"),
         (
