@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.files.regular_files import read_regular
 from autoflip_secure.scenarios.config.changing import change
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.sources import LONGEST_NAME, presets
@@ -66,4 +67,4 @@ def checked(document: Document, said: Any) -> dict[str, Any]:
 
 def with_small_form() -> list[str]:
     """Presets that say what their small form is."""
-    return [name for name, path in presets().items() if "\nsmall:" in path.read_text(encoding="utf-8")]
+    return [name for name, path in presets().items() if b"\nsmall:" in read_regular(path)]
