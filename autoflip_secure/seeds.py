@@ -46,6 +46,8 @@ class Purpose(IntEnum):
     AGGREGATION = 21
     PRE_AGGREGATION = 22
     TUNING = 23
+    FROZEN_WEIGHTS = 30
+    MASK_DRAWS = 31
     AUGMENTATION = 32
 
 

@@ -14,6 +14,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import delivered, sent_beside
 from autoflip_secure.federation.channels import Measured
 from autoflip_secure.federation.deciding import decide
+from autoflip_secure.federation.scored_rounds import on_the_wire
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import Aggregate
 from autoflip_secure.models.masks import kept
@@ -26,7 +27,7 @@ def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measur
         return None
 
     def trial(rows: Float[Tensor, "clients params"]) -> Aggregate:
-        sent = kept(rows, state.travelling(cell.problem.layout))
+        sent = on_the_wire(cell, kept(rows, state.travelling(cell.problem.layout)), state.weights, state.mask)
         brought = delivered(cell, clients, sent_beside(cell, clients, measured, round_), sent, None, round_)
         usable = brought.usable
         if not bool(usable.any()):

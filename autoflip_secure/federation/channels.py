@@ -23,8 +23,8 @@ from autoflip_secure.interfaces import (
     ClientView,
     Trained,
 )
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.interfaces.channel import At
-from autoflip_secure.interfaces.contribution import Accumulated
 from autoflip_secure.training import Trainer
 
 

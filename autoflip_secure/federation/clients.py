@@ -64,15 +64,15 @@ def stated_samples(cell: Cell, clients: Int[Tensor, " clients"], round_: int) ->
 
 
 def client_jobs(
-    cell: Cell, weights: Tensor, mask: Tensor, clients: Tensor, round_: int, *address: int
+    cell: Cell, weights: Tensor, mask: Tensor, clients: Tensor, round_: int, *address: int, model: Tensor | None = None
 ) -> list[ClientJob]:
-    """Local training of ``clients`` from ``weights``."""
+    """Local training of ``clients`` from ``weights``; ``model``: what these stand for, where that is another."""
     pruned = mask if facts(mask, cell.problem.layout).masked else None
     return [
         ClientJob(
             start=weights,
             samples=cell.problem.clients[k],
-            labels=client_labels(cell, k, round_, weights),
+            labels=client_labels(cell, k, round_, weights if model is None else model),
             seed=cell.seed,
             address=(round_, k, *address),
             mask=pruned,

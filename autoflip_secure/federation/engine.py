@@ -24,17 +24,20 @@ from autoflip_secure.federation.exploring import Sums, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.lone_training import train_alone
 from autoflip_secure.federation.outcome import Outcome
-from autoflip_secure.federation.own_masks import decide, keep_moved, memories
+from autoflip_secure.federation.own_masks import decide, keep_moved, keep_trained, memories
+from autoflip_secure.federation.own_models import tuned_models
 from autoflip_secure.federation.personal import personal_tests
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.preparing import prepare
 from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
+from autoflip_secure.federation.scored_rounds import rehearsed_scoring
 from autoflip_secure.federation.server import begin, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces import trained_mask
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.records.run import RoundRecord, RunRecord, TrainerChoice
 from autoflip_secure.runtime.threads import one_thread
@@ -81,6 +84,7 @@ def _round(
     trained = trainer.train(problem.module, problem.layout, x, jobs, schedule)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
+    keep_trained(cells, states, masks, trained, kept)
     masks = decide_after(cells, states, masks, trained, kept, inputs)
     measured = measure(cells, states[0].round + 1, plans, trained, trainer, x, kept)
     results, row = [], 0
@@ -110,7 +114,7 @@ def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[GlobalTe
     if not any(due):
         return [None] * len(cells)
     problem = cells[0].problem
-    vectors = torch.stack([state.weights for state, is_due in zip(states, due, strict=True) if is_due])
+    vectors = torch.stack([state.model for state, is_due in zip(states, due, strict=True) if is_due])
     classes = problem.num_classes if states[0].round == cells[0].protocol.rounds else 0
     found = evaluate_by_class(problem.module, problem.layout, vectors, problem.x_test, problem.y_test, classes)
     success = attack_success([cell for cell, is_due in zip(cells, due, strict=True) if is_due], vectors)
@@ -175,7 +179,8 @@ def run_cells(
         states = [state for state, _ in results]
         tested = [state.tested(cell.protocol.pruner) for cell, state in zip(cells, states, strict=True)]
         tests = _test(cells, tested)
-        personal = personal_tests(cells, tested, kept, [test is not None for test in tests])
+        tuned = tuned_models(cells, states, kept, trainer) if done == rounds else {}
+        personal = personal_tests(cells, tested, kept, [test is not None for test in tests], tuned)
         for cell, book, state, (_, outcome), test, own in zip(
             cells, books, tested, results, tests, personal, strict=True
         ):
@@ -186,10 +191,7 @@ def run_cells(
         if progress is not None:
             progress(done, rounds)
     seconds = (time.perf_counter() - began) / len(cells)
-    return [
-        book.close(state.mask, state.guidance, how, seconds, own)
-        for book, state, own in zip(books, tested, kept, strict=True)
-    ]
+    return [book.close(state, how, seconds, own) for book, state, own in zip(books, tested, kept, strict=True)]
 
 
 @one_thread()
@@ -216,7 +218,11 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
     problem, schedule = cells[0].problem, cells[0].protocol.training
     models = sum(len(cell.problem.clients) + (cell.problem.root is not None) for cell in cells)
     kinds = {
-        (steps is None, cell.protocol.local_rule): (steps, rehearsed(cell))
+        (steps is None, cell.protocol.local_rule, trained_mask(cell.protocol.pruner)): (
+            steps,
+            rehearsed(cell),
+            rehearsed_scoring(cell),
+        )
         for cell in cells
         for steps in [
             *(cell.private_steps(client, 1) for client in range(len(cell.problem.clients))),
@@ -239,8 +245,9 @@ def _how(cells: Sequence[Cell], trainer: Trainer) -> TrainerChoice:
             rule,
             gradients=measured,
             accumulate=sums,
+            scoring=scoring,
         )
-        for private, rule in kinds.values()
+        for private, rule, scoring in kinds.values()
     }
     return TrainerChoice(
         kind=trainer.kind,

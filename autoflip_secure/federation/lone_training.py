@@ -21,7 +21,7 @@ from autoflip_secure.federation.clients import UNUSABLE, client_jobs, usable_row
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import ClientJob, LoneStage, LoneView
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.uses import uses_of_weights
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer, evaluate

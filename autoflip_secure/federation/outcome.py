@@ -30,6 +30,8 @@ class Outcome:
     train_loss: float | None = None
     transfer: SecureTransfer | None = None  # through the parties; None: in the open
     own: Masking | None = None  # masks of the clients' own; ``mask`` is then what somebody held
+    live: Tensor | None = None  # where masks are trained: the live part of ``mask``, or of each one of ``own``
+    known: Tensor | None = None  # where masks are trained: probabilities that the server had to send
     channels: tuple[Channel, ...] = ()  # what was sent beside the update
     channel_rows: Mapping[str, Tensor] = field(default_factory=dict)  # of the usable participants
     channel_means: Mapping[str, Tensor] = field(default_factory=dict)  # as the server learned them

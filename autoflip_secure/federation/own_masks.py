@@ -21,7 +21,7 @@ from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.state import ServerState
-from autoflip_secure.interfaces import ClientPruneView, Trained
+from autoflip_secure.interfaces import ClientPruneView, Trained, trained_mask
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.own_evaluation import Models, evaluate_own
 
@@ -113,27 +113,36 @@ def training_accuracies(
     return dict(zip(wanted, accuracy.tolist(), strict=True))
 
 
+def client_view(
+    cell: Cell, state: ServerState, kept: ClientStates, client: int, mask: Tensor, accuracy: float | None
+) -> ClientPruneView:
+    """What a client decides on before the round after ``state``."""
+    problem, round_ = cell.problem, state.round + 1
+    return ClientPruneView(
+        layout=problem.layout,
+        units=problem.units,
+        client=client,
+        weights=state.weights,
+        initial=problem.initial,
+        mask=mask,
+        accuracy=accuracy,
+        states={name: kept.read(name, [client])[0] for name in cell.protocol.pruner.rows_kept},
+        round=round_,
+        rounds=cell.protocol.rounds,
+        generator=partial(generator, cell.seed, Purpose.CLIENT_MASK, round_, client),
+        known=None if state.scored is None else state.scored.known,
+    )
+
+
 def _masking(cell: Cell, state: ServerState, kept: ClientStates, measured: dict[int, float | None]) -> Masking:
     """The decisions of one cell's cohort: client -> accuracy, or None where its pruner does without."""
-    problem, pruner, round_ = cell.problem, cell.protocol.pruner, state.round + 1
+    problem, pruner = cell.problem, cell.protocol.pruner
     clients = list(measured)
     before = held_by(kept, state.mask, clients)
     frozen = problem.layout.frozen.to(before.device)
     masks, starts = [], []
     for client, mask in zip(clients, before, strict=True):
-        view = ClientPruneView(
-            layout=problem.layout,
-            units=problem.units,
-            client=client,
-            weights=state.weights,
-            initial=problem.initial,
-            mask=mask,
-            accuracy=measured[client],
-            states={name: kept.read(name, [client])[0] for name in pruner.rows_kept},
-            round=round_,
-            rounds=cell.protocol.rounds,
-            generator=partial(generator, cell.seed, Purpose.CLIENT_MASK, round_, client),
-        )
+        view = client_view(cell, state, kept, client, mask, measured[client])
         decision = pruner.client_mask(view)
         own = (decision.mask | frozen) & state.mask
         masks.append(own)
@@ -174,3 +183,20 @@ def keep_moved(
             memory.write(MASK, clients, moved.masks)
         found.append(moved)
     return found
+
+
+def keep_trained(
+    cells: Sequence[Cell], states: Sequence[ServerState], own: Sequence[Masking | None], trained: Trained,
+    kept: Sequence[ClientStates | None],
+) -> None:  # fmt: skip
+    """Keep what the participants trained, where their pruner has a row for it; of who diverged, what was there."""
+    row = 0
+    for cell, state, masking, memory in zip(cells, states, own, kept, strict=True):
+        clients = cell.cohort(state.round + 1).tolist()
+        updates = trained.updates[row : (row := row + len(clients))]
+        pruner = trained_mask(cell.protocol.pruner)
+        if pruner is None or not pruner.kept or masking is None or memory is None:
+            continue
+        for client, end in zip(clients, masking.starts + updates, strict=True):
+            if bool(end.isfinite().all()):
+                memory.write(pruner.kept, [client], end[None])

@@ -1,8 +1,8 @@
 """Personal evaluation: each honest client's own model on rows of its own that nobody trains on.
 
-A client's model is the global one under the mask that the client holds. What is stated is the mean over clients, each
-counting alike, the worst of them, and the standard deviation between them. Malicious clients are left out, in all
-rounds: how well an attacker serves itself is no goal.
+A client's model is the global one under the mask that the client holds; where masks are trained, its own. What is
+stated is the mean over clients, each counting alike, the worst of them, and the standard deviation between them.
+Malicious clients are left out, in all rounds: how well an attacker serves itself is no goal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.client_states import ClientStates, held_by
+from autoflip_secure.federation.client_states import ClientStates
+from autoflip_secure.federation.own_models import Tuned, own_model
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.records.run import DataRecord
@@ -31,8 +32,12 @@ def personal_tests(
     states: Sequence[ServerState],
     kept: Sequence[ClientStates | None],
     due: Sequence[bool],
+    tuned: Tuned | None = None,
 ) -> list[PersonalTest | None]:
-    """Of the cells that ask for it and are due; all clients of all of them in one program."""
+    """Of the cells that ask for it and are due; all clients of all of them in one program.
+
+    ``tuned``: models that are tested instead, after the last round.
+    """
     asking = [n for n, cell in enumerate(cells) if due[n] and cell.protocol.evaluation == "personal"]
     asked = [(n, client) for n in asking for client in honest_clients(cells[n])]
     if not asked:
@@ -41,9 +46,13 @@ def personal_tests(
     def models(places: Sequence[int]) -> Tensor:
         rows = []
         for number, client in (asked[place] for place in places):
-            state, own = states[number], kept[number]
-            mask = state.mask if own is None or not own.own_masks else held_by(own, state.mask, [client])[0]
-            rows.append(torch.where(mask, state.weights, 0.0))
+            state, own, last = states[number], kept[number], (tuned or {}).get((number, client))
+            if last is not None:
+                rows.append(last)
+            elif own is None or not own.own_masks:
+                rows.append(torch.where(state.mask, state.model, 0.0))
+            else:
+                rows.append(own_model(cells[number], state, own, client)[0])
         return torch.stack(rows)
 
     problem = cells[0].problem

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +16,7 @@ from autoflip_secure.federation.attacking import idle
 from autoflip_secure.federation.broadcast_costs import Broadcasts
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names, prepared
-from autoflip_secure.federation.client_states import ClientStates, held_by
+from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.final_record import backdoor_record, guidance_record, layer_records
 from autoflip_secure.federation.global_test import GlobalTest, final_mask
 from autoflip_secure.federation.lone_costs import lone_training_record
@@ -29,12 +31,14 @@ from autoflip_secure.federation.measures import (
 )
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_costs import FinalMasks
+from autoflip_secure.federation.own_models import final_masks, tuning_flops
 from autoflip_secure.federation.personal_record import PersonalTest
 from autoflip_secure.federation.preparation_record import preparation_record
 from autoflip_secure.federation.preparing import Preparation
 from autoflip_secure.federation.round_costs import RoundCosts
 from autoflip_secure.federation.secure_recorder import SecureLog
 from autoflip_secure.federation.stability import StabilityLog
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.told_masks import ToldMasks
 from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
@@ -217,7 +221,7 @@ class Logbook:
         so_far = spent if self._root is None else add_counts(self._root.flops, spent)
         self._root = RootSetRecord(samples=len(root), flops=so_far)
 
-    def _costs(self, mask: Tensor, own: FinalMasks | None) -> Costs:
+    def _costs(self, mask: Tensor, own: FinalMasks | None, tuning: Sequence[Flops]) -> Costs:
         total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
         total_flops = Flops(dense=0, sparse=0, compacted=0)
         if self._exploration is not None:
@@ -228,6 +232,7 @@ class Logbook:
         begun = (one for one in (first, self._alone) if one is not None)
         for record in [*begun, *self.rounds]:
             total_bytes, total_flops = add_counts(total_bytes, record.bytes), add_counts(total_flops, record.flops)
+        total_flops = reduce(add_counts, tuning, total_flops)
         return Costs(
             bytes=total_bytes,
             flops=total_flops,
@@ -244,17 +249,15 @@ class Logbook:
 
     def close(
         self,
-        mask: Tensor,
-        guidance: Guidance | None,
+        state: ServerState,
         trainer: TrainerChoice,
         seconds: float,
         kept: ClientStates | None = None,
     ) -> RunRecord:
-        """The record of the whole run; ``kept``: what its clients remember."""
-        cell, own = self.cell, None
+        """The record of the whole run, which ended in ``state``; ``kept``: what its clients remember."""
+        cell, own, mask, guidance = self.cell, None, state.model_mask, state.guidance
         if kept is not None and kept.own_masks:
-            held = (held_by(kept, mask, [k])[0] for k in range(len(cell.problem.clients)))
-            own = FinalMasks.of(held, cell.problem.layout, cell.problem.units, self.costs)
+            own = FinalMasks.of(final_masks(cell, state, kept), cell.problem.layout, cell.problem.units, self.costs)
         final = self.rounds[-1]
         assert final.test_accuracy is not None
         return RunRecord(
@@ -277,7 +280,7 @@ class Logbook:
             guidance=guidance_record(cell, self._initial, guidance, mask),
             rounds=self.rounds,
             layers=layer_records(cell.problem, mask, own),
-            costs=self._costs(mask, own),
+            costs=self._costs(mask, own, tuning_flops(cell, state, kept, self.costs)),
             detection=detection(self.rounds, cell.malicious_clients.nonzero().squeeze(1).tolist()),
             classes=self._classes,
             backdoor=backdoor_record(cell, mask, whole=own is not None),

@@ -14,6 +14,7 @@ from autoflip_secure.federation.channels import accumulated
 from autoflip_secure.federation.measures import add_counts
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.own_costs import own_bytes, own_density, own_flops
+from autoflip_secure.federation.scored_costs import scored_amounts
 from autoflip_secure.federation.told_masks import ToldMasks
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.models.costs import CostModel, round_bytes
@@ -37,6 +38,9 @@ class RoundCosts:
     ) -> RoundCosts:
         """``told``: who knows which mask, brought up to date; ``newcomers``: who gets frozen parameters too."""
         layout, protocol, own = cell.problem.layout, cell.protocol, outcome.own
+        scored = scored_amounts(cell, costs, outcome, [k in newcomers for k in outcome.participants])
+        if scored is not None:
+            return cls(scored.bytes, scored.flops, scored.density)
         passes = outcome.gradient_passes
         if own is None:
             sent = round_bytes(outcome.mask, layout, len(outcome.participants), len(newcomers))

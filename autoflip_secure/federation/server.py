@@ -29,6 +29,15 @@ from autoflip_secure.federation.deciding import decide, decide_secretly, scores_
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.ruling import acts, broadcast, renewed, ruled
+from autoflip_secure.federation.scored_rounds import (
+    after_step,
+    first_model,
+    honest_rows,
+    live_masks,
+    of_enough_holders,
+    on_the_wire,
+    scoring_jobs,
+)
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import (
     Aggregate,
@@ -92,7 +101,7 @@ def begin(
         channels: what clients sent before training; None: no pruner asked.
     """
     problem, protocol = cell.problem, cell.protocol
-    weights = problem.initial
+    weights, scored = first_model(cell)
     if exploration is not None and protocol.mechanism is not None:
         # they have no noise, and nothing that is published may rest on them
         exploration = replace(exploration, losses=())
@@ -107,6 +116,7 @@ def begin(
         momentum=torch.zeros_like(weights) if protocol.server_momentum > 0 else None,
         broadcast=broadcast(cell, exploration),
         attack=attack,
+        scored=scored,
     )
     state = _prune(cell, state, channels)
     if exploration is None:
@@ -121,7 +131,8 @@ def plan_round(
     """Who takes part in the next round, and what they train; ``own``: the masks that they decided on."""
     round_ = state.round + 1
     clients = cell.cohort(round_)
-    jobs = ruled(cell, client_jobs(cell, state.weights, state.mask, clients, round_), round_, state.broadcast)
+    jobs = client_jobs(cell, state.weights, state.mask, clients, round_, model=state.model)
+    jobs = ruled(cell, scoring_jobs(cell, state.scored, jobs), round_, state.broadcast)
     jobs = accumulating(cell, jobs, round_)
     if own is None:
         return clients, jobs
@@ -145,14 +156,13 @@ def finish_round(
         measured: the honest rows of the round's other channels; None: there are none.
     """
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    private, visibility, masks = protocol.client_level, protocol.visibility, state.mask
-    if own is not None:
-        updates, masks = own.updates(updates, state.weights), own.masks
+    private, visibility, masks = protocol.client_level, protocol.visibility, state.mask if own is None else own.masks
+    updates = honest_rows(cell, state, clients, updates, own)
     measured, travelling = measured or Measured(), state.travelling(problem.layout)
     attacked = attack_updates(
         cell, updates, clients, masks, round_, state.weights, state.attack, defence_of(cell, state, clients, measured)
     )
-    raw = attacked.rows
+    raw = on_the_wire(cell, attacked.rows, state.weights, masks)
     view = None if private is None else privacy_view(cell, clients, travelling, round_, weights=state.weights)
     sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
     beside = sent_beside(cell, clients, measured, round_)
@@ -165,7 +175,9 @@ def finish_round(
         events += said
     elif bool(usable.any()):
         decision = decide(cell, state, clients, sent, usable, received, own)
-    step = torch.zeros_like(state.weights) if decision is None else problem.layout.still(decision.delta)
+    step, held = torch.zeros_like(state.weights), None if own is None else own.masks[usable]
+    if decision is not None:
+        step = of_enough_holders(cell, problem.layout.still(decision.delta), held)
     after = replace(state, round=round_, attack=attacked.memory)
     if private is not None and view is not None:
         if protocol.aggregator.one_sum:  # the mean over who came becomes the sum over how many were expected
@@ -181,7 +193,7 @@ def finish_round(
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
-        after = replace(after, weights=weights, mask=held, momentum=momentum)
+        after = after_step(cell, replace(after, momentum=momentum), weights, held)
         if decision is not None:
             trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
             after = replace(after, aggregator=decision.state)
@@ -204,6 +216,8 @@ def finish_round(
         sent=chosen(sent, usable),
         mask=state.mask if own is None else own.held,
         own=own,
+        live=live_masks(cell, state, raw, own),
+        known=None if state.scored is None else state.scored.known,
         samples=sum(len(problem.clients[k]) for k in participants),
         events=tuple(f"round {round_}: {event}" for event in events),
         transfer=transfer,

@@ -17,6 +17,16 @@ from autoflip_secure.models.masks import facts
 
 
 @dataclass(frozen=True)
+class ScoredState:
+    """Where masks are trained and the server holds their probabilities: the model that these make."""
+
+    theta: Float[Tensor, " params"]
+    weights: Float[Tensor, " params"]  # zero where the mask is False
+    mask: Bool[Tensor, " params"]
+    known: Bool[Tensor, " params"]  # probabilities that clients have moved
+
+
+@dataclass(frozen=True)
 class ServerState:
     """Everything the server carries from round to round."""
 
@@ -35,6 +45,18 @@ class ServerState:
     root: Float[Tensor, " params"] | None = None  # of this round: the update trained on the server's clean root set
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # of the pruner
     attack: AttackMemory | None = None  # not the server's: what malicious clients remember
+
+    scored: ScoredState | None = None  # None: ``weights`` are the model's own
+
+    @property
+    def model(self) -> Float[Tensor, " params"]:
+        """The weights of the global model, as the forward pass uses them."""
+        return self.weights if self.scored is None else self.scored.weights
+
+    @property
+    def model_mask(self) -> Bool[Tensor, " params"]:
+        """Which of them are live."""
+        return self.mask if self.scored is None else self.scored.mask
 
     @property
     def whole(self) -> Float[Tensor, " params"]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.interfaces.trained_mask import trained_mask
 from autoflip_secure.records.pipeline import pipeline
 from autoflip_secure.records.privacy import Observer
 
@@ -128,6 +129,8 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         prepared=prepared,
         alone=protocol.pruner.begins_alone,
         keeps_masked=protocol.pruner.keeps_masked,
+        trained_mask=(learner := trained_mask(protocol.pruner)) is not None,
+        tuned=learner is not None and learner.own and learner.tuning[0] > 0,
     )
 
 

@@ -45,6 +45,16 @@ from autoflip_secure.interfaces.pruning import (
 )
 from autoflip_secure.interfaces.row_reader import Groups, OpenRows, Part, RowReader
 from autoflip_secure.interfaces.schedule import TrainingSchedule
+from autoflip_secure.interfaces.trained_mask import (
+    FrozenStart,
+    Role,
+    Scoring,
+    SeedView,
+    TrainedMask,
+    even_sigmoid,
+    straight_through,
+    trained_mask,
+)
 
 __all__ = [
     "KNOWLEDGE",
@@ -70,6 +80,7 @@ __all__ = [
     "Config",
     "DataAttack",
     "Exploration",
+    "FrozenStart",
     "Groups",
     "Guidance",
     "InputAttack",
@@ -96,19 +107,26 @@ __all__ = [
     "PublicView",
     "ReadingAggregator",
     "Received",
+    "Role",
     "RoundRule",
     "RoundView",
     "RowAttack",
     "RowReader",
     "RowsView",
     "SampleAttack",
+    "Scoring",
+    "SeedView",
     "SeveralAttacks",
     "Threat",
     "Trained",
+    "TrainedMask",
     "TrainingSchedule",
     "UpdateAttack",
     "Window",
+    "even_sigmoid",
     "explores",
     "guided",
     "largest_values",
+    "straight_through",
+    "trained_mask",
 ]

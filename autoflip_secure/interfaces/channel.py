@@ -14,7 +14,7 @@ from typing import Final, Literal
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.interfaces.schedule import TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units

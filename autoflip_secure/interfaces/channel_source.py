@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.channel import Channel, ChannelRequest, ClientView
-from autoflip_secure.interfaces.contribution import Accumulated
 
 
 class ChannelSource(Plugin):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.interfaces.local_rule import RoundRule
+from autoflip_secure.interfaces.trained_mask import Scoring
 from autoflip_secure.seeds import PrivateDraws
-
-Accumulated = Literal["gradients", "squares"]
-"""What local training may sum up over its steps: mini-batch gradients g, and g², both dense."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class ClientJob:
     rule: RoundRule | None = None  # None: plain steps
     accumulate: frozenset[Accumulated] = frozenset()  # what is summed up over its steps; empty: nothing, at no cost
     snapshot: int | None = None  # the epoch after which its weights are noted; None: of none
+    scoring: Scoring | None = None  # None: what is trained are the weights themselves
 
     @property
     def private_draws(self) -> PrivateDraws:

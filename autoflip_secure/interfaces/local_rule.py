@@ -60,6 +60,7 @@ class LocalRule(Plugin):
 
     broadcast_bits: ClassVar[Literal[2, 32]] = 32  # of a number of :meth:`broadcast`; 2: it is -1, 0 or 1
     needs_exploration: ClassVar[bool] = False  # phase 1 takes place, for :meth:`broadcast`
+    works_on: ClassVar[Literal["weights", "scores", "both"]] = "weights"  # what is trained; scores: of trained masks
 
     @property
     def needs_explorers(self) -> bool:

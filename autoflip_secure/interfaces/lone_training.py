@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
 

@@ -60,6 +60,7 @@ class ClientPruneView:
     round: int  # from 1
     rounds: int
     generator: Callable[..., torch.Generator]  # generator(*address below (CLIENT_MASK, round, client))
+    known: Bool[Tensor, " params"] | None = None  # where masks are trained: what enough clients held in some round
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ from autoflip_secure.interfaces import (
     PruneView,
     Received,
 )
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.reconfiguration import reconfigured
 

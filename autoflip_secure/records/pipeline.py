@@ -35,6 +35,8 @@ def pipeline(
     prepared: Sequence[str] = (),
     alone: bool = False,
     keeps_masked: bool = False,
+    trained_mask: bool = False,
+    tuned: bool = False,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -52,8 +54,11 @@ def pipeline(
         prepared: names of what all clients send once, before round 1.
         alone: before round 1 one client trains by itself.
         keeps_masked: the server remembers masked weights.
+        trained_mask: clients train scores of a mask over frozen weights, and send bits.
+        tuned: after the last round every client trains its own live weights.
     """
     steps = list(PIPELINE)
+    steps[2] = "local training of the scores of a mask; weights are frozen" if trained_mask else steps[2]
     if local_rule:
         steps[2] += f" under the rule {local_rule}" + (", which moves masks" if moving_masks else "")
     if sample_level:
@@ -75,6 +80,7 @@ def pipeline(
     if own_masks:
         steps[steps.index("score and aggregate")] = "aggregate: each coordinate over the clients that hold it"
         steps.insert(2, "own masks (every participant, on its training rows)")
+    _with_trained_mask(steps, trained_mask=trained_mask, tuned=tuned)
     if personal:
         steps[steps.index("evaluate")] = "evaluate (honest clients' own models, on their held-out rows)"
     if keeps_masked:
@@ -82,6 +88,15 @@ def pipeline(
     if channels:
         steps = _with_channels(steps, ", ".join(channels))
     return [*_before(prepared, alone=alone), *steps]
+
+
+def _with_trained_mask(steps: list[str], *, trained_mask: bool, tuned: bool) -> None:
+    """What travels, what the server does with it, and what clients do at the end."""
+    if trained_mask:
+        steps[steps.index("only live weights travel")] = "one bit a score travels"
+        steps[steps.index("prune")] = "keep probabilities within [0, 1], and make the model of them"
+    if tuned:
+        steps.insert(steps.index("evaluate"), "after the last round: clients train their live weights")
 
 
 def _before(prepared: Sequence[str], *, alone: bool) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.interfaces import ClientJob
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 
 
 def wanted_by(jobs: Iterable[ClientJob]) -> tuple[Accumulated, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.augmenting import PixelRange

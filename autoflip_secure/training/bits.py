@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from autoflip_secure.interfaces import ClientJob, PrivateSteps, RoundRule, TrainingSchedule
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces import ClientJob, PrivateSteps, RoundRule, Scoring, TrainingSchedule
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.base import Trainer, working_copy
 from autoflip_secure.training.evaluation import SAMPLES, evaluate
@@ -45,6 +45,7 @@ def promised_bits(
     *,
     gradients: bool = False,
     accumulate: frozenset[Accumulated] = frozenset(),
+    scoring: Scoring | None = None,
 ) -> Bits:
     """What can be promised for a model on this machine.
 
@@ -57,11 +58,13 @@ def promised_bits(
         rule: the local rule, if the block trains by one.
         gradients: whether clients are asked for those too.
         accumulate: what clients sum up while they train.
+        scoring: how weights are made of what is trained, where that is not the weights.
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
     tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
     shape = (str(trainer.device), x.shape, schedule.batch_size, count, schedule.augment)
-    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients, accumulate)
+    masks = None if scoring is None else scoring.pruner
+    key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients, accumulate, masks)
     if key not in tried:
         tried[key] = _try(
             trainer,
@@ -75,6 +78,7 @@ def promised_bits(
             rule,
             gradients=gradients,
             accumulate=accumulate,
+            scoring=scoring,
         )
     return tried[key]
 
@@ -103,6 +107,7 @@ def _try(
     *,
     gradients: bool,
     accumulate: frozenset[Accumulated],
+    scoring: Scoring | None,
 ) -> Bits:
     source = torch.Generator().manual_seed(0)
     home = start.cpu()
@@ -136,6 +141,7 @@ def _try(
                 private,
                 rule=rule,
                 accumulate=accumulate,
+                scoring=scoring,
             )
             for k, row in enumerate(starts.to(start.device))
         ]

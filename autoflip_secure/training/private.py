@@ -25,6 +25,7 @@ from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
 from autoflip_secure.training.ruled import Ruled, StackedStepper, broadcasts, refuse_moving_masks
+from autoflip_secure.training.scored import refuse_private_scores
 from autoflip_secure.training.steps import stacked_optimizer
 
 WIDTHS = 4
@@ -52,9 +53,10 @@ def train_privately(work: Work, budget: int) -> Done:
     The loss of an epoch is the mean over the samples that were drawn in it, each at its moment; 0 if none was.
 
     Raises:
-        InputError: the rule moves masks.
+        InputError: the rule moves masks, or masks are trained.
     """
     refuse_moving_masks(work.jobs[0].rule)
+    refuse_private_scores(work.jobs[0])
     net, layout, x, schedule = work.net, work.layout, work.x, work.schedule
     named = named_tensors(net)
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]

@@ -67,12 +67,13 @@ class StackedStepper(Stepper):
 
 
 def alike(jobs: Sequence[ClientJob]) -> list[list[int]]:
-    """Places of jobs that train by the same rule, privately or not: they stack together."""
+    """Places of jobs that train by the same rule and the same masks, privately or not: they stack together."""
     groups: dict[object, list[int]] = {}
     for place, job in enumerate(jobs):
         rule = job.rule
         kind = None if rule is None else (rule.rule, rule.round, rule.rounds, rule.broadcast is None)
-        groups.setdefault((job.private is not None, kind), []).append(place)
+        scoring = None if job.scoring is None else job.scoring.pruner
+        groups.setdefault((job.private is not None, kind, scoring), []).append(place)
     return list(groups.values())
 
 

@@ -21,6 +21,7 @@ from autoflip_secure.training.augmenting import Augmenter, drawn
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
 from autoflip_secure.training.gradients import one_at_a_time
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
+from autoflip_secure.training.scored import ScoredModule, refuse_private_scores
 
 PrivateFit = Callable[[nn.Module, Tensor, ClientJob, TrainingSchedule, list[Tensor] | None, RuledModule | None], Tensor]
 """Trains a module privately in place: (module in training mode, at the job's start; all inputs; the job; the schedule;
@@ -60,12 +61,19 @@ class SequentialTrainer(LocalTrainer):
                 views = layout.tensors(job.mask.to(self.device, torch.float32))
                 masks = [views[name] for name in names]
             running = Accumulator.of(wanted_by([job]), [parameter.detach() for parameter in trained])
+            scored, stepped = None, trained
+            if job.scoring is not None:
+                if masks is None and job.rule is not None and job.rule.rule.moves_masks:
+                    masks = [torch.ones_like(parameter) for parameter in trained]
+                scored = ScoredModule(job, layout, names, trained, masks)
+                stepped = list(scored.values)
             with drawing_at(job.seed, Purpose.FORWARD, *job.address, device=self.device):
-                rule = None if job.rule is None else RuledModule(job, layout, names, trained, masks)
+                rule = None if job.rule is None else RuledModule(job, layout, names, stepped, masks)
                 noted: list[Tensor] = []
                 if job.private is None:
+                    stepper = optimizer if scored is None else torch_optimizer(stepped, schedule)
                     where = running, (tensors, noted), augmenter
-                    losses = self._fit(net, optimizer, trained, masks, rule, x, job, schedule, *where)
+                    losses = self._fit(net, stepper, stepped, masks, rule, scored, x, job, schedule, *where)
                 elif self.private is None:
                     raise InputError(
                         f"the client at address {job.address} trains privately, and this trainer was given no way to: "
@@ -73,8 +81,12 @@ class SequentialTrainer(LocalTrainer):
                     )
                 else:
                     refuse_moving_masks(job.rule)
+                    refuse_private_scores(job)
                     losses = self.private(net, x, job, schedule, masks, rule)
             with torch.no_grad():
+                if scored is not None:  # what was trained, not what was made of it
+                    for parameter, value in zip(trained, stepped, strict=True):
+                        parameter.copy_(value)
                 end = torch.cat([tensor.reshape(-1) for tensor in tensors])
             last = None if rule is None else rule.last_mask(job.mask)
             sums = {name: end.new_zeros(1, layout.size) for name in running.totals}
@@ -95,6 +107,7 @@ class SequentialTrainer(LocalTrainer):
         trained: list[nn.Parameter],
         masks: list[Tensor] | None,
         rule: RuledModule | None,
+        scored: ScoredModule | None,
         x: Tensor,
         job: ClientJob,
         schedule: TrainingSchedule,
@@ -111,15 +124,17 @@ class SequentialTrainer(LocalTrainer):
             inputs, targets = x[samples[order]], labels[order]
             if augmenter is not None and numbers is not None:
                 inputs = augmenter(inputs, numbers[epoch - 1, order])
-            if channels_last(net):
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = _laid_for(net, inputs)
             for xs, ys in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
-                for parameter in trained:  # optimizer.zero_grad, without its bookkeeping
-                    parameter.grad = None
+                _forget_gradients(trained)
+                if scored is not None:
+                    scored.load()
                 loss = F.cross_entropy(_scores(net, xs, job, schedule), ys)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if sums:
                     sums.add([parameter.grad for parameter in trained])
+                if scored is not None:
+                    scored.collect()
                 if rule is not None:
                     rule.step(optimizer)
                 else:
@@ -134,6 +149,16 @@ class SequentialTrainer(LocalTrainer):
                 notes[1].append(torch.cat([tensor.detach().reshape(-1) for tensor in notes[0]]))
             epochs.append(total / len(order))
         return torch.stack(epochs)
+
+
+def _forget_gradients(parameters: list[nn.Parameter]) -> None:
+    """``optimizer.zero_grad``, without its bookkeeping."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def _laid_for(net: nn.Module, inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if channels_last(net) else inputs
 
 
 def channels_last(net: nn.Module) -> bool:

@@ -36,6 +36,7 @@ from autoflip_secure.training.program import (
     stacked_forward,
 )
 from autoflip_secure.training.ruled import Ruled, StackedStepper, alike, broadcasts
+from autoflip_secure.training.scored import ScoredStack
 from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer
 
 BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
@@ -121,6 +122,9 @@ class _Stack:
             if self.rule.broadcast is not None:
                 views = broadcasts(padded, layout, self.segments, device)
                 self.broadcast = [lay(one, orders[number]) for one, number in zip(views, self.trained, strict=True)]
+        self.scored: ScoredStack | None = None
+        if jobs[0].scoring is not None:
+            self.scored = ScoredStack(padded, layout, self.segments, [self.tensors[n] for n in self.trained])
         self.last_masks = rows[: len(jobs)].to(device) if self.moving else None
         self.ends = torch.empty(len(jobs), layout.size, device=device)
         self.running = Accumulator.of(wanted_by(jobs), [self.tensors[number].detach() for number in self.trained])
@@ -153,9 +157,9 @@ class _Stack:
                 if augmenter is not None and self.numbers is not None:
                     inputs = augmenter(inputs, self.numbers[step, :rows].flatten(0, 1))
                 inputs = inputs.view(rows, -1, *x.shape[1:])
-                scores = forward(tensors, inputs)
+                scores = forward(tensors if self.scored is None else self._made(tensors, leaves, masks), inputs)
                 losses = cross_entropy(scores, self.labels[step, :rows])
-                dense = list(torch.autograd.grad(losses, leaves, self.weights[step, :rows]))
+                dense = self._gradients(losses, leaves, self.weights[step, :rows])
                 with torch.no_grad():
                     if sums:
                         sums.add(dense)
@@ -178,6 +182,19 @@ class _Stack:
             for segment, mask in zip(self.segments, self.masks, strict=True):
                 own = mask[: len(self.sizes)].reshape(len(self.sizes), -1)
                 self.last_masks[:, segment.slice] = own > 0
+
+    def _made(self, tensors: list[Tensor], leaves: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        """The tensors of the forward pass, where what is trained are scores."""
+        assert self.scored is not None
+        made = list(tensors)
+        for place, weights in zip(self.trained, self.scored.weights(leaves, masks), strict=True):
+            made[place] = weights
+        return made
+
+    def _gradients(self, losses: Tensor, leaves: list[Tensor], weights: Tensor) -> list[Tensor]:
+        if self.scored is None:
+            return list(torch.autograd.grad(losses, leaves, weights))
+        return list(torch.autograd.grad(losses, leaves, weights, allow_unused=True, materialize_grads=True))
 
     def _ruled(self, leaves: list[Tensor], masks: list[Tensor]) -> Ruled | None:
         """The rule, for the models that still train."""

@@ -26,6 +26,8 @@ PRETTY = {
     "feddst": "FedDST",
     "fedsgc": "FedSGC",
     "subfedavg": "Sub-FedAvg",
+    "fedpm": "FedPM",
+    "fedmask": "FedMask",
     "taylor": "Taylor",
     "fedsparsify": "FedSparsify",
     "erk": "ERK",

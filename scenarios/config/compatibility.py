@@ -12,8 +12,8 @@ from __future__ import annotations
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
-from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, explores
-from autoflip_secure.scenarios.config import attack_checks, lone_training, personal, pre_aggregation
+from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, TrainedMask, explores
+from autoflip_secure.scenarios.config import attack_checks, lone_training, personal, pre_aggregation, trained_masks
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -31,11 +31,13 @@ def check(settings: Fields) -> None:
     _named_as_it_is(settings.algorithm)
     _claimed_only(settings)
     _through_parties(settings)
-    _moved_masks(settings)
     _measured(settings)
     _noted_weights(settings)
     if (mixed := pre_aggregation.obstacle(settings)) is not None:
         _refuse(*mixed)
+    if (trained := trained_masks.obstacle(settings)) is not None:
+        _refuse(*trained)
+    _moved_masks(settings)
     if (own := personal.obstacle(settings)) is not None:
         _refuse(*own)
     if (alone := lone_training.obstacle(settings)) is not None:
@@ -110,9 +112,11 @@ def _moved_masks(settings: Fields) -> None:
     if not isinstance(rule, LocalRule) or not rule.moves_masks:
         return
     if not pruner.several_masks:
+        trained = rule.works_on == "scores"
         able = " or ".join(
-            kind for kind, cls in PRUNERS.items() if getattr(cls, "own", False) or getattr(cls, "collects", False)
-        )
+            kind for kind, cls in PRUNERS.items()
+            if any(getattr(cls, one, False) for one in ("own", "collects")) and issubclass(cls, TrainedMask) == trained
+        )  # fmt: skip
         _refuse(
             "algorithm.local_rule",
             f"{kind_of(type(rule))}: moves each client's mask while it trains, and with the pruner "

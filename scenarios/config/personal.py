@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from autoflip_secure.interfaces import Attack, ClientPrivacy, Pruner
+from autoflip_secure.interfaces import Attack, ClientPrivacy, Pruner, trained_mask
 from autoflip_secure.scenarios.config import lone_training
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -92,6 +92,11 @@ def not_audited(pruner: Pruner) -> str | None:
         return (
             f"its pruner {kind_of(type(pruner))} has all clients send what they measure before training, which the "
             "attacks do not look at: they would underestimate what it reveals; audit another algorithm"
+        )
+    if trained_mask(pruner) is not None:
+        return (
+            f"its pruner {kind_of(type(pruner))} has clients train masks and send bits, and the attacks look for "
+            "updates of weights; audit another algorithm"
         )
     if not pruner.several_masks:
         return lone_training.not_audited(pruner)

@@ -62,6 +62,7 @@ from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.defenses.privacy.nbafl import NbAFL
 from autoflip_secure.interfaces import NoAttack, NoLocalRule, NoPrivacy, Plugin
 from autoflip_secure.local_rules.fedlex import FedLEx
+from autoflip_secure.local_rules.one_shot import OneShot
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.local_rules.signed_regrow import SignedRegrow
@@ -69,6 +70,8 @@ from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.eflprune import EFLPrune
 from autoflip_secure.pruning.erk import RandomErk
 from autoflip_secure.pruning.erk_of_all import ErkOfAll
+from autoflip_secure.pruning.fedmask import FedMask
+from autoflip_secure.pruning.fedpm import FedPM
 from autoflip_secure.pruning.fedrts import FedRTS
 from autoflip_secure.pruning.fedsparsify import FedSparsify
 from autoflip_secure.pruning.fedtiny import SwapByGradient
@@ -121,6 +124,8 @@ PRUNERS = _table(
     PruneFL, EFLPrune,
     # with masks of the clients' own, or one that they move
     SubFedAvg, ErkOfAll,
+    # with masks that are trained
+    FedPM, FedMask,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -145,7 +150,7 @@ AGGREGATORS = _table(
     FLTrust,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
-LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow, SignedRegrow)
+LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow, SignedRegrow, OneShot)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*MODEL_CLASSES)
@@ -249,6 +254,19 @@ ALGORITHMS: dict[str, Algorithm] = {
         "mean",
         "FedSGC: the same, and the direction of the server's last step says what goes and comes first.",
         local="signed_regrow",
+    ),
+    "fedpm": _mix(
+        "fedpm",
+        "mean",
+        "FedPM: clients train the probabilities of a mask over frozen weights and send one bit a weight.",
+        weighting="equal",
+    ),
+    "fedmask": _mix(
+        "fedmask",
+        "mean",
+        "FedMask (SenSys 2021, our reading): a mask per client over frozen weights, averaged where they overlap.",
+        local="one_shot",
+        weighting="equal",
     ),
     "median": _mix("none", "median", "Coordinate-wise median of the updates."),
     "trimmed_mean": _mix("none", "trimmed_mean", "Coordinate-wise mean without the extremes."),

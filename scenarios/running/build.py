@@ -36,6 +36,7 @@ from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.channel_checks import refuse_channels
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
+from autoflip_secure.scenarios.running.scored_checks import refuse_unscored
 from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
 from autoflip_secure.seeds import Purpose, numpy_generator
@@ -169,6 +170,7 @@ class CellBuilder:
         if place not in self._cells:
             bare = self._bare(spec, template, device)
             refuse_channels(bare)
+            refuse_unscored(bare)
             built = with_noise(bare, self._noise.get((spec.key, secret)))
             self._noise[spec.key, secret] = built.noise_multipliers
             self._cells[place] = built

@@ -18,7 +18,7 @@ from autoflip_secure.interfaces import (
     ClientView,
     Received,
 )
-from autoflip_secure.interfaces.contribution import Accumulated
+from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.scenarios.running.own_mask_trial import remembered_rows
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ from autoflip_secure.interfaces import (
     RoundView,
     RowAttack,
     SampleAttack,
+    TrainedMask,
 )
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import Units
@@ -59,6 +60,7 @@ from autoflip_secure.scenarios.running.local_rule_trial import try_local_rule
 from autoflip_secure.scenarios.running.lone_trial import try_lone_training, uses
 from autoflip_secure.scenarios.running.own_mask_trial import try_client_masks, try_coverage
 from autoflip_secure.scenarios.running.pre_aggregation_trial import try_pre_aggregator
+from autoflip_secure.scenarios.running.trained_mask_trial import try_trained_mask
 from autoflip_secure.scenarios.running.trial_judge import Judge
 from autoflip_secure.secure_rows.own_parties import OwnParties
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
@@ -222,6 +224,8 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
         rescale = partial(pruner.rescale, stage.weights, mask, found, view)
         judge.tensor("rescale", judge.ask("rescale", rescale, stage.weights), stage.weights)
         mask = found
+    if isinstance(pruner, TrainedMask):
+        try_trained_mask(judge, pruner, stage)
     if pruner.own:
         try_client_masks(judge, pruner, stage)
     if pruner.begins_alone:

@@ -64,17 +64,18 @@ class Checkpoints(Watcher):
     """Holds on to three models of every cell of a block while it runs: references, no copies."""
 
     def __init__(self) -> None:
-        self._first_masks: dict[str, Tensor] = {}
+        self._first: dict[str, tuple[Tensor, Tensor]] = {}
         self._best: dict[str, Checkpoint] = {}
         self._final: dict[str, Checkpoint] = {}
 
     def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
         """See :meth:`Watcher.model`."""
         if state.round == 0:
-            self._first_masks[cell.key] = state.mask
+            initial = cell.problem.initial if state.scored is None else state.model
+            self._first[cell.key] = initial, state.model_mask
         if accuracy is None:
             return
-        now = Checkpoint(state.round, accuracy, state.weights, state.mask)
+        now = Checkpoint(state.round, accuracy, state.model, state.model_mask)
         if cell.key not in self._best or accuracy > self._best[cell.key].accuracy:
             self._best[cell.key] = now
         self._final[cell.key] = now  # the last round is always evaluated
@@ -82,8 +83,9 @@ class Checkpoints(Watcher):
     def of(self, cell: Cell) -> dict[Which, Checkpoint]:
         """The models of a cell that has run to its end; the initial one is evaluated here."""
         problem = cell.problem
-        accuracy, _ = evaluate(problem.module, problem.layout, problem.initial[None], problem.x_test, problem.y_test)
-        initial = Checkpoint(0, float(accuracy), problem.initial, self._first_masks[cell.key])
+        weights, mask = self._first[cell.key]
+        accuracy, _ = evaluate(problem.module, problem.layout, weights[None], problem.x_test, problem.y_test)
+        initial = Checkpoint(0, float(accuracy), weights, mask)
         return {"initial": initial, "best": self._best[cell.key], "final": self._final[cell.key]}
 
 
