@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from autoflip_secure.models.layout import Layout, Segment
 from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import CellSpec, resolve
+from autoflip_secure.scenarios.config.personal import not_audited
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.data.datasets import Digits
 from autoflip_secure.scenarios.models.chains import Mlp
@@ -87,6 +89,13 @@ def test_every_aggregator_works_on_bits_or_is_refused_with_the_reason(kind: str)
             cells(*overrides)
     else:
         assert cells(*overrides)
+
+
+@pytest.mark.parametrize("kind", ["fedpm", "fedmask"])
+def test_no_audit_looks_for_updates_in_bits(kind: str) -> None:
+    assert re.search(
+        f"its pruner {kind} has clients train masks.*audit another", str(not_audited(tables.PRUNERS[kind]()))
+    )
 
 
 def test_a_model_without_hidden_weights_has_nothing_to_mask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
