@@ -14,6 +14,7 @@ from autoflip_secure.commands.account import account
 from autoflip_secure.commands.audit import audit
 from autoflip_secure.commands.budget import budget
 from autoflip_secure.commands.catalogue import list_entries, schema
+from autoflip_secure.commands.claims import claims
 from autoflip_secure.commands.export import export
 from autoflip_secure.commands.gate import gate
 from autoflip_secure.commands.gate_init import gate_init
@@ -52,7 +53,8 @@ def _options(
 
 
 for _name, _command in (
-    ("demo", demo), ("init", init), ("sweep", sweep), ("merge", merge), ("report", report), ("audit", audit),
+    ("demo", demo), ("init", init), ("sweep", sweep), ("merge", merge), ("report", report), ("claims", claims),
+    ("audit", audit),
     ("account", account), ("budget", budget), ("leaderboard", leaderboard), ("verify", verify), ("export", export),
     ("list", list_entries), ("gate", gate), ("gate init", gate_init),
     ("party", party), ("certificates", certificates), ("schema", schema),

@@ -50,6 +50,11 @@ class ExplorationConfig(Config):
         default=None,
         description="learning rate of the explorers' plain SGD; null = that of training if it uses SGD, else 0.1",
     )
+    every: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="rounds after which the same explorers explore again, from the model as it is: guidance and mask "
+        "are drawn anew; null = once, before round 1",
+    )
     method: Literal["robust", "plain", "linear"] = Field(
         default="robust", description="how deviations become energy; secure sums need linear"
     )
@@ -69,6 +74,10 @@ class ExplorationConfig(Config):
         lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
         size, augment = training.batch_size, training.augment
         return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=size, epochs=epochs or self.epochs, augment=augment)
+
+    def again(self, round_: int, rounds: int) -> bool:
+        """Whether explorers explore again after this round of a run."""
+        return self.every is not None and 0 < round_ < rounds and round_ % self.every == 0
 
     def count(self, clients: int) -> int:
         """How many of the clients explore."""

@@ -22,6 +22,7 @@ from autoflip_secure.interfaces import (
     RowAttack,
     UpdateAttack,
 )
+from autoflip_secure.interfaces.phases import is_exploration
 from autoflip_secure.models.masks import facts, kept
 from autoflip_secure.seeds import Generators, Purpose
 
@@ -69,7 +70,7 @@ def attack_updates(
         updates: (clients, params), as trained.
         clients: who takes part.
         mask: one for all clients, or one for each, which makes every malicious client act alone.
-        round_: 0 = exploration.
+        round_: 0 = exploration, or the number of a later one (:mod:`.phases`); attackers see 0 for each.
         weights: of the global model.
         memory: what the attacks remember.
         defence: what those see that know the defence.
@@ -96,7 +97,7 @@ def attack_updates(
 def _acts(attack: RowAttack, round_: int) -> bool:
     """Whether its threat card names what is sent in this round."""
     means = {*attack.threat_card.means}
-    return not attack.declared or bool(means & ({"update", "buffers"} if round_ else {"exploration"}))
+    return not attack.declared or bool(means & ({"exploration"} if is_exploration(round_) else {"update", "buffers"}))
 
 
 def idle(attacks: Sequence[Attack], *, prepares: bool = False) -> list[str]:
@@ -164,7 +165,7 @@ class _Stage:
 
     def _allowed(self, view: AttackView) -> Bool[Tensor, " params"]:
         means = self.attack.threat_card.means
-        if self.round == 0 or "update" in means:
+        if is_exploration(self.round) or "update" in means:
             return view.active | view.buffers if "buffers" in means else view.active
         return view.buffers if "buffers" in means else torch.zeros_like(view.active)
 
@@ -183,7 +184,7 @@ class _Stage:
         cell, layout = self.cell, self.cell.problem.layout
         knows = self.defence if self.attack.threat_card.knowledge == "defence" else None
         return AttackView(
-            round=self.round,
+            round=0 if is_exploration(self.round) else self.round,
             rounds=cell.protocol.rounds,
             clients=cohort.clients[seen],
             samples=cohort.samples[seen],

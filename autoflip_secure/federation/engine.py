@@ -20,7 +20,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import accumulated, measure, names, prepared
 from autoflip_secure.federation.client_states import ClientStates
 from autoflip_secure.federation.deciding_after import decide_after
-from autoflip_secure.federation.exploring import Sums, landscapes
+from autoflip_secure.federation.exploring import Sums, explored_again, landscapes
 from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.lone_training import train_alone
 from autoflip_secure.federation.outcome import Outcome
@@ -33,7 +33,7 @@ from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.scored_rounds import rehearsed_scoring
-from autoflip_secure.federation.server import begin, finish_round, plan_round
+from autoflip_secure.federation.server import begin, begin_again, finish_round, plan_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import trained_mask
@@ -103,6 +103,28 @@ def _round(
                 watch.channels(cell, state, torch.tensor(here, dtype=torch.long), outcome.channel_rows)
                 watch.learned(cell, state, outcome.channel_means)
     return results
+
+
+def _again(
+    cells: Sequence[Cell],
+    states: Sequence[ServerState],
+    books: Sequence[Logbook] | None,
+    trainer: Trainer,
+    watch: Watcher,
+    sums: Sums,
+    inputs: PoisonedInputs,
+) -> list[ServerState]:
+    """The states before a round: of the cells whose explorers explore again first, with a new map."""
+    found = []
+    for number, explored in enumerate(explored_again(cells, states, trainer, watch, sums, inputs)):
+        state = states[number]
+        if explored is not None:
+            landscape, events, transfer, attack = explored
+            if books is not None:
+                books[number].explored_again(state, landscape, events, transfer)
+            state = begin_again(cells[number], state, landscape, attack)
+        found.append(state)
+    return found
 
 
 def _test(cells: Sequence[Cell], states: Sequence[ServerState]) -> list[GlobalTest | None]:
@@ -175,6 +197,7 @@ def run_cells(
         watch.model(cell, state.tested(cell.protocol.pruner), None)
     states = [state for state, _ in begun]
     for done in range(1, rounds + 1):
+        states = _again(cells, states, books, trainer, watch, sums, inputs)
         results = _round(cells, states, trainer, watch, sums, kept, inputs)
         states = [state for state, _ in results]
         tested = [state.tested(cell.protocol.pruner) for cell, state in zip(cells, states, strict=True)]
@@ -210,6 +233,7 @@ def watch_cells(cells: Sequence[Cell], trainer: Trainer, watch: Watcher) -> None
         states.append(begin(cell, landscape, attack, None if ready is None else ready.received))
     states = [state for state, _ in train_alone(cells, states, trainer, inputs)]
     for _ in range(cells[0].protocol.rounds):
+        states = _again(cells, states, None, trainer, watch, sums, inputs)
         states = [state for state, _ in _round(cells, states, trainer, watch, sums, kept, inputs)]
 
 

@@ -1,4 +1,8 @@
-"""Phase 1: the explorers of several cells train as one program, and a landscape is made of what they send."""
+"""Phase 1: the explorers of several cells train as one program, and a landscape is made of what they send.
+
+With ``exploration.every`` they explore again after so many rounds, dense and from the model as it is: live weights move
+on, and pruned ones start at zero and may come back. A unit that died stays dead, because no gradient reaches it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,10 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import UNUSABLE, client_jobs, privacy_view, stated_samples, usable_rows
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.secure_rounds import secret_landscape, timed
+from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
+from autoflip_secure.interfaces.phases import exploration_after
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
@@ -66,26 +72,42 @@ def _identity(job: ClientJob) -> tuple[object, ...]:
     return (*named, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
 
 
-def _explore(
-    cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs
-) -> Iterator[Explored]:
-    """Phase 1 of several cells in one stacked program, epoch by epoch where someone may stop early.
+@dataclass(frozen=True)
+class _Phase:
+    """One exploration of a cell: its number, what explorers start from, and what the attacks remember."""
 
-    Landscapes come one at a time, so that only one cell's copies are in memory.
+    number: int
+    start: Tensor
+    memory: AttackMemory | None = None
+
+
+def _explore(
+    cells: Sequence[Cell],
+    trainer: Trainer,
+    watch: Watcher,
+    sums: Sums,
+    inputs: PoisonedInputs,
+    phases: Sequence[_Phase] | None = None,
+) -> Iterator[Explored]:
+    """An exploration of several cells in one stacked program, epoch by epoch where someone may stop early.
+
+    Landscapes come one at a time, so that only one cell's copies are in memory. ``phases``: None for that before
+    round 1; their numbers are the same in all cells.
     """
     if not cells:
         return
-    first = cells[0]
+    phases = [_Phase(0, cell.problem.initial) for cell in cells] if phases is None else phases
+    first, number = cells[0], phases[0].number
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
     explorers_of_cells: list[tuple[Tensor, list[_Explorer]]] = []
     known: dict[tuple[object, ...], _Explorer] = {}
     plans = []
-    for cell in cells:
-        clients, start = cell.explorers, cell.problem.initial
-        plans.append((clients, client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)))
-    x, plans = inputs.of_round(cells, 0, plans)
-    for cell, (clients, jobs) in zip(cells, plans, strict=True):
-        start = cell.problem.initial
+    for cell, phase in zip(cells, phases, strict=True):
+        clients, start = cell.explorers, phase.start
+        plans.append((clients, client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, number)))
+    x, plans = inputs.of_round(cells, number, plans)
+    for phase, (clients, jobs) in zip(phases, plans, strict=True):
+        start = phase.start
         fresh = {_identity(job): _Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
         known = {**fresh, **known}
         explorers_of_cells.append((clients, [known[identity] for identity in fresh]))
@@ -99,12 +121,12 @@ def _explore(
         trained = trainer.train(first.problem.module, first.problem.layout, x, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
-    for cell, (clients, explorers) in zip(cells, explorers_of_cells, strict=True):
-        yield _landscape(cell, clients, explorers, watch, sums(cell))
+    for cell, phase, (clients, explorers) in zip(cells, phases, explorers_of_cells, strict=True):
+        yield _landscape(cell, phase, clients, explorers, watch, sums(cell))
 
 
 def _landscape(
-    cell: Cell, clients: Tensor, explorers: list[_Explorer], watch: Watcher, sums: SecureSum | None
+    cell: Cell, phase: _Phase, clients: Tensor, explorers: list[_Explorer], watch: Watcher, sums: SecureSum | None
 ) -> Explored:
     """Attack the explorers' deviations as malicious clients do, leave out what is not finite, and combine the rest.
 
@@ -120,17 +142,17 @@ def _landscape(
         usable = usable_rows(sent)
         here = clients.to(sent.device)[usable]
         own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
-        samples, rows = stated_samples(cell, here, 0), layout.of_sent(sent[usable])
+        samples, rows = stated_samples(cell, here, phase.number), layout.of_sent(sent[usable])
         found = _everywhere(explore(here, samples, rows, config.method, own, config.reveal), layout)
         return replace(found, rejected=tuple(clients[(~usable).cpu()].tolist()))
 
     knows = None
     if sums is None and cell.protocol.client_level is None:
         knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(kept(rows, trained)))
-    attacked = attack_updates(cell, deviations, clients, everywhere, 0, cell.problem.initial, None, knows)
+    attacked = attack_updates(cell, deviations, clients, everywhere, phase.number, phase.start, phase.memory, knows)
     sent = kept(attacked.rows, trained)
     if cell.protocol.client_level is not None:
-        seen = privacy_view(cell, clients, trained, 0, weights=cell.problem.initial)
+        seen = privacy_view(cell, clients, trained, phase.number, weights=phase.start)
         sent = cell.protocol.client_level.explore(sent, seen)
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
@@ -142,13 +164,20 @@ def _landscape(
         ]
     events = [*(f"exploration: {event}" for event in attacked.events), *events]
     if sums is None:
-        watch.exploration(cell, here, sent[usable])
+        if phase.number == 0:
+            watch.exploration(cell, here, sent[usable])
         return combined(sent), events, None, attacked.memory
-    draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, 0), tuple(here.tolist())
+    draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, phase.number), tuple(here.tolist())
     own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
     with timed(sums) as through:
         landscape, revealed, more, watched = secret_landscape(
-            owners, layout.of_sent(sent[usable]), stated_samples(cell, here, 0), own, config.reveal, draws, sums
+            owners,
+            layout.of_sent(sent[usable]),
+            stated_samples(cell, here, phase.number),
+            own,
+            config.reveal,
+            draws,
+            sums,
         )
     dropped = [k for k in owners if k not in landscape.clients.tolist()]
     landscape = replace(_everywhere(landscape, layout), rejected=tuple(sorted([*left_out, *dropped])))
@@ -164,7 +193,33 @@ def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
 def landscapes(
     cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs
 ) -> Iterator[Explored | Nothing]:
-    """Phase 1, cell by cell; nothing where nobody explores. ``inputs``: what the clients train on."""
+    """Phase 1, cell by cell, before round 1; nothing where nobody explores. ``inputs``: what the clients train on."""
     found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums, inputs)
     for cell in cells:
         yield next(found) if cell.protocol.explores else (None, [], None, None)
+
+
+def explored_again(
+    cells: Sequence[Cell],
+    states: Sequence[ServerState],
+    trainer: Trainer,
+    watch: Watcher,
+    sums: Sums,
+    inputs: PoisonedInputs,
+) -> list[Explored | None]:
+    """What explorers find who explore again after the rounds that ``states`` have behind them; None: they do not."""
+    due = [_again(cell, state.round) for cell, state in zip(cells, states, strict=True)]
+    phases = [
+        _Phase(exploration_after(state.round), state.weights, state.attack)
+        for state, is_due in zip(states, due, strict=True)
+        if is_due
+    ]
+    found = _explore(
+        [cell for cell, is_due in zip(cells, due, strict=True) if is_due], trainer, watch, sums, inputs, phases
+    )
+    return [next(found) if is_due else None for is_due in due]
+
+
+def _again(cell: Cell, round_: int) -> bool:
+    protocol = cell.protocol
+    return protocol.explores and protocol.exploration.again(round_, protocol.rounds)

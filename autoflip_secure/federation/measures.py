@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import column_blocks
-from autoflip_secure.models.amounts import Bytes
+from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.runtime import kernels
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 from autoflip_secure.version import __version__
@@ -22,6 +22,11 @@ def add_counts(total: Any, more: Any) -> Any:
     """Sum of two records of counts, field by field; None stays None."""
     pairs = {name: (getattr(total, name), getattr(more, name)) for name in type(total).model_fields}
     return type(total)(**{name: None if a is None or b is None else a + b for name, (a, b) in pairs.items()})
+
+
+def as_flops(dense: int | None) -> Flops:
+    """Operations of what trains the dense model, whatever is pruned: an exploration."""
+    return Flops(dense=dense, sparse=dense, compacted=dense)
 
 
 def variance_over_coordinates(step: Float[Tensor, " params"], places: Int[Tensor, " some"] | None) -> float:

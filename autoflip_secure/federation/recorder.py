@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import normalise
@@ -17,12 +16,14 @@ from autoflip_secure.federation.broadcast_costs import Broadcasts
 from autoflip_secure.federation.channel_costs import channel_totals, uplink_beside, with_uplink
 from autoflip_secure.federation.channels import names, prepared
 from autoflip_secure.federation.client_states import ClientStates
+from autoflip_secure.federation.exploration_record import exploration_record
 from autoflip_secure.federation.final_record import backdoor_record, guidance_record, layer_records
 from autoflip_secure.federation.global_test import GlobalTest, final_mask
 from autoflip_secure.federation.lone_costs import lone_training_record
 from autoflip_secure.federation.lone_training import LoneTraining
 from autoflip_secure.federation.measures import (
     add_counts,
+    as_flops,
     digest,
     uplink,
     variance_between_clients,
@@ -43,7 +44,7 @@ from autoflip_secure.federation.told_masks import ToldMasks
 from autoflip_secure.federation.visibility import pipeline_of
 from autoflip_secure.interfaces import Exploration, Guidance
 from autoflip_secure.models.amounts import Bytes, Flops
-from autoflip_secure.models.costs import CostModel, broadcast_bytes, exploration_bytes
+from autoflip_secure.models.costs import CostModel, broadcast_bytes
 from autoflip_secure.models.masks import facts
 from autoflip_secure.records.detection import detection
 from autoflip_secure.records.final_model import ClassAccuracies
@@ -86,6 +87,7 @@ class Logbook:
         self.events: list[str] = []
         self._exploration: ExplorationRecord | None = None
         self._initial: Tensor | None = None  # G before round 1
+        self._again: ExplorationRecord | None = None  # since the last round
         self._reached = set[int]()  # clients that have the frozen parameters
         problem, told = cell.problem, cell.protocol.pruner.mask_sent
         self._told = ToldMasks(told, problem.layout, problem.units)
@@ -114,32 +116,29 @@ class Logbook:
     ) -> None:
         """Note phase 1."""
         self._secret.add("exploration", transfer)
-        cell = self.cell
         self.events += events
         if exploration is None:
-            self.events += idle(cell.protocol.attack.parts, prepares=bool(prepared(cell)))
+            self.events += idle(self.cell.protocol.attack.parts, prepares=bool(prepared(self.cell)))
             return
         self._stability.explored(exploration)
-        explorers = exploration.clients.tolist()
-        self._reached |= {*explorers, *exploration.rejected}
-        epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
-            exploration.rejected
-        )
-        samples = sum(
-            len(cell.problem.clients[k]) * n for k, n in zip([*explorers, *exploration.rejected], epochs, strict=True)
-        )
-        dense = torch.ones_like(cell.problem.initial, dtype=torch.bool)
-        self._exploration = ExplorationRecord(
-            explorers=explorers,
-            malicious=cell.malicious_in(0)[exploration.clients.cpu()].tolist(),
-            agreement=exploration.agreement.tolist(),
-            kept=exploration.kept.tolist(),
-            losses=[list(row) for row in exploration.losses],
-            bytes=uplink(exploration_bytes(cell.problem.layout, len(explorers) + len(exploration.rejected)), transfer),
-            flops=self.costs.training(dense, samples).dense,
-        )
+        self._exploration = self._explored(exploration, transfer)
         if guidance is not None:
-            self._initial = normalise(guidance.energy, cell.problem.layout, cell.protocol.guidance.normalisation)
+            kind = self.cell.protocol.guidance.normalisation
+            self._initial = normalise(guidance.energy, self.cell.problem.layout, kind)
+
+    def explored_again(
+        self, before: ServerState, exploration: Exploration, events: list[str], transfer: SecureTransfer | None
+    ) -> None:
+        """Note an exploration between rounds, whose cost is that of the round that follows."""
+        self._secret.add("exploration", transfer)
+        self.events += [f"before round {before.round + 1}: {event}" for event in events]
+        self._again = self._explored(exploration, transfer, before)
+
+    def _explored(
+        self, exploration: Exploration, transfer: SecureTransfer | None, before: ServerState | None = None
+    ) -> ExplorationRecord:
+        self._reached |= {*exploration.clients.tolist(), *exploration.rejected}
+        return exploration_record(self.cell, self.costs, exploration, transfer, before)
 
     def prepare(self, found: Preparation | None) -> None:
         """Note what all clients sent before training."""
@@ -173,18 +172,21 @@ class Logbook:
             test, self._personal = (summary.mean, personal.mean_loss), personal
         mask, delta = facts(outcome.mask, layout), layout.of_trained(outcome.delta).double()
         self.events += outcome.events
-        newcomers = set(outcome.participants) - self._reached
-        self._reached |= newcomers
+        self._reached |= (newcomers := set(outcome.participants) - self._reached)
         spent = RoundCosts.of(self.cell, outcome, self.costs, self._told, newcomers)
-        sent = spent.bytes
+        sent, flops = spent.bytes, spent.flops
         self._add_root(outcome.mask)
         self._secret.add("updates", outcome.transfer)
         if protocol.rule is not None and outcome.broadcast_round is not None:
             told = self._ruled.told(outcome.participants, outcome.broadcast_round)
             sent = add_counts(sent, broadcast_bytes(layout, len(told), protocol.rule.broadcast_bits))
+        again, self._again = self._again, None
         for transfer in outcome.channel_transfers.values():
             self._secret.add("channels", transfer)
         beside = uplink_beside(outcome)
+        sent = uplink(sent, outcome.transfer)
+        if again is not None:
+            sent, flops = add_counts(sent, again.bytes), add_counts(flops, as_flops(again.flops))
         self.rounds.append(
             RoundRecord(
                 round=outcome.round,
@@ -204,12 +206,13 @@ class Logbook:
                 else variance_over_coordinates(delta, mask.trained_places),
                 client_variance=variance_between_clients(layout.of_sent(layout.of_trained(outcome.sent))),
                 step_norm=float(delta.norm()),
-                bytes=with_uplink(uplink(sent, outcome.transfer), sum(beside.values())),
-                flops=spent.flops,
+                bytes=with_uplink(sent, sum(beside.values())),
+                flops=flops,
                 channels=beside or None,
                 assumed_malicious=Assumed.of(protocol.aggregator, outcome.aggregated).rules or None,
                 attack_success=found.attack_success if found else None,
                 stability=self._stability.measured(outcome),
+                exploration=again,
             )
         )
 
@@ -225,9 +228,8 @@ class Logbook:
         total_bytes = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
         total_flops = Flops(dense=0, sparse=0, compacted=0)
         if self._exploration is not None:
-            flops = self._exploration.flops  # the dense model is what explores
             total_bytes = add_counts(total_bytes, self._exploration.bytes)
-            total_flops = add_counts(total_flops, Flops(dense=flops, sparse=flops, compacted=flops))
+            total_flops = add_counts(total_flops, as_flops(self._exploration.flops))
         first = self._preparation
         begun = (one for one in (first, self._alone) if one is not None)
         for record in [*begun, *self.rounds]:

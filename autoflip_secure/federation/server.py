@@ -53,14 +53,17 @@ from autoflip_secure.secure_rows.secure_sum import SecureSum
 from autoflip_secure.seeds import Purpose, generator
 
 
-def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | None = None) -> ServerState:
-    """Ask the pruner what it remembers and for its mask, and rescale when that changed; ``channels``: of this round."""
+def _prune(
+    cell: Cell, state: ServerState, channels: Mapping[str, Received] | None = None, *, again: bool = False
+) -> ServerState:
+    """Ask the pruner what it remembers and for its mask, and rescale when that changed; ``channels``: of this round,
+    ``again``: the mask is drawn anew."""
     protocol, problem = cell.protocol, cell.problem
     view = PruneView(
         layout=problem.layout,
         units=problem.units,
         weights=state.whole,
-        mask=state.mask,
+        mask=torch.ones_like(state.mask) if again else state.mask,
         exploration=state.exploration,
         guidance=state.guidance,
         round=state.round,
@@ -70,6 +73,7 @@ def _prune(cell: Cell, state: ServerState, channels: Mapping[str, Received] | No
         channels=channels or {},
         memory=state.memory,
         multiply_adds=partial(uses_of_weights, problem.module, problem.layout, problem.x_train[:1]),
+        again=again,
     )
     memory = protocol.pruner.remember(view)
     if memory is not state.memory:
@@ -119,9 +123,19 @@ def begin(
         scored=scored,
     )
     state = _prune(cell, state, channels)
-    if exploration is None:
-        return state
-    # what single explorers sent is used up; kept, it would be the largest thing in memory
+    return state if exploration is None else _used_up(state, exploration)
+
+
+def begin_again(cell: Cell, state: ServerState, exploration: Exploration, attack: AttackMemory | None) -> ServerState:
+    """The state once explorers have explored again from it: guidance and mask are drawn anew, and the weights rescaled
+    where the mask changed. What the aggregator remembers stays."""
+    guidance = initial_guidance(exploration) if cell.protocol.guided else None
+    state = replace(state, exploration=exploration, guidance=guidance, attack=attack)
+    return _used_up(_prune(cell, state, again=True), exploration)
+
+
+def _used_up(state: ServerState, exploration: Exploration) -> ServerState:
+    """Without what single explorers sent: kept, it would be the largest thing in memory."""
     return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
 
 

@@ -131,6 +131,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         keeps_masked=protocol.pruner.keeps_masked,
         trained_mask=(learner := trained_mask(protocol.pruner)) is not None,
         tuned=learner is not None and learner.own and learner.tuning[0] > 0,
+        exploring_every=protocol.exploration.every if protocol.explores else None,
     )
 
 

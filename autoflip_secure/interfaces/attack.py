@@ -14,6 +14,7 @@ from torch import Tensor
 from autoflip_secure.interfaces.attack_view import AttackView, Threat
 from autoflip_secure.interfaces.base import Config, Plugin
 from autoflip_secure.interfaces.channel import Channel
+from autoflip_secure.interfaces.phases import is_exploration
 
 
 class Window(Config):
@@ -91,8 +92,8 @@ class Attack(Plugin):
         return ()
 
     def active(self, round_: int) -> bool:
-        """Whether malicious clients act in this round (0 = exploration)."""
-        return self.explorers if round_ == 0 else self.window.holds(round_)
+        """Whether malicious clients act in this round (0 = exploration) or later exploration (:mod:`.phases`)."""
+        return self.explorers if is_exploration(round_) else self.window.holds(round_)
 
 
 class SeveralAttacks(Plugin):

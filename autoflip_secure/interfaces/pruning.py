@@ -40,6 +40,12 @@ class PruneView:
     memory: Mapping[str, Tensor] = field(default_factory=dict)  # what the pruner remembers; empty before round 0
     #: multiply-adds per weight and sample of each weight tensor, by name, counted when asked for (``needs_costs``)
     multiply_adds: Callable[[], Mapping[str, float]] = dict
+    again: bool = False  # explorers have just explored again, from ``weights``: the mask is drawn anew, from all True
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a mask is drawn from an exploration: before training, and when explorers explored again."""
+        return self.round == 0 or self.again
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Pruner(ChannelSource, ABC):
     dense_gradients: ClassVar[bool] = False  # what it measures are gradients of pruned weights, too, which cost more
     collects: ClassVar[bool] = False  # clients move the mask that all share while they train; theirs come back for one
     # round, and :meth:`mask` is shown all that somebody held
+    draws_again: ClassVar[bool] = False  # draws its mask anew whenever ``view.fresh``, so explorers may explore again
     needs_accuracy: ClassVar[bool] = False  # an own mask depends on the accuracy on the client's training rows
     #: masked weights keep their value on the server, are what ``view.weights`` has, and come back with their mask
     keeps_masked: ClassVar[bool] = False

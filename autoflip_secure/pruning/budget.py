@@ -115,6 +115,7 @@ class BudgetMask(Pruner):
     source: ClassVar[str] = "this project: budgets (1 - T_p)^2.1 and (1 - T_p)^3.1; docs/algorithm.md"
     needs_guidance: ClassVar[bool] = True
     known_by: ClassVar[Known] = OF_LANDSCAPE
+    draws_again: ClassVar[bool] = True
     needs_explorers: ClassVar[bool] = True
     needs_units: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, lt=1, description="T_p: sets both budgets")] = 0.3
@@ -127,8 +128,8 @@ class BudgetMask(Pruner):
     largest_scale: Annotated[float, Field(ge=1, le=1e6, description="units are scaled up by at most this")] = 5.0
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
-        """The mask in round 0; the same from then on."""
-        if view.round > 0:
+        """The mask after an exploration; the same from then on."""
+        if not view.fresh:
             return view.mask
         assert view.exploration is not None
         units = require_units(view, self.kind)

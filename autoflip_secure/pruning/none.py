@@ -12,6 +12,7 @@ class NoPruning(Pruner):
 
     kind: Literal["none"] = "none"
     source: ClassVar[str] = "baseline: dense training"
+    draws_again: ClassVar[bool] = True
 
     def mask(self, view: PruneView) -> Tensor:
         """The mask as it is."""

@@ -28,11 +28,12 @@ class RandomWeights(Pruner):
     kind: Literal["random_weights"] = "random_weights"
     source: ClassVar[str] = "control for threshold: equally sparse, at random"
     needs_guidance: ClassVar[bool] = True
+    draws_again: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, le=1, description="T_p of the mask whose sparsity is copied")] = 0.3
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """Random places first; where closure then took more than wanted, random places between live units fill up."""
-        if view.round > 0:
+        if not view.fresh:
             return view.mask
         guided = ThresholdMask(threshold=self.threshold).mask(view)
         order = _uniform(view, view.layout.size)
@@ -68,7 +69,7 @@ class RandomUnits(BudgetMask):
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
         """The budgets filled at random: they depend on T_p and the model alone, so no exploration is needed."""
-        if view.round > 0:
+        if not view.fresh:
             return view.mask
         units = require_units(view, self.kind)
         scores = [_uniform(view, group.units, index) for index, group in enumerate(units.groups[:-1])]

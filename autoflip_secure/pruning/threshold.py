@@ -75,6 +75,7 @@ class ThresholdMask(Pruner):
     source: ClassVar[str] = "AutoFLIP paper, Fig. 5: M = [G >= T_p]"
     needs_guidance: ClassVar[bool] = True
     known_by: ClassVar[Known] = OF_REFINEMENT
+    draws_again: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=0, le=1, description="T_p: guidance below it is pruned")] = 0.3
     refine_every: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=5, description="rounds between refinements by agreement; null = the initial mask stays (static)"
@@ -90,9 +91,9 @@ class ThresholdMask(Pruner):
     )
 
     def mask(self, view: PruneView) -> Bool[Tensor, " params"]:
-        """The initial mask in round 0, a refinement when one is due, else the mask as it is."""
+        """The initial mask after an exploration, a refinement when one is due, else the mask as it is."""
         assert view.guidance is not None
-        if view.round == 0:
+        if view.fresh:
             guidance = normalise(view.guidance.energy, view.layout, view.normalisation)
             return close_units(view.mask & threshold_mask(guidance, view.layout, self.threshold), view)
         due = self.refine_every is not None and view.round % self.refine_every == 0

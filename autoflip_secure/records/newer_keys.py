@@ -22,6 +22,7 @@ NEWER: dict[str, Any] = {
     "evaluation": "global",
     "held_out": 0.2,
     "measures": [],
+    "exploration.every": None,
     "attack.window.period": None,
     "attack.window.acting": 1,
     "training.lr_decay": 1.0,

@@ -37,6 +37,7 @@ def pipeline(
     keeps_masked: bool = False,
     trained_mask: bool = False,
     tuned: bool = False,
+    exploring_every: int | None = None,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -56,6 +57,7 @@ def pipeline(
         keeps_masked: the server remembers masked weights.
         trained_mask: clients train scores of a mask over frozen weights, and send bits.
         tuned: after the last round every client trains its own live weights.
+        exploring_every: rounds after which explorers explore again; None: never.
     """
     steps = list(PIPELINE)
     steps[2] = "local training of the scores of a mask; weights are frozen" if trained_mask else steps[2]
@@ -87,6 +89,8 @@ def pipeline(
         steps[steps.index("prune")] = "prune (masked weights keep their value on the server)"
     if channels:
         steps = _with_channels(steps, ", ".join(channels))
+    if exploring_every is not None:
+        steps.insert(0, f"explore again (after every {exploring_every} rounds), and draw guidance and mask anew")
     return [*_before(prepared, alone=alone), *steps]
 
 

@@ -37,10 +37,22 @@ class _WithNewer(_Record):
         return {key: value for key, value in written.items() if value is not None or key not in self.newer}
 
 
+class ExplorationRecord(_Record):
+    """Phase 1, or a later exploration. Lists run over ``explorers``."""
+
+    explorers: list[int]
+    malicious: list[bool]
+    agreement: list[float]  # a_k
+    kept: list[bool]
+    losses: list[list[float]]  # per explorer and epoch
+    bytes: Bytes
+    flops: int | None
+
+
 class RoundRecord(_WithNewer):
     """One round. Lists run over the participants, in the order of ``participants``."""
 
-    newer = frozenset({"personal", "channels", "assumed_malicious", "attack_success", "stability"})
+    newer = frozenset({"personal", "channels", "assumed_malicious", "attack_success", "stability", "exploration"})
 
     round: int  # from 1
     participants: list[int]
@@ -63,6 +75,7 @@ class RoundRecord(_WithNewer):
     assumed_malicious: dict[str, int] | None = None  # f as used: rule -> number of its rows; None: no rule has one
     attack_success: float | None = None  # of the backdoor, on the global model; None: none, or not evaluated
     stability: Stability | None = None  # None: not asked for, or nobody sees a single update
+    exploration: ExplorationRecord | None = None  # again, before this round; part of its ``bytes`` and ``flops``
 
     @property
     def global_accuracy(self) -> float | None:
@@ -87,18 +100,6 @@ class LayerRecord(_Record):
         """Without ``live_inputs`` where there is nothing to say, as records were written before it."""
         written: dict[str, Any] = handler(self)
         return {key: value for key, value in written.items() if key != "live_inputs" or value is not None}
-
-
-class ExplorationRecord(_Record):
-    """Phase 1. Lists run over ``explorers``."""
-
-    explorers: list[int]
-    malicious: list[bool]
-    agreement: list[float]  # a_k
-    kept: list[bool]
-    losses: list[list[float]]  # per explorer and epoch
-    bytes: Bytes
-    flops: int | None
 
 
 class PreparationRecord(_Record):

@@ -69,6 +69,9 @@ class Evidence:
     interval: Interval
     answer: Answer
     seeds_needed: int | None = None
+    simultaneous: Interval | None = None  # for all places where the claim was tested together (Bonferroni)
+    bound: Bound | None = None  # what it was judged against
+    values: tuple[float, ...] = ()  # one per seed, in the order of seeds
 
     def saying(self, text: str) -> Evidence:
         """The same evidence with its numbers in words."""
@@ -92,11 +95,12 @@ def weigh(where: str, values: Mapping[int, float], bound: Bound, places: int = 1
     """Judge ``values`` (seed -> quantity) against ``bound``, knowing that the claim is tested in ``places`` places."""
     data = [values[seed] for seed in sorted(values)]
     interval = mean_interval(data)
-    answer = _answer(interval, mean_interval(data, 1 - (1 - LEVEL) / places), bound)
+    wider = mean_interval(data, 1 - (1 - LEVEL) / places)
+    answer = _answer(interval, wider, bound)
     needed = None
     if answer is Answer.CANNOT_TELL and len(data) > 1:
         needed = seeds_to_decide(data, bound.support, bound.refute)
-    return Evidence(where, "", interval, answer, needed)
+    return Evidence(where, "", interval, answer, needed, wider, bound, tuple(data))
 
 
 def _answer(interval: Interval, wider: Interval, bound: Bound) -> Answer:

@@ -8,25 +8,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from autoflip_secure.reports.claims.controls import controls
 from autoflip_secure.reports.claims.costs import communication, compute
-from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, conclude, weigh
+from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, Evidence, conclude, weigh
 from autoflip_secure.reports.claims.flips import flips_found
 from autoflip_secure.reports.claims.noise import graceful
+from autoflip_secure.reports.claims.settings import explorers, exploring_again, thresholds
 from autoflip_secure.reports.claims.stability import drift, stable_map
 from autoflip_secure.reports.claims.subjects import as_published, clean, non_iid, pruned_pair, subject
 from autoflip_secure.reports.claims.training import convergence, variance
 from autoflip_secure.reports.statistics.intervals import MARGIN
+from autoflip_secure.reports.statistics.sample_size import MOST, seeds_for_width
 from autoflip_secure.reports.study.labels import percent, shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.phrases import bracket, points
 
+PRECISE = 0.003  # half width that the falsifier is to be known to
 NON_IID = "a non-IID partition, such as {kind: dirichlet, alpha: 0.3} or {kind: pathological, classes_per_client: 2}"
 
 
 def claims(study: Study) -> list[Claim]:
     """All claims, the falsifier first; of sweeps over privacy or secure sums, of the runs that have neither."""
     study, which = as_published(study)
-    found = [
+    found = [*of_paper(study), *(claim for claim in asked_by_review(study) if claim.evidence)]
+    note = f"Of the runs {which} alone."
+    return [replace(claim, notes=(*claim.notes, note)) if which and claim.evidence else claim for claim in found]
+
+
+def of_paper(study: Study) -> list[Claim]:
+    """What the paper claims, of runs with one setting of privacy and secure sums."""
+    return [
         falsifier(study),
         level(study),
         *compute(study),
@@ -35,15 +46,19 @@ def claims(study: Study) -> list[Claim]:
         *variance(study),
         *graceful(study),
         flips_found(study),
-        *(claim for claim in asked_by_review(study) if claim.evidence),
     ]
-    note = f"Of the runs {which} alone."
-    return [replace(claim, notes=(*claim.notes, note)) if which and claim.evidence else claim for claim in found]
 
 
 def asked_by_review(study: Study) -> list[Claim]:
-    """What the paper's reviewer asks about, and few sweeps can answer."""
-    return [stable_map(study), drift(study)]
+    """What ablations and the paper's reviewer ask about, and few sweeps can answer."""
+    return [
+        *controls(study),
+        explorers(study),
+        thresholds(study),
+        stable_map(study),
+        exploring_again(study),
+        drift(study),
+    ]
 
 
 def falsifier(study: Study) -> Claim:
@@ -68,7 +83,25 @@ def falsifier(study: Study) -> Claim:
             needs += f" Add {NON_IID}."
         return Claim("falsifier", says, measured, conclude(()), needs=needs)
     notes = (f"Compared: {pair.pruned} with {pair.unpruned}{f'; {pair.why}' if pair.why else ''}.",)
-    return _accuracy(study, "falsifier", says, measured, pair.pruned, pair.unpruned, NOT_LOWER, notes)
+    found = _accuracy(study, "falsifier", says, measured, pair.pruned, pair.unpruned, NOT_LOWER, notes)
+    return replace(found, notes=(*found.notes, *(_precision(one) for one in found.evidence)))
+
+
+def _precision(found: Evidence) -> str:
+    """How exactly a difference is known, and how many seeds would make it :data:`PRECISE`."""
+    interval, wanted = found.interval, f"{100 * PRECISE:g} points"
+    if interval.low is None or interval.high is None:
+        return f"{found.where}: one seed does not say how exactly this is known."
+    half = (interval.high - interval.low) / 2
+    if half <= PRECISE:
+        return f"{found.where}: known to {100 * half:.2f} points, within {wanted}."
+    needed = seeds_for_width(found.values, PRECISE)
+    more = (
+        f"about {needed} seeds would make it {wanted}"
+        if needed
+        else f"no number of seeds up to {MOST} makes it {wanted}"
+    )
+    return f"{found.where}: known to {100 * half:.1f} points; {more}."
 
 
 def level(study: Study) -> Claim:

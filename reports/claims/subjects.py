@@ -47,9 +47,10 @@ def as_published(study: Study) -> tuple[Study, str]:
 
 
 def subject(study: Study) -> str | None:
-    """Label of AutoFLIP as the paper has it; of several settings the one that the verdict speaks about."""
-    chosen = [a for a in study.headline if study.families[a] == SUBJECT]
-    return chosen[0] if chosen else None
+    """Label of AutoFLIP as the paper has it, which explores once; of several settings the middle one."""
+    variants = [a for a in study.algorithms if study.families[a] == SUBJECT]
+    chosen = [a for a in variants if _once(study, a)] or variants
+    return chosen[(len(chosen) - 1) // 2] if chosen else None
 
 
 def non_iid(study: Study) -> list[str]:
@@ -71,7 +72,7 @@ def pruned_pair(study: Study) -> PrunedPair | None:
     """
     found: list[tuple[tuple[bool, bool], str, str]] = []
     for pruned in study.algorithms:
-        if study.variants[pruned].get(f"{_PRUNER}kind") != "threshold":
+        if study.variants[pruned].get(f"{_PRUNER}kind") != "threshold" or not _once(study, pruned):
             continue
         rule = _part(study, pruned, _AGGREGATOR)
         for other in study.algorithms:
@@ -96,6 +97,11 @@ def _meet(study: Study, a: str, b: str) -> bool:
 
 def _part(study: Study, algorithm: str, prefix: str) -> dict[str, object]:
     return {k: v for k, v in study.variants[algorithm].items() if k.startswith(prefix)}
+
+
+def _once(study: Study, algorithm: str) -> bool:
+    """Whether the map is explored before round 1 and never again."""
+    return study.variants[algorithm].get("exploration.every") is None
 
 
 def _static(study: Study, algorithm: str) -> bool:

@@ -57,7 +57,7 @@ def convergence(study: Study) -> Claim:
         if never:
             text += f"; {never} of {len(rounds)} runs never got there and count as their last round"
         evidence.append(one.saying(text.replace("-", "−")))
-    notes = ("PruneFL, EFLPrune and FedMask, which the paper compares with too, are not part of this project.",)
+    notes = ("The paper compares with PruneFL, EFLPrune and FedMask too; this is about FedAvg alone.",)
     return Claim("convergence", says, measured, conclude(evidence), tuple(evidence), "" if evidence else BOTH, notes)
 
 

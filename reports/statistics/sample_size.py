@@ -75,6 +75,23 @@ def _smallest(values: Sequence[float], chance: Callable[[float, float, int], np.
     return None
 
 
+def seeds_for_width(values: Sequence[float], half: float, level: float = LEVEL) -> int | None:
+    """Smallest number of seeds at which the interval of their mean is at most ``half`` wide to either side.
+
+    A planning figure like the others: the spread of ``values`` is taken for the true one. None: one value, whose spread
+    is unknown, or more than ``MOST``.
+
+    >>> seeds_for_width([0.0, 1.0, 2.0], 1.0), seeds_for_width([1.0, 1.0], 0.1), seeds_for_width([1.0], 0.1)
+    (7, 2, None)
+    """
+    if len(values) < 2:
+        return None
+    spread = float(np.std(np.asarray(values, dtype=float), ddof=1))
+    counts = np.arange(2, MOST + 1)
+    enough = stats.t.ppf((1 + level) / 2, counts - 1) * spread / np.sqrt(counts) <= half
+    return int(counts[np.argmax(enough)]) if bool(enough.any()) else None
+
+
 def unanimous(level: float = LEVEL) -> int:
     """Seeds that must all point the same way before a two-sided sign test believes them: smallest n, 2 / 2^n <= alpha.
 

@@ -96,6 +96,11 @@ def audit(
             "numbers about single clients are revealed beside the sums; a trained attack on them guesses classes too "
             "(docs/secure_sums.md), which this audit does not run"
         )
+    if cell.protocol.explores and cell.protocol.exploration.every is not None:
+        notes.append(
+            "explorers explore again in the course of training, which this audit does not attack: it looks at the "
+            "exploration before round 1, updates and models"
+        )
     if not labels:
         notes.append("label inference: nobody explores, or every explorer owns every class")
     return AuditRecord(

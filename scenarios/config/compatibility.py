@@ -13,7 +13,14 @@ from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
 from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, TrainedMask, explores
-from autoflip_secure.scenarios.config import attack_checks, lone_training, personal, pre_aggregation, trained_masks
+from autoflip_secure.scenarios.config import (
+    attack_checks,
+    exploring_again,
+    lone_training,
+    personal,
+    pre_aggregation,
+    trained_masks,
+)
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
@@ -42,6 +49,8 @@ def check(settings: Fields) -> None:
         _refuse(*own)
     if (alone := lone_training.obstacle(settings)) is not None:
         _refuse(*alone)
+    if (again := exploring_again.obstacle(settings)) is not None:
+        _refuse(*again)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")

@@ -207,6 +207,7 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
     exploration, guidance = (stage.exploration, stage.guidance) if pruner.needs_guidance else (None, None)
     mask = torch.ones_like(stage.weights, dtype=torch.bool)
     asking, memory = judge.ask("wants", lambda: rounds_with_channels(pruner, stage)), dict[str, Tensor]()
+    cut = False
     for number in sorted({0, *asking, stage.rounds}):
         channels = try_channels(judge, pruner, stage, number) if number or pruner.prepares else {}
         view = PruneView(
@@ -223,7 +224,14 @@ def _try_pruner(judge: Judge, pruner: Pruner, stage: Stage) -> None:
             raise judge.refuse(f"mask prunes everything in round {number}; leave some weights")
         rescale = partial(pruner.rescale, stage.weights, mask, found, view)
         judge.tensor("rescale", judge.ask("rescale", rescale, stage.weights), stage.weights)
-        mask = found
+        mask, cut = found, cut or (number == 0 and not bool(found.all()))
+    if pruner.draws_again:
+        later = replace(view, mask=torch.ones_like(mask), round=stage.rounds - 1, again=True)
+        found = judge.tensor("mask", judge.ask("mask", partial(pruner.mask, later), mask, stage.weights), mask)
+        if cut and bool(found.all()):
+            raise judge.refuse(
+                "mask prunes nothing after a later exploration; ask `view.fresh`, not whether it is round 0"
+            )
     if isinstance(pruner, TrainedMask):
         try_trained_mask(judge, pruner, stage)
     if pruner.own:

@@ -246,3 +246,22 @@ def test_data_from_outside_are_judged_as_they_are_read(read: Callable[[], Any], 
     with pytest.raises(InputError, match=r"data\.kind = 'Outside': ") as error:
         Outside().load()
     assert why in str(error.value)
+
+
+class _First(Masks):
+    """Prunes once, in round 0, whatever is explored later."""
+
+    draws_again: ClassVar[bool] = True
+
+
+class _Fresh(_First):
+    """Draws its mask anew."""
+
+
+def test_a_pruner_that_says_it_draws_again_does_so(stage: Stage) -> None:
+    def half(view: Any) -> Tensor:
+        return view.mask & (torch.arange(len(view.mask)) % 2 == 0)
+
+    with pytest.raises(InputError, match="prunes nothing after a later exploration"):
+        tried(stage, _First, lambda view: half(view) if view.round == 0 else view.mask)
+    tried(stage, _Fresh, lambda view: half(view) if view.fresh else view.mask)
