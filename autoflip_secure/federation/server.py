@@ -202,12 +202,12 @@ def finish_round(
     everyone = bool(usable.all())
     trust = torch.zeros(len(clients), device=updates.device)
     moved, momentum = _server_step(cell, state, step, decision)
-    weights, held = _moved(cell, state, own, usable, moved)
+    weights, mask = _moved(cell, state, own, usable, moved)
     if decision is None and visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
-        after = after_step(cell, replace(after, momentum=momentum), weights, held)
+        after = after_step(cell, replace(after, mask=mask, momentum=momentum), weights, held)
         if decision is not None:
             trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
             after = replace(after, aggregator=decision.state)

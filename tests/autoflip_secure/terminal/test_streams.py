@@ -97,4 +97,4 @@ def test_every_command_for_scripts_answers_alone() -> None:
             assert calls, path
             assert all("as_json" in call for call in calls), path
             found += 1
-    assert found == 11
+    assert found == 12
