@@ -32,6 +32,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "ppflex": "ace2b0b40b5bbca4",
     "privacy_cost": "34a32f69af6abfa8",
     "reexploration": "0387f0743f94128b",
+    "rivals": "d07df2b2194be7c6",
     "secure_exploration": "52a5545bc4d9e3e6",
     "stability": "dcd83a74ef01f6cb",
     "threshold": "42833d634a27a535",
@@ -52,7 +53,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "ppflex", "interplay", "worst_case", *ASKED, *PRIVATE, *BOARDS, *TABLE3,
+        "secure_exploration", "ppflex", "interplay", "worst_case", "rivals", *ASKED, *PRIVATE, *BOARDS, *TABLE3,
     }  # fmt: skip
 
 
@@ -83,6 +84,10 @@ def test_preset_is_sound(name: str) -> None:
         return
     if name == "secure_exploration":
         assert values(scenario, "secure_sum.parties") == {None, 3}  # plain beside secure
+        return
+    if name == "rivals":
+        assert {"prunefl", "eflprune", "taylor", "fedtiny", "random_units", "erk", "magnitude"} <= algorithms
+        assert values(scenario, "partition.kind") == {"iid", "pathological"}
         return
     if name in ASKED:
         assert values(scenario, "partition.kind") == SPLITS

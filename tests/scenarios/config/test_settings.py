@@ -66,6 +66,7 @@ def test_algorithm_of_ones_own() -> None:
 def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
     needed = {
         "nbafl": "privacy: {kind: nbafl, allow_unproven: true}\n",
+        "fedmask": "evaluation: personal\n",
         "ppflex": "secure_sum: {parties: 3, updates: true}\nexploration: {method: linear}\n",
     }
     more = needed.get(name, "")

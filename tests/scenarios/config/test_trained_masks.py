@@ -66,7 +66,7 @@ def cells(*overrides: str) -> tuple[CellSpec, ...]:
         ),
         (
             ("algorithm={name: mine, pruner: fedpm, aggregator: mean, local_rule: one_shot}",),
-            r"one_shot: moves each client's mask.*use a pruner with masks of their own, fedmask$",
+            r"one_shot: moves each client's mask.*with masks of their own, or one that collects them: fedmask$",
         ),
         ((PM, "measures=[stability]"), r"measures = stability.*clients send bits; leave it out"),
         ((PM, "privacy={kind: nbafl, allow_unproven: true}"), r"nbafl: does not protect what the pruner fedpm does"),
