@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from boasting import Boast
 from digits_cells import CLIENTS, PROBLEM, TRAIN, X, cell
 from summed_steps import summed_by_hand
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from autoflip_secure.federation.clients import client_jobs
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import Channel, ChannelRequest, TrainingSchedule, UpdateAttack
+from autoflip_secure.interfaces import ChannelRequest, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.uses import uses_of_weights
 from autoflip_secure.pruning.prunefl import PruneFL
@@ -256,25 +257,11 @@ def test_seconds_of_a_weight_count_its_uses() -> None:
     assert found == pytest.approx({"2.weight": 4 + 14 * 16, "5.weight": 4 + 14 * 1})
 
 
-class Boast(UpdateAttack):
-    """Honest updates; the first hundred hidden weights are said to be worth everything, the others nothing."""
-
-    kind: Literal["boast"] = "boast"
-
-    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: Any) -> Tensor:
-        return updates
-
-    def channel(self, channel: Channel, rows: Tensor, malicious: Tensor, generators: Any) -> Tensor:
-        lie = torch.zeros_like(rows)
-        lie[:, :100] = 1e6
-        return torch.where(malicious[:, None], lie, rows)
-
-
 def test_one_liar_decides_what_lives_when_nothing_defends() -> None:
     options = {"every": 1, "share": 0.9, "time_constant": 0.01}
     honest, lied = (
         watched(cell(rounds=2, cohort=CLIENTS, pruner=pruner(**options), **more))[1].states[2].mask[LAYOUT.prunable]
-        for more in ({}, {"attack": Boast(clients=(0,))})
+        for more in ({}, {"attack": Boast(first=100, clients=(0,))})
     )
     assert bool(lied[:100].all())
     assert not bool(honest[:100].all())

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from boasting import Boast
 from digits_cells import CLIENTS, PROBLEM, TRAIN, X, Y, cell
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import Channel, UpdateAttack
+from autoflip_secure.interfaces import Channel
 from autoflip_secure.pruning.snip import Snip
 from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.records.run import RunRecord
@@ -160,20 +161,6 @@ def test_a_cell_has_the_same_numbers_alone_and_beside_others() -> None:
     alone = run_cells([one], trainer)[0]
     others = [cell("a", seed=3, rounds=2), cell("b", seed=1, rounds=2, pruner=ThresholdMask())]
     assert run_cells([*others, one], trainer)[-1].numbers() == alone.numbers()
-
-
-class Boast(UpdateAttack):
-    """Says that the first ten hidden weights are worth everything."""
-
-    kind: Literal["boast"] = "boast"
-
-    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: Any) -> Tensor:
-        return updates
-
-    def channel(self, channel: Channel, rows: Tensor, malicious: Tensor, generators: Any) -> Tensor:
-        lie = torch.zeros_like(rows)
-        lie[:, :10] = 1e6
-        return torch.where(malicious[:, None], lie, rows)
 
 
 def test_one_liar_decides_what_stays_when_nothing_defends_and_none_does_where_it_sits_still() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from boasting import Boast
 from digits_cells import CLIENTS, PROBLEM, TRAIN, X, cell
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.interfaces import Channel, ChannelRequest, UpdateAttack
+from autoflip_secure.interfaces import ChannelRequest
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.taylor import TaylorUnits, best_units
@@ -143,25 +144,11 @@ def test_bytes_and_operations_count_the_reports() -> None:
     assert not any("units" in step for step in plain.pipeline)
 
 
-class Boast(UpdateAttack):
-    """Honest updates; the first ten units are said to be worth everything, the others nothing."""
-
-    kind: Literal["boast"] = "boast"
-
-    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: Any) -> Tensor:
-        return updates
-
-    def channel(self, channel: Channel, rows: Tensor, malicious: Tensor, generators: Any) -> Tensor:
-        lie = torch.zeros_like(rows)
-        lie[:, :10] = 100.0
-        return torch.where(malicious[:, None], lie, rows)
-
-
 def test_one_liar_decides_who_stays_when_nothing_defends() -> None:
     pruner = TaylorUnits(every=2, until=1.0, keep=0.25)
     honest, lied = (
         watched(cell(rounds=2, cohort=CLIENTS, pruner=pruner, **more))[1]
-        for more in ({}, {"attack": Boast(clients=(0,))})
+        for more in ({}, {"attack": Boast(worth=100.0, clients=(0,))})
     )
     assert not all(live(honest.after[2].mask)[:10])
     kept = live(lied.after[2].mask)
