@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from digits_cells import PROBLEM, X, Y, cell
 from hand_masks import MaskByHand
+from seen_rounds import Seen
 from torch import Tensor, nn
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -21,8 +22,6 @@ from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, RoundRule, Scoring, TrainingSchedule
 from autoflip_secure.local_rules.one_shot import OneShot
 from autoflip_secure.models.chain import Chain
@@ -49,20 +48,6 @@ def fedmask(name: str = "fedmask", seed: int = 0, **protocol: Any) -> Cell:
     settings = {"pruner": PRUNER, "local_rule": RULE, "aggregator": Mean(weighting="equal"), "training": SCHEDULE,
                 "evaluation": "personal", "rounds": 4, "cohort": 4}  # fmt: skip
     return replace(cell(name, seed, **{**settings, **protocol}), problem=HELD)
-
-
-class Seen(Watcher):
-    """What the server has."""
-
-    def __init__(self) -> None:
-        self.states: list[ServerState] = []
-        self.sent: list[Tensor] = []
-
-    def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
-        self.states.append(state)
-
-    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
-        self.sent.append(sent)
 
 
 def watched(one: Cell, kind: str = "auto") -> tuple[Seen, RunRecord]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from digits_cells import PROBLEM, X, Y, cell, run
 from hand_masks import MaskByHand
+from seen_rounds import Seen
 from sizes import crossed
 from torch import Tensor, nn
 
@@ -25,8 +26,6 @@ from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import Aggregator, Attack, ClientJob, Scoring, TrainingSchedule
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
@@ -44,20 +43,6 @@ HEADER = 13
 
 def fedpm(name: str = "fedpm", seed: int = 0, **protocol: Any) -> Cell:
     return cell(name, seed, **{"pruner": FedPM(), "aggregator": EQUAL, "training": SCHEDULE, "rounds": 3} | protocol)
-
-
-class Seen(Watcher):
-    """Everything that the server has."""
-
-    def __init__(self) -> None:
-        self.states: list[ServerState] = []
-        self.sent: list[Tensor] = []
-
-    def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
-        self.states.append(state)
-
-    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
-        self.sent.append(sent)
 
 
 def watched(*cells: Cell, kind: str = "auto", **options: Any) -> tuple[Seen, Any]:
