@@ -167,13 +167,12 @@ def sentences(study: Study) -> list[str]:
     for group in groups(study)[:_TOLD]:
         own = places(study, group)
         for algorithm in chosen:
-            parts = []
-            for place in reversed(own):
-                seeds = [study.accuracy(r) for r in runs_at(study, place, attack, algorithm)]
-                if seeds:
-                    parts.append(f"{percent(float(np.mean(seeds)))} {place.words}")
-                    stands.append(place)
-            if parts:
+            there = {place: runs_at(study, place, attack, algorithm) for place in reversed(own)}
+            there = {place: runs for place, runs in there.items() if runs}
+            if any(place.private for place in there):  # its price, not its accuracy alone
+                means = {p: float(np.mean([study.accuracy(r) for r in runs])) for p, runs in there.items()}
+                parts = [f"{percent(mean)} {place.words}" for place, mean in means.items()]
+                stands += there
                 told.append(f"{algorithm}, {group.title}, {attack}: {', '.join(parts)}.")
     if not told:
         return []

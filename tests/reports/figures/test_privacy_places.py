@@ -161,3 +161,13 @@ def test_guesses_that_epsilon_allows(epsilon: float) -> None:
     share = 1 / (1 + 2.718281828459045**-epsilon)
     assert 100 * share <= right_guesses(epsilon) + 1e-6
     assert right_guesses(epsilon) < 100 * share + 1
+
+
+def test_who_ran_without_privacy_only_has_no_price(made: Callable[..., list[RunRecord]]) -> None:
+    """AutoFLIP's private runs are missing: its accuracy without privacy says nothing of what privacy costs."""
+    runs = made({"fedavg": [ledger(6.4, 6.4)] * 2, "autoflip": [ledger(6.4, 6.4)] * 2})
+    both = sentences(study(runs))[0]
+    assert "AutoFLIP" in both
+    left = [run for run in runs if run.algorithm == "fedavg" or run.privacy is None]
+    assert "FedAvg" in sentences(study(left))[0]
+    assert "AutoFLIP" not in sentences(study(left))[0]
