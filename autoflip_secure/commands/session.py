@@ -130,7 +130,7 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
     except (typer.Exit, typer.Abort):
         raise
     except (Exception, SystemExit) as error:  # a model of the user's own may end the program
-        if signals:  # what was closed because of a signal cannot be shown: the terminal is gone
+        if signals:  # what came of it says nothing: the terminal is gone, or a library turned Ctrl-C into its own error
             raise _interrupted(signals[0]) from error
         folder = place[0] if isinstance(place, list) and place else place if isinstance(place, Path) else None
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"

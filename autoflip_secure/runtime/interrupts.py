@@ -1,4 +1,8 @@
-"""SIGTERM and SIGHUP as Ctrl-C is: an exception in the main thread, so that what is open is closed in order."""
+"""SIGTERM and SIGHUP as Ctrl-C is: an exception in the main thread, so that what is open is closed in order.
+
+Ctrl-C itself is noted too: code that runs inside a library (a serialiser inside pydantic) may turn its exception into
+another one, and what asked the program to end is then known all the same.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,8 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[list[Interrupted]]:
     """While the context lasts, the first of :data:`SIGNALS` raises :class:`Interrupted`; further ones are ignored.
 
-    A signal that is ignored already (``nohup``) stays ignored. Outside the main thread nothing changes.
+    Every Ctrl-C raises it too, where Python's own handler is in charge. A signal that is ignored already (``nohup``)
+    stays ignored. Outside the main thread nothing changes.
 
     Yields:
         What was raised, for those who catch something else that came of it.
@@ -39,13 +44,20 @@ def interruptible() -> Iterator[list[Interrupted]]:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         for other in mine:
             signal.signal(other, signal.SIG_IGN)
+        note(number, frame)
+
+    def note(number: int, frame: FrameType | None) -> NoReturn:
         raised.append(Interrupted(number))
-        raise raised[0]
+        raise raised[-1]
 
     for number in mine:
         signal.signal(number, stop)
+    if own := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
     try:
         yield raised
     finally:
         for number in mine:
             signal.signal(number, before[number] or signal.SIG_DFL)
+        if own:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
