@@ -161,7 +161,8 @@ def terms(found: Iterable[Place]) -> str:
 
 def sentences(study: Study) -> list[str]:
     """What privacy costs, in words: accuracy at every proven epsilon, of the baseline and of the first other."""
-    told, stands = [], []
+    told: list[str] = []
+    stands: list[Place] = []
     attack = NO_ATTACK if NO_ATTACK in study.attacks else next(iter(study.attacks))
     chosen = list(dict.fromkeys([a for a in (study.baseline, *study.headline[:1]) if a is not None]))
     for group in groups(study)[:_TOLD]:
