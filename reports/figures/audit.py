@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from autoflip_secure.records.audit import AuditRecord, EmpiricalEpsilon
+from autoflip_secure.records.proven import who
 from autoflip_secure.records.rounding import lower_text, upper_text
 from autoflip_secure.reports.figures.drawing import in_table
 from autoflip_secure.reports.figures.style import INK, MUTED, RULE, Picture, finish, panels
@@ -92,7 +93,7 @@ def bounds(records: Sequence[AuditRecord]) -> Picture | None:
                 color=colour if bound.violated else MUTED)  # fmt: skip
     end = _shared_end(list(dict.fromkeys(name for name, _ in shown)))
     ticks_of = [
-        f"{_fitted(name.removesuffix(end))}\n{_planted(b.what)}, the {b.observer}, {_which(b)}" for name, b in shown
+        f"{_fitted(name.removesuffix(end))}\n{_planted(b.what)}, {who(b.observer)}, {_which(b)}" for name, b in shown
     ]
     ax.set_yticks(range(len(shown)), ticks_of, fontsize=8.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)

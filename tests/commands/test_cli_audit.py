@@ -14,6 +14,7 @@ from cli_audits import command
 from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.reports.figures import audit as figures_audit
 from autoflip_secure.reports.figures.audit import _fitted
+from autoflip_secure.reports.figures.style import drawing
 from autoflip_secure.reports.pages.audit import render_audit
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.wording.audit import headline, sentences, verdict_lines
@@ -235,6 +236,17 @@ def test_final_models_are_not_drawn_among_updates(records: list[AuditRecord]) ->
     assert last is not None
     assert "ROC curves of 2 attacks" in both.alt
     assert "ROC curves of 1 attack" in last.alt
+
+
+@pytest.mark.slow
+def test_every_observer_is_named_as_in_a_sentence(records: list[AuditRecord]) -> None:
+    one = records[0]
+    seen = [one.empirical[0].model_copy(update={"observer": who}) for who in ("server", "another client")]
+    with drawing():
+        picture = figures_audit.bounds([one.model_copy(update={"empirical": seen})])
+    assert picture is not None
+    assert ", the server, " in picture.markup
+    assert ", another client, " in picture.markup
 
 
 def test_names_beside_an_axis_leave_out_what_all_share() -> None:
