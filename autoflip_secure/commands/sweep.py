@@ -108,11 +108,12 @@ def sweep(
         from autoflip_secure.scenarios.config.loading import resolve
         from autoflip_secure.scenarios.config.plan import Shard, plan
         from autoflip_secure.scenarios.running.console import listener, stage
+        from autoflip_secure.scenarios.running.executors.choosing import chosen
         from autoflip_secure.scenarios.running.live import live
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
-        part = None if shard is None else Shard.parse(shard)
+        part, where = None if shard is None else Shard.parse(shard), chosen(executor)
         work = plan(resolve(document, overrides or [], small=small))
         others = trackers(tensorboard, mlflow, work.name, tracker or [], wandb)
         folder = folder or Path("runs") / work.name
@@ -120,7 +121,7 @@ def sweep(
         showing = stack.enter_context(live(others, work.name, work.outcome))
         with listener(len(work.keys)) as listening:
             told = showing.listening(listening)
-            result = run_sweep(work, folder, workers, told, keep_models=keep_models, executor=executor, shard=part)
+            result = run_sweep(work, folder, workers, told, keep_models=keep_models, executor=where, shard=part)
         lines = [_summary(result), *_tuned(result)]
         remarks = training_of(result.records, work.outcome) if result.records else []
         summary: dict[str, Any] = {

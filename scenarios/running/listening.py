@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.scenarios.config.cells import CellSpec
-from autoflip_secure.scenarios.running.workers import Rounds
+from autoflip_secure.scenarios.running.executors.base import Rounds
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.config.plan import plan as make_plan
+from autoflip_secure.scenarios.running.attempts import with_attempts
 from autoflip_secure.scenarios.running.build import CellBuilder
-from autoflip_secure.scenarios.running.sweep import with_attempts
 from autoflip_secure.scenarios.store.checkpoints import models_file
 from autoflip_secure.scenarios.store.ledgers import (
     attempts_at,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,11 @@ from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Block, Plan, Shard
 from autoflip_secure.scenarios.config.plan import plan as make_plan
-from autoflip_secure.scenarios.plugins.factories import find
-from autoflip_secure.scenarios.running.build import CellBuilder, planned_releases, recounted
+from autoflip_secure.scenarios.running.attempts import Counting
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check, check_cells, check_inputs
-from autoflip_secure.scenarios.running.elsewhere import Elsewhere
-from autoflip_secure.scenarios.running.executors import choose_workers, running
+from autoflip_secure.scenarios.running.executors.base import Executor, Finished, Task
+from autoflip_secure.scenarios.running.executors.local import Local
 from autoflip_secure.scenarios.running.keeping import (
     announcements,
     differences,
@@ -32,18 +33,14 @@ from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
 from autoflip_secure.scenarios.store.checkpoints import cells_without_models
 from autoflip_secure.scenarios.store.fingerprints import input_digests
-from autoflip_secure.scenarios.store.ledgers import (
-    Attempts,
-    announce,
-    refuse_without_ledger,
-    under_conditions,
-    without_ledger,
-)
+from autoflip_secure.scenarios.store.ledgers import under_conditions
 from autoflip_secure.scenarios.store.results import name_foreign
 from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.scenarios.store.tuning import TUNING
 
 __all__ = ["Listener", "SweepResult", "run_sweep"]
+
+_LOCAL = Local()
 
 
 @dataclass
@@ -66,7 +63,7 @@ def run_sweep(
     listener: Listener,
     *,
     keep_models: bool = False,
-    executor: str | None = None,
+    executor: Executor = _LOCAL,
     shard: Shard | None = None,
 ) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``: where settings are tuned, that stage first.
@@ -74,10 +71,10 @@ def run_sweep(
     Args:
         folder: results folder; made when absent, continued when it holds the same scenario. The tuning stage is a
             results folder of its own in it, :data:`.TUNING`.
-        workers: processes; None chooses.
+        workers: blocks that run side by side; None chooses.
         keep_models: every cell leaves its initial, best and final model in the folder
             (:mod:`.scenarios.store.checkpoints`). Finished cells without them are run again; their records stay.
-        executor: ``module:function`` that gives what runs the blocks (:mod:`.elsewhere`), ``workers`` at once.
+        executor: what runs the blocks; usually this machine.
         shard: the part of the blocks that is run here; None: all. Each shard runs the whole tuning stage, whose numbers
             are the same everywhere; :mod:`.merging` puts folders together.
 
@@ -87,20 +84,34 @@ def run_sweep(
             kept.
         AutoflipError: a worker died; finished cells are kept.
     """
-    if executor is not None:
-        _refuse_elsewhere(plan, executor, workers, keep_models=keep_models)
+    executor.refuse(plan.cells, workers, keep_models=keep_models)
+    with executor.open() as ready:
+        return _stages(plan, folder, workers, listener, ready, keep_models=keep_models, shard=shard)
+
+
+def _stages(
+    plan: Plan,
+    folder: Path,
+    workers: int | None,
+    listener: Listener,
+    executor: Executor,
+    *,
+    keep_models: bool,
+    shard: Shard | None,
+) -> SweepResult:
+    """The tuning stage, where there is one, and the cells."""
     if plan.tuning is None:
-        return _run(plan, folder, workers, listener, keep_models=keep_models, executor=executor, shard=shard)
+        return _run(plan, folder, workers, listener, executor, keep_models=keep_models, shard=shard)
     _refuse_other(folder, plan)
     stage, place = plan.tuning.stage, folder / TUNING
     if not all((place / "cells" / f"{key}.json").exists() for key in stage.keys):
         check_parties(plan.blocks)
         check(plan.blocks)  # what is wrong with the second stage is said before the first
     listener.stage("stage 1 of 2 (tuning)", len(stage.keys))
-    tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor=executor)
+    tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor)
     chosen = plan.tuning.chosen(tuned.records)
     listener.stage("stage 2 of 2", len(chosen.keys))
-    result = _run(chosen, folder, workers, listener, keep_models=keep_models, executor=executor, shard=shard)
+    result = _run(chosen, folder, workers, listener, executor, keep_models=keep_models, shard=shard)
     return replace(
         result, tuning=tuned, seconds=tuned.seconds + result.seconds, damaged=[*tuned.damaged, *result.damaged]
     )
@@ -112,9 +123,9 @@ def _run(
     folder: Path,
     workers: int | None,
     listener: Listener,
+    executor: Executor,
     *,
     keep_models: bool = False,
-    executor: str | None = None,
     shard: Shard | None = None,
 ) -> SweepResult:
     """One stage."""
@@ -141,37 +152,42 @@ def _run(
             again = [cell for block in todo for cell in block.cells if cell.key in without_models]
             refuse_other_releases(folder, again)
         _tell(announcements(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
-        workers = workers if workers is not None else choose_workers(todo, builder)
+        workers = executor.workers(workers, todo, builder)
         _log_start(store, plan, shard, f"{reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
-        tried = _announce(store, todo, records, listener, builder)
+        counting = Counting(store, records, builder, inputs or {})
+        counting.announce(todo, listener.note)
         order, cells = {block.index: number for number, block in enumerate(todo)}, [len(block.cells) for block in todo]
         pace = Pace([_work(block) for block in todo], workers)
 
-        def tell() -> None:
+        def progress(block: Block, share: float) -> None:
+            pace.advance(order[block.index], share)
             done = sum(count * share for count, share in zip(cells, pace.shares, strict=True))
             listener.progress(done, sum(cells), pace.left())
 
-        def progress(block: Block, share: float) -> None:
-            pace.advance(order[block.index], share)
-            tell()
-
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
-        where = None if executor is None else Elsewhere(executor, inputs or {})
-        flight = partial(running, todo, workers, progress, builder=builder, models=models, where=where)
-        with party_pool(todo) as pool, flight(pool=pool, rounds=listener.hearing(plan.cells, records)) as stream:
+        hearing = listener.hearing(plan.cells, records)
+        task = Task(progress, hearing, builder, inputs or {}, models=models, again=counting.again)
+        with _running(executor, todo, workers, task) as stream:
             for block, results in stream:
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
-                counted = map(partial(with_attempts, block, tried, builder), results)
+                counted = map(partial(counting.counted, block), results)
                 new = (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted if r.cell not in records)
                 _keep(new, store, records, listener)
                 pace.finish(order[block.index])
-                tell()
+                progress(block, 1.0)
                 store.log(f"{block.label} done")
         store.log("complete")
         there = [records[key] for key in plan.keys if key in records]
         return SweepResult(folder, there, reused, workers, time.monotonic() - began, store.damaged)
+
+
+@contextlib.contextmanager
+def _running(executor: Executor, todo: Sequence[Block], workers: int, task: Task) -> Iterator[Finished]:
+    """Finished blocks, with the parties that they need. Leaving the context stops what is still running."""
+    with party_pool(todo) as pool, contextlib.closing(executor.run(todo, workers, replace(task, pool=pool))) as stream:
+        yield stream
 
 
 def _log_start(store: Store, plan: Plan, shard: Shard | None, what: str) -> None:
@@ -197,17 +213,6 @@ def _tuning_of(plan: Plan, store: Store, records: dict[str, RunRecord]) -> dict[
             records[key] = record.model_copy(update={"tuning": tuning[key]})
             store.save(records[key])
     return tuning
-
-
-def _refuse_elsewhere(plan: Plan, executor: str, workers: int | None, *, keep_models: bool) -> None:
-    """What an executor of the user's own cannot do; and there has to be one."""
-    find(f"--executor {executor}", executor)
-    if workers is None:
-        raise InputError("--executor: says where blocks run; give --workers N too, how many are sent there at once")
-    if keep_models:
-        raise InputError("--executor: models are kept on the machine that runs a block; leave out --keep-models")
-    if any(spec.settings.secure_sum is not None for spec in plan.cells):
-        raise InputError("--executor: secure_sum reaches its parties from this machine only; leave out --executor")
 
 
 def _refuse_other(folder: Path, plan: Plan) -> None:
@@ -236,49 +241,6 @@ def _work(block: Block) -> float:
     """How much a block is beside others of the sweep: local passes over a client's data."""
     settings = [spec.settings for spec in block.cells]
     return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
-
-
-def _announce(
-    store: Store,
-    todo: Sequence[Block],
-    records: dict[str, RunRecord],
-    listener: Listener,
-    builder: CellBuilder,
-) -> dict[str, Attempts]:
-    """Write the ledgers of what is about to run, before it does; a block is run whole, finished cells too."""
-    begun = store.begun() | {key for key, record in records.items() if record.privacy is not None}
-    refuse_without_ledger(store.folder, begun & {key for block in todo for key in block.keys})
-    with store.explained():
-        tried = announce(store.folder, planned_releases(todo, builder))
-    _tell(without_ledger(store.folder, begun), listener)
-    if tried:
-        store.note_begun(tried)
-    _count_again(store, todo, tried, records, builder)
-    return tried
-
-
-def _count_again(
-    store: Store,
-    todo: Iterable[Block],
-    tried: Mapping[str, Attempts],
-    records: dict[str, RunRecord],
-    builder: CellBuilder,
-) -> None:
-    """Finished cells of the blocks that run release once more."""
-    for block in todo:
-        for key in records.keys() & set(block.keys):
-            counted = with_attempts(block, tried, builder, records[key])
-            if counted != records[key]:
-                store.save(counted)
-                records[key] = counted
-
-
-def with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:
-    """The ledger in the record counts every attempt that may have released something else."""
-    attempts = tried.get(record.cell)
-    if attempts is None or attempts.attempts == 1:
-        return record
-    return record.model_copy(update={"privacy": recounted(block, record.cell, attempts, builder)})
 
 
 def _checked(

@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,12 +37,17 @@ def _load(settings: Settings) -> Dataset:
     return settings.data.load()
 
 
-def input_digests(cells: Iterable[Settings], load: Callable[[Settings], Dataset] = _load) -> dict[str, str]:
+def input_digests(
+    cells: Iterable[Settings],
+    load: Callable[[Settings], Dataset] = _load,
+    only: Container[str] | None = None,
+) -> dict[str, str]:
     """What is read -> SHA-256 in hexadecimal, each once; what is read is named as the scenario file writes it.
 
     Args:
         cells: what reads.
         load: gives the data of a cell as their source does, for callers that have them already.
+        only: names of what is looked at; None: everything.
 
     Raises:
         InputError: data or source cannot be read.
@@ -50,7 +55,7 @@ def input_digests(cells: Iterable[Settings], load: Callable[[Settings], Dataset]
     found: dict[str, str] = {}
     for settings in cells:
         for what, make in _inputs(settings, load).items():
-            if what not in found:
+            if what not in found and (only is None or what in only):
                 found[what] = make()
     return found
 
@@ -86,7 +91,7 @@ def run_digest(plan: Plan) -> str:
         "cells": plan.keys,
         **({"tuning": [str(plan.outcome), *plan.tuning.stage.keys]} if plan.tuning else {}),
         "libraries": {name: version(name) for name in ("torch", "numpy")},
-        "package": _own_source(),
+        "package": own_source(),
         "inputs": input_digests(cell.settings for cell in plan.cells),
     }
     return digest(parts)
@@ -157,7 +162,8 @@ def _of_source(place: str, target: str) -> str:
 
 
 @cache
-def _own_source() -> str:
+def own_source() -> str:
+    """SHA-256 over all modules of this package, in hexadecimal: what a version number says, and more exactly."""
     folders = os.walk(Path(__file__).parents[2], followlinks=True)  # links, in a source checkout
     return _of_files(
         sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".py"))

@@ -30,7 +30,7 @@ LARGEST = 1 << 20  # bytes of a request
 PRELOAD = (
     "torch", "torch._dynamo", "opacus", "matplotlib.pyplot", "seaborn", "scipy.stats", "sklearn.datasets",
     "sklearn.metrics", "pyarrow.parquet", "pytest", "autoflip_secure.cli", "autoflip_secure.scenarios.running.build",
-    "autoflip_secure.scenarios.running.sweep", "autoflip_secure.scenarios.running.workers",
+    "autoflip_secure.scenarios.running.sweep", "autoflip_secure.scenarios.running.executors.workers",
     "autoflip_secure.defenses.secure_aggregation.party", "autoflip_secure.defenses.secure_aggregation.crypten_ready",
     "autoflip_secure.scenarios.catalogue.derive", "autoflip_secure.reports.pages.report",
 )  # fmt: skip

@@ -1,10 +1,11 @@
 """Helpers of the tests of secure sums in scenarios: a small scenario, its blocks, and records of a run with parties."""
 
+from run_blocks import running
+
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
-from autoflip_secure.scenarios.running.executors import running
 from autoflip_secure.scenarios.running.parties import PartyPool
 
 SMALL = """

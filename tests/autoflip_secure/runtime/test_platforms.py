@@ -28,7 +28,7 @@ GUARDED = {
     ("autoflip_secure/runtime/platforms.py", "resource"),  # ImportError
     ("autoflip_secure/runtime/processes.py", "signal.SIGHUP"),  # hasattr
     ("autoflip_secure/runtime/processes.py", "signal.pthread_sigmask"),  # where processes are forked, on Linux
-    ("scenarios/running/executors.py", "os.sched_getaffinity"),  # hasattr
+    ("scenarios/running/executors/local.py", "os.sched_getaffinity"),  # hasattr
 }
 
 

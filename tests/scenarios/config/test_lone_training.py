@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_blocks import running
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.scenarios.config.documents import Document
@@ -14,7 +15,6 @@ from autoflip_secure.scenarios.config.personal import not_audited
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.checks import check
-from autoflip_secure.scenarios.running.executors import running
 from autoflip_secure.scenarios.running.parties import party_pool
 from autoflip_secure.scenarios.running.privacy_planning import ledger, planned
 

@@ -60,7 +60,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counting(Iid, "split")
     counting(type(work(SAMPLE).cells[0].settings.model), "build")
     monkeypatch.setattr(
-        "autoflip_secure.scenarios.running.executors.cores", lambda: 2
+        "autoflip_secure.scenarios.running.executors.local.cores", lambda: 2
     )  # so that there is something to estimate
     return counts
 
@@ -74,7 +74,7 @@ def test_planning_builds_nothing_twice(
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt  # where blocks would begin
 
-    monkeypatch.setattr("autoflip_secure.scenarios.running.sweep.running", stop)
+    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.local.Local.run", stop)
     plan_ = work(privacy)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan_, tmp_path, None, Listener(lambda *_: None, lambda _: None))

@@ -11,7 +11,9 @@ from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
-from autoflip_secure.scenarios.running import elsewhere
+from autoflip_secure.scenarios.running.executors import elsewhere, far
+from autoflip_secure.scenarios.running.executors.elsewhere import Elsewhere
+from autoflip_secure.scenarios.running.executors.local import Local
 from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
 
 SMALL = """
@@ -78,8 +80,8 @@ def work(text: str = "sweep: {product: {rounds: [1, 2, 3]}}", *overrides: str) -
 
 
 def run(one: Plan, folder: Path, pool: str | None, workers: int | None = 1, **more: Any) -> SweepResult:
-    target = None if pool is None else f"cluster_pools:{pool}"
-    return run_sweep(one, folder, workers, Listener(lambda *_: None, print), executor=target, **more)
+    where = Local() if pool is None else Elsewhere(f"cluster_pools:{pool}")
+    return run_sweep(one, folder, workers, Listener(lambda *_: None, print), executor=where, **more)
 
 
 def numbers(result: SweepResult) -> list[dict[str, Any]]:
@@ -136,18 +138,13 @@ def test_a_broken_executor_is_named(tmp_path: Path) -> None:
 
 
 def test_a_machine_with_other_software_or_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = elsewhere.conditions, []
-
-    def other() -> dict[str, str]:
-        calls.append(1)
-        return real() if len(calls) % 2 else {**real(), "torch": "9.9"}
-
-    monkeypatch.setattr(elsewhere, "conditions", other)
+    real = far.conditions
+    monkeypatch.setattr(far, "conditions", lambda: {**real(), "torch": "9.9"})
     with pytest.raises(InputError, match=r"has another torch, so its private noise would not be that of the ledger"):
         run(work(PRIVATE), tmp_path / "private", "here")
     assert run(work(""), tmp_path / "plain", "here").records
-    monkeypatch.setattr(elsewhere, "input_digests", lambda *_: {})
-    with pytest.raises(InputError, match=r"on the machine that was to run it, data .*digits.* is not the same as here"):
+    monkeypatch.setattr(far, "input_digests", lambda *_: {})
+    with pytest.raises(InputError, match=r"the machine that was to run it .*, data .*digits.* is not the same"):
         run(work(""), tmp_path / "data", "here")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from processes import helpers
+from run_blocks import running
 
 from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.records.run import RunRecord
@@ -14,7 +15,7 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Block, plan
 from autoflip_secure.scenarios.running.checks import check
-from autoflip_secure.scenarios.running.executors import choose_workers, cores, estimated_seconds, running
+from autoflip_secure.scenarios.running.executors.local import choose_workers, cores, estimated_seconds
 
 TINY = """
 clients: 5
@@ -179,11 +180,11 @@ def test_small_work_stays_here_and_large_work_gets_the_cores(monkeypatch: pytest
     small = blocks("sweep: {product: {rounds: [2, 3]}}")
     large = blocks("", "sweep={product: {rounds: [4000, 4001]}}")
     assert sum(map(estimated_seconds, small)) < 4 < sum(map(estimated_seconds, large))
-    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.cores", lambda: 8)
+    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.local.cores", lambda: 8)
     assert choose_workers(small) == 1
     assert choose_workers(large) == 2, "never more than blocks"
     assert choose_workers([]) == 1
-    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.cores", lambda: 1)
+    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.local.cores", lambda: 1)
     assert choose_workers(large) == 1
 
 

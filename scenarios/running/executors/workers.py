@@ -10,22 +10,22 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
+from typing import ClassVar
 
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.records.run import RoundRecord, RunRecord
 from autoflip_secure.runtime.processes import start
 from autoflip_secure.scenarios.config.plan import Block
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.executors.base import CONTINUE, Executor, Finished, Rounds, Task
 from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 from autoflip_secure.terminal import notes
 
-Progress = Callable[[Block, float], None]  # a block in flight, and its share done
-Rounds = Sequence[tuple[str, RoundRecord]]  # keys of cells, and what their records say of rounds
-Finished = Generator[tuple[Block, list[RunRecord]], None, None]  # blocks with their records, as they finish
 _REPORT_EVERY = 0.25  # seconds
 _IMPORTS = (
     "autoflip_secure.scenarios.running.build",
@@ -100,42 +100,42 @@ class _Worker:
     block: Block | None = None
 
 
-def run_in_workers(
-    blocks: Sequence[Block],
-    workers: int,
-    progress: Progress,
-    pool: PartyPool | None = None,
-    models: ModelsToKeep | None = None,
-    rounds: Callable[[Rounds], None] | None = None,
-) -> Finished:
-    """Yield every block with its records, as they finish. Closing the iterator stops the workers at once.
+class Workers(Executor):
+    """Blocks in processes of this machine; one with --workers 2 and more."""
 
-    Args:
-        rounds: called with rounds of blocks in flight, a few times a second; None: nobody wants them.
+    option: ClassVar[str] = "--workers"
 
-    Raises:
-        AutoflipError: a worker died or failed; names the block. Whatever was yielded before is whole.
-    """
-    waiting = deque(blocks)
-    team: list[_Worker] = []
-    try:
-        for _ in range(min(workers, len(blocks))):
-            here, there = Pipe()
-            process = start(_main, there, pool, models, rounds is not None, imports=_IMPORTS)
-            there.close()
-            team.append(_Worker(process, here))
-        for worker in team:
-            _give(worker, waiting)
-        while busy := [worker for worker in team if worker.block is not None]:
-            ready = wait([thing for w in busy for thing in (w.pipe, w.process.sentinel)])
-            for worker in busy:
-                if worker.pipe in ready or worker.process.sentinel in ready:
-                    finished = _receive(worker, progress, rounds)
-                    if finished is not None:
-                        _give(worker, waiting)
-                        yield finished
-    finally:
-        _stop(team)
+    def workers(self, asked: int | None, blocks: Sequence[Block], builder: CellBuilder) -> int:
+        """As many as were asked for, and no more than there are blocks."""
+        return max(1, min(asked or len(blocks), len(blocks)))
+
+    def run(self, blocks: Sequence[Block], workers: int, task: Task) -> Finished:
+        """Yield every block with its records, as they finish. Closing the generator stops the processes at once.
+
+        Raises:
+            AutoflipError: a worker died or failed; names the block. Whatever was yielded before is whole.
+        """
+        task.builder.forget()
+        waiting = deque(blocks)
+        team: list[_Worker] = []
+        try:
+            for _ in range(min(workers, len(blocks))):
+                here, there = Pipe()
+                process = start(_main, there, task.pool, task.models, task.rounds is not None, imports=_IMPORTS)
+                there.close()
+                team.append(_Worker(process, here))
+            for worker in team:
+                _give(worker, waiting)
+            while busy := [worker for worker in team if worker.block is not None]:
+                ready = wait([thing for w in busy for thing in (w.pipe, w.process.sentinel)])
+                for worker in busy:
+                    if worker.pipe in ready or worker.process.sentinel in ready:
+                        finished = _receive(worker, task)
+                        if finished is not None:
+                            _give(worker, waiting)
+                            yield finished
+        finally:
+            _stop(team)
 
 
 def _give(worker: _Worker, waiting: deque[Block]) -> None:
@@ -147,9 +147,7 @@ def _give(worker: _Worker, waiting: deque[Block]) -> None:
             raise AutoflipError(_obituary(worker)) from None
 
 
-def _receive(
-    worker: _Worker, progress: Progress, rounds: Callable[[Rounds], None] | None
-) -> tuple[Block, list[RunRecord]] | None:
+def _receive(worker: _Worker, task: Task) -> tuple[Block, list[RunRecord]] | None:
     """What a worker has to say: progress or rounds (None), or its finished block."""
     assert worker.block is not None
     try:
@@ -157,11 +155,11 @@ def _receive(
     except (EOFError, OSError):
         message = None
     if isinstance(message, float):
-        progress(worker.block, message)
+        task.progress(worker.block, message)
         return None
     if isinstance(message, _Rounds):
-        if rounds is not None:
-            rounds(message.entries)
+        if task.rounds is not None:
+            task.rounds(message.entries)
         return None
     if isinstance(message, _Note):
         notes.once(message.text)
@@ -185,9 +183,7 @@ def _obituary(worker: _Worker) -> str:
         if how == "SIGKILL":
             how += ", which is what the system does when memory runs out: try fewer --workers or a smaller model"
     label = worker.block.label if worker.block else "a worker"
-    return (
-        f"the worker process on {label} died ({how}); finished cells are kept, run the same command again to continue"
-    )
+    return f"the worker process on {label} died ({how}); {CONTINUE}"
 
 
 def _stop(team: list[_Worker]) -> None:
