@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,14 @@ from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.scenarios.running.sweep import SweepResult
+
+
+class Engine(StrEnum):
+    """What runs the blocks of a sweep."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 Workers = Annotated[
     int | None,
@@ -90,6 +99,18 @@ def sweep(
             help="Run blocks through the concurrent.futures.Executor that a function gives, --workers at once.",
         ),
     ] = None,
+    engine: Annotated[
+        Engine | None,
+        typer.Option("--engine", help="What runs the blocks: this machine, or Ray.", show_default="local"),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="The Ray cluster to use; without it one of this machine is started, and stopped at the end.",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="K/N", help="Run part K of N of the blocks; `merge` puts the parts together."),
@@ -113,7 +134,7 @@ def sweep(
         from autoflip_secure.scenarios.running.sweep import run_sweep
         from autoflip_secure.scenarios.running.tracker_choice import trackers
 
-        part, where = None if shard is None else Shard.parse(shard), chosen(executor)
+        part, where = None if shard is None else Shard.parse(shard), chosen(engine, ray_address, executor)
         work = plan(resolve(document, overrides or [], small=small))
         others = trackers(tensorboard, mlflow, work.name, tracker or [], wandb)
         folder = folder or Path("runs") / work.name

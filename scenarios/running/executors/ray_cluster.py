@@ -1,0 +1,106 @@
+"""A Ray cluster: one that is there, or one of this machine alone, started for a sweep and stopped behind it.
+
+A cluster is trusted: whoever reaches its ports runs code on its machines, and between them go pickled objects. None of
+Ray's telemetry, dashboards or printing is wanted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from autoflip_secure.errors import InputError
+
+OPTION = "--engine ray"
+_ADDRESS = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
+_REACHED_IN = 5.0  # seconds
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none; said, it is not warned of
+    "RAY_SCHEDULER_EVENTS": "0",
+}
+
+
+def refuse_address(address: str | None) -> None:
+    """Ray is installed, and something answers where a cluster is said to be.
+
+    Raises:
+        InputError: not so.
+    """
+    if find_spec("ray") is None:
+        raise InputError(f"{OPTION}: Ray is not installed; pip install 'autoflip-secure[ray]'")
+    if address is None:
+        return
+    place, known = f"--ray-address {address:.60}", _ADDRESS.fullmatch(address)
+    if known is None or not 0 < int(known["port"]) < 65536:
+        raise InputError(
+            f"{place}: should be HOST:PORT, as `ray start --head` prints it; 127.0.0.1:6379 on that machine"
+        )
+    try:
+        socket.create_connection((known["host"].strip("[]"), int(known["port"])), _REACHED_IN).close()
+    except OSError as error:
+        raise InputError(
+            f"{place}: nothing answers there ({error.strerror or error}); start a cluster with `ray start --head`, "
+            "give the address that it prints, or leave it out for a cluster of this machine alone"
+        ) from error
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int) -> Iterator[Any]:
+    """The module ``ray``, connected while the context lasts; a program that is connected already stays so.
+
+    Args:
+        address: of a cluster; None: one of this machine is started, and stopped behind the context.
+        cpus: blocks that one of this machine runs at once.
+
+    Raises:
+        InputError: the cluster cannot be used from here; says why.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    own: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": cpus}
+    if address is None:
+        own["include_dashboard"] = False
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**own, log_to_driver=False, configure_logging=False, logging_level="ERROR")
+        vars(ray._private.worker).update(
+            _worker_logs_enabled=False
+        )  # it prints on our standard output when a node dies
+    except (RuntimeError, ConnectionError, ValueError, OSError) as error:
+        raise InputError(
+            f"--ray-address {address}: {_why(error)}" if address else f"{OPTION}: {_why(error)}"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has put one of its own there
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of a cluster that cannot be used, as one sentence with the way out."""
+    text = " ".join(str(error).split())
+    versions = re.findall(r"Ray: (\S+) Python: (\S+)", text)
+    if "Version mismatch" in text and len(versions) == 2:
+        (ray, python), (own_ray, own_python) = versions
+        return (
+            f"the cluster has Ray {ray} on Python {python}, this program Ray {own_ray} on Python {own_python}; use the "
+            "same on every machine"
+        )
+    sentence = re.split(r"(?<=[a-z0-9)])\.\s", text, maxsplit=1)[0]
+    return f"Ray cannot be used ({sentence:.200}); run the sweep on a machine of the cluster that `ray status` works on"
