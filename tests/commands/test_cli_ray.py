@@ -1,0 +1,100 @@
+"""``sweep --engine ray``: a cluster that is started for a sweep, what is said, how it ends, and who is left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import forked
+import psutil
+import pytest
+
+from autoflip_secure.scenarios.store.store import read_record
+
+pytest.importorskip("ray", reason="Ray is not among the test tools, for it is large: pip install '.[ray]'")
+pytestmark = pytest.mark.slow
+
+SWEEP = """
+name: clustered
+clients: 5
+cohort: 2
+training: {epochs: 1, batch_size: 64}
+exploration: {epochs: 1}
+data: {kind: digits, train_samples: 200, test_samples: 50}
+model: {kind: mlp, hidden: [8]}
+seeds: [11]
+sweep: {product: {rounds: [2, MOST], algorithm: [fedavg, autoflip]}}
+"""
+RAY = ("gcs_server", "raylet", "ray::", "ray/_private", "default_worker.py")
+
+
+def command(folder: Path, most: int, *more: str) -> forked.Process:
+    (folder / "clustered.yaml").write_text(SWEEP.replace("MOST", str(most)))
+    arguments = ["sweep", "clustered.yaml", "--out", "out", "--no-report", "--engine", "ray", "--workers", "2", *more]
+    return forked.start(*arguments, cwd=folder, session=True)
+
+
+def cells(folder: Path) -> list[Path]:
+    return list((folder / "out" / "cells").glob("*.json"))
+
+
+def of_ray() -> set[int]:
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(
+            word in " ".join(process.info["cmdline"] or []) for word in RAY
+        ):
+            found.add(process.info["pid"])
+    return found
+
+
+def left_behind(before: set[int]) -> set[int]:
+    deadline = time.monotonic() + 20
+    while (left := of_ray() - before) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_path: Path) -> None:
+    before = of_ray()
+    with command(tmp_path, 3, "--json") as process:
+        stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    answer = json.loads(stdout)
+    assert (answer["run"], answer["workers"]) == (4, 2)
+    assert re.fullmatch(r"(\d+/4 cells.*\n)*", stderr), stderr
+    assert not left_behind(before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_order(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    before = of_ray()
+    with command(tmp_path, 20000) as process:
+        deadline = time.monotonic() + 120
+        while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")
+    assert re.fullmatch(r"(\d+/4 cells.*\n)*", stderr[: stderr.index("\ninterrupted")]), stderr
+    assert len([read_record(path) for path in cells(tmp_path)]) == 2
+    assert not left_behind(before)
+
+
+def test_killed_without_a_chance_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    before = of_ray()
+    process = command(tmp_path, 20000)
+    deadline = time.monotonic() + 120
+    while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    assert not left_behind(before)
