@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -69,15 +70,19 @@ def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_p
     assert not left_behind(before)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_in_order(number: signal.Signals, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "to_all", "code"),
+    [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)],
+)
+def test_a_signal_ends_in_order(number: signal.Signals, to_all: bool, code: int, tmp_path: Path) -> None:
+    """``to_all``: as a terminal sends Ctrl-C, to the processes of Ray too."""
     before = of_ray()
     with command(tmp_path, 20000) as process:
         deadline = time.monotonic() + 120
         while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(number)
+        (os.killpg if to_all else os.kill)(process.pid, number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
     assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 """What a user may install; `test` and `docs` are for whoever works on this, `wandb`, tried by hand, is in no job, and
-`flower` is in a job of its own, for it does not go with the versions that are tested."""
-OURS = ("test", "docs", "wandb", "flower")
+`flower` and `ray` are in jobs of their own: the first does not go with the versions that are tested, the second is
+large."""
+OURS = ("test", "docs", "wandb", "flower", "ray")
 ALLOWED = [
     Requirement(text)
     for text in [*PROJECT["dependencies"], *(text for name in EXTRAS if name not in OURS for text in EXTRAS[name])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -108,14 +109,15 @@ class Tasks:
 
     def close(self) -> None:
         """Stop what still runs, in mid-block; hear the last words of what has ended."""
-        for ref in self._flying:
-            self._ray.cancel(ref, force=True)
-        self._flying.clear()
-        self._next = 0.0
-        self._ask()
-        if self._post is not None and self._ray.wait([self._post], timeout=_LAST_WORDS)[0]:
-            self._hear()
-        self._ray.kill(self._mailbox)
+        flying, self._flying = self._flying, {}
+        with contextlib.suppress(Exception):  # of Ray, where the cluster is gone
+            for ref in flying:
+                self._ray.cancel(ref, force=True)
+            self._next = 0.0
+            self._ask()
+            if self._post is not None and self._ray.wait([self._post], timeout=_LAST_WORDS)[0]:
+                self._hear()
+            self._ray.kill(self._mailbox)
 
     def _put(self, block: Block) -> None:
         settings = block.cells[0].settings

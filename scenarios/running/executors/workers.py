@@ -1,7 +1,9 @@
 """Worker processes: started once, one pipe each, one block at a time, gone when their parent is gone.
 
-Own processes rather than ``ProcessPoolExecutor``: a pool cannot be stopped in mid-block on Ctrl-C, and when a process
-dies it cannot say which block it was on or what killed it.
+Own processes rather than a pool of the standard library or joblib's loky, for what a sweep needs, and what tests hold
+ours and loky to (``tests/scenarios/running/test_pools.py``): when a process dies, the block that it was on is named,
+and what killed it; rounds are told while blocks still run; nobody outlives a parent that is killed. To stop in
+mid-block is no reason by itself: loky can (``kill_workers``), and the standard library from Python 3.14 on.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray_nodes import MARKS, WHY, Nodes
 
 from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.records.run import RoundRecord, RunRecord
@@ -24,13 +25,8 @@ from autoflip_secure.scenarios.running.executors.ray_engine import TRIES, Ray
 from autoflip_secure.scenarios.running.executors.ray_tasks import Tasks
 from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
 
-WHY = "Ray is not among the test tools, for it is large: pip install '.[ray]'"
 pytest.importorskip("ray", reason=WHY)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
-]
+pytestmark = MARKS
 
 SMALL = """
 name: small
@@ -46,37 +42,6 @@ SWEEP = "sweep: {product: {algorithm: [fedavg, autoflip], rounds: [2, 3, 4]}}"
 FEDAVG = "sweep: {product: {algorithm: [fedavg], rounds: [2, 3, 4]}}"
 CLIENT = "privacy: {kind: client_level, noise_multiplier: 1}"
 LONG = "sweep: {product: {algorithm: [fedavg], rounds: [2, 150, 151, 3]}}"
-
-
-class Nodes:
-    """A cluster: a head that computes nothing, and nodes of one core each."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.nodes: list[Any] = []
-        self.fill()
-
-    @property
-    def address(self) -> str:
-        return str(self.cluster.address)
-
-    def add(self, **more: Any) -> Any:
-        node = self.cluster.add_node(num_cpus=1, wait=True, **more)
-        self.nodes.append(node)
-        return node
-
-    def fill(self) -> None:
-        while len(self.nodes) < 2:
-            self.add()
-
-    def kill(self, node: Any | None = None) -> None:
-        """As when its power goes."""
-        node = node or self.nodes[0]
-        self.nodes.remove(node)
-        self.cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,49 @@
+"""A real Ray cluster on this machine: several raylets, each a node of its own, which may be killed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+WHY = "Ray is not among the test tools, for it is large: pip install '.[ray]'"
+
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+"""Of tests in whose process Ray is: it leaves files and threads behind."""
+
+
+class Nodes:
+    """A cluster: a head that computes nothing, and nodes of one core each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.nodes: list[Any] = []
+        self.fill()
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self, **more: Any) -> Any:
+        node = self.cluster.add_node(num_cpus=1, wait=True, **more)
+        self.nodes.append(node)
+        return node
+
+    def fill(self) -> None:
+        while len(self.nodes) < 2:
+            self.add()
+
+    def kill(self, node: Any | None = None) -> None:
+        """As when its power goes."""
+        node = node or self.nodes[0]
+        self.nodes.remove(node)
+        self.cluster.remove_node(node, allow_graceful=False)
