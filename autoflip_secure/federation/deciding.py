@@ -13,6 +13,7 @@ from autoflip_secure.federation.aggregating import aggregate
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import chosen, stated_samples, weight_decay_shrinkage
 from autoflip_secure.federation.masking import Masking
+from autoflip_secure.federation.scored_rounds import exchanged
 from autoflip_secure.federation.secure_rounds import timed
 from autoflip_secure.federation.secure_updates import score_secretly, sum_secretly
 from autoflip_secure.federation.state import ServerState
@@ -56,7 +57,7 @@ def _view(
         clients=here,
         samples=samples,
         weights=state.weights,
-        mask=state.mask,
+        mask=exchanged(cell, state.mask),
         guidance=state.guidance,
         layout=problem.layout,
         shrinkage=shrinkage,

@@ -14,7 +14,7 @@ from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.own_masks import client_view
 from autoflip_secure.federation.scored_rounds import places
 from autoflip_secure.federation.state import ServerState
-from autoflip_secure.interfaces import ClientJob, trained_mask
+from autoflip_secure.interfaces import ClientJob, trained_mask, trained_thresholds
 from autoflip_secure.models.amounts import Flops
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.seeds import Purpose, generator
@@ -35,6 +35,9 @@ def own_model(
         return torch.where(mask, state.weights, 0.0), mask
     where = places(pruner, cell.problem.layout, mask.device)
     start = pruner.client_mask(client_view(cell, state, kept, client, mask, None)).start
+    if (units := trained_thresholds(pruner)) is not None:
+        weights, alive = units.models(cell.problem.layout, start[None])
+        return weights[0], alive[0]
     draws = generator(cell.seed, Purpose.MASK_DRAWS, state.round, client, 1)
     live = mask & (~where.scored | pruner.bits(start, torch.rand(len(start), generator=draws).to(start)))
     own = torch.where(where.personal, start, torch.where(where.shared, state.weights, state.scored.theta))

@@ -22,7 +22,15 @@ from torch import Tensor
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.state import ScoredState, ServerState
-from autoflip_secure.interfaces import ClientJob, FrozenStart, Scoring, SeedView, TrainedMask, trained_mask
+from autoflip_secure.interfaces import (
+    ClientJob,
+    FrozenStart,
+    Scoring,
+    SeedView,
+    TrainedMask,
+    trained_mask,
+    trained_thresholds,
+)
 from autoflip_secure.interfaces.trained_mask import coordinates
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
@@ -74,6 +82,9 @@ def model_of(cell: Cell, held: Tensor, round_: int, before: ScoredState | None =
     assert pruner is not None
     theta = frozen_start(cell).theta if before is None else before.theta
     where = _places(cell, held.device)
+    if (units := trained_thresholds(pruner)) is not None:  # a view of the thresholds: nobody trains these weights
+        weights, alive = units.models(cell.problem.layout, torch.where(where.shared, held, theta)[None])
+        return ScoredState(theta, weights[0], alive[0], torch.ones_like(alive[0]))
     uniform = torch.rand(len(held), generator=generator(cell.seed, Purpose.FROZEN_WEIGHTS, 2, round_)).to(held)
     mask = ~where.scored | pruner.live(held, uniform)
     weights = torch.where(where.shared, held, torch.where(mask, theta, 0.0))
@@ -159,6 +170,13 @@ def on_the_wire(
     return torch.where(where.sent & masks, rows, 0.0)
 
 
+def exchanged(cell: Cell, mask: Bool[Tensor, " params"]) -> Bool[Tensor, " params"]:
+    """``mask`` without what stays with clients that train thresholds, so that nothing of it is shared or judged."""
+    if trained_thresholds(cell.protocol.pruner) is None:
+        return mask
+    return mask & _places(cell, mask.device).sent
+
+
 def of_enough_holders(
     cell: Cell, step: Float[Tensor, " params"], masks: Bool[Tensor, "clients params"] | None
 ) -> Float[Tensor, " params"]:
@@ -187,14 +205,18 @@ def after_step(
 
 
 def live_masks(
-    cell: Cell, state: ServerState, sent: Float[Tensor, "clients params"], own: Masking | None
-) -> Bool[Tensor, "*clients params"] | None:
-    """What counts as live in a round: of the model that it began with or, with own masks, what each client sent as 1.
+    cell: Cell, state: ServerState, sent: Float[Tensor, "clients params"], own: Masking | None,
+    trained: Float[Tensor, "clients params"],
+) -> Bool[Tensor, "*clients params"] | None:  # fmt: skip
+    """What counts as live in a round: of the model that it began with or, with own masks, what each client sent as 1,
+    and with thresholds the units over theirs once they have ``trained``.
 
     None: the masks are as they are.
     """
     if state.scored is None:
         return None
+    if own is not None and (units := trained_thresholds(cell.protocol.pruner)) is not None:
+        return own.masks & units.models(cell.problem.layout, own.starts + trained)[1]
     if own is None:
         return state.scored.mask
     return own.masks & (~_places(cell, sent.device).scored | (sent + state.weights > 0.5))

@@ -171,7 +171,7 @@ def finish_round(
     """
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
     private, visibility, masks = protocol.client_level, protocol.visibility, state.mask if own is None else own.masks
-    updates = honest_rows(cell, state, clients, updates, own)
+    trained, updates = updates, honest_rows(cell, state, clients, updates, own)
     measured, travelling = measured or Measured(), state.travelling(problem.layout)
     attacked = attack_updates(
         cell, updates, clients, masks, round_, state.weights, state.attack, defence_of(cell, state, clients, measured)
@@ -230,7 +230,7 @@ def finish_round(
         sent=chosen(sent, usable),
         mask=state.mask if own is None else own.held,
         own=own,
-        live=live_masks(cell, state, raw, own),
+        live=live_masks(cell, state, raw, own, trained),
         known=None if state.scored is None else state.scored.known,
         samples=sum(len(problem.clients[k]) for k in participants),
         events=tuple(f"round {round_}: {event}" for event in events),

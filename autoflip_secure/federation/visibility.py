@@ -129,7 +129,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         prepared=prepared,
         alone=protocol.pruner.begins_alone,
         keeps_masked=protocol.pruner.keeps_masked,
-        trained_mask=(learner := trained_mask(protocol.pruner)) is not None,
+        trained_mask="" if (learner := trained_mask(protocol.pruner)) is None else learner.sends,
         tuned=learner is not None and learner.own and learner.tuning[0] > 0,
         exploring_every=protocol.exploration.every if protocol.explores else None,
     )

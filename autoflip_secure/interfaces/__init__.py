@@ -24,7 +24,7 @@ from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.contribution import ClientJob, PrivateSteps, Trained
 from autoflip_secure.interfaces.input_attack import BackdoorAttack, InputAttack, InputView, largest_values
 from autoflip_secure.interfaces.landscape import Exploration, Guidance
-from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule
+from autoflip_secure.interfaces.local_rule import BroadcastView, LocalRule, LocalView, NoLocalRule, RoundRule, WorksOn
 from autoflip_secure.interfaces.lone_training import LoneStage, LoneView
 from autoflip_secure.interfaces.pre_aggregation import (
     AssumingPreAggregator,
@@ -55,6 +55,7 @@ from autoflip_secure.interfaces.trained_mask import (
     straight_through,
     trained_mask,
 )
+from autoflip_secure.interfaces.trained_thresholds import TrainedThresholds, threshold_pairs, trained_thresholds
 
 __all__ = [
     "KNOWLEDGE",
@@ -120,13 +121,17 @@ __all__ = [
     "Threat",
     "Trained",
     "TrainedMask",
+    "TrainedThresholds",
     "TrainingSchedule",
     "UpdateAttack",
     "Window",
+    "WorksOn",
     "even_sigmoid",
     "explores",
     "guided",
     "largest_values",
     "straight_through",
+    "threshold_pairs",
     "trained_mask",
+    "trained_thresholds",
 ]

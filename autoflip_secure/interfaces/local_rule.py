@@ -24,6 +24,7 @@ from autoflip_secure.interfaces.base import Plugin
 from autoflip_secure.interfaces.landscape import Exploration
 from autoflip_secure.models.layout import Layout, Segment
 
+WorksOn = Literal["weights", "scores", "thresholds", "both"]
 HOOKS = ("proximal", "penalty", "gradient", "step", "mask")
 
 
@@ -60,7 +61,8 @@ class LocalRule(Plugin):
 
     broadcast_bits: ClassVar[Literal[2, 32]] = 32  # of a number of :meth:`broadcast`; 2: it is -1, 0 or 1
     needs_exploration: ClassVar[bool] = False  # phase 1 takes place, for :meth:`broadcast`
-    works_on: ClassVar[Literal["weights", "scores", "both"]] = "weights"  # what is trained; scores: of trained masks
+    #: what is trained; scores: of trained masks, thresholds: of units, both: whatever clients train
+    works_on: ClassVar[WorksOn] = "weights"
 
     @property
     def needs_explorers(self) -> bool:

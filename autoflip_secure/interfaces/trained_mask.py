@@ -54,6 +54,7 @@ class TrainedMask(Pruner):
 
     draws: ClassVar[bool] = False  # :meth:`mask_of` asks for uniform numbers in every step, :meth:`bits` at the end
     least_holders: ClassVar[int] = 1  # participants of a round that hold a coordinate, for its probability to move
+    sends: ClassVar[str] = "bits"  # what a client sends of what it trains, in the plural: a word of messages
     kept: ClassVar[str] = ""  # with ``own``: the row of ``client_rows`` that keeps what the client trained; "": none
 
     @property
@@ -65,6 +66,10 @@ class TrainedMask(Pruner):
     @abstractmethod
     def role(self, segment: Segment) -> Role:
         """What becomes of a tensor; running statistics are *shared* whatever is said, and frozen tensors *fixed*."""
+
+    def roles(self, layout: Layout) -> dict[str, Role]:
+        """The role of every tensor, by name."""
+        return {segment.name: role_of(self, segment) for segment in layout}
 
     @abstractmethod
     def begin(self, view: SeedView) -> FrozenStart:
@@ -127,4 +132,5 @@ def role_of(pruner: TrainedMask, segment: Segment) -> Role:
 
 def coordinates(pruner: TrainedMask, layout: Layout, *roles: Role) -> Bool[Tensor, " params"]:
     """Where tensors have one of ``roles``."""
-    return layout.where(*(segment for segment in layout if role_of(pruner, segment) in roles))
+    found = pruner.roles(layout)
+    return layout.where(*(segment for segment in layout if found[segment.name] in roles))

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.interfaces import LocalRule, LocalView, even_sigmoid, straight_through
+from autoflip_secure.interfaces import LocalRule, LocalView, WorksOn, even_sigmoid, straight_through
 from autoflip_secure.models.layout import Segment
 
 
@@ -34,7 +34,7 @@ class OneShot(LocalRule):
 
     kind: Literal["one_shot"] = "one_shot"
     source: ClassVar[str] = "Li et al. 2021 (FedMask), SenSys, doi 10.1145/3485730.3485929; our reading"
-    works_on: ClassVar[Literal["weights", "scores", "both"]] = "scores"
+    works_on: ClassVar[WorksOn] = "scores"
     sparsity: Annotated[
         float, Field(ge=0, lt=1, description="share of each tensor's weights that a client cuts from its structure")
     ] = 0.5

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from autoflip_secure.interfaces import LocalRule
+from autoflip_secure.interfaces import LocalRule, WorksOn
 
 
 class Proximal(LocalRule):
@@ -20,7 +20,7 @@ class Proximal(LocalRule):
 
     kind: Literal["proximal"] = "proximal"
     source: ClassVar[str] = "Li et al. 2020 (FedProx), equation 2"
-    works_on: ClassVar[Literal["weights", "scores", "both"]] = "both"
+    works_on: ClassVar[WorksOn] = "both"
     mu: Annotated[float, Field(gt=0, le=1e6, description="weight of the penalty mu/2 ||w - w_t||^2")] = 0.01
 
     @property

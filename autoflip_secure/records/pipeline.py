@@ -35,7 +35,7 @@ def pipeline(
     prepared: Sequence[str] = (),
     alone: bool = False,
     keeps_masked: bool = False,
-    trained_mask: bool = False,
+    trained_mask: str = "",
     tuned: bool = False,
     exploring_every: int | None = None,
 ) -> list[str]:
@@ -55,12 +55,13 @@ def pipeline(
         prepared: names of what all clients send once, before round 1.
         alone: before round 1 one client trains by itself.
         keeps_masked: the server remembers masked weights.
-        trained_mask: clients train scores of a mask over frozen weights, and send bits.
+        trained_mask: what clients send who train a mask: ``bits`` of scores over frozen weights, or ``thresholds`` of
+            units beside weights of their own; "": they train weights, and send them.
         tuned: after the last round every client trains its own live weights.
         exploring_every: rounds after which explorers explore again; None: never.
     """
     steps = list(PIPELINE)
-    steps[2] = "local training of the scores of a mask; weights are frozen" if trained_mask else steps[2]
+    steps[2] = _TRAINED.get(trained_mask, steps[2])
     if local_rule:
         steps[2] += f" under the rule {local_rule}" + (", which moves masks" if moving_masks else "")
     if sample_level:
@@ -94,9 +95,18 @@ def pipeline(
     return [*_before(prepared, alone=alone), *steps]
 
 
-def _with_trained_mask(steps: list[str], *, trained_mask: bool, tuned: bool) -> None:
+_TRAINED = {
+    "bits": "local training of the scores of a mask; weights are frozen",
+    "thresholds": "local training of own weights, and of a threshold a unit",
+}
+
+
+def _with_trained_mask(steps: list[str], *, trained_mask: str, tuned: bool) -> None:
     """What travels, what the server does with it, and what clients do at the end."""
-    if trained_mask:
+    if trained_mask == "thresholds":
+        steps[steps.index("only live weights travel")] = "one threshold a unit travels"
+        steps[steps.index("prune")] = "keep the thresholds; units below them are pruned by each client"
+    elif trained_mask:
         steps[steps.index("only live weights travel")] = "one bit a score travels"
         steps[steps.index("prune")] = "keep probabilities within [0, 1], and make the model of them"
     if tuned:

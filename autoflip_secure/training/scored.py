@@ -1,8 +1,8 @@
 """Weights that are made of trained scores, in every step: once for all trainers.
 
 What the optimiser steps are the scores; the forward pass sees the weights that :class:`.TrainedMask` makes of them, and
-autograd takes the gradient back through its straight-through mask. Everything is elementwise, so a model's numbers do
-not depend on those beside it.
+autograd takes the gradient back through its straight-through mask. Everything is elementwise, or a mean over one unit
+of one model, so a model's numbers do not depend on those beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.interfaces import ClientJob, Scoring
+from autoflip_secure.interfaces import ClientJob, Scoring, trained_thresholds
 from autoflip_secure.interfaces.trained_mask import coordinates, role_of
 from autoflip_secure.models.layout import Layout, Segment
 from autoflip_secure.seeds import Purpose, generator
@@ -63,7 +63,7 @@ class Scored:
     """
 
     def __init__(self, scoring: Scoring, segments: Sequence[Segment], theta: list[Tensor]) -> None:
-        self._pruner, self._theta = scoring.pruner, theta
+        self._pruner, self._theta, self._segments = scoring.pruner, theta, tuple(segments)
         self._roles = [role_of(scoring.pruner, segment) for segment in segments]
 
     def weights(
@@ -73,6 +73,8 @@ class Scored:
 
         ``masks``: of the client, as float; ``uniform``: of this step, where the pruner draws.
         """
+        if (whole := trained_thresholds(self._pruner)) is not None:
+            return whole.made(self._segments, trained)
         places = [number for number, role in enumerate(self._roles) if role == "scored"]
         like = [trained[number] for number in places]
         drawn = None if uniform is None else _joined([uniform[number] for number in places])
@@ -189,12 +191,12 @@ class ScoredModule:
         moved = [number for number in used if self._made[number].requires_grad]
         found = torch.autograd.grad(
             [self._made[number] for number in moved],
-            [self.values[number] for number in moved],
+            [self.values[number] for number in used],
             [grad[None] for number in moved if (grad := self._parameters[number].grad) is not None],
+            allow_unused=True,
+            materialize_grads=True,  # what stays as it is has a gradient of zero, as in a stack
         )
         for value in self.values:
             value.grad = None
-        for number in used:  # what stays as it is has a gradient of zero, as in a stack
-            self.values[number].grad = torch.zeros_like(self.values[number])
-        for number, gradient in zip(moved, found, strict=True):
+        for number, gradient in zip(used, found, strict=True):
             self.values[number].grad = gradient

@@ -28,6 +28,7 @@ PRETTY = {
     "subfedavg": "Sub-FedAvg",
     "fedpm": "FedPM",
     "fedmask": "FedMask",
+    "spafl": "SpaFL",
     "taylor": "Taylor",
     "fedsparsify": "FedSparsify",
     "erk": "ERK",

@@ -12,7 +12,15 @@ from __future__ import annotations
 from pydantic_core import PydanticCustomError
 
 from autoflip_secure.federation.visibility import UPDATES, least
-from autoflip_secure.interfaces import Aggregator, ClientPrivacy, LocalRule, Plugin, TrainedMask, explores
+from autoflip_secure.interfaces import (
+    Aggregator,
+    ClientPrivacy,
+    LocalRule,
+    Plugin,
+    TrainedMask,
+    TrainedThresholds,
+    explores,
+)
 from autoflip_secure.scenarios.config import (
     attack_checks,
     exploring_again,
@@ -124,7 +132,8 @@ def _moved_masks(settings: Fields) -> None:
         trained = rule.works_on == "scores"
         able = " or ".join(
             kind for kind, cls in PRUNERS.items()
-            if any(getattr(cls, one, False) for one in ("own", "collects")) and issubclass(cls, TrainedMask) == trained
+            if any(getattr(cls, one, False) for one in ("own", "collects"))
+            and issubclass(cls, TrainedMask) == trained and not issubclass(cls, TrainedThresholds)
         )  # fmt: skip
         _refuse(
             "algorithm.local_rule",

@@ -93,10 +93,10 @@ def not_audited(pruner: Pruner) -> str | None:
             f"its pruner {kind_of(type(pruner))} has all clients send what they measure before training, which the "
             "attacks do not look at: they would underestimate what it reveals; audit another algorithm"
         )
-    if trained_mask(pruner) is not None:
+    if (learner := trained_mask(pruner)) is not None:
         return (
-            f"its pruner {kind_of(type(pruner))} has clients train masks and send bits, and the attacks look for "
-            "updates of weights; audit another algorithm"
+            f"its pruner {kind_of(type(pruner))} has clients train masks and send {learner.sends}, and the attacks "
+            "look for updates of weights; audit another algorithm"
         )
     if not pruner.several_masks:
         return lone_training.not_audited(pruner)

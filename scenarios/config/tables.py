@@ -66,6 +66,7 @@ from autoflip_secure.local_rules.one_shot import OneShot
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.local_rules.signed_regrow import SignedRegrow
+from autoflip_secure.local_rules.sparse_units import SparseUnits
 from autoflip_secure.pruning.budget import BudgetMask
 from autoflip_secure.pruning.eflprune import EFLPrune
 from autoflip_secure.pruning.erk import RandomErk
@@ -82,6 +83,7 @@ from autoflip_secure.pruning.own_erk import OwnErk
 from autoflip_secure.pruning.prunefl import PruneFL
 from autoflip_secure.pruning.random import RandomUnits, RandomWeights
 from autoflip_secure.pruning.snip import Snip
+from autoflip_secure.pruning.spafl import SpaFL
 from autoflip_secure.pruning.subfedavg import SubFedAvg
 from autoflip_secure.pruning.taylor import TaylorUnits
 from autoflip_secure.pruning.threshold import ThresholdMask
@@ -125,7 +127,7 @@ PRUNERS = _table(
     # with masks of the clients' own, or one that they move
     SubFedAvg, ErkOfAll,
     # with masks that are trained
-    FedPM, FedMask,
+    FedPM, FedMask, SpaFL,
 )  # fmt: skip
 AGGREGATORS = _table(
     Mean,
@@ -150,7 +152,7 @@ AGGREGATORS = _table(
     FLTrust,
 )
 PRE_AGGREGATORS = _table(Clip, ARC, NNM, Bucketing, LastRows)
-LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow, SignedRegrow, OneShot)
+LOCAL_RULES = _table(NoLocalRule, Proximal, FedLEx, Regrow, SignedRegrow, OneShot, SparseUnits)
 DATASETS = _table(*datasets.DATASETS)
 PARTITIONS = _table(*partitions.PARTITIONS)
 MODELS = _table(*MODEL_CLASSES)
@@ -266,6 +268,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         "mean",
         "FedMask (SenSys 2021, our reading): a mask per client over frozen weights, averaged where they overlap.",
         local="one_shot",
+        weighting="equal",
+    ),
+    "spafl": _mix(
+        "spafl",
+        "mean",
+        "SpaFL: clients keep their weights and train a threshold a unit, and the thresholds alone are averaged.",
+        local="sparse_units",
         weighting="equal",
     ),
     "median": _mix("none", "median", "Coordinate-wise median of the updates."),

@@ -19,10 +19,13 @@ from autoflip_secure.interfaces import (
     TrainedMask,
     explores,
     trained_mask,
+    trained_thresholds,
 )
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
 
+_TRAINED_BY = {"scores": "fedmask", "thresholds": "spafl"}
+"""What local rules are about beside weights, and a pruner that has clients train it."""
 _ASKING = ("wants", "accumulates", "next_rows")
 """Methods by which clients are asked for more than their update."""
 
@@ -34,10 +37,11 @@ def obstacle(settings: Fields) -> Obstacle | None:
     """The first thing that does not go with trained masks; None: all is well."""
     pruner, rule = trained_mask(settings.algorithm.pruner), settings.algorithm.local_rule
     if pruner is None:
-        if isinstance(rule, LocalRule) and rule.works_on == "scores":
+        if isinstance(rule, LocalRule) and rule.works_on in _TRAINED_BY:
             return "algorithm.local_rule", (
-                f"{kind_of(type(rule))}: is about scores of masks that clients train, and the pruner "
-                f"{kind_of(type(settings.algorithm.pruner))} trains none; use the pruner fedmask, or another rule"
+                f"{kind_of(type(rule))}: is about {rule.works_on} of masks that clients train, and the pruner "
+                f"{kind_of(type(settings.algorithm.pruner))} trains none; use the pruner {_TRAINED_BY[rule.works_on]}, "
+                "or another rule"
             ), "algorithm"  # fmt: skip
         return None
     return _private(settings, pruner) or _about_weights(settings, pruner) or _measured(settings, pruner)
@@ -50,6 +54,8 @@ def _private(settings: Fields, pruner: TrainedMask) -> Obstacle | None:
     why = (
         "gradients of scores are not clipped sample by sample, so nothing would be proven"
         if privacy.works_on_samples
+        else "models are the clients' own, and their accuracies would be stated without noise, which no ledger counts"
+        if trained_thresholds(pruner) is not None
         else "what clients send are bits, which are neither clipped nor noised; their coin tosses are a randomised "
         "response whose epsilon adds up over all weights to nothing of use"
     )
@@ -63,10 +69,11 @@ def _about_weights(settings: Fields, pruner: TrainedMask) -> Obstacle | None:
     algorithm, kind = settings.algorithm, kind_of(type(pruner))
     aggregator, rule = algorithm.aggregator, algorithm.local_rule
     name = kind_of(type(aggregator))
-    if isinstance(rule, LocalRule) and rule.works_on == "weights":
+    trained = "scores" if trained_thresholds(pruner) is None else "thresholds"
+    if isinstance(rule, LocalRule) and rule.works_on not in (trained, "both"):
         return "algorithm.local_rule", (
-            f"{kind_of(type(rule))}: is about weights, and with the pruner {kind} clients train scores of a mask; use "
-            "none, proximal or one_shot"
+            f"{kind_of(type(rule))}: is about {rule.works_on}, and with the pruner {kind} clients train {trained} of a "
+            f"mask; use none, proximal or {'one_shot' if trained == 'scores' else 'sparse_units'}"
         ), "algorithm"  # fmt: skip
     if explores(pruner, aggregator, rule):
         return "algorithm.aggregator.kind", (
@@ -93,7 +100,7 @@ def _measured(settings: Fields, pruner: TrainedMask) -> Obstacle | None:
     if settings.measures:
         return "measures", (
             f"{', '.join(settings.measures)}: compares updates of weights, and with the pruner {kind} clients send "
-            "bits; leave it out, or use another pruner"
+            f"{pruner.sends}; leave it out, or use another pruner"
         ), "algorithm"  # fmt: skip
     if pruner.own and settings.evaluation == "global":
         return "evaluation", (

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, get_args
 import torch
 from torch import Tensor
 
-from autoflip_secure.interfaces import FrozenStart, Role, SeedView, TrainedMask
+from autoflip_secure.interfaces import (
+    FrozenStart,
+    Role,
+    SeedView,
+    TrainedMask,
+    TrainedThresholds,
+    trained_thresholds,
+)
 from autoflip_secure.interfaces.trained_mask import coordinates
 from autoflip_secure.seeds import Purpose, generator
 
@@ -51,7 +58,17 @@ def try_trained_mask(judge: Judge, pruner: TrainedMask, stage: Stage) -> None:
     held = judge.tensor("begin: held", start.held, stage.weights)[coordinates(pruner, stage.layout, "scored")]
     if not bool(((held >= 0) & (held <= 1)).all()):
         raise judge.refuse("begin: held should be probabilities in [0, 1] where tensors are scored")
-    _try_masks(judge, pruner)
+    if (units := trained_thresholds(pruner)) is None:
+        _try_masks(judge, pruner)
+    else:
+        _try_units(judge, units)
+
+
+def _try_units(judge: Judge, pruner: TrainedThresholds) -> None:
+    excess = torch.tensor([[-2.0, -0.1, 0.1, 2.0]])
+    found = judge.tensor("unit_mask", judge.ask("unit_mask", partial(pruner.unit_mask, excess), excess), excess)
+    if not bool(((found == 0) | (found == 1)).all()):
+        raise judge.refuse("unit_mask should give 0 and 1: straight_through(hard, soft) has the gradient of soft")
 
 
 def _try_masks(judge: Judge, pruner: TrainedMask) -> None:

@@ -67,6 +67,7 @@ def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
     needed = {
         "nbafl": "privacy: {kind: nbafl, allow_unproven: true}\n",
         "fedmask": "evaluation: personal\n",
+        "spafl": "evaluation: personal\n",
         "ppflex": "secure_sum: {parties: 3, updates: true}\nexploration: {method: linear}\n",
     }
     more = needed.get(name, "")

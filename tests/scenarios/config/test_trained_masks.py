@@ -14,6 +14,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import FrozenStart, Role, SeedView, TrainedMask, straight_through
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout, Segment
+from autoflip_secure.pruning.spafl import SpaFL
 from autoflip_secure.scenarios.config import tables
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import CellSpec, resolve
@@ -35,6 +36,7 @@ model: {kind: mlp, hidden: [8]}
 partition: {kind: pathological, classes_per_client: 2}
 """
 PM, MASK = "algorithm=fedpm", ("algorithm=fedmask", "evaluation=personal")
+SPAFL = ("algorithm=spafl", "evaluation=personal")
 
 
 def cells(*overrides: str) -> tuple[CellSpec, ...]:
@@ -73,6 +75,22 @@ def cells(*overrides: str) -> tuple[CellSpec, ...]:
         (("algorithm=fedmask",), r"evaluation = global.*: with the pruner fedmask.*set evaluation: personal"),
         ((*MASK, "secure_sum={parties: 3, updates: true}"), r"single client holds is that client's value"),
         ((*MASK, "algorithm.aggregator={kind: median}"), r"median: works with whole rows"),
+        (("algorithm=spafl",), r"evaluation = global.*: with the pruner spafl.*set evaluation: personal"),
+        ((*SPAFL, "privacy={kind: sample_level, noise_multiplier: 1}"), r"privacy\.kind.*sample by sample"),
+        ((*SPAFL, "privacy={kind: client_level, noise_multiplier: 1}"), r"models are the clients' own.*without noise"),
+        ((*SPAFL, "measures=[stability]"), r"measures = stability.*clients send thresholds; leave it out"),
+        (
+            ("algorithm={name: mine, pruner: spafl, aggregator: mean, local_rule: one_shot}", "evaluation=personal"),
+            r"one_shot: is about scores, and with the pruner spafl.*use none, proximal or sparse_units",
+        ),
+        (
+            ("algorithm={name: mine, pruner: fedpm, aggregator: mean, local_rule: sparse_units}",),
+            r"sparse_units: is about thresholds, and with the pruner fedpm clients train scores.*or one_shot",
+        ),
+        (
+            ("algorithm={name: mine, pruner: none, aggregator: mean, local_rule: sparse_units}",),
+            r"sparse_units: is about thresholds of masks.*trains none; use the pruner spafl",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(overrides: tuple[str, ...], message: str) -> None:
@@ -91,7 +109,7 @@ def test_every_aggregator_works_on_bits_or_is_refused_with_the_reason(kind: str)
         assert cells(*overrides)
 
 
-@pytest.mark.parametrize("kind", ["fedpm", "fedmask"])
+@pytest.mark.parametrize("kind", ["fedpm", "fedmask", "spafl"])
 def test_no_audit_looks_for_updates_in_bits(kind: str) -> None:
     assert re.search(
         f"its pruner {kind} has clients train masks.*audit another", str(not_audited(tables.PRUNERS[kind]()))
@@ -107,9 +125,15 @@ def test_a_model_without_hidden_weights_has_nothing_to_mask(monkeypatch: pytest.
     builder = CellBuilder()
     with pytest.raises(InputError, match=r"fedmask: no tensor of the model would have a mask.*hidden layer"):
         builder.cell(loaded.cells[0], loaded.cells[0], builder.trainer(loaded.cells[0]).device)
+    (tmp_path / "bare_models.py").write_text(
+        "from torch import nn\n\ndef bare():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))\n"
+    )
+    loaded = resolve(Document.parse(TINY, "s.yaml"), (*SPAFL, "model='bare_models:bare'"))
+    with pytest.raises(InputError, match=r"spafl: no layer of the model has a weight and a bias.*with biases"):
+        builder.cell(loaded.cells[0], loaded.cells[0], builder.trainer(loaded.cells[0]).device)
 
 
-@pytest.mark.parametrize("algorithm", [(PM,), MASK], ids=["fedpm", "fedmask"])
+@pytest.mark.parametrize("algorithm", [(PM,), MASK, SPAFL], ids=["fedpm", "fedmask", "spafl"])
 def test_a_scenario_runs_as_it_is_named(algorithm: tuple[str, ...]) -> None:
     loaded = resolve(Document.parse(TINY, "s.yaml"), algorithm)
     (block,) = plan(loaded).blocks
@@ -172,6 +196,11 @@ class Names(Majority):
     own: ClassVar[bool] = True
 
 
+class Soft(SpaFL):
+    def unit_mask(self, excess: Tensor) -> Tensor:
+        return excess.sigmoid()
+
+
 @pytest.fixture(scope="module")
 def stage() -> Stage:
     data = Digits(train_samples=120, test_samples=50).load()
@@ -189,6 +218,7 @@ def stage() -> Stage:
         (Smooth, r"mask_of should give 0 and 1: straight_through"),
         (Together, r"another mask when other scores stand beside it"),
         (Endless, r"scores of probabilities 0 or 1 are not finite"),
+        (Soft, r"unit_mask should give 0 and 1"),
         (Names, r"kept = '' is no row of client_rows"),
     ],
 )
@@ -198,6 +228,7 @@ def test_a_pruner_from_outside_that_cannot_run_is_refused(
     with pytest.raises(InputError, match=message):
         try_out("algorithm.pruner", pruner(), stage)
     try_out("algorithm.pruner", Majority(), stage)
+    try_out("algorithm.pruner", SpaFL(), stage)
 
 
 def test_a_pruner_from_outside_has_every_hook_of_those_inside(monkeypatch: pytest.MonkeyPatch) -> None:
