@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,16 +25,27 @@ def broadcast(cell: Cell, exploration: Exploration | None) -> Float[Tensor, " pa
 
 
 def renewed(
-    cell: Cell, exploration: Exploration | None, known: Float[Tensor, " params"] | None, step: Tensor, round_: int
-) -> Float[Tensor, " params"] | None:
+    cell: Cell, exploration: Exploration | None, known: Float[Tensor, " params"] | None, step: Tensor, round_: int,
+    participants: Sequence[int],
+) -> Float[Tensor, " params"] | None:  # fmt: skip
     """What clients of ``round_`` are sent after the server's ``step`` for their local rule, where it is renewed; else
-    what was sent before."""
+    what was sent before. ``participants``: of the round before."""
     rule = cell.protocol.rule
     if rule is None or round_ > cell.protocol.rounds or not rule.renews(round_, cell.protocol.rounds):
         return known
     seen = exploration if rule.needs_exploration else None
     draws = partial(generator, cell.seed, Purpose.LOCAL_RULE)
-    return rule.broadcast(BroadcastView(cell.problem.layout, seen, lambda *a: draws(*a, round_), round_, step, known))
+    return rule.broadcast(
+        BroadcastView(
+            layout=cell.problem.layout,
+            exploration=seen,
+            generator=lambda *address: draws(*address, round_),
+            round=round_,
+            step=step,
+            before=known,
+            participants=tuple(participants),
+        )
+    )
 
 
 def acts(cell: Cell, round_: int) -> bool:

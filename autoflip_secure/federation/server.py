@@ -123,7 +123,7 @@ def begin(
         scored=scored,
     )
     state = _prune(cell, state, channels)
-    return state if exploration is None else _used_up(state, exploration)
+    return state if exploration is None else _used_up(cell, state, exploration)
 
 
 def begin_again(cell: Cell, state: ServerState, exploration: Exploration, attack: AttackMemory | None) -> ServerState:
@@ -131,11 +131,13 @@ def begin_again(cell: Cell, state: ServerState, exploration: Exploration, attack
     where the mask changed. What the aggregator remembers stays."""
     guidance = initial_guidance(exploration) if cell.protocol.guided else None
     state = replace(state, exploration=exploration, guidance=guidance, attack=attack)
-    return _used_up(_prune(cell, state, again=True), exploration)
+    return _used_up(cell, _prune(cell, state, again=True), exploration)
 
 
-def _used_up(state: ServerState, exploration: Exploration) -> ServerState:
-    """Without what single explorers sent: kept, it would be the largest thing in memory."""
+def _used_up(cell: Cell, state: ServerState, exploration: Exploration) -> ServerState:
+    """Without what single explorers sent, unless it is asked for: it would be the largest thing in memory."""
+    if cell.protocol.rule is not None and cell.protocol.rule.remembers_explorers:
+        return state
     return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
 
 
@@ -243,12 +245,12 @@ def finish_round(
         broadcast_round=state.broadcast_round if state.broadcast is not None and acts(cell, round_) else None,
         aggregated=int(usable.sum()) if decision is None or decision.rows is None else decision.rows,
     )
-    return _renewed(cell, _prune(cell, after, brought.received), moved), outcome
+    return _renewed(cell, _prune(cell, after, brought.received), moved, participants), outcome
 
 
-def _renewed(cell: Cell, state: ServerState, step: Tensor) -> ServerState:
-    """With what the next round's clients are sent for their local rule after the server's ``step``."""
-    told = renewed(cell, state.exploration, state.broadcast, step, state.round + 1)
+def _renewed(cell: Cell, state: ServerState, step: Tensor, here: list[int]) -> ServerState:
+    """With what the next round's clients are sent for their local rule, after ``step``, in which ``here`` took part."""
+    told = renewed(cell, state.exploration, state.broadcast, step, state.round + 1, here)
     return state if told is state.broadcast else replace(state, broadcast=told, broadcast_round=state.round + 1)
 
 

@@ -54,6 +54,7 @@ class BroadcastView:
     round: int = 1  # that it is for
     step: Float[Tensor, " params"] | None = None  # of the server in the round before, before it pruned; None: no round
     before: Float[Tensor, " params"] | None = None  # what :meth:`LocalRule.broadcast` gave last
+    participants: tuple[int, ...] = ()  # of the round before
 
 
 class LocalRule(Plugin):
@@ -67,6 +68,11 @@ class LocalRule(Plugin):
     @property
     def needs_explorers(self) -> bool:
         """Whether :meth:`broadcast` looks at what single explorers sent, not at the landscape alone."""
+        return False
+
+    @property
+    def remembers_explorers(self) -> bool:
+        """Whether the server keeps what single explorers sent, to renew :meth:`broadcast` for who took part."""
         return False
 
     @property

@@ -7,6 +7,11 @@ r"""FedLEx: local steps are scaled by how far the explorers moved each parameter
 An adaptive optimiser undoes this: scaling a coordinate's gradient by a constant leaves Adam's step as it was. So by
 default the *update* is scaled, after the optimiser; and G is divided by its mean in each tensor, else all steps become
 smaller and nothing but the learning rate is compared. Compare at tuned learning rates and with ``permuted``.
+
+In the authors' program (ChristianInterno/FedLEx@69ed581, without a licence: described, not copied) a share of explorers
+gives one G for all rounds; where all explore, G is made anew after every round, from the deviations that *its
+participants* found before round 1, and scales the steps of the next (``matrix: per_round``; round 1 has everybody's).
+As released, exploration sends ones in their place.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.algorithm.exploration import summed_squares
@@ -44,7 +49,21 @@ class FedLEx(LocalRule):
         description="from the mean of the explorers' squared deviations (theirs), or from the energy of "
         "exploration.method, which is all that secure sums reveal",
     )
+    matrix: Literal["once", "per_round"] = Field(
+        default="once",
+        description="one G of all explorers; per_round: anew after every round, of those explorers who took part in it "
+        "(theirs where all explore)",
+    )
     permuted: bool = Field(default=False, description="control: the values of G in each tensor change places at random")
+
+    @model_validator(mode="after")
+    def _of_single_explorers(self) -> FedLEx:
+        if self.matrix == "per_round" and self.landscape == "energy":
+            raise ValueError(
+                "matrix = per_round needs what single explorers found, and landscape = energy is one for all of them; "
+                "set landscape: deviations, or matrix: once"
+            )
+        return self
 
     @property
     def needs_explorers(self) -> bool:
@@ -52,17 +71,31 @@ class FedLEx(LocalRule):
         return self.landscape == "deviations"
 
     @property
+    def remembers_explorers(self) -> bool:
+        """With a matrix per round."""
+        return self.matrix == "per_round"
+
+    def renews(self, round_: int, rounds: int) -> bool:
+        """In every round, with a matrix per round."""
+        return self.matrix == "per_round"
+
+    @property
     def hooks(self) -> frozenset[str]:
         """One of the two."""
         return frozenset({"gradient" if self.apply == "gradient" else "step"})
 
     def broadcast(self, view: BroadcastView) -> Float[Tensor, " params"]:
-        """G, 1 on what is not trained."""
+        """G, 1 on what is not trained. Where nobody of the round before has explored, it stays as it was."""
         found = view.exploration
         assert found is not None
-        x = found.energy
-        if self.landscape == "deviations" and len(found.deviations):
-            x = (summed_squares(found.deviations) / len(found.deviations)).to(found.energy)
+        x, rows = found.energy, found.deviations
+        if view.round > 1:
+            rows = rows[torch.isin(found.clients, torch.tensor(view.participants, dtype=torch.long)).to(rows.device)]
+            if not len(rows):
+                assert view.before is not None
+                return view.before
+        if self.landscape == "deviations" and len(rows):
+            x = (summed_squares(rows) / len(rows)).to(found.energy)
         matrix = torch.ones_like(x)
         for number, segment in enumerate(view.layout):
             if not segment.trained:

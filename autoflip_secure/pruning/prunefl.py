@@ -42,7 +42,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from autoflip_secure.interfaces import (
@@ -118,9 +118,21 @@ class PruneFL(Pruner):
     max_density: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="share of hidden weights that are live at most, once that many could go; null = any"
     )
+    target_density: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="what that falls to in the last round, in a line from round 0; null = it stays"
+    )
     bound: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="L2 norm that each client's importances are clipped to; for client-level privacy"
     )
+
+    @model_validator(mode="after")
+    def _falling(self) -> PruneFL:
+        if self.target_density is not None and self.target_density > (self.max_density or 1.0):
+            raise ValueError(
+                f"target_density = {self.target_density:g} is more than max_density = {self.max_density:g}, and the "
+                "limit falls; give less, or a larger max_density"
+            )
+        return self
 
     @property
     def needs_costs(self) -> bool:
@@ -196,7 +208,10 @@ class PruneFL(Pruner):
             return view.mask
         importance, rest = _spread(received, view.layout)
         share = self.share * 2 ** (-view.round / self.half_life)
-        return self._reconfigured(view.weights, view.mask, importance, rest, share, view.layout, view.multiply_adds)
+        limit = self._limit(view.round / view.rounds)
+        return self._reconfigured(
+            view.weights, view.mask, importance, rest, share, view.layout, view.multiply_adds, limit
+        )
 
     def lone_stage(self, view: LoneView) -> LoneStage:
         """Phase 0; see the top of this file."""
@@ -204,7 +219,9 @@ class PruneFL(Pruner):
         importance = _added(phase.importance, view.sums.get("squares"))
         if phase.due and importance is not None:
             rest = float((importance.double() * (view.layout.trained & ~view.layout.prunable).to(mask.device)).sum())
-            mask = self._reconfigured(view.weights, mask, importance, rest, self.share, view.layout, view.multiply_adds)
+            mask = self._reconfigured(
+                view.weights, mask, importance, rest, self.share, view.layout, view.multiply_adds, self._limit(0.0)
+            )
             density, importance = _density(mask, view.layout), None
             before = phase.density
             hardly = before is not None and abs(density - before) <= _SETTLED * before
@@ -220,7 +237,7 @@ class PruneFL(Pruner):
 
     def _reconfigured(
         self, weights: Tensor, mask: Tensor, importance: Tensor, rest: float, share: float, layout: Layout,
-        multiply_adds: Callable[[], Mapping[str, float]],
+        multiply_adds: Callable[[], Mapping[str, float]], limit: float | None,
     ) -> Bool[Tensor, " params"]:  # fmt: skip
         seconds = self._seconds(layout, multiply_adds)
         dense = sum(seconds[segment.name] * (segment.stop - segment.start) for segment in layout.hidden)
@@ -234,8 +251,15 @@ class PruneFL(Pruner):
             layout,
             share=share,
             constant=self.time_constant / (1 - self.time_constant) * dense,
-            most=None if self.max_density is None else int(self.max_density * hidden),
+            most=None if limit is None else int(limit * hidden),
         )
+
+    def _limit(self, done: float) -> float | None:
+        """Largest density when the share ``done`` of the rounds is over; None: any."""
+        if self.target_density is None:
+            return self.max_density
+        most = 1.0 if self.max_density is None else self.max_density
+        return most + (self.target_density - most) * done
 
     def _seconds(self, layout: Layout, multiply_adds: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """t_l of each hidden tensor."""

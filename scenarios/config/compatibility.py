@@ -53,6 +53,7 @@ def check(settings: Fields) -> None:
     if (trained := trained_masks.obstacle(settings)) is not None:
         _refuse(*trained)
     _moved_masks(settings)
+    _told_cohorts(settings)
     if (own := personal.obstacle(settings)) is not None:
         _refuse(*own)
     if (alone := lone_training.obstacle(settings)) is not None:
@@ -148,6 +149,18 @@ def _moved_masks(settings: Fields) -> None:
             f"{kind_of(type(rule))}: would move masks after none of training.epochs = {epochs}; give more epochs, or "
             "let it move masks earlier",
             "training.epochs",
+        )
+
+
+def _told_cohorts(settings: Fields) -> None:
+    """What is sent to everybody must not say who took part, where a guarantee rests on that being drawn in secret."""
+    rule = settings.algorithm.local_rule
+    if isinstance(rule, LocalRule) and rule.remembers_explorers and isinstance(settings.privacy, ClientPrivacy):
+        _refuse(
+            "algorithm.local_rule",
+            f"{kind_of(type(rule))}: is renewed from what the participants of each round explored, so it tells "
+            "everybody who took part, and privacy may rest on that being unknown; set matrix: once, or privacy: none",
+            "privacy",
         )
 
 

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 from digits_cells import CLIENTS, PROBLEM, cell, run
+from seen_rounds import Seen
+from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
-from autoflip_secure.federation.engine import watch_cells
+from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.engine import run_cells, watch_cells
 from autoflip_secure.federation.server import begin
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
@@ -59,6 +62,30 @@ def test_the_matrix_travels_once_to_each_client_and_only_down() -> None:
         assert ruled.bytes.downlink_bitmask - plain.bytes.downlink_bitmask == matrix * len(new)
         assert (ruled.bytes.uplink_values, ruled.flops) == (plain.bytes.uplink_values, plain.flops)
     assert RECORDS["proximal"].costs.bytes == RECORDS["plain"].costs.bytes
+
+
+def test_a_matrix_per_round_travels_to_every_participant_and_is_made_of_the_last_ones() -> None:
+    found, matrix = list[tuple[Tensor, Tensor]](), 14 + 4 * int(PROBLEM.layout.trained.sum())
+
+    class Keeping(Watcher):
+        def exploration(self, cell: Cell, clients: Tensor, deviations: Tensor) -> None:
+            found.append((clients, deviations))
+
+    seen, explored = Seen(), Keeping()
+    one = cell("per round", local_rule=FedLEx(matrix="per_round", rescale="none"), rounds=3)
+    trainer = StackedTrainer()
+    run_cells([one], trainer, watch=explored)
+    [record] = run_cells([one], trainer, watch=seen)
+    (clients, deviations), *_ = found
+    for before, entry, plain in zip(seen.states, record.rounds, RECORDS["plain"].rounds, strict=False):
+        assert entry.bytes.downlink_values - plain.bytes.downlink_values == matrix * len(entry.participants)
+        here = clients.tolist() if entry.round == 1 else record.rounds[entry.round - 2].participants
+        mean = torch.stack([deviations[clients.tolist().index(k)] for k in here]).double().square().mean(0)
+        assert before.broadcast is not None
+        for segment in PROBLEM.layout:
+            own = mean[segment.slice]
+            expected = ((own - own.min()) / (own.max() - own.min())).float()
+            torch.testing.assert_close(before.broadcast[segment.slice], expected, atol=1e-4, rtol=1e-3)
 
 
 def test_what_explores_and_what_is_written_down() -> None:

@@ -68,6 +68,30 @@ def test_by_energy_it_follows_the_exploration_method_and_needs_no_explorer() -> 
     assert torch.equal(matrix(FedLEx(), nothing), torch.ones(LAYOUT.size))
 
 
+def test_a_matrix_per_round_is_that_of_the_participants_before_it() -> None:
+    rule, found = FedLEx(matrix="per_round", rescale="none"), explored()
+    assert rule.remembers_explorers
+    assert rule.needs_explorers
+    assert rule.renews(2, 9)
+    assert not FedLEx().renews(2, 9)
+    whole = matrix(rule)
+    torch.testing.assert_close(whole, torch.from_numpy(by_hand("minmax", "none")).float(), atol=1e-5, rtol=1e-4)
+
+    def later(*participants: int) -> Tensor:
+        draws = partial(generator, 0, Purpose.LOCAL_RULE)
+        return rule.broadcast(BroadcastView(LAYOUT, found, draws, 3, torch.ones(LAYOUT.size), whole, participants))
+
+    kept = DEVIATIONS[[1, 3]].double().square().mean(0)
+    for segment in LAYOUT:
+        own = kept[segment.slice]
+        if segment.trained:
+            expected = ((own - own.min()) / (own.max() - own.min())).float()
+            torch.testing.assert_close(later(3, 9, 1)[segment.slice], expected, atol=1e-5, rtol=1e-4)
+    assert later(9) is whole
+    with pytest.raises(ValueError, match=r"matrix = per_round needs what single explorers found.*matrix: once"):
+        FedLEx(matrix="per_round", landscape="energy")
+
+
 def test_permuted_the_values_stay_and_their_places_are_drawn_by_address() -> None:
     usual, other = matrix(FedLEx()), matrix(FedLEx(permuted=True))
     assert torch.equal(other, matrix(FedLEx(permuted=True)))

@@ -244,6 +244,18 @@ def test_more_of_the_time_that_is_spent_anyway_leaves_more_weights_and_a_bound_f
     assert density(time_constant=0.9, max_density=0.3) < density(time_constant=0.9)
 
 
+def test_a_limit_falls_in_a_line_to_the_target() -> None:
+    options = {"every": 1, "share": 0.5, "time_constant": 0.9, "max_density": 0.8, "target_density": 0.3}
+    states = watched(cell(rounds=5, pruner=pruner(**options)))[1].states
+    hidden = int(LAYOUT.prunable.sum())
+    live = [int(states[round_].mask[LAYOUT.prunable].sum()) for round_ in range(1, 6)]
+    limits = [int((0.8 - 0.1 * round_) * hidden) for round_ in range(1, 6)]
+    assert all(one <= limit for one, limit in zip(live, limits, strict=True))  # at first fewer are worth their time
+    assert live[2:] == limits[2:]
+    with pytest.raises(ValueError, match=r"target_density = 0\.5 is more than max_density = 0\.3"):
+        PruneFL(target_density=0.5, max_density=0.3)
+
+
 def test_seconds_of_a_weight_count_its_uses() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.Linear(5, 4)

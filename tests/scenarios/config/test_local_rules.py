@@ -63,6 +63,11 @@ LINEAR = "exploration: {method: linear, reveal: sum}"
 def test_secure_sums_reveal_a_landscape_and_no_explorer() -> None:
     with pytest.raises(InputError, match=r"algorithm = fedlex: its local rule fedlex looks at .*landscape: energy"):
         read("algorithm: fedlex", *SECURE, LINEAR)
+    anew = "algorithm: {name: fedlex, local_rule: {matrix: per_round}}"
+    with pytest.raises(InputError, match=r"its local rule fedlex looks at what single explorers sent"):
+        read(anew, *SECURE, LINEAR)
+    with pytest.raises(InputError, match=r"tells everybody who took part.*set matrix: once, or privacy: none"):
+        read(anew, "privacy: {kind: sample_level, noise_multiplier: 1}")
     with pytest.raises(InputError, match=r"exploration\.method = robust"):
         read("algorithm: {name: fedlex, local_rule: {landscape: energy}}", *SECURE)
     assert read("algorithm: {name: fedlex, local_rule: {landscape: energy}}", *SECURE, LINEAR).cells
