@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,10 +19,10 @@ from autoflip_secure.reports.figures.drawing import (
     fitting,
     label_ends,
     left_out,
+    on_demand,
     seeds_note,
     slug,
     spoken_for,
-    spokesmen,
 )
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
@@ -38,10 +39,13 @@ def degradation(study: Study, palette: Palette) -> list[Picture]:
     for curve in curves(study):
         groups.setdefault((curve.kind, curve.parameter), []).append(curve)
     order = sorted(groups, key=lambda key: (key[0] != "gaussian_noise", key[0], key[1] == "scope", key[1]))
-    return [_degradation(study, palette, *key, groups[key]) for key in order]
+    draws = [partial(_degradation, study, palette, *key, groups[key]) for key in order]
+    return [picture for draw in draws if (picture := on_demand(study, draw)) is not None]
 
 
-def _degradation(study: Study, palette: Palette, kind: str, parameter: str, group: list[Curve]) -> Picture:
+def _degradation(
+    study: Study, palette: Palette, kind: str, parameter: str, group: list[Curve], names: list[str]
+) -> Picture:
     group = sorted(group, key=lambda c: -len(c.levels))
     drawn, facets = sorted(group[:ROWS], key=group.index), list(study.facets)[:COLUMNS]
     figure, axes = panels(len(drawn), len(facets), height=2.5, share_y=False, wide=len(facets) > 1)
@@ -49,7 +53,6 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
     everything: list[Line] = []
     by_facet: list[list[Line]] = [[] for _ in facets]
     ends: dict[Axes, dict[str, tuple[float, float]]] = {}
-    names = spokesmen(study)
     words = axis_words(kind, parameter)
     for i, curve in enumerate(drawn):
         clean = [(0.0, NO_ATTACK)] if parameter in STRENGTHS and NO_ATTACK in study.attacks else []
@@ -96,7 +99,7 @@ def _degradation(study: Study, palette: Palette, kind: str, parameter: str, grou
         caption += f" σ: {unit}, in what a malicious client sends."
     lone = [a for a in names if a not in shown and any(r[3] == a for r in rows)]
     notes = [f"Run at one level only, so without a line (the table has it): {', '.join(lone)}."] if lone else []
-    notes += apart + spoken_for(study)
+    notes += apart + spoken_for(study, names)
     notes += left_out(len(group), len(drawn), "variants") + left_out(len(study.facets), len(facets), "settings")
     columns = ["facet", "fixed", "attack", "algorithm", parameter, "accuracy (%)", "low (%)", "high (%)", "seeds"]
     alt = f"Line charts: accuracy of {len(study.algorithms)} algorithms against the {words}. " + _extremes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -12,14 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autoflip_secure.reports.figures.marks import belonging, naming, series
-from autoflip_secure.reports.figures.style import Palette
+from autoflip_secure.reports.figures.style import Palette, Picture, switched_off
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.labels import shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.terminal.counting import count_of
 
 COLUMNS, ROWS = 4, 3  # panels of one figure at most
-LINES = 10  # algorithms in one panel of curves at most
+LINES = 8  # algorithms in one panel of curves at most
+ON_DEMAND = 24  # where a legend switches curves on: these are in the picture, and all but LINES switched off at first
 DIRECT = 7  # lines that are named at their ends; more get a legend
 SEEDS_FOR_BARS = 3
 APART = 0.4  # of a shared axis: settings that take less of it get their own
@@ -153,14 +154,16 @@ def at_point(name: str, value: Interval, *, share: bool = True) -> str:
     return f"{name}: {mean}{ends.replace('-', '−')}, {count_of(value.n, 'seed')}"
 
 
-def spoken_for(study: Study) -> list[str]:
-    """What to say where only the :func:`spokesmen` are drawn."""
+def spoken_for(study: Study, drawn: Sequence[str] = ()) -> list[str]:
+    """What to say where only the :func:`spokesmen` are drawn, or ``drawn`` with the others switched off."""
     total, shown = len(study.algorithms), len(spokesmen(study))
     if total == shown:
         return []
+    first = " at first" if len(drawn) > shown else ""
+    others = f"; the legend shows {len(drawn) - shown} more" if first else ""
     return [
-        f"{shown} of {total} algorithms are drawn (of several settings of one algorithm, the middle one); all are in "
-        "the statistics table and in results.csv."
+        f"{shown} of {total} algorithms are drawn{first} (of several settings of one algorithm, the middle one)"
+        f"{others}; all are in the statistics table and in results.csv."
     ]
 
 
@@ -225,6 +228,18 @@ def spokesmen(study: Study) -> list[str]:
         variants.setdefault(study.families[algorithm], []).append(algorithm)
     chosen = {found[(len(found) - 1) // 2] for found in variants.values()}
     return [a for a in study.algorithms if a in chosen][:LINES]
+
+
+def on_demand(study: Study, draw: Callable[[list[str]], Picture | None]) -> Picture | None:
+    """What ``draw`` makes of the :func:`spokesmen` with other algorithms behind them, which a legend switches on; of
+    the spokesmen alone where that would be too much for a picture with switches."""
+    first = spokesmen(study)
+    names = [a for a in study.algorithms if a in first]
+    names += [a for a in study.algorithms if a not in first][: max(0, ON_DEMAND - len(first))]
+    picture = draw(names)
+    if picture is None or len(names) == len(first):
+        return picture
+    return switched_off(picture, names[len(first) :]) if picture.vector else draw(first)
 
 
 def bars(ax: Axes, at: Sequence[float], intervals: Sequence[Interval], colour: Any, *, vertical: bool) -> None:

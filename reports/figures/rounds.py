@@ -15,8 +15,8 @@ from autoflip_secure.reports.figures.drawing import (
     fitting,
     label_ends,
     left_out,
+    on_demand,
     spoken_for,
-    spokesmen,
 )
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent, powers
@@ -30,37 +30,47 @@ COLUMNS, POINTS = 3, 40  # panels across and rounds drawn, at most
 
 def convergence(study: Study, palette: Palette) -> Picture | None:
     """Test accuracy by round: without attack above, under the hardest attack below, a column per facet."""
-    return _by_round(
+    measured = study.measured.capitalize()
+    return on_demand(
         study,
-        palette,
-        lambda r: r.test_accuracy,
-        slug="convergence",
-        title="Convergence",
-        label=study.measured,
-        caption=f"{study.measured.capitalize()} by round; mean over seeds, with a 95 % t interval from three seeds on.",
-        scale=100.0,
+        lambda names: _by_round(
+            study,
+            names,
+            palette,
+            lambda r: r.test_accuracy,
+            slug="convergence",
+            title="Convergence",
+            label=study.measured,
+            caption=f"{measured} by round; mean over seeds, with a 95 % t interval from three seeds on.",
+            scale=100.0,
+        ),
     )
 
 
 def update_variance(study: Study, palette: Palette) -> Picture | None:
     """Variance of the global step over the living coordinates, by round, on a logarithmic axis."""
-    return _by_round(
+    return on_demand(
         study,
-        palette,
-        lambda r: r.update_variance if r.update_variance > 0 else None,
-        slug="update-variance",
-        title="Variance of the weight updates",
-        label="variance of the step",
-        caption=(
-            "Variance of the server's step over the coordinates that are alive, by round (logarithmic axis); mean over "
-            "seeds. Over all coordinates it is in results.csv and among the claims."
+        lambda names: _by_round(
+            study,
+            names,
+            palette,
+            lambda r: r.update_variance if r.update_variance > 0 else None,
+            slug="update-variance",
+            title="Variance of the weight updates",
+            label="variance of the step",
+            caption=(
+                "Variance of the server's step over the coordinates that are alive, by round (logarithmic axis); mean "
+                "over seeds. Over all coordinates it is in results.csv and among the claims."
+            ),
+            scale=1.0,
         ),
-        scale=1.0,
     )
 
 
 def _by_round(
     study: Study,
+    algorithms: list[str],
     palette: Palette,
     value: Callable[[RoundRecord], float | None],
     *,
@@ -75,7 +85,6 @@ def _by_round(
     clean = [Condition(f, NO_ATTACK) for f in facets]
     grid = [[c for c in clean if c in study.conditions], [c for f in facets if (c := study.hardest(f))]]
     grid = [row for row in grid if row]
-    algorithms = spokesmen(study)
     lines = {
         (c, a): found
         for row in grid
@@ -127,7 +136,7 @@ def _by_round(
     unit = " (%)" if accuracy else ""
     columns = ["facet", "attack", "algorithm", "round", f"{label}{unit}", f"low{unit}", f"high{unit}", "seeds"]
     notes = left_out(len(study.facets), len(facets), "settings")
-    notes += spoken_for(study)
+    notes += spoken_for(study, algorithms)
     alt = f"Line charts of {label} by round for {len(algorithms)} algorithms in {sum(map(len, grid))} conditions."
     return finish(figure, slug, title, caption, alt, Table(columns, rows), notes)
 

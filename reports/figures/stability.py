@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from autoflip_secure.records.run import RoundRecord
 from autoflip_secure.records.stability import TOP
-from autoflip_secure.reports.figures.drawing import draw_lines, fitting, label_ends, left_out, spoken_for, spokesmen
+from autoflip_secure.reports.figures.drawing import draw_lines, fitting, label_ends, left_out, on_demand, spoken_for
 from autoflip_secure.reports.figures.rounds import COLUMNS, means_by_round
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels
 from autoflip_secure.reports.study.labels import NO_ATTACK
@@ -34,8 +34,11 @@ _CAPTION = (
 
 def stability(study: Study, palette: Palette) -> Picture | None:
     """A row for every measure, a column for every facet; None: nothing was measured."""
+    return on_demand(study, lambda names: _stability(study, palette, names))
+
+
+def _stability(study: Study, palette: Palette, names: list[str]) -> Picture | None:
     facets = [f for f in study.facets if Condition(f, NO_ATTACK) in study.conditions][:COLUMNS]
-    names = spokesmen(study)
     lines = {
         (measure, facet, name): found
         for measure in _ROWS
@@ -74,7 +77,7 @@ def stability(study: Study, palette: Palette) -> Picture | None:
     tips = [{n: _end(lines[m, facets[-1], n]) for n in shown if (m, facets[-1], n) in lines} for m in measures]
     label_ends(figure, palette, tips, axes[:, -1], shown)
     columns = ["measure", "facet", "algorithm", "round", "mean", "low", "high", "seeds"]
-    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
+    notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study, names)
     alt = f"Line charts of {len(measures)} measures of stability by round for {len(shown)} algorithms."
     return finish(figure, "stability", "Stability of the map", _CAPTION, alt, Table(columns, rows), notes)
 

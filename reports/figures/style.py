@@ -229,6 +229,19 @@ def finish(
     return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
 
 
+def switched_off(picture: Picture, names: Sequence[str]) -> Picture:
+    """``picture`` with the strokes of ``names`` hidden and their legend entries faded, until somebody switches them on.
+
+    Without script they stay hidden; the table has them.
+    """
+    markup = picture.markup
+    for name in names:
+        for kind, look in (("series", "off"), ("entry", "faded")):
+            mark = f'data-{kind}="{html.escape(name)}"'
+            markup = markup.replace(f"<g {mark}>", f'<g {mark} class="{look}">')
+    return replace(picture, markup=markup)
+
+
 def again(picture: Picture, place: str) -> str:
     """The markup of a picture for a second place on the same page, where its ids must be others."""
     if not picture.vector:

@@ -75,6 +75,7 @@
   const tools = document.querySelector("form.tools");
   const off = { algorithm: new Set(), attack: new Set() };
   const legends = new Map();
+  const begin = new Map();
   const show = (figure) => {
     const hidden = legends.get(figure) ?? new Set();
     for (const one of all("[data-series]", figure)) {
@@ -91,9 +92,11 @@
     const svg = plot.querySelector("svg");
     if (!entries.length || plot.closest("#verdict")) continue;
     svg.setAttribute("role", "group"); // so that its buttons are reached
+    const first = all("[data-series].off", plot).map((one) => one.dataset.series); // of many curves some are off
+    if (first.length) begin.set(plot, first);
+    legends.set(plot, new Set(first));
     const toggle = (name) => {
-      const hidden = legends.get(plot) ?? new Set();
-      legends.set(plot, hidden);
+      const hidden = legends.get(plot);
       if (!hidden.delete(name)) hidden.add(name);
       show(plot);
     };
@@ -102,7 +105,7 @@
       if (!one.querySelector("text")) continue;
       one.setAttribute("role", "button");
       one.setAttribute("tabindex", "0");
-      one.setAttribute("aria-pressed", "true");
+      one.setAttribute("aria-pressed", String(!first.includes(one.dataset.entry)));
       one.setAttribute("aria-label", `Show ${one.dataset.entry} in this figure`);
       one.addEventListener("keydown", (event) => {
         if (event.key !== "Enter" && event.key !== " ") return;
@@ -152,7 +155,7 @@
     });
     tools.addEventListener("submit", (event) => event.preventDefault());
     tools.addEventListener("reset", () => {
-      legends.clear();
+      for (const plot of legends.keys()) legends.set(plot, new Set(begin.get(plot)));
       setTimeout(apply); // when the fields have their first values again
     });
     tools.querySelector("[data-open]").addEventListener("click", ({ currentTarget: button }) => {

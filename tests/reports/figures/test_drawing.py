@@ -1,5 +1,6 @@
 """Strokes: nothing hides another, nothing is left out without a word."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,8 +14,9 @@ from matplotlib.figure import Figure
 from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures import costs as figures_costs
+from autoflip_secure.reports.figures import style
 from autoflip_secure.reports.figures.degradation import degradation
-from autoflip_secure.reports.figures.drawing import dodge, draw_curves, fit_shares, fitting, spokesmen, spread
+from autoflip_secure.reports.figures.drawing import LINES, dodge, draw_curves, fit_shares, fitting, spokesmen, spread
 from autoflip_secure.reports.figures.privacy import _fit_points
 from autoflip_secure.reports.figures.rounds import convergence
 from autoflip_secure.reports.figures.sensitivity import sensitivity
@@ -137,8 +139,35 @@ def test_of_many_settings_the_middle_one_speaks(record: Make, partition: dict[st
     assert spokesmen(study(cells)) == ["FedAvg", "AutoFLIP · T_p 0.3", "AutoFLIP plus · T_p 0.3"]
     assert len(spokesmen(study(cells[:6]))) == 3
     picture = only(cells, convergence)
-    assert {r[2] for r in picture.table.rows} == set(spokesmen(study(cells)))
-    assert any("3 of 11 algorithms are drawn" in note for note in picture.notes)
+    assert {r[2] for r in picture.table.rows} == set(study(cells).algorithms)
+    assert any("3 of 11 algorithms are drawn at first" in n and "shows 8 more" in n for n in picture.notes)
+
+
+def test_of_many_algorithms_eight_are_drawn_and_the_legend_has_the_others(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    names = ["fedavg", "autoflip", "prunefl", "snip", "taylor", "fedtiny", "fedrts", "feddst", "erk", "magnitude"]
+    known = ("fedavg", "autoflip")
+    cells = [
+        record(
+            name if name in known else "random_weights", partition["iid"], attack["clean"](), s, rounds=3, label=name
+        )
+        for name in names
+        for s in (0, 1)
+    ]
+    found, picture = study(cells), only(cells, convergence)
+    off = set(re.findall(r'data-series="([^"]*)" class="off"', picture.markup))
+    assert off == set(found.algorithms[LINES:])
+    assert LINES == 8
+    assert off == set(re.findall(r'data-entry="([^"]*)" class="faded"', picture.markup))
+    seen = set(re.findall(r'data-series="([^"]*)"(?! class)', picture.markup))
+    assert seen == set(found.algorithms[:LINES])
+    assert {row[2] for row in picture.table.rows} == set(found.algorithms)
+    monkeypatch.setattr(style, "SVG_LIMIT", 1000)  # a picture without switches
+    picture = only(cells, convergence)
+    assert not picture.vector
+    assert {row[2] for row in picture.table.rows} == set(found.algorithms[:LINES])
+    assert any("8 of 10 algorithms are drawn (" in note for note in picture.notes)
 
 
 def test_costs_of_a_later_partition_are_inside_the_picture(

@@ -1,11 +1,16 @@
 """What a page does when it is pressed: it folds, links unfold, rows and series are filtered; and without script."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opened_pages import opened
 from playwright.sync_api import Browser, Page, expect
+
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.pages.report import write_report
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=30_000)  # a busy machine
@@ -80,6 +85,40 @@ def test_a_legend_hides_a_series_of_its_figure(browser: Browser, report: Path):
         entry.click()
         assert shown(page, f'{PLOT} [data-series="FedAvg"]') == 0
         assert shown(page, '#convergence [data-series="FedAvg"]') == others > 0
+    assert seen.errors == []
+
+
+@pytest.mark.slow
+def test_of_many_curves_a_legend_shows_those_that_are_off_at_first(
+    browser: Browser,
+    tmp_path: Path,
+    record: Callable[..., RunRecord],
+    partition: dict[str, Any],
+    attack: dict[str, Any],
+    scenario: dict[str, Any],
+):
+    names = ["fedavg", "autoflip", *(f"rival_{n}" for n in range(8))]
+    cells = [
+        record(n if n[0] != "r" else "random_weights", partition["iid"], attack["clean"](), s, rounds=3, label=n)
+        for n in names
+        for s in (0, 1)
+    ]
+    write_report(cells, scenario, tmp_path / "report.html")
+    curves = "#convergence .plot [data-series]"
+    with opened(browser, tmp_path / "report.html") as (page, seen):
+        page.locator("[data-open]").click()
+        before = shown(page, curves)
+        name = page.locator("#convergence .plot [data-entry].faded").last.get_attribute("data-entry")
+        last = page.locator(f'#convergence .plot [data-entry="{name}"][role="button"]').first
+        assert last.get_attribute("aria-pressed") == "false"
+        assert shown(page, f'#convergence [data-series="{name}"]') == 0
+        last.click()
+        assert last.get_attribute("aria-pressed") == "true"
+        assert shown(page, f'#convergence [data-series="{name}"]') > 0
+        assert shown(page, curves) > before
+        page.locator('form.tools [type="reset"]').click()
+        expect(page.locator(f'#convergence [data-series="{name}"]').first).to_be_hidden()
+        assert shown(page, curves) == before
     assert seen.errors == []
 
 
