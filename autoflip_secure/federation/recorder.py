@@ -268,7 +268,7 @@ class Logbook:
             axes=cell.axes,
             algorithm=cell.algorithm,
             seed=cell.seed,
-            versions=versions(),
+            versions=versions(trainer.device),
             pipeline=pipeline_of(cell.protocol, names(cell), [channel.name for channel in prepared(cell)]),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),

@@ -28,3 +28,12 @@ def description() -> str:
 
     asked = [f"{name}={os.environ[name]}" for name in (VARIABLE, *_OTHERS) if os.environ.get(name)]
     return ", ".join([f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}", *asked])
+
+
+def of_gpu() -> str:
+    """The GPU that torch uses, and the libraries that compute on it; of a process that has one."""
+    import torch
+
+    cudnn: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    libraries = f"CUDA {torch.version.cuda}, cuDNN {cudnn}"
+    return f"{torch.cuda.get_device_name()}, {libraries}"

@@ -109,7 +109,7 @@ def audit(
         axes=cell.axes,
         algorithm=cell.algorithm,
         seed=cell.seed,
-        versions=versions(),
+        versions=versions(str(trainer.device)),
         effort=asdict(effort),
         attack=cell.config["attack"],
         protection=cell.config["privacy"],

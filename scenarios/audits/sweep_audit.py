@@ -35,6 +35,7 @@ from autoflip_secure.scenarios.store.ledgers import under_conditions
 from autoflip_secure.scenarios.store.store import read_record
 from autoflip_secure.scenarios.store.tuning import TUNING
 from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.training.base import resolve_device
 
 _ABANDONED = 3600.0  # seconds
 Tell = Callable[[str], None]
@@ -93,7 +94,8 @@ def audit_scenario(work: Plan, folder: Path, tell: Tell, effort: Effort | None =
         raise StoreError(f"{folder}: {unwritable(error, _ELSEWHERE)}") from error
     found = []
     reads = {spec.key: {what: inputs[what] for what in read_by(spec.settings)} for _, spec in chosen}
-    known = {key: _finished(kept / f"{key}.json", effort, own) for key, own in reads.items()}
+    devices = {spec.key: str(resolve_device(spec.settings.device)) for _, spec in chosen}
+    known = {key: _finished(kept / f"{key}.json", effort, own, devices[key]) for key, own in reads.items()}
     missing = sum(record is None for record in known.values())
     tell(f"{count_of(len(chosen), 'setting')}, {missing} to attack; every finished one is kept")
     begun, made = monotonic(), 0
@@ -155,11 +157,11 @@ def _read(path: Path) -> AuditRecord | None:
         return None
 
 
-def _finished(path: Path, effort: Effort, inputs: Mapping[str, str]) -> AuditRecord | None:
-    """A whole audit of this cell by this software with this effort, of these data and this model."""
+def _finished(path: Path, effort: Effort, inputs: Mapping[str, str], device: str) -> AuditRecord | None:
+    """A whole audit of this cell by this software on this device with this effort, of these data and this model."""
     record = _read(path)
     return (
         record
-        if record and (record.versions, record.effort, record.inputs) == (versions(), asdict(effort), inputs)
+        if record and (record.versions, record.effort, record.inputs) == (versions(device), asdict(effort), inputs)
         else None
     )

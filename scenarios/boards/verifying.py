@@ -28,8 +28,8 @@ TOLERANCE = 0.05
 """How far an accuracy may be off where bits cannot be equal: on another kind of processor last bits differ, and
 training makes more of them."""
 _SHOWN = 40  # letters of a version
-PROCESSOR = "kernels"
-"""The version that names the kind of processor."""
+PROCESSOR = {"kernels", "gpu"}
+"""Versions that name the kind of processor."""
 Verdict = Literal["verified", "differs", "cannot tell"]
 
 
@@ -66,9 +66,9 @@ class Verification:
             return "differs"
         if all(one.equal for one in self.runs):
             return "verified"
-        if set(self.other) - {PROCESSOR}:
+        if set(self.other) - PROCESSOR:
             return "cannot tell"
-        if PROCESSOR in self.other or not self.alone:
+        if PROCESSOR & set(self.other) or not self.alone:
             return "verified" if all(one.near for one in self.runs) else "differs"
         return "differs"
 
@@ -131,7 +131,7 @@ def verify(
         )  # fmt: skip
         tell(found[-1])
     alone = entry.bits == "stack" and all(_repeats(cell, moved=bool(places)) for cell in cells)
-    return Verification(found, _others(entry, inputs), alone)
+    return Verification(found, _others(entry, inputs, record.trainer.device), alone)
 
 
 def _repeats(cell: CellSpec, *, moved: bool) -> bool:
@@ -153,13 +153,16 @@ def _proven(entry: BoardEntry, record: RunRecord) -> bool:
     )
 
 
-def _others(entry: BoardEntry, inputs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _others(entry: BoardEntry, inputs: Mapping[str, str], device: str) -> dict[str, tuple[str, str]]:
     """What made the entry and is not the same here."""
     code = {what: value for what, value in inputs.items() if not what.startswith("data ")}
     then = {**entry.versions, **{what: entry.sources.get(what, "not there") for what in code}}
-    now = {**versions(), **code}
+    now = {**versions(device), **code}
+    gpus = {what: "none" for what in ("gpu",) if what in then or what in now}
     return {
-        what: (one[:_SHOWN], now.get(what, "not there")[:_SHOWN]) for what, one in then.items() if one != now.get(what)
+        what: (one[:_SHOWN], now.get(what, "not there")[:_SHOWN])
+        for what, one in {**gpus, **then}.items()
+        if one != now.get(what)
     }
 
 

@@ -22,6 +22,7 @@ from autoflip_secure.scenarios.config.plan import plan as make_plan
 from autoflip_secure.scenarios.running.attempts import with_attempts
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.store.checkpoints import models_file
+from autoflip_secure.scenarios.store.devices import OneDevice
 from autoflip_secure.scenarios.store.ledgers import (
     attempts_at,
     counted_attempts,
@@ -65,6 +66,7 @@ class _Found:
     inputs: dict[str, tuple[str, Path]] = field(default_factory=dict)  # what was read -> its fingerprint, and where
     begun: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
+    device: OneDevice = field(default_factory=OneDevice)
 
 
 def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> Merged:
@@ -77,7 +79,8 @@ def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> M
 
     Raises:
         StoreError: a folder is none of a sweep, or of another scenario; two have a cell with other numbers, or were
-            made from other data; a ledger is gone or a file damaged: then nothing was written. Or ``into`` cannot be.
+            made from other data, or on other kinds of devices where the scenario names none; a ledger is gone or a file
+            damaged: then nothing was written. Or ``into`` cannot be.
         InputError: a cell was begun in several folders, and the data by which its guarantee is counted anew are gone.
     """
     sources = [folder for folder in dict.fromkeys(folders) if folder.resolve() != into.resolve()]
@@ -161,8 +164,9 @@ def _take(found: _Found, record: RunRecord, folder: Path) -> None:
     """A cell, which has to be the one that another folder has, if one has it.
 
     Raises:
-        StoreError: its numbers are others.
+        StoreError: its numbers are others, or it was computed on another kind of device than the rest.
     """
+    found.device.take([record], folder)
     known, place = found.cells.setdefault(record.cell, (record, folder))
     if _numbers(known) != _numbers(record):
         raise StoreError(

@@ -32,6 +32,7 @@ from autoflip_secure.scenarios.running.listening import Listener
 from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
 from autoflip_secure.scenarios.store.checkpoints import cells_without_models
+from autoflip_secure.scenarios.store.devices import OneDevice
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import under_conditions
 from autoflip_secure.scenarios.store.results import name_foreign
@@ -140,6 +141,7 @@ def _run(
             listener.note(name_foreign(foreign))
         reused = len(records)
         todo = [block for block in plan.part(shard) if not records.keys() - without_models >= set(block.keys)]
+        device = OneDevice.of(folder, records.values(), todo)
         check_parties(todo)
         _tell([exposed(todo)], listener)
         builder = CellBuilder()
@@ -148,10 +150,7 @@ def _run(
         store.claim(plan, inputs)
         _tell(store.damaged[told:], listener)
         tuning = _tuning_of(plan, store, records)
-        if keep_models:
-            again = [cell for block in todo for cell in block.cells if cell.key in without_models]
-            refuse_other_releases(folder, again)
-        _tell(announcements(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
+        _tell(_of_models(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
         workers = executor.workers(workers, todo, builder)
         _log_start(store, plan, shard, f"{reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
@@ -171,6 +170,7 @@ def _run(
         task = Task(progress, hearing, builder, inputs or {}, models=models, again=counting.again)
         with _running(executor, todo, workers, task) as stream:
             for block, results in stream:
+                device.take(results, folder)
                 _tell(differences([one for one in results if one.cell in without_models], records), listener)
                 counted = map(partial(counting.counted, block), results)
                 new = (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted if r.cell not in records)
@@ -188,6 +188,12 @@ def _running(executor: Executor, todo: Sequence[Block], workers: int, task: Task
     """Finished blocks, with the parties that they need. Leaving the context stops what is still running."""
     with party_pool(todo) as pool, contextlib.closing(executor.run(todo, workers, replace(task, pool=pool))) as stream:
         yield stream
+
+
+def _of_models(todo: Sequence[Block], folder: Path, without_models: set[str]) -> Iterable[str]:
+    """What is to be said of models that are kept, once it is sure that finished cells may run again for theirs."""
+    refuse_other_releases(folder, [cell for block in todo for cell in block.cells if cell.key in without_models])
+    return announcements(todo, folder, without_models)
 
 
 def _log_start(store: Store, plan: Plan, shard: Shard | None, what: str) -> None:
