@@ -40,7 +40,7 @@ Sums = Callable[[Cell], SecureSum | None]
 
 
 @dataclass
-class _Explorer:
+class Explorer:
     """One client exploring: the copy of the weights that is its own, and how its loss goes."""
 
     job: ClientJob
@@ -73,7 +73,7 @@ def _identity(job: ClientJob) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
-class _Phase:
+class Phase:
     """One exploration of a cell: its number, what explorers start from, and what the attacks remember."""
 
     number: int
@@ -87,28 +87,39 @@ def _explore(
     watch: Watcher,
     sums: Sums,
     inputs: PoisonedInputs,
-    phases: Sequence[_Phase] | None = None,
+    phases: Sequence[Phase] | None = None,
 ) -> Iterator[Explored]:
-    """An exploration of several cells in one stacked program, epoch by epoch where someone may stop early.
+    """An exploration of several cells; landscapes come one at a time, so that only one cell's copies are in memory.
 
-    Landscapes come one at a time, so that only one cell's copies are in memory. ``phases``: None for that before
-    round 1; their numbers are the same in all cells.
+    ``phases``: None for that before round 1; their numbers are the same in all cells.
     """
     if not cells:
         return
-    phases = [_Phase(0, cell.problem.initial) for cell in cells] if phases is None else phases
+    phases = [Phase(0, cell.problem.initial) for cell in cells] if phases is None else phases
+    trained = trained_explorers(cells, phases, [cell.explorers for cell in cells], trainer, inputs)
+    for cell, phase, (clients, explorers) in zip(cells, phases, trained, strict=True):
+        deviations = torch.stack([explorer.deviation for explorer in explorers])
+        losses = [explorer.losses for explorer in explorers]
+        yield landscape(cell, phase, clients, deviations, losses, watch, sums(cell))
+
+
+def trained_explorers(
+    cells: Sequence[Cell], phases: Sequence[Phase], who: Sequence[Tensor], trainer: Trainer, inputs: PoisonedInputs
+) -> list[tuple[Tensor, list[Explorer]]]:
+    """The clients' side: ``who`` explores of each cell, all in one stacked program, epoch by epoch where someone may
+    stop early. Honest: nobody has changed a deviation."""
     first, number = cells[0], phases[0].number
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
-    explorers_of_cells: list[tuple[Tensor, list[_Explorer]]] = []
-    known: dict[tuple[object, ...], _Explorer] = {}
+    explorers_of_cells: list[tuple[Tensor, list[Explorer]]] = []
+    known: dict[tuple[object, ...], Explorer] = {}
     plans = []
-    for cell, phase in zip(cells, phases, strict=True):
-        clients, start = cell.explorers, phase.start
+    for cell, phase, clients in zip(cells, phases, who, strict=True):
+        start = phase.start
         plans.append((clients, client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, number)))
     x, plans = inputs.of_round(cells, number, plans)
     for phase, (clients, jobs) in zip(phases, plans, strict=True):
         start = phase.start
-        fresh = {_identity(job): _Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
+        fresh = {_identity(job): Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
         known = {**fresh, **known}
         explorers_of_cells.append((clients, [known[identity] for identity in fresh]))
     stages = [config.epochs] if config.patience is None else [1] * config.epochs
@@ -121,21 +132,34 @@ def _explore(
         trained = trainer.train(first.problem.module, first.problem.layout, x, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
-    for cell, phase, (clients, explorers) in zip(cells, phases, explorers_of_cells, strict=True):
-        yield _landscape(cell, phase, clients, explorers, watch, sums(cell))
+    return explorers_of_cells
 
 
-def _landscape(
-    cell: Cell, phase: _Phase, clients: Tensor, explorers: list[_Explorer], watch: Watcher, sums: SecureSum | None
+def landscape(
+    cell: Cell,
+    phase: Phase,
+    clients: Tensor,
+    deviations: Tensor,
+    losses: list[list[float]],
+    watch: Watcher,
+    sums: SecureSum | None,
 ) -> Explored:
     """Attack the explorers' deviations as malicious clients do, leave out what is not finite, and combine the rest.
 
     Frozen coordinates are taken out before and put back, with energy 0, after: shares of the coordinates mean others.
+
+    Args:
+        cell: the cell.
+        phase: which exploration it is.
+        clients: who explored.
+        deviations: of each of them (explorers, params), as trained.
+        losses: of each of them, per epoch.
+        watch: is shown what the server receives.
+        sums: what secret deviations pass through.
     """
     layout = cell.problem.layout
-    deviations = torch.stack([explorer.deviation for explorer in explorers])
-    everywhere, trained = torch.ones_like(deviations[0], dtype=torch.bool), layout.trained.to(deviations.device)
-    config, losses = cell.protocol.exploration, [explorer.losses for explorer in explorers]
+    everywhere, trained = torch.ones_like(phase.start, dtype=torch.bool), layout.trained.to(deviations.device)
+    config = cell.protocol.exploration
 
     def combined(sent: Tensor) -> Exploration:
         """What the server makes of deviations that it sees."""
@@ -170,7 +194,7 @@ def _landscape(
     draws, owners = generator(cell.seed, Purpose.SECURE_CHECKS, phase.number), tuple(here.tolist())
     own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
     with timed(sums) as through:
-        landscape, revealed, more, watched = secret_landscape(
+        found, revealed, more, watched = secret_landscape(
             owners,
             layout.of_sent(sent[usable]),
             stated_samples(cell, here, phase.number),
@@ -179,15 +203,15 @@ def _landscape(
             draws,
             sums,
         )
-    dropped = [k for k in owners if k not in landscape.clients.tolist()]
-    landscape = replace(_everywhere(landscape, layout), rejected=tuple(sorted([*left_out, *dropped])))
-    return landscape, events + more, through(len(landscape.clients), revealed, watched), attacked.memory
+    dropped = [k for k in owners if k not in found.clients.tolist()]
+    found = replace(_everywhere(found, layout), rejected=tuple(sorted([*left_out, *dropped])))
+    return found, events + more, through(len(found.clients), revealed, watched), attacked.memory
 
 
-def _everywhere(landscape: Exploration, layout: Layout) -> Exploration:
+def _everywhere(found: Exploration, layout: Layout) -> Exploration:
     """A landscape of the sent coordinates as one of all."""
-    energy, deviations = (layout.spread(x, layout.sent) for x in (landscape.energy, landscape.deviations))
-    return replace(landscape, energy=energy, deviations=deviations)
+    energy, deviations = (layout.spread(x, layout.sent) for x in (found.energy, found.deviations))
+    return replace(found, energy=energy, deviations=deviations)
 
 
 def landscapes(
@@ -210,7 +234,7 @@ def explored_again(
     """What explorers find who explore again after the rounds that ``states`` have behind them; None: they do not."""
     due = [_again(cell, state.round) for cell, state in zip(cells, states, strict=True)]
     phases = [
-        _Phase(exploration_after(state.round), state.weights, state.attack)
+        Phase(exploration_after(state.round), state.weights, state.attack)
         for state, is_due in zip(states, due, strict=True)
         if is_due
     ]

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import delivered, sent_beside
-from autoflip_secure.federation.channels import measure, prepared
+from autoflip_secure.federation.channels import Measured, measure, prepared
 from autoflip_secure.federation.clients import chosen, client_jobs
 from autoflip_secure.federation.exploring import Sums
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
@@ -42,13 +43,24 @@ def prepare(cell: Cell, trainer: Trainer, watch: Watcher, sums: Sums, inputs: Po
     """Round 0 of one cell, so that only one cell's rows are in memory; None: nobody asks for it."""
     if not prepared(cell):
         return None
-    problem, start = cell.problem, cell.problem.initial
-    clients = torch.arange(len(problem.clients))
+    clients = torch.arange(len(cell.problem.clients))
+    measured = measured_before(cell, cell.problem.initial, clients, trainer, inputs)
+    return preparation(cell, clients, measured, watch, sums)
+
+
+def measured_before(cell: Cell, start: Tensor, clients: Tensor, trainer: Trainer, inputs: PoisonedInputs) -> Measured:
+    """The clients' side: the honest rows of what ``clients`` send before training, at the weights ``start``."""
     jobs = client_jobs(cell, start, torch.ones_like(start, dtype=torch.bool), clients, 0)
     x, [(clients, jobs)] = inputs.of_round([cell], 0, [(clients, jobs)])
     nothing = start.new_zeros(len(jobs), len(start))
     (measured,) = measure([cell], 0, [(clients, jobs)], Trained(nothing, nothing[:, :1]), trainer, x)
+    return measured
+
+
+def preparation(cell: Cell, clients: Tensor, measured: Measured, watch: Watcher, sums: Sums) -> Preparation:
+    """The server's side: what comes of the rows of ``clients``."""
     own = sent_beside(cell, clients, measured, 0)
+    nothing = cell.problem.initial.new_zeros(len(clients), len(cell.problem.initial))
     brought = delivered(cell, clients, own, nothing, sums(cell), 0)
     received, usable = brought.received or {}, brought.usable
     if cell.protocol.visibility.server == "rows":
@@ -66,6 +78,6 @@ def prepare(cell: Cell, trainer: Trainer, watch: Watcher, sums: Sums, inputs: Po
         received=received,
         channel_transfers=brought.transfers,
         passes=measured.passes,
-        samples=sum(len(rows) for rows in problem.clients),
+        samples=sum(len(cell.problem.clients[k]) for k in clients.tolist()),
         events=tuple(f"before training: {event}" for event in said),
     )

@@ -145,14 +145,19 @@ def plan_round(
     cell: Cell, state: ServerState, own: Masking | None = None
 ) -> tuple[Int[Tensor, " cohort"], list[ClientJob]]:
     """Who takes part in the next round, and what they train; ``own``: the masks that they decided on."""
-    round_ = state.round + 1
-    clients = cell.cohort(round_)
-    jobs = client_jobs(cell, state.weights, state.mask, clients, round_, model=state.model)
-    jobs = ruled(cell, scoring_jobs(cell, state.scored, jobs), round_, state.broadcast)
-    jobs = accumulating(cell, jobs, round_)
+    clients = cell.cohort(state.round + 1)
+    jobs = round_jobs(cell, state, clients)
     if own is None:
         return clients, jobs
     return clients, own.jobs(jobs, cell.protocol.pruner.snapshot(cell.protocol.training.epochs))
+
+
+def round_jobs(cell: Cell, state: ServerState, clients: Int[Tensor, " some"]) -> list[ClientJob]:
+    """What ``clients`` train in the next round, from what they are sent: weights, mask and broadcast of ``state``."""
+    round_ = state.round + 1
+    jobs = client_jobs(cell, state.weights, state.mask, clients, round_, model=state.model)
+    jobs = ruled(cell, scoring_jobs(cell, state.scored, jobs), round_, state.broadcast)
+    return accumulating(cell, jobs, round_)
 
 
 def finish_round(
