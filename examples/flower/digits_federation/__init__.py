@@ -1,0 +1,1 @@
+"""AutoFLIP on digits, over Flower."""
