@@ -152,6 +152,7 @@ def run_cells(
     watch: Watcher | None = None,
     connect: Connect | None = None,
     heard: Callable[[Cell, RoundRecord], None] | None = None,
+    started: Callable[[TrainerChoice], None] | None = None,
 ) -> list[RunRecord]:
     """Run a block of cells that share data, model, rounds and schedules; seeds, partitions and algorithms may differ.
 
@@ -162,6 +163,7 @@ def run_cells(
         watch: is shown what the server receives; nothing of what passes through parties, whose sums it can derive.
         connect: opens the session with the parties of a cell that asks for secure sums.
         heard: called with what the record says of each round of each cell, as soon as the round is over.
+        started: called with how they are trained, before any client is asked for anything.
 
     Returns:
         One record per cell, in order.
@@ -185,6 +187,8 @@ def run_cells(
     books = [Logbook(cell, costs) for cell in cells]
     watch = watch or Watcher()
     states, how = [], _how(cells, trainer)
+    if started is not None:
+        started(how)
     explored = landscapes(cells, trainer, watch, sums, inputs)
     for cell, book, (landscape, events, transfer, attack) in zip(cells, books, explored, strict=True):
         ready = prepare(cell, trainer, watch, sums, inputs)

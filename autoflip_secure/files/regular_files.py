@@ -40,7 +40,10 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         OSError: it cannot be read, is larger, or is a pipe, a socket, a device or a folder.
     """
     with open_regular(path) as file:
-        content = file.read(most + 1)
+        said = min(os.fstat(file.fileno()).st_size, most)  # what is asked for is taken from memory before it is read
+        content = file.read(said + 1)
+        if len(content) > said:  # it has grown, or does not say how large it is
+            content += file.read(most + 1 - len(content))
     if len(content) > most:
         raise OSError(errno.EINVAL, f"it has more than {most >> 20} MiB", str(path))
     return content

@@ -149,13 +149,16 @@ class Costs(_WithNewer):
     channels: dict[str, int] | None = None  # bytes sent beside the updates, by channel: part of the uplink in ``bytes``
 
 
-class TrainerChoice(_Record):
+class TrainerChoice(_WithNewer):
     """How local training ran, and why."""
+
+    newer = frozenset({"together"})
 
     kind: Literal["stacked", "sequential"]
     reason: str
     device: str
     bits: Literal["stack", "block"] | None = None  # the numbers repeat: whatever runs beside it | when its block runs
+    together: int | None = None  # cells in one program where a block was cut for want of memory; None: the whole block
 
 
 class SecretPhase(_Record):
@@ -199,7 +202,13 @@ class DataRecord(_Record):
     features: FeatureScale | None = None  # None: inputs are no quantities (tokens)
 
 
-_HOW_IT_RAN: Any = {"timing": True, "versions": True, "privacy": {"attempts"}, "secure_sum": {"links"}}
+_HOW_IT_RAN: Any = {
+    "timing": True,
+    "versions": True,
+    "privacy": {"attempts"},
+    "secure_sum": {"links"},
+    "trainer": {"together"},
+}
 
 
 class RunRecord(_WithNewer):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.user_randomness import GlobalDraws, drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Trainer, named_tensors, resolve_device
@@ -127,6 +128,8 @@ def _vmap_problem(net: nn.Module, pair: Tensor, plain: Tensor) -> str | None:
             scores = stacked_forward(net, names)(both, torch.stack([pair, pair]))
             stacked = _gradients(scores, leaves)
     except Exception as error:  # it is the user's module: it can fail in any way
+        if out_of_memory(error):
+            raise
         return f"vmap refuses it ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
     if any(SLOW in str(warning.message) for warning in caught):
         return "vmap has no fast rule for one of its operations"

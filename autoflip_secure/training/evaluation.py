@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import precise, working_copy
@@ -169,7 +170,9 @@ def agree(stacked: Forward, single: Forward, own: Tensor, x: Tensor) -> bool:
                 scores = stacked(rows, x[:1])[: len(rows), :1]
         with drawing(x):
             plain = single(rows, x[:1])
-    except Exception:  # whatever it is, one model at a time is the way that a module is made for
+    except Exception as error:  # whatever it is, one model at a time is the way that a module is made for
+        if out_of_memory(error):
+            raise
         return False
     if any(SLOW in str(warning.message) for warning in caught):
         return False

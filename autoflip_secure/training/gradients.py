@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from autoflip_secure.interfaces import ClientJob
+from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Work, masked_start, named_tensors
@@ -77,7 +78,9 @@ def _agree(trial: Work, budget: int) -> bool:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             stacked = _stacked(trial, budget)
-    except Exception:  # it is the user's module: it can fail in any way, and one at a time it was made for
+    except Exception as error:  # it is the user's module: it can fail in any way, and one at a time it was made for
+        if out_of_memory(error):
+            raise
         return False
     plain = one_at_a_time(trial)
     close = torch.allclose(stacked, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))

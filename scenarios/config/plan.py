@@ -22,6 +22,9 @@ from autoflip_secure.scenarios.config.protocols import protocol
 from autoflip_secure.terminal.counting import count_of
 
 BLOCK_CELLS = 12
+BLOCK_CELLS_ON_GPU = 512
+"""Cells of a block at most, where the scenario says ``device: cuda``: a GPU wants much at once. With ``auto`` it is the
+other number, so that a plan is the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Block:
 
     index: int
     cells: tuple[CellSpec, ...]
+    of: int | None = None  # cells of the whole block, where this is a part that fits into memory; None: it is whole
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -40,7 +44,8 @@ class Block:
     def label(self) -> str:
         """For messages: number, data, model."""
         data, model = (kind_of(type(part)) for part in (self.cells[0].settings.data, self.cells[0].settings.model))
-        return f"block {self.index} ({count_of(len(self.cells), 'cell')} of {data}, {model})"
+        cells = count_of(len(self.cells), "cell") if self.of is None else f"{len(self.cells)} of {self.of} cells"
+        return f"block {self.index} ({cells} of {data}, {model})"
 
 
 @dataclass(frozen=True)
@@ -114,27 +119,37 @@ class TuningPlan:
 
     stage: Plan
     scenario: LoadedScenario
-    block_cells: int
+    block_cells: int | None
 
     def chosen(self, records: Iterable[RunRecord]) -> Plan:
         """The plan of the cells to report, from the records of the whole stage."""
         return plan(chosen(self.scenario, records), self.block_cells)
 
 
-def plan(scenario: LoadedScenario, block_cells: int = BLOCK_CELLS) -> Plan:
-    """Group the cells by everything that must be equal to compute together, then cut each group into chunks."""
+def plan(scenario: LoadedScenario, block_cells: int | None = None) -> Plan:
+    """Group the cells by everything that must be equal to compute together, then cut each group into chunks.
+
+    Args:
+        scenario: its cells.
+        block_cells: of a chunk at most; None: :data:`BLOCK_CELLS`, on a GPU that is asked for more.
+    """
     groups: dict[str, list[CellSpec]] = {}
     for cell in scenario.cells:
         groups.setdefault(_shape(cell), []).append(cell)
     chunks = [
-        tuple(group[start : start + block_cells])
+        tuple(group[start : start + most])
         for group in groups.values()
-        for start in range(0, len(group), block_cells)
+        for most in [block_cells or _most(group[0])]
+        for start in range(0, len(group), most)
     ]
     blocks = tuple(Block(index, chunk) for index, chunk in enumerate(chunks, start=1))
     header, tuning = scenario.header, scenario.tuning
     before = None if tuning is None else TuningPlan(plan(tuning.stage, block_cells), scenario, block_cells)
     return Plan(header.name, header.question, OutcomeRule.parse(header.outcome), scenario.written, blocks, before)
+
+
+def _most(cell: CellSpec) -> int:
+    return BLOCK_CELLS_ON_GPU if cell.settings.device == "cuda" else BLOCK_CELLS
 
 
 def _shape(cell: CellSpec) -> str:

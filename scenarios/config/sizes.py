@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.runtime.memory import machine_memory
 from autoflip_secure.scenarios.models.chains import Model
 from autoflip_secure.terminal.visible import short
 
@@ -32,22 +31,3 @@ def refuse_huge(model: Model, input_shape: tuple[int, ...], num_classes: int) ->
             f"{weights * _BYTES * _COPIES / 2**30:.3g} GiB, and this machine has {memory / 2**30:.3g} GiB of memory; "
             "choose a smaller one"
         )
-
-
-def machine_memory() -> int | None:
-    """Bytes of memory that this machine has; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def out_of_memory(error: BaseException) -> str | None:
-    """What an error says about memory that there is not; None: it is about something else.
-
-    >>> out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to …"))
-    "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to …"
-    """
-    text = short(str(error) or type(error).__name__)
-    words = ("can't allocate memory", "out of memory", "not enough memory")
-    return text if isinstance(error, MemoryError) or any(word in str(error) for word in words) else None

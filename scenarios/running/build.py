@@ -20,7 +20,7 @@ from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.unit_finding import find_units
 from autoflip_secure.records.privacy import PrivacyRecord, Release
-from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.records.run import RoundRecord, RunRecord, TrainerChoice
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.plan import Block, problem_key
@@ -248,6 +248,7 @@ def run_block(
     builder: CellBuilder | None = None,
     models: ModelsToKeep | None = None,
     heard: Callable[[str, RoundRecord], None] | None = None,
+    started: Callable[[TrainerChoice], None] | None = None,
 ) -> list[RunRecord]:
     """Build and run one block, in one thread.
 
@@ -256,6 +257,7 @@ def run_block(
         builder: knows data, splits and noise already.
         models: which cells leave their models, which are written before the records are returned.
         heard: called with the key of a cell and what its record says of a round, as soon as the round is over.
+        started: called with how it is trained, before anything is released.
     """
     builder, checkpoints = (builder or CellBuilder()).for_a_block(), None if models is None else Checkpoints()
     trainer = builder.trainer(block.cells[0])
@@ -263,7 +265,7 @@ def run_block(
     cells = [builder.cell(spec, block.cells[0], device) for spec in block.cells]
     with connecting(pool or {}) as connect:
         told = None if heard is None else lambda cell, entry: heard(cell.key, entry)
-        records = run_cells(cells, trainer, progress, checkpoints, connect, told)
+        records = run_cells(cells, trainer, progress, checkpoints, connect, told, started)
     if models is not None and checkpoints is not None:
         for cell, record in zip(cells, records, strict=True):
             models.save(cell, record, checkpoints)

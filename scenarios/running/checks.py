@@ -13,13 +13,13 @@ from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.interfaces import InputAttack
 from autoflip_secure.models.uses import uses_of_weights
+from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.messages import choose_place, kind_of, mark_default
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.config.plugin_families import in_settings
 from autoflip_secure.scenarios.config.settings import Settings
-from autoflip_secure.scenarios.config.sizes import out_of_memory
 from autoflip_secure.scenarios.models.batchnorm_check import refuse_lone_samples
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven

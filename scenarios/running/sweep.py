@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
@@ -19,8 +18,10 @@ from autoflip_secure.scenarios.config.plan import plan as make_plan
 from autoflip_secure.scenarios.running.attempts import Counting
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check, check_cells, check_inputs
+from autoflip_secure.scenarios.running.cutting import TooLarge, cut_to_fit, halves
 from autoflip_secure.scenarios.running.executors.base import Executor, Finished, Task
 from autoflip_secure.scenarios.running.executors.local import Local
+from autoflip_secure.scenarios.running.gauge import Gauge
 from autoflip_secure.scenarios.running.keeping import (
     announcements,
     differences,
@@ -29,7 +30,6 @@ from autoflip_secure.scenarios.running.keeping import (
     refuse_other_releases,
 )
 from autoflip_secure.scenarios.running.listening import Listener
-from autoflip_secure.scenarios.running.pace import Pace
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
 from autoflip_secure.scenarios.store.checkpoints import cells_without_models
 from autoflip_secure.scenarios.store.devices import OneDevice
@@ -38,6 +38,7 @@ from autoflip_secure.scenarios.store.ledgers import under_conditions
 from autoflip_secure.scenarios.store.results import name_foreign
 from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.scenarios.store.tuning import TUNING
+from autoflip_secure.terminal.counting import count_of
 
 __all__ = ["Listener", "SweepResult", "run_sweep"]
 
@@ -140,47 +141,62 @@ def _run(
         if foreign := store.foreign(plan.keys):
             listener.note(name_foreign(foreign))
         reused = len(records)
-        todo = [block for block in plan.part(shard) if not records.keys() - without_models >= set(block.keys)]
+        todo = _missing(plan.part(shard), records, without_models)
         device = OneDevice.of(folder, records.values(), todo)
         check_parties(todo)
         _tell([exposed(todo)], listener)
         builder = CellBuilder()
-        todo, inputs = _checked(plan, todo, builder, listener)
+        todo, inputs, workers = _checked(plan, todo, builder, listener, executor, workers)
+        todo = _missing(todo, records, without_models)  # parts of a block that was cut
         told = len(store.damaged)
         store.claim(plan, inputs)
         _tell(store.damaged[told:], listener)
         tuning = _tuning_of(plan, store, records)
         _tell(_of_models(todo, folder, without_models) if keep_models else not_kept(todo, folder), listener)
-        workers = executor.workers(workers, todo, builder)
         _log_start(store, plan, shard, f"{reused} there already, {len(todo)} blocks to do, {workers} workers")
         if todo:
             listener.start(sum(len(block.cells) for block in todo), workers)
         counting = Counting(store, records, builder, inputs or {})
         counting.announce(todo, listener.note)
-        order, cells = {block.index: number for number, block in enumerate(todo)}, [len(block.cells) for block in todo]
-        pace = Pace([_work(block) for block in todo], workers)
-
-        def progress(block: Block, share: float) -> None:
-            pace.advance(order[block.index], share)
-            done = sum(count * share for count, share in zip(cells, pace.shares, strict=True))
-            listener.progress(done, sum(cells), pace.left())
-
+        gauge = Gauge(todo, workers, listener)
         models = models_to_keep(folder, plan.keys, records, without_models) if keep_models else None
         hearing = listener.hearing(plan.cells, records)
-        task = Task(progress, hearing, builder, inputs or {}, models=models, again=counting.again)
-        with _running(executor, todo, workers, task) as stream:
-            for block, results in stream:
-                device.take(results, folder)
-                _tell(differences([one for one in results if one.cell in without_models], records), listener)
-                counted = map(partial(counting.counted, block), results)
-                new = (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted if r.cell not in records)
-                _keep(new, store, records, listener)
-                pace.finish(order[block.index])
-                progress(block, 1.0)
-                store.log(f"{block.label} done")
+        task = Task(gauge.advance, hearing, builder, inputs or {}, models=models, again=counting.again)
+        while todo:
+            parts: list[Block] = []
+            with _running(executor, todo, workers, task) as stream:
+                for block, results in stream:
+                    if isinstance(results, TooLarge):
+                        parts += _halves(block, results, store, listener)
+                    else:
+                        device.take(results, folder)
+                        _tell(differences([one for one in results if one.cell in without_models], records), listener)
+                        counted = [counting.counted(block, r) for r in results if r.cell not in records]
+                        _keep(
+                            (r.model_copy(update={"tuning": tuning[r.cell]}) for r in counted), store, records, listener
+                        )
+                        store.log(f"{block.label} done")
+                    gauge.finish(block)
+            if todo := _missing(parts, records, without_models):
+                counting.announce(todo, listener.note)
+                gauge.begin(todo)
         store.log("complete")
         there = [records[key] for key in plan.keys if key in records]
         return SweepResult(folder, there, reused, workers, time.monotonic() - began, store.damaged)
+
+
+def _missing(blocks: Iterable[Block], records: Mapping[str, RunRecord], without_models: set[str]) -> list[Block]:
+    """Those of which not every cell is there, with its models where they are asked for."""
+    return [block for block in blocks if not records.keys() - without_models >= set(block.keys)]
+
+
+def _halves(block: Block, found: TooLarge, store: Store, listener: Listener) -> list[Block]:
+    """What runs in place of a block that did not fit into memory, which is said."""
+    parts = halves(block, found)
+    text = f"{block.label}: memory ran out ({found.why}); it runs in parts of {len(parts[0].cells)} instead"
+    store.log(text)
+    listener.note(text)
+    return parts
 
 
 @contextlib.contextmanager
@@ -243,21 +259,27 @@ def _tell(sentences: Iterable[str | None], listener: Listener) -> None:
             listener.note(sentence)
 
 
-def _work(block: Block) -> float:
-    """How much a block is beside others of the sweep: local passes over a client's data."""
-    settings = [spec.settings for spec in block.cells]
-    return float(sum(s.rounds * s.cohort * s.training.epochs for s in settings))
-
-
 def _checked(
-    plan: Plan, todo: list[Block], builder: CellBuilder, listener: Listener
-) -> tuple[list[Block], dict[str, str] | None]:
-    """What is to do, under the conditions of now, and what it reads; nothing is wrong with it."""
+    plan: Plan, todo: list[Block], builder: CellBuilder, listener: Listener, executor: Executor, workers: int | None
+) -> tuple[list[Block], dict[str, str] | None, int]:
+    """What is to do, in parts that fit into memory, under the conditions of now; what it reads; blocks side by side.
+
+    Nothing is wrong with any of it.
+    """
     check_inputs(todo, builder)
     inputs = _inputs(plan, bool(todo), builder, listener)
+    if executor.here:  # elsewhere it is not known what there is
+        workers = executor.workers(workers, todo, builder)
+        parts = [*cut_to_fit(todo, builder, workers)]
+        if len(parts) > len(todo):
+            listener.note(
+                f"{count_of(len(todo), 'block')} run in {len(parts)} parts: more at once is estimated to need more "
+                f"memory than {count_of(workers, 'worker')} may fill"
+            )
+        todo = parts
     todo = under_conditions(todo, inputs or {})
     check_cells(todo, builder)
-    return todo, inputs
+    return todo, inputs, workers if executor.here and workers else executor.workers(workers, todo, builder)
 
 
 def _inputs(plan: Plan, needed: bool, builder: CellBuilder, listener: Listener) -> dict[str, str] | None:

@@ -3,7 +3,8 @@
 ``ledger/<hash>.json`` holds one entry per attempt, with its planned releases where its conditions are new. An attempt
 under the same conditions (software, processor, data, source of the model) repeats the same releases bit for bit, so it
 counts once. Under other conditions its noise, batches and secret cohorts are drawn anew
-(:class:`~autoflip_secure.seeds.PrivateDraws`), so it is another, independent release and counts again. With
+(:class:`~autoflip_secure.seeds.PrivateDraws`), so it is another, independent release and counts again. So is a part of
+a block that did not fit into memory, unless its numbers are known to be the same to the bit. With
 ``privacy.noise_source: system`` no attempt can be repeated, so each has a word of its own among its conditions.
 
 That a ledger is gone shows where its cell is there, or where the manifest says that the cell was begun.
@@ -24,7 +25,7 @@ import torch
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.federation.measures import versions
-from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.files.canonical_json import canonical, digest
 from autoflip_secure.files.checksums import with_checksum, without_checksum
 from autoflip_secure.files.durable import write_whole
 from autoflip_secure.files.regular_files import gone, parse_json, read_regular
@@ -41,7 +42,7 @@ _UNCOUNTED = (
 )
 
 _DRAWS = "Philox, SHA-512, by cell and conditions"  # change it when private draws change: an attempt is another then
-_COUNTED = ("versions", "inputs", "once")
+_COUNTED = ("versions", "inputs", "once", "together")
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,35 @@ def private(spec: CellSpec) -> bool:
 def under_conditions(blocks: Iterable[Block], inputs: Mapping[str, str]) -> list[Block]:
     """The blocks with the conditions of now in every private cell, from which its private draws follow."""
     now = conditions()
-    return [replace(block, cells=tuple(_under(spec, now, inputs) for spec in block.cells)) for block in blocks]
+    return [replace(b, cells=tuple(_under(spec, now, inputs, _together(b)) for spec in b.cells)) for b in blocks]
 
 
-def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) -> CellSpec:
+def _together(block: Block) -> dict[str, str]:
+    """A part of a block may have other last bits than the block, and the noise of the one must not meet the other."""
+    return {} if block.of is None else {"together": digest({"cells": block.keys})}
+
+
+def tried_again(part: Block, *, same: bool) -> Block:
+    """A part of a block that was begun whole and did not fit into memory, under the conditions of another attempt.
+
+    Args:
+        part: of the block, whose cells have the conditions of the first attempt.
+        same: the numbers of a cell are equal to the bit whatever runs beside it: then the second attempt repeats the
+            first, unless its noise is new in every run.
+    """
+
+    def anew(spec: CellSpec) -> CellSpec:
+        if not private(spec):
+            return spec
+        attempt = {**parse_json(spec.conditions), **({} if same else _together(part))}
+        if "once" in attempt:
+            attempt["once"] = secrets.token_hex(16)
+        return replace(spec, conditions=_what_counts(attempt))
+
+    return replace(part, cells=tuple(map(anew, part.cells)))
+
+
+def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str], together: Mapping[str, str]) -> CellSpec:
     if not private(spec):
         return spec
     own: dict[str, Any] = {what: inputs[what] for what in read_by(spec.settings) if what in inputs}
@@ -71,7 +97,7 @@ def _under(spec: CellSpec, now: Mapping[str, str], inputs: Mapping[str, str]) ->
     assert isinstance(privacy, ClientPrivacy)
     if privacy.accountant == "pld" and privacy.target_epsilon is not None:  # it chose the noise
         now = {**now, "dp-accounting": version("dp-accounting")}
-    attempt: dict[str, Any] = {"versions": now, "inputs": own}
+    attempt: dict[str, Any] = {"versions": now, "inputs": own, **together}
     if privacy.noise_source == "system":
         attempt["once"] = secrets.token_hex(16)
     return replace(spec, conditions=_what_counts(attempt))

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.records.run import RoundRecord
 from autoflip_secure.scenarios.config.cells import CellSpec
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.cutting import Results
 from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
 
 Progress = Callable[[Block, float], None]  # a block in flight, and its share done
 Rounds = Sequence[tuple[str, RoundRecord]]  # keys of cells, and what their records say of rounds
-Finished = Generator[tuple[Block, list[RunRecord]], None, None]  # blocks with their records, as they finish
+Finished = Generator[tuple[Block, Results], None, None]  # blocks with what they came to, as they finish
 
 CONTINUE = "finished cells are kept, run the same command again to continue"
 
@@ -48,6 +49,8 @@ class Executor(ABC):
 
     option: ClassVar[str]
     """What the user writes to have it, as messages name it."""
+    here: ClassVar[bool] = False
+    """Blocks run on this machine, whose memory is known."""
     without_models: ClassVar[str | None] = None
     """Why models cannot be kept; None: they can."""
     without_parties: ClassVar[str | None] = None
@@ -86,7 +89,8 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, blocks: Sequence[Block], workers: int, task: Task) -> Finished:
-        """Yield every block with its records, as they finish. Closing the generator stops what is still running.
+        """Yield every block with its records, or that it did not fit into memory. Closing the generator stops what is
+        still running.
 
         Raises:
             AutoflipError: a block failed, or whatever ran it; names the block. What was yielded before is whole.

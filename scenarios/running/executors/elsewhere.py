@@ -17,11 +17,11 @@ from inspect import signature
 from typing import ClassVar
 
 from autoflip_secure.errors import AutoflipError, InputError
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.cells import CellSpec
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.plugins.factories import find
-from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.cutting import Results, attempt
 from autoflip_secure.scenarios.running.executors.base import CONTINUE, Executor, Finished, Task
 from autoflip_secure.scenarios.running.executors.far import Expected
 
@@ -56,7 +56,7 @@ class Elsewhere(Executor):
             AutoflipError: a block failed there, or the executor broke; names the block.
         """
         task.builder.forget()
-        pool, waiting, flying = self._pool(workers), deque(blocks), dict[Future[list[RunRecord]], Block]()
+        pool, waiting, flying = self._pool(workers), deque(blocks), dict[Future[Results], Block]()
         ended = False
         try:
             while waiting or flying:
@@ -89,7 +89,7 @@ class Elsewhere(Executor):
         return found
 
 
-def _records(block: Block, future: Future[list[RunRecord]]) -> list[RunRecord]:
+def _records(block: Block, future: Future[Results]) -> Results:
     try:
         return future.result()
     except AutoflipError:
@@ -100,7 +100,7 @@ def _records(block: Block, future: Future[list[RunRecord]]) -> list[RunRecord]:
         raise AutoflipError(f"{block.label} failed: {type(error).__name__}: {error}") from error
 
 
-def _run(block: Block, expected: Expected) -> list[RunRecord]:
+def _run(block: Block, expected: Expected) -> Results:
     """What is done there.
 
     Raises:
@@ -108,4 +108,4 @@ def _run(block: Block, expected: Expected) -> list[RunRecord]:
     """
     builder = CellBuilder()
     expected.check(block, builder, f"the machine that was to run it ({platform.node()})", Elsewhere.option)
-    return run_block(block, builder=builder)
+    return attempt(block, builder=builder)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from autoflip_secure.scenarios.config.plan import Block
-from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.cutting import attempt
 from autoflip_secure.scenarios.running.executors.base import Executor, Finished, Task
 from autoflip_secure.scenarios.running.executors.workers import Workers
 from autoflip_secure.training.base import resolve_device
@@ -54,6 +55,7 @@ class Here(Executor):
     """Blocks one after the other, in this process."""
 
     option: ClassVar[str] = "--workers 1"
+    here: ClassVar[bool] = True
 
     def workers(self, asked: int | None, blocks: Sequence[Block], builder: CellBuilder) -> int:
         """One."""
@@ -68,13 +70,14 @@ class Here(Executor):
             def tell(done: int, total: int, block: Block = block) -> None:
                 task.progress(block, done / total)
 
-            yield block, run_block(block, tell, task.pool, task.builder, task.models, heard)
+            yield block, attempt(block, tell, task.pool, task.builder, task.models, heard)
 
 
 class Local(Executor):
     """This machine: worker processes where they pay, else this process."""
 
     option: ClassVar[str] = "--engine local"
+    here: ClassVar[bool] = True
 
     def workers(self, asked: int | None, blocks: Sequence[Block], builder: CellBuilder) -> int:
         """See :func:`choose_workers`."""

@@ -77,18 +77,18 @@ class Ray(Executor):
             InputError: a node has other software or files than the sweep was started with.
             AutoflipError: a block failed, was lost :data:`TRIES` times, or no node is left; names it.
         """
-        ray, waiting, tries = self._connected(workers), deque(blocks), Counter[int]()
+        ray, waiting, tries = self._connected(workers), deque(blocks), Counter[str]()
         tasks, crowd = Tasks(ray, blocks, task), Crowd(ray, self._asked)
         try:
             while waiting or len(tasks):
-                wanted = tasks.needs[(waiting or tasks.blocks)[0].index]
+                wanted = tasks.needs[(waiting or tasks.blocks)[0].keys[0]]
                 free = crowd.most(wanted) - len(tasks)
                 for block in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
-                    tries[block.index] += 1
+                    tries[block.keys[0]] += 1
                     tasks.send(block, crowd.largest)
                 for block, outcome in tasks.landed():
                     if isinstance(outcome, Lost):
-                        waiting.appendleft(_again(block, outcome, tries[block.index], task))
+                        waiting.appendleft(_again(block, outcome, tries[block.keys[0]], task))
                     else:
                         yield block, outcome
         finally:

@@ -13,13 +13,13 @@ class Mailbox:
     """An actor: what blocks in flight have to say, until the sweep asks for it."""
 
     def __init__(self) -> None:
-        self._messages: list[tuple[int, bytes]] = []
+        self._messages: list[tuple[str, bytes]] = []
 
-    def put(self, block: int, message: bytes) -> None:
-        """From a node; ``block``: its index."""
+    def put(self, block: str, message: bytes) -> None:
+        """From a node; ``block``: key of its first cell."""
         self._messages.append((block, message))
 
-    def take(self) -> list[tuple[int, bytes]]:
+    def take(self) -> list[tuple[str, bytes]]:
         """Everything that is new, oldest first."""
         taken, self._messages = self._messages, []
         return taken

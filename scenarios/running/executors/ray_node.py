@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError
-from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.records.run import RoundRecord
 from autoflip_secure.runtime.library_warnings import tame
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.data.datasets import Dataset
-from autoflip_secure.scenarios.running.build import CellBuilder, run_block
+from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.cutting import Results, attempt
 from autoflip_secure.scenarios.running.executors.far import Expected
 from autoflip_secure.scenarios.running.executors.ray_cluster import OPTION
 from autoflip_secure.terminal import notes
@@ -52,7 +53,7 @@ class Answer:
     """What a block came to: records, or what went wrong."""
 
     machine: str
-    records: list[RunRecord] | None = None
+    records: Results | None = None
     error: AutoflipError | None = None
     failed: tuple[str, str] | None = None  # what, and the traceback
     notes: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ def _builder(one: Parcel, data: Any) -> CellBuilder:
     return _warm[1]
 
 
-def _run(one: Parcel, builder: CellBuilder, mailbox: Any, heard: list[str]) -> list[RunRecord]:
+def _run(one: Parcel, builder: CellBuilder, mailbox: Any, heard: list[str]) -> Results:
     last = time.monotonic()
     rounds: list[tuple[str, RoundRecord]] = []
 
@@ -135,9 +136,9 @@ def _run(one: Parcel, builder: CellBuilder, mailbox: Any, heard: list[str]) -> l
             said = Said(done / total, tuple(rounds), tuple(heard))
             rounds.clear()
             heard.clear()
-            mailbox.put.remote(one.block.index, pickle.dumps(said))
+            mailbox.put.remote(one.block.keys[0], pickle.dumps(said))
 
     def keep(key: str, entry: RoundRecord) -> None:
         rounds.append((key, entry))
 
-    return run_block(one.block, progress, builder=builder, heard=keep if one.live else None)
+    return attempt(one.block, progress, builder=builder, heard=keep if one.live else None)

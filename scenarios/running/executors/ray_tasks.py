@@ -14,9 +14,9 @@ from typing import Any
 
 from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.files.canonical_json import canonical
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.config.settings import Settings
+from autoflip_secure.scenarios.running.cutting import Results
 from autoflip_secure.scenarios.running.executors import ray_envelope
 from autoflip_secure.scenarios.running.executors.base import CONTINUE, Task
 from autoflip_secure.scenarios.running.executors.far import Expected
@@ -55,7 +55,7 @@ class Tasks:
             AutoflipError: the object store is full.
         """
         self._ray, self._task = ray, task
-        self.needs: dict[int, Needs] = {block.index: needs(block, task.builder) for block in blocks}
+        self.needs: dict[str, Needs] = {block.keys[0]: needs(block, task.builder) for block in blocks}
         self._data: dict[str, Any] = {}
         for block in blocks:
             self._put(block)
@@ -82,7 +82,7 @@ class Tasks:
 
     def send(self, block: Block, most: float) -> None:
         """Give a block to Ray; ``most``: bytes of the largest machine, which no task can ask more than."""
-        wanted, name = self.needs[block.index], _data_name(block.cells[0].settings)
+        wanted, name = self.needs[block.keys[0]], _data_name(block.cells[0].settings)
         along = {what: digest for what, digest in self._task.inputs.items() if not what.startswith("data ")}
         parcel = Parcel(block, Expected.of(block, along), self._data[name].hex(), self._task.rounds is not None)
         options = self._open.options(
@@ -92,7 +92,7 @@ class Tasks:
         ref = options.remote(__version__, os.getcwd(), places, pickle.dumps(parcel), [self._data[name]], self._mailbox)
         self._flying[ref] = block
 
-    def landed(self) -> list[tuple[Block, list[RunRecord] | Lost]]:
+    def landed(self) -> list[tuple[Block, Results | Lost]]:
         """What came back, in a fraction of a second; nothing, usually.
 
         Raises:
@@ -140,7 +140,7 @@ class Tasks:
         except self._ray.exceptions.RayError:  # the mailbox is gone, and with it only progress
             messages = []
         self._post, self._next = None, time.monotonic() + _HEAR_EVERY
-        flying = {block.index: block for block in self._flying.values()}
+        flying = {block.keys[0]: block for block in self._flying.values()}
         for index, message in messages:
             said: Said = pickle.loads(message)
             for text in said.notes:
@@ -152,7 +152,7 @@ class Tasks:
                     self._task.rounds(new)
                 self._task.progress(flying[index], said.share)
 
-    def _outcome(self, ref: Any, block: Block) -> list[RunRecord] | Lost:
+    def _outcome(self, ref: Any, block: Block) -> Results | Lost:
         errors = self._ray.exceptions
         try:
             kind, content = self._ray.get(ref)
@@ -173,7 +173,7 @@ class Tasks:
             raise InputError(f"{block.label}: {why}")
         return self._records(block, pickle.loads(content))
 
-    def _records(self, block: Block, answer: Answer) -> list[RunRecord]:
+    def _records(self, block: Block, answer: Answer) -> Results:
         for text in answer.notes:
             notes.once(text)
         if answer.error is not None:

@@ -19,10 +19,11 @@ from multiprocessing.process import BaseProcess
 from typing import ClassVar
 
 from autoflip_secure.errors import AutoflipError
-from autoflip_secure.records.run import RoundRecord, RunRecord
+from autoflip_secure.records.run import RoundRecord
 from autoflip_secure.runtime.processes import start
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder
+from autoflip_secure.scenarios.running.cutting import Results, TooLarge
 from autoflip_secure.scenarios.running.executors.base import CONTINUE, Executor, Finished, Rounds, Task
 from autoflip_secure.scenarios.running.parties import PartyPool
 from autoflip_secure.scenarios.store.checkpoints import ModelsToKeep
@@ -30,7 +31,7 @@ from autoflip_secure.terminal import notes
 
 _REPORT_EVERY = 0.25  # seconds
 _IMPORTS = (
-    "autoflip_secure.scenarios.running.build",
+    "autoflip_secure.scenarios.running.cutting",
     "torch.fx.experimental.symbolic_shapes",
     "sklearn.metrics",
 )  # the others are imported in every block
@@ -43,7 +44,7 @@ class _WorkerError(Exception):
 
 def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None, live: bool) -> None:
     """What a worker does: take a block, run it, send the records back, until the pipe closes; ``live``: rounds too."""
-    from autoflip_secure.scenarios.running.build import run_block
+    from autoflip_secure.scenarios.running.cutting import attempt
 
     heard: list[_Note] = []  # sent from one place only, whichever thread warns
     notes.begin(lambda text: heard.append(_Note(text)))
@@ -74,7 +75,7 @@ def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None,
             rounds.append((key, entry))
 
         try:
-            say(run_block(block, progress, pool, models=models, heard=keep if live else None))
+            say(attempt(block, progress, pool, models=models, heard=keep if live else None))
         except AutoflipError as error:
             say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
@@ -106,6 +107,7 @@ class Workers(Executor):
     """Blocks in processes of this machine; one with --workers 2 and more."""
 
     option: ClassVar[str] = "--workers"
+    here: ClassVar[bool] = True
 
     def workers(self, asked: int | None, blocks: Sequence[Block], builder: CellBuilder) -> int:
         """As many as were asked for, and no more than there are blocks."""
@@ -149,7 +151,7 @@ def _give(worker: _Worker, waiting: deque[Block]) -> None:
             raise AutoflipError(_obituary(worker)) from None
 
 
-def _receive(worker: _Worker, task: Task) -> tuple[Block, list[RunRecord]] | None:
+def _receive(worker: _Worker, task: Task) -> tuple[Block, Results] | None:
     """What a worker has to say: progress or rounds (None), or its finished block."""
     assert worker.block is not None
     try:
@@ -166,7 +168,7 @@ def _receive(worker: _Worker, task: Task) -> tuple[Block, list[RunRecord]] | Non
     if isinstance(message, _Note):
         notes.once(message.text)
         return None
-    if isinstance(message, list):
+    if isinstance(message, list | TooLarge):
         return worker.block, message
     if isinstance(message, AutoflipError):
         raise message

@@ -83,6 +83,12 @@ def test_blocks_hold_every_cell_once_and_are_of_the_fixed_size() -> None:
     )
 
 
+def test_blocks_for_a_gpu_are_large_and_those_of_auto_the_same_on_every_machine() -> None:
+    many = "seeds: {first: 0, count: 600}\ndevice: "
+    sizes = {one: [len(b.cells) for b in plan(read(many + one)).blocks] for one in ("cpu", "auto", "cuda")}
+    assert sizes == {"cpu": [12] * 50, "auto": [12] * 50, "cuda": [512, 88]}
+
+
 @pytest.mark.parametrize(
     "path",
     [

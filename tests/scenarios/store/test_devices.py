@@ -19,7 +19,7 @@ from autoflip_secure.scenarios.boards import verifying
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, Shard, plan
-from autoflip_secure.scenarios.running import executors
+from autoflip_secure.scenarios.running.executors import local
 from autoflip_secure.scenarios.running.merging import merge
 from autoflip_secure.scenarios.running.sweep import run_sweep
 from autoflip_secure.scenarios.store.store import read_record
@@ -103,14 +103,14 @@ def test_folders_that_name_their_device_are_merged(tmp_path: Path) -> None:
 
 
 def test_records_that_come_from_elsewhere_are_of_the_same_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, sent = executors.run_block, list[Any]()
+    here, sent = local.attempt, list[Any]()
 
     def gpu_after_the_first(*args: Any, **kwargs: Any) -> list[RunRecord]:
         sent.append(args[0])
         found = here(*args, **kwargs)
         return found if len(sent) == 1 else [on_gpu(record) for record in found]
 
-    monkeypatch.setattr(executors, "run_block", gpu_after_the_first)
+    monkeypatch.setattr(local, "attempt", gpu_after_the_first)
     with pytest.raises(StoreError, match=r"was computed on a GPU \(cuda\), and others of it on a processor \(cpu\)"):
         run_tiny(work(), tmp_path)
     assert len(files(tmp_path)) == 2  # of the first block
