@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils.hooks import RemovableHandle
 
+from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.convolutions import Convolving, same_calls
 from autoflip_secure.training.layer_sums import layer_sums
 from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors, summed
@@ -199,7 +200,7 @@ class Analytic(ClippedSums):
             ]
             squared = summed(part.squared for part in parts)
             factors = clip_factors(squared, real, clip)
-            if not squared.isfinite().all():
+            if not surely_none(~squared.isfinite()):
                 for part in parts:
                     part.drop(squared)
             sums: list[Tensor | None] = [None] * len(self._place)

@@ -231,6 +231,18 @@ def precise(device: torch.device) -> contextlib.AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` on ``device``, without waiting there: a GPU goes on with what it is at meanwhile."""
+    if device.type == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def surely_none(flags: Tensor) -> bool:
+    """Whether it is known that no flag is set. A GPU is not asked, which would wait: there it is never known."""
+    return flags.device.type == "cpu" and not bool(flags.any())
+
+
 def _last_masks(done: Done, jobs: Sequence[ClientJob], home: torch.device) -> Tensor | None:
     """The masks at the end of all jobs, where the rule of one moves its own."""
     if done.masks is None:
@@ -244,8 +256,8 @@ def _last_masks(done: Done, jobs: Sequence[ClientJob], home: torch.device) -> Te
 
 def _of_who_asked(rows: Tensor, name: Accumulated, jobs: Sequence[ClientJob]) -> Tensor:
     """``rows`` with zeros for jobs that did not ask: a stack sums up for all of its models, or for none."""
-    asked = torch.tensor([name in job.accumulate for job in jobs], device=rows.device)
-    return rows if bool(asked.all()) else torch.where(asked[:, None], rows, 0.0)
+    asked = [name in job.accumulate for job in jobs]
+    return rows if all(asked) else torch.where(torch.tensor(asked, device=rows.device)[:, None], rows, 0.0)
 
 
 def _check(job: ClientJob, layout: Layout) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.per_sample import zeroed
 
 LARGE = 1e20
@@ -44,7 +45,7 @@ class Products(LayerSums):
         inputs = a2.sum(-1)
         self.squared = g2.sum(-1) * inputs if weight is None else (torch.bmm(g2, weight) * a2).sum(-1)
         odd = ~self.squared.isfinite() | (inputs > LARGE)
-        if odd.any():
+        if not surely_none(odd):
             self.squared = torch.where(odd, _products(a, g, weight), self.squared)
             self.a, self.outer = _balanced(a, g, odd)
         if bias:

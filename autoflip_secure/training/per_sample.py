@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.convolutions import Convolving, unfolded
 from autoflip_secure.training.program import cross_entropy, single_forward
 
@@ -104,7 +105,7 @@ class Plain(ClippedSums):
         ]  # a scalar parameter has one number
         squared = summed(rows.square().sum(-1) for rows in flat)
         factors = clip_factors(squared, real, clip)
-        if not squared.isfinite().all():
+        if not surely_none(~squared.isfinite()):
             flat = [zeroed(rows, squared) for rows in flat]
         sums = [torch.bmm(factors[:, None], rows) for rows in flat]
         return [total.reshape(len(g), *g.shape[2:]) for total, g in zip(sums, gradients, strict=True)], losses

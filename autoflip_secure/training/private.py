@@ -19,7 +19,7 @@ from torch import Tensor
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
-from autoflip_secure.training.base import Done, Work, masked_start, named_tensors
+from autoflip_secure.training.base import Done, Work, masked_start, named_tensors, sent
 from autoflip_secure.training.buckets import FEWEST, height
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
@@ -124,7 +124,7 @@ def _run(
                 if stream is not None:
                     stream.draw(drawn[row])
             noise = layout.spread(drawn, layout.trained)
-            scaled = list(layout.tensors((noise * scale[:, None]).to(device) * live).values())
+            scaled = list(layout.tensors(sent(noise * scale[:, None], device) * live).values())
             grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))
             if ruled is None:

@@ -148,20 +148,16 @@ class Ruled:
             found = torch.autograd.grad(total, weights, allow_unused=True)
         return [torch.zeros_like(w) if grad is None else grad for w, grad in zip(weights, found, strict=True)]
 
-    def end_epoch(self, gradients: list[Tensor], epoch: Tensor, epochs: int, ended: Tensor) -> None:
-        """Move the masks of the models that ``ended`` an epoch after which the rule moves them; their weights follow.
+    def end_epoch(self, gradients: list[Tensor], epoch: Tensor, epochs: int, moved: Tensor) -> None:
+        """Move the masks of some models at the end of an epoch; their weights follow.
 
         Args:
             gradients: of the last mini-batch, without masks.
             epoch: (models,) finished epochs.
             epochs: of local training.
-            ended: (models,) whether this step was the last of an epoch.
+            moved: (models,) whether this step was the last of an epoch after which the rule moves the mask.
         """
         assert self._masks is not None
-        moving = [self._rule.moves_after(number, epochs) for number in range(1, epochs + 1)]
-        moved = ended & torch.tensor(moving, device=ended.device)[(epoch - 1).clamp(0, epochs - 1)]
-        if not bool(moved.any()):
-            return
         with torch.no_grad():
             found = self._rule.mask(self._view, gradients, epoch, epochs)
             for mask, fresh, weight in zip(self._masks, found, self._weights, strict=True):
@@ -228,10 +224,9 @@ class RuledModule:
         """Move the masks, if the rule does, after ``epoch`` of ``epochs``."""
         if not self._rule.moves or self._masks is None:
             return
-        here = self._starts[0].device
-        self._ruled.end_epoch(
-            self._dense, torch.tensor([epoch], device=here), epochs, torch.tensor([True], device=here)
-        )
+        if self._rule.rule.moves_after(epoch, epochs):
+            at = torch.full((1,), epoch, device=self._starts[0].device)
+            self._ruled.end_epoch(self._dense, at, epochs, torch.ones_like(at, dtype=torch.bool))
         for number in self._used:
             for name, value in optimizer.state[self._parameters[number]].items():
                 if isinstance(value, Tensor) and name != "step":

@@ -18,6 +18,7 @@ from autoflip_secure.interfaces import ClientJob, Scoring, trained_thresholds
 from autoflip_secure.interfaces.trained_mask import coordinates, role_of
 from autoflip_secure.models.layout import Layout, Segment
 from autoflip_secure.seeds import Purpose, generator
+from autoflip_secure.training.base import sent
 from autoflip_secure.training.buckets import LANES
 
 
@@ -144,7 +145,7 @@ class ScoredStack:
         """Of the next step of the first models, as many as ``leaves`` have; ``masks``: none where all is held."""
         uniform, count = None, len(leaves[0])
         if self._draws:
-            drawn = torch.stack([draws.next() for draws in self._draws[:count]])
+            drawn = sent(torch.stack([draws.next() for draws in self._draws[:count]]), leaves[0].device)
             uniform = [tensor[:count] for tensor in self._laid(drawn, self._uniform)]
         return self._scored.weights(leaves, masks or None, uniform)
 

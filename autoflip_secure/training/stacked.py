@@ -23,7 +23,7 @@ from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.augmenting import NUMBERS, Augmenter, drawn
-from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, working_copy
+from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, sent, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.gradients import in_stacks
 from autoflip_secure.training.private import train_privately
@@ -137,6 +137,9 @@ class _Stack:
         self.index, self.labels, self.weights = _tables(bucket, padded, schedule, device)
         self.numbers = None if schedule.augment is None else _numbers(bucket, padded, schedule, device)
         self.trace = torch.zeros(*self.index.shape, device=device)
+        epochs = schedule.epochs
+        self.lengths = [steps // epochs for steps in (*bucket.steps, *[bucket.steps[0]] * (len(padded) - len(jobs)))]
+        self.ends_of_epochs = {epoch * steps for steps in self.lengths for epoch in range(1, epochs + 1)}
 
     def run(self, forward: StackedForward, x: Tensor, augmenter: Augmenter | None = None) -> None:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
@@ -168,7 +171,7 @@ class _Stack:
                     else:
                         ruled.step(dense, stepper)
                     self.trace[step, :rows] = losses.detach()
-                if ruled is not None and self.moving:
+                if ruled is not None and self.moving and step + 1 in self.ends_of_epochs:
                     self._end_epochs(ruled, dense, step + 1, masks, optimizer)
                 if step + 1 in self.noting:
                     self._note(self.noting[step + 1])
@@ -209,13 +212,18 @@ class _Stack:
     def _end_epochs(
         self, ruled: Ruled, dense: list[Tensor], done: int, masks: list[Tensor], optimizer: StackedOptimizer
     ) -> None:
-        """Ask the rule for new masks if some models have ended an epoch after ``done`` steps."""
-        epochs, ghosts = self.schedule.epochs, [self.bucket.steps[0]] * (self.bucket.rows - len(self.sizes))
-        lengths = torch.tensor([*self.bucket.steps, *ghosts], device=self.ends.device)[: len(dense[0])] // epochs
-        ended = (done % lengths == 0) & (done <= epochs * lengths)  # whose epochs are over may stay as a ghost
-        if bool(ended.any()):
-            ruled.end_epoch(dense, done // lengths, epochs, ended)
-            optimizer.forget(masks)
+        """Ask the rule for new masks where models end an epoch, after ``done`` steps, after which it moves them."""
+        assert self.rule is not None
+        epochs, lengths = self.schedule.epochs, self.lengths[: len(dense[0])]
+        at = [done // length for length in lengths]
+        moved = [
+            done % length == 0 and 1 <= epoch <= epochs and self.rule.rule.moves_after(epoch, epochs)
+            for length, epoch in zip(lengths, at, strict=True)  # whose epochs are over may stay as a ghost
+        ]
+        if any(moved):
+            device = self.ends.device
+            ruled.end_epoch(dense, sent(torch.tensor(at), device), epochs, sent(torch.tensor(moved), device))
+        optimizer.forget(masks)
 
     def _note(self, rows: list[int]) -> None:
         assert self.snapshots is not None
@@ -243,12 +251,12 @@ def _tables(
     tables = []
     for column in ([job.samples.cpu() for job in jobs], [job.labels.cpu() for job in jobs]):
         values = pad_sequence(column, batch_first=True).gather(1, position.flatten(1)).view_as(position)
-        tables.append(values.transpose(0, 1).contiguous().to(device))
+        tables.append(sent(values.transpose(0, 1).contiguous(), device))
     sizes = torch.tensor([len(job.samples) for job in jobs])
     done = torch.arange(last).unsqueeze(1) % -(-sizes // width) * width  # samples used before, in the epoch
     counts = (sizes - done).clamp(max=width).unsqueeze(2)
     weights = (torch.arange(width) < counts) / counts
-    return tables[0], tables[1], weights.to(device)
+    return tables[0], tables[1], sent(weights, device)
 
 
 def _numbers(bucket: Bucket, jobs: list[ClientJob], schedule: TrainingSchedule, device: torch.device) -> Tensor:
@@ -259,4 +267,4 @@ def _numbers(bucket: Bucket, jobs: list[ClientJob], schedule: TrainingSchedule, 
         order = batch_order(job, epochs)[:, :, None].expand(-1, -1, NUMBERS)
         own = found[row, :steps].view(epochs, -1, NUMBERS)
         own[:, : len(job.samples)] = drawn(job, epochs).gather(1, order)
-    return found.transpose(0, 1).contiguous().to(device)
+    return sent(found.transpose(0, 1).contiguous(), device)
