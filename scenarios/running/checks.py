@@ -25,6 +25,7 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import refuse_unproven
 from autoflip_secure.scenarios.running.trials import rehearse, try_data, try_plugin
 from autoflip_secure.training.augmenting import refuse as refuse_augmentation
+from autoflip_secure.training.base import resolve_device
 
 _OF_TRAINER = ("data", "model", "privacy", "training", "trainer", "device")  # what a trainer is chosen by
 
@@ -42,12 +43,14 @@ def check(blocks: Sequence[Block]) -> None:
 
 @one_thread()
 def check_inputs(blocks: Iterable[Block], builder: CellBuilder) -> None:
-    """What cells are made of: data, split, model, classes. For the conditions, all of it has to be there.
+    """What cells are made of: device, data, split, model, classes. For the conditions, all of it has to be there.
 
     Raises:
         InputError: as :func:`check`.
     """
     for spec in (spec for block in blocks for spec in block.cells):
+        with _placed(spec, "device"):
+            resolve_device(spec.settings.device)
         with _placed(spec, "data"):
             data = builder.dataset(spec.settings)
             try_data(builder, spec.settings)

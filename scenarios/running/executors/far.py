@@ -14,6 +14,7 @@ from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.store.fingerprints import input_digests, own_source, read_by
 from autoflip_secure.scenarios.store.ledgers import conditions, private
+from autoflip_secure.training.base import resolve_device
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Expected:
     inputs: Mapping[str, str]  # what its cells read -> digest
     conditions: Mapping[str, str] = field(default_factory=conditions)
     source: str = field(default_factory=own_source)
+    device: str = field(default_factory=lambda: resolve_device("auto").type)  # what ``device: auto`` is
 
     @classmethod
     def of(cls, block: Block, inputs: Mapping[str, str]) -> Expected:
@@ -39,8 +41,8 @@ class Expected:
             option: without which blocks run where the sweep was started.
 
         Raises:
-            InputError: what is read is not the same there; or a cell is private, and its noise would be another than
-                the one that has been announced in its ledger.
+            InputError: what is read is not the same there; or it would compute on another kind of device; or a cell is
+                private, and its noise would be another than the one that has been announced in its ledger.
         """
         if self.source != own_source():
             raise InputError(
@@ -52,6 +54,17 @@ class Expected:
             raise InputError(
                 f"{block.label}: on {machine}, {other[0]} is not the same as where the sweep was started; put the same "
                 f"there, or leave out {option}"
+            )
+        wanted, there_is = {spec.settings.device for spec in block.cells}, resolve_device("auto").type
+        if "cuda" in wanted and there_is != "cuda":
+            raise InputError(
+                f"{block.label}: device = 'cuda', and torch finds no GPU on {machine}; give it one, set device: cpu "
+                f"or leave out {option}"
+            )
+        if "auto" in wanted and there_is != self.device:
+            raise InputError(
+                f"{block.label}: `device: auto` is {there_is} on {machine} and {self.device} where the sweep was "
+                "started, whose numbers do not mix; set device: cpu or device: cuda"
             )
         there = conditions()
         if any(map(private, block.cells)) and there != self.conditions:

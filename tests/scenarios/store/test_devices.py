@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from small_sweeps import TINY, Ear, numbers
 from small_sweeps import run as run_tiny
 
-from autoflip_secure.errors import StoreError
+from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.checksums import sealed
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.comparison.matching import match
@@ -19,7 +21,9 @@ from autoflip_secure.scenarios.boards import verifying
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, Shard, plan
+from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.executors import local
+from autoflip_secure.scenarios.running.executors.far import Expected
 from autoflip_secure.scenarios.running.merging import merge
 from autoflip_secure.scenarios.running.sweep import run_sweep
 from autoflip_secure.scenarios.store.store import read_record
@@ -114,6 +118,20 @@ def test_records_that_come_from_elsewhere_are_of_the_same_kind(tmp_path: Path, m
     with pytest.raises(StoreError, match=r"was computed on a GPU \(cuda\), and others of it on a processor \(cpu\)"):
         run_tiny(work(), tmp_path)
     assert len(files(tmp_path)) == 2  # of the first block
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("auto", "`device: auto` is cpu on a node and cuda where the sweep was started, whose numbers do not mix; set"),
+        ("cuda", "device = 'cuda', and torch finds no GPU on a node; give it one, set device: cpu or leave out --it"),
+    ],
+)
+def test_a_block_that_is_sent_away_finds_the_device_that_it_was_sent_for(device: str, said: str) -> None:
+    block, builder = work(f"device={device}").blocks[0], CellBuilder()
+    with pytest.raises(InputError, match=re.escape(said)):
+        replace(Expected.of(block, {}), device="cuda").check(block, builder, "a node", "--it")
+    Expected.of(work().blocks[0], {}).check(work().blocks[0], builder, "a node", "--it")
 
 
 def test_compare_and_gate_name_the_gpu(tmp_path: Path) -> None:
