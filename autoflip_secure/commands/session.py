@@ -17,6 +17,7 @@ from autoflip_secure.commands.completion import scenario_sources
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
 from autoflip_secure.files.regular_files import append_regular, current_folder
 from autoflip_secure.runtime.interrupts import Interrupted, interruptible
+from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.terminal import notes, streams
 from autoflip_secure.terminal.advice import without_unsafe_advice
 from autoflip_secure.terminal.visible import visible
@@ -134,6 +135,8 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
             raise _interrupted(signals[0]) from error
         folder = place[0] if isinstance(place, list) and place else place if isinstance(place, Path) else None
         text = str(error) if isinstance(error, AutoflipError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, AutoflipError) and (why := out_of_memory(error)) is not None:
+            text = f"memory ran out ({why}); take a smaller model or fewer clients and explorers"
         if isinstance(error, SystemExit):
             text = f"something that the program called, perhaps the model, ended it ({text})"
         told = visible(without_unsafe_advice(text), lines=True)

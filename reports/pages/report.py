@@ -66,6 +66,7 @@ from autoflip_secure.reports.wording import tuning as tuning_words
 from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline
 from autoflip_secure.runtime.threads import one_thread
+from autoflip_secure.terminal.counting import count_of
 
 __all__ = ["Section", "render", "sections", "write_report"]
 
@@ -240,7 +241,7 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
         for row, record in found.rows
         if record.events
     ]
-    trainers = dict.fromkeys((r.trainer.kind, r.trainer.reason, r.trainer.device) for r in records)
+    trainers = dict.fromkeys(map(_trainer, records))
     return {
         "command": labels.clean_text(command),
         "scenario_yaml": as_yaml(scenario),
@@ -250,10 +251,16 @@ def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) ->
         "versions": versions(records),
         "seeds": sorted({r.seed for r in records}),
         "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),
-        "trainers": [labels.clean_text(f"{kind} on {device}: {reason}") for kind, reason, device in trainers],
+        "trainers": [labels.clean_text(trainer) for trainer in trainers],
         "parameters": sorted({r.parameters for r in records}),
         "notes": notes,
     }
+
+
+def _trainer(record: RunRecord) -> str:
+    one = record.trainer
+    cut = "" if one.together is None else f", {count_of(one.together, 'cell')} at a time for want of memory"
+    return f"{one.kind} on {one.device}{cut}: {one.reason}"
 
 
 def versions(records: Sequence[RunRecord]) -> list[str]:

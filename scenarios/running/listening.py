@@ -26,13 +26,17 @@ class Listener:
     stored: Callable[[Sequence[RunRecord]], None] | None = None  # cells that were just saved; not of a tuning stage
 
     def hearing(self, cells: Sequence[CellSpec], known: Mapping[str, RunRecord]) -> Callable[[Rounds], None] | None:
-        """Who is told of rounds of ``cells``, but for those that are ``known`` already; None: nobody."""
+        """Who is told of rounds of ``cells``, each once, but for those that are ``known`` already; None: nobody."""
         if self.rounds is None:
             return None
-        specs, tell = {cell.key: cell for cell in cells}, self.rounds
+        specs, tell, told = {cell.key: cell for cell in cells}, self.rounds, dict[str, int]()
 
         def heard(entries: Rounds) -> None:
-            new = [(specs[key], entry) for key, entry in entries if key not in known]
+            new = []
+            for key, entry in entries:
+                if key not in known and entry.round > told.get(key, 0):  # else its block began anew
+                    told[key] = entry.round
+                    new.append((specs[key], entry))
             if new:
                 tell(new)
 

@@ -17,7 +17,7 @@ from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running import cutting
 from autoflip_secure.scenarios.running.build import CellBuilder, run_block
-from autoflip_secure.scenarios.running.sweep import SweepResult, run_sweep
+from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
 from autoflip_secure.scenarios.store.ledgers import attempts_at
 from autoflip_secure.scenarios.store.store import read_record
 
@@ -199,6 +199,18 @@ def test_the_noise_of_a_part_is_not_that_of_the_whole_block(tmp_path: Path, monk
     assert numbers(again) == numbers(parts)
     assert again[0].privacy is not None
     assert again[0].privacy.guarantees == whole[0].privacy.guarantees  # type: ignore[union-attr]
+
+
+def test_who_listens_hears_every_round_once_where_a_block_begins_anew(tmp_path: Path) -> None:
+    work, told = small("seeds=[1]", "sweep={product: {rounds: [2]}}"), list[tuple[str, int]]()
+    (record,) = run(work, tmp_path).records
+    ear = Listener(lambda *_: None, print, rounds=lambda new: told.extend((cell.key, r.round) for cell, r in new))
+    hear = ear.hearing(work.cells, {})
+    assert hear is not None
+    first, second = ((record.cell, entry) for entry in record.rounds)
+    for entries in ([first], [first], [first, second], [second]):
+        hear(entries)
+    assert told == [(record.cell, 1), (record.cell, 2)]
 
 
 FORGETFUL = """
