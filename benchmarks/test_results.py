@@ -16,7 +16,8 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.store import Store, read_record
+from autoflip_secure.scenarios.store.reading import read_record
+from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.scenarios.trackers.flattened import track
 
 QUIET = Listener(lambda *_: None, lambda text: None)

@@ -47,7 +47,7 @@ def report(
         from autoflip_secure.records.outcome import OutcomeRule
         from autoflip_secure.scenarios.store.results import read_results
 
-        results = read_results(folder)
+        results = read_results(folder, keep_index=True)
         other = read_results(compare) if compare is not None else None
         for read in (results, other):
             where = f"{compare}: " if read is other else ""

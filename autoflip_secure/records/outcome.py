@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any, Self
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.records.curve import Curve
 from autoflip_secure.records.run import RoundRecord, RunRecord
 
 MOST = 999
@@ -67,14 +68,21 @@ class OutcomeRule:
 
     def counted(self, record: RunRecord) -> list[RoundRecord]:
         """The evaluated rounds that count, in order; empty only for a record without evaluated rounds."""
-        seen = [entry for entry in record.rounds if entry.test_accuracy is not None]
-        late = [entry for entry in seen if 2 * entry.round > seen[-1].round]
+        return [record.rounds[place] for place in self._places(record.curve)]
+
+    def _places(self, curve: Curve) -> list[int]:
+        """Where they are among all rounds, from 0."""
+        seen = [place for place, accuracy in enumerate(curve.test_accuracy) if accuracy is not None]
+        late = [place for place in seen if 2 * curve.round[place] > curve.round[seen[-1]]]
         return late[-self.evaluations :]
 
     def accuracy(self, record: RunRecord) -> float:
         """Test accuracy, in [0, 1]."""
-        found = [entry.test_accuracy for entry in self.counted(record) if entry.test_accuracy is not None]
-        return fmean(found) if self.evaluations > 1 and found else record.final_accuracy
+        if self.evaluations == 1:
+            return record.final_accuracy
+        curve = record.curve
+        found = [accuracy for place in self._places(curve) if (accuracy := curve.test_accuracy[place]) is not None]
+        return fmean(found) if found else record.final_accuracy
 
     def attack_success(self, record: RunRecord) -> float | None:
         """Attack success rate of the run's backdoor, in [0, 1]: over the same evaluations as the accuracy.
@@ -90,6 +98,8 @@ class OutcomeRule:
 
         Means over the evaluations that count, as the accuracy is; None: the global model was tested.
         """
+        if record.personal is None:
+            return None
         found = [entry.personal for entry in self.counted(record) if entry.personal is not None]
         return (fmean(one.worst for one in found), fmean(one.spread for one in found)) if found else None
 
@@ -97,7 +107,8 @@ class OutcomeRule:
         """Test loss, in nats; None where one of them is not finite."""
         if self.evaluations == 1:
             return record.final_loss
-        found = [entry.test_loss for entry in self.counted(record)]
+        curve = record.curve
+        found = [curve.test_loss[place] for place in self._places(curve)]
         finite = [loss for loss in found if loss is not None]
         return fmean(finite) if finite and len(finite) == len(found) else None
 

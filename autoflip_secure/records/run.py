@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.records.backdoor import BackdoorRecord
+from autoflip_secure.records.curve import Curve
 from autoflip_secure.records.final_model import ClassAccuracies, FinalMask
 from autoflip_secure.records.lone_training import LoneTrainingRecord
 from autoflip_secure.records.personal import ClientAccuracies, ClientStateRecord, PersonalAccuracy
@@ -270,6 +271,15 @@ class RunRecord(_WithNewer):
     @classmethod
     def _of_an_earlier_version(cls, value: Any) -> Any:
         return upgraded(value)
+
+    def has(self, field: str) -> bool:
+        """Whether a field is not None: to be asked without reading it, of a record that lies in a file."""
+        return getattr(self, field) is not None
+
+    @property
+    def curve(self) -> Curve:
+        """The numbers of its rounds side by side: of a record that lies in a file the quicker way to them."""
+        return Curve.of(self.rounds)
 
     @property
     def detection_auc(self) -> float | None:

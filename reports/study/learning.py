@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import without
+from autoflip_secure.records.curve import Curve
 from autoflip_secure.records.run import FeatureScale, RunRecord
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.labels import percent
@@ -118,7 +119,7 @@ def _judged(one: Reference) -> Finding | None:
     if learned:
         return None
     advice = f"Differences and claims there are about models that have hardly learned anything. {_advice(one, courses)}"
-    begun = max(len(run.rounds) for run in one.runs) > 1  # after a single round nobody expects more
+    begun = max(len(run.curve.round) for run in one.runs) > 1  # after a single round nobody expects more
     return Finding("unlearned", f"Hardly better than chance, {one.place}: {accuracy}. {advice}", refuses=begun)
 
 
@@ -137,7 +138,7 @@ def _signs(one: Reference, diverged: Sequence[Course]) -> list[str]:
     if broken:
         signs.append(f"a loss is not finite, first in round {min(broken)}")
     if left_out:
-        signs.append(f"every update was left out in {left_out} of {len(one.runs[0].rounds)} rounds")
+        signs.append(f"every update was left out in {left_out} of {len(one.runs[0].curve.round)} rounds")
     return signs
 
 
@@ -192,7 +193,8 @@ def _equal(study: Study) -> list[Finding]:
     for condition in study.conditions:
         for algorithm in study.algorithms:
             runs = study.runs(condition, algorithm)
-            courses = [_bits(run) for run in runs if any(e.train_loss or e.test_loss for e in run.rounds)]
+            curves = [run.curve for run in runs]
+            courses = [_bits(curve) for curve in curves if any(curve.train_loss) or any(curve.test_loss)]
             sets += len(runs) > 1
             if len(set(courses)) < len(courses):
                 places.append(f"{algorithm}, {condition}")
@@ -206,9 +208,9 @@ def _equal(study: Study) -> list[Finding]:
     return [Finding("equal seeds", text, True)]
 
 
-def _bits(run: RunRecord) -> tuple[tuple[float | None, ...], ...]:
+def _bits(curve: Curve) -> tuple[tuple[float | None, ...], ...]:
     """What two different runs do not share to the last bit."""
-    return tuple((e.train_loss, e.test_loss, e.test_accuracy, e.step_norm) for e in run.rounds)
+    return tuple(zip(curve.train_loss, curve.test_loss, curve.test_accuracy, curve.step_norm, strict=True))
 
 
 def _others(study: Study, judged: Iterable[RunRecord]) -> Finding | None:

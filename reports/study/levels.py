@@ -90,7 +90,7 @@ def by_level(study: Study, path: str) -> Study | None:
     order = sorted(found, key=lambda key: _level_order(path, found[key]))
     lacks = lacking(
         [study.records[part.at] for part in parts],
-        [part.facet for part in parts],
+        [canonical(part.facet) for part in parts],
         [labels.pretty(part.variant["family"]) for part in parts],
     )
     units = _unit_names(parts, lacks)
@@ -276,7 +276,7 @@ def _by_privacy(study: Study) -> dict[str, str]:
     runs = list(study.rows)
     lacks = lacking(
         [record for _, record in runs],
-        [study.facets[row.facet] for row, _ in runs],
+        [canonical(study.facets[row.facet]) for row, _ in runs],
         [row.algorithm for row, _ in runs],
     )
     return _strata(study.facets, lacks, dict.fromkeys(study.facets, ""))

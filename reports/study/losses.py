@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from statistics import fmean
 
+from autoflip_secure.records.curve import Curve
 from autoflip_secure.records.run import FeatureScale, RunRecord
 
 FAR = 10.0  # times the loss of guessing: losses that rise beyond it have diverged
@@ -28,9 +29,9 @@ class Course:
     @classmethod
     def of(cls, run: RunRecord) -> Course:
         """Read it from a record."""
-        guess = guess_of(run)
-        trained = [e.train_loss for e in run.rounds if e.train_loss is not None]
-        tested = [e.test_loss for e in run.rounds if e.test_loss is not None]
+        guess, curve = guess_of(run), run.curve
+        trained = [loss for loss in curve.train_loss if loss is not None]
+        tested = [loss for loss in curve.test_loss if loss is not None]
         ends = [(found[0], _end(found)) for found in (trained, tested) if len(found) > 1]
         rise = max(((a, b) for a, b in ends if b > a), key=lambda pair: pair[1], default=None)
         return cls(
@@ -38,9 +39,9 @@ class Course:
             last=_end(tested) if tested else guess,
             rise=rise,
             far=rise is not None and rise[1] > FAR * guess,
-            broken=_broken(run),
-            left_out=_left_out(run),
-            best=max((e.test_accuracy for e in run.rounds if e.test_accuracy is not None), default=0.0),
+            broken=_broken(curve),
+            left_out=_left_out(run, curve),
+            best=max((accuracy for accuracy in curve.test_accuracy if accuracy is not None), default=0.0),
         )
 
 
@@ -49,20 +50,20 @@ def _end(losses: list[float]) -> float:
     return fmean(losses[-min(LAST, max(1, len(losses) - 1)) :])
 
 
-def _broken(run: RunRecord) -> int:
-    for entry in run.rounds:
-        trained = bool(entry.participants) and entry.train_loss is None
-        tested = entry.test_accuracy is not None and entry.test_loss is None
+def _broken(curve: Curve) -> int:
+    for place, number in enumerate(curve.round):
+        trained = curve.participants[place] > 0 and curve.train_loss[place] is None
+        tested = curve.test_accuracy[place] is not None and curve.test_loss[place] is None
         if trained or tested:
-            return entry.round
+            return number
     return 0
 
 
-def _left_out(run: RunRecord) -> int:
+def _left_out(run: RunRecord, curve: Curve) -> int:
     """Through parties a round may fail for other reasons than training: there it must be most of them."""
-    count = sum(bool(e.participants) and len(e.rejected) == len(e.participants) for e in run.rounds)
+    count = sum(0 < came == gone for came, gone in zip(curve.participants, curve.rejected, strict=True))
     secret = bool((run.config.get("secure_sum") or {}).get("updates"))
-    return 0 if secret and 2 * count <= len(run.rounds) else count
+    return 0 if secret and 2 * count <= len(curve.round) else count
 
 
 def classes_of(run: RunRecord) -> int:

@@ -31,7 +31,7 @@ def attack_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def variant_of(record: RunRecord) -> dict[str, Any]:
     """The algorithm's settings. Exploration and guidance count only for runs that explored."""
-    used = OF_ALGORITHM if record.exploration is not None else OF_ALGORITHM[:1]
+    used = OF_ALGORITHM if record.has("exploration") else OF_ALGORITHM[:1]
     config = asked(record)
     settings = {key: config.get(key) for key in used}
     if isinstance(settings["algorithm"], Mapping):
@@ -39,12 +39,28 @@ def variant_of(record: RunRecord) -> dict[str, Any]:
     return {"family": record.algorithm, "settings": settings}
 
 
-def lacking(records: Sequence[RunRecord], facets: list[dict[str, Any]], algorithms: list[str]) -> dict[str, str]:
-    """Canonical facet -> what its private runs do not promise, with the algorithms where it is not all of them."""
+class Alike(dict[str, dict[str, Any]]):
+    """Canonical text -> configuration: of those that are equal the first one, however many runs have it."""
+
+    def add(self, config: dict[str, Any]) -> str:
+        """Note a configuration; its canonical text."""
+        text = canonical(config)
+        self.setdefault(text, config)
+        return text
+
+
+def lacking(records: Sequence[RunRecord], facets: Sequence[str], algorithms: Sequence[str]) -> dict[str, str]:
+    """Canonical facet -> what its private runs do not promise, with the algorithms where it is not all of them.
+
+    Args:
+        records: the runs.
+        facets: the canonical text of each one's facet.
+        algorithms: the label of each one's algorithm.
+    """
     runs: dict[str, dict[str, list[PrivacyRecord]]] = {}  # facet -> algorithm -> ledgers
     for record, facet, algorithm in zip(records, facets, algorithms, strict=True):
         if record.privacy is not None:
-            runs.setdefault(canonical(facet), {}).setdefault(algorithm, []).append(record.privacy)
+            runs.setdefault(facet, {}).setdefault(algorithm, []).append(record.privacy)
     return {facet: lack_of(own) for facet, own in runs.items()}
 
 

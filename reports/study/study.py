@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import leaves, without
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.parts import (
     OF_ALGORITHM,
+    Alike,
     asked,
     attack_of,
     attack_order,
@@ -152,16 +152,23 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
     """
     if not records:
         raise InputError("no finished cell in this sweep, so there is nothing to report; run the sweep first")
-    facets = [without(asked(r), "name", "seed", "attack", *OF_ALGORITHM) for r in records]
-    attacks = [attack_of(r.config) for r in records]
-    variants = [variant_of(r) for r in records]
-    attack_names = labels.label_all(attacks, labels.attack_label)
-    variant_names = labels.label_all(variants, lambda v: labels.pretty(v["family"]))
-    algorithms = [variant_names[canonical(v)] for v in variants]
-    facet_names = facet_labels(facets, lacking(records, facets, algorithms))
     rows, kept, seen = [], [], set()
-    for record, facet, attack, variant in zip(records, facets, attacks, variants, strict=True):
-        key = tuple(canonical(part) for part in (facet, attack, variant))
+    facets, attacks, variants = Alike(), Alike(), Alike()
+    keys = [
+        (
+            facets.add(without(asked(record), "name", "seed", "attack", *OF_ALGORITHM)),
+            attacks.add(attack_of(record.config)),
+            variants.add(variant_of(record)),
+        )
+        for record in records
+    ]
+    attack_names = labels.label_all(attacks.values(), labels.attack_label)
+    variant_names = labels.label_all(variants.values(), lambda v: labels.pretty(v["family"]))
+    facet_names = facet_labels(
+        [*facets.values()], lacking(records, [key[0] for key in keys], [variant_names[key[2]] for key in keys])
+    )
+    clean = {key: labels.is_clean(attack) for key, attack in attacks.items()}
+    for record, key in zip(records, keys, strict=True):
         if (*key, record.seed) in seen:
             continue
         seen.add((*key, record.seed))
@@ -174,11 +181,11 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
                 "seed": record.seed,
                 "facet": facet_names[key[0]],
                 "attack": attack_names[key[1]],
-                "clean": labels.is_clean(attack),
+                "clean": clean[key[1]],
                 "accuracy": outcome.accuracy(record),
             }
         )
-    by_label = {variant_names[canonical(v)]: v for v in variants}
+    by_label = {variant_names[key]: variant for key, variant in variants.items()}
     order = sorted(
         by_label, key=lambda a: (_FIRST.get(by_label[a]["family"], 9), by_label[a]["family"], natural(by_label[a]))
     )
@@ -188,9 +195,9 @@ def study(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> Study
         algorithms=order,
         families={a: by_label[a]["family"] for a in order},
         variants={a: leaves(by_label[a]["settings"]) for a in order},
-        facets=dict(sorted({facet_names[canonical(f)]: f for f in facets}.items(), key=lambda i: facet_order(i[1]))),
+        facets=dict(sorted({facet_names[k]: f for k, f in facets.items()}.items(), key=lambda i: facet_order(i[1]))),
         attacks=dict(
-            sorted({attack_names[canonical(a)]: a for a in attacks}.items(), key=lambda i: attack_order(i[1]))
+            sorted({attack_names[k]: a for k, a in attacks.items()}.items(), key=lambda i: attack_order(i[1]))
         ),
         duplicates=len(records) - len(kept),
         outcome=outcome,

@@ -36,7 +36,7 @@ def counted(records: Iterable[RunRecord]) -> int | None:
     Records do not have the number. With a handful of different accuracies it is the number itself; with fewer it may
     be a divisor of it, which overstates what other samples would change.
     """
-    seen = {entry.test_accuracy for record in records for entry in record.rounds if entry.test_accuracy is not None}
+    seen = {accuracy for record in records for accuracy in record.curve.test_accuracy if accuracy is not None}
     shares = [Fraction(accuracy).limit_denominator(LARGEST) for accuracy in seen if math.isfinite(accuracy)]
     if len(shares) < len(seen) or not all(float(share) in seen for share in shares):
         return None

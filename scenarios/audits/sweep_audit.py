@@ -32,8 +32,7 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests, read_by
 from autoflip_secure.scenarios.store.ledgers import under_conditions
-from autoflip_secure.scenarios.store.store import read_record
-from autoflip_secure.scenarios.store.tuning import TUNING
+from autoflip_secure.scenarios.store.tuning import stage_records
 from autoflip_secure.terminal.counting import count_of
 from autoflip_secure.training.base import resolve_device
 
@@ -51,9 +50,7 @@ def chosen_in(folder: Path, work: Plan) -> Plan:
     if work.tuning is None:
         return work
     try:
-        return work.tuning.chosen(
-            [read_record(folder / TUNING / "cells" / f"{key}.json") for key in work.tuning.stage.keys]
-        )
+        return work.tuning.chosen(stage_records(folder, work.tuning.stage.keys))
     except StoreError as error:
         raise InputError(
             f"tune: which settings to audit has not been chosen in {folder} yet; run the sweep there first, or leave "

@@ -73,8 +73,7 @@ class Counting:
             for key in self._records.keys() & set(block.keys):
                 counted = self.counted(block, self._records[key])
                 if counted != self._records[key]:
-                    self._store.save(counted)
-                    self._records[key] = counted
+                    self._records[key] = self._store.save(counted)
 
 
 def with_attempts(block: Block, tried: Mapping[str, Attempts], builder: CellBuilder, record: RunRecord) -> RunRecord:

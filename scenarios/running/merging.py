@@ -32,8 +32,9 @@ from autoflip_secure.scenarios.store.ledgers import (
     write_attempts,
 )
 from autoflip_secure.scenarios.store.manifest import begun_cells, cell_files, read_manifest, scenario_file
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import name_foreign
-from autoflip_secure.scenarios.store.store import Store, read_record
+from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.scenarios.store.tuning import TUNING
 from autoflip_secure.terminal.counting import count_of, some
 

@@ -220,8 +220,7 @@ def _keep(new: Iterable[RunRecord], store: Store, records: dict[str, RunRecord],
     """Save the records of a block, and tell who listens."""
     kept = []
     for record in new:
-        records[record.cell] = record
-        store.save(record)
+        records[record.cell] = store.save(record)
         kept.append(record)
     if listener.stored is not None and kept:
         listener.stored(kept)
@@ -232,8 +231,7 @@ def _tuning_of(plan: Plan, store: Store, records: dict[str, RunRecord]) -> dict[
     tuning = {cell.key: cell.tuning for cell in plan.cells}
     for key, record in records.items():
         if record.tuning != tuning[key]:
-            records[key] = record.model_copy(update={"tuning": tuning[key]})
-            store.save(records[key])
+            records[key] = store.save(record.model_copy(update={"tuning": tuning[key]}))
     return tuning
 
 

@@ -25,7 +25,7 @@ from autoflip_secure.scenarios.config.loading import CellSpec, load
 from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
 from autoflip_secure.scenarios.store.manifest import scenario_file
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 _RELEASES = TypeAdapter(list[Release])
 _TURNCOATS = (

@@ -19,9 +19,10 @@ from autoflip_secure.records.upgrade import READABLE
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import LoadedScenario, load
 from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.scenarios.store.index import CellIndex
 from autoflip_secure.scenarios.store.ledgers import without_ledger
 from autoflip_secure.scenarios.store.manifest import DamagedManifestError, begun_cells, cell_files, read_manifest
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.tuning import with_choices
 from autoflip_secure.terminal.counting import count_of, some
 
@@ -45,8 +46,13 @@ class Results:
         return [*self.notes, *([f"{missing} of {cells} cells are missing"] if missing else [])]
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path, *, keep_index: bool = False) -> Results:
     """Read every cell of a results folder that can be read.
+
+    Args:
+        folder: of a sweep, finished or not.
+        keep_index: write the index of a large folder, where it has none or not the right one: for callers that write
+            into it anyway.
 
     Raises:
         StoreError: no such folder, nothing in it that a sweep has made, or no cell that this version can read.
@@ -69,18 +75,19 @@ def read_results(folder: Path) -> Results:
     missing: list[dict[str, Any]] = []
     other: dict[int, list[str]] = {}  # schema version -> cells
     damaged: list[str] = []
+    index = CellIndex.of(folder, len(expected))
     for entry in expected:
         key = entry["cell"]
         if key in files:
-            version = _version(files[key])
-            if version not in (None, *READABLE):
-                other.setdefault(version, []).append(key)
-            else:
-                try:
-                    records.append(read_record(files[key]))
-                    continue
-                except StoreError as error:
+            try:
+                records.append(read_record(files[key], index))
+                continue
+            except StoreError as error:
+                version = _version(files[key])
+                if version is None or version in READABLE:
                     damaged.append(str(error).removeprefix(f"{folder}{os.sep}").replace("\n", " "))
+                else:
+                    other.setdefault(version, []).append(key)
         missing.append({"axes": {}, "algorithm": "?", "seed": None, **entry, "config": configs.get(key)})
     for version, keys in other.items():
         notes.append(
@@ -92,6 +99,8 @@ def read_results(folder: Path) -> Results:
     if not records:
         why = " ".join(notes[:NAMED]) or "none of its cells is finished."
         raise StoreError(f"{folder}: nothing to report on: {why}{'' if other else ' Run the sweep first.'}")
+    if keep_index and index is not None:
+        index.write()
     begun = begun_cells(manifest or {}) | {record.cell for record in records if record.privacy is not None}
     notes += without_ledger(folder, begun)
     return Results(folder, scenario, records, missing, notes)
@@ -133,7 +142,7 @@ def _scenario(folder: Path, manifest: dict[str, Any] | None) -> tuple[dict[str, 
         first = str(error).splitlines()[0]
         return name | written, None, [f"scenario.yaml is not understood by this version ({first})."]
     try:
-        loaded = with_choices(folder, loaded, read_record)
+        loaded = with_choices(folder, loaded)
     except StoreError as error:
         return name | written, None, [f"Its tuning stage cannot be read: {' '.join(str(error).split())}."]
     if manifest and {cell.key for cell in loaded.cells} != {entry["cell"] for entry in manifest["cells"]}:

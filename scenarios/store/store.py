@@ -9,6 +9,7 @@
       ledger/<hash>.json   what a private cell is about to release, and every attempt at it
       cells/<hash>.json    one RunRecord each: temporary file, fsync, rename, fsync of the folder
       tuning/              the stage in which settings are chosen, a results folder of its own (:mod:`.tuning`)
+      index.parquet        of a large sweep: what the cells hold, in columns (:mod:`.index`); may be deleted
       models/<hash>.safetensors   the models of a cell, where they were asked for (:mod:`.checkpoints`)
       log.txt              what happened when
 
@@ -26,19 +27,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from autoflip_secure.errors import AutoflipError, InputError, StoreError
-from autoflip_secure.files.checksums import sealed, unsealed, with_checksum
+from autoflip_secure.files.checksums import sealed, with_checksum
 from autoflip_secure.files.durable import unwritable, write_whole
-from autoflip_secure.files.first_bytes import instead
-from autoflip_secure.files.regular_files import append_regular, read_regular
+from autoflip_secure.files.regular_files import append_regular
 from autoflip_secure.records.configs import differences, without
-from autoflip_secure.records.run import SCHEMA_VERSION, RunRecord
+from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import load, to_yaml
 from autoflip_secure.scenarios.config.plan import Plan
-from autoflip_secure.scenarios.config.settings import content_hash
+from autoflip_secure.scenarios.store.index import FILE, CellIndex, digest_of
 from autoflip_secure.scenarios.store.locks import Held, Lock
 from autoflip_secure.scenarios.store.manifest import (
     DamagedManifestError,
@@ -46,6 +44,7 @@ from autoflip_secure.scenarios.store.manifest import (
     manifest_of,
     read_manifest,
 )
+from autoflip_secure.scenarios.store.reading import in_file, read_record
 from autoflip_secure.scenarios.store.tuning import with_choices
 
 
@@ -56,6 +55,7 @@ class Store:
         self.folder = folder
         self.cells = folder / "cells"
         self.damaged: list[str] = []  # what was moved aside or cannot be known any more, for the user
+        self._index: CellIndex | None = None  # of a large sweep, once its cells are loaded
         self._lock = Lock(folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -72,7 +72,11 @@ class Store:
                 raise StoreError(
                     f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
                 ) from None
-            kept = (".scenario.yaml.*.tmp", ".manifest.json.*.tmp")  # others may be of a report that is being written
+            kept = (
+                ".scenario.yaml.*.tmp",
+                ".manifest.json.*.tmp",
+                f".{FILE}.*.tmp",
+            )  # others may be of a report that is being written
             inside = [(self.folder / name, (".*.tmp",)) for name in ("cells", "ledger", "models")]
             for place, names in ((self.folder, kept), *inside):
                 for left_over in (path for name in names for path in place.glob(name)):
@@ -80,7 +84,11 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        try:
+            if self._index is not None:
+                self._index.write()
+        finally:
+            self._lock.release()
 
     def accept(self, plan: Plan) -> None:
         """Check that the folder belongs to the same scenario, or holds no finished cell; nothing is written.
@@ -116,7 +124,7 @@ class Store:
             StoreError: scenario.yaml or the cells are of another one.
         """
         try:
-            loaded = with_choices(self.folder, load(self.folder / "scenario.yaml"), read_record)
+            loaded = with_choices(self.folder, load(self.folder / "scenario.yaml"))
             kept = {cell.key for cell in loaded.cells}
         except AutoflipError:
             kept = set()
@@ -184,8 +192,11 @@ class Store:
         self._write_manifest({**manifest, "begun": sorted(begun_cells(manifest) | set(keys))})
 
     def load(self, keys: list[str]) -> dict[str, RunRecord]:
-        """The records of ``keys`` that are there. A damaged file is moved aside and noted in :attr:`damaged`."""
-        records = {}
+        """The records of ``keys`` that are there. A damaged file is moved aside and noted in :attr:`damaged`.
+
+        Of many keys those that are there are :class:`.StoredRecord`, and so are those that :meth:`save` gives back.
+        """
+        records, index = {}, CellIndex.of(self.folder, len(keys))
         for key in keys:
             path = self.cells / f"{key}.json"
             with self.explained():  # also of a folder that may not be looked into
@@ -193,23 +204,32 @@ class Store:
             if not there:
                 continue
             try:
-                records[key] = read_record(path)
+                records[key] = read_record(path, index)
             except StoreError as error:
                 self.set_aside(path, str(error))
+        self._index = index
         return records
 
     def foreign(self, keys: list[str]) -> list[str]:
         """Cells that lie in the folder and are not of ``keys``: made by another scenario, or copied here."""
         return sorted({path.stem for path in self.cells.glob("*.json")} - set(keys))
 
-    def save(self, record: RunRecord) -> None:
+    def save(self, record: RunRecord) -> RunRecord:
         """Write one cell.
+
+        Returns:
+            The record to keep in memory: of a large sweep one that reads itself again when all of it is needed.
 
         Raises:
             StoreError: the disk is full or the folder unwritable; what was finished before is kept.
         """
+        path, text = self.cells / f"{record.cell}.json", sealed(record.model_dump_json())
         with self.explained():
-            write_whole(self.cells / f"{record.cell}.json", sealed(record.model_dump_json()))
+            write_whole(path, text)
+        if self._index is None:
+            return record
+        known = self._index.add(record, digest := digest_of(text))
+        return record if known is None else in_file(path, digest, known)
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``; a log that cannot be written stops nothing."""
@@ -253,32 +273,3 @@ class Store:
             after = f"; {kept} finished cells are kept, run the same command again to continue" if kept else ""
             why = unwritable(error, "give another folder with --out")
             raise StoreError(f"{self.folder}: {why}{after}") from error
-
-
-def read_record(path: Path) -> RunRecord:
-    """One cell's file.
-
-    Raises:
-        StoreError: unreadable, not JSON, not a record, changed after it was written, of another schema version, or
-            another cell than its name says.
-    """
-    content = b""
-    try:
-        content = read_regular(path)
-        record = RunRecord.model_validate_json(unsealed(content))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except StoreError as error:
-        raise StoreError(f"{path}: is damaged ({error})") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        at = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{path}: is damaged ({at + ': ' if at else ''}{first['msg']})") from error
-    except ValueError as error:
-        what = instead(content, "a cell", "restore it", "text", "empty")
-        raise StoreError(f"{path}: {what or f'is damaged (not JSON: {error})'}") from error
-    if record.schema_version != SCHEMA_VERSION:
-        raise StoreError(f"{path}: has schema version {record.schema_version}; this program reads {SCHEMA_VERSION}")
-    if record.cell != path.stem or content_hash(record.config) != record.cell:
-        raise StoreError(f"{path}: is damaged (its configuration does not have the hash of its name)")
-    return record

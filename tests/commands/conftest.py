@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 
 @pytest.fixture

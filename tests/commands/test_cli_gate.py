@@ -20,7 +20,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.baseline import effective_margins, make_baseline, read_baseline
 from autoflip_secure.reports.gate.decision import LEVEL
 from autoflip_secure.reports.gate.gate import run_gate
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 
 def shift(record: dict[str, Any], by: float) -> None:

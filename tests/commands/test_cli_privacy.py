@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 ROOT = Path(__file__).parents[2]
 BASE = """\

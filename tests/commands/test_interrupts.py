@@ -16,7 +16,7 @@ import forked
 import pytest
 from processes import gone
 
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 ROOT = Path(__file__).parents[2]
 SWEEP = """

@@ -11,7 +11,7 @@ import pytest
 from processes import gone
 
 from autoflip_secure.scenarios.store.checkpoints import models_file, read_metadata, trajectory_digest
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 SWEEP = """
 name: killed

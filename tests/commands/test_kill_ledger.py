@@ -14,7 +14,7 @@ import forked
 import pytest
 
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 SWEEP = """
 name: private

@@ -15,7 +15,7 @@ import pytest
 from processes import helpers
 
 from autoflip_secure.defenses.secure_aggregation.certificates import make_certificates
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

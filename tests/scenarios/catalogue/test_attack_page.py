@@ -16,7 +16,7 @@ from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.tables import ATTACKS
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 PAGE = Path(__file__).parents[3] / "docs" / "attacks.md"
 SCENARIO = """

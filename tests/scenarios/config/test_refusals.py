@@ -26,7 +26,7 @@ from autoflip_secure.scenarios.config.messages import models_in
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.settings import Settings
 from autoflip_secure.scenarios.running.checks import check
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 ROOT = Path(__file__).parents[3]
 TINY = """\

@@ -16,8 +16,8 @@ from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.data.datasets import Cifar10, Mnist, Npz
 from autoflip_secure.scenarios.models.custom import call_factory
 from autoflip_secure.scenarios.store.manifest import read_manifest
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import read_results
-from autoflip_secure.scenarios.store.store import read_record
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123456\n"
 PAGE = b"<!DOCTYPE html><html><title>404 Not Found</title></html>"

@@ -17,7 +17,7 @@ from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.config.tables import ATTACKS
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 NETS = """
 from torch import nn

@@ -16,7 +16,7 @@ from autoflip_secure.scenarios.config.plan import BLOCK_CELLS, Plan, Shard, plan
 from autoflip_secure.scenarios.running.merging import Merged, merge
 from autoflip_secure.scenarios.running.sweep import SweepResult, run_sweep
 from autoflip_secure.scenarios.store.ledgers import attempts_at
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 THREE = TINY.replace("rounds: [2, 3]", "rounds: [1, 2, 3]")  # blocks: cells of one block have equal rounds
 PRIVATE = THREE.replace("batch_size: 64", "batch_size: 20").replace(

@@ -16,7 +16,7 @@ from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.scenarios.running.checks import check
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 MODULE = '''
 from typing import ClassVar

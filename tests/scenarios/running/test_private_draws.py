@@ -28,7 +28,7 @@ from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import read_by
 from autoflip_secure.scenarios.store.ledgers import conditions, under_conditions
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.seeds import PrivateDraws, Purpose
 
 SAMPLES = {"kind": "sample_level", "clip": 1.0}

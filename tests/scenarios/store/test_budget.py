@@ -31,7 +31,7 @@ from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.budget import budgets, clients
 from autoflip_secure.scenarios.store.ledgers import ledger_file
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 DELTA = 1e-5
 

@@ -17,8 +17,9 @@ from autoflip_secure.files.checksums import sealed, unsealed
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import read_results
-from autoflip_secure.scenarios.store.store import Store, read_record
+from autoflip_secure.scenarios.store.store import Store
 
 SCENARIO = """
 name: sealed

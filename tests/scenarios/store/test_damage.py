@@ -14,7 +14,7 @@ from small_sweeps import Ear, numbers, run, tiny
 from autoflip_secure.errors import StoreError
 from autoflip_secure.files.checksums import with_checksum, without_checksum
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.scenarios.store.store import read_record
+from autoflip_secure.scenarios.store.reading import read_record
 
 
 def cut(path: Path) -> None:

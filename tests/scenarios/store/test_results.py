@@ -13,8 +13,8 @@ from autoflip_secure.files.checksums import sealed, unsealed
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import read_results
-from autoflip_secure.scenarios.store.store import read_record
 
 TINY = """
 name: tiny

@@ -20,8 +20,8 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
+from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import read_results
-from autoflip_secure.scenarios.store.store import read_record
 
 TEXT = """
 name: tuned
