@@ -11,7 +11,9 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from autoflip_secure.terminal import notes
 
@@ -32,10 +34,21 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: it cannot be written; the file is as it was before. See :func:`unwritable`.
     """
+    with written_whole(path) as file:
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """The same for what does not fit in memory at once: what is written into the file that this gives, at its end.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was before, as it is after any other error.
+    """
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+            yield file
             file.flush()
             _sync(file.fileno(), path, UNSUPPORTED)
         _put_in_place(temporary, path)

@@ -17,7 +17,7 @@ from autoflip_secure.reports.figures.sections import draw
 from autoflip_secure.reports.figures.style import Palette
 from autoflip_secure.reports.pages.markdown import escape, table
 from autoflip_secure.reports.pages.page import page
-from autoflip_secure.reports.pages.report import versions
+from autoflip_secure.reports.pages.reproducibility import versions
 from autoflip_secure.reports.pages.writing import write
 from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study.labels import clean_text, percent, shorten

@@ -16,23 +16,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.records.budget import Budget
 from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.claims.findings import Claim
 from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
-from autoflip_secure.reports.pages.backdoors import backdoors
-from autoflip_secure.reports.pages.first_screen import answering, opened, ordered, small_enough
+from autoflip_secure.reports.pages.backdoors import Backdoors, backdoors
+from autoflip_secure.reports.pages.first_screen import FirstScreen, answering, opened, ordered, small_enough
 from autoflip_secure.reports.pages.markdown import summary
-from autoflip_secure.reports.pages.page import as_yaml, page
-from autoflip_secure.reports.pages.run_robustness import robustness
+from autoflip_secure.reports.pages.page import page
+from autoflip_secure.reports.pages.reproducibility import reproducibility
+from autoflip_secure.reports.pages.run_robustness import Robustness, robustness
 from autoflip_secure.reports.pages.table_files import write_tables
 from autoflip_secure.reports.pages.writing import make_folder, write
 from autoflip_secure.reports.statistics.degradation_curve import BREAKDOWN_MARGIN
@@ -51,10 +53,9 @@ from autoflip_secure.reports.study.privacy import (
 )
 from autoflip_secure.reports.study.study import Study, study
 from autoflip_secure.reports.study.threat_cards import Cards
-from autoflip_secure.reports.study.tuned import choices
-from autoflip_secure.reports.tables.cells import cells_table
+from autoflip_secure.reports.study.tuned import Choice, choices
 from autoflip_secure.reports.tables.cells_frame import cells_frame
-from autoflip_secure.reports.tables.frames import tidy
+from autoflip_secure.reports.tables.frames import described, tidy_parts
 from autoflip_secure.reports.tables.guarantees import guarantee_table
 from autoflip_secure.reports.tables.statistics import statistics_table, without_interval
 from autoflip_secure.reports.tables.summaries import claims_table, degradation_rows, degradation_table, tally
@@ -66,7 +67,9 @@ from autoflip_secure.reports.wording import tuning as tuning_words
 from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline
 from autoflip_secure.runtime.threads import one_thread
-from autoflip_secure.terminal.counting import count_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Section", "render", "sections", "write_report"]
 
@@ -105,31 +108,33 @@ def write_report(
         StoreError: the folder cannot be written.
     """
     rule = OutcomeRule.of(scenario) if outcome is None else outcome
-    found = study(records, rule)
-    screen = opened(found, scenario, len(missing), audits)
+    content = _Content.of(records, scenario, rule, len(missing), audits)
+    screen, made = content.screen, content.tuned
     make_folder(path)
-    text = render(
-        records, scenario, missing=missing, notes=notes, command=command, audits=audits, budgets=budgets, outcome=rule
-    )
-    frames = {"results": tidy(records, rule), "cells": cells_frame(records, rule)}
-    frames |= {"worst_cases": worst_frame(screen.worst)} if screen.worst else {}
-    frames |= {"tuning": tuning_frame(made)} if (made := choices(found)) else {}
-    write_tables(frames, path.parent)
+    text = _rendered(content, scenario, missing, notes, command, audits, budgets)
+    known = described(records, rule)
+    tables: dict[str, Iterable[pd.DataFrame]] = {
+        "results": tidy_parts(records, known),
+        "cells": [cells_frame(records, rule, known)],
+    }
+    tables |= {"worst_cases": [worst_frame(screen.worst)]} if screen.worst else {}
+    tables |= {"tuning": [tuning_frame(made)]} if made else {}
+    write_tables(tables, path.parent)
     write(
         path.with_suffix(".md"),
         summary(
             screen.study,
             screen.opening,
-            claims(found),
+            content.claims,
             name=_name(scenario),
-            robustness=robustness(found),
-            backdoors=backdoors(found).said,
+            robustness=content.robustness,
+            backdoors=content.backdoors.said,
             missing=name_missing(missing),
             notes=notes,
             link=path.name,
             worst=screen.worst,
             tuned=chosen_table(made),
-            cards=Cards(found),
+            cards=Cards(screen.whole),
         ),
     )
     write(path, text)
@@ -149,10 +154,50 @@ def render(
     figures: bool = True,
 ) -> str:
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
-    found = study(records, OutcomeRule.of(scenario) if outcome is None else outcome)
-    made = choices(found)
-    screen = opened(found, scenario, len(missing), audits)
-    asked, rows, opening = screen.study, screen.rows, screen.opening
+    rule = OutcomeRule.of(scenario) if outcome is None else outcome
+    content = _Content.of(records, scenario, rule, len(missing), audits)
+    return _rendered(content, scenario, missing, notes, command, audits, budgets, figures=figures)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What page and summary both say: found once."""
+
+    screen: FirstScreen
+    tuned: list[Choice]
+    claims: list[Claim]
+    robustness: Robustness
+    backdoors: Backdoors
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[RunRecord],
+        scenario: Mapping[str, Any],
+        rule: OutcomeRule,
+        missing: int,
+        audits: Sequence[AuditRecord],
+    ) -> Self:
+        """``missing``: how many cells."""
+        found = study(records, rule)
+        screen = opened(found, scenario, missing, audits)
+        return cls(screen, choices(found), claims(found), robustness(found), backdoors(found))
+
+
+def _rendered(
+    content: _Content,
+    scenario: Mapping[str, Any],
+    missing: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    command: str,
+    audits: Sequence[AuditRecord],
+    budgets: Sequence[Budget],
+    *,
+    figures: bool = True,
+) -> str:
+    """The page; arguments as of :func:`render`."""
+    screen, made = content.screen, content.tuned
+    found, asked, rows, opening = screen.whole, screen.study, screen.rows, screen.opening
     drawn = sections(found, rows, audits, screen.worst, asked, screen.crossed) if figures else []
     answer = answering(opening, drawn)
     return page(
@@ -165,11 +210,11 @@ def render(
         rows=rows,
         statistics=statistics_table(rows, asked.baseline),
         without_interval=without_interval(rows),
-        **_summaries(found, asked),
+        **_summaries(content.claims, asked),
         threat_cards=Cards(found),
         filtered=list(dict.fromkeys([*asked.algorithms, *found.algorithms])),
-        robustness=robustness(found),
-        backdoors=backdoors(found),
+        robustness=content.robustness,
+        backdoors=content.backdoors,
         **_privacy(found),
         sections=ordered(opening, drawn),
         picture=answer,
@@ -188,12 +233,12 @@ def render(
         missing=name_missing(missing),
         missing_cells=len(missing),
         folder_notes=[labels.clean_text(note) for note in notes],
-        **_reproducibility(found, scenario, command),
+        **reproducibility(found, scenario, command),
     )
 
 
-def _summaries(found: Study, asked: Study) -> dict[str, Any]:
-    weighed, lines = claims(found), degradations(asked)
+def _summaries(weighed: list[Claim], asked: Study) -> dict[str, Any]:
+    lines = degradations(asked)
     return {
         "claims": weighed,
         "claims_tally": tally(weighed),
@@ -231,48 +276,3 @@ def _privacy(found: Study) -> dict[str, Any]:
 
 def _name(scenario: Mapping[str, Any]) -> str:
     return labels.shorten(labels.clean_text(scenario.get("name") or "sweep"), 120)
-
-
-def _reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> dict[str, Any]:
-    records = found.records
-    first = {a: next(record for row, record in found.rows if row.algorithm == a) for a in found.algorithms}
-    notes = [
-        (f"{row.algorithm}, {row.facet}, {row.attack}, seed {row.seed}", [labels.clean_text(e) for e in record.events])
-        for row, record in found.rows
-        if record.events
-    ]
-    trainers = dict.fromkeys(map(_trainer, records))
-    return {
-        "command": labels.clean_text(command),
-        "scenario_yaml": as_yaml(scenario),
-        "configs": {a: (r.cell, r.seed, as_yaml(r.config)) for a, r in first.items()},
-        "sweep_hash": hashlib.sha256(" ".join(sorted(r.cell for r in records)).encode()).hexdigest()[:16],
-        "cells": cells_table(found),
-        "versions": versions(records),
-        "seeds": sorted({r.seed for r in records}),
-        "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),
-        "trainers": [labels.clean_text(trainer) for trainer in trainers],
-        "parameters": sorted({r.parameters for r in records}),
-        "notes": notes,
-    }
-
-
-def _trainer(record: RunRecord) -> str:
-    one = record.trainer
-    cut = "" if one.together is None else f", {count_of(one.together, 'cell')} at a time for want of memory"
-    return f"{one.kind} on {one.device}{cut}: {one.reason}"
-
-
-def versions(records: Sequence[RunRecord]) -> list[str]:
-    """``name version`` of everything that computed ``records``; where versions differ, with the number of cells."""
-    counts: dict[str, dict[str, int]] = {}
-    for record in records:
-        for name, version in record.versions.items():
-            own = counts.setdefault(labels.clean_text(name), {})
-            text = labels.clean_text(version)
-            own[text] = own.get(text, 0) + 1
-    found = []
-    for name, own in sorted(counts.items()):
-        many = [f"{version} ({count} of {len(records)} cells)" for version, count in sorted(own.items())]
-        found.append(f"{name} {', '.join(many if len(own) > 1 else own)}")
-    return found

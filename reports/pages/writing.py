@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from autoflip_secure.errors import StoreError
-from autoflip_secure.files.durable import unwritable, write_whole
+from autoflip_secure.files.durable import unwritable, write_whole, written_whole
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -21,6 +24,20 @@ def write(path: Path, content: str | bytes) -> None:
     make_folder(path)
     try:
         write_whole(path, content)
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+@contextlib.contextmanager
+def streamed(path: Path) -> Iterator[BinaryIO]:
+    """The same, of what is written into the file that this gives, part by part; the folder is there.
+
+    Raises:
+        StoreError: it cannot be written, or the disk is full; what was there before is as it was.
+    """
+    try:
+        with written_whole(path) as file:
+            yield file
     except OSError as error:
         raise _refusal(path, error) from error
 

@@ -28,6 +28,8 @@ class Planted:
 
 def planted(study: Study) -> list[Planted]:
     """All runs with a trigger, in the order of the statistics table; empty without a backdoor."""
+    if not any(record.has("backdoor") for record in study.records):
+        return []
     known, found = run_robustness(study.records), list[Planted]()
     for condition in study.conditions:
         for algorithm in study.algorithms:

@@ -37,11 +37,13 @@ def counted(records: Iterable[RunRecord]) -> int | None:
     be a divisor of it, which overstates what other samples would change.
     """
     seen = {accuracy for record in records for accuracy in record.curve.test_accuracy if accuracy is not None}
-    shares = [Fraction(accuracy).limit_denominator(LARGEST) for accuracy in seen if math.isfinite(accuracy)]
-    if len(shares) < len(seen) or not all(float(share) in seen for share in shares):
-        return None
-    samples = math.lcm(*(share.denominator for share in shares))
-    return samples if 1 < samples <= LARGEST else None
+    samples = 1
+    for accuracy in filter(math.isfinite, seen):
+        share = Fraction(accuracy).limit_denominator(LARGEST)
+        samples = math.lcm(samples, share.denominator)
+        if float(share) != accuracy or samples > LARGEST:
+            return None
+    return samples if samples > 1 and all(map(math.isfinite, seen)) else None
 
 
 def samples(study: Study) -> dict[str, int]:

@@ -14,17 +14,22 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.tables.frames import described, typed
 
 
-def cells_frame(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.DataFrame:
-    """One row per cell, in the order of ``records``, with typed columns."""
-    return typed(cell_rows(records, outcome))
+def cells_frame(
+    records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT, known: Sequence[dict[str, object]] | None = None
+) -> pd.DataFrame:
+    """One row per cell, in the order of ``records``, with typed columns; ``known``: what :func:`.described` says."""
+    return typed(_rows(records, outcome, described(records, outcome) if known is None else known))
 
 
 def cell_rows(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> list[dict[str, object]]:
     """The rows as plain values; None is what was not measured or is not known."""
-    return [
-        known | _totals(record, outcome)
-        for record, known in zip(records, described(records, outcome), strict=True)
-    ]  # fmt: skip
+    return _rows(records, outcome, described(records, outcome))
+
+
+def _rows(
+    records: Sequence[RunRecord], outcome: OutcomeRule, known: Sequence[dict[str, object]]
+) -> list[dict[str, object]]:
+    return [one | _totals(record, outcome) for record, one in zip(records, known, strict=True)]
 
 
 def _totals(record: RunRecord, outcome: OutcomeRule) -> dict[str, object]:

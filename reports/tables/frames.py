@@ -5,8 +5,7 @@ One row per cell: :mod:`autoflip_secure.reports.tables.cells_frame`.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,8 +21,8 @@ from autoflip_secure.reports.study.labels import attack_label, clean_text, parti
 from autoflip_secure.reports.study.privacy import protection
 from autoflip_secure.reports.study.run_robustness import RunRobustness, run_robustness
 from autoflip_secure.reports.study.threat_cards import cards_of
-from autoflip_secure.reports.tables.text import harmless
 
+PART = 256  # cells in memory at once, as rows of a table of rounds
 _ATTACK = ("sigma", "share", "scope")
 _NAMES = ("cell", "algorithm", "partition", "attack", "threat_card", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
@@ -41,19 +40,32 @@ def tidy(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> pd.Dat
     ``docs/results.md`` describes every column. Accuracies are shares in [0, 1], bytes and FLOPs are of that round alone
     (exploration excluded); what is of the whole run repeats on every row of its cell. What was not measured is empty.
     """
+    return pd.concat(tidy_parts(records, described(records, outcome)), ignore_index=True)
+
+
+def tidy_parts(records: Sequence[RunRecord], cells: Sequence[dict[str, object]]) -> Iterator[pd.DataFrame]:
+    """:func:`tidy` in parts of :data:`PART` cells, one after the other: all have the columns and types of the whole.
+
+    ``cells``: what :func:`described` says of ``records``.
+    """
     personal = any(record.personal for record in records)
     backdoors = any(record.backdoor for record in records)
     stable = any(entry.stability for record in records for entry in record.rounds)
-    rows = [
-        known
-        | _round(entry)
-        | (_personal(entry) if personal else {})
-        | ({"attack_success": entry.attack_success} if backdoors else {})
-        | (_stability(entry) if stable else {})
-        for record, known in zip(records, described(records, outcome), strict=True)
-        for entry in record.rounds
-    ]
-    return typed(rows)
+    shown = [known for record, known in zip(records, cells, strict=True) if record.rounds]
+    axes = [name for name in (shown[0] if shown else {}) if name.startswith("axis.")]
+    kinds = {name: _kind(name, pd.Series([known[name] for known in shown], dtype=object)) for name in axes}
+    for start in range(0, len(records), PART):
+        rows = [
+            known
+            | _round(entry)
+            | (_personal(entry) if personal else {})
+            | ({"attack_success": entry.attack_success} if backdoors else {})
+            | (_stability(entry) if stable else {})
+            for record, known in zip(records[start : start + PART], cells[start : start + PART], strict=True)
+            for entry in record.rounds
+        ]
+        if rows or not shown:
+            yield typed(rows, kinds)
 
 
 def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[str, object]]:
@@ -97,10 +109,15 @@ def _between_clients(record: RunRecord, outcome: OutcomeRule) -> dict[str, objec
     return {"outcome_worst_client": worst, "outcome_client_spread": spread}
 
 
-def typed(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Rows of plain values as a frame whose columns have types: text, whole numbers with gaps, numbers."""
-    frame = pd.DataFrame(rows, dtype=object)  # whole numbers with gaps stay whole
-    return frame.astype({name: _kind(str(name), frame[name]) for name in frame.columns})
+def typed(rows: Sequence[Mapping[str, object]], kinds: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Rows of plain values as a frame whose columns have types: text, whole numbers with gaps, numbers.
+
+    Args:
+        rows: each a mapping with the same keys.
+        kinds: types of columns that these rows alone do not tell.
+    """
+    frame, known = pd.DataFrame(rows, dtype=object), kinds or {}  # whole numbers with gaps stay whole
+    return frame.astype({name: known.get(str(name)) or _kind(str(name), frame[name]) for name in frame.columns})
 
 
 def uncounted(record: RunRecord) -> str | None:
@@ -171,24 +188,6 @@ def _guarantees(record: RunRecord, observers: Sequence[str]) -> dict[str, object
             f"neighbours.{name}": None if bound is None else bound.relation,
         }
     return found
-
-
-def parquet(frame: pd.DataFrame) -> bytes:
-    """``frame`` as a Parquet file: text, whole numbers and numbers keep their types, gaps are nulls.
-
-    Raises:
-        ImportError: without the extra ``parquet``.
-    """
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, engine="pyarrow", index=False)
-    return buffer.getvalue()
-
-
-def as_csv(frame: pd.DataFrame) -> str:
-    """``frame`` as CSV. Texts that a spreadsheet would run begin with an apostrophe (only here)."""
-    texts = frame.columns[frame.dtypes == "string"]
-    shown = frame.assign(**{str(name): frame[name].map(harmless, na_action="ignore") for name in texts})
-    return shown.rename(columns=harmless).to_csv(index=False)
 
 
 def _kind(name: str, column: pd.Series) -> str:

@@ -20,7 +20,8 @@ from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.scoreboard import standings
 from autoflip_secure.reports.study.study import study
-from autoflip_secure.reports.tables.frames import parquet, tidy
+from autoflip_secure.reports.tables.frame_files import parquet
+from autoflip_secure.reports.tables.frames import tidy
 from autoflip_secure.reports.wording.verdict import opening
 from autoflip_secure.scenarios.testing.robustness import Results
 from autoflip_secure.scenarios.trackers.flattened import track

@@ -21,7 +21,8 @@ from autoflip_secure.reports.pages.report import write_report
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.reports.tables.cells_frame import cells_frame
-from autoflip_secure.reports.tables.frames import parquet, tidy
+from autoflip_secure.reports.tables.frame_files import parquet
+from autoflip_secure.reports.tables.frames import tidy
 
 DOCS = Path(__file__).parents[3] / "docs" / "results.md"
 

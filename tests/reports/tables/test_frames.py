@@ -14,7 +14,8 @@ from autoflip_secure.records.outcome import DEFAULT
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.tables.cells import cells_table
-from autoflip_secure.reports.tables.frames import as_csv, parquet, tidy
+from autoflip_secure.reports.tables.frame_files import as_csv, parquet
+from autoflip_secure.reports.tables.frames import tidy
 
 
 def test_one_row_per_cell_and_round(small: list[RunRecord]):
