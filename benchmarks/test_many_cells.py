@@ -31,6 +31,7 @@ from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.scenarios.store.index import FILE, CellIndex
 from autoflip_secure.scenarios.store.reading import read_record
 
+pytestmark = pytest.mark.timeout(3600)
 CELLS = int(os.environ.get("MANY_CELLS", "1000"))
 Ratios = Callable[..., None]
 
