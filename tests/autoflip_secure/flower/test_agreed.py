@@ -17,10 +17,10 @@ def test_every_algorithm_runs_or_is_refused_with_the_reason() -> None:
     refused = dict[str, str]()
     for algorithm in ALGORITHMS:
         try:
-            agreed(algorithm=algorithm, evaluation="personal" if algorithm == "fedmask" else "global")
+            agreed(algorithm=algorithm, evaluation="personal" if algorithm in ("fedmask", "spafl") else "global")
         except InputError as error:
             refused[algorithm] = str(error)
-    own = {"lotteryfl", "subfedavg", "fedspa", "feddst", "fedsgc", "fedpm", "fedmask", "prunefl", "fltrust"}
+    own = {"lotteryfl", "subfedavg", "fedspa", "feddst", "fedsgc", "fedpm", "fedmask", "prunefl", "fltrust", "spafl"}
     assert set(refused) == own | {"nbafl", "ppflex"}
     assert all("; use " in said or "; set " in said for said in refused.values())
 
