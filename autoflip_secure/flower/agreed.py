@@ -35,6 +35,7 @@ from autoflip_secure.version import __version__
 
 _AGREED = {"clients", "cohort", "sampling", "rounds", "training", "exploration", "guidance", "algorithm", "model",
            "server_lr", "server_momentum"}  # fmt: skip
+_BROUGHT = {"kind": "brought by the clients"}  # data and partition, in the record
 _MOST_KEPT = 8  # federations that a process keeps the models of
 
 
@@ -244,4 +245,5 @@ class Federation:
             module=kit.module, layout=kit.layout, units=kit.units, units_reason=kit.units_reason, x_train=x, y_train=y,
             x_test=x_test, y_test=y_test, num_classes=kit.classes, clients=owned, initial=initial,
         )  # fmt: skip
-        return Cell(spec.key, spec.config, spec.axes, spec.settings.algorithm.name, self.seed, problem, how)
+        config = spec.config if self.sample is None else {**spec.config, "data": _BROUGHT, "partition": _BROUGHT}
+        return Cell(spec.key, config, spec.axes, spec.settings.algorithm.name, self.seed, problem, how)

@@ -59,6 +59,9 @@ def collect(
     for reply in replies:
         node = int(reply.metadata.src_node_id)
         client = asked.get(node)
+        if client is None and reply.has_error():  # of the SuperLink, in place of a node that is gone
+            events.append(f"a message {_failure(reply.error)}")
+            continue
         if client is None or node in answered:
             events.append(f"node {node} sent a reply that nobody waits for: left out")
             continue
@@ -97,10 +100,12 @@ def collect(
 
 def _problem(reply: Any) -> str | None:
     """Why a client did not do what it was asked; None: it says that it did."""
-    if reply.has_error():
-        reason = str(reply.error.reason or "").strip().splitlines()
-        return f"failed with error {reply.error.code}" + (f" ({reason[-1][:200]})" if reason else "")
-    return messages.problem_of(reply.content)
+    return _failure(reply.error) if reply.has_error() else messages.problem_of(reply.content)
+
+
+def _failure(error: Any) -> str:
+    reason = str(error.reason or "").strip().splitlines()
+    return f"failed with error {error.code}" + (f" ({reason[-1][:200]})" if reason else "")
 
 
 def _unreadable(client: int, mask: Tensor | None, channels: tuple[Channel, ...]) -> messages.Sent:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,8 +28,6 @@ from runs import by_engine  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples" / "flower"
-CONFIG = {"algorithm": "autoflip", "clients": 2, "cohort": 2, "rounds": 2, "seed": 10}
-Start = Callable[..., subprocess.Popen[bytes]]
 
 
 def free_port() -> int:
@@ -36,62 +36,126 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a program of Flower, and ends it after the test."""
-    programs = Path(sys.executable).parent
-    environment = {
-        **os.environ, "FLWR_HOME": str(tmp_path), "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "NO_COLOR": "1",
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-    }  # fmt: skip
-    with ExitStack() as running:
+class Loopback:
+    """Programs of Flower on this machine; all end with the test."""
 
-        def started(log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-            out = running.enter_context((tmp_path / log).open("wb"))
-            process = subprocess.Popen(
-                [programs / program, *arguments], cwd=FOLDER, env=environment, stdout=out, stderr=subprocess.STDOUT
-            )
-            running.callback(process.wait, 60)
-            running.callback(process.terminate)
-            return process
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.programs = Path(sys.executable).parent
+        self.environment = {
+            **os.environ, "FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "NO_COLOR": "1",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
+        }  # fmt: skip
+        self.running: list[subprocess.Popen[bytes]] = []
+        address = f"127.0.0.1:{self.port}"
+        connection = f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{address}"\ninsecure = true\n'
+        (folder / "config.toml").write_text(connection, encoding="utf-8")
+        self.start("link", "flower-superlink", "--insecure", "--disable-runtime-dependency-installation",
+                   "--host", "127.0.0.1", "--port", str(self.port))  # fmt: skip
+        self.until(self._answers, 120)
 
-        yield started
-
-
-def test_processes_on_the_loopback_give_the_engines_rounds(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    (tmp_path / "config.toml").write_text(
-        f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{address}"\ninsecure = true\n', encoding="utf-8"
-    )
-    start("link", "flower-superlink", "--insecure", "--disable-runtime-dependency-installation",
-          "--host", "127.0.0.1", "--port", str(port))  # fmt: skip
-    for client in range(2):
-        start(f"node{client}", "flower-supernode", "--insecure", "--superlink", address, "--port", str(free_port()),
-              "--node-config", f"partition-id={client} num-partitions=2")  # fmt: skip
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+    def _answers(self) -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.5)
-    said = " ".join(f"{key}='{value}'" if isinstance(value, str) else f"{key}={value}" for key, value in CONFIG.items())
-    run = start("run", "flwr", "run", ".", "here", "--stream", "--run-config", said)
-    printed, until = list[str](), time.monotonic() + 1200
-    while len(printed) < CONFIG["rounds"] and time.monotonic() < until and run.poll() in (None, 0):
-        time.sleep(2)
-        lines = (tmp_path / "run").read_text(encoding="utf-8", errors="replace").splitlines()
-        printed = [line[line.index("round ") :] for line in lines if "round " in line and "bytes up" in line]
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def start(self, log: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("wb") as out:
+            process = subprocess.Popen(
+                [self.programs / program, *arguments], cwd=FOLDER, env=self.environment, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self.running.append(process)
+        return process
+
+    def node(self, client: int, log: str) -> subprocess.Popen[bytes]:
+        return self.start(
+            log, "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{self.port}", "--port", str(free_port()),
+            "--node-config", f"partition-id={client} num-partitions=2",
+        )  # fmt: skip
+
+    def run(self, config: dict[str, Any]) -> None:
+        said = " ".join(
+            f"{key}='{value}'" if isinstance(value, str) else f"{key}={value}" for key, value in config.items()
+        )
+        self.start("run", "flwr", "run", ".", "here", "--stream", "--run-config", said)
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "run").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def printed(self) -> list[str]:
+        """What the example prints at the end."""
+        lines = [line for line in self.said.splitlines() if "round " in line and "bytes up" in line]
+        return [line[line.index("round ") :] for line in lines]
+
+    def until(self, seen: Callable[[], Any], seconds: float = 600) -> None:
+        end = time.monotonic() + seconds
+        while not seen():
+            assert time.monotonic() < end, self.said[-3000:]
+            time.sleep(0.5)
+
+    def kill(self, process: subprocess.Popen[bytes], how: int = signal.SIGKILL) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+
+    def close(self) -> None:
+        for process in self.running[::-1]:
+            self.kill(process, signal.SIGTERM)
+        for process in self.running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            self.kill(process)
+            process.wait(20)
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Loopback]:
+    found = Loopback(tmp_path)
+    yield found
+    found.close()
+
+
+def lines_of(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the example would print of the engine's run."""
     monkeypatch.syspath_prepend(str(FOLDER))
     from digits_federation.task import federation
 
-    record, _ = by_engine(federation(SimpleNamespace(run_config=CONFIG)))
-    expected = [
+    record, _ = by_engine(federation(SimpleNamespace(run_config=config)))
+    return [
         f"round {one.round}: clients {one.participants}, density {one.density:.3f}, "
         f"{one.bytes.uplink_values:,} bytes up, accuracy {one.test_accuracy:.4f}"
         for one in record.rounds
     ]
-    assert printed == expected, (tmp_path / "run").read_text(encoding="utf-8", errors="replace")[-3000:]
+
+
+def test_processes_on_the_loopback_give_the_engines_rounds(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"algorithm": "autoflip", "clients": 2, "cohort": 2, "rounds": 2, "seed": 10}
+    for client in range(2):
+        loopback.node(client, f"node{client}")
+    loopback.run(config)
+    loopback.until(lambda: len(loopback.printed) == 2)
+    assert loopback.printed == lines_of(config, monkeypatch)
+
+
+def test_a_node_that_is_killed_is_missed_and_one_that_is_started_again_takes_part(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"algorithm": "fedavg", "clients": 2, "cohort": 2, "rounds": 4, "seed": 10}
+    loopback.node(0, "node0")
+    other = loopback.node(1, "node1")
+    loopback.run(config)
+    loopback.until(lambda: "[ROUND 2/4]" in loopback.said)
+    loopback.kill(other)
+    loopback.until(lambda: "[ROUND 3/4]" in loopback.said)
+    loopback.node(1, "node1-again")
+    loopback.until(lambda: len(loopback.printed) == 4)
+    assert loopback.printed[0] == lines_of(config, monkeypatch)[0]
+    assert "clients [0]," in loopback.printed[1], "it was asked, and did not answer"
+    assert "round 2: a message failed with error 5" in loopback.said, (
+        "NODE_UNAVAILABLE, as the SuperLink answers for it"
+    )
+    assert "round 2: clients 1 did not answer: left out" in loopback.said
+    assert "clients 1 are not there, and are not asked" in loopback.said
+    assert "clients [0, 1]," in loopback.printed[3]

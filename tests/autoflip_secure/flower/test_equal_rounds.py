@@ -77,6 +77,7 @@ def test_an_algorithm_gives_the_same_run(algorithm: str) -> None:
         {"algorithm": "fedavg", "training": {"weight_decay": 0.01, "momentum": 0.5, "lr_decay": 0.9}},
         {"cohort": 7, "algorithm": {"name": "b", "pruner": "none",
                        "aggregator": {"kind": "krum", "before": [{"kind": "bucketing"}, {"kind": "nnm"}]}}},
+        {"algorithm": {"name": "fedlex", "local_rule": {"matrix": "per_round"}}},
         {"model": "batchnorm_nets:small"},
         {"partition": {"kind": "dirichlet", "alpha": 0.3}, "trainer": "sequential"},
     ],
@@ -111,6 +112,10 @@ def test_clients_bring_their_own_data_and_the_server_has_none() -> None:
     torch.testing.assert_close(strategy.weights, by_engine(whole)[1].weights[-1], **CLOSE)
     assert strategy.record is None, "nothing was tested"
     assert [found.test_accuracy for found in strategy.rounds] == [None] * 3
+    tested, _ = over_flower(federation, [client_app(federation, load)] * 7, test=(whole.kit.split.x, whole.kit.split.y))
+    assert tested.record is not None
+    assert tested.record.config["data"] == {"kind": "brought by the clients"}
+    assert tested.record.final_accuracy > 0.5
     with pytest.raises(InputError, match="give client_app a function that loads them"):
         federation.rows_of(0)
 

@@ -66,7 +66,10 @@ def test_rounds_in_flowers_simulation_are_the_engines(monkeypatch: pytest.Monkey
             strategy.start(grid, strategy.initial_arrays(), num_rounds=federation.rounds)
             found[name] = strategy
 
-    resources: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}
+    resources: Any = {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "init_args": {"address": "local", "num_cpus": 2},
+    }
     run_simulation(server, _one_app_for_all([*FEDERATIONS.values()]), num_supernodes=7, backend_config=resources)
     assert set(found) == set(FEDERATIONS)
     for name, federation in FEDERATIONS.items():
