@@ -42,9 +42,11 @@ class Nodes:
     def look(self, grid: Grid) -> list[str]:
         """Forget nodes that went, and ask those that came who they are; gives a sentence for each that is refused."""
         here = {int(node) for node in grid.get_node_ids()}
-        for gone in [node for node in self._client_of if node not in here]:
-            del self._node_of[self._client_of.pop(gone)]
-        self.refused = {node: why for node, why in self.refused.items() if node in here}
+        gone = [node for node in self._client_of if node not in here]
+        for node in gone:
+            del self._node_of[self._client_of.pop(node)]
+        # a number that was taken may be free now: a node that is started again is there before the old one is missed
+        self.refused = {} if gone else {node: why for node, why in self.refused.items() if node in here}
         new = sorted(node for node in here if node not in self._client_of and node not in self.refused)
         if not new:
             return []

@@ -147,6 +147,20 @@ def test_a_node_that_leaves_is_not_asked_and_one_that_comes_back_is() -> None:
     assert "clients 2 are not there, and are not asked" in strategy.events
 
 
+def test_a_node_that_is_started_again_takes_over_once_the_old_one_is_missed() -> None:
+    def overlapping(number: int, grid: InProcess) -> None:
+        app, _ = grid.nodes[FIRST]
+        if number == 2:
+            grid.nodes[900] = app, Context(1, 900, {"partition-id": BAD}, RecordDict(), {})
+        if number == 3:
+            del grid.nodes[FIRST + BAD]
+
+    strategy, grid = over_flower(FEDERATION, each_round=overlapping)
+    assert [record.participants for record in strategy.rounds] == [list(range(7))] * 3
+    assert "node 900: says that it is client 2, and so does node 102" in strategy.events
+    assert 900 in {asked.metadata.dst_node_id for asked, _ in grid.seen[-7:]}, "the new one did the last round"
+
+
 def test_a_node_that_lost_its_memory_says_so_and_is_told_again() -> None:
     federation = agreed(algorithm="fedlex", cohort=7)
 
@@ -268,3 +282,13 @@ def test_flowers_own_mods_go_around_it_or_fail() -> None:
     grid = InProcess([client_app(FEDERATION)] * 6 + [noisy])
     strategy.start(grid, strategy.initial_arrays(), num_rounds=3)
     assert all(6 not in record.participants for record in strategy.rounds)
+
+
+def test_flowers_wrappers_for_privacy_fail_too() -> None:
+    """One that clips on the server takes arrays for tensors; it fails in the first round, with nothing promised."""
+    from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
+
+    strategy = AutoflipStrategy(FEDERATION)
+    wrapped = DifferentialPrivacyServerSideFixedClipping(strategy, 1.0, 1.0, 7)
+    with pytest.raises(TypeError, match="autoflip-secure"):
+        wrapped.start(InProcess([client_app(FEDERATION)] * 7), strategy.initial_arrays(), num_rounds=3)
