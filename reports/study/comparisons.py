@@ -8,8 +8,11 @@ from functools import cached_property
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval, mean_interval
 from autoflip_secure.reports.statistics.paired import Paired, complete, paired
+from autoflip_secure.reports.statistics.worst_case import ranks
 from autoflip_secure.reports.study import test_set
 from autoflip_secure.reports.study.study import Condition, Study
+
+MOST_RANKED = 40  # algorithms under a condition: of more, every pair would take seconds
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class Row:
     accuracies: tuple[float, ...] = ()  # one per seed
     samples: int | None = None  # of the test set that all seeds share; None: cannot be told
     between_clients: tuple[float, float] | None = None  # worst client, standard deviation; None: no personal evaluation
+    rank: tuple[int, int] | None = None  # best and worst under this condition that the seeds leave possible
+    ranked: int = 0  # algorithms among which; 0: none are
+
+    @property
+    def standing(self) -> str:
+        """The rank in words: ``2``, ``1–5``, or that the seeds tell it from none of the others."""
+        if self.rank is None:
+            return ""
+        low, high = self.rank
+        if (low, high) == (1, self.ranked):
+            return "not distinguishable"
+        return f"{low} of {self.ranked}" if low == high else f"{low}–{high} of {self.ranked}"
 
     @property
     def anywhere(self) -> Interval | None:
@@ -50,15 +65,26 @@ def compare(study: Study) -> list[Row]:
     rows, samples = [], test_set.samples(study)
     for condition in study.conditions:
         base = study.values(condition, study.baseline) if study.baseline else {}
+        found = _ranks(study, condition)
         for algorithm in study.algorithms:
             values = study.values(condition, algorithm)
             if values:
                 pair = None if algorithm == study.baseline else paired(values, base)
                 own = tuple(values.values())
                 interval, number = mean_interval(own, share=True), samples.get(condition.facet)
-                rows.append(Row(condition, algorithm, interval, pair, own, number, study.between(condition, algorithm)))
+                between, rank = study.between(condition, algorithm), found.get(algorithm)
+                rows.append(Row(condition, algorithm, interval, pair, own, number, between, rank, len(found)))
     pairs = corrected([row.against for row in rows])
     return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
+
+
+def _ranks(study: Study, condition: Condition) -> dict[str, tuple[int, int]]:
+    """Of all algorithms under a condition, corrected for all ordered pairs of them; empty where there are too many, or
+    nothing to tell apart: an algorithm alone, or one with a single seed."""
+    found = {a: {"": own} for a in study.algorithms if (own := study.values(condition, a))}
+    if not 2 <= len(found) <= MOST_RANKED or any(len(own[""]) < 2 for own in found.values()):
+        return {}
+    return ranks(found)
 
 
 def summarise(study: Study, algorithm: str, conditions: list[Condition], base: str | None) -> Summary | None:

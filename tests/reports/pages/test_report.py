@@ -141,6 +141,7 @@ def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: l
         accuracy, t, bootstrap = re.split(" t | BCa ", cells[3])
         assert float(accuracy) == pytest.approx(100 * row.accuracy.mean, abs=0.006)
         assert [t, bootstrap] == [ends(row.accuracy), ends(row.bootstrap)]
+        assert cells[-1] == row.standing != ""
         if row.against:
             difference, *both = re.split(" t | BCa ", cells[5])
             assert minus(difference) == pytest.approx(100 * row.against.difference.mean, abs=0.006)
@@ -158,7 +159,9 @@ def test_the_statistics_table_is_the_comparison(page: tuple[str, Page], small: l
         assert float(line["BCa low (%)"]) == 100 * bootstrap_interval(row.accuracies, share=True).low
         assert len(row.accuracies) == int(line["seeds"])
         assert line["no interval because"] == ""
-    assert statistics_table(rows, None).columns[-2:] == ["seeds", "no interval because"]
+    assert statistics_table(rows, None).columns[-5:] == [
+        "seeds", "rank from", "rank to", "ranked", "no interval because",
+    ]  # fmt: skip
 
 
 def test_degradation_data_are_the_means_of_the_records(drawn: list[Picture], small: list[RunRecord]):
