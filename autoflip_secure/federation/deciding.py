@@ -33,7 +33,7 @@ def decide(
 ) -> Aggregate:
     """Show the usable rows to the aggregator."""
     view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=chosen(sent, usable))
-    if own is not None:
+    if own is not None and cell.protocol.pruner.several_masks:  # else all hold the same
         view = replace(view, masks=own.masks[usable])
     protocol, draws = cell.protocol, partial(generator, cell.seed, Purpose.PRE_AGGREGATION, view.round)
     unnoised = protocol.client_level is None

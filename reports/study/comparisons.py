@@ -10,6 +10,7 @@ from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_int
 from autoflip_secure.reports.statistics.paired import Paired, complete, paired
 from autoflip_secure.reports.statistics.worst_case import ranks
 from autoflip_secure.reports.study import test_set
+from autoflip_secure.reports.study.perplexity import perplexity_over
 from autoflip_secure.reports.study.study import Condition, Study
 
 MOST_RANKED = 40  # algorithms under a condition: of more, every pair would take seconds
@@ -28,6 +29,7 @@ class Row:
     between_clients: tuple[float, float] | None = None  # worst client, standard deviation; None: no personal evaluation
     rank: tuple[int, int] | None = None  # best and worst under this condition that the seeds leave possible
     ranked: int = 0  # algorithms among which; 0: none are
+    perplexity: Interval | None = None  # of models of text, geometric mean over seeds; None: of others
 
     @property
     def standing(self) -> str:
@@ -73,7 +75,8 @@ def compare(study: Study) -> list[Row]:
                 own = tuple(values.values())
                 interval, number = mean_interval(own, share=True), samples.get(condition.facet)
                 between, rank = study.between(condition, algorithm), found.get(algorithm)
-                rows.append(Row(condition, algorithm, interval, pair, own, number, between, rank, len(found)))
+                unsure = perplexity_over(study.runs(condition, algorithm), study.outcome)
+                rows.append(Row(condition, algorithm, interval, pair, own, number, between, rank, len(found), unsure))
     pairs = corrected([row.against for row in rows])
     return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
 

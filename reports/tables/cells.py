@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoflip_secure.records.proven import bounds, who
+from autoflip_secure.reports.study.perplexity import of_text
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.cells_frame import cell_rows
 from autoflip_secure.reports.tables.text import Table, Upper
@@ -46,6 +47,7 @@ def cells_table(study: Study) -> Table:
     """Every cell of the study, in its order. Bytes are values both ways; those of the whole run include exploration."""
     observers = list(dict.fromkeys(g.observer for r in study.records if r.privacy for g in r.privacy.guarantees))
     shown = _SHOWN | (_PERSONAL if any(record.personal for record in study.records) else {})
+    shown = shown | ({"perplexity": _number("perplexity")} if any(map(of_text, study.records)) else {})
     columns = ["cell", "setting", "attack", "algorithm", "seed", *shown]
     columns += [f"epsilon against {who(observer)}" for observer in observers]
     rows: list[list[Any]] = []

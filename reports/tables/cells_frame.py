@@ -11,6 +11,7 @@ import pandas as pd
 
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.study.perplexity import of_text, perplexity
 from autoflip_secure.reports.tables.frames import described, typed
 
 
@@ -29,7 +30,11 @@ def cell_rows(records: Sequence[RunRecord], outcome: OutcomeRule = DEFAULT) -> l
 def _rows(
     records: Sequence[RunRecord], outcome: OutcomeRule, known: Sequence[dict[str, object]]
 ) -> list[dict[str, object]]:
-    return [one | _totals(record, outcome) for record, one in zip(records, known, strict=True)]
+    text = any(map(of_text, records))
+    return [
+        one | _totals(record, outcome) | ({"perplexity": perplexity(record, outcome)} if text else {})
+        for record, one in zip(records, known, strict=True)
+    ]
 
 
 def _totals(record: RunRecord, outcome: OutcomeRule) -> dict[str, object]:

@@ -15,6 +15,7 @@ from autoflip_secure.reports.tables.text import Table, percents
 _OWN = ["accuracy (%)", "low (%)", "high (%)", "BCa low (%)", "BCa high (%)"]
 _OWN += ["low, other samples (%)", "high, other samples (%)", "test samples", "seeds"]
 _PERSONAL = ["worst client (%)", "spread over clients (points)"]
+_TEXT = ["perplexity", "perplexity low", "perplexity high"]
 _RANK = ["rank from", "rank to", "ranked"]
 _PAIR = ["difference (points)", "difference low", "difference high", "difference BCa low", "difference BCa high"]
 _PAIR += ["pairs", "effect d", "p t", "p t Holm", "p Wilcoxon", "p Wilcoxon Holm", "verdict"]
@@ -24,7 +25,8 @@ _PAIR += ["seeds that would settle it"]
 def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
     """Every digit, for the CSV. Accuracies in per cent, differences in points; what is missing is named at the end."""
     personal = any(row.between_clients for row in rows)
-    own_columns = [*_OWN, *(_PERSONAL if personal else [])]
+    text = any(row.perplexity for row in rows)
+    own_columns = [*_OWN, *(_PERSONAL if personal else []), *(_TEXT if text else [])]
     ranked = any(row.rank for row in rows)
     columns = ["partition", "attack", "algorithm", *own_columns, *(_RANK if ranked else [])]
     columns += [*(_PAIR if baseline else []), "no interval because"]
@@ -36,6 +38,9 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
         line += [*percents(own), *percents(row.bootstrap)[1:], *anywhere, row.samples, own.n]
         if personal:
             line += [100 * value for value in row.between_clients] if row.between_clients else [None, None]
+        if text:
+            unsure = row.perplexity
+            line += [unsure.mean, unsure.low, unsure.high] if unsure else [None, None, None]
         if ranked:
             line += [*(row.rank or (None, None)), row.ranked or None]
         if baseline and pair:

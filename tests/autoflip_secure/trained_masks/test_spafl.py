@@ -21,6 +21,8 @@ from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.sign_flip import SignFlip
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median
+from autoflip_secure.defenses.pre_aggregators.bucketing import Bucketing
+from autoflip_secure.defenses.pre_aggregators.last_rows import LastRows
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import ClientJob, ClientPruneView, RoundRule, Scoring, TrainingSchedule
@@ -180,6 +182,14 @@ def test_an_attacker_moves_thresholds_and_a_median_does_not_follow() -> None:
     assert not any(bool(sent[:, ~THRESHOLDS].any()) for sent in seen.sent)
     assert record.personal is not None
     assert not set(record.personal.clients) & set(record.malicious_clients)
+
+
+@pytest.mark.parametrize("before", [(Bucketing(),), (LastRows(),)], ids=["bucketing", "last rows"])
+def test_thresholds_are_rows_like_others_for_what_mixes_rows(before: tuple[Any, ...]) -> None:
+    seen, _ = watched(spafl(aggregator=Mean(weighting="equal", before=before), rounds=2))
+    state = seen.states[-1].weights
+    assert bool(state[THRESHOLDS].any())
+    assert torch.equal(state[~THRESHOLDS], PROBLEM.initial[~THRESHOLDS])
 
 
 def test_thresholds_go_through_secure_sums_and_weights_do_not() -> None:

@@ -14,7 +14,7 @@ import pytest
 from autoflip_secure.records.backdoor import BackdoorRecord
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.personal import ClientAccuracies, PersonalAccuracy
-from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.run import DataRecord, RunRecord
 from autoflip_secure.records.stability import Stability
 from autoflip_secure.reports.pages.notebook import ROWS, summary
 from autoflip_secure.reports.pages.report import write_report
@@ -68,7 +68,8 @@ def test_the_documentation_has_the_columns_of_the_frames(
     )
     measured = [entry.model_copy(update={"stability": alike}) for entry in run.rounds]
     planted = run.model_copy(update={"backdoor": BackdoorRecord(target=0, samples=9), "rounds": measured})
-    found = [table(small), table([odd]), table([personal(run)]), table([planted])]
+    text = run.model_copy(update={"data": DataRecord(classes=80, largest_class=0.1)})
+    found = [table(small), table([odd]), table([personal(run)]), table([planted]), table([text])]
     for frame in found:
         for name, kind in frame.dtypes.items():
             described = [one for one in said if re.fullmatch(pattern(one), str(name))]
