@@ -52,9 +52,15 @@ seeds: {first: 1, count: COUNT}
 
 def loky(workers: int) -> Futures:
     """joblib's pool of processes, for ``--executor engines:loky``."""
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
 
-    pool: Futures = get_reusable_executor(max_workers=workers, timeout=60)
+    class Pool(ProcessPoolExecutor):  # type: ignore[misc]
+        """With the signature that the standard library's has."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=wait, kill_workers=cancel_futures)
+
+    pool: Futures = Pool(max_workers=workers)
     return pool
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import forked
@@ -15,8 +16,8 @@ import pytest
 
 from autoflip_secure.scenarios.store.store import read_record
 
-pytest.importorskip("ray", reason="Ray is not among the test tools, for it is large: pip install '.[ray]'")
-pytestmark = pytest.mark.slow
+WHY = "Ray is not among the test tools, for it is large: pip install '.[ray]'"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason=WHY)]
 
 SWEEP = """
 name: clustered

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray_nodes import MARKS, WHY, Nodes
+from ray_nodes import MARKS, Nodes
 
 from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.records.run import RoundRecord, RunRecord
@@ -25,7 +25,6 @@ from autoflip_secure.scenarios.running.executors.ray_engine import TRIES, Ray
 from autoflip_secure.scenarios.running.executors.ray_tasks import Tasks
 from autoflip_secure.scenarios.running.sweep import Listener, SweepResult, run_sweep
 
-pytest.importorskip("ray", reason=WHY)
 pytestmark = MARKS
 
 SMALL = """

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import forked
 import pytest
-from ray_nodes import MARKS, WHY, Nodes
+from ray_nodes import MARKS, Nodes
 
-pytest.importorskip("ray", reason=WHY)
 pytestmark = MARKS
 
 ROOT = Path(__file__).parents[3]
