@@ -123,8 +123,8 @@ def exit_codes(place: Path | list[Path] | None, as_json: bool = False) -> Iterat
     except (InputError, StoreError) as error:
         _complain(f"error: {visible(without_unsafe_advice(str(error)), lines=True)}")
         raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
-        raise _interrupted(error) from error
+    except KeyboardInterrupt as error:  # a library may have made a plain one of a signal's
+        raise _interrupted(signals[0] if signals else error) from error
     except BrokenPipeError as error:  # what is not the answer, and nobody reads
         streams.drop(sys.stdout)
         raise typer.Exit(0) from error

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -23,7 +24,7 @@ _ADDRESS = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5
 _REACHED_IN = 5.0  # seconds
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none; said, it is not warned of
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none
     "RAY_SCHEDULER_EVENTS": "0",
 }
 
@@ -75,7 +76,9 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
         own["include_dashboard"] = False
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**own, log_to_driver=False, configure_logging=False, logging_level="ERROR")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what will change in Ray
+            ray.init(**own, log_to_driver=False, configure_logging=False, logging_level="ERROR")
         vars(ray._private.worker).update(
             _worker_logs_enabled=False
         )  # it prints on our standard output when a node dies

@@ -101,7 +101,10 @@ class Tasks:
         self._ask()
         asked = [] if self._post is None else [self._post]
         patience = max(0.0, min(_HEAR_EVERY, self._next - time.monotonic())) if not asked else _HEAR_EVERY
-        ready, _ = self._ray.wait([*self._flying, *asked], num_returns=1, timeout=patience)
+        try:
+            ready, _ = self._ray.wait([*self._flying, *asked], num_returns=1, timeout=patience)
+        except self._ray.exceptions.RayError as error:
+            raise AutoflipError(f"{OPTION}: the cluster cannot be reached any more; {CONTINUE}") from error
         if self._post in ready:
             self._hear()
         back = [(ref, self._flying.pop(ref)) for ref in ready if ref in self._flying]

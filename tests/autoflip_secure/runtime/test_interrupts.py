@@ -29,6 +29,20 @@ def test_a_signal_inside_a_serialiser_is_a_signal(number: int, code: int) -> Non
     assert caught.value.exit_code == code
 
 
+def test_a_signal_of_which_a_library_makes_ctrl_c_keeps_its_code() -> None:
+    """As Ray does, whose waiting hears of signals in its own way."""
+
+    def wait() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(typer.Exit) as caught, exit_codes(None):
+        wait()
+    assert caught.value.exit_code == 143
+
+
 def test_a_second_ctrl_c_is_heard_and_the_handler_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interruptible() as raised:
