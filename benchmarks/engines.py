@@ -1,13 +1,13 @@
 """What engines cost beside each other: overhead per block, and efficiency on as many workers as there are cores.
 
 Run as a script: ``python benchmarks/engines.py [BLOCKS]``. Everything is measured in one run, in turns, on equal
-blocks:
+blocks; the first ones of each turn, which import torch and bring data, are left out.
 
-- *overhead*: blocks one after the other on one worker; the time from one block's end to the next one's, less the same
-  in this process, which has no engine around it. The first blocks, which import torch and bring data, are left out.
-- *efficiency*: on N workers, (time of a block in this process) × (blocks a second) / N.
-
-On a machine that others use, the quickest of several turns says most; the median is shown beside it.
+- *overhead*: blocks one after the other on one worker; from one block's end to the next one's, less the same in this
+  process, which has no engine around it. In seconds (the quickest turns say most where others use the machine), and in
+  processor seconds of all processes of the engine.
+- *efficiency*: on N workers, (time of a block in this process) × (blocks a second) / N; and the share of the engine's
+  processor time that the blocks would take in this process, which other programs hardly change.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ import statistics
 import sys
 import time
 from concurrent.futures import Executor as Futures
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.scenarios.config.documents import Document
@@ -36,16 +39,17 @@ from autoflip_secure.scenarios.running.executors.workers import Workers
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 
 TURNS = 3
+SKIPPED = 4  # blocks of each turn
 SCENARIO = """
 name: engines
 clients: 10
 cohort: 5
-rounds: 6
+rounds: 3
 training: {epochs: 1, batch_size: 32}
 data: {kind: digits, train_samples: 600, test_samples: 100}
 model: {kind: mlp, hidden: [32]}
 algorithm: fedavg
-evaluate_every: 6
+evaluate_every: 3
 seeds: {first: 1, count: COUNT}
 """
 
@@ -70,63 +74,79 @@ def blocks_of(count: int, cells: int) -> tuple[Block, ...]:
     return plan(resolve(Document.parse(text, "engines")), block_cells=cells).blocks
 
 
-def ends(where: Executor, blocks: tuple[Block, ...], workers: int) -> list[float]:
-    """When each block ended, from the start."""
-    began, found = time.perf_counter(), []
+@dataclass(frozen=True)
+class Turn:
+    """One sweep of equal blocks."""
+
+    seconds: list[float]  # from the end of one block to that of the next
+    processor: float  # seconds a block, of this process and all that it started
+
+
+def turn(where: Executor, blocks: tuple[Block, ...], workers: int) -> Turn:
+    """Run ``blocks``; the first :data:`SKIPPED` of them are not counted."""
     builder = CellBuilder()
     inputs = input_digests((spec.settings for block in blocks for spec in block.cells), builder.data)
+    ends: list[float] = []
+    used: list[float] = []
     with contextlib.closing(where.run(blocks, workers, Task(builder=builder, inputs=inputs))) as stream:
         for _ in stream:
-            found.append(time.perf_counter() - began)
-    return found
+            ends.append(time.perf_counter())
+            used.append(processor() if len(ends) in (SKIPPED, len(blocks)) else 0.0)
+    kept = ends[SKIPPED - 1 :]
+    seconds = [after - before for before, after in itertools.pairwise(kept)]
+    return Turn(seconds, (used[-1] - used[SKIPPED - 1]) / len(seconds))
 
 
-def intervals(times: list[float]) -> list[float]:
-    """From one end to the next, without the first two blocks."""
-    return [after - before for before, after in itertools.pairwise(times[1:])]
+def processor() -> float:
+    """Seconds of this process and those that it started, as far as they are there."""
+    total = 0.0
+    own = psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def main(count: int = 40) -> None:
     """Print two tables."""
-    there = [Workers(), Elsewhere("engines:loky")]
+    there: dict[str, Executor] = {"here": Here(), "workers": Workers(), "loky": Elsewhere("engines:loky")}
     with contextlib.ExitStack() as stack:
         if find_spec("ray") is not None:
-            ray = Ray()
-            stack.enter_context(ray.open())
-            ray.workers(cores(), blocks_of(2, 1), CellBuilder())  # starts its cluster
-            there.append(ray)
-        names = ["workers", "loky", "ray"][: len(there)]
+            there["ray"] = stack.enter_context(Ray().open())
+            there["ray"].workers(cores(), blocks_of(2, 1), CellBuilder())  # starts its cluster
         stack.enter_context(one_thread())
-        small, large = blocks_of(count, 1), blocks_of(count, 12)
-        alone: list[float] = []
-        with_engine: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(TURNS):
-            alone += intervals(ends(Here(), small, 1))
-            for name, where in zip(names, there, strict=True):
-                with_engine[name] += intervals(ends(where, small, 1))
-        print(f"{platform.machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}; {count} blocks, {TURNS} turns")
-        print(
-            f"a block of 1 cell, in this process: {1e3 * min(alone):.0f} ms at best, {1e3 * median(alone):.0f} median"
-        )
-        for name, found in with_engine.items():
-            best, usual = (1e3 * (of(found) - of(alone)) for of in (min, median))
-            print(f"  {name:8} overhead a block: {best:6.1f} ms at best, {usual:6.1f} median")
-        workers, rates, seconds = cores(), dict[str, list[float]]((name, []) for name in names), []
-        for _ in range(TURNS):
-            seconds += intervals(ends(Here(), large, 1))
-            for name, where in zip(names, there, strict=True):
-                times = ends(where, large, workers)
-                rates[name].append((len(times) - workers) / (times[-1] - times[workers - 1]))
-        one = median(seconds)
-        print(f"a block of 12 cells, in this process: {1e3 * one:.0f} ms; {workers} workers:")
-        for name, found in rates.items():
-            best, usual = (one * of(found) / workers for of in (max, median))
-            print(f"  {name:8} efficiency: {best:.2f} at best, {usual:.2f} median")
+        for cells, workers in ((1, 1), (12, cores())):
+            blocks = blocks_of(count, cells)
+            turns: dict[str, list[Turn]] = {name: [] for name in there}
+            for _ in range(TURNS):
+                for name, where in there.items():
+                    turns[name].append(turn(where, blocks, 1 if name == "here" else workers))
+            show(turns, cells, workers)
 
 
-def median(values: list[float]) -> float:
-    """Of several."""
-    return statistics.median(values)
+def show(turns: dict[str, list[Turn]], cells: int, workers: int) -> None:
+    """One table."""
+    alone = [value for one in turns["here"] for value in one.seconds]
+    used = min(one.processor for one in turns["here"])
+    print(
+        f"{platform.machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}; blocks of {cells} cells, {workers} at "
+        f"once; a block here: {1e3 * min(alone):.0f} ms at best, {1e3 * statistics.median(alone):.0f} median, "
+        f"{1e3 * used:.0f} ms of processor"
+    )
+    for name, found in turns.items():
+        seconds = [value for one in found for value in one.seconds]
+        processors = min(one.processor for one in found)
+        if workers == 1:
+            best, usual = (1e3 * (of(seconds) - of(alone)) for of in (min, statistics.median))
+            print(
+                f"  {name:8} overhead a block: {best:6.1f} ms at best, {usual:6.1f} median, "
+                f"{1e3 * (processors - used):6.1f} ms of processor"
+            )
+        else:
+            rates = [len(one.seconds) / sum(one.seconds) for one in found]
+            best = statistics.median(alone) * max(rates) / workers
+            print(f"  {name:8} efficiency: {best:.2f} at best; {used / processors:.2f} of the processor time is blocks")
 
 
 if __name__ == "__main__":

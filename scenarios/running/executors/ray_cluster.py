@@ -18,10 +18,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.runtime.interrupts import Interrupted
 
 OPTION = "--engine ray"
 _ADDRESS = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _REACHED_IN = 5.0  # seconds
+_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"  # a frame of HTTP/2 with which both sides begin, and Ray speaks gRPC
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # what asks for no GPU sees none
@@ -44,13 +47,19 @@ def refuse_address(address: str | None) -> None:
         raise InputError(
             f"{place}: should be HOST:PORT, as `ray start --head` prints it; 127.0.0.1:6379 on that machine"
         )
+    way_out = (
+        "start a cluster with `ray start --head`, give the address that it prints, or leave it out for a cluster of "
+        "this machine alone"
+    )
     try:
-        socket.create_connection((known["host"].strip("[]"), int(known["port"])), _REACHED_IN).close()
+        with socket.create_connection((known["host"].strip("[]"), int(known["port"])), _REACHED_IN) as there:
+            there.sendall(_HELLO)
+            answer = there.recv(9)
     except OSError as error:
-        raise InputError(
-            f"{place}: nothing answers there ({error.strerror or error}); start a cluster with `ray start --head`, "
-            "give the address that it prints, or leave it out for a cluster of this machine alone"
-        ) from error
+        why = "timed out" if isinstance(error, TimeoutError) else error.strerror or error
+        raise InputError(f"{place}: nothing answers there ({why}); {way_out}") from error
+    if answer[3:4] != _SETTINGS[3:4]:
+        raise InputError(f"{place}: what answers there is no Ray cluster; {way_out}")
 
 
 @contextlib.contextmanager
@@ -63,6 +72,7 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
 
     Raises:
         InputError: the cluster cannot be used from here; says why.
+        Interrupted: SIGTERM came while Ray started.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -86,9 +96,11 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
         raise InputError(
             f"--ray-address {address}: {_why(error)}" if address else f"{OPTION}: {_why(error)}"
         ) from error
+    except SystemExit as error:  # of the handler that Ray puts there, while it starts
+        raise Interrupted(signal.SIGTERM) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has put one of its own there
+            signal.signal(signal.SIGTERM, handler)
     try:
         yield ray
     finally:

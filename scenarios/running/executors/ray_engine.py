@@ -40,7 +40,7 @@ class Ray(Executor):
     without_parties: ClassVar[str | None] = "secure_sum reaches its parties from this machine only"
     _ray: Any = field(default=None, init=False)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _asked: int | None = field(default=None, init=False)
+    _room: int | None = field(default=None, init=False)  # blocks at once where nobody said how many: it may grow
 
     def refuse(self, cells: Sequence[CellSpec], workers: int | None, *, keep_models: bool) -> None:
         """Ray has to be installed, and a cluster that is named to answer."""
@@ -62,13 +62,13 @@ class Ray(Executor):
         Raises:
             InputError: the cluster cannot be used, or has no node that could run one of the blocks.
         """
-        self._asked = asked
         if not blocks:
             return asked or 1
         there = nodes(self._connected(asked or cores()))
         wanted = {needs(block, builder) for block in blocks}
         refuse_without_room(there, wanted)
-        return max(1, min(asked or max(room(there, one) for one in wanted), len(blocks)))
+        self._room = min(max(room(there, one) for one in wanted), len(blocks)) if asked is None else None
+        return self._room or min(asked or 1, len(blocks))
 
     def run(self, blocks: Sequence[Block], workers: int, task: Task) -> Finished:
         """Yield every block with its records, as they finish. Closing cancels what is with Ray, in mid-block.
@@ -78,7 +78,7 @@ class Ray(Executor):
             AutoflipError: a block failed, was lost :data:`TRIES` times, or no node is left; names it.
         """
         ray, waiting, tries = self._connected(workers), deque(blocks), Counter[str]()
-        tasks, crowd = Tasks(ray, blocks, task), Crowd(ray, self._asked)
+        tasks, crowd = Tasks(ray, blocks, task), Crowd(ray, None if workers == self._room else workers)
         try:
             while waiting or len(tasks):
                 wanted = tasks.needs[(waiting or tasks.blocks)[0].keys[0]]

@@ -8,6 +8,8 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +33,7 @@ from autoflip_secure.scenarios.running.executors.ray_node import packed, unpacke
 from autoflip_secure.scenarios.running.executors.ray_room import Needs, Node, needs, refuse_without_room, room
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 
+CLUSTER = "autoflip_secure.scenarios.running.executors.ray_cluster"
 SMALL = """
 name: small
 clients: 5
@@ -89,18 +92,44 @@ def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path) -> None:
     "address", ["somewhere", "host:", "host:0", "host:65536", ":1", "ray://host:10001", "a b:1", "auto"]
 )
 def test_an_address_is_a_host_and_a_port(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.ray_cluster.find_spec", lambda name: object())
+    monkeypatch.setattr(f"{CLUSTER}.find_spec", lambda name: object())
     with pytest.raises(InputError, match=r"should be HOST:PORT, as `ray start --head` prints it"):
         run(Ray(address), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_address_where_nothing_answers_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoflip_secure.scenarios.running.executors.ray_cluster.find_spec", lambda name: object())
+    monkeypatch.setattr(f"{CLUSTER}.find_spec", lambda name: object())
     with listening() as address:
         pass
     with pytest.raises(InputError, match=rf"--ray-address {address}: nothing answers there \(.*refused.*ray start"):
         run(Ray(address), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [(b"HTTP/1.0 400 Bad\r\n", "what answers there is no Ray cluster"), (b"", "timed out")]
+)
+def test_what_answers_has_to_be_a_cluster(
+    answer: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would wait for minutes."""
+    monkeypatch.setattr(f"{CLUSTER}.find_spec", lambda name: object())
+    monkeypatch.setattr(f"{CLUSTER}._REACHED_IN", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply() -> None:
+            one, _ = server.accept()
+            with one:
+                one.sendall(answer)
+                one.recv(100)
+                time.sleep(0 if answer else 2)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(InputError, match=message):
+            run(Ray(f"127.0.0.1:{server.getsockname()[1]}"), tmp_path / "out")
+        thread.join()
     assert not (tmp_path / "out").exists()
 
 
