@@ -53,6 +53,8 @@ def refuse_address(address: str | None) -> None:
     )
     try:
         with socket.create_connection((known["host"].strip("[]"), int(known["port"])), _REACHED_IN) as there:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return  # it speaks no plain HTTP/2
             there.sendall(_HELLO)
             answer = there.recv(9)
     except OSError as error:
@@ -89,9 +91,8 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what will change in Ray
             ray.init(**own, log_to_driver=False, configure_logging=False, logging_level="ERROR")
-        vars(ray._private.worker).update(
-            _worker_logs_enabled=False
-        )  # it prints on our standard output when a node dies
+        # when a node dies, Ray prints that on our standard output
+        vars(ray._private.worker).update(_worker_logs_enabled=False)
     except (RuntimeError, ConnectionError, ValueError, OSError) as error:
         raise InputError(
             f"--ray-address {address}: {_why(error)}" if address else f"{OPTION}: {_why(error)}"
@@ -100,7 +101,7 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
         raise Interrupted(signal.SIGTERM) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+            signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
     try:
         yield ray
     finally:

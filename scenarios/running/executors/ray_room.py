@@ -15,9 +15,9 @@ from autoflip_secure.scenarios.running.executors.base import CONTINUE
 from autoflip_secure.scenarios.running.executors.ray_cluster import OPTION
 from autoflip_secure.training.base import resolve_device
 
-_PROCESS = 0.75 * 2**30  # bytes of a process that has imported torch
+_PROCESS = 0.8 * 2**30  # bytes of a process that has imported torch
 _STEP = 0.25 * 2**30  # needs are rounded up to it: blocks with equal needs are one queue of Ray's
-_ROWS = 4  # rows of all parameters, per participant: weights, gradient, momentum, update
+_ROWS = 9  # of all parameters, per participant: what peaks of three models came to (MLPs of 32 and 2048 units, a CNN)
 _STATE = 8  # and per cell: server, guidance, mask, best model, …
 _LOOK_EVERY = 2.0  # seconds between two looks at which nodes there are
 _ALONE_FOR = 60.0  # seconds without a node that could run a block

@@ -185,7 +185,7 @@ def test_needs_grow_with_the_model_and_count_no_gpu_on_the_cpu() -> None:
     )
     assert (small.cpus, small.gpus) == (1.0, 0.0)
     parameters = 64 * 60_000 + 60_000 + 60_000 * 10 + 10
-    assert large.memory - small.memory == pytest.approx(4 * parameters * 2 * (4 * 2 + 8), abs=2**29)
+    assert large.memory - small.memory == pytest.approx(4 * parameters * 2 * (9 * 2 + 8), abs=2**29)
     assert small.memory % 2**28 == 0
 
 
