@@ -1,7 +1,8 @@
 """What engines cost beside each other: overhead per block, and efficiency on as many workers as there are cores.
 
-Run as a script: ``python benchmarks/engines.py [BLOCKS]``. Everything is measured in one run, in turns, on equal
-blocks; the first ones of each turn, which import torch and bring data, are left out.
+Run as a script: ``python benchmarks/engines.py [BLOCKS]``, of which a third are of the larger size. Everything is
+measured in one run, in turns, on equal blocks; the first ones of each turn, which import torch and bring data, are left
+out.
 
 - *overhead*: blocks one after the other on one worker; from one block's end to the next one's, less the same in this
   process, which has no engine around it. In seconds (the quickest turns say most where others use the machine), and in
@@ -38,7 +39,7 @@ from autoflip_secure.scenarios.running.executors.ray_engine import Ray
 from autoflip_secure.scenarios.running.executors.workers import Workers
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 
-TURNS = 3
+TURNS = 2
 SKIPPED = 4  # blocks of each turn
 SCENARIO = """
 name: engines
@@ -87,25 +88,26 @@ def turn(where: Executor, blocks: tuple[Block, ...], workers: int) -> Turn:
     builder = CellBuilder()
     inputs = input_digests((spec.settings for block in blocks for spec in block.cells), builder.data)
     ends: list[float] = []
-    used: list[float] = []
+    used: list[dict[int, float]] = []
     with contextlib.closing(where.run(blocks, workers, Task(builder=builder, inputs=inputs))) as stream:
         for _ in stream:
             ends.append(time.perf_counter())
-            used.append(processor() if len(ends) in (SKIPPED, len(blocks)) else 0.0)
+            if len(ends) in (SKIPPED, len(blocks)):
+                used.append(processor())
     kept = ends[SKIPPED - 1 :]
     seconds = [after - before for before, after in itertools.pairwise(kept)]
-    return Turn(seconds, (used[-1] - used[SKIPPED - 1]) / len(seconds))
+    before, after = used
+    return Turn(seconds, sum(spent - before.get(pid, 0.0) for pid, spent in after.items()) / len(seconds))
 
 
-def processor() -> float:
-    """Seconds of this process and those that it started, as far as they are there."""
-    total = 0.0
-    own = psutil.Process()
+def processor() -> dict[int, float]:
+    """Seconds of this process and of those that it started, by their numbers."""
+    found, own = {}, psutil.Process()
     for process in [own, *own.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
-            total += times.user + times.system
-    return total
+            found[process.pid] = times.user + times.system
+    return found
 
 
 def main(count: int = 40) -> None:
@@ -117,7 +119,7 @@ def main(count: int = 40) -> None:
             there["ray"].workers(cores(), blocks_of(2, 1), CellBuilder())  # starts its cluster
         stack.enter_context(one_thread())
         for cells, workers in ((1, 1), (12, cores())):
-            blocks = blocks_of(count, cells)
+            blocks = blocks_of(count if cells == 1 else count // 3, cells)
             turns: dict[str, list[Turn]] = {name: [] for name in there}
             for _ in range(TURNS):
                 for name, where in there.items():

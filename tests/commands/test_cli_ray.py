@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +32,6 @@ model: {kind: mlp, hidden: [8]}
 seeds: [11]
 sweep: {product: {rounds: [2, MOST], algorithm: [fedavg, autoflip]}}
 """
-RAY = ("gcs_server", "raylet", "ray::", "ray/_private", "default_worker.py")
 
 
 def command(folder: Path, most: int, *more: str) -> forked.Process:
@@ -43,32 +44,31 @@ def cells(folder: Path) -> list[Path]:
     return list((folder / "out" / "cells").glob("*.json"))
 
 
-def of_ray(agents: bool = True) -> set[int]:
-    found = set()
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        command = " ".join(process.info["cmdline"] or [])
-        alive = process.info["status"] != psutil.STATUS_ZOMBIE
-        if alive and any(word in command for word in RAY) and (agents or "Agent" not in command):
-            found.add(process.info["pid"])
-    return found
-
-
-def left_behind(before: set[int], agents: bool = True) -> set[int]:
+def left_behind(group: int, agents: bool = True) -> list[str]:
+    """Processes of a group of which all started, in a minute at most; ``agents``: those too that Ray has for itself."""
     deadline = time.monotonic() + 60
-    while (left := of_ray(agents) - before) and time.monotonic() < deadline:
+    while (left := [*of_group(group, agents)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
 
+def of_group(group: int, agents: bool) -> Iterator[str]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            name = " ".join(process.cmdline())
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if os.getpgid(process.pid) == group and alive and (agents or "Agent" not in name):
+                yield name
+
+
 def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_path: Path) -> None:
-    before = of_ray()
     with command(tmp_path, 3, "--json") as process:
         stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     answer = json.loads(stdout)
     assert (answer["run"], answer["workers"]) == (4, 2)
     assert re.fullmatch(r"(\d+/4 cells.*\n|note: Hardly better than chance, .*\n)*", stderr), stderr
-    assert not left_behind(before)
+    assert not left_behind(process.pid)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,6 @@ def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_p
 )
 def test_a_signal_ends_in_order(number: signal.Signals, to_all: bool, code: int, tmp_path: Path) -> None:
     """``to_all``: as a terminal sends Ctrl-C, to the processes of Ray too."""
-    before = of_ray()
     with command(tmp_path, 20000) as process:
         deadline = time.monotonic() + 120
         while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
@@ -89,11 +88,10 @@ def test_a_signal_ends_in_order(number: signal.Signals, to_all: bool, code: int,
     assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")
     assert re.fullmatch(r"(\d+/4 cells.*\n)*", stderr[: stderr.index("\ninterrupted")]), stderr
     assert len([read_record(path) for path in cells(tmp_path)]) == 2
-    assert not left_behind(before)
+    assert not left_behind(process.pid)
 
 
 def test_killed_without_a_chance_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    before = of_ray()
     process = command(tmp_path, 20000)
     deadline = time.monotonic() + 120
     while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
@@ -103,5 +101,4 @@ def test_killed_without_a_chance_it_leaves_no_process_behind(tmp_path: Path) -> 
     for stream in (process.stdout, process.stderr):
         assert stream is not None
         stream.close()
-    left = [psutil.Process(one).name() for one in left_behind(before, agents=False)]
-    assert not left, "nothing that computes; Ray's own agents notice later"
+    assert not left_behind(process.pid, agents=False), "nothing that computes; Ray's own agents notice later"
