@@ -39,7 +39,6 @@ class Node:
     cpus: float
     gpus: float
     memory: float  # bytes
-    name: str = ""  # Ray's
 
 
 def needs(block: Block, builder: CellBuilder) -> Needs:
@@ -61,8 +60,8 @@ def needs(block: Block, builder: CellBuilder) -> Needs:
 
 def nodes(ray: Any) -> list[Node]:
     """The machines that are alive."""
-    alive = [(one["NodeID"], one["Resources"]) for one in ray.nodes() if one["Alive"]]
-    return [Node(has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("memory", inf), name) for name, has in alive]
+    has = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    return [Node(one.get("CPU", 0.0), one.get("GPU", 0.0), one.get("memory", inf)) for one in has]
 
 
 def largest(there: Sequence[Node]) -> float:
@@ -104,34 +103,23 @@ class Crowd:
     def __init__(self, ray: Any, asked: int | None) -> None:
         """``asked``: blocks that run side by side at most; None: as many as there is room for."""
         self._ray, self._asked = ray, asked
-        self._own = ray.get_runtime_context().get_node_id()
+        self._nodes, self._looked = nodes(ray), time.monotonic()
         self._alone: float | None = None  # since when
-        self.look()
 
     @property
     def largest(self) -> float:
         """See :func:`largest`."""
         return largest(self._nodes)
 
-    def look(self) -> None:
-        """See which machines there are now.
-
-        Raises:
-            AutoflipError: the node of this machine is none of them; Ray would end this program a little later.
-        """
-        self._nodes, self._looked = nodes(self._ray), time.monotonic()
-        if self._own not in [node.name for node in self._nodes]:
-            raise AutoflipError(f"{OPTION}: the Ray node of this machine has died; start the cluster again; {CONTINUE}")
-
     def most(self, wanted: Needs) -> int:
         """Blocks that Ray may have at once: as it has room for, and a quarter more that wait at the nodes.
 
         Raises:
-            AutoflipError: for a minute there has been no machine that could run one; or see :meth:`look`.
+            AutoflipError: for a minute there has been no machine that could run one.
         """
         now = time.monotonic()
         if now - self._looked >= _LOOK_EVERY:
-            self.look()
+            self._nodes, self._looked = nodes(self._ray), now
         fit = room(self._nodes, wanted)
         self._alone = None if fit else self._alone or now
         if self._alone is not None and now - self._alone >= _ALONE_FOR:
