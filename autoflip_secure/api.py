@@ -18,6 +18,7 @@ from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.files.durable import unwritable
 from autoflip_secure.files.regular_files import current_folder
 from autoflip_secure.records.outcome import OutcomeRule
+from autoflip_secure.records.stored import whole
 from autoflip_secure.reports.study.learning import findings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.run_results import Results, as_path, in_pythons_words
@@ -71,6 +72,8 @@ def run(
         work = plan(load_changed(scenario, overrides, "run", small=small))
         with _folder(out, work.name) as folder, listener(len(work.keys)) as listening:
             done = run_sweep(work, folder, workers, listening)
+    for record in done.records if out is None else ():  # which may outlive the folder
+        whole(record)
     for finding in findings(study(done.records, work.outcome)):
         notes.remark(finding.text)
     return Results(
@@ -81,6 +84,8 @@ def run(
 
 def load(folder: str | os.PathLike[str]) -> Results:
     """Read a results folder, finished or not. Nothing is run and nothing is written.
+
+    Of a folder of 200 cells or more, what nobody has asked a record for stays in its file, which must not change.
 
     Args:
         folder: made by :func:`run` with ``out``, or by ``autoflip-secure sweep``.

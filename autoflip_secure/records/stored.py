@@ -132,17 +132,17 @@ class StoredRecord(RunRecord):
                     if name not in _LARGE:
                         self.__dict__[name] = found
                     return found
-            return getattr(_whole(self), name)
+            return getattr(whole(self), name)
 
         def _whole_first(name: str) -> Callable[..., Any]:  # noqa: N805 - makes methods
             def method(self: StoredRecord, *args: Any, **options: Any) -> Any:
-                return getattr(RunRecord, name)(_whole(self), *args, **options)
+                return getattr(RunRecord, name)(whole(self), *args, **options)
 
             method.__name__ = name
             return method
 
         def __eq__(self, other: object) -> bool:
-            return self is other or _whole(self) == (_whole(other) if isinstance(other, StoredRecord) else other)
+            return self is other or whole(self) == (whole(other) if isinstance(other, StoredRecord) else other)
 
         __hash__ = None
         for _name in (
@@ -153,11 +153,11 @@ class StoredRecord(RunRecord):
         del _name, _whole_first
 
         def __reduce_ex__(self, protocol: Any) -> Any:
-            return _whole(self).__reduce_ex__(protocol)
+            return whole(self).__reduce_ex__(protocol)
 
 
-def _whole(record: RunRecord) -> RunRecord:
-    """Read what is not there yet; the record is a plain one afterwards."""
+def whole(record: RunRecord) -> RunRecord:
+    """The same record, with everything in memory: it needs no file from now on."""
     if (source := record.__dict__.get(_FROM)) is not None:
         found = source[1]()
         _put(record, found.__dict__, found.__pydantic_fields_set__)

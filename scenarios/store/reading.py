@@ -62,7 +62,7 @@ def in_file(path: Path, digest: bytes, known: Known) -> RunRecord:
         digest: SHA-256 of what the file holds.
         known: what that is.
     """
-    return stored(known, partial(_again, path, digest))
+    return stored(known, partial(_again, path.absolute(), digest))  # whoever asks may be in another folder by then
 
 
 def _again(path: Path, digest: bytes) -> RunRecord:

@@ -1,6 +1,7 @@
 """The index of a large results folder: what it says, who writes it, and that nobody needs it."""
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from many_cells import files, opened, rows, small_cells
+from many_cells import BASE, files, opened, rows, small_cells
 
+from autoflip_secure import api
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.records.stored import PLAIN, TEXTS, is_whole
 from autoflip_secure.reports.study.learning import findings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
+from autoflip_secure.scenarios.store import index as index_file
 from autoflip_secure.scenarios.store.index import FILE, LEAST
 from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import read_results
@@ -91,10 +94,8 @@ def test_where_an_index_cannot_be_written_everything_else_goes_on(large_copy: Pa
 
 
 def test_without_pyarrow_there_is_none(large_copy: Path, monkeypatch: pytest.MonkeyPatch):
-    from autoflip_secure.scenarios.store import index
-
     truth = [record.final_accuracy for record in read_results(large_copy).records]
-    monkeypatch.setattr(index, "find_spec", lambda name: None)
+    monkeypatch.setattr(index_file, "find_spec", lambda name: None)
     assert [record.final_accuracy for record in read_results(large_copy, keep_index=True).records] == truth
 
 
@@ -123,6 +124,24 @@ def test_what_is_missing_is_run_and_joins_the_index(large_copy: Path, large: Pat
         path = large_copy / "cells" / f"{key}.json"
         assert not is_whole(read_record(path, index))
         assert read_record(path, index) == read_record(path)
+
+
+def test_records_of_a_temporary_folder_outlive_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index_file, "LEAST", 2)
+    results = api.run({**copy.deepcopy(BASE), "seeds": [10]}, workers=1)
+    records, place = results.records, results.folder
+    del results
+    gc.collect()
+    assert not place.exists()
+    assert [len(record.rounds) for record in records] == [4] * 4
+
+
+def test_records_are_found_from_another_folder(large_copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(large_copy.parent)
+    record = read_results(Path(large_copy.name)).records[0]
+    assert not is_whole(record)
+    monkeypatch.chdir("/")
+    assert len(record.rounds) == 4
 
 
 READER = """
