@@ -111,7 +111,7 @@ def write_report(
     content = _Content.of(records, scenario, rule, len(missing), audits)
     screen, made = content.screen, content.tuned
     make_folder(path)
-    text = _rendered(content, scenario, missing, notes, command, audits, budgets)
+    text = _rendered(content, scenario, missing, notes, command=command, audits=audits, budgets=budgets)
     known = described(records, rule)
     tables: dict[str, Iterable[pd.DataFrame]] = {
         "results": tidy_parts(records, known),
@@ -156,7 +156,9 @@ def render(
     """The report as text; arguments and errors as in :func:`write_report`. Without ``figures`` it takes no seconds."""
     rule = OutcomeRule.of(scenario) if outcome is None else outcome
     content = _Content.of(records, scenario, rule, len(missing), audits)
-    return _rendered(content, scenario, missing, notes, command, audits, budgets, figures=figures)
+    return _rendered(
+        content, scenario, missing, notes, command=command, audits=audits, budgets=budgets, figures=figures
+    )
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ def _rendered(
     scenario: Mapping[str, Any],
     missing: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    *,
     command: str,
     audits: Sequence[AuditRecord],
     budgets: Sequence[Budget],
-    *,
     figures: bool = True,
 ) -> str:
     """The page; arguments as of :func:`render`."""

@@ -158,7 +158,7 @@ def test_a_temporary_folder_goes_with_its_results(tmp_path: Path, monkeypatch: p
         commands.append(command)
         return "<html>"
 
-    monkeypatch.setattr("autoflip_secure.reports.pages.report.render", render)
+    monkeypatch.setattr("autoflip_secure.reports.pages.report._rendered", render)
     small = TINY | {"sweep": None, "seeds": [3], "algorithm": "fedavg"}
     found = af.run(small)
     folder = found.folder

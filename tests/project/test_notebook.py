@@ -38,7 +38,7 @@ def test_is_kept_with_its_outputs(notebook: Any) -> None:
 def test_its_cells_run(notebook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In this process, with a shorter run and without the report's figures; in a kernel: below."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("autoflip_secure.reports.pages.report.render", lambda *_, **__: "<html>")
+    monkeypatch.setattr("autoflip_secure.reports.pages.report._rendered", lambda *_, **__: "<html>")
     names: dict[str, Any] = {}
     shown = []
     with mpl.rc_context({"backend": "agg"}):

@@ -88,7 +88,7 @@ def test_what_github_adds_is_broken_up():
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page with its figures takes seconds, and is not looked at."""
-    monkeypatch.setattr("autoflip_secure.reports.pages.report.render", lambda *args, **options: "")
+    monkeypatch.setattr("autoflip_secure.reports.pages.report._rendered", lambda *args, **options: "")
 
 
 @pytest.mark.usefixtures("no_page")
