@@ -174,10 +174,10 @@ def test_many_blocks_leave_little_in_memory(benchmark: BenchmarkFixture, tmp_pat
         "data": {"kind": "digits", "train_samples": 200, "test_samples": 50},
         "model": {"kind": "mlp", "hidden": [8]},
     }
-    work = scenario(1000, clients=10, **small)
+    work = scenario(400, clients=10, **small)
     (tmp_path / "many.yaml").write_text(json.dumps(work.written))
     spent = benchmark.pedantic(used, ("-c", GROWING, str(tmp_path / "many.yaml"), str(tmp_path / "run")), rounds=1)
     whole = len(next((tmp_path / "run" / "cells").glob("*.json")).read_bytes()) / 1024
     ratios(
-        "KiB a finished cell leaves in memory", float(spent.said), "", f"1000 cells of 20 rounds; as JSON {whole:.0f}"
+        "KiB a finished cell leaves in memory", float(spent.said), "", f"400 cells of 20 rounds; as JSON {whole:.0f}"
     )
