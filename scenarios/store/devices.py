@@ -38,9 +38,9 @@ class OneDevice:
             StoreError: they would be computed on another kind of device than what is there.
         """
         found = cls()
-        if todo:
+        if any(spec.settings.device == _CHOICE for block in todo for spec in block.cells):  # records are read for it
             found.take(records, folder)
-            found._begin(todo, folder)
+            found._begin(folder)
         return found
 
     def take(self, records: Iterable[RunRecord], folder: Path) -> None:
@@ -61,9 +61,7 @@ class OneDevice:
                     f"{_WAY_OUT}"
                 )
 
-    def _begin(self, blocks: Iterable[Block], folder: Path) -> None:
-        if not any(spec.settings.device == _CHOICE for block in blocks for spec in block.cells):
-            return
+    def _begin(self, folder: Path) -> None:
         now = resolve_device(_CHOICE).type
         first, _ = self._first = self._first or (now, folder)
         if now != first:
