@@ -37,7 +37,7 @@ class GaussianNoise(UpdateAttack):
     ) -> Float[Tensor, "clients params"]:
         """All rows, the malicious ones with noise on their active coordinates."""
         result = updates.clone()
-        for row in malicious.nonzero().squeeze(1).tolist():
+        for row in (place for place, flag in enumerate(malicious.tolist()) if flag):
             noise = kept(torch.randn(updates.shape[1], generator=generators[row]).to(updates.device), active)
             scale = self.sigma * updates[row].norm() / noise.norm().clamp_min(TINY) if self.relative else self.sigma
             result[row] += scale * noise

@@ -15,9 +15,8 @@ The default statistics are landscape, size and direction (the ``composite`` scor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -25,44 +24,20 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from autoflip_secure.algorithm.agreement_statistics import STATISTICS, AgreementState, Asked, StatisticName
 from autoflip_secure.algorithm.client_memory import exponential_mean, remembered_norms, typical
-from autoflip_secure.algorithm.energy_profile import GROUPS, affinity, landscape_groups
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, mad, median_rows, quantile, shares
-from autoflip_secure.interfaces import (
-    Aggregate,
-    Exploration,
-    Groups,
-    Guidance,
-    OpenRows,
-    PublicView,
-    ReadingAggregator,
-    RowReader,
-)
+from autoflip_secure.algorithm.order_statistics import clip_factors, mad, quantile, shares
+from autoflip_secure.interfaces import Aggregate, Exploration, PublicView, RowReader, ScoringAggregator
 from autoflip_secure.interfaces.known_attacks import OF_MEMORY, Known
-from autoflip_secure.interfaces.row_reader import cosine, grouped
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.models.masks import kept
-
-StatisticName = Literal[
-    "landscape",
-    "profile",
-    "size",
-    "direction",
-    "cosine_mean",
-    "cosine_others",
-    "cosine_median",
-    "cosine_pairwise",
-    "sign",
-]
 
 
 @dataclass(frozen=True)
-class AgreementState:
-    """What the server remembers between rounds."""
+class AgreementNumbers:
+    """What is read of the rows of one round."""
 
-    memory: Float[Tensor, " params"]  # H: exponential mean of accepted global updates
-    means: dict[str, Float[Tensor, " all_clients"]]  # per statistic: exponential mean; NaN = not seen yet
-    log_norms: Float[Tensor, " all_clients"]
+    statistics: dict[str, Float[Tensor, " clients"]]
+    norms: Float[Tensor, " clients"]  # ||u_k||
 
 
 @dataclass(frozen=True)
@@ -76,128 +51,7 @@ class ClientScores:
     log_norms: Float[Tensor, " all_clients"]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a statistic is computed from."""
-
-    reader: RowReader
-    view: PublicView
-    state: AgreementState
-
-    @cached_property
-    def groups(self) -> Groups:
-        """Coordinates by their landscape energy (:mod:`.energy_profile`)."""
-        guidance = self._guidance
-        return Groups(lambda: landscape_groups(guidance.energy, self.view.live), GROUPS)
-
-    @property
-    def energy(self) -> Float[Tensor, " params"]:
-        """D; every client is scored against the landscape."""
-        return self._guidance.energy
-
-    @property
-    def _guidance(self) -> Guidance:
-        assert self.view.guidance is not None
-        return self.view.guidance
-
-    @property
-    def rows(self) -> Float[Tensor, "clients params"]:
-        """Every row; statistics that need them are not offered where rows are secret."""
-        assert isinstance(self.reader, OpenRows)
-        return self.reader.rows
-
-    @cached_property
-    def norms(self) -> Float[Tensor, " clients"]:
-        """||u_k||, by way of the groups where rows are secret, so that no number is revealed for it alone."""
-        return self.reader.norms(self.groups.whole)
-
-    def undefined(self) -> Float[Tensor, " clients"]:
-        """No value for anybody."""
-        return torch.full_like(self.norms, torch.nan)
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A number per client, larger is better. ``fresh``: the worse of this round's value and the mean counts."""
-
-    compute: Callable[[Asked], Tensor]
-    floor: float
-    cap: float
-    fresh: bool = False
-    rows: bool = False  # it compares single rows, so secret ones will not do
-
-
-def landscape(asked: Asked) -> Tensor:
-    """L_k = cos(|u_k|, sqrt(D)): does the client move the weights that the collective found worth moving?
-
-    Where clients state it themselves it counts for no more than the profile, which no true |u_k| exceeds.
-    """
-    found = asked.reader.absolute_cosines(kept(asked.energy.sqrt(), asked.view.mask))
-    return torch.minimum(found, profile(asked)) if asked.reader.stated else found
-
-
-def profile(asked: Asked) -> Tensor:
-    """P_k: as the landscape agreement, by groups of coordinates of like energy (:mod:`.energy_profile`)."""
-    energies = grouped(asked.energy[None], asked.groups.places, GROUPS)[0]
-    return affinity(asked.reader.squared_norms(asked.groups), energies)
-
-
-def size(asked: Asked) -> Tensor:
-    """X_k = -log ||u_k||: an oversized update disagrees, a small one does not."""
-    return -asked.norms.clamp_min(TINY).log()
-
-
-def direction(asked: Asked) -> Tensor:
-    """C_k = cos(u_k, H), with the memory of accepted global updates; undefined before the first."""
-    memory = asked.state.memory
-    length = memory.norm()
-    if not length > 0:
-        return asked.undefined()
-    sizes: Tensor = asked.norms * length
-    return asked.reader.products(memory[None])[:, 0] / sizes.clamp_min(TINY)
-
-
-def cosine_others(asked: Asked) -> Tensor:
-    """Cosine with the mean of the other clients' updates; undefined for a client alone."""
-    updates = asked.rows
-    if len(updates) < 2:
-        return asked.undefined()
-    others = (1 - torch.eye(len(updates)).to(updates)) / (len(updates) - 1)  # a sum less the own row loses the others
-    return cosine(updates, others @ updates)
-
-
-def cosine_pairwise(asked: Asked) -> Tensor:
-    """Mean cosine with each other client's update; undefined for a client alone."""
-    updates = asked.rows
-    if len(updates) < 2:
-        return asked.undefined()
-    unit: Tensor = updates / updates.norm(dim=1, keepdim=True).clamp_min(TINY)
-    gram = unit @ unit.T
-    return (gram.sum(1) - gram.diagonal()) / (len(updates) - 1)
-
-
-def sign(asked: Asked) -> Tensor:
-    """Share of the moving coordinates whose sign is the majority's."""
-    signs = asked.rows.sign()
-    moving = signs != 0
-    share: Tensor = ((signs == signs.sum(0).sign()) & moving).sum(1) / moving.sum(1).clamp_min(1)
-    return share
-
-
-STATISTICS: dict[str, Statistic] = {
-    "landscape": Statistic(landscape, 0.06, 0.15, fresh=True),
-    "profile": Statistic(profile, 0.015, 0.04, fresh=True),
-    "size": Statistic(size, 0.6, 0.7, fresh=True),
-    "direction": Statistic(direction, 0.15, 0.3),
-    "cosine_mean": Statistic(lambda asked: cosine(asked.rows, asked.rows.mean(0)), 0.15, 0.3, rows=True),
-    "cosine_others": Statistic(cosine_others, 0.15, 0.3, rows=True),
-    "cosine_median": Statistic(lambda asked: cosine(asked.rows, median_rows(asked.rows)), 0.15, 0.3, rows=True),
-    "cosine_pairwise": Statistic(cosine_pairwise, 0.15, 0.3, rows=True),
-    "sign": Statistic(sign, 0.06, 0.15, rows=True),
-}
-
-
-class AgreementWeighted(ReadingAggregator):
+class AgreementWeighted(ScoringAggregator):
     """Mean weighted with client agreement scores; clients that the collective does not support are filtered."""
 
     kind: Literal["agreement"] = "agreement"
@@ -229,26 +83,43 @@ class AgreementWeighted(ReadingAggregator):
         unseen = weights.new_full((clients,), torch.nan)
         return AgreementState(torch.zeros_like(weights), dict.fromkeys(self.statistics, unseen), unseen)
 
+    def read(self, state: AgreementState, reader: RowReader, view: PublicView) -> AgreementNumbers:
+        """One number of each statistic a participant, and its norm."""
+        asked = Asked(reader, view, state)
+        fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(asked).to(view.weights) for name in self.statistics}
+        return AgreementNumbers(fresh, asked.norms.to(view.weights))
+
+    def population(self, state: AgreementState) -> int:
+        """All clients, seen or not."""
+        return len(state.log_norms)
+
     def scores_from_numbers(
-        self, state: AgreementState, clients: Tensor, samples: Tensor, fresh: dict[str, Tensor], norms: Tensor
-    ) -> ClientScores:
-        """Scores and weights from numbers alone: one of each statistic a participant, and its norm."""
+        self, states: Sequence[AgreementState], numbers: Sequence[AgreementNumbers], views: Sequence[PublicView]
+    ) -> list[ClientScores]:
+        """Every participant against all clients of its cell seen so far; tensors are (cells, clients)."""
+        clients, samples = (torch.stack(own) for own in ([v.clients for v in views], [v.samples for v in views]))
+        norms = torch.stack([own.norms for own in numbers])
         z = torch.full_like(norms, -torch.inf)
         means: dict[str, Tensor] = {}
         for name in self.statistics:
-            statistic = STATISTICS[name]
-            mean = exponential_mean(state.means[name], clients, fresh[name], self.rho)
-            x = torch.fmin(fresh[name], mean[clients]) if statistic.fresh else mean[clients]
+            statistic, fresh = STATISTICS[name], torch.stack([own.statistics[name] for own in numbers])
+            mean = exponential_mean(torch.stack([state.means[name] for state in states]), clients, fresh, self.rho)
+            x = mean.gather(-1, clients)
+            x = torch.fmin(fresh, x) if statistic.fresh else x
             centre = quantile(mean, 0.6)
             spread = mad(mean, centre).clamp(statistic.floor, statistic.cap)
-            z = torch.fmax(z, (centre - x) / spread)
+            z = torch.fmax(z, (centre[:, None] - x) / spread[:, None])
             means[name] = mean
         scores = ((self.zero_at - z) / (self.zero_at - self.full_at)).clamp(0, 1)
-        log_norms = remembered_norms(state.log_norms, clients, norms, self.rho)
+        log_norms = remembered_norms(torch.stack([state.log_norms for state in states]), clients, norms, self.rho)
         factors = torch.ones_like(norms)
         if self.clip is not None:
-            factors = clip_factors(norms, self.clip * typical(log_norms))
-        return ClientScores(scores, shares(samples * scores), factors, means, log_norms)
+            factors = clip_factors(norms, (self.clip * typical(log_norms))[:, None])
+        trust = shares(samples * scores)
+        return [
+            ClientScores(scores[i], trust[i], factors[i], {name: mean[i] for name, mean in means.items()}, log_norms[i])
+            for i in range(len(states))
+        ]
 
     def combined(self, scored: ClientScores, reader: RowReader, view: PublicView) -> ClientScores:
         """What accepted clients count for together: as they are scored."""
@@ -259,15 +130,19 @@ class AgreementWeighted(ReadingAggregator):
         memory = self.memory * state.memory + (1 - self.memory) * step
         return AgreementState(memory, scored.means, scored.log_norms)
 
-    def decide(self, state: AgreementState, reader: RowReader, view: PublicView) -> Aggregate:
-        """Score every participant against all clients seen so far, then take the weighted, clipped mean."""
-        asked = Asked(reader, view, state)
-        fresh: dict[str, Tensor] = {name: STATISTICS[name].compute(asked).to(view.weights) for name in self.statistics}
-        scored = self.scores_from_numbers(state, view.clients, view.samples, fresh, asked.norms.to(view.weights))
+    def combine(
+        self,
+        state: AgreementState,
+        scored: ClientScores,
+        numbers: AgreementNumbers,
+        reader: RowReader,
+        view: PublicView,
+    ) -> Aggregate:
+        """The weighted, clipped mean."""
         scored = self.combined(scored, reader, view)
         delta = reader.weighted_sum(scored.trust, scored.factors)
-        step = view.layout.of_trained(delta)
-        return Aggregate(delta, scored.trust, scored.scores, self.remember(state, scored, step), fresh)
+        after = self.remember(state, scored, view.layout.of_trained(delta))
+        return Aggregate(delta, scored.trust, scored.scores, after, numbers.statistics)
 
     def obstacle(self) -> str | None:
         """Statistics that compare rows with one another need them."""

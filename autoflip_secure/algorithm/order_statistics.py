@@ -6,8 +6,7 @@ are differences before they are squares, in double.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -120,30 +119,39 @@ def ranked(rows: Float[Tensor, "rows params"], low: int, high: int) -> Float[Ten
     return torch.cat([ascending(rows[:, start : start + step])[low:high] for start in range(0, width, step)], dim=1)
 
 
-def quantile(x: Float[Tensor, " n"], q: float) -> Float[Tensor, ""]:
+def quantile(x: Float[Tensor, "*cells n"], q: float) -> Float[Tensor, "*cells"]:
     """Linearly interpolated quantile of the entries that are not NaN; NaN when there is none. Any length.
 
     >>> float(quantile(torch.tensor([0.0, 1.0, float("nan"), 3.0]), 0.5))
     1.0
+    >>> quantile(torch.tensor([[0.0, 1.0, 2.0], [4.0, float("nan"), 8.0]]), 0.5)
+    tensor([1., 6.])
     """
+    if x.shape[-1] == 0:
+        return x.new_full(x.shape[:-1], torch.nan)
     if x.device.type != "cpu":
-        found = ascending(x[~x.isnan()])
-        return _between(found, q) if len(found) else x.new_tensor(torch.nan)
+        return _quantile_elsewhere(x, q)
     values = x.detach().numpy()  # by numpy: a population of clients is short, and torch takes five times as long
-    values = np.sort(values[~np.isnan(values)])
-    if len(values) == 0:
-        return x.new_tensor(torch.nan)
+    ordered = np.sort(values, axis=-1).reshape(-1, x.shape[-1])  # NaN last
+    known = np.count_nonzero(~np.isnan(ordered), axis=-1)
+    position = q * (known - 1)
+    low = position.astype(np.intp)
+    rows, high = np.arange(len(ordered)), np.minimum(low + 1, known - 1)
+    below, share = ordered[rows, low], (position - low).astype(values.dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # between two infinities lies NaN, as torch has it
-        return torch.from_numpy(np.asarray(_between(values, q), values.dtype))
+        found = below + (ordered[rows, high] - below) * share
+    return torch.from_numpy(found.reshape(x.shape[:-1]))
 
 
-def _between(ordered: Any, q: float) -> Any:
-    """Of a tensor or an array in ascending order."""
-    position = q * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    share = position - low if isinstance(ordered, Tensor) else ordered.dtype.type(position - low)
-    return ordered[low] + (ordered[high] - ordered[low]) * share
+def _quantile_elsewhere(x: Float[Tensor, "*cells n"], q: float) -> Float[Tensor, "*cells"]:
+    """The same where numpy cannot be asked."""
+    ordered = x.sort(dim=-1).values
+    known = (~x.isnan()).sum(-1, keepdim=True)
+    position = q * (known - 1).double()
+    low = position.long().clamp_min(0)
+    below, above = ordered.gather(-1, low), ordered.gather(-1, torch.minimum(low + 1, (known - 1).clamp_min(0)))
+    found: Tensor = below + (above - below) * (position - low).to(x.dtype)
+    return found.squeeze(-1)
 
 
 def median_rows(rows: Float[Tensor, "rows params"]) -> Float[Tensor, " params"]:
@@ -161,9 +169,9 @@ def lower_median(rows: Float[Tensor, "rows some"]) -> Float[Tensor, " rows"]:
     return torch.from_numpy(np.partition(rows.detach().numpy(), middle, axis=1)[:, middle])
 
 
-def mad(x: Float[Tensor, " n"], centre: Tensor) -> Float[Tensor, ""]:
+def mad(x: Float[Tensor, "*cells n"], centre: Float[Tensor, "*cells"]) -> Float[Tensor, "*cells"]:
     """1.4826 · median |x - centre|: a standard deviation that outliers do not move (consistent for Gaussian data)."""
-    return 1.4826 * quantile((x - centre).abs(), 0.5)
+    return 1.4826 * quantile((x - centre[..., None]).abs(), 0.5)
 
 
 def low_bound(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -172,9 +180,21 @@ def low_bound(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     return centre - 3 * torch.maximum(mad(x, centre), 0.05 * centre)
 
 
-def shares(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def shares(weights: Float[Tensor, "*cells n"]) -> Float[Tensor, "*cells n"]:
     """Weights scaled to sum 1; zeros where all of them are."""
-    return weights / weights.sum() if bool(weights.sum() > 0) else torch.zeros_like(weights)
+    total = weights.sum(-1, keepdim=True)
+    return torch.where(total > 0, weights / total, 0.0)
+
+
+def each(function: Callable[[Tensor], Tensor], x: Float[Tensor, "*cells n"]) -> Float[Tensor, "*cells n"]:
+    """``function`` of every cell's numbers, in memory of their own.
+
+    For logarithms, exponentials and powers, whose last bits depend on where among others a number stands: whole vectors
+    of eight or sixteen are computed by another formula than what is left over.
+    """
+    if x.dim() == 1:
+        return function(x)
+    return torch.stack([function(own.clone()) for own in x.flatten(0, -2)]).view(x.shape)
 
 
 def clip_factors(sizes: Float[Tensor, "*rows"], bound: Tensor | float) -> Float[Tensor, "*rows"]:

@@ -13,6 +13,7 @@ Known limits: an attacker that adds a multiple of w raises R; isotropic noise is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -21,21 +22,20 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.algorithm.client_memory import exponential_mean
-from autoflip_secure.algorithm.order_statistics import TINY, clip_factors, lower_median, quantile, shares
-from autoflip_secure.interfaces import (
-    Aggregate,
-    Exploration,
-    Groups,
-    OpenRows,
-    Part,
-    PublicView,
-    ReadingAggregator,
-    RowReader,
+from autoflip_secure.algorithm.client_memory import exponential_mean, typical
+from autoflip_secure.algorithm.order_statistics import (
+    TINY,
+    clip_factors,
+    each,
+    lower_median,
+    quantile,
+    shares,
 )
+from autoflip_secure.algorithm.radial_layers import Layers, low_set, radial_cosine
+from autoflip_secure.interfaces import Aggregate, Exploration, OpenRows, PublicView, RowReader, ScoringAggregator
 from autoflip_secure.interfaces.known_attacks import OF_LAYERS, Known
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.models.masks import PerMask, facts
+from autoflip_secure.models.masks import facts
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class RadialNumbers:
     shat: Float[Tensor, " clients"]  # noise per coordinate, before what is usual is taken off
     along: Float[Tensor, " clients"]  # <u_k, w>
     layers: Float[Tensor, " clients"]  # mean over layers of cos(u_k^l, w^l)
+    size: Float[Tensor, ""]  # ||w||
+    live: int  # P, coordinates that are measured
 
 
 @dataclass(frozen=True)
@@ -72,71 +74,18 @@ class RadialClientScores:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one round's rows show, and the memories with it."""
+    """What rows of one cell show, or of several (cells, clients), and the memories with it."""
 
-    radial: Tensor  # R_k
-    sigma: Tensor
-    signal: Tensor
-    noise_norm: Tensor  # sigma_k sqrt(P)
-    noisy: Bool[Tensor, " clients"]
-    typical: Tensor  # r
-    state: RadialState  # noise and log_signal refreshed
-
-
-def low_energy(energy: Tensor, live: Bool[Tensor, " params"], share: float) -> Bool[Tensor, " params"]:
-    """The ``share`` of the live hidden weights with the lowest D_0: there an honest client hardly moves."""
-    candidates = live.nonzero().squeeze(1)
-    chosen = torch.zeros_like(live)
-    chosen[candidates[energy[candidates].argsort(stable=True)[: max(1, int(share * len(candidates)))]]] = True
-    return chosen
+    radial: Float[Tensor, "*cells clients"]  # R_k
+    signal: Float[Tensor, "*cells clients"]
+    noise_norm: Float[Tensor, "*cells clients"]  # sigma_k sqrt(P)
+    noisy: Bool[Tensor, "*cells clients"]
+    typical: Float[Tensor, "*cells one"]  # r
+    noise: Float[Tensor, "*cells all_clients"]
+    log_signal: Float[Tensor, "*cells all_clients"]
 
 
-def _lowest(mask: Tensor, energy: Tensor, layout: Layout, share: float) -> Bool[Tensor, " params"]:
-    live = facts(mask, layout).live
-    hidden = live & layout.prunable.to(mask.device)
-    return low_energy(energy, hidden if bool(hidden.any()) else live, share)
-
-
-_low_set = PerMask(_lowest)
-
-
-class Layers:
-    """The parts that the numbers are read of: each layer that counts, inside and outside the low set.
-
-    Layers followed by a normalisation do not count: there <grad, w> = 0 and the cosine is only weight decay.
-    """
-
-    def __init__(self, layout: Layout, live: Bool[Tensor, " params"], low: Bool[Tensor, " params"]) -> None:
-        self._slices = [slice(group[0].start, group[-1].stop) for group in layout.layers if not group[0].normalised]
-        self._live, self._low = live, low
-        self.groups = Groups(self._places, 2 * len(self._slices) + 2)
-
-    def _places(self) -> Int[Tensor, " params"]:
-        """Group 2l: layer l outside the low set; 2l + 1: inside it; last: what belongs to no layer that counts."""
-        found = torch.full(self._live.shape, self.groups.count - 2, dtype=torch.int64, device=self._live.device)
-        for number, where in enumerate(self._slices):
-            found[where] = 2 * number
-        return torch.where(self._live, found + self._low.long(), -1)
-
-    @property
-    def low(self) -> Part:
-        """The low set."""
-        return Part(self.groups, slice(1, self.groups.count, 2), self._low)
-
-    @property
-    def each(self) -> list[Part]:
-        """Every layer that counts, weight and bias together; where none does (say, nothing but normalisations is
-        trained), the whole update."""
-        found = [Part(self.groups, slice(2 * n, 2 * n + 2), where) for n, where in enumerate(self._slices)]
-        return found or [self.groups.whole]
-
-
-def radial_cosine(reader: RowReader, weights: Tensor, layers: Layers) -> Float[Tensor, " clients"]:
-    """R_k: mean over layers of the cosine with the current weights."""
-    return torch.stack([reader.cosines(weights, part) for part in layers.each]).mean(0)
-
-
-class RadialAgreement(ReadingAggregator):
+class RadialAgreement(ScoringAggregator):
     """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
 
     kind: Literal["radial"] = "radial"
@@ -175,18 +124,19 @@ class RadialAgreement(ReadingAggregator):
         live = torch.ones_like(weights, dtype=torch.bool)
         own = weights * layout.trained.to(weights.device)
         layers = Layers(layout, live & layout.trained.to(live.device), self.low_set(state, live, layout))
-        numbers = self._read(OpenRows(exploration.deviations), own, layers)
-        measured = self._measure(state, exploration.clients, numbers, own, live, layout)
-        quiet = exploration.clients[~measured.noisy]
-        log_signal = unseen.index_put((quiet,), measured.state.log_signal[quiet])
-        radial = unseen.index_put((quiet,), measured.radial[~measured.noisy])
-        return replace(measured.state, radial=radial, log_signal=log_signal)
+        numbers = self._read(OpenRows(exploration.deviations), own, layers, facts(live, layout).live_count)
+        measured = self._measure([state], [numbers], exploration.clients[None])
+        noisy, radial = measured.noisy[0], measured.radial[0]
+        quiet = exploration.clients[~noisy]
+        log_signal = unseen.index_put((quiet,), measured.log_signal[0, quiet])
+        radial = unseen.index_put((quiet,), radial[~noisy])
+        return replace(state, radial=radial, noise=measured.noise[0], log_signal=log_signal)
 
     def low_set(self, state: RadialState, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
         """Where noise is read from: the live hidden weights (all live ones, if none is hidden) of the lowest D_0."""
-        return _low_set(mask, state.energy, layout, self.low)
+        return low_set(mask, state.energy, layout, self.low)
 
-    def _read(self, reader: RowReader, weights: Tensor, layers: Layers) -> RadialNumbers:
+    def _read(self, reader: RowReader, weights: Tensor, layers: Layers, live: int) -> RadialNumbers:
         if self.noise == "median":  # of which torch takes the lower one
             assert isinstance(reader, OpenRows)
             quiet = reader.on(layers.low).abs()
@@ -197,73 +147,93 @@ class RadialAgreement(ReadingAggregator):
             shat = reader.mean_squares(layers.low).sqrt()
         whole = layers.groups.whole
         along = reader.products(weights[None], whole)[:, 0]
-        return RadialNumbers(reader.norms(whole), shat, along, radial_cosine(reader, weights, layers))
+        return RadialNumbers(
+            reader.norms(whole), shat, along, radial_cosine(reader, weights, layers), weights.norm(), live
+        )
+
+    def read(self, state: RadialState, reader: RowReader, view: PublicView) -> RadialNumbers:
+        """What is read of each participant's update, without what weight decay alone took off it."""
+        weights = view.layout.of_trained(view.weights)
+        corrected = reader.shifted(view.shrinkage, weights) if bool(view.shrinkage.any()) else reader
+        layers = Layers(view.layout, view.live, self.low_set(state, view.mask, view.layout))
+        found = self._read(corrected, weights, layers, facts(view.mask, view.layout).live_count)
+        of_clients = {name: getattr(found, name).to(view.weights) for name in ("norms", "shat", "along", "layers")}
+        return replace(found, **of_clients)
 
     def _measure(
-        self, state: RadialState, clients: Tensor, read: RadialNumbers, weights: Tensor, mask: Tensor, layout: Layout
+        self, states: Sequence[RadialState], numbers: Sequence[RadialNumbers], clients: Int[Tensor, "cells clients"]
     ) -> _Measured:
-        root = facts(mask, layout).live_count ** 0.5
-        norms, shat = read.norms, read.shat
-        noise = exponential_mean(state.noise, clients, shat, self.rho)
-        sigma = (shat.square() - quantile(noise, 0.4).square()).clamp_min(0).sqrt()
+        norms, shat, products, layers = (
+            torch.stack([getattr(own, name) for own in numbers]) for name in ("norms", "shat", "along", "layers")
+        )
+        root = norms.new_tensor([own.live**0.5 for own in numbers])[:, None]
+        size = torch.stack([own.size for own in numbers]).clamp_min(TINY)[:, None]
+        noise = exponential_mean(torch.stack([state.noise for state in states]), clients, shat, self.rho)
+        sigma = (shat.square() - quantile(noise, 0.4).square()[:, None]).clamp_min(0).sqrt()
         noise_norm = sigma * root
         signal = torch.maximum(
             (norms.square() - noise_norm.square()).clamp_min(0).sqrt(), 0.1 * norms / (1 + noise_norm)
         )
         signal = signal.clamp_min(TINY)
-        log_signal = exponential_mean(state.log_signal, clients, signal.log(), self.rho)
-        typical = quantile(log_signal, 0.4).exp()
-        noisy = noise_norm / typical > self.noisy_at
-        floored = torch.maximum(signal, typical / 2)
-        along = read.along / (floored * weights.norm().clamp_min(TINY)) + 2 * sigma / floored
-        radial = torch.where(noisy, along, read.layers)
-        signal = torch.where(noisy, floored, norms)
-        return _Measured(
-            radial, sigma, signal, noise_norm, noisy, typical, replace(state, noise=noise, log_signal=log_signal)
-        )
+        log_signal = torch.stack([state.log_signal for state in states])
+        log_signal = exponential_mean(log_signal, clients, each(torch.log, signal), self.rho)
+        usual = typical(log_signal)[:, None]
+        noisy = noise_norm / usual > self.noisy_at
+        floored = torch.maximum(signal, usual / 2)
+        along = products / (floored * size) + 2 * sigma / floored
+        radial = torch.where(noisy, along, layers)
+        return _Measured(radial, torch.where(noisy, floored, norms), noise_norm, noisy, usual, noise, log_signal)
+
+    def population(self, state: RadialState) -> int:
+        """All clients, seen or not."""
+        return len(state.radial)
 
     def scores_from_numbers(
-        self,
-        state: RadialState,
-        clients: Tensor,
-        samples: Tensor,
-        numbers: RadialNumbers,
-        weights: Tensor,
-        mask: Tensor,
-        layout: Layout,
-    ) -> RadialClientScores:
-        """Scores and weights from numbers alone. ``weights`` are those of the round, without buffers."""
-        m = self._measure(state, clients, numbers, weights, mask, layout)
-        share = samples / samples.sum()
-        noise_in_step = share * m.noise_norm / weights.norm().clamp_min(TINY)
+        self, states: Sequence[RadialState], numbers: Sequence[RadialNumbers], views: Sequence[PublicView]
+    ) -> list[RadialClientScores]:
+        """Every participant beside all clients of its cell seen so far; tensors are (cells, clients)."""
+        clients, samples = (torch.stack(own) for own in ([v.clients for v in views], [v.samples for v in views]))
+        m = self._measure(states, numbers, clients)
+        share = samples / samples.sum(-1, keepdim=True)
+        size = torch.stack([own.size for own in numbers]).clamp_min(TINY)[:, None]
+        noise_in_step = share * m.noise_norm / size
         damped = m.noisy & (noise_in_step > self.tolerated_noise)
-        known = ~state.radial[clients].isnan()
+        old = torch.stack([state.radial for state in states])
+        known = ~old.gather(-1, clients).isnan()
         fresh = torch.where(damped & known, torch.nan, m.radial)  # NaN: the memory is not refreshed
-        radial = exponential_mean(state.radial, clients, fresh, self.memory)
-        centre = float(quantile(radial, 0.6))
-        largest = max(state.largest_centre, centre)
-        scores = torch.ones_like(share)
-        if centre > 0 and centre >= 0.3 * largest:
-            x = radial[clients] / centre
-            too_much = torch.where(m.noisy, 1.0, ((2.8 - x) / 0.6).clamp(0, 1))
-            scores = ((x + 0.3) / 0.6).clamp(0, 1) * too_much
-        damping = (self.tolerated_noise / noise_in_step.clamp_min(TINY)).pow(4)
+        radial = exponential_mean(old, clients, fresh, self.memory)
+        centre = quantile(radial, 0.6)
+        largest = [max(state.largest_centre, own) for state, own in zip(states, centre.tolist(), strict=True)]
+        told = [own > 0 and own >= 0.3 * most for own, most in zip(centre.tolist(), largest, strict=True)]
+        x = radial.gather(-1, clients) / centre[:, None]
+        too_much = torch.where(m.noisy, 1.0, ((2.8 - x) / 0.6).clamp(0, 1))
+        scores = ((x + 0.3) / 0.6).clamp(0, 1) * too_much
+        scores = torch.where(torch.tensor(told, device=x.device)[:, None], scores, 1.0)
+        damping = each(lambda own: own.pow(4), self.tolerated_noise / noise_in_step.clamp_min(TINY))
         scores = torch.where(damped, scores * damping, scores)
         trust = shares(share * scores)
-        bound = torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical)
+        factors = clip_factors(m.signal, torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical))
         statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
-        after = replace(m.state, radial=radial, largest_centre=largest)
-        return RadialClientScores(scores, trust, clip_factors(m.signal, bound), statistics, after)
+        return [
+            RadialClientScores(
+                scores[i],
+                trust[i],
+                factors[i],
+                {name: values[i] for name, values in statistics.items()},
+                RadialState(radial[i], m.noise[i], m.log_signal[i], largest[i], state.energy),
+            )
+            for i, state in enumerate(states)
+        ]
 
-    def decide(self, state: RadialState, reader: RowReader, view: PublicView) -> Aggregate:
-        """Score, damp what would bring too much noise, clip, and take the weighted mean."""
-        weights = view.layout.of_trained(view.weights)
-        corrected = reader.shifted(view.shrinkage, weights) if bool(view.shrinkage.any()) else reader
-        read = self._read(
-            corrected, weights, Layers(view.layout, view.live, self.low_set(state, view.mask, view.layout))
-        )
-        numbers = RadialNumbers(*(x.to(view.weights) for x in vars(read).values()))
-        scored = self.scores_from_numbers(state, view.clients, view.samples, numbers, weights, view.mask, view.layout)
+    def combine(
+        self,
+        state: RadialState,
+        scored: RadialClientScores,
+        numbers: RadialNumbers,
+        reader: RowReader,
+        view: PublicView,
+    ) -> Aggregate:
+        """The weighted mean of clipped rows; what would bring too much noise is damped."""
         delta = reader.weighted_sum(scored.trust, scored.factors)
         return Aggregate(delta, scored.trust, scored.scores, scored.state, scored.statistics)
 

@@ -18,10 +18,10 @@ the guarantee may rest on the step being a sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -41,6 +41,7 @@ from autoflip_secure.interfaces import (
 from autoflip_secure.interfaces.pre_aggregation import DEFAULT_SHARE
 from autoflip_secure.models.layout import Layout
 
+P = TypeVar("P", bound=Plugin)
 FEWEST = 3  # rows of which no single one sets the median
 
 
@@ -74,6 +75,17 @@ def own_state(state: Any) -> Any:
     return state.own if isinstance(state, Remembering) else state
 
 
+@dataclass(frozen=True)
+class Question:
+    """What the aggregator of one cell is asked in one round in the open."""
+
+    aggregator: Aggregator  # with its pre-aggregators
+    state: Any
+    view: RoundView  # with the clients' own rows; nothing in it is changed
+    draws: Callable[[int], torch.Generator]  # place in ``before`` -> what that pre-aggregator draws from
+    median_buffers: bool = True  # running statistics are the median over the accepted; else what the aggregator says
+
+
 def aggregate(
     aggregator: Aggregator,
     state: Any,
@@ -82,49 +94,80 @@ def aggregate(
     *,
     median_buffers: bool = True,
 ) -> Aggregate:
-    """One round in the open.
+    """One round of one cell in the open: see :class:`Question` and :func:`aggregate_cells`."""
+    return aggregate_cells([Question(aggregator, state, view, draws, median_buffers)])[0]
 
-    Args:
-        aggregator: with its pre-aggregators.
-        state: its state; the new one is in the result.
-        view: the round, with the clients' own rows. Nothing in it is changed.
-        draws: place in ``before`` -> what that pre-aggregator draws from.
-        median_buffers: running statistics are the median over the accepted clients; else what the aggregator says.
+
+def aggregate_cells(questions: Sequence[Question]) -> list[Aggregate]:
+    """One round of several cells in the open; those with equal aggregators are asked together.
 
     Returns:
-        The step, and of every client of ``view`` its trust, and its score and statistics where there are any.
+        Of each cell the step and the new state, and of every client of its view the trust, and its score and statistics
+        where there are any. They do not depend on the other cells.
     """
-    if recalls(aggregator):
-        found = _with_absent(aggregator, state, view, draws)
-    else:
-        found = _decided(aggregator, state, premix(aggregator, view, draws))
-    return replace(found, delta=with_median_buffers(found, view)) if median_buffers else found
+    recalled = [_recalled(asked) if recalls(asked.aggregator) else None for asked in questions]
+    mixed = [
+        premix(asked.aggregator, asked.view if more is None else more.view, asked.draws)
+        for asked, more in zip(questions, recalled, strict=True)
+    ]
+    found: dict[int, Aggregate] = {}
+    for aggregator, places in alike([asked.aggregator for asked in questions]):
+        states = [own_state(questions[place].state) for place in places]
+        found.update(
+            zip(places, aggregator.aggregate_cells(states, [mixed[place].view for place in places]), strict=True)
+        )
+    return [
+        _of_present(asked, more, found[place] if own.shares is None else _of_clients(found[place], own.shares))
+        for place, (asked, more, own) in enumerate(zip(questions, recalled, mixed, strict=True))
+    ]
 
 
-def _decided(aggregator: Aggregator, state: Any, mixed: Premixed) -> Aggregate:
-    found = aggregator.aggregate(state, mixed.view)
-    return found if mixed.shares is None else _of_clients(found, mixed.shares)
+def alike(plugins: Sequence[P]) -> list[tuple[P, list[int]]]:
+    """Equal plug-ins, each once, with the places where they stand."""
+    found: list[tuple[P, list[int]]] = []
+    for place, plugin in enumerate(plugins):
+        for known, places in found:
+            if known is plugin or (type(known) is type(plugin) and known == plugin):
+                places.append(place)
+                break
+        else:
+            found.append((plugin, [place]))
+    return found
 
 
-def _with_absent(
-    aggregator: Aggregator, state: Remembering, view: RoundView, draws: Callable[[int], torch.Generator]
-) -> Aggregate:
-    """One round in which rows of absent clients are recalled."""
+@dataclass(frozen=True)
+class _Recalled:
+    """A round in which rows of absent clients are recalled."""
+
+    view: RoundView
+    memory: Any
+
+
+def _recalled(asked: Question) -> _Recalled:
+    view = asked.view
     here = ClientRows(view.clients, view.updates, view.samples, view.shrinkage)
-    known, memory = aggregator.before[0].recall(state.memory, here, view.mask)
+    known, memory = asked.aggregator.before[0].recall(asked.state.memory, here, view.mask)
     whole = replace(
         view, clients=known.clients, updates=known.updates, samples=known.samples, shrinkage=known.shrinkage
     )
-    found, count = _decided(aggregator, state.own, premix(aggregator, whole, draws)), len(here.clients)
-    trust = found.trust[:count]
-    return replace(
-        found,
-        trust=shares_of(trust),
-        scores=None if found.scores is None else found.scores[:count],
-        statistics={name: values[:count] for name, values in found.statistics.items()},
-        state=Remembering(found.state, memory),
-        rows=len(known.clients),
-    )
+    return _Recalled(whole, memory)
+
+
+def _of_present(asked: Question, recalled: _Recalled | None, found: Aggregate) -> Aggregate:
+    """The step, and what is said of the clients that are here."""
+    if recalled is not None:
+        count = len(asked.view.clients)
+        found = replace(
+            found,
+            trust=shares_of(found.trust[:count]),
+            scores=None if found.scores is None else found.scores[:count],
+            statistics={name: values[:count] for name, values in found.statistics.items()},
+            state=Remembering(found.state, recalled.memory),
+            rows=len(recalled.view.clients),
+        )
+    if not asked.median_buffers or not len(_buffers(asked.view.layout)):
+        return found
+    return replace(found, delta=with_median_buffers(found, asked.view))
 
 
 @dataclass(frozen=True)
@@ -137,6 +180,8 @@ class Premixed:
 
 def premix(aggregator: Aggregator, view: RoundView, draws: Callable[[int], torch.Generator]) -> Premixed:
     """The round as the aggregator is shown it."""
+    if not aggregator.before:
+        return Premixed(view, None)
     shares, assumed = None, Assumed.of(aggregator, len(view.updates))
     for place, one in enumerate(aggregator.before):
         mixture = one.mix(RowsView(view.updates, view.directions, assumed.before[place], draws(place)))
@@ -147,7 +192,7 @@ def premix(aggregator: Aggregator, view: RoundView, draws: Callable[[int], torch
             view, clients=clients, updates=mixture.rows, samples=whose @ view.samples,
             shrinkage=mixture.mixing @ view.shrinkage,
         )  # fmt: skip
-    return Premixed(replace(view, malicious=assumed.bucketed) if aggregator.before else view, shares)
+    return Premixed(replace(view, malicious=assumed.bucketed), shares)
 
 
 @dataclass(frozen=True)

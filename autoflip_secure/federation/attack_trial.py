@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from autoflip_secure.federation.aggregating import own_state
+from autoflip_secure.federation.aggregating import aggregate_cells, own_state
 from autoflip_secure.federation.attacking import Defence
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import delivered, sent_beside
 from autoflip_secure.federation.channels import Measured
-from autoflip_secure.federation.deciding import decide
+from autoflip_secure.federation.deciding import question
 from autoflip_secure.federation.scored_rounds import on_the_wire
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import Aggregate
@@ -34,7 +34,7 @@ def defence_of(cell: Cell, state: ServerState, clients: Tensor, measured: Measur
             nobody = torch.zeros(len(sent), device=sent.device)
             scores = nobody if protocol.aggregator.scores_clients else None
             return Aggregate(torch.zeros_like(state.weights), nobody, scores, state.aggregator)
-        found = decide(cell, state, clients, sent, usable, brought.received or {}, None)
+        (found,) = aggregate_cells([question(cell, state, clients, sent, usable, brought.received or {}, None)])
         return replace(
             found,
             trust=_spread(found.trust, usable),

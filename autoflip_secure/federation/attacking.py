@@ -78,15 +78,16 @@ def attack_updates(
     rows, events, layout = updates, list[str](), cell.problem.layout
     for number, attack, malicious in cell.attacking(RowAttack, round_):  # type: ignore[type-abstract]
         here = malicious[clients].to(updates.device)
-        if not bool(here.any()) or not _acts(attack, round_):
+        if not _acts(attack, round_) or True not in here.tolist():
             continue
         memory = memory or AttackMemory()
         said = list[str]()
         stage = _Stage(cell, attack, number, clients, mask, round_, weights, defence, said.append)
         rows, remembered = stage.act(rows, here, memory.of)
-        news = [sentence for sentence in dict.fromkeys(said) if sentence not in memory.told]
-        memory = AttackMemory({**memory.of, **remembered}, memory.told.union(news))
-        events += news
+        if remembered or said:
+            news = [sentence for sentence in dict.fromkeys(said) if sentence not in memory.told]
+            memory = AttackMemory({**memory.of, **remembered}, memory.told.union(news))
+            events += news
     if mask.dim() == 2:
         rows = torch.where(mask & layout.sent.to(mask.device), rows, 0.0)
     elif not facts(mask, layout).whole:
@@ -216,11 +217,20 @@ def questions(
     attack: RowAttack, malicious: Bool[Tensor, " clients"], alone: bool
 ) -> Iterator[tuple[slice | Tensor, slice | Tensor, int | None]]:
     """What an attack is asked: the rows that it sees, those that it replaces, and which client is asked alone."""
-    knowledge, rows = attack.threat_card.knowledge, malicious.nonzero().squeeze(1)
-    for who in rows.tolist() if alone or knowledge == "own" else [None]:
-        own = slice(who, who + 1) if who is not None else slice(None)
-        seen = own if knowledge == "own" else rows if knowledge == "colluders" else slice(None)
-        yield seen, rows if who is None else own, who
+    knowledge, flags = attack.threat_card.knowledge, malicious.tolist()
+    places = [place for place, flag in enumerate(flags) if flag]
+    if knowledge == "own":  # each sees its own row alone
+        for who in places:
+            own = slice(who, who + 1)
+            yield own, own, who
+        return
+    rows = malicious.nonzero().squeeze(1)
+    seen = rows if knowledge == "colluders" else slice(None)
+    if not alone:
+        yield seen, rows, None
+        return
+    for who in places:
+        yield seen, slice(who, who + 1), who
 
 
 def _place(seen: slice | Tensor, who: int) -> slice:

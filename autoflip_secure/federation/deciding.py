@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from autoflip_secure.federation.aggregating import aggregate
+from autoflip_secure.federation.aggregating import Question
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import chosen, stated_samples, weight_decay_shrinkage
 from autoflip_secure.federation.masking import Masking
@@ -22,7 +22,7 @@ from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 
 
-def decide(
+def question(
     cell: Cell,
     state: ServerState,
     clients: Tensor,
@@ -30,14 +30,13 @@ def decide(
     usable: Tensor,
     channels: Mapping[str, Received],
     own: Masking | None,
-) -> Aggregate:
-    """Show the usable rows to the aggregator."""
+) -> Question:
+    """What the aggregator is asked of the usable rows."""
     view = RoundView(**vars(_view(cell, state, clients, usable, channels)), updates=chosen(sent, usable))
     if own is not None and cell.protocol.pruner.several_masks:  # else all hold the same
         view = replace(view, masks=own.masks[usable])
     protocol, draws = cell.protocol, partial(generator, cell.seed, Purpose.PRE_AGGREGATION, view.round)
-    unnoised = protocol.client_level is None
-    return aggregate(protocol.aggregator, state.aggregator, view, draws, median_buffers=unnoised)
+    return Question(protocol.aggregator, state.aggregator, view, draws, protocol.client_level is None)
 
 
 def _view(

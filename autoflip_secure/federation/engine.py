@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from autoflip_secure.errors import InputError
+from autoflip_secure.federation.arriving import Cohort
 from autoflip_secure.federation.backdoor_test import attack_success
 from autoflip_secure.federation.block import refuse_mixed
 from autoflip_secure.federation.cell import Cell
@@ -33,7 +34,7 @@ from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.scored_rounds import rehearsed_scoring
-from autoflip_secure.federation.server import begin, begin_again, finish_round, plan_round
+from autoflip_secure.federation.server import begin, begin_again, finish_rounds, plan_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import trained_mask
@@ -87,14 +88,17 @@ def _round(
     keep_trained(cells, states, masks, trained, kept)
     masks = decide_after(cells, states, masks, trained, kept, inputs)
     measured = measure(cells, states[0].round + 1, plans, trained, trainer, x, kept)
-    results, row = [], 0
-    for cell, state, (clients, own), mask, beside, told in zip(
-        cells, states, plans, masks, measured, said, strict=True
-    ):
+    cohorts, row = [], 0
+    for cell, (clients, own), mask, beside in zip(cells, plans, masks, measured, strict=True):
         rows = slice(row, row := row + len(own))
-        after, outcome = finish_round(cell, state, clients, trained.updates[rows], sums(cell), mask, beside)
         loss = float(trained.losses[rows, -1].mean())
-        outcome = replace(outcome, train_loss=loss if math.isfinite(loss) else None, events=(*told, *outcome.events))
+        train_loss = loss if math.isfinite(loss) else None
+        cohorts.append(Cohort(clients, trained.updates[rows], beside, sums(cell), mask, train_loss))
+    results = []
+    for cell, state, told, (after, said_of) in zip(
+        cells, states, said, finish_rounds(cells, states, cohorts), strict=True
+    ):
+        outcome = replace(said_of, events=(*told, *said_of.events)) if told else said_of
         results.append((after, outcome))
         if cell.protocol.visibility.server == "rows":
             here = [k for k in outcome.participants if k not in outcome.rejected]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 _BINS = 50
 _SAMPLE = 600
+
+
+@lru_cache(maxsize=16)
+def _sampled(count: int) -> np.ndarray:
+    """Places of the weights that the record shows one by one, of so many."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])
 
 
 def layer_records(problem: Problem, mask: Tensor, own: FinalMasks | None) -> list[LayerRecord]:
@@ -70,7 +77,7 @@ def guidance_record(
     last = normalise(guidance.energy, layout, kind)[hidden].cpu().numpy()
     live = mask[hidden].cpu().numpy()
     edges = np.linspace(0, 1, _BINS + 1)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(first))[:_SAMPLE])
+    chosen = _sampled(len(first))
     return GuidanceRecord(
         normalisation=kind,
         threshold=None if pruner.foreign else getattr(pruner, "threshold", None),

@@ -1,95 +1,39 @@
-"""The server's side: state in, state out. ``plan_round`` and ``finish_round`` are pure; training lies between them."""
+"""The server's side: state in, state out. ``plan_round`` and ``finish_rounds`` are pure; training lies between them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
 from autoflip_secure.algorithm.server_step import server_step
-from autoflip_secure.federation.aggregating import start
-from autoflip_secure.federation.attack_trial import defence_of
-from autoflip_secure.federation.attacking import AttackMemory, attack_updates
+from autoflip_secure.federation.aggregating import Question, aggregate_cells, start
+from autoflip_secure.federation.arriving import Arrived, Cohort, arrive
+from autoflip_secure.federation.attacking import AttackMemory
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.channel_rounds import Sent, delivered, sent_beside
+from autoflip_secure.federation.channel_rounds import Sent
 from autoflip_secure.federation.channels import Measured, accumulating
-from autoflip_secure.federation.clients import (
-    UNUSABLE,
-    chosen,
-    client_jobs,
-    privacy_view,
-    usable_rows,
-)
-from autoflip_secure.federation.deciding import decide, decide_secretly, scores_of_all
+from autoflip_secure.federation.clients import UNUSABLE, chosen, client_jobs, usable_rows
+from autoflip_secure.federation.deciding import decide_secretly, question, scores_of_all
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.ruling import acts, broadcast, renewed, ruled
 from autoflip_secure.federation.scored_rounds import (
     after_step,
     first_model,
-    honest_rows,
     live_masks,
     of_enough_holders,
-    on_the_wire,
     scoring_jobs,
 )
+from autoflip_secure.federation.server_pruning import pruned
 from autoflip_secure.federation.state import ServerState
-from autoflip_secure.interfaces import (
-    Aggregate,
-    ClientJob,
-    Exploration,
-    Guidance,
-    PruneView,
-    Received,
-)
+from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, Received
 from autoflip_secure.models.masks import facts, kept
-from autoflip_secure.models.uses import uses_of_weights
-from autoflip_secure.secure_rows.secure_sum import SecureSum
-from autoflip_secure.seeds import Purpose, generator
-
-
-def _prune(
-    cell: Cell, state: ServerState, channels: Mapping[str, Received] | None = None, *, again: bool = False
-) -> ServerState:
-    """Ask the pruner what it remembers and for its mask, and rescale when that changed; ``channels``: of this round,
-    ``again``: the mask is drawn anew."""
-    protocol, problem = cell.protocol, cell.problem
-    view = PruneView(
-        layout=problem.layout,
-        units=problem.units,
-        weights=state.whole,
-        mask=torch.ones_like(state.mask) if again else state.mask,
-        exploration=state.exploration,
-        guidance=state.guidance,
-        round=state.round,
-        rounds=protocol.rounds,
-        generator=partial(generator, cell.seed, Purpose.PRUNING),
-        normalisation=protocol.guidance.normalisation,
-        channels=channels or {},
-        memory=state.memory,
-        multiply_adds=partial(uses_of_weights, problem.module, problem.layout, problem.x_train[:1]),
-        again=again,
-    )
-    memory = protocol.pruner.remember(view)
-    if memory is not state.memory:
-        view, state = replace(view, memory=memory), replace(state, memory=memory)
-    mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
-    if mask is not state.mask:
-        mask = mask | frozen
-    if mask is state.mask or torch.equal(mask, state.mask):
-        return state
-    if protocol.pruner.keeps_masked:
-        state = replace(state, masked_weights=state.whole)
-        weights = torch.where(mask, state.whole, 0.0)
-    else:
-        weights = protocol.pruner.rescale(state.weights, state.mask, mask, view)
-    momentum = None if state.momentum is None else torch.where(mask, state.momentum, 0.0)
-    return replace(state, mask=mask, weights=torch.where(frozen, state.weights, weights), momentum=momentum)
+from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 
 
 def begin(
@@ -122,7 +66,7 @@ def begin(
         attack=attack,
         scored=scored,
     )
-    state = _prune(cell, state, channels)
+    state = pruned(cell, state, channels)
     return state if exploration is None else _used_up(cell, state, exploration)
 
 
@@ -131,7 +75,7 @@ def begin_again(cell: Cell, state: ServerState, exploration: Exploration, attack
     where the mask changed. What the aggregator remembers stays."""
     guidance = initial_guidance(exploration) if cell.protocol.guided else None
     state = replace(state, exploration=exploration, guidance=guidance, attack=attack)
-    return _used_up(cell, _prune(cell, state, again=True), exploration)
+    return _used_up(cell, pruned(cell, state, again=True), exploration)
 
 
 def _used_up(cell: Cell, state: ServerState, exploration: Exploration) -> ServerState:
@@ -160,6 +104,15 @@ def round_jobs(cell: Cell, state: ServerState, clients: Int[Tensor, " some"]) ->
     return accumulating(cell, jobs, round_)
 
 
+def finish_rounds(
+    cells: Sequence[Cell], states: Sequence[ServerState], cohorts: Sequence[Cohort]
+) -> list[tuple[ServerState, Outcome]]:
+    """From the cohorts' honest updates to the next states: stage by stage, each for all cells before the next."""
+    arrived = [arrive(*one) for one in zip(cells, states, cohorts, strict=True)]
+    ruled_on = _decisions(cells, states, cohorts, arrived)
+    return [_settle(*one) for one in zip(cells, states, cohorts, arrived, ruled_on, strict=True)]
+
+
 def finish_round(
     cell: Cell,
     state: ServerState,
@@ -169,45 +122,61 @@ def finish_round(
     own: Masking | None = None,
     measured: Measured | None = None,
 ) -> tuple[ServerState, Outcome]:
-    """From the cohort's honest updates (cohort, params) to the next state.
+    """One cell's round: see :class:`.Cohort` and :func:`finish_rounds`."""
+    return finish_rounds([cell], [state], [Cohort(clients, updates, measured or Measured(), sums, own)])[0]
 
-    Args:
-        sums: where secret updates go through.
-        own: masks of the clients' own; None: all hold the state's.
-        measured: the honest rows of the round's other channels; None: there are none.
-    """
+
+@dataclass(frozen=True)
+class _Decided:
+    """What the server makes of one cell's round."""
+
+    aggregate: Aggregate | None  # None: nobody sent what can be used
+    usable: Bool[Tensor, " clients"]  # whose rows are in it
+    events: tuple[str, ...] = ()
+    transfer: SecureTransfer | None = None
+
+
+def _decisions(
+    cells: Sequence[Cell], states: Sequence[ServerState], cohorts: Sequence[Cohort], arrived: Sequence[Arrived]
+) -> list[_Decided]:
+    """Rows in the open are judged together, secret ones cell by cell through their own parties."""
+    found, asked = list[_Decided](), dict[int, Question]()
+    for place, (cell, state, cohort, came) in enumerate(zip(cells, states, cohorts, arrived, strict=True)):
+        usable, received = came.usable, came.brought.received or {}
+        if cell.protocol.visibility.secret:
+            assert cohort.sums is not None
+            passed = decide_secretly(cell, state, cohort.clients, came.sent, usable, received, cohort.sums)
+            found.append(_Decided(passed[0], passed[1], tuple(passed[2]), passed[3]))
+            continue
+        found.append(_Decided(None, usable))
+        if bool(usable.any()):
+            asked[place] = question(cell, state, cohort.clients, came.sent, usable, received, cohort.own)
+    for place, aggregated in zip(asked, aggregate_cells(list(asked.values())), strict=True):
+        found[place] = replace(found[place], aggregate=aggregated)
+    return found
+
+
+def _settle(
+    cell: Cell, state: ServerState, cohort: Cohort, came: Arrived, decided: _Decided
+) -> tuple[ServerState, Outcome]:
+    """The step of one cell, what follows from it, and what happened."""
     problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    private, visibility, masks = protocol.client_level, protocol.visibility, state.mask if own is None else own.masks
-    trained, updates = updates, honest_rows(cell, state, clients, updates, own)
-    measured, travelling = measured or Measured(), state.travelling(problem.layout)
-    attacked = attack_updates(
-        cell, updates, clients, masks, round_, state.weights, state.attack, defence_of(cell, state, clients, measured)
-    )
-    raw = on_the_wire(cell, attacked.rows, state.weights, masks)
-    view = None if private is None else privacy_view(cell, clients, travelling, round_, weights=state.weights)
-    sent = raw if private is None or view is None else private.send(state.privacy, raw, view)
-    beside = sent_beside(cell, clients, measured, round_)
-    brought = delivered(cell, clients, beside, sent, sums, round_)
-    usable, received = brought.usable, brought.received or {}
-    decision, events, transfer = None, [*attacked.events, *brought.events], None
-    if visibility.secret:
-        assert sums is not None
-        decision, usable, said, transfer = decide_secretly(cell, state, clients, sent, usable, received, sums)
-        events += said
-    elif bool(usable.any()):
-        decision = decide(cell, state, clients, sent, usable, received, own)
+    private, visibility, clients, own = protocol.client_level, protocol.visibility, cohort.clients, cohort.own
+    decision, usable, raw, measured = decided.aggregate, decided.usable, came.raw, cohort.measured
+    everyone = bool(usable.all())
+    sent = came.sent if everyone else came.sent[usable]
+    events = [*came.attacked.events, *came.brought.events, *decided.events]
     step, held = torch.zeros_like(state.weights), None if own is None else own.masks[usable]
     if decision is not None:
         step = of_enough_holders(cell, problem.layout.still(decision.delta), held)
-    after = replace(state, round=round_, attack=attacked.memory)
-    if private is not None and view is not None:
+    after = replace(state, round=round_, attack=came.attacked.memory)
+    if private is not None and came.view is not None:
         if protocol.aggregator.one_sum:  # the mean over who came becomes the sum over how many were expected
-            step = step * (float(usable.sum()) / view.expected)
+            step = step * (float(usable.sum()) / came.view.expected)
         shown = raw[:0] if visibility.secret else chosen(raw, usable)
-        step, clip = private.publish(state.privacy, step, shown, view)
+        step, clip = private.publish(state.privacy, step, shown, came.view)
         after = replace(after, privacy=clip)
-    everyone = bool(usable.all())
-    trust = torch.zeros(len(clients), device=updates.device)
+    trust = torch.zeros(len(clients), device=raw.device)
     moved, momentum = _server_step(cell, state, step, decision)
     weights, mask = _moved(cell, state, own, usable, moved)
     if decision is None and visibility.noise != "central":  # else: noise alone
@@ -218,14 +187,15 @@ def finish_round(
         if decision is not None:
             trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
             after = replace(after, aggregator=decision.state)
-        rows = chosen(sent, usable) if visibility.guidance == "rows" else None
+        rows = sent if visibility.guidance == "rows" else None
         after = replace(after, guidance=_evolve(cell, state.guidance, rows, step, decision))
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         moved = torch.zeros_like(moved)
     participants = clients.tolist()
     rejected = [] if everyone else clients[(~usable).cpu()].tolist()
-    events += _strange(clients, sent, beside) if rejected else []
+    events += _strange(clients, came.sent, came.beside) if rejected else []
+    received = came.brought.received or {}
     outcome = Outcome(
         round=round_,
         participants=participants,
@@ -234,23 +204,24 @@ def finish_round(
         trust=trust.tolist(),
         rejected=rejected,
         delta=moved,
-        sent=chosen(sent, usable),
+        sent=sent,
         mask=state.mask if own is None else own.held,
         own=own,
-        live=live_masks(cell, state, raw, own, trained),
+        live=live_masks(cell, state, raw, own, cohort.updates),
         known=None if state.scored is None else state.scored.known,
         samples=sum(len(problem.clients[k]) for k in participants),
         events=tuple(f"round {round_}: {event}" for event in events),
-        transfer=transfer,
+        train_loss=cohort.train_loss,
+        transfer=decided.transfer,
         channels=measured.channels,
-        channel_rows={name: chosen(rows, usable) for name, rows in beside.rows.items()},
+        channel_rows={name: chosen(rows, usable) for name, rows in came.beside.rows.items()},
         channel_means={name: found.mean for name, found in received.items()},
-        channel_transfers=brought.transfers,
+        channel_transfers=came.brought.transfers,
         gradient_passes=measured.passes,
         broadcast_round=state.broadcast_round if state.broadcast is not None and acts(cell, round_) else None,
         aggregated=int(usable.sum()) if decision is None or decision.rows is None else decision.rows,
     )
-    return _renewed(cell, _prune(cell, after, brought.received), moved, participants), outcome
+    return _renewed(cell, pruned(cell, after, came.brought.received), moved, participants), outcome
 
 
 def _renewed(cell: Cell, state: ServerState, step: Tensor, here: list[int]) -> ServerState:

@@ -5,7 +5,14 @@ A plug-in is a frozen, validated configuration with pure functions on rows: stat
 its class (``docs/plugins.md``); never by import side effects.
 """
 
-from autoflip_secure.interfaces.aggregation import Aggregate, Aggregator, PublicView, ReadingAggregator, RoundView
+from autoflip_secure.interfaces.aggregation import (
+    Aggregate,
+    Aggregator,
+    PublicView,
+    ReadingAggregator,
+    RoundView,
+    ScoringAggregator,
+)
 from autoflip_secure.interfaces.attack import (
     Attack,
     DataAttack,
@@ -116,6 +123,7 @@ __all__ = [
     "RowsView",
     "SampleAttack",
     "Scoring",
+    "ScoringAggregator",
     "SeedView",
     "SeveralAttacks",
     "Threat",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -85,7 +85,10 @@ class RoundView(PublicView):
     @property
     def public(self) -> PublicView:
         """The round without its rows."""
-        return PublicView(**{one.name: getattr(self, one.name) for one in fields(PublicView)})
+        return PublicView(**{name: getattr(self, name) for name in _PUBLIC})
+
+
+_PUBLIC = tuple(one.name for one in fields(PublicView))
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,10 @@ class Aggregator(ChannelSource, ABC):
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round."""
 
+    def aggregate_cells(self, states: Sequence[Any], views: Sequence[RoundView]) -> list[Aggregate]:
+        """One round of several cells, none of which may make a difference to another. Default: one by one."""
+        return [self.aggregate(state, view) for state, view in zip(states, views, strict=True)]
+
     def obstacle(self) -> str | None:
         """Why its rule cannot work on secret rows as it is configured, with the way out; None: it can."""
         if not self.needs_rows:
@@ -184,8 +191,76 @@ class ReadingAggregator(Aggregator):
 
     def aggregate(self, state: Any, view: RoundView) -> Aggregate:
         """One round in the open: the same decision."""
-        return self.decide(state, OpenRows(view.updates, lambda: view.directions), view.public)
+        return self.decide(state, _opened(view), view.public)
+
+    def aggregate_cells(self, states: Sequence[Any], views: Sequence[RoundView]) -> list[Aggregate]:
+        """One round of several cells; one by one where :meth:`aggregate` was replaced."""
+        if type(self).aggregate is not ReadingAggregator.aggregate:
+            return super().aggregate_cells(states, views)
+        return self.decide_cells(states, [_opened(view) for view in views], [view.public for view in views])
+
+    def decide_cells(
+        self, states: Sequence[Any], readers: Sequence[RowReader], views: Sequence[PublicView]
+    ) -> list[Aggregate]:
+        """:meth:`decide` of several cells, none of which may make a difference to another. Default: one by one."""
+        return [self.decide(*one) for one in zip(states, readers, views, strict=True)]
 
     def typical_norm(self, state: Any) -> float | None:
         """Norm of a typical update so far, from which clients on shares know how far to clip; None: not known."""
         return None
+
+
+def _opened(view: RoundView) -> OpenRows:
+    return OpenRows(view.updates, lambda: view.directions)
+
+
+class ScoringAggregator(ReadingAggregator):
+    """Scores clients from a few numbers of each row, and takes a weighted sum of the rows.
+
+    Rows are read cell by cell, which is how they fit a cache; the numbers read are few, so that those of all cells of a
+    block are scored together. What a cell gets does not depend on the others, to the bit.
+    """
+
+    @abstractmethod
+    def read(self, state: Any, reader: RowReader, view: PublicView) -> Any:
+        """What scores are made of: a few numbers of every row."""
+
+    @abstractmethod
+    def population(self, state: Any) -> int:
+        """Of how many clients the state knows: all of them."""
+
+    @abstractmethod
+    def scores_from_numbers(
+        self, states: Sequence[Any], numbers: Sequence[Any], views: Sequence[PublicView]
+    ) -> list[Any]:
+        """Scores and weights from numbers alone, of cells with equally many participants, and clients in all."""
+
+    @abstractmethod
+    def combine(self, state: Any, scored: Any, numbers: Any, reader: RowReader, view: PublicView) -> Aggregate:
+        """The weighted sum, and the state after the round."""
+
+    def decide(self, state: Any, reader: RowReader, view: PublicView) -> Aggregate:
+        """One round: the case of one cell."""
+        return self._together([state], [reader], [view])[0]
+
+    def decide_cells(
+        self, states: Sequence[Any], readers: Sequence[RowReader], views: Sequence[PublicView]
+    ) -> list[Aggregate]:
+        """One round of several cells; one by one where :meth:`decide` was replaced."""
+        if type(self).decide is not ScoringAggregator.decide:
+            return super().decide_cells(states, readers, views)
+        return self._together(states, readers, views)
+
+    def _together(
+        self, states: Sequence[Any], readers: Sequence[RowReader], views: Sequence[PublicView]
+    ) -> list[Aggregate]:
+        numbers = [self.read(*one) for one in zip(states, readers, views, strict=True)]
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place, (state, view) in enumerate(zip(states, views, strict=True)):
+            alike.setdefault((len(view.clients), self.population(state)), []).append(place)
+        found: dict[int, Aggregate] = {}
+        for places in alike.values():
+            own = [[one[place] for place in places] for one in (states, numbers, views)]
+            for place, scored in zip(places, self.scores_from_numbers(*own), strict=True):
+                found[place] = self.combine(states[place], scored, numbers[place], readers[place], views[place])
+        return [found[place] for place in range(len(views))]

@@ -177,7 +177,9 @@ class OpenRows(RowReader):
 
     def absolute_cosines(self, vector: Float[Tensor, " params"]) -> Float[Tensor, " rows"]:
         """See :class:`RowReader`."""
-        return cosine(self.rows.abs(), vector)
+        product: Tensor = self.rows.abs() @ vector
+        found: Tensor = product / (self._norms * vector.norm()).clamp_min(TINY)
+        return found
 
     def shifted(self, coefficients: Float[Tensor, " rows"], vector: Float[Tensor, " params"]) -> OpenRows:
         """See :class:`RowReader`."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -178,6 +179,7 @@ def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+@lru_cache(maxsize=1024)
 def _no_product(func: Any) -> bool:
     """Whether an operation has no multiply-adds in it: elementwise, a view, or in the list."""
     if func.namespace != "aten":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.agreement_statistics import STATISTICS
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.attacks.poisoning.backdoor import Backdoor
 from autoflip_secure.attacks.poisoning.buffers import Buffers

@@ -13,7 +13,8 @@ from sizes import sized
 from slow_servers import SlowAgreement
 from torch import nn
 
-from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.agreement_statistics import STATISTICS
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.interfaces import Guidance, RoundView
 from autoflip_secure.models.layout import Layout

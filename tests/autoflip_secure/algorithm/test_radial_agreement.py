@@ -7,7 +7,8 @@ import torch
 from slow_servers import SlowRadial
 from torch import nn
 
-from autoflip_secure.algorithm.radial_agreement import Layers, RadialAgreement, radial_cosine
+from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.algorithm.radial_layers import Layers, radial_cosine
 from autoflip_secure.interfaces import Exploration, OpenRows, RoundView
 from autoflip_secure.models.layout import Layout
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import ExplorationConfig
-from autoflip_secure.algorithm.radial_agreement import Layers, RadialAgreement, radial_cosine
+from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.algorithm.radial_layers import Layers, radial_cosine
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.defenses.aggregators.centered_clipping import CenteredClipping
 from autoflip_secure.federation.cell import Problem

@@ -18,7 +18,7 @@ from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.aggregators.median import Median
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel, SampleLevel
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation import server
+from autoflip_secure.federation import arriving, server
 from autoflip_secure.federation.cell import Cell, Protocol
 from autoflip_secure.federation.server import begin, finish_round
 from autoflip_secure.federation.state import ServerState
@@ -140,7 +140,7 @@ def test_the_next_state_follows_from_what_the_parties_reveal(aggregator: Any) ->
 def test_guidance_that_learns_from_rows_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted bug: what the previous test is good for."""
     inner, known = server._evolve, list[Tensor]()
-    real = server.attack_updates
+    real = arriving.attack_updates
 
     def attack(*args: Any) -> Any:
         found = real(*args)
@@ -151,7 +151,7 @@ def test_guidance_that_learns_from_rows_would_be_noticed(monkeypatch: pytest.Mon
         assert rows is None, "finish_round hands over no rows"
         return evolve(guidance, known[-1], decision.trust, cell.protocol.guidance.beta)
 
-    monkeypatch.setattr(server, "attack_updates", attack)
+    monkeypatch.setattr(arriving, "attack_updates", attack)
     monkeypatch.setattr(server, "_evolve", peeks)
     expected, found = after_an_exchange(secret_cell(SCORED))
     assert not same(expected, found)

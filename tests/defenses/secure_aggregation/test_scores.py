@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from sizes import every, sized
 from torch import Tensor, nn
 
-from autoflip_secure.algorithm.agreement import STATISTICS, AgreementWeighted
+from autoflip_secure.algorithm.agreement import AgreementWeighted
+from autoflip_secure.algorithm.agreement_statistics import STATISTICS
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
 from autoflip_secure.defenses.aggregators.krum import Krum
 from autoflip_secure.defenses.aggregators.mean import Mean
