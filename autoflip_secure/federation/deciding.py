@@ -93,7 +93,10 @@ def scores_of_all(scoring: bool, decision: Aggregate | None, usable: Tensor) -> 
     """Scores of all participants; 0 for those that were rejected."""
     if not scoring:
         return None
+    if decision is None or decision.scores is None:
+        return [0.0] * len(usable)
+    if len(decision.scores) == len(usable):
+        return decision.scores.tolist()
     scores = torch.zeros(len(usable), device=usable.device)
-    if decision is not None and decision.scores is not None:
-        scores[usable] = decision.scores
+    scores[usable] = decision.scores
     return scores.tolist()

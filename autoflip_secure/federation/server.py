@@ -166,8 +166,10 @@ def _settle(
     everyone = bool(usable.all())
     sent = came.sent if everyone else came.sent[usable]
     events = [*came.attacked.events, *came.brought.events, *decided.events]
-    step, held = torch.zeros_like(state.weights), None if own is None else own.masks[usable]
-    if decision is not None:
+    held = None if own is None else own.masks[usable]
+    if decision is None:
+        step = torch.zeros_like(state.weights)
+    else:
         step = of_enough_holders(cell, problem.layout.still(decision.delta), held)
     after = replace(state, round=round_, attack=came.attacked.memory)
     if private is not None and came.view is not None:
@@ -183,12 +185,17 @@ def _settle(
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
     elif bool(usable_rows(weights[None]).all()):
-        after = after_step(cell, replace(after, mask=mask, momentum=momentum), weights, held)
         if decision is not None:
             trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
-            after = replace(after, aggregator=decision.state)
         rows = sent if visibility.guidance == "rows" else None
-        after = replace(after, guidance=_evolve(cell, state.guidance, rows, step, decision))
+        after = replace(
+            after,
+            mask=mask,
+            momentum=momentum,
+            aggregator=state.aggregator if decision is None else decision.state,
+            guidance=_evolve(cell, state.guidance, rows, step, decision),
+        )
+        after = after_step(cell, after, weights, held)
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         moved = torch.zeros_like(moved)
@@ -219,7 +226,7 @@ def _settle(
         channel_transfers=came.brought.transfers,
         gradient_passes=measured.passes,
         broadcast_round=state.broadcast_round if state.broadcast is not None and acts(cell, round_) else None,
-        aggregated=int(usable.sum()) if decision is None or decision.rows is None else decision.rows,
+        aggregated=len(sent) if decision is None or decision.rows is None else decision.rows,
     )
     return _renewed(cell, pruned(cell, after, came.brought.received), moved, participants), outcome
 

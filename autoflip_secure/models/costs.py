@@ -224,6 +224,7 @@ class CostModel:
         self._forward, self._training = self._count(copy.deepcopy(self._module))
         self._problem = self._forward.problem or self._training.problem
         self._by_units: dict[bytes, tuple[tuple[int, int] | None, str]] = {}
+        self._by_shapes: dict[tuple[torch.Size, ...], tuple[int, int]] = {}
         self._costs = _by_content(self._measure)
         #: "ok", or why there is no number for a compacted model; for one mask see :meth:`compaction_of`
         self.compaction = self.compaction_of(torch.ones(layout.size, dtype=torch.bool))
@@ -270,8 +271,11 @@ class CostModel:
             smaller = compact(self._module, units, layout, layout.vector(self._module), mask)
         except UnsupportedModelError as error:
             return None, str(error)
-        forward, training = self._count(smaller)
-        return (forward.total, training.total), "ok"
+        shapes = tuple(tensor.shape for tensor in smaller.state_dict().values())
+        if shapes not in self._by_shapes:  # the same shapes, the same operations
+            forward, training = self._count(smaller)
+            self._by_shapes[shapes] = forward.total, training.total
+        return self._by_shapes[shapes], "ok"
 
     def _count(self, module: nn.Module) -> tuple[Operations, Operations]:
         """Count a forward pass, and a training step's forward and backward passes, of a module that they may change."""
