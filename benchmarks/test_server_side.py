@@ -1,4 +1,4 @@
-"""What a run spends outside local training and evaluation, as a share of its whole time; blocks of twelve cells."""
+"""What a run spends outside clients' passes over their data and evaluation, as a share; blocks of twelve cells."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def test_outside_training(
     assert len(block.cells) == BLOCK_CELLS
     clock, shares = Clock(), list[tuple[float, float]]()
     monkeypatch.setattr(StackedTrainer, "train", clock.around(StackedTrainer.train))
+    monkeypatch.setattr(StackedTrainer, "gradients", clock.around(StackedTrainer.gradients))
     monkeypatch.setattr(engine, "evaluate_by_class", clock.around(engine.evaluate_by_class))
 
     def run() -> None:
