@@ -13,6 +13,8 @@ from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.cells import cells_table
 from autoflip_secure.terminal.counting import count_of
 
+MOST_CELLS, FIRST_CELLS = 2000, 100  # beyond so many, a page holds the first ones, and a file beside it has them all
+
 
 def reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> dict[str, Any]:
     """Of a study, the scenario it is of, and what to type to run that again."""
@@ -29,7 +31,8 @@ def reproducibility(found: Study, scenario: Mapping[str, Any], command: str) -> 
         "scenario_yaml": as_yaml(scenario),
         "configs": {a: (r.cell, r.seed, as_yaml(r.config)) for a, r in first.items()},
         "sweep_hash": hashlib.sha256(" ".join(sorted(r.cell for r in records)).encode()).hexdigest()[:16],
-        "cells": cells_table(found),
+        "cells": cells_table(found, None if len(records) <= MOST_CELLS else FIRST_CELLS),
+        "more_cells": len(records) > MOST_CELLS,
         "versions": versions(records),
         "seeds": sorted({r.seed for r in records}),
         "pipelines": list(dict.fromkeys(labels.clean_text(" → ".join(r.pipeline)) for r in records)),

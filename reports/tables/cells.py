@@ -43,16 +43,20 @@ _PERSONAL: dict[str, Callable[[Row], Any]] = {
 }  # fmt: skip
 
 
-def cells_table(study: Study) -> Table:
-    """Every cell of the study, in its order. Bytes are values both ways; those of the whole run include exploration."""
-    observers = list(dict.fromkeys(g.observer for r in study.records if r.privacy for g in r.privacy.guarantees))
-    shown = _SHOWN | (_PERSONAL if any(record.personal for record in study.records) else {})
-    shown = shown | ({"perplexity": _number("perplexity")} if any(map(of_text, study.records)) else {})
+def cells_table(study: Study, most: int | None = None) -> Table:
+    """Every cell of the study, in its order. Bytes are values both ways; those of the whole run include exploration.
+
+    ``most``: of many cells only the first.
+    """
+    records = study.records[:most]
+    observers = list(dict.fromkeys(g.observer for r in records if r.privacy for g in r.privacy.guarantees))
+    shown = _SHOWN | (_PERSONAL if any(record.personal for record in records) else {})
+    shown = shown | ({"perplexity": _number("perplexity")} if any(map(of_text, records)) else {})
     columns = ["cell", "setting", "attack", "algorithm", "seed", *shown]
     columns += [f"epsilon against {who(observer)}" for observer in observers]
     rows: list[list[Any]] = []
-    known = cell_rows(study.records, study.outcome)
-    for (row, record), found in zip(study.rows, known, strict=True):
+    known = cell_rows(records, study.outcome)
+    for (row, record), found in zip(study.rows, known, strict=False):
         proven = {bound.observer: bound.epsilon for bound in bounds(record.privacy)}
         line: list[Any] = [record.cell, row.facet, row.attack, row.algorithm, record.seed]
         line += [show(found) for show in shown.values()]
