@@ -15,6 +15,7 @@ from autoflip_secure.algorithm.order_statistics import column_blocks
 from autoflip_secure.models.amounts import Bytes, Flops
 from autoflip_secure.runtime import kernels
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
+from autoflip_secure.training import ARITHMETIC
 from autoflip_secure.version import __version__
 
 
@@ -68,4 +69,5 @@ def versions(device: str = "cpu") -> dict[str, str]:
         "numpy": np.__version__,
         "kernels": kernels.description(),
         **({"gpu": kernels.of_gpu()} if device.startswith("cuda") and torch.cuda.is_available() else {}),
+        "training": ARITHMETIC,
     }

@@ -32,7 +32,7 @@ _PER_UNIT_MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.PReLU)
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One operation on the path from input to output, with the shape (batch 2) before and after it."""
 
     node: fx.Node
@@ -42,6 +42,7 @@ class _Step:
 
     @property
     def name(self) -> str:
+        """In lower case without underscores, so that nn.ReLU, F.relu and x.relu_() are one name."""
         target = type(self.module) if self.module is not None else self.node.target
         return str(getattr(target, "__name__", target)).lower().replace("_", "")
 
@@ -61,10 +62,19 @@ class _Recorder(fx.Interpreter):
         return self.values[n]
 
 
-def _path(module: nn.Module, sample: Tensor) -> list[_Step]:
-    """The operations from input to output, each with one tensor input and one tensor user."""
+def operations(module: nn.Module, sample: Tensor, *, training: bool = False) -> list[Step]:
+    """The operations from input to output, each with one tensor input and one tensor user.
+
+    Args:
+        module: left as it is.
+        sample: one or more inputs; the first is run.
+        training: in training mode; otherwise in evaluation mode.
+
+    Raises:
+        UnsupportedModelError: it cannot be traced, or branches.
+    """
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(module).eval())
+        graph = fx.symbolic_trace(copy.deepcopy(module).train(training))
         recorder = _Recorder(graph)
         with torch.no_grad():
             recorder.run(sample[:1].repeat(2, *[1] * (sample.dim() - 1)))
@@ -76,7 +86,7 @@ def _path(module: nn.Module, sample: Tensor) -> list[_Step]:
     tensors = {node: value.shape for node, value in recorder.values.items() if isinstance(value, Tensor)}
     modules = dict(graph.named_modules())
     node = next(iter(graph.graph.nodes))
-    steps: list[_Step] = []
+    steps: list[Step] = []
     while True:
         users = [user for user in node.users if user in tensors or user.op == "output"]
         if len(users) != 1:
@@ -95,7 +105,7 @@ def _path(module: nn.Module, sample: Tensor) -> list[_Step]:
                 " and keeps its parameters in nn.Linear, nn.Conv and normalisation modules"
             )
         owner = modules[str(following.target)] if following.op == "call_module" else None
-        steps.append(_Step(following, owner, tuple(tensors[node]), tuple(tensors[following])))
+        steps.append(Step(following, owner, tuple(tensors[node]), tuple(tensors[following])))
         node = following
 
 
@@ -108,7 +118,7 @@ def read_layers(module: nn.Module, sample: Tensor) -> tuple[UnitLayer, ...]:
     used: set[str] = set()
     spread = 1  # values per unit of the last layer in the present tensor of shape (batch, units * spread, ...)
     barrier = ""  # why no further layer may follow
-    for step in _path(module, sample):
+    for step in operations(module, sample):
         if step.module is not None and (step.module._forward_hooks or step.module._forward_pre_hooks):
             raise UnsupportedModelError(
                 f"{step} has hooks, which may do anything with its units (torch.nn.utils.weight_norm is such a hook; "
@@ -136,13 +146,13 @@ def read_layers(module: nn.Module, sample: Tensor) -> tuple[UnitLayer, ...]:
     return tuple(layers)
 
 
-def _mixes(step: _Step) -> str:
+def _mixes(step: Step) -> str:
     what = str(step) if step.module is None else f"layer '{step.node.target}' ({type(step.module).__name__})"
     shapes = f"{list(step.before[1:])} -> {list(step.after[1:])} per sample"
     return f"{what} may mix units ({shapes}), so taking a dead unit out could change what the living ones give"
 
 
-def _acts_per_unit(step: _Step) -> bool:
+def _acts_per_unit(step: Step) -> bool:
     pooling = _POOLING.fullmatch(step.name)
     if pooling:  # without the batch or the channel dimension, torch would pool over units
         return len(step.before) == 2 + int(pooling[1])
@@ -155,7 +165,7 @@ def _acts_per_unit(step: _Step) -> bool:
     return step.name in _ELEMENTWISE and len(step.node.all_input_nodes) == 1
 
 
-def _layer(step: _Step, previous: UnitLayer | None, spread: int) -> UnitLayer:
+def _layer(step: Step, previous: UnitLayer | None, spread: int) -> UnitLayer:
     module = step.module
     assert isinstance(module, _LAYERS)
     if len(step.before) != module.weight.dim():
@@ -184,7 +194,7 @@ def _layer(step: _Step, previous: UnitLayer | None, spread: int) -> UnitLayer:
     )
 
 
-def _attach(layer: UnitLayer, step: _Step) -> UnitLayer:
+def _attach(layer: UnitLayer, step: Step) -> UnitLayer:
     """Add the per-unit tensors of a normalisation or PReLU; a PReLU with one slope for all has none."""
     module = step.module
     assert module is not None

@@ -5,7 +5,7 @@ rounding; which of them runs is a question of speed and of what the model allows
 """
 
 from autoflip_secure.runtime import kernels
-from autoflip_secure.training.base import Trainer
+from autoflip_secure.training.base import ARITHMETIC, Trainer
 from autoflip_secure.training.bits import Bits, promised_bits
 from autoflip_secure.training.choice import WORTHWHILE, choose_trainer, stackable
 from autoflip_secure.training.evaluation import Tested, evaluate, evaluate_by_class
@@ -13,6 +13,7 @@ from autoflip_secure.training.sequential import SequentialTrainer
 from autoflip_secure.training.stacked import StackedTrainer
 
 __all__ = [
+    "ARITHMETIC",
     "WORTHWHILE",
     "Bits",
     "SequentialTrainer",

@@ -21,6 +21,10 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.augmenting import PixelRange
 
+ARITHMETIC = "2"
+"""How local training rounds; raised when the last bits of a model change. 2: convolutions on small images are products
+of matrices where a module is a chain (:mod:`.chain`), which changed nothing in models without convolutions."""
+
 Notes = dict[str, bool]
 """What was found out about a module by trial, so that it is found out once; goes when the module goes."""
 
@@ -86,6 +90,7 @@ class Trainer(ABC):
 class Work:
     """Jobs that are trained at once, on the trainer's device."""
 
+    template: nn.Module  # whose weights and mode are neither read nor changed
     net: nn.Module  # a private copy, in training mode (for gradients: in evaluation mode)
     layout: Layout
     x: Tensor  # the whole training set
@@ -152,7 +157,7 @@ class LocalTrainer(Trainer):
             return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
         with precise(self.device):
             net, notes = working_copy(module, self.device).train(), self._notes.setdefault(module, {})
-            done = self._train(Work(net, layout, x.to(self.device), jobs, schedule, notes))
+            done = self._train(Work(module, net, layout, x.to(self.device), jobs, schedule, notes))
         home = jobs[0].start.device
         starts = torch.stack([masked_start(job).to(home) for job in jobs])
         sums = {name: _of_who_asked(rows, name, jobs).to(home) for name, rows in done.sums.items()}
@@ -174,7 +179,7 @@ class LocalTrainer(Trainer):
             return torch.zeros(0, layout.size)
         with precise(self.device):
             net, notes = working_copy(module, self.device).eval(), self._notes.setdefault(module, {})
-            found = self._gradients(Work(net, layout, x.to(self.device), jobs, schedule, notes))
+            found = self._gradients(Work(module, net, layout, x.to(self.device), jobs, schedule, notes))
         return found.to(jobs[0].start.device)
 
     @abstractmethod

@@ -105,14 +105,14 @@ def gradient_orders(
     with torch.enable_grad():
         scores = forward(stack, torch.stack([sample.expand(2, *sample.shape[1:])] * 2))
     grads = iter(torch.autograd.grad(scores.sum(), leaves, allow_unused=True))
-    return [_order(next(grads)) if named[name].requires_grad else None for name in names]
+    found = [next(grads) if named[name].requires_grad else None for name in names]
+    return [None if grad is None else order_of(grad) for grad in found]
 
 
-def _order(grad: Tensor | None) -> list[int] | None:
-    if grad is None:
-        return None
-    strides = grad.stride()
-    return sorted(range(grad.dim()), key=lambda dim: (-strides[dim], dim))
+def order_of(tensor: Tensor) -> list[int]:
+    """Its dimensions as they lie in memory, the outermost first."""
+    strides = tensor.stride()
+    return sorted(range(tensor.dim()), key=lambda dim: (-strides[dim], dim))
 
 
 def lay(tensor: Tensor, order: list[int] | None) -> Tensor:

@@ -1,4 +1,7 @@
-r"""Many small models as one program: ``vmap`` over the forward, ordinary autograd, one optimiser step for all.
+r"""Many small models as one program: one forward, one backward and one optimiser step for all.
+
+A module that is a chain of known layers has both passes written by hand (:mod:`.chain`); any other goes through
+``vmap`` over its forward, and ordinary autograd behind it.
 
 Leaf :math:`b` of the stack has shape (models, \*shape of tensor b). The loss of a step is
 :math:`\sum_m \sum_i \omega_{mi} \ell_{mi}` with :math:`\omega_{mi} = 1/c_m` for the :math:`c_m` real samples of
@@ -13,7 +16,9 @@ GPU equality is within float tolerance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +30,7 @@ from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.augmenting import NUMBERS, Augmenter, drawn
 from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, sent, working_copy
 from autoflip_secure.training.buckets import Bucket, height, plan
+from autoflip_secure.training.chain import ChainProgram, chain_program
 from autoflip_secure.training.gradients import in_stacks
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
@@ -41,6 +47,9 @@ from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer
 
 BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
 """Floats that one step of a stack may touch; on the CPU about what its caches hold, on a GPU what keeps it busy."""
+
+Differentiate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, list[Tensor]]]
+"""(inputs, labels, weights) -> losses (models, batch), a gradient of their weighted sum for each leaf."""
 
 
 class StackedTrainer(LocalTrainer):
@@ -63,8 +72,9 @@ class StackedTrainer(LocalTrainer):
         if jobs[0].private is not None:
             return train_privately(work, self.budget)
         names, sample = [segment.name for segment in layout], x[:1]
-        forward = stacked_forward(net, names)
-        orders = gradient_orders(forward, net, names, sample)
+        program = self._program(work, names)
+        forward = program or stacked_forward(net, names)
+        orders = program.orders(layout) if program else gradient_orders(stacked_forward(net, names), net, names, sample)
         activations = kept_floats(net, sample)
         sizes = [len(job.samples) for job in jobs]
         done, augmenter = work.room(), Augmenter.of(schedule, self.pixels, x)
@@ -73,6 +83,12 @@ class StackedTrainer(LocalTrainer):
             stack.run(forward, x, augmenter)
             done.put(bucket.jobs, Done(stack.ends, stack.losses(), stack.last_masks, stack.sums, stack.snapshots))
         return done
+
+    def _program(self, work: Work, names: list[str]) -> ChainProgram | None:
+        """A program by hand, where the module and the jobs allow one."""
+        if self.device.type != "cpu" or work.jobs[0].scoring is not None:
+            return None
+        return chain_program(work.template, names, work.x[[0, -1]])
 
     def _gradients(self, work: Work) -> Tensor:
         return in_stacks(work, self.budget)
@@ -141,14 +157,14 @@ class _Stack:
         self.lengths = [steps // epochs for steps in (*bucket.steps, *[bucket.steps[0]] * (len(padded) - len(jobs)))]
         self.ends_of_epochs = {epoch * steps for steps in self.lengths for epoch in range(1, epochs + 1)}
 
-    def run(self, forward: StackedForward, x: Tensor, augmenter: Augmenter | None = None) -> None:
+    def run(self, forward: StackedForward | ChainProgram, x: Tensor, augmenter: Augmenter | None = None) -> None:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
         optimizer = stacked_optimizer(self.schedule, [self.tensors[i] for i in self.trained])
         for first, stop, active, after in self.bucket.stretches():
             rows = height(active, self.bucket.width)
             tensors = [tensor[:rows].detach() for tensor in self.tensors]
-            leaves = [tensors[i].requires_grad_() for i in self.trained]
             masks = [mask[:rows] for mask in self.masks]
+            leaves, differentiate = self._way(forward, tensors, masks)
             optimizer.narrow(rows)
             ruled, stepper, sums = (
                 self._ruled(leaves, masks),
@@ -160,9 +176,7 @@ class _Stack:
                 if augmenter is not None and self.numbers is not None:
                     inputs = augmenter(inputs, self.numbers[step, :rows].flatten(0, 1))
                 inputs = inputs.view(rows, -1, *x.shape[1:])
-                scores = forward(tensors if self.scored is None else self._made(tensors, leaves, masks), inputs)
-                losses = cross_entropy(scores, self.labels[step, :rows])
-                dense = self._gradients(losses, leaves, self.weights[step, :rows])
+                losses, dense = differentiate(inputs, self.labels[step, :rows], self.weights[step, :rows])
                 with torch.no_grad():
                     if sums:
                         sums.add(dense)
@@ -170,7 +184,7 @@ class _Stack:
                         optimizer.step(leaves, list(torch._foreach_mul(dense, masks)) if masks else dense)
                     else:
                         ruled.step(dense, stepper)
-                    self.trace[step, :rows] = losses.detach()
+                    self.trace[step, :rows] = losses
                 if ruled is not None and self.moving and step + 1 in self.ends_of_epochs:
                     self._end_epochs(ruled, dense, step + 1, masks, optimizer)
                 if step + 1 in self.noting:
@@ -194,10 +208,23 @@ class _Stack:
             made[place] = weights
         return made
 
-    def _gradients(self, losses: Tensor, leaves: list[Tensor], weights: Tensor) -> list[Tensor]:
-        if self.scored is None:
-            return list(torch.autograd.grad(losses, leaves, weights))
-        return list(torch.autograd.grad(losses, leaves, weights, allow_unused=True, materialize_grads=True))
+    def _way(
+        self, forward: StackedForward | ChainProgram, tensors: list[Tensor], masks: list[Tensor]
+    ) -> tuple[list[Tensor], Differentiate]:
+        """What is stepped, and what finds losses and gradients for inputs, labels and weights of the losses."""
+        leaves = [tensors[number] for number in self.trained]
+        if isinstance(forward, ChainProgram):
+            return leaves, partial(forward.gradients, forward.bind(tensors))
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+
+        def differentiate(inputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor]]:
+            scores = forward(tensors if self.scored is None else self._made(tensors, leaves, masks), inputs)
+            losses = cross_entropy(scores, labels)
+            unused = self.scored is not None
+            grads = torch.autograd.grad(losses, leaves, weights, allow_unused=unused, materialize_grads=unused)
+            return losses.detach(), list(grads)
+
+        return leaves, differentiate
 
     def _ruled(self, leaves: list[Tensor], masks: list[Tensor]) -> Ruled | None:
         """The rule, for the models that still train."""

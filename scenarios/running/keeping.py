@@ -16,6 +16,7 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.store.checkpoints import BYTES_PER_PARAMETER, ModelsToKeep, trajectory_digest
 from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
 from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.training import ARITHMETIC
 
 LARGE = 2**30
 """Bytes of models above which a sweep says beforehand how much space they take."""
@@ -102,3 +103,15 @@ def differences(again: Iterable[RunRecord], records: Mapping[str, RunRecord]) ->
             f"cell {record.cell}: run again, it gave different numbers from its record{why}, so its models were not "
             "kept; run the sweep in another folder with --out to have both"
         )
+
+
+def trained_otherwise(records: Iterable[RunRecord], to_do: int) -> str | None:
+    """A sentence where cells that are there were trained by an earlier arithmetic and others are to follow."""
+    before = {record.versions.get("training", "1") for record in records}
+    if not to_do or before <= {ARITHMETIC}:
+        return None
+    return (
+        f"finished cells were trained by another arithmetic ({', '.join(sorted(before - {ARITHMETIC}))}, now "
+        f"{ARITHMETIC}): models with convolutions differ in their last bits; to have all cells of one kind, run the "
+        "sweep in another folder with --out"
+    )

@@ -28,6 +28,7 @@ from autoflip_secure.scenarios.running.keeping import (
     models_to_keep,
     not_kept,
     refuse_other_releases,
+    trained_otherwise,
 )
 from autoflip_secure.scenarios.running.listening import Listener
 from autoflip_secure.scenarios.running.parties import check_parties, exposed, party_pool
@@ -144,7 +145,7 @@ def _run(
         todo = _missing(plan.part(shard), records, without_models)
         device = OneDevice.of(folder, records.values(), todo)
         check_parties(todo)
-        _tell([exposed(todo)], listener)
+        _tell([exposed(todo), trained_otherwise(records.values(), len(todo))], listener)
         builder = CellBuilder()
         todo, inputs, workers = _checked(plan, todo, builder, listener, executor, workers)
         todo = _missing(todo, records, without_models)  # parts of a block that was cut
