@@ -20,6 +20,8 @@ from torch.func import vmap
 from torch.utils.hooks import RemovableHandle
 
 from autoflip_secure.training.base import surely_none
+from autoflip_secure.training.chain import ChainProgram
+from autoflip_secure.training.chain.sums import ChainSums
 from autoflip_secure.training.convolutions import Convolving, same_calls
 from autoflip_secure.training.layer_sums import layer_sums
 from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors, summed
@@ -30,7 +32,12 @@ TOLERANCE = 1e-9
 
 
 def clipped_sums(
-    net: nn.Module, names: list[str], trained: list[int], inputs: Tensor, notes: dict[str, bool]
+    net: nn.Module,
+    names: list[str],
+    trained: list[int],
+    inputs: Tensor,
+    notes: dict[str, bool],
+    program: ChainProgram | None = None,
 ) -> ClippedSums:
     """The quickest way for a module: by formulas where every trained tensor allows it, else the plain way.
 
@@ -40,8 +47,15 @@ def clipped_sums(
         trained: positions in ``names`` of the tensors that are trained.
         inputs: one or more inputs (batch, *features); two different ones make a better trial.
         notes: the outcome of an earlier trial of the same module, and where this one's is put.
+        program: of the module, if it is a chain.
     """
     plain = Plain(net, names, trained)
+    if program is not None and program.whole_layers:
+        if program.sums_hold is None:
+            trial = _Trial(_trial_weights(net, names, trained), inputs)
+            program.sums_hold = _agree(trial.gradients(ChainSums(program)), trial.gradients(plain))
+        if program.sums_hold:
+            return ChainSums(program)
     layers = _layers(net, {names[number] for number in trained}, inputs[:1])
     if layers is None:
         return plain

@@ -46,6 +46,6 @@ class NoiseStream:
     def __init__(self, job: ClientJob) -> None:
         self._source = job.private_draws.generator(Purpose.DP_NOISE, *job.address)
 
-    def draw(self, out: Float[Tensor, " params"]) -> Float[Tensor, " params"]:
-        """The next vector, written into ``out`` (on the CPU)."""
+    def draw(self, out: Float[Tensor, "*steps params"]) -> Float[Tensor, "*steps params"]:
+        """The next vector, or those of the next steps, written into ``out`` (on the CPU)."""
         return out.copy_(torch.from_numpy(self._source.standard_normal(tuple(out.shape))))

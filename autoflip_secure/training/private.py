@@ -21,12 +21,16 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
 from autoflip_secure.training.base import Done, Work, masked_start, named_tensors, sent
 from autoflip_secure.training.buckets import FEWEST, height
+from autoflip_secure.training.chain import chain_program
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
 from autoflip_secure.training.ruled import Ruled, StackedStepper, broadcasts, refuse_moving_masks
 from autoflip_secure.training.scored import refuse_private_scores
 from autoflip_secure.training.steps import stacked_optimizer
+
+AHEAD = 2_000_000
+"""Numbers of noise that a stack draws at once, if a step takes fewer."""
 
 WIDTHS = 4
 """Padded batches have a multiple of so many samples."""
@@ -61,7 +65,9 @@ def train_privately(work: Work, budget: int) -> Done:
     named = named_tensors(net)
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
     activations = kept_floats(net, x[:1])  # before the layers get hooks
-    sums = clipped_sums(net, [segment.name for segment in layout], trained, x[:2], work.notes)
+    names = [segment.name for segment in layout]
+    program = chain_program(work.template, names, x[[0, -1]]) if x.device.type == "cpu" else None
+    sums = clipped_sums(net, names, trained, x[[0, -1]], work.notes, program)
     planned = sorted((_plan(place, job, schedule) for place, job in enumerate(work.jobs)), key=_shape_and_place)
     done = work.room()
     while planned:
@@ -105,27 +111,21 @@ def _run(
     live = torch.stack([free if one.job.mask is None else one.job.mask.cpu() for one in rows]).to(device, torch.float32)
     views = list(layout.tensors(live).values())
     masks = None if all(one.job.mask is None for one in rows) else [views[number] for number in trained]
-    private = [one.job.private for one in rows]
-    clip = torch.tensor([p.clip for p in private if p is not None], device=device)
-    scale = torch.tensor([p.clip * p.noise_multiplier for p in private if p is not None])
-    streams = [NoiseStream(one.job) if one.job.private and one.job.private.noise_multiplier else None for one in rows]
+    clip = torch.tensor([p.clip for one in rows if (p := one.job.private) is not None], device=device)
+    noise = _Noise(rows, len(taken), layout, None if masks is None else live, device)
     index = torch.stack([one.job.samples.cpu()[one.order] for one in rows], 1).to(device)
     labels = torch.stack([one.job.labels.cpu()[one.order] for one in rows], 1).to(device)
     real = torch.stack([one.real for one in rows], 1).to(device)
     optimizer = stacked_optimizer(schedule, leaves)
     ruled = _ruled([one.job for one in rows], layout, trained, leaves, masks)
-    drawn = torch.zeros(len(rows), int(layout.trained.sum()))
     trace = torch.zeros(len(index), len(rows), device=device)
     for step in range(len(index)):
         inputs = x.index_select(0, index[step].reshape(-1)).view(len(rows), -1, *x.shape[1:])
         grads, losses = sums(tensors, masks, inputs, labels[step], real[step], clip)
         with torch.no_grad():
-            for row, stream in enumerate(streams[: len(taken)]):
-                if stream is not None:
-                    stream.draw(drawn[row])
-            noise = layout.spread(drawn, layout.trained)
-            scaled = list(layout.tensors(sent(noise * scale[:, None], device) * live).values())
-            grads = list(torch._foreach_add(grads, [scaled[number] for number in trained]))
+            if noise:
+                added = noise.at(step)
+                grads = list(torch._foreach_add(grads, [added[number] for number in trained]))
             torch._foreach_div_(grads, float(schedule.batch_size))
             if ruled is None:
                 optimizer.step(leaves, grads)
@@ -137,6 +137,47 @@ def _run(
         each.T.contiguous().reshape(len(rows), schedule.epochs, -1).sum(2) for each in (real.sum(2), trace)
     )
     return ends, (losses / counts.clamp_min(1))[: len(taken)]
+
+
+class _Noise:
+    """What is added to the sums of a stack: sigma C z in its trained, unmasked coordinates, drawn for steps ahead."""
+
+    def __init__(
+        self, rows: list[_Planned], taken: int, layout: Layout, live: Tensor | None, device: torch.device
+    ) -> None:
+        """``rows``: with ghosts behind the ``taken`` ones, which get none; ``live``: (rows, params), 0 where masked."""
+        private = [one.job.private for one in rows[:taken]]
+        self._streams = {
+            row: NoiseStream(rows[row].job) for row, p in enumerate(private) if p is not None and p.noise_multiplier
+        }
+        self._scale = torch.zeros(len(rows), 1)
+        for row in self._streams:
+            steps = rows[row].job.private
+            assert steps is not None
+            self._scale[row] = steps.clip * steps.noise_multiplier
+        self._layout, self._live, self._device = layout, live, device
+        self._left = len(rows[0].order)
+        params = int(layout.trained.sum())
+        ahead = max(1, min(self._left, AHEAD // (len(rows) * params))) if self._streams else 0
+        self._drawn = torch.zeros(ahead, len(rows), params)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._streams)
+
+    def at(self, step: int) -> list[Tensor]:
+        """Of the next step, a tensor (rows, *shape) for each of the layout."""
+        place = step % len(self._drawn)
+        if place == 0:
+            block = self._drawn[: self._left]
+            for row, stream in self._streams.items():
+                stream.draw(block[:, row])
+            self._left -= len(block)
+            block.mul_(self._scale)
+        noise = sent(self._layout.spread(self._drawn[place], self._layout.trained), self._device)
+        if self._live is not None:
+            noise = noise * self._live
+        return list(self._layout.tensors(noise).values())
 
 
 def _ruled(

@@ -58,6 +58,10 @@ class ChainProgram:
         assert used >= set(trained)
         self._slots = {place: slot for slot, place in enumerate(trained)}
         self._first = next(n for n, layer in enumerate(layers) if {layer.weight, layer.bias} & set(trained))
+        self.whole_layers = all(
+            layer.bias is None or (layer.weight in self._slots) is (layer.bias in self._slots) for layer in layers
+        )  # whether each is trained with its bias, or not at all
+        self.sums_hold: bool | None = None  # what a trial of its clipped sums said; None: there was none
 
     def orders(self, layout: Layout) -> list[list[int] | None]:
         """As :func:`~autoflip_secure.training.program.gradient_orders`."""

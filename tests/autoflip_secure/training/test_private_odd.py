@@ -30,6 +30,8 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn, McMahanCnn, Mlp
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
 from autoflip_secure.training.analytic import Analytic, clipped_sums
+from autoflip_secure.training.chain import chain_program
+from autoflip_secure.training.chain.sums import ChainSums
 from autoflip_secure.training.per_sample import Plain
 
 NOISE = {"0.0": 0.0, "0.7": 0.7}
@@ -85,8 +87,13 @@ def test_opacus_is_not_trusted_either(make: Callable[[], nn.Module]) -> None:
     assert all(torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True))
 
 
+def smooth() -> nn.Module:
+    """Has formulas, and is no chain."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus(), nn.Linear(8, 10))
+
+
 def test_a_trial_is_made_once_per_model() -> None:
-    module, x = made(Two)
+    module, x = made(smooth)
     trainer, job = StackedTrainer(), job_of(module, 0.7)
     first = trainer.train(module, Layout.of(module), x, [job], SCHEDULE).updates
     (notes,) = trainer._notes.values()
@@ -94,3 +101,30 @@ def test_a_trial_is_made_once_per_model() -> None:
     notes.update(dict.fromkeys(notes, False))  # what is noted is what is used
     assert torch.allclose(trainer.train(module, Layout.of(module), x, [job], SCHEDULE).updates, first, atol=1e-6)
     assert list(notes.values()) == [False]
+
+
+def test_of_chains_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = made(Two)
+    names = [segment.name for segment in Layout.of(module)]
+    program = chain_program(module, names, x[[0, -1]])
+    assert program is not None
+    assert program.sums_hold is None
+    trained = list(range(len(names)))
+    assert isinstance(clipped_sums(module.train(), names, trained, x[:2], {}, program), ChainSums)
+    assert program.sums_hold is True
+    program.sums_hold = False  # what is noted is what is used
+    assert isinstance(clipped_sums(module, names, trained, x[:2], {}, program), Analytic)
+    program.sums_hold = None
+    monkeypatch.setattr("autoflip_secure.training.chain.sums.clip_factors", lambda squared, real, clip: real)
+    assert isinstance(clipped_sums(module, names, trained, x[:2], {}, program), Analytic)
+    assert program.sums_hold is False
+
+
+def test_a_layer_trained_without_its_bias_is_left_to_the_plain_way() -> None:
+    module, x = made(Two)
+    module.first.bias.requires_grad_(False)  # type: ignore[union-attr]
+    names = [segment.name for segment in Layout.of(module)]
+    program = chain_program(module, names, x[[0, -1]])
+    assert program is not None
+    assert not program.whole_layers
+    assert isinstance(clipped_sums(module.train(), names, list(program.trained), x[:2], {}, program), Plain)

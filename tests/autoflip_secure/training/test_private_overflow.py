@@ -20,6 +20,8 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer, layer_sums, per_sample
 from autoflip_secure.training.analytic import Analytic, clipped_sums
+from autoflip_secure.training.chain import chain_program
+from autoflip_secure.training.chain.sums import ChainSums
 from autoflip_secure.training.per_sample import ClippedSums, Plain
 
 BAD = {"next to infinity": 3e38, "large": 1e25, "not a number": float("nan"), "infinite": float("inf")}
@@ -109,9 +111,10 @@ def sums_of(way: type[ClippedSums], size: float, weight: float, masked: bool) ->
     layout, trained = Layout.of(module), [0, 1]
     module.last.requires_grad_(False)
     names = [segment.name for segment in layout]
-    sums = clipped_sums(module, names, trained, IMAGES[:2], {})
-    assert isinstance(sums, Analytic)
-    if way is Plain:
+    program = chain_program(module, names, IMAGES[:2]) if way is ChainSums else None
+    sums = clipped_sums(module, names, trained, IMAGES[:2], {}, program)
+    assert isinstance(sums, Analytic if way is Plain else way)
+    if isinstance(sums, Analytic) and way is Plain:
         sums.close()
         sums = Plain(module, names, trained)
     tensors = list(layout.tensors(layout.vector(module).expand(5, -1)).values())
@@ -133,18 +136,20 @@ EXTREMES = given(st.floats(0, 38).map(lambda e: 10**e), st.floats(-38, 38).map(l
 @example(1e36, 1e-18, False)  # the clip factor times the outer gradient is below what float32 holds
 @example(1e25, 1e13, True)
 def test_no_sample_adds_more_than_the_clip_norm(size: float, weight: float, masked: bool) -> None:
-    quick, plain = (sums_of(way, size, weight, masked) for way in (Analytic, Plain))
-    for alone, together in (quick, plain):
+    quick, plain, chain = (sums_of(way, size, weight, masked) for way in (Analytic, Plain, ChainSums))
+    for alone, together in (quick, plain, chain):
         assert (alone.double().norm(dim=1) <= CLIP * (1 + 1e-5)).all()
         assert torch.allclose(together, alone.sum(0), atol=1e-12)
     assert torch.allclose(quick[0], plain[0], atol=1e-10)
+    assert torch.equal(chain[0], quick[0])
 
 
 def test_the_checks_see_what_is_not_zeroed_or_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(layer_sums, "LARGE", float("inf"))
-        alone, _ = sums_of(Analytic, 1e18, 1e-22, masked=False)
-        assert alone.double().norm(dim=1).max() > 1.01 * CLIP
+        for way in (Analytic, ChainSums):
+            alone, _ = sums_of(way, 1e18, 1e-22, masked=False)
+            assert alone.double().norm(dim=1).max() > 1.01 * CLIP
     module = built(Two)
     job = job_of(module, 0.5)
     for place in (layer_sums, per_sample):
