@@ -18,7 +18,8 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import precise, working_copy
 from autoflip_secure.training.buckets import FEWEST, LANES, filled, height
-from autoflip_secure.training.program import SLOW, cross_entropy, kept_floats, stacked_forward
+from autoflip_secure.training.chain import ChainProgram, chain_program
+from autoflip_secure.training.program import SLOW, StackedForward, cross_entropy, kept_floats, stacked_forward
 from autoflip_secure.training.stacked import BUDGET
 
 SAMPLES = 128
@@ -119,23 +120,34 @@ def drawing(x: Tensor) -> AbstractContextManager[None]:
 
 def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
     """A forward that is right for this module, and how many models it takes at once."""
+    program = scoring_program(module, layout, x)
+    height = models_at_once(module, layout, x, program)
+    if program is not None and height >= FEWEST:
+        return _stacked(program.forward, layout), height
     net = working_copy(module, x.device).eval().requires_grad_(False)
-    forward, single = _stacked(net, layout), one_at_a_time(net, layout)
-    height = models_at_once(module, layout, x)
+    forward, single = _stacked(stacked_forward(net, names_of(layout)), layout), one_at_a_time(net, layout)
     if height < FEWEST or not agree(forward, single, layout.vector(module), x):
         return single, 1
     return forward, height
 
 
-def models_at_once(module: nn.Module, layout: Layout, x: Tensor) -> int:
+def names_of(layout: Layout) -> list[str]:
+    """Of its tensors, in order."""
+    return [segment.name for segment in layout]
+
+
+def scoring_program(module: nn.Module, layout: Layout, x: Tensor) -> ChainProgram | None:
+    """The module by hand in evaluation mode, if it is a chain, for inputs like ``x``."""
+    return chain_program(module, names_of(layout), x[[0, -1]], training=False)
+
+
+def models_at_once(module: nn.Module, layout: Layout, x: Tensor, program: ChainProgram | None) -> int:
     """Models that fit the budget of one forward."""
-    activations = kept_floats(working_copy(module, x.device).eval(), x[:1])
+    activations = program.kept if program else kept_floats(working_copy(module, x.device).eval(), x[:1])
     return BUDGET[x.device.type] // (layout.size + min(SAMPLES, len(x)) * activations)
 
 
-def _stacked(net: nn.Module, layout: Layout) -> Forward:
-    run = stacked_forward(net, [segment.name for segment in layout])
-
+def _stacked(run: StackedForward, layout: Layout) -> Forward:
     def forward(rows: Tensor, inputs: Tensor) -> Tensor:
         stack = filled(rows, height(len(rows), LANES))
         batch = filled(inputs, -(-len(inputs) // LANES) * LANES)  # as in training: nothing is left over

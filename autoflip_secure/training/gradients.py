@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -26,8 +27,10 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import Work, masked_start, named_tensors
 from autoflip_secure.training.buckets import Bucket, height, plan
+from autoflip_secure.training.chain import ChainProgram, chain_program
 from autoflip_secure.training.program import (
     SLOW,
+    Differentiate,
     StackedForward,
     cross_entropy,
     gradient_orders,
@@ -90,16 +93,17 @@ def _agree(trial: Work, budget: int) -> bool:
 def _stacked(work: Work, budget: int) -> Float[Tensor, "jobs params"]:
     names, sample = [segment.name for segment in work.layout], work.x[:1]
     forward = stacked_forward(work.net, names)
-    orders = gradient_orders(forward, work.net, names, sample)
+    program = chain_program(work.template, names, work.x[[0, -1]], training=False)
+    orders = program.orders(work.layout) if program else gradient_orders(forward, work.net, names, sample)
     sizes, once = [len(job.samples) for job in work.jobs], work.schedule.model_copy(update={"epochs": 1})
     found = torch.zeros(len(work.jobs), work.layout.size, device=work.x.device)
     for bucket in plan(sizes, once, work.layout.size, kept_floats(work.net, sample), budget):
-        found[list(bucket.jobs)] = _of_bucket(work, bucket, forward, orders)
+        found[list(bucket.jobs)] = _of_bucket(work, bucket, program or forward, orders)
     return found
 
 
 def _of_bucket(
-    work: Work, bucket: Bucket, forward: StackedForward, orders: list[list[int] | None]
+    work: Work, bucket: Bucket, forward: StackedForward | ChainProgram, orders: list[list[int] | None]
 ) -> Float[Tensor, "jobs params"]:
     x, layout = work.x, work.layout
     jobs = [work.jobs[place] for place in bucket.jobs]
@@ -112,13 +116,26 @@ def _of_bucket(
     for first, stop, active, _ in bucket.stretches():
         rows = height(active, bucket.width)
         here = [tensor[:rows].detach() for tensor in tensors]
-        leaves = [here[number].requires_grad_() for number in trained]
+        differentiate = _way(forward, here, trained)
         totals = [sums[number][:rows] for number in trained]
         for step in range(first, stop):
             inputs = x.index_select(0, index[step, :rows].reshape(-1)).view(rows, -1, *x.shape[1:])
-            losses = cross_entropy(forward(here, inputs), labels[step, :rows])
-            torch._foreach_add_(totals, list(torch.autograd.grad(losses, leaves, weights[step, :rows])))
+            _, grads = differentiate(inputs, labels[step, :rows], weights[step, :rows])
+            torch._foreach_add_(totals, grads)
     return torch.cat([total[: len(jobs)].reshape(len(jobs), -1) for total in sums], dim=1)
+
+
+def _way(forward: StackedForward | ChainProgram, tensors: list[Tensor], trained: list[int]) -> Differentiate:
+    """What finds the gradients of the tensors at ``trained``."""
+    if isinstance(forward, ChainProgram):
+        return partial(forward.gradients, forward.bind(tensors))
+    leaves = [tensors[number].requires_grad_() for number in trained]
+
+    def differentiate(inputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor]]:
+        losses = cross_entropy(forward(tensors, inputs), labels)
+        return losses.detach(), list(torch.autograd.grad(losses, leaves, weights))
+
+    return differentiate
 
 
 def _tables(bucket: Bucket, jobs: list[ClientJob], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

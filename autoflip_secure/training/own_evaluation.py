@@ -21,7 +21,9 @@ from autoflip_secure.training.evaluation import (
     agree,
     drawing,
     models_at_once,
+    names_of,
     one_at_a_time,
+    scoring_program,
 )
 from autoflip_secure.training.program import cross_entropy, stacked_forward
 
@@ -99,8 +101,10 @@ def _measure(
 def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int]:
     """A forward that is right for this module, rows (models, params) and inputs (models, batch, *features); and how
     many models it takes at once."""
+    program = scoring_program(module, layout, x)
     net = working_copy(module, x.device).eval().requires_grad_(False)
-    run, single = stacked_forward(net, [segment.name for segment in layout]), one_at_a_time(net, layout)
+    run = program.forward if program else stacked_forward(net, names_of(layout))
+    single = one_at_a_time(net, layout)
 
     def stacked(rows: Tensor, inputs: Tensor) -> Tensor:
         count = height(len(rows), LANES)
@@ -113,7 +117,7 @@ def _fitting(module: nn.Module, layout: Layout, x: Tensor) -> tuple[Forward, int
         batch = filled(inputs, LANES)
         return stacked(rows, batch.expand(len(rows), *batch.shape))
 
-    most = models_at_once(module, layout, x)
+    most = models_at_once(module, layout, x, program)
     if most < FEWEST or not agree(alike, single, layout.vector(module), x):
         return apart, 1
     return stacked, most

@@ -20,6 +20,8 @@ SLOW = "performance drop"
 """What ``vmap`` warns of where it has no rule for an operation and goes through the stack one model at a time."""
 
 StackedForward = Callable[[list[Tensor], Tensor], Tensor]
+Differentiate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, list[Tensor]]]
+"""(inputs, labels, weights) -> losses (models, batch), a gradient of their weighted sum for each leaf."""
 
 
 def stacked_forward(net: nn.Module, names: list[str]) -> StackedForward:

@@ -16,7 +16,6 @@ GPU equality is within float tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -34,6 +33,7 @@ from autoflip_secure.training.chain import ChainProgram, chain_program
 from autoflip_secure.training.gradients import in_stacks
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
+    Differentiate,
     StackedForward,
     cross_entropy,
     gradient_orders,
@@ -47,9 +47,6 @@ from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer
 
 BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
 """Floats that one step of a stack may touch; on the CPU about what its caches hold, on a GPU what keeps it busy."""
-
-Differentiate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, list[Tensor]]]
-"""(inputs, labels, weights) -> losses (models, batch), a gradient of their weighted sum for each leaf."""
 
 
 class StackedTrainer(LocalTrainer):
@@ -75,7 +72,7 @@ class StackedTrainer(LocalTrainer):
         program = self._program(work, names)
         forward = program or stacked_forward(net, names)
         orders = program.orders(layout) if program else gradient_orders(stacked_forward(net, names), net, names, sample)
-        activations = kept_floats(net, sample)
+        activations = program.kept if program else kept_floats(net, sample)
         sizes = [len(job.samples) for job in jobs]
         done, augmenter = work.room(), Augmenter.of(schedule, self.pixels, x)
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
@@ -86,9 +83,7 @@ class StackedTrainer(LocalTrainer):
 
     def _program(self, work: Work, names: list[str]) -> ChainProgram | None:
         """A program by hand, where the module and the jobs allow one."""
-        if self.device.type != "cpu" or work.jobs[0].scoring is not None:
-            return None
-        return chain_program(work.template, names, work.x[[0, -1]])
+        return None if work.jobs[0].scoring is not None else chain_program(work.template, names, work.x[[0, -1]])
 
     def _gradients(self, work: Work) -> Tensor:
         return in_stacks(work, self.budget)

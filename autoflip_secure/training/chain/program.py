@@ -24,7 +24,7 @@ from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.base import named_tensors, working_copy
 from autoflip_secure.training.chain.layers import Affine
 from autoflip_secure.training.chain.reading import HOOKS, NoChainError, Part, read
-from autoflip_secure.training.program import cross_entropy, order_of, stacked_forward
+from autoflip_secure.training.program import cross_entropy, kept_floats, order_of, stacked_forward
 
 TOLERANCE = 1e-9
 """Largest difference in the trial, in double, relative to the largest coordinate of the same tensor's gradient."""
@@ -47,11 +47,12 @@ class ChainProgram:
     Args:
         parts: its operations in order.
         trained: places of the tensors that get gradients.
+        kept: floats that autograd would keep of one sample, by which the height of stacks is chosen.
     """
 
-    def __init__(self, parts: Sequence[Part], trained: Sequence[int]) -> None:
+    def __init__(self, parts: Sequence[Part], trained: Sequence[int], kept: int) -> None:
         self._parts = tuple(parts)
-        self.trained = tuple(trained)
+        self.trained, self.kept = tuple(trained), kept
         layers = [part for part in self._parts if isinstance(part, Affine)]
         self._layers = layers
         used = {place for layer in layers for place in (layer.weight, layer.bias)}
@@ -85,6 +86,10 @@ class ChainProgram:
     def scores(self, bound: Bound, inputs: Tensor) -> Tensor:
         """Of inputs (models, batch, *features): (models, batch, classes)."""
         return self._forward(bound, inputs)[0]
+
+    def forward(self, tensors: list[Tensor], inputs: Tensor) -> Tensor:
+        """:meth:`scores` for the tensors of a stack, as a :data:`~autoflip_secure.training.program.StackedForward`."""
+        return self.scores(self.bind(tensors), inputs)
 
     def gradients(self, bound: Bound, inputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Losses (models, batch), and a gradient of their weighted sum for each trained tensor, (models, *shape).
@@ -154,19 +159,24 @@ def loss_and_gradient(scores: Tensor, labels: Tensor, weights: Tensor) -> tuple[
     return losses, scores
 
 
-def chain_program(template: nn.Module, names: list[str], sample: Tensor) -> ChainProgram | None:
-    """The program of a module in training, or None: it is no chain of known layers, or autograd says otherwise.
+def chain_program(
+    template: nn.Module, names: list[str], sample: Tensor, *, training: bool = True
+) -> ChainProgram | None:
+    """The program of a module, or None: it is no chain of known layers, autograd says otherwise, or it is on a GPU.
 
     Args:
         template: the module; left as it is. What was found out about it is kept as long as it is.
         names: of the tensors of the layout, in order.
         sample: one or more inputs, batch dimension first; two different ones make a better trial.
+        training: whether in training mode, or in evaluation mode.
     """
+    if sample.device.type != "cpu":
+        return None
     known = _known.setdefault(template, {})
-    key = (_signature(template), tuple(names), sample.shape[1:], sample.dtype)
+    key = (_signature(template), tuple(names), sample.shape[1:], sample.dtype, training)
     if key not in known:
         with drawing_at(0, Purpose.FORWARD):
-            known[key] = _proven(working_copy(template, torch.device("cpu")).train(), names, sample.cpu())
+            known[key] = _proven(working_copy(template, sample.device).train(training), names, sample)
     return known[key]
 
 
@@ -189,7 +199,7 @@ def _proven(net: nn.Module, names: list[str], sample: Tensor) -> ChainProgram | 
         parts = read(net, names, sample)
         if not trained or not _uses(parts) >= set(trained):
             return None
-        program = ChainProgram(parts, trained)
+        program = ChainProgram(parts, trained, kept_floats(net, sample[:1]))
         return program if _agrees(program, net, names, sample) else None
     except (NoChainError, RuntimeError):  # the latter: shapes that do not fit, or a forward that vmap refuses
         return None

@@ -19,11 +19,13 @@ from autoflip_secure.interfaces import ClientJob, RoundRule, TrainingSchedule
 from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn, Cnn6, McMahanCnn, Mlp
-from autoflip_secure.training import SequentialTrainer, StackedTrainer
+from autoflip_secure.training import SequentialTrainer, StackedTrainer, evaluate, evaluate_by_class
 from autoflip_secure.training.base import Work
 from autoflip_secure.training.chain import ChainProgram, chain_program
 from autoflip_secure.training.chain.images import Pool
 from autoflip_secure.training.chain.layers import Activation
+from autoflip_secure.training.chain.reading import NoChainError, read
+from autoflip_secure.training.own_evaluation import evaluate_own
 
 SCHEDULES = {
     "sgd": TrainingSchedule(lr=0.1, batch_size=16, epochs=2),
@@ -322,6 +324,14 @@ def test_anything_else_is_left_to_autograd(make: Callable[[], nn.Module]) -> Non
         )
 
 
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_reading_says_so_before_any_trial(make: Callable[[], nn.Module]) -> None:
+    module, x = make().train(), data()[0]
+    module(x[:2])
+    with pytest.raises(NoChainError):
+        read(module, names_of(module), x[[0, -1]])
+
+
 @pytest.mark.parametrize("layer", [nn.Dropout(0.0), nn.BatchNorm1d(24), nn.Dropout(0.5)], ids=repr)
 def test_what_cannot_be_stacked_is_no_chain_either(layer: nn.Module) -> None:
     module, _ = made(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 24), layer, nn.Linear(24, 10)))
@@ -372,3 +382,37 @@ def test_a_program_that_is_wrong_does_not_pass_the_trial(monkeypatch: pytest.Mon
     jobs: list[ClientJob] = jobs_of(layout, module, y, [20])
     one, other = (each.train(module, layout, x, jobs, SCHEDULES["sgd"]) for each in (StackedTrainer(), ByAutograd()))
     assert torch.equal(one.updates, other.updates)
+
+
+@pytest.mark.parametrize("make", DENSE.values(), ids=DENSE)
+def test_fully_connected_chains_are_evaluated_to_the_last_bit_as_before(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, layout = made(make)
+    x, y = data()
+    jobs = jobs_of(layout, module, y, [20, 150, 3], masks=True)
+    rows = torch.stack([job.start for job in jobs])
+
+    def everything() -> list[Tensor]:
+        own = [job.samples for job in jobs], [job.labels for job in jobs]
+        return [
+            *evaluate_by_class(module, layout, rows, x, y, 10),
+            *evaluate_own(module, layout, lambda places: rows[list(places)], x, *own),
+            StackedTrainer().gradients(module, layout, x, jobs, SCHEDULES["sgd"]),
+        ]
+
+    by_hand = everything()
+    for place in ("evaluation", "gradients"):
+        monkeypatch.setattr(f"autoflip_secure.training.{place}.chain_program", lambda *_, **__: None)
+    assert all(torch.equal(one, other) for one, other in zip(by_hand, everything(), strict=True))
+
+
+def test_evaluation_mode_is_looked_at_by_itself() -> None:
+    module, layout = made(OtherInTraining)
+    x, y = data()
+    names = names_of(module)
+    assert chain_program(module, names, x[[0, -1]]) is None
+    assert chain_program(module, names, x[[0, -1]], training=False) is not None
+    row = layout.vector(module)[None]
+    _, loss = evaluate(module, layout, row, x, y)
+    assert abs(float(loss) - F.cross_entropy(module.eval()(x), y).item()) < 1e-5
