@@ -27,7 +27,7 @@ Ratios = Callable[..., None]
 
 @pytest.mark.parametrize(
     ("model", "clients", "goal", "rounds"),
-    [("mlp", 20, ">= 2.5", 7), ("mlp", 200, ">= 2.5", 2), ("cnn", 20, ">= 1.4", 3)],
+    [("mlp", 20, ">= 6", 7), ("mlp", 200, ">= 6", 2), ("cnn", 20, ">= 4", 3)],
 )
 def test_stacked_against_a_tuned_loop(
     model: str, clients: int, goal: str, rounds: int, ratios: Ratios, benchmark: BenchmarkFixture
@@ -57,7 +57,7 @@ def test_stacked_against_copy_and_loader(
     benchmark.pedantic(styles.copy_and_loader, (problem,), rounds=1)
     rates = " / ".join(f"{problem.samples / time / 1000:,.0f}k" for time in (stack, usual))
     ratios(
-        f"mlp, {clients} clients: deepcopy and DataLoader / stacked, time", usual / stack, ">= 8", f"samples/s {rates}"
+        f"mlp, {clients} clients: deepcopy and DataLoader / stacked, time", usual / stack, ">= 14", f"samples/s {rates}"
     )
     assert usual > stack
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.chain.images import Convolution
 from autoflip_secure.training.chain.layers import Affine
 from autoflip_secure.training.chain.program import ChainProgram
@@ -40,7 +41,7 @@ class ChainSums(ClippedSums):
         parts.reverse()  # in the order of the forward pass
         squared = summed(part.squared for _, part in parts)
         factors = clip_factors(squared, real, clip)
-        if not squared.isfinite().all():
+        if not surely_none(~squared.isfinite()):
             for _, part in parts:
                 part.drop(squared)
         sums: list[Tensor | None] = [None] * len(self._slots)

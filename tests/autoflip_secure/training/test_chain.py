@@ -300,7 +300,7 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "windows that leave a rest": around(nn.Conv2d(1, 4, 2), nn.MaxPool2d(2)),
     "a mean over windows": around(nn.Conv2d(1, 4, 3), nn.AvgPool2d(2)),
     "rows of a sequence": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Linear(8, 3), nn.Flatten(), nn.Linear(24, 10)),
-    "a 1x1 transpose": around(nn.ConvTranspose2d(1, 2, 3)),
+    "a transpose": around(nn.ConvTranspose2d(1, 2, 3)),
 }
 
 
