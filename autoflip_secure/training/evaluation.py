@@ -138,7 +138,7 @@ def names_of(layout: Layout) -> list[str]:
 
 def scoring_program(module: nn.Module, layout: Layout, x: Tensor) -> ChainProgram | None:
     """The module by hand in evaluation mode, if it is a chain, for inputs like ``x``."""
-    return chain_program(module, names_of(layout), x[[0, -1]], training=False)
+    return chain_program(module, names_of(layout), x, training=False)
 
 
 def models_at_once(module: nn.Module, layout: Layout, x: Tensor, program: ChainProgram | None) -> int:

@@ -93,7 +93,7 @@ def _agree(trial: Work, budget: int) -> bool:
 def _stacked(work: Work, budget: int) -> Float[Tensor, "jobs params"]:
     names, sample = [segment.name for segment in work.layout], work.x[:1]
     forward = stacked_forward(work.net, names)
-    program = chain_program(work.template, names, work.x[[0, -1]], training=False)
+    program = chain_program(work.template, names, work.x, training=False)
     orders = program.orders(work.layout) if program else gradient_orders(forward, work.net, names, sample)
     sizes, once = [len(job.samples) for job in work.jobs], work.schedule.model_copy(update={"epochs": 1})
     found = torch.zeros(len(work.jobs), work.layout.size, device=work.x.device)

@@ -66,8 +66,8 @@ def train_privately(work: Work, budget: int) -> Done:
     trained = [n for n, segment in enumerate(layout) if named[segment.name].requires_grad]
     activations = kept_floats(net, x[:1])  # before the layers get hooks
     names = [segment.name for segment in layout]
-    program = chain_program(work.template, names, x[[0, -1]])
-    sums = clipped_sums(net, names, trained, x[[0, -1]], work.notes, program)
+    program = chain_program(work.template, names, x)
+    sums = clipped_sums(net, names, trained, x, work.notes, program)
     planned = sorted((_plan(place, job, schedule) for place, job in enumerate(work.jobs)), key=_shape_and_place)
     done = work.room()
     while planned:

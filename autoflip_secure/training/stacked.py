@@ -83,7 +83,7 @@ class StackedTrainer(LocalTrainer):
 
     def _program(self, work: Work, names: list[str]) -> ChainProgram | None:
         """A program by hand, where the module and the jobs allow one."""
-        return None if work.jobs[0].scoring is not None else chain_program(work.template, names, work.x[[0, -1]])
+        return None if work.jobs[0].scoring is not None else chain_program(work.template, names, work.x)
 
     def _gradients(self, work: Work) -> Tensor:
         return in_stacks(work, self.budget)

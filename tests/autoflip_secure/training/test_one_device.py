@@ -48,7 +48,7 @@ def trained(make: Any, schedule: TrainingSchedule, change: Any, steps: PrivateSt
     trainer = StackedTrainer(device=META, budget=10**7)
     trainer.pixels = PixelRange((0.0,), (1.0,))
     work = Work(
-        working_copy(module, META).train(), layout, x.to(META), change(jobs, layout), schedule,
+        module, working_copy(module, META).train(), layout, x.to(META), change(jobs, layout), schedule,
         {f"formulas hold for {' '.join(names)}": True for names in (("1", "3"), ("0", "2", "5"))},  # needs numbers
     )  # fmt: skip
     with Mixed() as watch:
