@@ -125,7 +125,11 @@ def test_every_report_says_whether_anything_was_tuned(
 def test_the_report(records: Records, scenario: dict[str, Any], tmp_path: Path) -> None:
     path = write_report(records, scenario, tmp_path / "report.html")
     page, summary = path.read_text(), path.with_suffix(".md").read_text()
-    for text in ('<figure id="tuning-table">', '<figure id="tuning-curves">', "lr 0.05 is the smallest tried"):
+    for text in (
+        '<figure id="tuning-table" class="long">',
+        '<figure id="tuning-curves">',
+        "lr 0.05 is the smallest tried",
+    ):
         assert text in page
     assert "| 2 classes per client | FedAvg | lr 0.2 | 70.0 % | – |" in summary
     with (tmp_path / "tuning.csv").open() as file:
