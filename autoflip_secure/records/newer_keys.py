@@ -19,6 +19,8 @@ NEWER: dict[str, Any] = {
     "algorithm.aggregator.unit": "median",
     "algorithm.local_rule.every": 1,
     "algorithm.local_rule.until": 1.0,
+    "algorithm.local_rule.matrix": "once",
+    "algorithm.pruner.target_density": None,
     "evaluation": "global",
     "held_out": 0.2,
     "measures": [],
@@ -48,6 +50,8 @@ _OF_KIND = {
     "model.channels_last": ("cnn", "mcmahan_cnn", "cnn6"),
     "algorithm.local_rule.every": ("regrow",),
     "algorithm.local_rule.until": ("regrow",),
+    "algorithm.local_rule.matrix": ("fedlex",),
+    "algorithm.pruner.target_density": ("prunefl",),
 }
 """Options of some kinds alone: what another plug-in calls so has been in its configuration from the start."""
 

@@ -23,7 +23,7 @@ from autoflip_secure.records.run import RunRecord
 PLAIN: Final = ("cell", "algorithm", "seed", "parameters", "final_accuracy", "final_loss")
 """Fields of which their value is known."""
 
-TEXTS: Final = ("config", "axes", "tuning", "data", "trainer", "privacy", "secure_sum")
+TEXTS: Final = ("config", "axes", "tuning", "data", "trainer", "privacy", "secure_sum", "versions")
 """Fields that are known as JSON, and become objects when they are asked for."""
 
 COUNTS: Final = ("round", "participants", "rejected")

@@ -107,8 +107,8 @@ def differences(again: Iterable[RunRecord], records: Mapping[str, RunRecord]) ->
 
 def trained_otherwise(records: Iterable[RunRecord], to_do: int) -> str | None:
     """A sentence where cells that are there were trained by an earlier arithmetic and others are to follow."""
-    before = {record.versions.get("training", "1") for record in records}
-    if not to_do or before <= {ARITHMETIC}:
+    before = {record.versions.get("training", "1") for record in records} if to_do else set()
+    if before <= {ARITHMETIC}:
         return None
     return (
         f"finished cells were trained by another arithmetic ({', '.join(sorted(before - {ARITHMETIC}))}, now "
