@@ -25,8 +25,9 @@ INSTALL := VIRTUAL_ENV=$(CURDIR)/.venv SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_
 export OMP_NUM_THREADS ?= 1
 # Extra arguments for pytest: make test ARGS="-k store"
 ARGS ?=
-# As many tests side by side as there are cores, eight at most: each keeps 1.5 GB.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
+# As many tests side by side as there are cores (which nproc takes from OMP_NUM_THREADS, if that is set), eight at most: each
+# keeps 1.5 GB.
+JOBS ?= $(shell n=$$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
 # What one run compiles the next one reads: to rewrite the assertions of all tests takes a worker ten seconds.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=20
 # make bench-compare: the slow-down that fails, and the run to compare with
