@@ -10,6 +10,7 @@ from autoflip_secure.interfaces import Plugin
 from autoflip_secure.scenarios.catalogue.attack_page import renew
 from autoflip_secure.scenarios.catalogue.capabilities import capabilities
 from autoflip_secure.scenarios.catalogue.entries import FILE, Catalogue
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.compatibility import needed
 from autoflip_secure.scenarios.config.grid import points
 from autoflip_secure.scenarios.config.loading import load
@@ -17,7 +18,7 @@ from autoflip_secure.scenarios.config.mixes import Algorithm
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed, survey
 from autoflip_secure.scenarios.config.settings import json_schema
 from autoflip_secure.scenarios.config.sources import presets
-from autoflip_secure.scenarios.config.tables import AGGREGATORS, ALGORITHMS, LOCAL_RULES, PRUNERS, TRACKERS
+from autoflip_secure.scenarios.config.tables import AGGREGATORS, LOCAL_RULES, PRUNERS, TRACKERS
 from autoflip_secure.scenarios.config.yaml_text import write_flow
 from autoflip_secure.terminal.docstrings import docstring
 

@@ -29,10 +29,11 @@ from autoflip_secure.scenarios.config import (
     pre_aggregation,
     trained_masks,
 )
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
 from autoflip_secure.scenarios.config.fields import Fields
 from autoflip_secure.scenarios.config.messages import kind_of
-from autoflip_secure.scenarios.config.tables import ALGORITHMS, PRUNERS
+from autoflip_secure.scenarios.config.tables import PRUNERS
 from autoflip_secure.secure_rows.secure_sum import LEAST_CROWD, SecureSumConfig
 
 

@@ -36,9 +36,9 @@ from autoflip_secure.interfaces import (
     Pruner,
     SeveralAttacks,
 )
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.plugin_families import FAMILIES, installed
 from autoflip_secure.scenarios.config.plugin_options import located, outside_first
-from autoflip_secure.scenarios.config.tables import ALGORITHMS
 from autoflip_secure.scenarios.data.datasets import DataSource
 from autoflip_secure.scenarios.data.partitions import Partition
 from autoflip_secure.scenarios.models.chains import Model

@@ -12,6 +12,7 @@ from autoflip_secure.interfaces import (
     Config,
     TrainingSchedule,
 )
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.families import (
     AlgorithmConfig,
     AnyAttack,
@@ -21,9 +22,6 @@ from autoflip_secure.scenarios.config.families import (
     AnyPrivacy,
     Short,
     expand,
-)
-from autoflip_secure.scenarios.config.tables import (
-    ALGORITHMS,
 )
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
 

@@ -10,7 +10,7 @@ from small import SCENARIO, agreed
 import autoflip_secure.flower
 from autoflip_secure.errors import InputError
 from autoflip_secure.flower import Federation
-from autoflip_secure.scenarios.config.tables import ALGORITHMS
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 
 
 def test_every_algorithm_runs_or_is_refused_with_the_reason() -> None:

@@ -17,7 +17,7 @@ from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import Channel, UpdateAttack
 from autoflip_secure.pruning.erk import RandomErk
 from autoflip_secure.pruning.fedtiny import SwapByGradient
-from autoflip_secure.scenarios.config.tables import ALGORITHMS
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.training import choose_trainer
 
 

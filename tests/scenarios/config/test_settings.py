@@ -11,6 +11,7 @@ from settings_read import read, settings
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.scenarios.config import tables
+from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.loading import to_yaml
 from autoflip_secure.scenarios.config.settings import DEFAULTS, content_hash, json_schema
 from autoflip_secure.scenarios.data import datasets, partitions
@@ -62,7 +63,7 @@ def test_algorithm_of_ones_own() -> None:
     assert (algorithm.name, kinds) == ("mine", ("random_units", "krum"))
 
 
-@pytest.mark.parametrize("name", tables.ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
     needed = {
         "nbafl": "privacy: {kind: nbafl, allow_unproven: true}\n",
@@ -72,15 +73,15 @@ def test_every_algorithm_of_the_table_resolves_to_its_parts(name: str) -> None:
     }
     more = needed.get(name, "")
     resolved = settings(f"{more}algorithm: {name}").algorithm.model_dump(mode="json")
-    table = tables.ALGORITHMS[name]
+    table = ALGORITHMS[name]
     assert resolved["name"] == name
     assert table.pruner.items() <= resolved["pruner"].items()
     assert table.aggregator.items() <= resolved["aggregator"].items()
 
 
 def test_fedavg_is_no_pruning_and_the_mean() -> None:
-    assert tables.ALGORITHMS["fedavg"].pruner == {"kind": "none"}
-    assert tables.ALGORITHMS["fedavg"].aggregator == {"kind": "mean"}
+    assert ALGORITHMS["fedavg"].pruner == {"kind": "none"}
+    assert ALGORITHMS["fedavg"].aggregator == {"kind": "mean"}
 
 
 def test_every_plugin_class_is_in_its_table() -> None:
