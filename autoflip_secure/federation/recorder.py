@@ -66,12 +66,10 @@ from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 if TYPE_CHECKING:
     from autoflip_secure.federation.cell import Cell
 
-
 _BLOCK = (
     "numbers: on this machine the last bits of this model depend on the cells that run beside it; the same sweep gives "
     "the same numbers again, another sweep with the same cell may not"
 )
-
 _FROZEN = (
     "frozen: {:,} of {:,} numbers of the model are not trained; each client gets them once, and nothing else is done "
     "with them"
