@@ -11,7 +11,7 @@ from built_wheel import Program
 EXAMPLE = Path(__file__).parents[2] / "examples" / "account"
 SMALL = (
     "clients=4", "cohort=2", "rounds=2", "seeds=[21]", "sweep=null", "algorithm=fedavg", "attack=none", "suite=null",
-    "model={kind: mlp, hidden: [8]}",
+    "tune=null", "model={kind: mlp, hidden: [8]}",
 )  # fmt: skip
 
 
