@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
-from runs import by_engine  # noqa: E402
+from both_ways import by_engine  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples" / "flower"

@@ -11,8 +11,8 @@ WHY = "Flower is not among the test tools, for it keeps typer, rich and protobuf
 pytest.importorskip("flwr", reason=WHY)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+from both_ways import by_engine, bytes_of, over_flower  # noqa: E402
 from in_process import through_bytes  # noqa: E402
-from runs import by_engine, bytes_of, over_flower  # noqa: E402
 from small import SCENARIO, agreed  # noqa: E402
 
 from autoflip_secure.errors import InputError  # noqa: E402

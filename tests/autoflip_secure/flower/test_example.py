@@ -18,9 +18,9 @@ WHY = "Flower is not among the test tools, for it keeps typer, rich and protobuf
 pytest.importorskip("flwr", reason=WHY)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+from both_ways import by_engine  # noqa: E402
 from flwr.app import Context, RecordDict  # noqa: E402
 from in_process import InProcess  # noqa: E402
-from runs import by_engine  # noqa: E402
 
 from autoflip_secure.flower import messages  # noqa: E402
 from autoflip_secure.training import evaluate  # noqa: E402

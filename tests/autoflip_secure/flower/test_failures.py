@@ -12,9 +12,9 @@ WHY = "Flower is not among the test tools, for it keeps typer, rich and protobuf
 pytest.importorskip("flwr", reason=WHY)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+from both_ways import over_flower  # noqa: E402
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
 from in_process import FIRST, InProcess  # noqa: E402
-from runs import over_flower  # noqa: E402
 from small import agreed  # noqa: E402
 
 from autoflip_secure.errors import InputError  # noqa: E402

@@ -19,11 +19,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+from both_ways import by_engine  # noqa: E402
 from flwr.app import Context, Message  # noqa: E402
 from flwr.clientapp import ClientApp  # noqa: E402
 from flwr.serverapp import Grid, ServerApp  # noqa: E402
 from flwr.simulation import run_simulation  # noqa: E402
-from runs import by_engine  # noqa: E402
 from small import agreed  # noqa: E402
 
 from autoflip_secure.flower import AutoflipStrategy, Federation, client_app, messages  # noqa: E402
