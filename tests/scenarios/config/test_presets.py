@@ -128,7 +128,8 @@ def test_figures_of_the_paper() -> None:
 
 
 def test_ablation_has_every_pruner_with_every_scoring_and_every_statistic() -> None:
-    from autoflip_secure.scenarios.config.tables import AGGREGATORS, STATISTICS
+    from autoflip_secure.algorithm.agreement_statistics import STATISTICS
+    from autoflip_secure.scenarios.config.tables import AGGREGATORS
 
     scenario = load("ablation")
     mixes = {
