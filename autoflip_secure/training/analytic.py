@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils.hooks import RemovableHandle
 
-from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.chain import ChainProgram
 from autoflip_secure.training.chain.sums import ChainSums
 from autoflip_secure.training.convolutions import Convolving, same_calls
-from autoflip_secure.training.layer_sums import layer_sums
-from autoflip_secure.training.per_sample import ClippedSums, Plain, clip_factors, summed
+from autoflip_secure.training.layer_sums import factors_of, layer_sums
+from autoflip_secure.training.per_sample import ClippedSums, Plain
 from autoflip_secure.training.program import cross_entropy, single_forward
 
 TOLERANCE = 1e-9
@@ -212,11 +211,7 @@ class Analytic(ClippedSums):
                 layer_sums(layer, given.detach(), out, self._masks(name, masks))
                 for (name, layer), given, out in zip(self._layers, seen, outer, strict=True)
             ]
-            squared = summed(part.squared for part in parts)
-            factors = clip_factors(squared, real, clip)
-            if not surely_none(~squared.isfinite()):
-                for part in parts:
-                    part.drop(squared)
+            factors = factors_of(parts, real, clip)
             sums: list[Tensor | None] = [None] * len(self._place)
             for (name, _), part in zip(self._layers, parts, strict=True):
                 weight, bias = part.total(factors)

@@ -178,6 +178,7 @@ class _OfAll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        """The outputs, a call of one shape after the other."""
         calls = _Calls(x, weight, geometry)
         inputs, filters = calls.side_by_side(x), calls.stacked(weight)
         offsets = [None] * len(filters) if bias is None else calls.stacked(bias).unbind()
@@ -188,6 +189,7 @@ class _OfAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the inputs of :meth:`forward`; None where none is wanted."""
         calls: _Calls = ctx.calls
         inputs, filters = (tensor.unbind() for tensor in ctx.saved_tensors)
         wanted = [*ctx.needs_input_grad[:2], ctx.biased and ctx.needs_input_grad[2]]

@@ -8,13 +8,14 @@ With inputs :math:`a_i` and outer gradients :math:`g_i` of a fully connected lay
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from autoflip_secure.training.base import surely_none
-from autoflip_secure.training.per_sample import zeroed
+from autoflip_secure.training.per_sample import clip_factors, summed, zeroed
 
 LARGE = 1e20
 """Squared norm of a layer's inputs above which squares of small outer gradients, lost in float32, would count."""
@@ -32,6 +33,21 @@ class LayerSums(ABC):
     @abstractmethod
     def total(self, factors: Tensor) -> tuple[Tensor, Tensor | None]:
         """Sums of weight and bias over the batch, each sample times its factor (models, batch)."""
+
+
+def factors_of(parts: Sequence[LayerSums], real: Tensor, clip: Tensor) -> Tensor:
+    """The factors (models, batch) for :meth:`.LayerSums.total`; samples whose gradients overflow are dropped.
+
+    Args:
+        parts: of all layers, in one order always.
+        real: (models, batch), 0 for padding.
+        clip: (models,), L2 norm.
+    """
+    squared = summed(part.squared for part in parts)
+    if not surely_none(~squared.isfinite()):
+        for part in parts:
+            part.drop(squared)
+    return clip_factors(squared, real, clip)
 
 
 class Products(LayerSums):

@@ -53,8 +53,7 @@ class ChainProgram:
     def __init__(self, parts: Sequence[Part], trained: Sequence[int], kept: int) -> None:
         self._parts = tuple(parts)
         self.trained, self.kept = tuple(trained), kept
-        layers = [part for part in self._parts if isinstance(part, Affine)]
-        self._layers = layers
+        self._layers = layers = [part for part in self._parts if isinstance(part, Affine)]
         used = {place for layer in layers for place in (layer.weight, layer.bias)}
         assert used >= set(trained)
         self._slots = {place: slot for slot, place in enumerate(trained)}

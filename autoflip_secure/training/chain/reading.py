@@ -73,15 +73,13 @@ def _read(step: Step, names: list[str], found: list[Part]) -> None:
     images = len(step.before) == 4
     last = found[-1] if found else None
     raw = all(isinstance(part, Activation | ChannelsLast) for part in found)  # the inputs, in their own order
+    if images and what in (nn.Conv2d, nn.MaxPool2d) and raw and ChannelsLast() not in found:
+        found.append(ChannelsLast())
     if what is nn.Linear and len(step.before) == 2:
         found.append(Dense(*_places(step, names)))
     elif what is nn.Conv2d and images:
-        if raw and ChannelsLast() not in found:
-            found.append(ChannelsLast())
         found.append(_convolution(step, names))
     elif what is nn.MaxPool2d and images:
-        if raw and ChannelsLast() not in found:
-            found.append(ChannelsLast())
         if (window := _window(step)) != (1, 1):
             found.append(Pool(window, apart=False))
     elif what in _ACTIVATIONS or (step.node.op == "call_method" and what in _METHODS):

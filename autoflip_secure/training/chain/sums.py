@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autoflip_secure.training.base import surely_none
 from autoflip_secure.training.chain.images import Convolution
 from autoflip_secure.training.chain.layers import Affine
 from autoflip_secure.training.chain.program import ChainProgram
-from autoflip_secure.training.layer_sums import LayerSums, Products, Whole
-from autoflip_secure.training.per_sample import ClippedSums, clip_factors, summed
+from autoflip_secure.training.layer_sums import LayerSums, Products, Whole, factors_of
+from autoflip_secure.training.per_sample import ClippedSums
 
 
 class ChainSums(ClippedSums):
@@ -39,11 +38,7 @@ class ChainSums(ClippedSums):
 
         losses = self._program.passes(self._program.bind(tensors), inputs, labels, torch.ones_like(real), collect)
         parts.reverse()  # in the order of the forward pass
-        squared = summed(part.squared for _, part in parts)
-        factors = clip_factors(squared, real, clip)
-        if not surely_none(~squared.isfinite()):
-            for _, part in parts:
-                part.drop(squared)
+        factors = factors_of([part for _, part in parts], real, clip)
         sums: list[Tensor | None] = [None] * len(self._slots)
         for layer, part in parts:
             weight, bias = part.total(factors)
