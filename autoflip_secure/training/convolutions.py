@@ -231,10 +231,12 @@ class _Calls:
     def apart(self, results: Sequence[Tensor]) -> Tensor:
         """(batch, models of a call · channels, …) of every call -> (models, batch, channels, …).
 
-        Always laid out in this order: what comes next may round by how its input lies in memory.
+        Always laid out in this order: what comes next may round by how its input lies in memory. Never a view, which
+        nobody could change in place, as ``nn.ReLU(inplace=True)`` does.
         """
         parts = [r.reshape(len(r), self.together, -1, *r.shape[2:]).transpose(0, 1) for r in results]
-        return torch.cat(parts)[: self.models].contiguous()
+        parts[-1] = parts[-1][: self.models - (len(parts) - 1) * self.together]
+        return torch.cat(parts).contiguous()
 
     def whole(self, results: Sequence[Tensor]) -> Tensor:
         """(models of a call · filters, …) of every call -> (models, filters, …)."""

@@ -29,6 +29,9 @@ from autoflip_secure.training.program import cross_entropy, kept_floats, order_o
 TOLERANCE = 1e-9
 """Largest difference in the trial, in double, relative to the largest coordinate of the same tensor's gradient."""
 
+ROUNDING = 1e-14
+"""What may be left in double of a gradient that is zero, as behind a softmax of one class."""
+
 Collect = Callable[[Affine, Tensor, Tensor], None]
 """What is done with a layer's A and G, (models, rows, inputs) and (models, rows, outputs)."""
 
@@ -230,4 +233,4 @@ def _agrees(program: ChainProgram, net: nn.Module, names: list[str], sample: Ten
 def _close(found: Tensor, wanted: Tensor) -> bool:
     if found.shape != wanted.shape or prod(found.shape) == 0:
         return False
-    return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
+    return bool((found - wanted).abs().max() <= max(ROUNDING, TOLERANCE * float(wanted.abs().max())))

@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from slow_training import data, jobs_of, made
+from torch import Tensor, nn
 from torch.func import vmap
 
+from autoflip_secure.interfaces import TrainingSchedule
+from autoflip_secure.training import SequentialTrainer, StackedTrainer, choose_trainer
 from autoflip_secure.training.convolutions import LARGE, Convolving, same_calls, unfolded
 
 CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -82,3 +85,22 @@ def test_one_sample_without_a_batch_frozen_weights_and_what_is_left_to_torch() -
     with Convolving(same_calls, (2,)) as mode:
         torch.conv1d(x[0, :, :, 0], weight[0, :, :, 0])
     assert not mode.found
+
+
+@pytest.mark.parametrize("groups", [1, 2], ids=["chain", "through autograd"])
+@pytest.mark.parametrize("many", [1, 5])
+def test_what_follows_may_work_in_place(groups: int, many: int) -> None:
+    """``nn.ReLU(inplace=True)`` behind a convolution, as most networks have it: stacked, and as one model alone."""
+    module, layout = made(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, groups=groups, bias=False),
+            nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 10),
+        )
+    )  # fmt: skip
+    x, y = data()
+    assert isinstance(choose_trainer(module, layout, x[:1]), StackedTrainer)
+    jobs = jobs_of(layout, module, y, [20] * many)
+    schedule = TrainingSchedule(lr=0.1, batch_size=16, epochs=2)
+    found = StackedTrainer().train(module, layout, x, jobs, schedule).updates
+    wanted = SequentialTrainer().train(module, layout, x, jobs, schedule).updates
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)

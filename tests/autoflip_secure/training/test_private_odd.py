@@ -115,7 +115,7 @@ def test_of_chains_too(monkeypatch: pytest.MonkeyPatch) -> None:
     program.sums_hold = False  # what is noted is what is used
     assert isinstance(clipped_sums(module, names, trained, x[:2], {}, program), Analytic)
     program.sums_hold = None
-    monkeypatch.setattr("autoflip_secure.training.chain.sums.clip_factors", lambda squared, real, clip: real)
+    monkeypatch.setattr("autoflip_secure.training.chain.sums.factors_of", lambda parts, real, clip: real)
     assert isinstance(clipped_sums(module, names, trained, x[:2], {}, program), Analytic)
     assert program.sums_hold is False
 

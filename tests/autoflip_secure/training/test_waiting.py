@@ -26,7 +26,7 @@ from autoflip_secure.local_rules.proximal import Proximal
 from autoflip_secure.local_rules.regrow import Regrow
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.fedpm import FedPM
-from autoflip_secure.training import StackedTrainer, analytic, layer_sums, per_sample, private, stacked
+from autoflip_secure.training import StackedTrainer, layer_sums, per_sample, private, stacked
 from autoflip_secure.training.augmenting import PixelRange
 
 SIZES = [40, 33, 40, 17, 25]
@@ -174,7 +174,7 @@ def _autograd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def never_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    for module in (per_sample, analytic, layer_sums):
+    for module in (per_sample, layer_sums):
         monkeypatch.setattr(module, "surely_none", lambda flags: False)
 
 
