@@ -12,12 +12,7 @@ from digits_cells import PROBLEM
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.watcher import Watcher
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.seeds import Purpose, generator
-from autoflip_secure.training import choose_trainer
 
 HELD = replace(
     PROBLEM,
@@ -29,25 +24,6 @@ HIDDEN = [segment for segment in LAYOUT if segment.hidden]
 
 Moves = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(weights, mask, dense gradient of the last mini-batch) -> mask."""
-
-
-class Seen(Watcher):
-    """Global weights and masks after every round, from before the first."""
-
-    def __init__(self) -> None:
-        self.weights: list[Tensor] = []
-        self.masks: list[Tensor] = []
-
-    def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
-        self.weights.append(state.weights)
-        self.masks.append(state.mask)
-
-
-def watched(one: Cell, kind: str = "auto") -> tuple[RunRecord, Seen]:
-    seen = Seen()
-    trainer = choose_trainer(PROBLEM.module, LAYOUT, PROBLEM.x_train[:1], kind=kind)
-    (record,) = run_cells([one], trainer, watch=seen)
-    return record, seen
 
 
 class SlowClient:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from digits_cells import PROBLEM, X, cell
-from slow_clients import HELD, HIDDEN, LAYOUT, SlowClient, coverage_mean, density, prunable, watched
+from seen_rounds import watched
+from slow_clients import HELD, HIDDEN, LAYOUT, SlowClient, coverage_mean, density, prunable
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise

@@ -7,31 +7,16 @@ from typing import Any
 
 import torch
 from in_process import Answer, InProcess
-from torch import Tensor
+from seen_rounds import Seen
 
-from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.flower import AutoflipStrategy, Federation, client_app
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.running.build import CellBuilder
 
 
-class Models(Watcher):
-    """Keeps the global model after every round."""
-
-    def __init__(self) -> None:
-        self.weights: list[Tensor] = []
-        self.masks: list[Tensor] = []
-
-    def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
-        self.weights.append(state.weights)
-        self.masks.append(state.mask)
-
-
-def by_engine(federation: Federation) -> tuple[RunRecord, Models]:
-    builder, kept = CellBuilder(), Models()
+def by_engine(federation: Federation) -> tuple[RunRecord, Seen]:
+    builder, kept = CellBuilder(), Seen()
     cell = builder.cell(federation.spec, federation.spec, torch.device("cpu"))
     [record] = run_cells([cell], builder.trainer(federation.spec), watch=kept)
     return record, kept

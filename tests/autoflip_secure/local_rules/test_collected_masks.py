@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from digits_cells import PROBLEM, cell
+from seen_rounds import watched
 from sizes import every
-from slow_clients import HELD, HIDDEN, LAYOUT, SlowClient, coverage_mean, density, prunable, watched
+from slow_clients import HELD, HIDDEN, LAYOUT, SlowClient, coverage_mean, density, prunable
 from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from digits_cells import PROBLEM, X, Y, cell
 from hand_masks import MaskByHand
-from seen_rounds import Seen
+from seen_rounds import watched
 from torch import Tensor, nn
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -27,7 +27,6 @@ from autoflip_secure.local_rules.one_shot import OneShot
 from autoflip_secure.models.chain import Chain
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.pruning.fedmask import FedMask
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import choose_trainer
 
@@ -48,12 +47,6 @@ def fedmask(name: str = "fedmask", seed: int = 0, **protocol: Any) -> Cell:
     settings = {"pruner": PRUNER, "local_rule": RULE, "aggregator": Mean(weighting="equal"), "training": SCHEDULE,
                 "evaluation": "personal", "rounds": 4, "cohort": 4}  # fmt: skip
     return replace(cell(name, seed, **{**settings, **protocol}), problem=HELD)
-
-
-def watched(one: Cell, kind: str = "auto") -> tuple[Seen, RunRecord]:
-    seen = Seen()
-    trainer = choose_trainer(one.problem.module, one.problem.layout, X[:1], kind=kind)
-    return seen, run_cells([one], trainer, watch=seen)[0]
 
 
 class Oracle:
@@ -141,7 +134,7 @@ class Oracle:
 @pytest.mark.parametrize("kind", ["stacked", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_every_round_is_that_of_the_reading(kind: str) -> None:
     one = fedmask()
-    (seen, record), oracle = watched(one, kind), Oracle(one)
+    (record, seen), oracle = watched(one, kind), Oracle(one)
     for round_, entry in enumerate(record.rounds, 1):
         up, down = oracle.round(round_)
         state = seen.states[round_]
@@ -172,7 +165,7 @@ def test_every_round_is_that_of_the_reading(kind: str) -> None:
 @pytest.mark.slow
 def test_structures_are_cut_once_and_bits_alone_travel_whatever_attackers_want() -> None:
     attack = SignFlip(scale=1e6, scope=0.3)
-    seen, record = watched(fedmask(attack=attack, rounds=3))
+    record, seen = watched(fedmask(attack=attack, rounds=3))
     for before, sent in zip(seen.states, seen.sent, strict=False):
         bits = (sent + before.weights)[:, SCORED][sent[:, SCORED] != 0]
         assert bool(((bits - bits.round()).abs() < 1e-6).all())
@@ -184,7 +177,7 @@ def test_structures_are_cut_once_and_bits_alone_travel_whatever_attackers_want()
 
 
 def test_what_one_client_alone_holds_does_not_move() -> None:
-    seen, _ = watched(fedmask(cohort=1, rounds=2))
+    _, seen = watched(fedmask(cohort=1, rounds=2))
     for state in seen.states:
         assert state.scored is not None
         assert torch.equal(state.weights, seen.states[0].weights)
@@ -193,7 +186,7 @@ def test_what_one_client_alone_holds_does_not_move() -> None:
 
 @pytest.mark.slow
 def test_the_view_of_all_masks_is_theta_where_most_clients_want_it() -> None:
-    seen, _ = watched(fedmask(rounds=2))
+    _, seen = watched(fedmask(rounds=2))
     last, theta = seen.states[-1], Oracle(fedmask()).theta
     torch.testing.assert_close(last.model[SCORED], (theta * (last.weights >= 0.5))[SCORED])
     assert torch.equal(last.model[~SCORED], PROBLEM.initial[~SCORED])
@@ -202,7 +195,7 @@ def test_the_view_of_all_masks_is_theta_where_most_clients_want_it() -> None:
 @pytest.mark.slow
 def test_who_diverges_keeps_what_it_had() -> None:
     wild = SCHEDULE.model_copy(update={"lr": 1e30, "weight_decay": 1.0})
-    seen, record = watched(fedmask(training=wild, rounds=2, attack=GaussianNoise(scope=0.2)))
+    record, seen = watched(fedmask(training=wild, rounds=2, attack=GaussianNoise(scope=0.2)))
     assert all(entry.rejected == entry.participants for entry in record.rounds)
     assert torch.equal(seen.states[-1].weights, seen.states[0].weights)
 

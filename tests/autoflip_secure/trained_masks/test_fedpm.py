@@ -10,7 +10,7 @@ import pytest
 import torch
 from digits_cells import PROBLEM, X, Y, cell, run
 from hand_masks import MaskByHand
-from seen_rounds import Seen
+from seen_rounds import Seen, watched
 from sizes import crossed
 from torch import Tensor, nn
 
@@ -45,11 +45,6 @@ def fedpm(name: str = "fedpm", seed: int = 0, **protocol: Any) -> Cell:
     return cell(name, seed, **{"pruner": FedPM(), "aggregator": EQUAL, "training": SCHEDULE, "rounds": 3} | protocol)
 
 
-def watched(*cells: Cell, kind: str = "auto", **options: Any) -> tuple[Seen, Any]:
-    seen, trainer = Seen(), choose_trainer(PROBLEM.module, LAYOUT, X[:1], kind=kind)
-    return seen, run_cells(cells, trainer, watch=seen, **options)[0]
-
-
 def frozen_by_hand(seed: int) -> tuple[Tensor, Tensor]:
     """± e / sqrt(fan in), and sigmoids of standard normal numbers: all tensors here are weights and biases."""
     theta = torch.zeros(LAYOUT.size)
@@ -66,7 +61,7 @@ def frozen_by_hand(seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kind", ["stacked", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_every_round_is_that_of_the_paper(kind: str) -> None:
     one = fedpm()
-    seen, record = watched(one, kind=kind)
+    record, seen = watched(one, kind=kind)
     theta, first = frozen_by_hand(0)
     torch.testing.assert_close(seen.states[0].weights, first)
     for before, after, entry in zip(seen.states, seen.states[1:], record.rounds, strict=False):
@@ -123,7 +118,7 @@ def test_every_round_is_that_of_the_paper(kind: str) -> None:
 )
 def test_whatever_an_attacker_wants_to_send_arrives_as_bits(attack: Attack, aggregator: Aggregator) -> None:
     one = fedpm(attack=attack.model_copy(update={"scope": 0.3}), aggregator=aggregator, rounds=2)
-    seen, record = watched(one)
+    record, seen = watched(one)
     for before, sent in zip(seen.states, seen.sent, strict=False):
         bits = sent + before.weights
         assert bool(((bits - bits.round()).abs() < 1e-6).all())
@@ -136,30 +131,30 @@ def test_whatever_an_attacker_wants_to_send_arrives_as_bits(attack: Attack, aggr
 def test_a_large_sign_flip_is_every_bit_turned_round() -> None:
     everybody = tuple(range(10))
     honest, turned = (
-        watched(fedpm(rounds=1, attack=SignFlip(scale=1e6, clients=who)))[0].sent[0] for who in ((0,), everybody)
+        watched(fedpm(rounds=1, attack=SignFlip(scale=1e6, clients=who)))[1].sent[0] for who in ((0,), everybody)
     )
-    p = watched(fedpm(rounds=1))[0].states[0].weights
+    p = watched(fedpm(rounds=1))[1].states[0].weights
     rows = fedpm().cohort(1) != 0
     torch.testing.assert_close((turned + p)[rows], 1 - (honest + p)[rows])
 
 
 def test_who_sends_no_numbers_or_diverges_is_left_out() -> None:
-    _, record = watched(fedpm(rounds=2, attack=Fault(sends="nan", scope=0.5)))
+    record, _ = watched(fedpm(rounds=2, attack=Fault(sends="nan", scope=0.5)))
     assert any(entry.rejected for entry in record.rounds)
     assert all(set(entry.rejected) <= {*record.malicious_clients} for entry in record.rounds)
     wild = SCHEDULE.model_copy(update={"lr": 1e30, "weight_decay": 1.0, "optimizer": "sgd"})
-    _, record = watched(fedpm(rounds=1, training=wild))
+    record, _ = watched(fedpm(rounds=1, training=wild))
     assert record.rounds[0].rejected == record.rounds[0].participants
     assert record.rounds[0].step_norm == 0
 
 
 def test_probabilities_are_the_same_through_parties_where_nobody_checks_for_bits() -> None:
     secure = SecureSumConfig(parties=3, updates=True)
-    open_, hidden = watched(fedpm())[0], watched(fedpm(secure_sum=secure), connect=lambda _: OwnParties())[0]
+    open_, hidden = watched(fedpm())[1], watched(fedpm(secure_sum=secure), connect=lambda _: OwnParties())[1]
     for one, other in zip(open_.states, hidden.states, strict=True):
         torch.testing.assert_close(one.weights, other.weights, atol=1e-5, rtol=0)
     lying = fedpm(secure_sum=secure, attack=GaussianNoise(sigma=0.5, scope=0.3), rounds=1)
-    state = watched(lying, connect=lambda _: OwnParties())[0].states[-1]
+    state = watched(lying, connect=lambda _: OwnParties())[1].states[-1]
     counts = state.weights * 4
     assert bool(((state.weights >= 0) & (state.weights <= 1)).all())
     assert float(((counts - counts.round()).abs() > 0.01).float().mean()) > 0.1  # no mean of four bits
@@ -173,7 +168,7 @@ def test_cells_with_and_without_trained_masks_share_a_block() -> None:
 
 
 def test_a_threshold_tests_the_most_likely_mask() -> None:
-    seen, _ = watched(fedpm(pruner=FedPM(tested="threshold"), rounds=1))
+    _, seen = watched(fedpm(pruner=FedPM(tested="threshold"), rounds=1))
     assert torch.equal(seen.states[1].model_mask, seen.states[1].weights >= 0.5)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from digits_cells import PROBLEM, X, cell
+from digits_cells import PROBLEM, cell
 from hand_thresholds import ThresholdsByHand, layers, masks, model, moved
-from seen_rounds import Seen
+from seen_rounds import watched
 from sizes import crossed
 from slow_training import cnn, data, group_norm, jobs_of, made, mlp
 from torch import Tensor, nn
@@ -24,14 +24,12 @@ from autoflip_secure.defenses.aggregators.median import Median
 from autoflip_secure.defenses.pre_aggregators.bucketing import Bucketing
 from autoflip_secure.defenses.pre_aggregators.last_rows import LastRows
 from autoflip_secure.federation.cell import Cell
-from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.interfaces import ClientJob, ClientPruneView, RoundRule, Scoring, TrainingSchedule
 from autoflip_secure.local_rules.sparse_units import SparseUnits
 from autoflip_secure.pruning.spafl import SpaFL
-from autoflip_secure.records.run import RunRecord
 from autoflip_secure.secure_rows.own_parties import OwnParties, OwnRows
 from autoflip_secure.secure_rows.secure_sum import SecureSumConfig
-from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer, choose_trainer, evaluate
+from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer, evaluate
 
 LAYOUT, CLIENTS = PROBLEM.layout, 10
 HELD = replace(
@@ -50,12 +48,6 @@ def spafl(name: str = "spafl", seed: int = 0, **protocol: Any) -> Cell:
     settings = {"pruner": PRUNER, "local_rule": RULE, "aggregator": EQUAL, "training": SCHEDULE,
                 "evaluation": "personal", "rounds": 4, "cohort": 4}  # fmt: skip
     return replace(cell(name, seed, **{**settings, **protocol}), problem=HELD)
-
-
-def watched(one: Cell, kind: str = "auto", **options: Any) -> tuple[Seen, RunRecord]:
-    seen = Seen()
-    trainer = choose_trainer(one.problem.module, one.problem.layout, X[:1], kind=kind)
-    return seen, run_cells([one], trainer, watch=seen, **options)[0]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +121,7 @@ class Oracle:
 def test_every_round_is_that_of_the_authors(kind: str, follow: bool) -> None:
     pruner = SpaFL(follow=follow)
     one = spafl(pruner=pruner)
-    (seen, record), oracle = watched(one, kind), Oracle(one, pruner)
+    (record, seen), oracle = watched(one, kind), Oracle(one, pruner)
     hidden = [one for one in LAYOUT if one.hidden]
     for round_, entry in enumerate(record.rounds, 1):
         ends = oracle.round(round_)
@@ -158,7 +150,7 @@ def test_every_round_is_that_of_the_authors(kind: str, follow: bool) -> None:
 
 def test_beyond_one_learns_nothing_of_the_data() -> None:
     """What the authors' CIFAR programs send: every unit of every client has the same threshold."""
-    seen, record = watched(spafl(pruner=SpaFL(estimator="beyond_one"), attack=DirtyLabel(scope=0.5), rounds=2))
+    record, seen = watched(spafl(pruner=SpaFL(estimator="beyond_one"), attack=DirtyLabel(scope=0.5), rounds=2))
     rows = (seen.sent[0] + seen.states[0].weights)[:, THRESHOLDS]
     assert float(rows.min()) > 0
     steps = torch.tensor([2.0 * -(-len(HELD.clients[k]) // 16) for k in record.rounds[0].participants])
@@ -166,19 +158,19 @@ def test_beyond_one_learns_nothing_of_the_data() -> None:
     assert len(same) > 1
     for row in same:
         torch.testing.assert_close(row, rows[0, :1].expand_as(row))
-    seen, _ = watched(spafl(rounds=1))
+    _, seen = watched(spafl(rounds=1))
     assert float((seen.sent[0][:, THRESHOLDS]).std(1).min()) > 1e-4
 
 
 def test_an_attacker_moves_thresholds_and_a_median_does_not_follow() -> None:
     loud: dict[str, Any] = {"attack": GaussianNoise(sigma=3.0, scope=0.3), "cohort": 10, "rounds": 1}
-    plain = watched(spafl(cohort=10, rounds=1))[0].states[-1].weights
+    plain = watched(spafl(cohort=10, rounds=1))[1].states[-1].weights
     far = [
-        float((watched(spafl(aggregator=rule, **loud))[0].states[-1].weights - plain)[THRESHOLDS].norm())
+        float((watched(spafl(aggregator=rule, **loud))[1].states[-1].weights - plain)[THRESHOLDS].norm())
         for rule in (EQUAL, Median())
     ]
     assert far[0] > 5 * far[1]
-    seen, record = watched(spafl(attack=SignFlip(scale=10, scope=0.3), rounds=2))
+    record, seen = watched(spafl(attack=SignFlip(scale=10, scope=0.3), rounds=2))
     assert not any(bool(sent[:, ~THRESHOLDS].any()) for sent in seen.sent)
     assert record.personal is not None
     assert not set(record.personal.clients) & set(record.malicious_clients)
@@ -186,7 +178,7 @@ def test_an_attacker_moves_thresholds_and_a_median_does_not_follow() -> None:
 
 @pytest.mark.parametrize("before", [(Bucketing(),), (LastRows(),)], ids=["bucketing", "last rows"])
 def test_thresholds_are_rows_like_others_for_what_mixes_rows(before: tuple[Any, ...]) -> None:
-    seen, _ = watched(spafl(aggregator=Mean(weighting="equal", before=before), rounds=2))
+    _, seen = watched(spafl(aggregator=Mean(weighting="equal", before=before), rounds=2))
     state = seen.states[-1].weights
     assert bool(state[THRESHOLDS].any())
     assert torch.equal(state[~THRESHOLDS], PROBLEM.initial[~THRESHOLDS])
@@ -201,8 +193,8 @@ def test_thresholds_go_through_secure_sums_and_weights_do_not() -> None:
             return super().share(rows, clients)
 
     secure = SecureSumConfig(parties=3, updates=True)
-    plain = watched(spafl(rounds=2))[0]
-    hidden, record = watched(spafl(secure_sum=secure, rounds=2), connect=lambda _: Watched())
+    plain = watched(spafl(rounds=2))[1]
+    record, hidden = watched(spafl(secure_sum=secure, rounds=2), connect=lambda _: Watched())
     torch.testing.assert_close(plain.states[-1].weights, hidden.states[-1].weights, rtol=0, atol=1e-5)
     assert sizes == [(4, UNITS)] * 2
     assert record.secure_sum is not None
