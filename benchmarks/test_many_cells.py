@@ -84,14 +84,20 @@ class Used(NamedTuple):
     said: str
 
 
+WAITED = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, *sys.argv[1:]])
+_, status, spent = os.wait4(child.pid, 0)
+print(spent.ru_utime + spent.ru_stime, spent.ru_maxrss / 1024, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""  # small itself: the peak of a process begins with that of the one that starts it
+
+
 def used(*arguments: str) -> Used:
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        said = child.stdout.read()
-        _, status, spent = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0, said
-    return Used(spent.ru_utime + spent.ru_stime, spent.ru_maxrss / 1024, said)
+    done = subprocess.run([sys.executable, "-c", WAITED, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seconds, mebibytes = map(float, done.stderr.splitlines()[-1].split())
+    return Used(seconds, mebibytes, done.stdout)
 
 
 CHECKED = """

@@ -161,13 +161,16 @@ class Federation:
         Raises:
             InputError: data, model or a combination of the two cannot be used; says what to do.
         """
-        inputs = None if self.sample is None else [list(self.sample.shape), str(self.sample.dtype), self.classes]
-        name = digest([self.spec.settings.model_dump(mode="json"), self.seed, inputs])
-        if name not in _kits:
+        if (name := self._kit_name) not in _kits:
             if len(_kits) >= _MOST_KEPT:
                 _kits.pop(next(iter(_kits)))
             _kits[name] = self._made()
         return _kits[name]
+
+    @cached_property
+    def _kit_name(self) -> str:
+        inputs = None if self.sample is None else [list(self.sample.shape), str(self.sample.dtype), self.classes]
+        return digest([self.spec.settings.model_dump(mode="json"), self.seed, inputs])
 
     def _made(self) -> Kit:
         settings, spec = self.spec.settings, self.spec

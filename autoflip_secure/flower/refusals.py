@@ -10,7 +10,7 @@ from autoflip_secure.scenarios.config.messages import kind_of
 
 def obstacle(protocol: Protocol) -> str | None:
     """Why ``protocol`` cannot run over Flower, in a sentence that begins with the key in the way; None: it can."""
-    pruner, aggregator = protocol.pruner, protocol.aggregator
+    pruner, aggregator, learner = protocol.pruner, protocol.aggregator, trained_mask(protocol.pruner)
     named, combined = f"algorithm.pruner = {kind_of(type(pruner))!r}", _called(aggregator)
     found = {
         f"privacy = {_called(protocol.privacy)}: what the ledger proves is about cohorts and noise that stay secret in "
@@ -18,8 +18,8 @@ def obstacle(protocol: Protocol) -> str | None:
         "accounting, or set privacy: none": protocol.mechanism is not None,
         "secure_sum: its parties are processes of this package, which Flower does not connect; set secure_sum: none, "
         "and run secure sums with autoflip-secure party": protocol.secure_sum is not None,
-        f"{named}: clients train the probabilities of a mask, which have no message here; use a pruner whose mask the "
-        "server makes": trained_mask(pruner) is not None,
+        f"{named}: clients send {'' if learner is None else learner.sends} in place of an update, which have no "
+        "message here; use a pruner whose mask the server makes": learner is not None,
         f"{named}: clients have masks of their own, which they would have to remember from round to round, and a node "
         "of Flower may be another machine the next time; use a pruner whose mask the server makes": (
             pruner.several_masks

@@ -200,7 +200,7 @@ class AutoflipStrategy(Strategy):  # type: ignore[misc] # Flower is not followed
         )  # fmt: skip
         book = Logbook(cell, costs)
         everywhere = torch.ones_like(self._initial, dtype=torch.bool)
-        explored, ready = None, None
+        explored, events, ready = None, list[str](), None
         if cell.protocol.explores:
             explored, events = self._explored(grid, Phase(0, self._initial), everywhere)
         if channels := prepared(cell):
@@ -211,7 +211,7 @@ class AutoflipStrategy(Strategy):  # type: ignore[misc] # Flower is not followed
             ready = preparation(self._cell, found.clients, found.measured, Watcher(), lambda _: None)
         state = begin(self._cell, explored, None, None if ready is None else ready.received)
         book.cell = self._cell
-        book.open(explored, state.guidance, events if explored is not None else [], None)
+        book.open(explored, state.guidance, events, None)
         book.prepare(ready)
         self._say(ready.events if ready is not None else ())
         self._book = book

@@ -34,6 +34,15 @@ def threshold_pairs(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
+def unit_sizes(segment: Segment, values: Float[Tensor, "models ..."]) -> Float[Tensor, "models units"]:
+    """Mean |w_u| of each unit of a weight tensor.
+
+    Means are taken over copies in the order of the segment's shape: a stack may lie otherwise in memory, and its sums
+    would have other last bits.
+    """
+    return values.reshape(len(values), segment.shape[0], -1).contiguous().abs().mean(2)
+
+
 class TrainedThresholds(TrainedMask):
     """A pruner whose clients train weights of their own and a threshold a unit, and send the thresholds alone."""
 
@@ -70,17 +79,11 @@ class TrainedThresholds(TrainedMask):
     def unit_masks(
         self, segments: Sequence[Segment], values: Sequence[Float[Tensor, "models ..."]]
     ) -> dict[int, Float[Tensor, "models units"]]:
-        """m_u of each weight with thresholds, by its place in ``segments``; ``values`` are one tensor a segment.
-
-        Means are taken over copies in the order of the segment's shape: a stack may lie otherwise in memory, and its
-        sums would have other last bits.
-        """
-        found = {}
-        for weight, bias in threshold_pairs(segments):
-            own = values[weight]
-            size = own.reshape(len(own), segments[weight].shape[0], -1).contiguous().abs().mean(2)
-            found[weight] = self.unit_mask(size - values[bias])
-        return found
+        """m_u of each weight with thresholds, by its place in ``segments``; ``values`` are one tensor a segment."""
+        return {
+            weight: self.unit_mask(unit_sizes(segments[weight], values[weight]) - values[bias])
+            for weight, bias in threshold_pairs(segments)
+        }
 
     def made(
         self, segments: Sequence[Segment], values: Sequence[Float[Tensor, "models ..."]]

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.interfaces import LocalRule, LocalView, WorksOn, threshold_pairs
+from autoflip_secure.interfaces.trained_thresholds import unit_sizes
 
 _FEWEST = 0.01  # share of a layer's units, theirs
 _TINY = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -60,8 +61,7 @@ class SparseUnits(LocalRule):
     def step(self, view: LocalView, steps: list[Tensor]) -> list[Tensor]:
         """Thresholds of a layer go to 0 where the step would leave next to none of its units."""
         for weight, bias in threshold_pairs(view.segments):
-            after = view.weights[weight] + steps[weight]
-            sizes = after.reshape(len(after), view.segments[weight].shape[0], -1).contiguous().abs().mean(2)
+            sizes = unit_sizes(view.segments[weight], view.weights[weight] + steps[weight])
             thresholds = view.weights[bias]
             live = (sizes > thresholds + steps[bias]).double().mean(1, keepdim=True)
             steps[bias] = torch.where(live <= _FEWEST, -thresholds, steps[bias])
