@@ -6,6 +6,10 @@ r"""Guidance: from landscape energy D to importance G in [0, 1], and how D and t
 
 G is made from D per hidden weight tensor, so its scale is comparable between tensors. The paper gives G in [0, 1]; the
 authors' older code has ``minmax`` and ``robust_scaler``; ``sqrt_q99`` is this project's default.
+
+In that code (ChristianInterno/AutoFLIP@73dedb3, without a licence: described, not copied) nothing evolves: where all
+explore, G is made anew after every round, of the deviations that *its participants* found before round 1. That is
+``matrix: per_round``; A alone evolves then.
 """
 
 from __future__ import annotations
@@ -31,6 +35,11 @@ class GuidanceConfig(Config):
     source: ClassVar[str] = "AutoFLIP paper, phase 2; docs/algorithm.md"
     normalisation: Normalisation = Field(default="sqrt_q99", description="energy -> guidance, per weight tensor")
     beta: Annotated[float, Field(ge=0, le=1, description="weight of the newest round in D and A; 0 = static")] = 0.1
+    matrix: Literal["once", "per_round"] = Field(
+        default="once",
+        description="D of all explorers, which evolves; per_round: after every round D of those who took part in it, "
+        "and the mask drawn anew (the authors' code of 2024)",
+    )
 
 
 def _scale(x: Tensor, low: Tensor, high: Tensor) -> Tensor:

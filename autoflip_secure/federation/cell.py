@@ -92,6 +92,21 @@ class Protocol(Config):
         return guided(self.pruner, self.aggregator)
 
     @property
+    def guided_by_round(self) -> bool:
+        """Whether guidance and mask are drawn anew after every round, of what its participants explored."""
+        return self.guided and self.guidance.matrix == "per_round"
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether masks are drawn anew in the course of training."""
+        return self.guided_by_round or (self.explores and self.exploration.every is not None)
+
+    @property
+    def remembers_explorers(self) -> bool:
+        """Whether what single explorers sent is wanted after the first pruning."""
+        return self.guided_by_round or (self.rule is not None and self.rule.remembers_explorers)
+
+    @property
     def rule(self) -> LocalRule | None:
         """The local rule, if there is one."""
         return self.local_rule if isinstance(self.local_rule, LocalRule) else None

@@ -35,6 +35,7 @@ from autoflip_secure.federation.root import root_jobs, with_roots
 from autoflip_secure.federation.ruling import rehearsed
 from autoflip_secure.federation.scored_rounds import rehearsed_scoring
 from autoflip_secure.federation.server import begin, begin_again, finish_rounds, plan_round
+from autoflip_secure.federation.server_pruning import drawn_for_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import trained_mask
@@ -118,7 +119,7 @@ def _again(
     sums: Sums,
     inputs: PoisonedInputs,
 ) -> list[ServerState]:
-    """The states before a round: of the cells whose explorers explore again first, with a new map."""
+    """The states before a round: with a new map where explorers explore again first, or maps are those of rounds."""
     found = []
     for number, explored in enumerate(explored_again(cells, states, trainer, watch, sums, inputs)):
         state = states[number]
@@ -127,6 +128,8 @@ def _again(
             if books is not None:
                 books[number].explored_again(state, landscape, events, transfer)
             state = begin_again(cells[number], state, landscape, attack)
+        else:
+            state = drawn_for_round(cells[number], state)
         found.append(state)
     return found
 

@@ -88,7 +88,8 @@ class Logbook:
         self._again: ExplorationRecord | None = None  # since the last round
         self._reached = set[int]()  # clients that have the frozen parameters
         problem, told = cell.problem, cell.protocol.pruner.mask_sent
-        self._told = ToldMasks(told, problem.layout, problem.units)
+        again = told == "nothing" and cell.protocol.draws_again  # weights return, which nobody could work out
+        self._told = ToldMasks("weights" if again else told, problem.layout, problem.units, first_known=again)
         self._alone: LoneTrainingRecord | None = None
         self._ruled = Broadcasts()  # which clients have what the local rule sends
         frozen = int(cell.problem.layout.frozen.sum())
@@ -130,7 +131,10 @@ class Logbook:
         """Note an exploration between rounds, whose cost is that of the round that follows."""
         self._secret.add("exploration", transfer)
         self.events += [f"before round {before.round + 1}: {event}" for event in events]
-        self._again = self._explored(exploration, transfer, before)
+        found = self._explored(exploration, transfer, before)
+        told = self._told.bytes(before.mask, [*exploration.clients.tolist(), *exploration.rejected])
+        sent = found.bytes.model_copy(update={"downlink_values": found.bytes.downlink_values + told})
+        self._again = found.model_copy(update={"bytes": sent})
 
     def _explored(
         self, exploration: Exploration, transfer: SecureTransfer | None, before: ServerState | None = None

@@ -80,7 +80,7 @@ def begin_again(cell: Cell, state: ServerState, exploration: Exploration, attack
 
 def _used_up(cell: Cell, state: ServerState, exploration: Exploration) -> ServerState:
     """Without what single explorers sent, unless it is asked for: it would be the largest thing in memory."""
-    if cell.protocol.rule is not None and cell.protocol.rule.remembers_explorers:
+    if cell.protocol.remembers_explorers:
         return state
     return replace(state, exploration=replace(exploration, deviations=exploration.deviations[:0]))
 

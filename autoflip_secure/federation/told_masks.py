@@ -22,8 +22,17 @@ from autoflip_secure.models.units import Units
 class ToldMasks:
     """Which mask each client was told last."""
 
-    def __init__(self, how: Literal["nothing", "weights", "units"], layout: Layout, units: Units | None) -> None:
+    def __init__(
+        self,
+        how: Literal["nothing", "weights", "units"],
+        layout: Layout,
+        units: Units | None,
+        *,
+        first_known: bool = False,
+    ) -> None:
+        """``first_known``: the first mask is taken to be known, as where nothing is sent, and later ones are not."""
         self._how, self._layout, self._units = how, layout, units
+        self._first: str | None = None if first_known else ""  # what somebody knows who was told nothing
         self._known = dict[int, str]()
         self._digest = PerMask(digest)
 
@@ -36,7 +45,9 @@ class ToldMasks:
         if self._how == "nothing":
             return 0
         name = self._digest(mask)
-        before = name if bool(mask.all()) else ""  # what somebody knows who was told nothing
+        if self._first is None:
+            self._first = name
+        before = name if bool(mask.all()) else self._first
         new = [k for k in participants if self._known.get(k, before) != name]
         for client in participants:
             self._known[client] = name

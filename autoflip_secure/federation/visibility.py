@@ -132,6 +132,7 @@ def pipeline_of(protocol: Protocol, channels: Sequence[str] = (), prepared: Sequ
         trained_mask="" if (learner := trained_mask(protocol.pruner)) is None else learner.sends,
         tuned=learner is not None and learner.own and learner.tuning[0] > 0,
         exploring_every=protocol.exploration.every if protocol.explores else None,
+        guided_by_round=protocol.guided_by_round,
     )
 
 

@@ -30,6 +30,7 @@ from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.preparing import preparation
 from autoflip_secure.federation.recorder import Logbook
 from autoflip_secure.federation.server import begin, begin_again, finish_round
+from autoflip_secure.federation.server_pruning import drawn_for_round
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.flower import messages, models
@@ -232,7 +233,7 @@ class AutoflipStrategy(Strategy):  # type: ignore[misc] # Flower is not followed
     def _explore_again(self, grid: Grid, state: ServerState) -> ServerState:
         protocol = self._cell.protocol
         if not protocol.explores or not protocol.exploration.again(state.round, protocol.rounds):
-            return state
+            return drawn_for_round(self._cell, state)
         phase = Phase(exploration_after(state.round), state.weights)
         explored, events = self._explored(grid, phase, state.mask)
         if self._book is not None:

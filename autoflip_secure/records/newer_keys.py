@@ -25,6 +25,7 @@ NEWER: dict[str, Any] = {
     "held_out": 0.2,
     "measures": [],
     "exploration.every": None,
+    "guidance.matrix": "once",
     "attack.window.period": None,
     "attack.window.acting": 1,
     "training.lr_decay": 1.0,

@@ -38,6 +38,7 @@ def pipeline(
     trained_mask: str = "",
     tuned: bool = False,
     exploring_every: int | None = None,
+    guided_by_round: bool = False,
 ) -> list[str]:
     """The steps of a round, in order.
 
@@ -59,6 +60,7 @@ def pipeline(
             units beside weights of their own; "": they train weights, and send them.
         tuned: after the last round every client trains its own live weights.
         exploring_every: rounds after which explorers explore again; None: never.
+        guided_by_round: guidance is of those explorers who took part in the round before.
     """
     steps = list(PIPELINE)
     steps[2] = _TRAINED.get(trained_mask, steps[2])
@@ -90,8 +92,7 @@ def pipeline(
         steps[steps.index("prune")] = "prune (masked weights keep their value on the server)"
     if channels:
         steps = _with_channels(steps, ", ".join(channels))
-    if exploring_every is not None:
-        steps.insert(0, f"explore again (after every {exploring_every} rounds), and draw guidance and mask anew")
+    steps = _with_new_maps(steps, exploring_every, guided_by_round=guided_by_round)
     return [*_before(prepared, alone=alone), *steps]
 
 
@@ -118,6 +119,16 @@ def _before(prepared: Sequence[str], *, alone: bool) -> list[str]:
     everybody = f"once, before round 1: all clients measure {', '.join(prepared)} and send it as an update"
     lone = "once, before round 1: one client trains alone, and its model and mask are everybody's"
     return [step for step, holds in ((everybody, prepared), (lone, alone)) if holds]
+
+
+def _with_new_maps(steps: list[str], every: int | None, *, guided_by_round: bool) -> list[str]:
+    """What is drawn anew before a round."""
+    if guided_by_round:
+        steps[steps.index("evolve guidance")] = "evolve parameter agreement"
+        steps.insert(0, "draw guidance and mask anew, from what the last round's cohort explored")
+    if every is not None:
+        steps.insert(0, f"explore again (after every {every} rounds), and draw guidance and mask anew")
+    return steps
 
 
 def _with_channels(steps: list[str], names: str) -> list[str]:

@@ -17,12 +17,14 @@ class Seen(Watcher):
 
     def __init__(self) -> None:
         self.states: list[ServerState] = []
+        self.before: list[ServerState] = []  # what each round starts from
         self.sent: list[Tensor] = []
 
     def model(self, cell: Cell, state: ServerState, accuracy: float | None) -> None:
         self.states.append(state)
 
     def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
+        self.before.append(before)
         self.sent.append(sent)
 
     @property

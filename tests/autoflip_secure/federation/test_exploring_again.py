@@ -10,6 +10,7 @@ import torch
 from digits_cells import AUTOFLIP, PLUS, PROBLEM, cell, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seen_rounds import watched
 from sizes import every, sized
 from torch import Tensor
 
@@ -18,11 +19,8 @@ from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.landscape_lie import LandscapeLie
 from autoflip_secure.defenses.aggregators.mean import Mean
-from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import client_jobs
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.federation.state import ServerState
-from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import Threat, UpdateAttack
 from autoflip_secure.interfaces.phases import exploration_after
 from autoflip_secure.models.costs import exploration_bytes, round_bytes
@@ -40,26 +38,10 @@ def exploring(number: int | None, **other: Any) -> ExplorationConfig:
     return ExplorationConfig(epochs=2, every=number, **other)
 
 
-class _States(Watcher):
-    def __init__(self) -> None:
-        self.before: list[ServerState] = []
-        self.after: list[ServerState] = []
-
-    def round(self, cell: Cell, before: ServerState, clients: Tensor, sent: Tensor, after: ServerState) -> None:
-        self.before.append(before)
-        self.after.append(after)
-
-
-def watched(one: Cell) -> tuple[RunRecord, _States]:
-    seen = _States()
-    trainer = choose_trainer(PROBLEM.module, PROBLEM.layout, PROBLEM.x_train[:1])
-    return run_cells([one], trainer, watch=seen)[0], seen
-
-
 def test_map_mask_and_weights_after_a_second_exploration_by_hand() -> None:
     one = cell(rounds=4, exploration=exploring(2), **STATIC)
     record, seen = watched(one)
-    left, goes_on = seen.after[1], seen.before[2]  # after round 2, and what round 3 starts from
+    left, goes_on = seen.states[2], seen.before[2]  # after round 2, and what round 3 starts from
     layout = PROBLEM.layout
     clients = one.explorers
     dense = torch.ones_like(left.mask)
@@ -93,9 +75,10 @@ def test_bytes_and_operations_of_each_exploration_are_counted_in_its_round() -> 
     assert again.exploration is not None
     assert third.exploration.flops == again.exploration.flops
     own = round_bytes(seen.before[2].mask, PROBLEM.layout, 4)
-    down = round_bytes(seen.after[1].mask, PROBLEM.layout, number)
+    down = round_bytes(seen.states[2].mask, PROBLEM.layout, number)
     assert third.bytes.uplink_values == own.uplink_values + dense.uplink_values
-    assert third.bytes.downlink_values == own.downlink_values + down.downlink_values
+    bits = (down.downlink_bitmask - down.downlink_values) // number  # a mask; nobody knows one that is drawn anew
+    assert third.bytes.downlink_values == own.downlink_values + down.downlink_values + len(third.participants) * bits
     assert third.bytes.downlink_bitmask == own.downlink_bitmask + down.downlink_bitmask
     total = dense.uplink_values + sum(entry.bytes.uplink_values for entry in again.rounds)
     assert again.costs.bytes.uplink_values == total

@@ -71,6 +71,7 @@ def test_an_algorithm_gives_the_same_run(algorithm: str) -> None:
         {"attack": {"kind": "gaussian_noise", "sigma": 0.3}},
         {"attack": {"kind": "sign_flip", "scope": 0.3}, "algorithm": "median"},
         {"exploration": {"epochs": 3, "every": 1, "explorers": 5, "patience": 1}},
+        {"guidance": {"matrix": "per_round"}},
         {"exploration": {"epochs": 2, "method": "linear"}, "sampling": "poisson"},
         {"algorithm": "fedavg", "server_lr": 0.7, "server_momentum": 0.5,
          "training": {"optimizer": "adam", "lr": 0.01}},
