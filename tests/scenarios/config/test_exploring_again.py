@@ -43,7 +43,7 @@ def test_at_their_defaults_they_are_in_no_name() -> None:
         ("exploration: {every: 0}", "exploration.every"),
         (
             f"{OF_ROUNDS}\nprivacy: {{kind: client_level, noise_multiplier: 1}}",
-            "the mask tells everybody who took part in a round, and privacy may rest on that being unknown; set matrix:",
+            "the mask tells everybody who took part in a round, and privacy may rest on that being unknown; set",
         ),
         (f"{OF_ROUNDS}\nprivacy: {{kind: sample_level, target_epsilon: 8}}", "per_round: the mask tells everybody"),
         (
