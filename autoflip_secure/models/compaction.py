@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.memory_formats import channels_last, with_channels_last
 from autoflip_secure.models.units import Units
 
 
@@ -48,6 +49,8 @@ def compact(
     smaller = copy.deepcopy(masked)
     for name, tensor in units.narrowed(weights, kept, layout).items():
         _replace(smaller, name, tensor)
+    if channels_last(module):
+        smaller = with_channels_last(smaller)
     _check_outputs(masked, smaller, units)
     return smaller
 

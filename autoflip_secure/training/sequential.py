@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
+from autoflip_secure.models.memory_formats import channels_last
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
@@ -159,14 +160,6 @@ def _forget_gradients(parameters: list[nn.Parameter]) -> None:
 
 def _laid_for(net: nn.Module, inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if channels_last(net) else inputs
-
-
-def channels_last(net: nn.Module) -> bool:
-    """Whether the filters of ``net`` lie in memory with the channels last, as its model says; inputs then do too."""
-    return any(
-        p.dim() == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
-        for p in net.parameters()
-    )
 
 
 def torch_optimizer(parameters: list[nn.Parameter], schedule: TrainingSchedule) -> torch.optim.Optimizer:

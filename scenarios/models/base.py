@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from jaxtyping import Int, Shaped
 from pydantic import Field
 from torch import Tensor, nn
 
 from autoflip_secure.errors import AutoflipError, InputError, UnsupportedModelError
 from autoflip_secure.interfaces import Plugin
+from autoflip_secure.models.memory_formats import channels_last, with_channels_last
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.models.trial import check_model
 from autoflip_secure.seeds import Purpose
@@ -43,10 +43,8 @@ class Model(Plugin, ABC):
         with drawing_at(seed, Purpose.INITIAL_WEIGHTS):
             make = self._foreign_module if self.foreign else self.make
             module = make(tuple(rows.shape[1:]), num_classes)
-            if self.weights_channels_last:
-                module = module.to(memory_format=torch.channels_last)
             check_model(module, rows, num_classes)
-        return module
+        return with_channels_last(module) if self.weights_channels_last or channels_last(module) else module
 
     def _foreign_module(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """What code from outside makes, which can fail in any way, and give anything."""

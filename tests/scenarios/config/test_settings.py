@@ -150,7 +150,8 @@ def test_a_key_under_its_older_name_is_the_same_cell_and_is_named(said: list[str
 
 def test_a_newer_key_counts_only_where_it_is_not_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, other = read("rounds: 60").cells[0], read("rounds: 60\nattack: {kind: gaussian_noise, sigma: 0.2}").cells[0]
-    newer = {"rounds": 60, "attack.sigma": 0.2, "guidance": dict(plain.config["guidance"]), "data.no_such": 1}
+    newer = {"rounds": 60, "attack.sigma": 0.2, "data.no_such": 1}
+    newer["guidance"] = plain.settings.model_dump(mode="json")["guidance"]
     monkeypatch.setattr("autoflip_secure.records.newer_keys.NEWER", newer)
     assert plain.config == {k: v for k, v in read("clients: 20").cells[0].settings.model_dump(mode="json").items()
                             if k not in ("rounds", "guidance")} | {"seed": plain.seed}  # fmt: skip

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from autoflip_secure.interfaces import ClientJob, PrivateSteps, TrainingSchedule
 from autoflip_secure.models.compaction import compact, same_outputs
 from autoflip_secure.models.costs import CostModel
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.models.memory_formats import channels_last
 from autoflip_secure.models.unit_finding import find_units
 from autoflip_secure.scenarios.config.sizes import refuse_huge
 from autoflip_secure.scenarios.data.base import Dataset
@@ -34,7 +38,6 @@ from autoflip_secure.scenarios.models.resnet import ResNet18, ResNet20
 from autoflip_secure.scenarios.models.text import Lstm, Transformer
 from autoflip_secure.scenarios.models.vision import EfficientNetB3, MobileNetV2
 from autoflip_secure.training import SequentialTrainer, choose_trainer
-from autoflip_secure.training.sequential import channels_last
 
 GREY, COLOUR, TEXT = (1, 8, 8), (3, 16, 16), (12,)
 TOKENS, CLASSES = 20, 20
@@ -239,7 +242,33 @@ def test_a_network_that_is_too_large_is_counted_without_being_made() -> None:
         refuse_huge(ResNet18(width=65536), (3, 32, 32), 10)
 
 
-@pytest.mark.parametrize("model", [ResNet20(width=4, blocks=1), Cnn6(width=4, hidden=8, channels_last=True)])
+TRAINED = """
+import torch
+from autoflip_secure.scenarios.models.resnet import ResNet20
+
+x = torch.rand(4, 3, 8, 8)
+module = ResNet20(width=4, blocks=1).build(x, 5, 0)
+for _ in range(50):
+    module(x).sum().backward()
+"""
+
+
+def test_thin_strided_convolutions_keep_their_channels_first() -> None:
+    """There oneDNN writes beyond its memory on processors with AVX2 and no more."""
+    x = rows(COLOUR, 8)
+    assert not channels_last(ResNet20(width=4, blocks=1).build(x, 5, 0))
+    module = ResNet20(width=16, blocks=1).build(x, 5, 0)
+    layout, units = Layout.of(module), find_units(module, x)
+    assert channels_last(module)
+    for left, last in ((4, False), (8, True)):
+        kept = [torch.arange(group.units) < left for group in units.groups]
+        mask = units.keep_units([*kept[:-1], torch.ones_like(kept[-1])], layout)
+        assert channels_last(compact(module, units, layout, layout.vector(module), mask)) is last
+    wanted = {"ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", TRAINED], env=os.environ | wanted, check=True, timeout=300)
+
+
+@pytest.mark.parametrize("model", [ResNet20(width=8, blocks=1), Cnn6(width=4, hidden=8, channels_last=True)])
 def test_channels_last_trains_to_the_same_weights_up_to_rounding(model: Model) -> None:
     x, y = rows(COLOUR, 8), torch.arange(8) % 5
     module = model.build(x, 5, 0)
