@@ -13,7 +13,7 @@ from autoflip_secure.reports.figures.marks import belonging, series
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.comparisons import Row
-from autoflip_secure.reports.study.labels import NO_ATTACK, shorten
+from autoflip_secure.reports.study.labels import NO_ATTACK, told_apart
 from autoflip_secure.reports.study.levels import against_words
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.sweep_curves import curves
@@ -128,7 +128,7 @@ def _dodged(
             at = [attacks.index(a) + (n - (len(names) - 1) / 2) * step for a in found]
             empty = [(facet, a, name) in hollow for a in found]
             _points(ax, palette, name, list(found.values()), at, empty, difference=difference)
-        ax.set_yticks(range(len(attacks)), [shorten(a) for a in attacks])
+        ax.set_yticks(range(len(attacks)), told_apart(attacks, 40).values())
         ax.set_ylim(len(attacks) - 0.5, -0.5)
         for k in range(1, len(attacks)):
             ax.axhline(k - 0.5, color=RULE, lw=0.6)
@@ -156,7 +156,7 @@ def _named(
                 if (facet, attack, name) in own:
                     key = (facet, attack, name)
                     _points(ax, palette, name, [own[key]], [n], [key in hollow], difference=difference)
-            ax.set_yticks(range(len(names)), [shorten(name) for name in names])
+            ax.set_yticks(range(len(names)), told_apart(names).values())
             ax.set_ylim(len(names) - 0.4, -0.6)
             ax.set_title(fitting(f"{facet} · {attack}", len(facets)))
     return figure, axes

@@ -14,7 +14,7 @@ from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_fo
 from autoflip_secure.reports.figures.marks import naming, series
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
 from autoflip_secure.reports.statistics.intervals import mean_interval
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import kind_words, shorten
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -39,8 +39,9 @@ def score_map(study: Study) -> Picture | None:
     rows: list[list[object]] = []
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
-        ax.set_title(f"{shorten(algorithm, 50)}\n")
-        ax.text(0, 1.025, shorten(str(condition), 70), color=MUTED, fontsize=8, transform=ax.transAxes)
+        where = fitting(str(condition), columns)
+        ax.set_title(shorten(algorithm, 50) + "\n" * (where.count("\n") + 1))
+        ax.text(0, 1.025, where, color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, malicious, score in zip(entry.participants, entry.malicious, entry.scores or [], strict=True):
                 rows.append(
@@ -155,9 +156,11 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
             series(line, algorithm)
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
             label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {_two_digits(area)}"
-            text = ax.text(0.98, place, label, color=colour, ha="right", transform=ax.transAxes, fontsize=8.5)
-            naming(text, algorithm)
-        ax.set_title(fitting(f"{facet} · {kind.replace('_', ' ')}", columns))
+            text = ax.text(0.915, place, label, ha="right", transform=ax.transAxes, fontsize=8.5)
+            (dash,) = ax.plot([0.93, 0.98], [place + 0.022] * 2, color=colour, lw=2.5, transform=ax.transAxes)
+            for one in (text, dash):
+                naming(one, algorithm)
+        ax.set_title(fitting(f"{facet} · {kind_words(kind)}", columns))
         ax.set_xlim(-0.02, 1.02)
         ax.set_ylim(-0.02, 1.02)
     for ax in list(axes.flat)[len(shown) :]:

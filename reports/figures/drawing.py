@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from autoflip_secure.reports.figures.marks import belonging, naming, series
 from autoflip_secure.reports.figures.style import Palette, Picture, switched_off
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import in_lines, told_apart
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.terminal.counting import count_of
 
@@ -77,14 +76,14 @@ def direct_labels(ax: Axes, palette: Palette, ends: Mapping[str, tuple[float, fl
     """
     to_axes = ax.transData + ax.transAxes.inverted()
     found = sorted((float(to_axes.transform(end)[1]), float(to_axes.transform(end)[0]), n) for n, end in ends.items())
-    height = ax.get_window_extent().height / ax.figure.dpi  # inches
+    height, short = ax.get_window_extent().height / ax.figure.dpi, told_apart([n for *_, n in found], 30)  # inches
     for (y, x, name), place in zip(found, spread([y for y, _, _ in found], 0.165 / height), strict=True):
         colour, level = palette.colours[name], min(1.0, max(0.0, y))
         (lead,) = ax.plot(
             [x, 1.03, 1.055], [level, place, place], transform=ax.transAxes, color=colour, lw=1, clip_on=False
         )
         series(lead, name)
-        naming(ax.text(1.07, place, shorten(name, 30), transform=ax.transAxes, va="center", fontsize=8.5), name)
+        naming(ax.text(1.07, place, short[name], transform=ax.transAxes, va="center", fontsize=8.5), name)
 
 
 def label_ends(
@@ -257,7 +256,8 @@ def values_and_intervals(lines: Iterable[Line], *, share: bool = True) -> tuple[
 
 
 def fitting(text: str, columns: int) -> str:
-    """``text`` as the title of a panel, on two lines where so many panels beside each other leave too little room.
+    """``text`` as the title of a panel, on two or three lines where so many panels beside each other leave too
+    little room.
 
     >>> fitting("2 classes per client · noise σ 0.5 on 20 %", 3)
     '2 classes per client ·\\nnoise σ 0.5 on 20 %'
@@ -266,11 +266,11 @@ def fitting(text: str, columns: int) -> str:
     if len(text) <= width:
         return text
     for between in (" · ", ", "):
-        head, _, tail = text.partition(between)
-        if tail and len(head) + 2 <= width and len(tail) <= width:
-            return f"{head}{between.rstrip()}\n{tail}"
-    first, *rest = wrap(text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0"), width) or [""]
-    return "\n".join([first, shorten(" ".join(rest), width)] if rest else [first])
+        parts = text.split(between)
+        halves = [(between.join(parts[:k]) + between.rstrip(), between.join(parts[k:])) for k in range(1, len(parts))]
+        if halves and max(map(len, best := min(halves, key=lambda two: max(map(len, two))))) <= width:
+            return "\n".join(best)
+    return in_lines(text, width)
 
 
 def left_out(total: int, shown: int, what: str) -> list[str]:

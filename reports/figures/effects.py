@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from autoflip_secure.records.compared import ATTACK
 from autoflip_secure.reports.figures.conditions import limits_of
 from autoflip_secure.reports.figures.drawing import bars, in_table
 from autoflip_secure.reports.figures.style import MUTED, Picture, finish, panels, percent
@@ -52,7 +53,7 @@ def _forest(found: Sequence[Effect], order: Mapping[str, list[str]], slug: str, 
     ax.grid(visible=False, axis="y")
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
-    ax.set_yticks(range(len(shown)), [shorten(_row(e, order), 70) for e in shown])
+    ax.set_yticks(range(len(shown)), [shorten(_row(e, order), 80) for e in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     limits, cut = limits_of([e.against.difference for e in shown], True)
     ax.set_xlim(*limits)
@@ -71,6 +72,7 @@ def _forest(found: Sequence[Effect], order: Mapping[str, list[str]], slug: str, 
 
 
 def _row(effect: Effect, factors: Mapping[str, list[str]]) -> str:
-    """``scores: noise σ 0.5 on 20 %, no privacy``; of a factor with several levels, which of them."""
-    level = [effect.level] if len(factors[effect.factor]) > 2 else []
-    return f"{effect.name}: {', '.join([*level, effect.where])}".rstrip(": ")
+    """``scores × privacy: noise σ 0.5 on 20 %``; of a factor with several levels, and of attacks, which of them."""
+    levels = ((effect.factor, effect.level), (effect.by, effect.by_level))
+    told = [level for factor, level in levels if factor == ATTACK or len(factors.get(factor, ())) > 2]
+    return f"{effect.name}: {', '.join(p for p in (*told, effect.attack, effect.privacy) if p)}".rstrip(": ")

@@ -16,6 +16,8 @@ from autoflip_secure.reports.tables.text import Table
 
 PANELS = 3
 SAMPLE = 400  # weights drawn
+_ROOM = 0.14  # of the guidance's axis, for the name of a cut
+_LETTERS = 130  # that names of layers may have beside each other, in all panels of a row
 
 
 def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
@@ -30,14 +32,17 @@ def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
     return found
 
 
-def _mark_cut(ax: Axes, run: RunRecord, height: float) -> None:
-    """A line at T_p where it is a cut on the guidance; a budget uses it otherwise."""
+def _mark_cut(ax: Axes, run: RunRecord, height: float, *, left: bool = False) -> None:
+    """A line at T_p where it is a cut on the guidance; a budget uses it otherwise. ``left``: its name is to the left of
+    it, where there is room."""
     algorithm = run.config.get("algorithm") or {}
     kind = str((algorithm.get("pruner") or {}).get("kind", "")) if isinstance(algorithm, dict) else ""
     if run.guidance is not None and "budget" not in kind and run.guidance.threshold is not None:
         cut = run.guidance.threshold
         ax.axvline(cut, color=INK, lw=1, ls=(0, (4, 2)))
-        ax.text(cut + 0.015, height, f"T_p {cut:g}", transform=ax.get_xaxis_transform(), fontsize=8.5)
+        left = left and cut > _ROOM
+        place, side = (cut - 0.015, "right") if left else (cut + 0.015, "left")
+        ax.text(place, height, f"T_p {cut:g}", ha=side, transform=ax.get_xaxis_transform(), fontsize=8.5)
 
 
 def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
@@ -106,7 +111,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
         if living:
             ax.scatter(*zip(*living, strict=True), s=14, alpha=0.75, c=palette.colours[algorithm], linewidths=0)
         ax.scatter(pruned, [-0.02] * len(pruned), s=24, c="#9aa1a9", marker="|", linewidths=0.9)
-        _mark_cut(ax, runs[0], 0.94)
+        _mark_cut(ax, runs[0], 0.94, left=True)  # pruned weights have no dots
         kept = _kept_rank(runs)
         told = "" if kept is None else f"\nrank correlation {kept:.2f}".replace("-", "−")
         ax.set_title(f"{shorten(algorithm)}\n{len(living)} alive, {len(pruned)} pruned{told}")
@@ -172,7 +177,8 @@ def layers(study: Study, palette: Palette) -> Picture | None:
             axes[i, j].set_ylim(0, 1.02)
             axes[i, j].set_title(fitting(facet, axes.shape[1]))
         labels = [shorten(str(r[2]).removesuffix(".weight"), 12) for r in rows if r[0] == facet and r[1] == names[0]]
-        axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if max(map(len, labels), default=0) > 5 else 0)
+        crowded = sum(len(label) + 2 for label in labels) > _LETTERS // len(facets)
+        axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if crowded else 0)
         axes[-1, j].set_xlabel("layer")
     axes[0, 0].set_ylabel("weights alive")
     if units:

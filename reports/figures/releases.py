@@ -19,11 +19,11 @@ from autoflip_secure.records.rounding import upper_delta, upper_text
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import left_out
 from autoflip_secure.reports.figures.style import INK, Picture, finish, panels, powers
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import in_lines
 from autoflip_secure.reports.study.settings import settings
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table, Upper
-from autoflip_secure.terminal.counting import some
+from autoflip_secure.terminal.counting import count_of, some
 
 _BARS = 12  # settings in one picture
 _NAMED = 4  # settings in a note
@@ -35,15 +35,25 @@ def costs(study: Study) -> Picture | None:
     if not rows:
         return None
     shown = sorted(rows, key=lambda row: (row[1].observer, row[1].relation, row[1].epsilon))[:_BARS]
-    figure, axes = panels(1, 1, height=0.36 * len(shown) + 0.9)
+    names = [in_lines(f"{name}, against {who(bound.observer)}", 70) for name, bound, _, _ in shown]
+    lines = max(name.count("\n") for name in names) + 1
+    figure, axes = panels(1, 1, height=(0.2 + 0.13 * lines) * len(shown) + 0.9)
     ax: Axes = axes[0, 0]
     colours = sns.color_palette("colorblind", 2).as_hex()
     for place, (_, bound, alone, _) in enumerate(shown):
         ax.barh(place, alone, color=colours[0], height=0.6, linewidth=0)
         ax.barh(place, bound.epsilon - alone, left=alone, color=colours[1], height=0.6, linewidth=0)
-        words = f"  {upper_text(bound.epsilon)} ({bound.relation}, δ = {upper_delta(bound.delta)})"
-        ax.text(bound.epsilon, place, words, va="center", fontsize=8.5, color=INK)
-    ax.set_yticks(range(len(shown)), [f"{shorten(name, 60)}, against {who(b.observer)}" for name, b, _, _ in shown])
+        words = f"{upper_text(bound.epsilon)} ({bound.relation}, δ = {upper_delta(bound.delta)})"
+        ax.annotate(
+            words,
+            (bound.epsilon, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+    ax.set_yticks(range(len(shown)), names)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 2.4 * max(bound.epsilon for _, bound, _, _ in shown))  # room for what each number is about
     ax.grid(axis="x")
@@ -84,11 +94,16 @@ def over_rounds(study: Study) -> Picture | None:
     if not found:
         return None
     shown = sorted(found, key=lambda one: one[2].epsilon)[:_BARS]
-    figure, axes = panels(1, 1, height=3.0 + 0.19 * len(shown))
+    alike: dict[Any, list[str]] = {}  # curves that would hide each other are one
+    for name, guarantee, bound in shown:
+        key = (tuple(guarantee.over_rounds), who(bound.observer), bound.relation)
+        alike.setdefault(key, []).append(name)
+    said = [in_lines(f"{_names(n)}, against {who_} ({relation})", 120) for (_, who_, relation), n in alike.items()]
+    figure, axes = panels(1, 1, height=3.0 + 0.19 * (len(said) + sum(text.count("\n") for text in said)))
     ax: Axes = axes[0, 0]
-    colours = sns.color_palette("viridis", len(shown)).as_hex()
-    for colour, (_, guarantee, _) in zip(colours, shown, strict=True):
-        ax.step(*zip(*guarantee.over_rounds, strict=True), where="post", color=colour, lw=1.7)
+    colours = sns.color_palette("colorblind" if len(alike) <= 10 else "husl", len(alike)).as_hex()
+    for colour, (curve, _, _) in zip(colours, alike, strict=True):
+        ax.step(*zip(*curve, strict=True), where="post", color=colour, lw=1.7)
     ends = [guarantee.over_rounds[-1][1] for _, guarantee, _ in shown]
     if max(ends) > 30 * max(min(ends), 1e-3):
         ax.set_yscale("log")
@@ -96,10 +111,7 @@ def over_rounds(study: Study) -> Picture | None:
     ax.set_xlabel("round (0: before training)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("proven epsilon so far")
-    handles = [
-        Line2D([], [], color=c, lw=2, label=f"{shorten(name, 56)}, against {who(b.observer)} ({b.relation})")
-        for c, (name, _, b) in zip(colours, shown, strict=True)
-    ]
+    handles = [Line2D([], [], color=c, lw=2, label=label) for c, label in zip(colours, said, strict=True)]
     figure.legend(handles=handles, loc="outside upper left", ncols=1)
     deltas = " to ".join(dict.fromkeys(upper_delta(f(b.delta for _, _, b in shown)) for f in (min, max)))
     caption = (
@@ -123,6 +135,12 @@ def over_rounds(study: Study) -> Picture | None:
         Table(["setting", "against", "neighbours", "delta", "round", "epsilon"], table),
         left_out(len(found), len(shown), "settings") + _without(study),
     )
+
+
+def _names(names: list[str]) -> str:
+    """Whose curve it is."""
+    more = f" and {count_of(len(names) - 1, 'setting')} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"
 
 
 def ledgers(study: Study, most: int = 8) -> tuple[list[tuple[str, RunRecord]], int]:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import in_table
 from autoflip_secure.reports.figures.style import INK, Picture, finish, panels
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import in_lines
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.reports.wording.secure import MIB, secure_pairs
@@ -42,12 +42,12 @@ def costs(study: Study) -> Picture | None:
         line.append(max(p.numbers_per_client for r in secure if r.secure_sum for p in r.secure_sum.phases))
         table.append(line)
     shown = rows[:_SHOWN]
-    figure, axes = panels(1, 2, height=0.56 * len(shown) + 0.9, share_x=False, share_y=True)
+    figure, axes = panels(1, 2, height=0.6 * len(shown) + 0.9, share_x=False, share_y=True)
     for ax, part, label in zip(
         axes.flat, (1, 2), ("MiB from clients, whole run", "seconds spent at the parties, whole run"), strict=True
     ):
         _bars(ax, [row[part] for row in shown], label)  # type: ignore[misc]
-    axes[0, 0].set_yticks(range(len(shown)), [_in_lines(row[0]) for row in shown])
+    axes[0, 0].set_yticks(range(len(shown)), [in_lines(row[0], 46) for row in shown])
     axes[0, 0].set_ylim(len(shown) - 0.45, -0.55)
     handles = [Line2D([], [], color=c, lw=6, label=name, solid_capstyle="butt") for name, c in _COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
@@ -64,12 +64,6 @@ def costs(study: Study) -> Picture | None:
     alt = f"Bars for {len(shown)} settings: bytes from clients and seconds, in the open and through parties."
     notes = in_table(len(rows), _SHOWN)
     return finish(figure, "secure-costs", "Cost of secure sums", caption, alt, Table(columns, table), notes)
-
-
-def _in_lines(name: str) -> str:
-    """A setting in two lines, the last part, which tells settings apart, in its own."""
-    first, _, last = name.rpartition(" · ")
-    return f"{shorten(first, 40)}\n{shorten(last, 40)}"
 
 
 def _bars(ax: Axes, values: list[tuple[float | None, float | None]], label: str) -> None:

@@ -23,7 +23,7 @@ from autoflip_secure.reports.figures.drawing import (
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
-from autoflip_secure.reports.study.labels import is_number, pretty, setting
+from autoflip_secure.reports.study.labels import axis_words, is_number, pretty, setting
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table, percents
 
@@ -136,7 +136,7 @@ def _sensitivity(
                     ax.axhspan(level.low, level.high, color=colour, alpha=0.15, lw=0)
             rows.append([title, study.baseline, "any", *percents(level), level.n])
         ax.set_title(fitting(title, columns))
-        ax.set_xlabel(setting(path))
+        ax.set_xlabel(axis_words(path))
         levels = sorted({x for line in lines.values() for x, _ in line})
         ax.set_xticks(levels, [f"{x:g}" for x in levels])
         percent(ax)

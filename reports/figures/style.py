@@ -29,7 +29,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from autoflip_secure.reports.figures.marks import adopt, naming
-from autoflip_secure.reports.study.labels import pretty, shorten
+from autoflip_secure.reports.study.labels import pretty, told_apart
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -160,9 +160,9 @@ class Palette:
     ) -> None:
         """One legend above all panels, row by row: the algorithms (as bars of ``colour`` where marks mean something
         else, without a mark where they are drawn ``dashed``), then ``more`` handles that tell marks apart."""
-        handles = []
+        short, handles = told_apart(algorithms), []
         for name in algorithms:
-            handle = Line2D([], [], color=self.colours[name], label=shorten(name), lw=5, solid_capstyle="butt")
+            handle = Line2D([], [], color=self.colours[name], label=short[name], lw=5, solid_capstyle="butt")
             if name in dashed:
                 handle.set(linewidth=1.6, linestyle=(0, (4, 2)))
             elif not colour:
@@ -176,7 +176,7 @@ class Palette:
         legend = figure.legend(
             handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handlelength=1.9
         )
-        known = {shorten(name): name for name in algorithms}
+        known = {label: name for name, label in short.items()}
         for mark, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
             if mark is not None and (algorithm := known.get(text.get_text())):
                 naming(mark, algorithm)
@@ -224,8 +224,9 @@ def finish(
         data = base64.b64encode(pixels.getvalue()).decode()
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         kind = "broad" if width >= BROAD else ""
+        look = f'class="{kind}" style="--height: {height}px"'
         source = f"data:image/png;base64,{data}"
-        markup = f'<img class="{kind}" src="{source}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
+        markup = f'<img {look} src="{source}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
     return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
 
 
@@ -264,7 +265,8 @@ def inline_svg(text: str, slug: str, alt: str) -> str:
     width, height = (round(float(side) * 96 / 72) for side in box.groups()) if box else (960, 320)
     label = html.escape(alt)
     kind = "plot-svg broad" if width >= BROAD else "plot-svg"
-    opening = f'<svg class="{kind}" role="img" aria-label="{label}" width="{width}" height="{height}" viewBox='
+    look = f'class="{kind}" style="--height: {height}px"'  # in print no figure is less than half its height
+    opening = f'<svg {look} role="img" aria-label="{label}" width="{width}" height="{height}" viewBox='
     return re.sub(r"<svg\b[^>]*?viewBox=", lambda _: opening, text, count=1).strip()
 
 

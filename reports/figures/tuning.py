@@ -10,7 +10,7 @@ from autoflip_secure.records.tuning import Tried
 from autoflip_secure.reports.figures.drawing import fitting
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent
-from autoflip_secure.reports.study.labels import is_number, setting, shorten
+from autoflip_secure.reports.study.labels import axis_words, is_number, shorten
 from autoflip_secure.reports.study.tuned import Choice, value_in_words
 from autoflip_secure.reports.tables.tuning import curves_table
 from autoflip_secure.terminal.counting import count_of
@@ -40,7 +40,7 @@ def tuning_curves(made: Sequence[Choice], palette: Palette) -> Picture | None:
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
     for ax in axes[-1]:
-        ax.set_xlabel(", ".join(map(setting, paths)))
+        ax.set_xlabel(", ".join(map(axis_words, paths)))
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy without attack")
     palette.legend(figure, list(dict.fromkeys(one.algorithm for one in made)))

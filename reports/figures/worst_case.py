@@ -15,7 +15,7 @@ from autoflip_secure.reports.figures.drawing import bars, fitting
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.labels import percent as as_percent
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import shorten, told_apart
 from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import Defended, WorstCases
 from autoflip_secure.reports.tables.text import Table
@@ -42,7 +42,7 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette, cards: Cards) -> 
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x")
         percent(ax, "x")
-        ax.set_xlim(0, 1.0)
+        ax.set_xlim(0, _end(shown))
         ax.set_xlabel("accuracy under the worst attack")
     caption = (
         "Accuracy under the attack that is worst for each algorithm, by the mean over seeds; its name and threat card "
@@ -102,6 +102,15 @@ def _order(groups: Sequence[WorstCases]) -> list[str]:
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
+def _end(groups: Sequence[WorstCases]) -> float:
+    """Where the axis of accuracy ends: behind every bar, circle and interval, at 1 at most."""
+    every = [one for group in groups for one in group.defended]
+    shares = [
+        share for one in every for share in (one.worst.accuracy.high, one.worst.accuracy.mean) if share is not None
+    ]
+    return min(1.0, 1.05 * max([*shares, *(one.clean.mean for one in every if one.clean)]) + 0.01)
+
+
 def _bar(ax: Axes, palette: Palette, one: Defended, at: int, cards: Cards) -> None:
     colour, worst = palette.colours[one.algorithm], one.worst
     ax.barh(at, worst.accuracy.mean, height=0.62, color=colour, alpha=0.75, linewidth=0)
@@ -140,7 +149,7 @@ def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str], car
 
 
 def _rows(ax: Axes, order: list[str], group: WorstCases) -> None:
-    ax.set_yticks(range(len(order)), [shorten(name) for name in order])
+    ax.set_yticks(range(len(order)), told_apart(order).values())
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_title(fitting(group.where, _COLUMNS))

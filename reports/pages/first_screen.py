@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from autoflip_secure.reports.wording import worst_case as worst_words
 from autoflip_secure.reports.wording.audit import headline as audit_headline
 from autoflip_secure.reports.wording.verdict import Opening
 from autoflip_secure.terminal.counting import listed
+
+_TALLEST = 530  # CSS pixels, two rows of panels: higher ones are not read at the height of the first screen
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,27 @@ def _with_audits(opening: Opening, study: Study, audits: Sequence[AuditRecord]) 
 
 def answering(opening: Opening, drawn: Sequence[Section]) -> Picture | None:
     """The first picture of ``opening.pictures`` that was drawn; one that ends with a dash is the start of several."""
+    return next(_listed(opening, drawn), None)
+
+
+def _listed(opening: Opening, drawn: Sequence[Section]) -> Iterator[Picture]:
+    """What was drawn of ``opening.pictures``, the best answer first."""
     pictures = [picture for section in drawn for picture in section.pictures]
     for slug in opening.pictures:
         for picture in pictures:
             if picture.slug == slug or (slug.endswith("-") and picture.slug.startswith(slug)):
-                return picture
-    return None
+                yield picture
+
+
+def fitting_picture(opening: Opening, drawn: Sequence[Section]) -> Picture | None:
+    """The first picture of ``opening.pictures`` that can be read at the size of the first screen."""
+    return next((picture for picture in _listed(opening, drawn) if small_enough(picture)), None)
 
 
 def small_enough(picture: Picture) -> bool:
-    """Whether it can be read at the size of the first screen: no taller than it is wide. Dozens of rows cannot."""
-    found = re.search(r'width="(\d+)" height="(\d+)"', picture.markup)
-    return found is None or int(found[2]) <= int(found[1])
+    """Whether it can be read at the size of the first screen (``#picture`` in ``report.css``): no dozens of rows."""
+    found = re.search(r'height="(\d+)"', picture.markup)
+    return found is None or int(found[1]) <= _TALLEST
 
 
 def ordered(opening: Opening, drawn: Sequence[Section]) -> list[Section]:

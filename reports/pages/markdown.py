@@ -228,9 +228,9 @@ def _place(found: Evidence, several: bool) -> str:
     return f"{found.where}{answer}: {found.text}, {seeds}"
 
 
-def _difference(found: Summary | None, reference: bool) -> str:
+def _difference(found: Summary | None, baseline: bool) -> str:
     if found is None or found.against is None:
-        return "reference" if reference else "–"
+        return "baseline" if baseline else "–"
     hollow = f"{mark(found.against)} " if found.against.lost else ""
     return (
         f"{hollow}{short_verdict(found.against.verdict)}, {points(found.against.difference.mean)} {_ends(found, True)}"

@@ -30,7 +30,7 @@ from autoflip_secure.reports.claims.paper import claims
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.backdoors import Backdoors, backdoors
-from autoflip_secure.reports.pages.first_screen import FirstScreen, answering, opened, ordered, small_enough
+from autoflip_secure.reports.pages.first_screen import FirstScreen, answering, fitting_picture, opened, ordered
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.pages.page import page
 from autoflip_secure.reports.pages.reproducibility import reproducibility
@@ -220,7 +220,7 @@ def _rendered(
         **_privacy(found),
         sections=ordered(opening, drawn),
         picture=answer,
-        shown=answer is not None and small_enough(answer),
+        shown=fitting_picture(opening, drawn),
         suites=screen.suites,
         worst_cases=screen.worst,
         worst_data=worst_table(screen.worst),

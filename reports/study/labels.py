@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from textwrap import wrap
 from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
@@ -81,6 +82,28 @@ def spaced(text: object) -> str:
 def shorten(text: str, length: int = 34) -> str:
     """At most ``length`` characters, for places where a figure has no more room."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def told_apart(names: Iterable[str], length: int = 34) -> dict[str, str]:
+    """Every name at about ``length`` characters, and no two alike: what only differs behind that is shown to its end.
+
+    >>> told_apart(["whole clients, target ε 2", "whole clients, target ε 8", "none"], 16)
+    {'whole clients, target ε 2': '…ents, target ε 2', 'whole clients, target ε 8': '…ents, target ε 8', 'none': 'none'}
+    """
+    every = list(dict.fromkeys(names))
+    ways = (lambda name: shorten(name, length), lambda name: name if len(name) <= length else "…" + name[-length:])
+    for way in ways:
+        found = {name: way(name) for name in every}
+        if len(set(found.values())) == len(every):
+            return found
+    return {name: name for name in every}
+
+
+def in_lines(text: str, width: int, most: int = 3) -> str:
+    """``text`` in at most so many lines of ``width`` characters; numbers stay with their units."""
+    lines = wrap(text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0").replace("ε ", "ε\u00a0"), width) or [""]
+    last = [shorten(" ".join(lines[most - 1 :]), width)] if len(lines) >= most else []
+    return "\n".join([*lines[: most - 1], *last])
 
 
 def pretty(algorithm: str) -> str:
@@ -198,6 +221,16 @@ def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[st
     return labels
 
 
+_AXES = {
+    "alpha": "Dirichlet α",
+    "density": "density (share of weights kept)",
+    "every": "rounds between explorations",
+    "lr": "learning rate",
+    "sigma": "noise σ",
+    "threshold": "pruning threshold T_p",
+}
+
+
 def setting(path: str) -> str:
     """A configuration path as words: the paper's symbol for what has one, else the last name on the path."""
     known = {"threshold": "T_p", "alpha": "α", "sigma": "σ", "classes_per_client": "classes per client"}
@@ -205,6 +238,15 @@ def setting(path: str) -> str:
     if last == "kind" and "." in path:
         last = path.split(".")[-2]
     return known.get(last, spaced(last))
+
+
+def axis_words(path: str) -> str:
+    """What an axis over a setting is called: in full, with the symbol behind it.
+
+    >>> axis_words("training.lr"), axis_words("algorithm.pruner.threshold"), axis_words("exploration.explorers")
+    ('learning rate', 'pruning threshold T_p', 'explorers')
+    """
+    return _AXES.get(path.rpartition(".")[2], setting(path))
 
 
 def is_number(value: object) -> bool:

@@ -47,7 +47,7 @@ def statistics_table(rows: Sequence[Row], baseline: str | None) -> Table:
             line += [*percents(pair.difference), *percents(pair.bootstrap)[1:], pair.difference.n, pair.effect]
             line += [pair.t_p, pair.t_holm, pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
         elif baseline:
-            line += [None] * 11 + ["reference" if row.algorithm == baseline else "no pair", None]
+            line += [None] * 11 + ["baseline" if row.algorithm == baseline else "no pair", None]
         data.append([*line, "; ".join(_reasons([row]))])
     return Table(columns, data)
 

@@ -45,6 +45,13 @@
     });
   }
 
+  // On a phone the rows of wide tables are blocks, in which every number has the name of its column beside it.
+  for (const table of all("table.statistics, table.numbers:not(.robust), table.ledger, table.secure, table.guarantees")) {
+    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, i) => (cell.dataset.label = names[i]));
+    table.classList.add("stacking");
+  }
+
   // A link unfolds what it leads into.
   const folds = all("details.fold");
   const follow = () => {

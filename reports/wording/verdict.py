@@ -99,7 +99,7 @@ def _algorithms(
         where = f"{block.stratum}: " if block.stratum else ""
         titles.append(f"{where}{_headline(study, heads)}")
         answer += [f"{where and _capital(where)}{text}" for text in _answer(heads, base)]
-        weak += weak_points(study, block.standings)
+        weak += [f"{where and _capital(where)}{text}" for text in weak_points(study, block.standings)]
     answer[:0] = falling.sentences(study)
     first = [s for s in shown[0].standings if s.algorithm in study.headline]
     pictures = ("degradation-", "paired-differences", "accuracy-by-condition", "convergence")

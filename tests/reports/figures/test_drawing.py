@@ -202,13 +202,19 @@ def _times(record: RunRecord, factor: int) -> dict[str, int]:
     return {name: factor * value for name, value in record.costs.bytes.model_dump().items()}
 
 
-def test_long_panel_titles_go_on_on_a_second_line():
+def test_long_panel_titles_go_on_on_more_lines():
     assert fitting("IID · no attack", 3) == "IID · no attack"
     assert fitting("Dirichlet 0.3 · noise σ 0.5 on 20 %", 3) == "Dirichlet 0.3 ·\nnoise σ 0.5 on 20 %"
+    title = "single samples, target ε 1, 100 % labels flipped on 20 %"
+    assert (
+        fitting(title, 2) == "single samples, target ε 1,\n100 % labels flipped on 20 %"
+    )  # in halves, not at the first
+    secure = "single samples, target ε 8 · everything through 2 parties"
+    assert " ".join(fitting(secure, 4).split()) == secure  # nothing is cut off where three lines have room for it
     for columns in (1, 2, 3, 4):
         lines = fitting("word " * 60, columns).split("\n")
-        assert len(lines) == 2
-        assert lines[1].endswith("…")
+        assert len(lines) == 3
+        assert lines[2].endswith("…")
         assert max(map(len, lines)) <= 70
 
 
