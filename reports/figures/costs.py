@@ -78,7 +78,7 @@ def _costs(
         ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
         percent(ax)
         ax.set_xlabel(label)
-    axes[0, 0].set_xlim(left=0)  # once all panels, which share the axis, have their points
+    axes[0, 0].set_xlim(0, 1.03 * axes[0, 0].get_xlim()[1])  # all panels share the axis, and a mark at its end is whole
     axes[0, 0].set_ylabel(study.measured)
     groups: list[Group] = [
         ([ax], [[(0.0, [study.accuracy(r) for r in study.runs(c, a)])] for a in spokesmen(study) if study.runs(c, a)])

@@ -155,7 +155,7 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
             (line,) = ax.plot(x, y, color=colour, lw=palette.widths[algorithm])
             series(line, algorithm)
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
-            label = f"{shorten(algorithm, 30 if columns < 3 else 22)} {_two_digits(area)}"
+            label = f"{shorten(algorithm, 34 if columns < 3 else 28)} {_two_digits(area)}"
             text = ax.text(0.915, place, label, ha="right", transform=ax.transAxes, fontsize=8.5)
             (dash,) = ax.plot([0.93, 0.98], [place + 0.022] * 2, color=colour, lw=2.5, transform=ax.transAxes)
             for one in (text, dash):

@@ -9,8 +9,10 @@ from typing import Any
 
 from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.records.compared import ALGORITHM, Compared
+from autoflip_secure.reports.claims.findings import Claim
 from autoflip_secure.reports.figures.sections import Section
 from autoflip_secure.reports.figures.style import Picture
+from autoflip_secure.reports.pages.asked_claims import with_claims
 from autoflip_secure.reports.study.comparisons import Row, compare
 from autoflip_secure.reports.study.contrasts import Effects, effects
 from autoflip_secure.reports.study.levels import by_level, factor_words
@@ -38,8 +40,15 @@ class FirstScreen:
     crossed: Effects | None  # of a sweep that compares several things
 
 
-def opened(whole: Study, scenario: Mapping[str, Any], missing: int, audits: Sequence[AuditRecord] = ()) -> FirstScreen:
-    """Everything of ``whole`` that follows from what ``scenario`` compares; what ``audits`` showed stands before it.
+def opened(
+    whole: Study,
+    scenario: Mapping[str, Any],
+    missing: int,
+    audits: Sequence[AuditRecord] = (),
+    weighed: Sequence[Claim] = (),
+) -> FirstScreen:
+    """Everything of ``whole`` that follows from what ``scenario`` compares; what ``audits`` showed stands before it,
+    and so do claims (``weighed``) that it asks about.
 
     Raises:
         InputError: it says so in a way that is none.
@@ -64,6 +73,8 @@ def opened(whole: Study, scenario: Mapping[str, Any], missing: int, audits: Sequ
     worst = worst_cases(whole) if suites is not None else []
     if suites is not None and found.compared == ALGORITHM:
         opening = worst_words.with_worst(opening, whole, suites, worst, missing)
+    elif found.compared == ALGORITHM and crossed is None:
+        opening = with_claims(opening, whole, scenario, weighed)
     if audits:
         opening = _with_audits(opening, found, audits)
     return FirstScreen(whole, found, rows, opening, suites, worst, crossed)

@@ -182,8 +182,9 @@ class _Content:
     ) -> Self:
         """``missing``: how many cells."""
         found = study(records, rule)
-        screen = opened(found, scenario, missing, audits)
-        return cls(screen, choices(found), claims(found), robustness(found), backdoors(found))
+        weighed = claims(found)
+        screen = opened(found, scenario, missing, audits, weighed)
+        return cls(screen, choices(found), weighed, robustness(found), backdoors(found))
 
 
 def _rendered(

@@ -215,7 +215,7 @@ def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[st
         paths = varying(with_newer(distinct[key]) for key in keys) if len(keys) > 1 else []
         for key in keys:
             flat = leaves(with_newer(distinct[key]))
-            label = " · ".join([words, *(f"{setting(path)} {number(flat.get(path, '–'))}" for path in paths)])
+            label = " · ".join([words, *(f"{level(path, flat.get(path, '–'))}" for path in paths)])
             taken = sum(other == label or other.startswith(f"{label} (") for other in labels.values())
             labels[key] = f"{label} ({taken + 1})" if label in labels.values() else label
     return labels
@@ -238,6 +238,17 @@ def setting(path: str) -> str:
     if last == "kind" and "." in path:
         last = path.split(".")[-2]
     return known.get(last, spaced(last))
+
+
+def level(path: str, value: object) -> str:
+    """A setting with its value.
+
+    >>> level("algorithm.pruner.threshold", 0.3), level("exploration.every", None), level("exploration.every", 5)
+    ('T_p 0.3', 'explored once', 'explored every 5 rounds')
+    """
+    if path.endswith("exploration.every"):
+        return "explored once" if value is None else f"explored every {number(value)} rounds"
+    return f"{setting(path)} {number(value)}"
 
 
 def axis_words(path: str) -> str:

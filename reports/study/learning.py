@@ -63,7 +63,7 @@ class Reference:
     @property
     def place(self) -> str:
         """In words."""
-        return f"{self.algorithm} without attack in {self.facet}"
+        return f"{self.algorithm} without attack {'' if self.facet.startswith('in ') else 'in '}{self.facet}"
 
 
 def findings(study: Study) -> list[Finding]:

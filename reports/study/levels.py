@@ -32,7 +32,13 @@ from autoflip_secure.reports.study.parts import (
 from autoflip_secure.reports.study.privacy import NO_PRIVACY, protection
 from autoflip_secure.reports.study.study import Study
 
-_WORDS = {PRIVACY: "privacy", SECURE_SUM: "secure sums", ATTACK: "attacks", ALGORITHM: "algorithms"}
+_WORDS = {
+    PRIVACY: "privacy",
+    SECURE_SUM: "secure sums",
+    ATTACK: "attacks",
+    ALGORITHM: "algorithms",
+    "exploration.every": "exploring again",
+}
 
 
 class _Part(NamedTuple):
@@ -209,7 +215,7 @@ def _setting(path: str, level: Any) -> str:
     """``explorers 5``; of a component its name."""
     if isinstance(level, Mapping):
         return labels.pretty(str(level.get("name") or level.get("kind") or labels.setting(path)))
-    return f"{labels.setting(path)} {labels.number(level)}"
+    return labels.level(path, level)
 
 
 def _level_order(path: str, level: Any) -> tuple[Any, ...]:

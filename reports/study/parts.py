@@ -93,7 +93,7 @@ def facet_labels(facets: list[dict[str, Any]], lacks: Mapping[str, str]) -> dict
         words = [partition] if split else []
         words += [protection(facet.get("privacy"), lacks.get(canonical(facet), ""))] if private else []
         words += [labels.passage(facet.get("secure_sum"))] if secure else []
-        words += [f"{labels.setting(path)} {labels.number(flat[path])}" for path in rest if path in flat]
+        words += [labels.level(path, flat[path]) for path in rest if path in flat]
         return " · ".join(words or [partition])
 
     for follower in ("sampling", "cohort"):  # often they follow from what else varies; then nothing is said of them

@@ -46,7 +46,8 @@
   }
 
   // On a phone the rows of wide tables are blocks, in which every number has the name of its column beside it.
-  for (const table of all("table.statistics, table.numbers:not(.robust), table.ledger, table.secure, table.guarantees")) {
+  const wide = [".statistics", ".numbers:not(.robust)", ".ledger", ".secure", ".guarantees", ".board"];
+  for (const table of all(wide.join())) {
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
     for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, i) => (cell.dataset.label = names[i]));
     table.classList.add("stacking");
@@ -97,11 +98,11 @@
   for (const plot of all(".plot")) {
     const entries = all("[data-entry]", plot);
     const svg = plot.querySelector("svg");
-    if (!entries.length || plot.closest("#verdict")) continue;
-    svg.setAttribute("role", "group"); // so that its buttons are reached
     const first = all("[data-series].off", plot).map((one) => one.dataset.series); // of many curves some are off
     if (first.length) begin.set(plot, first);
     legends.set(plot, new Set(first));
+    if (!entries.length || plot.closest("#verdict")) continue;
+    svg.setAttribute("role", "group"); // so that its buttons are reached
     const toggle = (name) => {
       const hidden = legends.get(plot);
       if (!hidden.delete(name)) hidden.add(name);

@@ -139,7 +139,7 @@ def _size(effect: Effect) -> float:
 
 def _place(effect: Effect, several: bool) -> str:
     level = f"{effect.level} against {effect.reference}, " if several else ""
-    return f"{level}{effect.where}: " if effect.where else level
+    return f"{level}{effect.where}".removesuffix(", ") + ": " if level or effect.where else ""
 
 
 def _part(number: int, of: int) -> str:

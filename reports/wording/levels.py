@@ -57,7 +57,13 @@ def headline(study: Study, blocks: Sequence[Block]) -> str:
     if not chosen:
         return f"{_capital(factor)}: no level can be compared with {study.baseline} yet"
     against = (
-        "none" if study.compared in (PRIVACY, SECURE_SUM, ATTACK) else str(study.baseline).removeprefix(f"{factor} ")
+        "once"
+        if study.compared == "exploration.every"
+        else (
+            "none"
+            if study.compared in (PRIVACY, SECURE_SUM, ATTACK)
+            else str(study.baseline).removeprefix(f"{factor} ")
+        )
     )
     parts = []
     for block in chosen:
@@ -170,7 +176,8 @@ def _without_level(study: Study, whole: Study) -> list[str]:
         if summary is not None:
             over = f" over {summary.conditions} conditions" if summary.conditions > 1 else ""
             parts.append(f"{percent(summary.accuracy.mean)} {bracket(summary.accuracy)} {where}{over}")
-    return [f"{base}, which has no {setting(study.compared)}, reaches {' and '.join(parts)}."] if parts else []
+    lacks = "explores nothing" if study.compared == "exploration.every" else f"has no {setting(study.compared)}"
+    return [f"{base}, which {lacks}, reaches {' and '.join(parts)}."] if parts else []
 
 
 def numbers(study: Study, blocks: Sequence[Block]) -> tuple[KeyNumber, ...]:

@@ -1,5 +1,6 @@
 """Where runs stand on an axis of epsilon: at what is proven of them, apart from whom something else is proven of."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -171,3 +172,15 @@ def test_who_ran_without_privacy_only_has_no_price(made: Callable[..., list[RunR
     left = [run for run in runs if run.algorithm == "fedavg" or run.privacy is None]
     assert "FedAvg" in sentences(study(left))[0]
     assert "AutoFLIP" not in sentences(study(left))[0]
+
+
+def test_curves_that_would_hide_each_other_are_one(made: Callable[..., list[RunRecord]]) -> None:
+    found = study(
+        made({"fedavg": [ledger(None, 6.4)], "autoflip": [ledger(None, 6.4)], "autoflip_plus": [ledger(None, 7.0)]})
+    )
+    with drawing():
+        picture = over_rounds(found)
+    assert picture is not None
+    said = " ".join(re.findall(r">([^<>]+)</text>", picture.markup))
+    assert said.count("(zero out one client)") == 2  # curves in the legend, of three settings
+    assert said.count("and 1 setting more") == 1

@@ -99,14 +99,18 @@ def test_of_many_curves_a_legend_shows_those_that_are_off_at_first(
 ):
     names = ["fedavg", "autoflip", *(f"rival_{n}" for n in range(8))]
     cells = [
-        record(n if n[0] != "r" else "random_weights", partition["iid"], attack["clean"](), s, rounds=3, label=n)
+        record(n if n[0] != "r" else "random_weights", partition["iid"], attacked, s, rounds=3, label=n)
         for n in names
+        for attacked in (attack["clean"](), attack["noise"](0.1), attack["noise"](0.5))
         for s in (0, 1)
     ]
     write_report(cells, scenario, tmp_path / "report.html")
     curves = "#convergence .plot [data-series]"
     with opened(browser, tmp_path / "report.html") as (page, seen):
         page.locator("[data-open]").click()
+        off = "#picture .plot [data-series].off"
+        assert page.locator(off).count() > 0  # nobody can switch them on there
+        assert shown(page, off) == 0
         before = shown(page, curves)
         name = page.locator("#convergence .plot [data-entry].faded").last.get_attribute("data-entry")
         last = page.locator(f'#convergence .plot [data-entry="{name}"][role="button"]').first

@@ -82,6 +82,63 @@ def test_no_width_scrolls_the_page_sideways(browser: Browser, which: str, width:
     assert hidden == []
 
 
+DRAWN = """() => [...document.querySelectorAll("main svg")].flatMap(svg => {
+    const box = svg.getBoundingClientRect(), figure = svg.closest("figure").id;
+    const corners = text => {  // of the ink: the em box is higher
+        const b = text.getBBox(), m = text.getScreenCTM(), cut = 0.18 * b.height;
+        return [[b.x, b.y + cut], [b.x + b.width, b.y + cut], [b.x + b.width, b.y + b.height - cut],
+                [b.x, b.y + b.height - cut]].map(([x, y]) => [m.a * x + m.c * y + m.e, m.b * x + m.d * y + m.f]);
+    };
+    const texts = [...svg.querySelectorAll("text")].filter(t => t.checkVisibility() && t.textContent.trim())
+        .map(t => [t.textContent.trim(), corners(t)]);
+    const apart = (a, b) => [a, b].some(p => [0, 1].some(side => {  // along one of the sides of one of the two
+        const [dx, dy] = [p[side + 1][0] - p[side][0], p[side + 1][1] - p[side][1]], n = Math.hypot(dx, dy);
+        const along = q => q.map(([x, y]) => (x * -dy + y * dx) / n);
+        return Math.min(Math.max(...along(a)), Math.max(...along(b)))
+            - Math.max(Math.min(...along(a)), Math.min(...along(b))) < 1;
+    }));
+    const outside = texts.filter(([, c]) => c.some(([x, y]) =>
+        x < box.left - 1 || x > box.right + 1 || y < box.top - 1 || y > box.bottom + 1));
+    const overlaps = texts.flatMap(([one, a], i) => texts.slice(i + 1)
+        .filter(([, b]) => !apart(a, b)).map(([other]) => [figure, one, other]));
+    return [...outside.map(([name]) => [figure, "outside", name]), ...overlaps];
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
+def test_no_text_of_a_figure_is_outside_it_or_on_another(browser: Browser, report: Path, width: int):
+    with opened(browser, report, viewport={"width": width, "height": 844}) as (page, _):
+        unfold(page)
+        assert page.locator("main svg text").count() > 200
+        assert page.evaluate(DRAWN) == []
+        page.evaluate("""() => {
+            const [one, other] = document.querySelectorAll("#convergence svg text");
+            one.replaceWith(Object.assign(other.cloneNode(true)));
+        }""")
+        assert page.evaluate(DRAWN) != []  # it would have been noticed
+
+
+def test_tables_fit_a_screen_and_are_blocks_on_a_phone(browser: Browser, report: Path):
+    with opened(browser, report) as (page, _):
+        unfold(page)
+        wide = """all => all.map(t => [t.parentElement, t.className])
+            .filter(([box]) => box.scrollWidth > box.clientWidth + 1).map(([, name]) => name)"""
+        assert page.eval_on_selector_all("main table:not(details.data table)", wide) == []
+        page.set_viewport_size({"width": 390, "height": 844})
+        cells = page.eval_on_selector_all(
+            "table.statistics tbody tr:nth-child(2) > *",
+            """all => all.filter(one => one.checkVisibility()).map(one => {
+                const box = one.getBoundingClientRect(), text = one.textContent.trim();
+                const name = getComputedStyle(one, "::before").content.slice(1, -1);
+                return [name, text, box.left >= 0 && box.right <= 390];
+            })""",
+        )
+        buttons = page.locator("table.statistics thead button")
+        assert all(buttons.nth(k).is_visible() for k in range(buttons.count()))  # it is still sorted by them
+    assert [name for name, *_ in cells][:4] == ["Setting", "Attack", "Algorithm", "Accuracy (%)"]
+    assert all(name and text and fits for name, text, fits in cells)
+
+
 @pytest.mark.slow
 def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report: Path):
     with opened(browser, report, color_scheme="dark") as (page, _):
@@ -100,4 +157,11 @@ def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report:
             ".plot svg, .plot img", "els => els.map(el => el.getBoundingClientRect().width)"
         )
         assert min(plots) > 100
+        sizes = page.eval_on_selector_all(
+            ".plot svg", "els => els.map(el => el.getBoundingClientRect().height / Number(el.getAttribute('height')))"
+        )
+        assert min(sizes) >= 0.49  # letters of 8.5 points are half of that at least
+        assert page.eval_on_selector_all(
+            ".fold > summary", "els => els.every(el => getComputedStyle(el).breakAfter === 'avoid')"
+        )
         assert page.pdf()[:5] == b"%PDF-"

@@ -1,5 +1,6 @@
 """Effects of crossed factors and their interactions, beside planted ones and beside sums written out by hand."""
 
+import re
 from collections.abc import Callable
 from itertools import product
 from statistics import fmean
@@ -9,6 +10,8 @@ import pytest
 from planted import at
 
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.figures.effects import pictures
+from autoflip_secure.reports.figures.style import drawing
 from autoflip_secure.reports.pages.first_screen import opened
 from autoflip_secure.reports.statistics.paired import holm
 from autoflip_secure.reports.study.contrasts import Effect, effects
@@ -131,3 +134,19 @@ def test_algorithms_that_are_no_crossing_are_one_factor(record: Make, partition:
 def test_one_factor_has_no_contrasts(record: Make, partition: dict[str, Any]) -> None:
     kept = [r for r in runs(record, partition) if r.algorithm == "fedavg" and r.config["secure_sum"] is None]
     assert effects(study(kept), ["secure_sum", "algorithm"]) is None
+
+
+def test_rows_of_the_figures_say_what_tells_them_apart_and_nothing_is_cut_off(
+    record: Make, partition: dict[str, Any]
+) -> None:
+    found = effects(study(runs(record, partition)), CROSSED["compare"])
+    with drawing():
+        drawn = [picture.markup for picture in pictures(found)]
+    rows = [
+        text
+        for markup in drawn
+        for text in re.findall(r"<text[^>]*>([^<]*(?:pruning|scores|sums)[^<]*)</text>", markup)
+    ]
+    assert "scores × privacy: noise σ 0.5 on 20 %" in rows
+    assert len(set(rows)) == len(rows) >= 10
+    assert not [row for row in rows if "…" in row]

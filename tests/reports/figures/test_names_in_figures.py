@@ -1,0 +1,61 @@
+"""Names in figures: none is cut so that two look alike, none covers a point, and axes speak the field's words."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from autoflip_secure.records.run import RunRecord
+from autoflip_secure.reports.figures.defence import detection_roc
+from autoflip_secure.reports.figures.pruning import importance
+from autoflip_secure.reports.figures.style import Palette, drawing
+from autoflip_secure.reports.study.labels import in_lines, told_apart
+from autoflip_secure.reports.study.study import study
+
+Make = Callable[..., RunRecord]
+LONG = "whole clients, server adds noise, no guarantee against the server, target ε "
+
+
+def test_names_that_differ_at_their_ends_are_shown_with_their_ends() -> None:
+    for names in ([f"{LONG}2", f"{LONG}8"], [f"a{LONG}2", f"b{LONG}2"], [f"a {LONG}x", f"b {LONG}x", f"a {LONG}y"]):
+        short = told_apart(names)
+        assert len(set(short.values())) == len(names)
+        assert list(short) == names
+
+
+def test_a_legend_of_long_levels_tells_them_apart(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
+    cells = [
+        record("fedavg", partition["iid"], attack["clean"](), 0, rounds=2, label=f"{LONG}{level}") for level in (2, 8)
+    ]
+    found = study(cells)
+    figure = Figure()
+    Palette(found).legend(figure, found.algorithms)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(set(shown)) == 2
+
+
+def test_lines_are_as_long_as_they_may_be_and_numbers_stay_with_their_units() -> None:
+    text = in_lines(f"FedAvg · {LONG}8 · noise σ 0.5 on 20 %", 40)
+    assert max(map(len, text.split("\n"))) <= 40
+    assert "ε\u00a08" in text
+    assert text.count("\n") == 2
+
+
+def test_the_name_of_the_cut_stands_where_no_weight_lives(record: Make, partition: dict[str, Any], attack: Any):
+    found = study([record("autoflip", partition["iid"], attack["clean"](), 0, rounds=2)])
+    with drawing():
+        picture = importance(found, Palette(found))
+    assert picture is not None
+    (named,) = re.findall(r'<text style="([^"]*)"[^>]*>T_p 0\.3</text>', picture.markup)
+    assert "text-anchor: end" in named  # so it ends at the line; live weights are to the right of it
+
+
+def test_areas_beside_rocs_are_in_ink(small: list[RunRecord]):
+    found = study(small)
+    with drawing():
+        picture = detection_roc(found, Palette(found))
+    assert picture is not None
+    fills = re.findall(r'<text style="([^"]*)"[^>]*>AutoFLIP (?:&gt; )?\d\.\d\d</text>', picture.markup)
+    assert fills
+    assert all("var(--ink)" in fill or "fill" not in fill for fill in fills)
