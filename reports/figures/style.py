@@ -26,7 +26,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
 from autoflip_secure.reports.figures.marks import adopt, naming
 from autoflip_secure.reports.study.labels import pretty, told_apart
@@ -36,6 +36,7 @@ from autoflip_secure.reports.tables.text import Table
 WIDTH = 10.0  # inches; 96 CSS pixels each
 BROAD = 640  # CSS pixels from which a figure is scrolled on a narrow screen rather than made smaller
 SVG_LIMIT = 220_000  # characters; above, a picture at twice the resolution is smaller and quicker
+_FEW_DECADES = 1.2  # on a logarithmic axis: the powers of ten alone would be a name or none
 INK, MUTED, RULE = "#1b1f23", "#5b6470", "#d5dae0"  # become var(--ink), var(--muted), var(--rule)
 BLUE = "#0173b2"  # too dark for a dark page, so the page has a say
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", BLUE: "var(--blue)"}
@@ -199,12 +200,23 @@ def powers(ax: Axes) -> None:
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
     def text(value: float, _: object) -> str:
-        exponent = round(math.log10(value))
-        return "1" if exponent == 0 else "10" if exponent == 1 else f"10{str(exponent).translate(raised)}"
+        exponent = math.floor(math.log10(value) + 1e-9)
+        first = value / 10.0**exponent
+        power = f"{value:g}" if exponent in (0, 1) else f"10{str(exponent).translate(raised)}"
+        return power if exponent in (0, 1) or math.isclose(first, 1) else f"{first:.3g} · {power}"
+
+    def between(value: float, place: object) -> str:
+        """Where an axis has hardly a power of ten, its multiples are named too."""
+        first = round(value / 10.0 ** math.floor(math.log10(value) + 1e-9))
+        decades = math.log10(ax.get_ylim()[1] / ax.get_ylim()[0])
+        named = decades < _FEW_DECADES and (first in (2, 5) or decades < _FEW_DECADES / 3)
+        return text(value, place) if named else ""
 
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_major_formatter(text)
-    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_locator(LogLocator(subs=range(2, 10)))
+    ax.yaxis.set_minor_formatter(between)
+    ax.tick_params(axis="y", which="minor", length=0)
 
 
 def finish(

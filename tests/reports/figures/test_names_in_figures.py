@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from matplotlib.figure import Figure
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.defence import detection_roc
 from autoflip_secure.reports.figures.pruning import importance
-from autoflip_secure.reports.figures.style import Palette, drawing
+from autoflip_secure.reports.figures.style import Palette, drawing, powers
 from autoflip_secure.reports.study.labels import in_lines, told_apart
 from autoflip_secure.reports.study.study import study
 
@@ -59,3 +60,23 @@ def test_areas_beside_rocs_are_in_ink(small: list[RunRecord]):
     fills = re.findall(r'<text style="([^"]*)"[^>]*>AutoFLIP (?:&gt; )?\d\.\d\d</text>', picture.markup)
     assert fills
     assert all("var(--ink)" in fill or "fill" not in fill for fill in fills)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2e-5, 8e-5), (1.1e-4, 1.9e-4), (0.3, 2.0), (1e-6, 1e-2), (3.0, 90.0)])
+def test_a_logarithmic_axis_of_any_range_has_names(low: float, high: float) -> None:
+    with drawing():
+        figure = Figure()
+        ax = figure.subplots()
+        ax.set_yscale("log")
+        ax.plot([0, 1], [low, high])
+        powers(ax)
+        figure.draw_without_rendering()
+        ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+    bottom, top = ax.get_ylim()
+    named = {t.label1.get_text(): t.get_loc() for t in ticks if t.label1.get_text() and bottom <= t.get_loc() <= top}
+    assert 2 <= len(named) <= 16
+    raised = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    for text, value in named.items():
+        times, _, power = text.rpartition(" · ")
+        said = power if not power.startswith("10") or power == "10" else f"1e{power[2:].translate(raised)}"
+        assert float(times or 1) * float(said) == pytest.approx(value)
