@@ -111,7 +111,7 @@ CASES: dict[str, tuple[Model, tuple[int, ...], str, bool, bool]] = {
     "efficientnet_b3": (EfficientNetB3(width=0.1, depth=0.1), COLOUR, "sequential", True, False),
     "efficientnet_b3-group": (
         EfficientNetB3(width=0.1, depth=0.1, norm="group", dropout=0.0, drop_path=0.0),
-        COLOUR, "sequential", True, True,
+        COLOUR, "stacked", True, True,
     ),
     "lstm": (Lstm(hidden=8), TEXT, "sequential", False, False),
     "transformer": (Transformer(width=8, heads=2, layers=1, hidden=12), TEXT, "stacked", True, True),
