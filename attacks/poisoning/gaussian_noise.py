@@ -40,5 +40,5 @@ class GaussianNoise(UpdateAttack):
         for row in (place for place, flag in enumerate(malicious.tolist()) if flag):
             noise = kept(torch.randn(updates.shape[1], generator=generators[row]).to(updates.device), active)
             scale = self.sigma * updates[row].norm() / noise.norm().clamp_min(TINY) if self.relative else self.sigma
-            result[row] += scale * noise
+            result[row].add_(noise.mul_(scale))
         return result

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -99,27 +99,42 @@ class AgreementWeighted(ScoringAggregator):
         """Every participant against all clients of its cell seen so far; tensors are (cells, clients)."""
         clients, samples = (torch.stack(own) for own in ([v.clients for v in views], [v.samples for v in views]))
         norms = torch.stack([own.norms for own in numbers])
-        z = torch.full_like(norms, -torch.inf)
-        means: dict[str, Tensor] = {}
-        for name in self.statistics:
-            statistic, fresh = STATISTICS[name], torch.stack([own.statistics[name] for own in numbers])
-            mean = exponential_mean(torch.stack([state.means[name] for state in states]), clients, fresh, self.rho)
-            x = mean.gather(-1, clients)
-            x = torch.fmin(fresh, x) if statistic.fresh else x
-            centre = quantile(mean, 0.6)
-            spread = mad(mean, centre).clamp(statistic.floor, statistic.cap)
-            z = torch.fmax(z, (centre[:, None] - x) / spread[:, None])
-            means[name] = mean
+        z, means = self._worst(states, numbers, clients)
         scores = ((self.zero_at - z) / (self.zero_at - self.full_at)).clamp(0, 1)
         log_norms = remembered_norms(torch.stack([state.log_norms for state in states]), clients, norms, self.rho)
         factors = torch.ones_like(norms)
         if self.clip is not None:
             factors = clip_factors(norms, (self.clip * typical(log_norms))[:, None])
         trust = shares(samples * scores)
+        rows = zip(*(table.unbind(0) for table in (scores, trust, factors, means, log_norms)), strict=True)
         return [
-            ClientScores(scores[i], trust[i], factors[i], {name: mean[i] for name, mean in means.items()}, log_norms[i])
-            for i in range(len(states))
+            ClientScores(own, share, factor, dict(zip(self.statistics, mean.unbind(0), strict=True)), norm)
+            for own, share, factor, mean, norm in rows
         ]
+
+    def _worst(
+        self,
+        states: Sequence[AgreementState],
+        numbers: Sequence[AgreementNumbers],
+        clients: Int[Tensor, "cells clients"],
+    ) -> tuple[Float[Tensor, "cells clients"], Float[Tensor, "cells statistics all_clients"]]:
+        """The largest z-value of every participant, and the means that it is about; all statistics at once."""
+        names, known = self.statistics, [STATISTICS[name] for name in self.statistics]
+        fresh = torch.stack([torch.stack([own.statistics[name] for name in names]) for own in numbers])
+        old = torch.stack([torch.stack([state.means[name] for name in names]) for state in states])
+        asked = clients[:, None].expand(-1, len(names), -1)
+        means = exponential_mean(old, asked, fresh, self.rho)
+        x = means.gather(-1, asked)
+        both = torch.tensor([one.fresh for one in known], device=x.device)[:, None]
+        x = torch.where(both, torch.fmin(fresh, x), x)
+        centre = quantile(means, 0.6)
+        floors, caps = (x.new_tensor([getattr(one, name) for one in known]) for name in ("floor", "cap"))
+        spread = mad(means, centre).clamp(floors, caps)
+        z = (centre[..., None] - x) / spread[..., None]
+        worst = torch.full_like(z[:, 0], -torch.inf)
+        for own in z.unbind(1):
+            worst = torch.fmax(worst, own)
+        return worst, means
 
     def combined(self, scored: ClientScores, reader: RowReader, view: PublicView) -> ClientScores:
         """What accepted clients count for together: as they are scored."""

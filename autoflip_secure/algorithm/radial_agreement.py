@@ -85,6 +85,11 @@ class _Measured:
     log_signal: Float[Tensor, "*cells all_clients"]
 
 
+def _of_cells(*tables: Float[Tensor, "cells _"]) -> list[tuple[Tensor, ...]]:
+    """Of each cell its row of every table."""
+    return list(zip(*(table.unbind(0) for table in tables), strict=True))
+
+
 class RadialAgreement(ScoringAggregator):
     """Mean weighted with radial agreement: do a client's labels agree with the model, whatever classes it owns?"""
 
@@ -195,8 +200,8 @@ class RadialAgreement(ScoringAggregator):
         clients, samples = (torch.stack(own) for own in ([v.clients for v in views], [v.samples for v in views]))
         m = self._measure(states, numbers, clients)
         share = samples / samples.sum(-1, keepdim=True)
-        size = torch.stack([own.size for own in numbers]).clamp_min(TINY)[:, None]
-        noise_in_step = share * m.noise_norm / size
+        norm = torch.stack([own.size for own in numbers]).clamp_min(TINY)[:, None]
+        noise_in_step = share * m.noise_norm / norm
         damped = m.noisy & (noise_in_step > self.tolerated_noise)
         old = torch.stack([state.radial for state in states])
         known = ~old.gather(-1, clients).isnan()
@@ -214,15 +219,13 @@ class RadialAgreement(ScoringAggregator):
         trust = shares(share * scores)
         factors = clip_factors(m.signal, torch.where(m.signal > 4 * m.typical, m.typical, 2 * m.typical))
         statistics = {"radial": m.radial, "noise": m.noise_norm / m.typical, "signal": m.signal / m.typical}
+        said = [dict(zip(statistics, own, strict=True)) for own in _of_cells(*statistics.values())]
+        tables = _of_cells(scores, trust, factors, radial, m.noise, m.log_signal)
         return [
-            RadialClientScores(
-                scores[i],
-                trust[i],
-                factors[i],
-                {name: values[i] for name, values in statistics.items()},
-                RadialState(radial[i], m.noise[i], m.log_signal[i], largest[i], state.energy),
+            RadialClientScores(score, weight, factor, own, RadialState(along, noise, size, most, state.energy))
+            for state, own, most, (score, weight, factor, along, noise, size) in zip(
+                states, said, largest, tables, strict=True
             )
-            for i, state in enumerate(states)
         ]
 
     def combine(

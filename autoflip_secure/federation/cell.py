@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -181,10 +181,8 @@ class Cell:
     @cached_property
     def malicious_clients(self) -> Bool[Tensor, " clients"]:
         """Who is malicious: drawn once per seed, nested as the scope grows, the same for every algorithm."""
-        malicious = torch.zeros(len(self.problem.clients), dtype=torch.bool)
-        for own in self._malicious:
-            malicious = malicious | own
-        return malicious
+        nobody = torch.zeros(len(self.problem.clients), dtype=torch.bool)
+        return reduce(torch.logical_or, self._malicious, nobody)
 
     @cached_property
     def _owned(self) -> Float[Tensor, " clients"]:
@@ -219,6 +217,11 @@ class Cell:
                 malicious = malicious | (own & active)
             self._acting[acting] = malicious
         return self._acting[acting]
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """:attr:`.Protocol.visibility`, worked out once."""
+        return self.protocol.visibility
 
     def attacking(self, kind: type[A], round_: int) -> list[tuple[int, A, Bool[Tensor, " clients"]]]:
         """The scenario's attacks of a kind that act in this round, each with its number among them and its clients."""

@@ -89,11 +89,11 @@ def delivered(
     """
     private, events, transfers = cell.protocol.client_level, list[str](), dict[str, SecureTransfer]()
     received, usable = dict[str, Received](), own.usable(updates)
-    if own.channels and cell.protocol.visibility.secret:
+    if own.channels and cell.visibility.secret:
         usable, events = _within_range(clients, {UPDATE: updates, **own.rows}, usable)
     for channel, view in zip(own.channels, own.views, strict=True):
         rows = own.rows[channel.name]
-        if cell.protocol.visibility.secret and sums is not None:
+        if cell.visibility.secret and sums is not None:
             mean, usable, said, transfer = _through_parties(cell, clients, channel, rows, usable, sums, round_)
             events += said
             if transfer is not None:

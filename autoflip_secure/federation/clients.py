@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -116,9 +119,42 @@ def usable_rows(updates: Float[Tensor, "clients params"]) -> Bool[Tensor, " clie
     return norms <= LARGEST_NORM
 
 
-def chosen(rows: Shaped[Tensor, "clients ..."], usable: Bool[Tensor, " clients"]) -> Shaped[Tensor, "usable ..."]:
-    """``rows[usable]``: ``rows`` themselves, not a copy, where all are."""
-    return rows if bool(usable.all()) else rows[usable]
+@dataclass(frozen=True)
+class Usable:
+    """Whose rows can be computed with, as a tensor and as plain flags."""
+
+    flags: Bool[Tensor, " clients"]
+    plain: Sequence[bool]
+
+    @classmethod
+    def of(cls, *flags: Bool[Tensor, " _"]) -> list[Usable]:
+        """Of several rounds."""
+        return list(map(cls, flags, listed(flags)))
+
+    @cached_property
+    def everyone(self) -> bool:
+        """All are."""
+        return all(self.plain)
+
+    @cached_property
+    def anybody(self) -> bool:
+        """One is."""
+        return any(self.plain)
+
+    def chosen(self, rows: Shaped[Tensor, "clients ..."]) -> Shaped[Tensor, "usable ..."]:
+        """Theirs of ``rows``: ``rows`` themselves, not a copy, where all are."""
+        return rows if self.everyone else rows[self.flags.to(rows.device)]
+
+    def others(self, clients: Sequence[int]) -> list[int]:
+        """Whose rows cannot be computed with."""
+        return [client for client, able in zip(clients, self.plain, strict=True) if not able]
+
+
+def listed(vectors: Sequence[Shaped[Tensor, " _"]]) -> list[list[Any]]:
+    """The numbers of several vectors as lists, fetched at once: on a device every question is a wait."""
+    flat = torch.cat(list(vectors)).tolist() if vectors else []
+    ends = list(accumulate(len(one) for one in vectors))
+    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def weight_decay_shrinkage(schedule: TrainingSchedule, samples: Float[Tensor, " clients"]) -> Float[Tensor, " clients"]:

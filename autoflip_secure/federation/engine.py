@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import torch
 
@@ -89,19 +90,22 @@ def _round(
     keep_trained(cells, states, masks, trained, kept)
     masks = decide_after(cells, states, masks, trained, kept, inputs)
     measured = measure(cells, states[0].round + 1, plans, trained, trainer, x, kept)
-    cohorts, row = [], 0
-    for cell, (clients, own), mask, beside in zip(cells, plans, masks, measured, strict=True):
-        rows = slice(row, row := row + len(own))
-        loss = float(trained.losses[rows, -1].mean())
-        train_loss = loss if math.isfinite(loss) else None
-        cohorts.append(Cohort(clients, trained.updates[rows], beside, sums(cell), mask, train_loss))
+    ends = list(accumulate(len(own) for _, own in plans))
+    places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    losses = torch.stack([trained.losses[rows, -1].mean() for rows in places]).tolist()
+    cohorts = [
+        Cohort(clients, trained.updates[rows], beside, sums(cell), mask, loss if math.isfinite(loss) else None)
+        for cell, (clients, _), rows, mask, beside, loss in zip(
+            cells, plans, places, masks, measured, losses, strict=True
+        )
+    ]
     results = []
     for cell, state, told, (after, said_of) in zip(
         cells, states, said, finish_rounds(cells, states, cohorts), strict=True
     ):
         outcome = replace(said_of, events=(*told, *said_of.events)) if told else said_of
         results.append((after, outcome))
-        if cell.protocol.visibility.server == "rows":
+        if cell.visibility.server == "rows":
             here = [k for k in outcome.participants if k not in outcome.rejected]
             watch.round(cell, state, torch.tensor(here, dtype=torch.long), outcome.sent, after)
             if outcome.channels:

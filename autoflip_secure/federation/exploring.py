@@ -25,7 +25,7 @@ from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import ClientJob, Exploration
 from autoflip_secure.interfaces.phases import exploration_after
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.models.masks import kept
+from autoflip_secure.models.masks import PerMask, kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training import Trainer
@@ -66,10 +66,14 @@ class Explorer:
         self.losses += losses
 
 
+#: of a tensor's bytes; the explorers of a cell start from one, and many of a block own the same samples
+_content = PerMask(lambda tensor: hashlib.sha256(tensor.cpu().numpy().tobytes()).digest())
+
+
 def _identity(job: ClientJob) -> tuple[object, ...]:
     """Equal for two jobs that compute the same: cells that differ in algorithm share an exploration without noise."""
     tensors, named = (job.start, job.samples, job.labels), (job.seed, job.address, job.private, job.draws)
-    return (*named, *(hashlib.sha256(t.cpu().numpy().tobytes()).digest() for t in tensors))
+    return (*named, *map(_content, tensors))
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,8 @@ def keep_trained(
     kept: Sequence[ClientStates | None],
 ) -> None:  # fmt: skip
     """Keep what the participants trained, where their pruner has a row for it; of who diverged, what was there."""
+    if not any(memory is not None for memory in kept):
+        return
     row = 0
     for cell, state, masking, memory in zip(cells, states, own, kept, strict=True):
         clients = cell.cohort(state.round + 1).tolist()

@@ -15,7 +15,7 @@ from torch import Tensor
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import delivered, sent_beside
 from autoflip_secure.federation.channels import Measured, measure, prepared
-from autoflip_secure.federation.clients import chosen, client_jobs
+from autoflip_secure.federation.clients import Usable, client_jobs
 from autoflip_secure.federation.exploring import Sums
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.watcher import Watcher
@@ -62,18 +62,18 @@ def preparation(cell: Cell, clients: Tensor, measured: Measured, watch: Watcher,
     own = sent_beside(cell, clients, measured, 0)
     nothing = cell.problem.initial.new_zeros(len(clients), len(cell.problem.initial))
     brought = delivered(cell, clients, own, nothing, sums(cell), 0)
-    received, usable = brought.received or {}, brought.usable
+    received, (usable,) = brought.received or {}, Usable.of(brought.usable)
     if cell.protocol.visibility.server == "rows":
-        here = clients.to(usable.device)[usable]
-        rows = {name: chosen(row, usable) for name, row in own.rows.items()}
+        here = usable.chosen(clients.to(usable.flags.device))
+        rows = {name: usable.chosen(row) for name, row in own.rows.items()}
         watch.prepared(cell, here, rows, {name: found.mean for name, found in received.items()})
-    everyone, said = bool(usable.all()), [*brought.events]
-    said += [] if everyone else own.unusable(clients)
+    said = [*brought.events]
+    said += [] if usable.everyone else own.unusable(clients)
     said += [] if received else ["nobody's row can be used: the pruner has nothing to go by"]
     return Preparation(
         participants=clients.tolist(),
         malicious=cell.malicious_in(0)[clients].tolist(),
-        rejected=clients[(~usable).cpu()].tolist(),
+        rejected=usable.others(clients.tolist()),
         channels=measured.channels,
         received=received,
         channel_transfers=brought.transfers,

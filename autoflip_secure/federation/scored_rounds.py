@@ -164,7 +164,7 @@ def on_the_wire(
     if trained_mask(cell.protocol.pruner) is None:
         return rows
     where = _places(cell, rows.device)
-    if not cell.protocol.visibility.secret:
+    if not cell.visibility.secret:
         bits = (rows + held > 0.5).to(rows)
         rows = torch.where(where.scored & rows.isfinite(), bits - held, rows)
     return torch.where(where.sent & masks, rows, 0.0)

@@ -6,19 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from autoflip_secure.algorithm.guidance import evolve, initial_guidance
-from autoflip_secure.algorithm.server_step import server_step
 from autoflip_secure.federation.aggregating import Question, aggregate_cells, start
 from autoflip_secure.federation.arriving import Arrived, Cohort, arrive
 from autoflip_secure.federation.attacking import AttackMemory
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channel_rounds import Sent
 from autoflip_secure.federation.channels import Measured, accumulating
-from autoflip_secure.federation.clients import UNUSABLE, chosen, client_jobs, usable_rows
-from autoflip_secure.federation.deciding import decide_secretly, question, scores_of_all
+from autoflip_secure.federation.clients import (
+    LARGEST_NORM,
+    UNUSABLE,
+    Usable,
+    client_jobs,
+    listed,
+    usable_rows,
+)
+from autoflip_secure.federation.deciding import decide_secretly, of_all, question
 from autoflip_secure.federation.masking import Masking
 from autoflip_secure.federation.outcome import Outcome
 from autoflip_secure.federation.ruling import acts, broadcast, renewed, ruled
@@ -26,13 +32,12 @@ from autoflip_secure.federation.scored_rounds import (
     after_step,
     first_model,
     live_masks,
-    of_enough_holders,
     scoring_jobs,
 )
 from autoflip_secure.federation.server_pruning import pruned
 from autoflip_secure.federation.state import ServerState
+from autoflip_secure.federation.stepping import Step, step_of
 from autoflip_secure.interfaces import Aggregate, ClientJob, Exploration, Guidance, Received
-from autoflip_secure.models.masks import facts, kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
 
 
@@ -107,10 +112,18 @@ def round_jobs(cell: Cell, state: ServerState, clients: Int[Tensor, " some"]) ->
 def finish_rounds(
     cells: Sequence[Cell], states: Sequence[ServerState], cohorts: Sequence[Cohort]
 ) -> list[tuple[ServerState, Outcome]]:
-    """From the cohorts' honest updates to the next states: stage by stage, each for all cells before the next."""
+    """From the cohorts' honest updates to the next states: stage by stage, each for all cells before the next.
+
+    What the host has to know of a stage, flags and a few numbers, is fetched for all cells at once.
+    """
     arrived = [arrive(*one) for one in zip(cells, states, cohorts, strict=True)]
     ruled_on = _decisions(cells, states, cohorts, arrived)
-    return [_settle(*one) for one in zip(cells, states, cohorts, arrived, ruled_on, strict=True)]
+    steps = [
+        step_of(cell, state, cohort, came, decided.aggregate, decided.usable)
+        for cell, state, cohort, came, decided in zip(cells, states, cohorts, arrived, ruled_on, strict=True)
+    ]
+    told = _told(cells, states[0].round + 1, cohorts, ruled_on, steps)
+    return [_settle(*one) for one in zip(cells, states, cohorts, arrived, ruled_on, steps, told, strict=True)]
 
 
 def finish_round(
@@ -131,7 +144,7 @@ class _Decided:
     """What the server makes of one cell's round."""
 
     aggregate: Aggregate | None  # None: nobody sent what can be used
-    usable: Bool[Tensor, " clients"]  # whose rows are in it
+    usable: Usable  # whose rows are in it
     events: tuple[str, ...] = ()
     transfer: SecureTransfer | None = None
 
@@ -141,87 +154,95 @@ def _decisions(
 ) -> list[_Decided]:
     """Rows in the open are judged together, secret ones cell by cell through their own parties."""
     found, asked = list[_Decided](), dict[int, Question]()
-    for place, (cell, state, cohort, came) in enumerate(zip(cells, states, cohorts, arrived, strict=True)):
-        usable, received = came.usable, came.brought.received or {}
-        if cell.protocol.visibility.secret:
+    able = Usable.of(*(came.usable for came in arrived))
+    for place, (cell, state, cohort, came, usable) in enumerate(
+        zip(cells, states, cohorts, arrived, able, strict=True)
+    ):
+        received = came.brought.received or {}
+        if cell.visibility.secret:
             assert cohort.sums is not None
             passed = decide_secretly(cell, state, cohort.clients, came.sent, usable, received, cohort.sums)
             found.append(_Decided(passed[0], passed[1], tuple(passed[2]), passed[3]))
             continue
         found.append(_Decided(None, usable))
-        if bool(usable.any()):
+        if usable.anybody:
             asked[place] = question(cell, state, cohort.clients, came.sent, usable, received, cohort.own)
     for place, aggregated in zip(asked, aggregate_cells(list(asked.values())), strict=True):
         found[place] = replace(found[place], aggregate=aggregated)
     return found
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Of one cell's round, what is looked at number by number."""
+
+    participants: list[int]
+    malicious: list[bool]
+    trust: list[float]
+    scores: list[float]
+    sound: bool  # the weights can be computed with
+
+
+def _told(
+    cells: Sequence[Cell], round_: int, cohorts: Sequence[Cohort], decided: Sequence[_Decided], steps: Sequence[Step]
+) -> list[_Told]:
+    clients = [one.clients for one in cohorts]
+    malicious = listed([cell.malicious_in(round_)[own] for cell, own in zip(cells, clients, strict=True)])
+    given = [(one.aggregate, one.usable) for one in decided]
+    trust = listed([of_all(None if found is None else found.trust, usable) for found, usable in given])
+    scores = listed([of_all(None if found is None else found.scores, usable) for found, usable in given])
+    sound = torch.stack([torch.linalg.vector_norm(one.weights) for one in steps]) <= LARGEST_NORM
+    return list(map(_Told, listed(clients), malicious, trust, scores, sound.tolist()))
+
+
 def _settle(
-    cell: Cell, state: ServerState, cohort: Cohort, came: Arrived, decided: _Decided
+    cell: Cell, state: ServerState, cohort: Cohort, came: Arrived, decided: _Decided, step: Step, told: _Told
 ) -> tuple[ServerState, Outcome]:
-    """The step of one cell, what follows from it, and what happened."""
-    problem, protocol, round_ = cell.problem, cell.protocol, state.round + 1
-    private, visibility, clients, own = protocol.client_level, protocol.visibility, cohort.clients, cohort.own
-    decision, usable, raw, measured = decided.aggregate, decided.usable, came.raw, cohort.measured
-    everyone = bool(usable.all())
-    sent = came.sent if everyone else came.sent[usable]
+    """What follows from the step of one cell, and what happened."""
+    problem, protocol, round_, own = cell.problem, cell.protocol, state.round + 1, cohort.own
+    decision, usable, measured, participants = decided.aggregate, decided.usable, cohort.measured, told.participants
+    sent, received = usable.chosen(came.sent), came.brought.received or {}
     events = [*came.attacked.events, *came.brought.events, *decided.events]
-    held = None if own is None else own.masks[usable]
-    if decision is None:
-        step = torch.zeros_like(state.weights)
-    else:
-        step = of_enough_holders(cell, problem.layout.still(decision.delta), held)
-    after = replace(state, round=round_, attack=came.attacked.memory)
-    if private is not None and came.view is not None:
-        if protocol.aggregator.one_sum:  # the mean over who came becomes the sum over how many were expected
-            step = step * (float(usable.sum()) / came.view.expected)
-        shown = raw[:0] if visibility.secret else chosen(raw, usable)
-        step, clip = private.publish(state.privacy, step, shown, came.view)
-        after = replace(after, privacy=clip)
-    trust = torch.zeros(len(clients), device=raw.device)
-    moved, momentum = _server_step(cell, state, step, decision)
-    weights, mask = _moved(cell, state, own, usable, moved)
-    if decision is None and visibility.noise != "central":  # else: noise alone
+    after = replace(state, round=round_, attack=came.attacked.memory, privacy=step.privacy)
+    moved, trust = step.moved, [0.0] * len(participants)
+    if decision is None and cell.visibility.noise != "central":  # else: noise alone
         events += [] if events else ["no step: no participant sent a finite update"]
         moved = torch.zeros_like(moved)
-    elif bool(usable_rows(weights[None]).all()):
-        if decision is not None:
-            trust = decision.trust if everyone else trust.index_put((usable,), decision.trust)
-        rows = sent if visibility.guidance == "rows" else None
+    elif told.sound:
+        trust = told.trust
+        rows = sent if cell.visibility.guidance == "rows" else None
         after = replace(
             after,
-            mask=mask,
-            momentum=momentum,
+            mask=step.mask,
+            momentum=step.momentum,
             aggregator=state.aggregator if decision is None else decision.state,
-            guidance=_evolve(cell, state.guidance, rows, step, decision),
+            guidance=_evolve(cell, state.guidance, rows, step.published, decision),
         )
-        after = after_step(cell, after, weights, held)
+        after = after_step(cell, after, step.weights, step.held)
     else:
         events.append(f"no step: the aggregate would have made the global model {UNUSABLE}")
         moved = torch.zeros_like(moved)
-    participants = clients.tolist()
-    rejected = [] if everyone else clients[(~usable).cpu()].tolist()
-    events += _strange(clients, came.sent, came.beside) if rejected else []
-    received = came.brought.received or {}
+    rejected = usable.others(participants)
+    events += _strange(cohort.clients, came.sent, came.beside) if rejected else []
     outcome = Outcome(
         round=round_,
         participants=participants,
-        malicious=cell.malicious_in(round_)[clients].tolist(),
-        scores=scores_of_all(protocol.aggregator.scores_clients, decision, usable),
-        trust=trust.tolist(),
+        malicious=told.malicious,
+        scores=told.scores if protocol.aggregator.scores_clients else None,
+        trust=trust,
         rejected=rejected,
         delta=moved,
         sent=sent,
         mask=state.mask if own is None else own.held,
         own=own,
-        live=live_masks(cell, state, raw, own, cohort.updates),
+        live=live_masks(cell, state, came.raw, own, cohort.updates),
         known=None if state.scored is None else state.scored.known,
         samples=sum(len(problem.clients[k]) for k in participants),
         events=tuple(f"round {round_}: {event}" for event in events),
         train_loss=cohort.train_loss,
         transfer=decided.transfer,
         channels=measured.channels,
-        channel_rows={name: chosen(rows, usable) for name, rows in came.beside.rows.items()},
+        channel_rows={name: usable.chosen(rows) for name, rows in came.beside.rows.items()},
         channel_means={name: found.mean for name, found in received.items()},
         channel_transfers=came.brought.transfers,
         gradient_passes=measured.passes,
@@ -237,38 +258,11 @@ def _renewed(cell: Cell, state: ServerState, step: Tensor, here: list[int]) -> S
     return state if told is state.broadcast else replace(state, broadcast=told, broadcast_round=state.round + 1)
 
 
-def _moved(cell: Cell, state: ServerState, own: Masking | None, usable: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights after the step, and where they are: on the shared mask, and on what clients grew where they move it."""
-    held = state.mask
-    if own is not None and cell.protocol.pruner.collects:
-        held = held | chosen(own.masks, usable).any(0)
-    return kept(state.weights + by, held), held
-
-
 def _strange(clients: Tensor, sent: Tensor, beside: Sent) -> list[str]:
     """Who sent what that cannot be used, a sentence per channel."""
     strange = clients[~usable_rows(sent).cpu()].tolist()
     said = [f"clients {', '.join(map(str, strange))} sent an update that is {UNUSABLE}: filtered"] if strange else []
     return said + beside.unusable(clients)
-
-
-def _server_step(
-    cell: Cell, state: ServerState, step: Tensor, decision: Aggregate | None
-) -> tuple[Tensor, Tensor | None]:
-    """What the model moves by, and the momentum; where nobody is trusted there is no step, and both stay.
-
-    A trusted server's step is noised, and what follows depends on nothing but what it publishes.
-    """
-    protocol, private = cell.protocol, cell.protocol.client_level
-    if protocol.server_lr == 1 and state.momentum is None:
-        return step, None
-    trained = facts(state.mask, cell.problem.layout).live
-    moved, momentum = server_step(step, state.momentum, trained, lr=protocol.server_lr, beta=protocol.server_momentum)
-    if momentum is None or decision is None or (private is not None and private.trusted_server):
-        return moved, momentum
-    assert state.momentum is not None
-    trusted = decision.trust.any() | decision.delta.any()  # of absent clients' rows, too
-    return moved.where(trusted, 0.0), momentum.where(trusted, state.momentum)
 
 
 def _evolve(

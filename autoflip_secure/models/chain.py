@@ -81,6 +81,8 @@ class Chain(Units):
 
     def used(self, mask: Bool[Tensor, " params"], layout: Layout) -> Bool[Tensor, " params"]:
         """``mask`` without the frozen coordinates of dead units: what the forward pass has any use for."""
+        if not bool(layout.frozen.any()):
+            return mask
         return mask & (~layout.frozen.to(mask.device) | self._closed(mask, layout))
 
     def removable(self, layout: Layout) -> list[bool]:

@@ -17,6 +17,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -223,6 +224,9 @@ class CostModel:
         self._inputs = sample[:1].cpu().repeat(self._batch, *[1] * (sample.dim() - 1))
         self._forward, self._training = self._count(copy.deepcopy(self._module))
         self._problem = self._forward.problem or self._training.problem
+        passes = self._forward, self._training
+        # in a chain a weight is read by one layer without groups, whose operations are so many for each of its numbers
+        self._in_proportion = units is not None and not units.branches and all(found.of_one_weight for found in passes)
         self._by_units: dict[bytes, tuple[tuple[int, int] | None, str]] = {}
         self._by_shapes: dict[tuple[torch.Size, ...], tuple[int, int]] = {}
         self._costs = _by_content(self._measure)
@@ -273,9 +277,16 @@ class CostModel:
             return None, str(error)
         shapes = tuple(tensor.shape for tensor in smaller.state_dict().values())
         if shapes not in self._by_shapes:  # the same shapes, the same operations
-            forward, training = self._count(smaller)
-            self._by_shapes[shapes] = forward.total, training.total
+            self._by_shapes[shapes] = self._totals(smaller)
         return self._by_shapes[shapes], "ok"
+
+    def _totals(self, smaller: nn.Module) -> tuple[int, int]:
+        """Forward and training of a compacted model, which may be changed; nothing is run where numbers follow."""
+        if not self._in_proportion:
+            forward, training = self._count(smaller)
+            return forward.total, training.total
+        left = {name: (weight.numel(), prod(self._layout[name].shape)) for name, weight in smaller.named_parameters()}
+        return self._forward.of_smaller(left), self._training.of_smaller(left)
 
     def _count(self, module: nn.Module) -> tuple[Operations, Operations]:
         """Count a forward pass, and a training step's forward and backward passes, of a module that they may change."""

@@ -89,6 +89,15 @@ class Operations:
     unknown: dict[str, str] = field(default_factory=dict)  # operation -> name of the module that it is in
 
     @property
+    def of_one_weight(self) -> bool:
+        """Whether each operation is that of a single weight with numbers that follow from inputs alone."""
+        return self.total == sum(self.of_weights.values())
+
+    def of_smaller(self, left: Mapping[str, tuple[int, int]]) -> int:
+        """Operations that are left of those of weights, in proportion: name -> its numbers now, and those counted."""
+        return sum(flops * left[name][0] // left[name][1] for name, flops in self.of_weights.items())
+
+    @property
     def problem(self) -> str | None:
         """Why there is no number; None: there is one."""
         if not self.unknown:

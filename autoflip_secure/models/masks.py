@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, Generic, TypeVar
+from weakref import ReferenceType, ref
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from autoflip_secure.models.layout import Layout
 
@@ -17,27 +18,24 @@ T = TypeVar("T")
 
 
 class PerMask(Generic[T]):
-    """Remembers the last value of a function of a mask and of other objects, as long as the mask tensor lives.
+    """Remembers the last value of a function of a mask (or another tensor) and of other objects, while it lives.
 
     Known again are the same objects: the tensor itself, unchanged since, and whatever else the function was given.
     """
 
     def __init__(self, compute: Callable[..., T]) -> None:
         self._compute = compute
-        self._known: MutableMapping[Tensor, tuple[int, tuple[Any, ...], T]] = WeakTensorKeyDictionary()
+        self._known: dict[int, tuple[ReferenceType[Tensor], int, tuple[Any, ...], T]] = {}  # by the tensor's identity
 
     def __call__(self, mask: Tensor, *others: Any) -> T:
         """The value for ``mask`` and ``others``."""
-        known = self._known.get(mask)
-        if known is not None and known[0] == mask._version and all(map(_same, known[1], others)):
-            return known[2]
+        place, table = id(mask), self._known
+        known = table.get(place)
+        if known is not None and known[0]() is mask and known[1] == mask._version and all(map(is_, known[2], others)):
+            return known[3]
         value = self._compute(mask, *others)
-        self._known[mask] = (mask._version, others, value)
+        table[place] = ref(mask, lambda _: table.pop(place, None)), mask._version, others, value
         return value
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoflip_secure.records.roc import area_under_curve, roc
+from autoflip_secure.records.roc import area_below, area_under_curve, roc
 from autoflip_secure.records.run import Detection, RoundRecord
 
 FLAGGED_BELOW = 0.5
@@ -26,9 +26,10 @@ def detection(rounds: Sequence[RoundRecord], malicious_clients: Sequence[int]) -
     flagged = scores < FLAGGED_BELOW
     seen = sorted(set(clients.tolist()))
     both = malicious.any() and not malicious.all()
-    rates = zip(*roc(malicious, -scores, thinned=True), strict=True) if both else ()
+    curve = roc(malicious, -scores, thinned=True) if both else None
+    rates = () if curve is None else zip(*curve, strict=True)
     return Detection(
-        auc=area_under_curve(malicious, -scores),
+        auc=None if curve is None else area_below(curve),
         true_positive_rate=float(flagged[malicious].mean()) if malicious.any() else None,
         false_positive_rate=float(flagged[~malicious].mean()) if not malicious.all() else None,
         client_auc=area_under_curve(

@@ -1,5 +1,6 @@
 """Costs: FLOPs counted by hand, and nothing counted twice."""
 
+import copy
 from math import prod
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.models.amounts import Flops
 from autoflip_secure.models.chain import Chain
+from autoflip_secure.models.compaction import compact
 from autoflip_secure.models.costs import CostModel, round_bytes
+from autoflip_secure.models.flops import count_pass
 from autoflip_secure.models.layout import Layout
 
 
@@ -156,3 +159,56 @@ def test_a_repeated_question_runs_no_model() -> None:
     assert run.count == 0
     mask[filters.stop - 1] = False  # in place
     assert costs.training(mask, 10).sparse < first[0].sparse
+
+
+def frozen_first(module: nn.Sequential) -> nn.Sequential:
+    module[0].requires_grad_(False)
+    return module
+
+
+class Turned(nn.Module):
+    """A product with a constant: operations that belong to no weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("basis", torch.eye(4), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.basis
+
+
+MODELS = {
+    "mlp": (mlp, (4,)),
+    "cnn": (cnn, (2, 6, 6)),
+    "frozen": (lambda: frozen_first(mlp()), (4,)),
+    "frozen filters": (lambda: frozen_first(cnn()), (2, 6, 6)),
+    "conv1d": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 5, 3, stride=2), nn.BatchNorm1d(5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 6), nn.Linear(6, 2)
+        ),
+        (2, 9),
+    ),
+    "constant": (lambda: nn.Sequential(Turned(), *mlp()), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_smaller_model_costs_is_what_is_counted_when_it_is_run(name: str) -> None:
+    """Numbers that follow from the dense model's, beside passes of the model that is really cut smaller."""
+    made, shape = MODELS[name]
+    module = made()
+    costs, layout, chain = model(module, shape)
+    assert chain is not None
+    for seed in range(4):
+        draws = torch.Generator().manual_seed(seed)
+        kept = [torch.rand(layer.units, generator=draws) < 0.6 for layer in chain.layers]
+        for one in kept:
+            one[0] = True
+        kept[-1][:] = True
+        mask = chain.keep_units(kept, layout)
+        smaller = compact(copy.deepcopy(module), chain, layout, layout.vector(module), mask)
+        inputs = torch.zeros(8, *shape)
+        weights = {s.name: dict(smaller.named_parameters())[s.name] for s in layout if s.kind == "weight"}
+        forward, training = (count_pass(smaller, inputs, weights, training=which).total for which in (False, True))
+        assert costs.forward(mask).compacted == round(forward / 8)
+        assert costs.training(mask, 8).compacted == training
