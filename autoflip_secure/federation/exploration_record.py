@@ -24,8 +24,12 @@ def exploration_record(
     exploration: Exploration,
     transfer: SecureTransfer | None,
     before: ServerState | None = None,
+    told: int = 0,
 ) -> ExplorationRecord:
-    """Of the exploration before round 1, or of one from the state ``before``, whose live weights alone travel down."""
+    """Of the exploration before round 1, or of one from the state ``before``, whose live weights alone travel down.
+
+    ``told``: bytes that tell explorers its mask.
+    """
     explorers, layout = exploration.clients.tolist(), cell.problem.layout
     epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
         exploration.rejected
@@ -38,7 +42,7 @@ def exploration_record(
     if before is not None:
         down = round_bytes(before.mask, layout, count)
         sent = sent.model_copy(
-            update={"downlink_values": down.downlink_values, "downlink_bitmask": down.downlink_bitmask}
+            update={"downlink_values": down.downlink_values + told, "downlink_bitmask": down.downlink_bitmask}
         )
     phase = 0 if before is None else exploration_after(before.round)
     return ExplorationRecord(

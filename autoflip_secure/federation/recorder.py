@@ -87,9 +87,7 @@ class Logbook:
         self._initial: Tensor | None = None  # G before round 1
         self._again: ExplorationRecord | None = None  # since the last round
         self._reached = set[int]()  # clients that have the frozen parameters
-        problem, told = cell.problem, cell.protocol.pruner.mask_sent
-        again = told == "nothing" and cell.protocol.draws_again  # weights return, which nobody could work out
-        self._told = ToldMasks("weights" if again else told, problem.layout, problem.units, first_known=again)
+        self._told = ToldMasks.of(cell)
         self._alone: LoneTrainingRecord | None = None
         self._ruled = Broadcasts()  # which clients have what the local rule sends
         frozen = int(cell.problem.layout.frozen.sum())
@@ -131,16 +129,15 @@ class Logbook:
         """Note an exploration between rounds, whose cost is that of the round that follows."""
         self._secret.add("exploration", transfer)
         self.events += [f"before round {before.round + 1}: {event}" for event in events]
-        found = self._explored(exploration, transfer, before)
-        told = self._told.bytes(before.mask, [*exploration.clients.tolist(), *exploration.rejected])
-        sent = found.bytes.model_copy(update={"downlink_values": found.bytes.downlink_values + told})
-        self._again = found.model_copy(update={"bytes": sent})
+        self._again = self._explored(exploration, transfer, before)
 
     def _explored(
         self, exploration: Exploration, transfer: SecureTransfer | None, before: ServerState | None = None
     ) -> ExplorationRecord:
-        self._reached |= {*exploration.clients.tolist(), *exploration.rejected}
-        return exploration_record(self.cell, self.costs, exploration, transfer, before)
+        here = [*exploration.clients.tolist(), *exploration.rejected]
+        self._reached |= set(here)
+        told = 0 if before is None else self._told.bytes(before.mask, here)
+        return exploration_record(self.cell, self.costs, exploration, transfer, before, told)
 
     def prepare(self, found: Preparation | None) -> None:
         """Note what all clients sent before training."""

@@ -7,7 +7,7 @@ before any pruning all is live. Where both sides can tell the mask nothing is se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,9 @@ from autoflip_secure.models.costs import round_bytes
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import PerMask
 from autoflip_secure.models.units import Units
+
+if TYPE_CHECKING:
+    from autoflip_secure.federation.cell import Cell
 
 
 class ToldMasks:
@@ -35,6 +38,13 @@ class ToldMasks:
         self._first: str | None = None if first_known else ""  # what somebody knows who was told nothing
         self._known = dict[int, str]()
         self._digest = PerMask(digest)
+
+    @classmethod
+    def of(cls, cell: Cell) -> ToldMasks:
+        """Where weights return because masks are drawn anew, nobody could work out which, so the mask is sent."""
+        told = cell.protocol.pruner.mask_sent
+        again = told == "nothing" and cell.protocol.draws_again
+        return cls("weights" if again else told, cell.problem.layout, cell.problem.units, first_known=again)
 
     def knows(self, client: int, mask: Tensor) -> None:
         """A client that made this mask."""
