@@ -142,20 +142,20 @@ def test_a_damaged_or_older_audit_is_made_again(records: list[AuditRecord], tmp_
     effort = Effort()
     path = tmp_path / "one.json"
     path.write_text(records[0].model_dump_json())
-    assert _finished(path, effort, records[0].inputs) == records[0]
+    assert _finished(path, effort, records[0].inputs, "cpu") == records[0]
     assert asdict(effort) == records[0].effort
     assert [name.split()[0] for name in records[0].inputs] == ["data"]
-    assert _finished(path, effort, dict.fromkeys(records[0].inputs, "other data")) is None
+    assert _finished(path, effort, dict.fromkeys(records[0].inputs, "other data"), "cpu") is None
     for text in (
         "{",
         records[0].model_copy(update={"versions": {"torch": "0"}}).model_dump_json(),
         records[0].model_copy(update={"effort": {"runs": 1}}).model_dump_json(),
     ):
         path.write_text(text)
-        assert _finished(path, effort, records[0].inputs) is None
+        assert _finished(path, effort, records[0].inputs, "cpu") is None
     path.write_bytes(b"\xff\xfe")
-    assert _finished(path, effort, records[0].inputs) is None
-    assert _finished(tmp_path / "none.json", effort, {}) is None
+    assert _finished(path, effort, records[0].inputs, "cpu") is None
+    assert _finished(tmp_path / "none.json", effort, {}, "cpu") is None
 
 
 def test_bad_input_is_one_sentence(folder: Path) -> None:
