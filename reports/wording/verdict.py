@@ -18,7 +18,7 @@ from autoflip_secure.reports.study.comparisons import Row, Summary
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.scoreboard import Block, Standing, scoreboard
 from autoflip_secure.reports.study.study import Study
-from autoflip_secure.reports.wording import falling, key_numbers, levels
+from autoflip_secure.reports.wording import falling, key_numbers, levels, places
 from autoflip_secure.reports.wording.caveats import caveats_of, weak_points
 from autoflip_secure.reports.wording.key_numbers import KeyNumber
 from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
@@ -64,7 +64,7 @@ def opening(
     whole = study if whole is None else whole
     blocks = scoreboard(study, rows)
     if study.compared == ALGORITHM:
-        told = _algorithms(study, blocks)
+        told = _algorithms(study, blocks, rows)
     else:
         told = (
             levels.headline(study, blocks), levels.answer(study, whole, blocks), levels.numbers(study, blocks),
@@ -88,7 +88,7 @@ def opening(
 
 
 def _algorithms(
-    study: Study, blocks: list[Block]
+    study: Study, blocks: list[Block], rows: list[Row]
 ) -> tuple[str, list[str], tuple[KeyNumber, ...], tuple[str, ...], list[str]]:
     """Headline, answer, numbers, pictures and weak points of a sweep that compares algorithms, a stratum at a time."""
     shown = [block for block in blocks if not block.partial] or blocks
@@ -97,8 +97,12 @@ def _algorithms(
         heads = [s for s in block.standings if s.algorithm in study.headline]
         base = next((s for s in block.standings if s.algorithm == study.baseline), None)
         where = f"{block.stratum}: " if block.stratum else ""
-        titles.append(f"{where}{_headline(study, heads)}")
-        answer += [f"{where and _capital(where)}{text}" for text in _answer(heads, base)]
+        own = [row for row in rows if study.strata.get(row.condition.facet, "") == block.stratum]
+        among = places.headline(own, heads[0].algorithm) if heads else ""
+        titles.append(f"{where}{_headline(study, heads)}{among and f'; {among}'}")
+        ranked = places.sentence(own, heads[0].algorithm) if heads else ""
+        sentences = [*_answer(heads, base), *([ranked] if ranked else [])]
+        answer += [f"{where and _capital(where)}{text}" for text in sentences]
         weak += [f"{where and _capital(where)}{text}" for text in weak_points(study, block.standings)]
     answer[:0] = falling.sentences(study)
     first = [s for s in shown[0].standings if s.algorithm in study.headline]

@@ -1,0 +1,59 @@
+"""Where an algorithm stands among many: what their differences at the same seeds leave possible.
+
+A sentence about two algorithms answers no question about sixteen. Ranks are those of the statistics table: for all
+pairs of one condition at once (:func:`~.ranks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoflip_secure.reports.study.comparisons import Row
+
+LEAST = 5
+"""Algorithms, below which those of the headline are told one by one."""
+
+_CONDITIONS = 4  # told in a sentence
+
+
+def headline(rows: Sequence[Row], algorithm: str) -> str:
+    """What follows the verdict in the headline; "" where few are compared."""
+    own = _places(rows, algorithm)
+    if not own:
+        return ""
+    below = sum(row.rank is not None and row.rank[0] > 1 for row in own)
+    first = sum(row.rank == (1, 1) for row in own)
+    among = f"among {max(row.ranked for row in own)} algorithms"
+    if _indistinct(own):
+        return f"not distinguishable {among}"
+    if first == len(own):
+        return f"{among} above all others{_under(first, len(own))}"
+    parts = [f"above all others{_under(first, len(own))}"] if first else []
+    parts.append(f"below some{_under(below, len(own))}" if below else "shown to be below none")
+    return f"{among} {' and '.join(parts)}"
+
+
+def sentence(rows: Sequence[Row], algorithm: str) -> str:
+    """Its places, condition by condition; "" where few are compared."""
+    own = _places(rows, algorithm)
+    if not own:
+        return ""
+    if _indistinct(own):
+        return f"{algorithm} is not distinguishable from any of {own[0].ranked - 1} others{_under(len(own), len(own))}."
+    told = [f"{row.standing} ({row.condition.facet}, {row.condition.attack})" for row in own[:_CONDITIONS]]
+    more = f", and {len(own) - len(told)} more in the statistics table" if len(own) > len(told) else ""
+    return f"Places of {algorithm} that the seeds leave possible, corrected for all pairs: {', '.join(told)}{more}."
+
+
+def _indistinct(own: Sequence[Row]) -> bool:
+    return all(row.rank == (1, row.ranked) for row in own)
+
+
+def _places(rows: Sequence[Row], algorithm: str) -> list[Row]:
+    return [row for row in rows if row.algorithm == algorithm and row.rank is not None and row.ranked >= LEAST]
+
+
+def _under(number: int, of: int) -> str:
+    if of == 1:
+        return ""
+    return f" under {number} of {of} conditions" if number < of else f" under all {of} conditions"
