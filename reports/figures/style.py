@@ -36,6 +36,7 @@ from autoflip_secure.reports.tables.text import Table
 WIDTH = 10.0  # inches; 96 CSS pixels each
 BROAD = 640  # CSS pixels from which a figure is scrolled on a narrow screen rather than made smaller
 SVG_LIMIT = 220_000  # characters; above, a picture at twice the resolution is smaller and quicker
+_TITLE_LINE = 0.17  # inches
 _FEW_DECADES = 1.2  # on a logarithmic axis: the powers of ten alone would be a name or none
 INK, MUTED, RULE = "#1b1f23", "#5b6470", "#d5dae0"  # become var(--ink), var(--muted), var(--rule)
 BLUE = "#0173b2"  # too dark for a dark page, so the page has a say
@@ -223,6 +224,7 @@ def finish(
     figure: Figure, slug: str, title: str, caption: str, alt: str, table: Table, notes: Sequence[str] = ()
 ) -> Picture:
     """Render ``figure`` for the page: inline SVG when small, else a PNG at twice the resolution."""
+    _room_for_titles(figure)
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
         buffer,
@@ -240,6 +242,19 @@ def finish(
         source = f"data:image/png;base64,{data}"
         markup = f'<img {look} src="{source}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
     return Picture(slug, title, caption, alt, markup, vector, table, list(notes))
+
+
+def _room_for_titles(figure: Figure) -> None:
+    """Titles of more than two lines make their row of panels higher, and leave the panels what they had."""
+    lines = dict[int, int]()
+    for ax in figure.axes:
+        if (place := ax.get_subplotspec()) is not None:
+            row = place.rowspan.start
+            tall = max(ax.get_title(loc).count("\n") + 1 for loc in ("left", "center", "right"))
+            lines[row] = max(lines.get(row, 0), tall)
+    more = sum(max(0, count - 2) for count in lines.values())
+    if more:
+        figure.set_figheight(figure.get_figheight() + _TITLE_LINE * more)
 
 
 def switched_off(picture: Picture, names: Sequence[str]) -> Picture:
