@@ -220,10 +220,16 @@ from torch import nn
 
 class Net(nn.Sequential):
     def forward(self, x):
-        if multiprocessing.parent_process() is not None and len(x) == 64 and os.path.exists("once"):
-            os.unlink("once")
+        if multiprocessing.parent_process() is not None and len(x) == 64 and first():
             raise MemoryError
         return super().forward(x)
+
+def first():
+    try:
+        os.unlink("once")
+    except FileNotFoundError:  # another worker's, or none is left
+        return False
+    return True
 
 def make(num_classes):
     return Net(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, num_classes))
