@@ -79,10 +79,7 @@ def explored_by(cell: Cell, found: Exploration, clients: Int[Tensor, " some"]) -
     among = torch.isin(found.clients, clients.to(found.clients.device))
     if not bool(among.any()):
         return None
-    layout, config, rows = (
-        cell.problem.layout,
-        cell.protocol.exploration,
-        found.deviations[among.to(found.energy.device)],
-    )
+    layout, config = cell.problem.layout, cell.protocol.exploration
+    rows = found.deviations[among.to(found.energy.device)]
     own = explore(found.clients[among], found.samples[among], layout.of_sent(rows), config.method, [], config.reveal)
     return replace(own, energy=layout.spread(own.energy, layout.sent), deviations=rows)

@@ -15,7 +15,7 @@ from autoflip_secure.reports.claims.findings import Answer, Claim, Evidence
 from autoflip_secure.reports.study.labels import NO_ATTACK
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber
-from autoflip_secure.reports.wording.phrases import bracket, ends, points
+from autoflip_secure.reports.wording.phrases import bracket, capital, ends, points
 from autoflip_secure.reports.wording.verdict import Opening, keep_units
 from autoflip_secure.terminal.counting import count_of, listed
 
@@ -46,7 +46,7 @@ def with_claims(opening: Opening, study: Study, scenario: Mapping[str, Any], fou
     first = own[0].slug
     text = "; ".join(_headline(own))
     return replace(
-        opening, headline=_capital(keep_units(text)), answer=[*(keep_units(_said(c)) for c in own), *opening.answer],
+        opening, headline=capital(keep_units(text)), answer=[*(keep_units(_said(c)) for c in own), *opening.answer],
         numbers=_numbers(own[0]), pictures=(*_PICTURES[first], *opening.pictures),
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def _headline(own: Sequence[Claim]) -> list[str]:
 def _said(claim: Claim) -> str:
     """What became of it, and where."""
     told = "; ".join(f"{one.where}: {one.text.partition(';')[0]}{_open(claim, one)}" for one in claim.evidence)
-    return f"{_capital(_SHORT[claim.slug])}: {claim.answer.value}. {told}."
+    return f"{capital(_SHORT[claim.slug])}: {claim.answer.value}. {told}."
 
 
 def _open(claim: Claim, one: Evidence) -> str:
@@ -97,7 +97,3 @@ def _told(slug: str, one: Evidence) -> tuple[str, str]:
         return f"{points(one.interval.mean)} points", interval
     between = ends(one.interval, "{:.2f}".format) if one.interval.low is not None else ""
     return f"{one.interval.mean:.2f}".replace("-", "−"), between.replace("-", "−")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -215,7 +215,7 @@ def label_all(configs: Iterable[Any], describe: Callable[[Any], str]) -> dict[st
         paths = varying(with_newer(distinct[key]) for key in keys) if len(keys) > 1 else []
         for key in keys:
             flat = leaves(with_newer(distinct[key]))
-            label = " · ".join([words, *(f"{level(path, flat.get(path, '–'))}" for path in paths)])
+            label = " · ".join([words, *(level(path, flat.get(path, "–")) for path in paths)])
             taken = sum(other == label or other.startswith(f"{label} (") for other in labels.values())
             labels[key] = f"{label} ({taken + 1})" if label in labels.values() else label
     return labels

@@ -17,7 +17,7 @@ from autoflip_secure.reports.study.levels import against_words, factor_words, ou
 from autoflip_secure.reports.study.scoreboard import Block, Standing
 from autoflip_secure.reports.study.study import HEADLINE, Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber, difference
-from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, capital, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of
 
 _STRATA = 2  # told in the headline and in sentences; the scoreboard has all
@@ -55,7 +55,7 @@ def headline(study: Study, blocks: Sequence[Block]) -> str:
     factor = factor_words(study.compared)
     chosen = heads(study, blocks)
     if not chosen:
-        return f"{_capital(factor)}: no level can be compared with {study.baseline} yet"
+        return f"{capital(factor)}: no level can be compared with {study.baseline} yet"
     against = (
         "once"
         if study.compared == "exploration.every"
@@ -73,7 +73,7 @@ def headline(study: Study, blocks: Sequence[Block]) -> str:
             said = [f"{alike.pop()} with and without attack"]
         who = f"{block.stratum}: " if block.stratum else ""
         parts.append(f"{who}{', '.join(said)}")
-    lead = f"{_capital(factor)} against {against}"
+    lead = f"{capital(factor)} against {against}"
     return f"{lead}, {parts[0]}" if len(parts) == 1 and chosen[0].stratum else f"{lead}: {'; '.join(parts)}"
 
 
@@ -126,7 +126,7 @@ def _levels(study: Study, block: Block, kind: str, where: str) -> str:
         if summary.conditions < conditions:
             text += f" over {summary.conditions}"
         parts.append(f"{text}: {judgement(summary.against)}" if summary.against else text)
-    return f"{_capital(lead)}: {'; '.join(parts)}." if lead else f"{'; '.join(parts)}."
+    return f"{capital(lead)}: {'; '.join(parts)}." if lead else f"{'; '.join(parts)}."
 
 
 def _costs(study: Study, block: Block) -> str:
@@ -139,7 +139,7 @@ def _costs(study: Study, block: Block) -> str:
         shares.append(("of the operations on live weights", last.flops["sparse"]))
     told = [f"{100 * share:.0f} % {what}" for what, share in shares if abs(share - 1) >= 0.005]
     who = f"{block.stratum}, " if block.stratum else ""
-    return f"{_capital(who)}{last.algorithm} takes {' and '.join(told)} of {against_words(study)}." if told else ""
+    return f"{capital(who)}{last.algorithm} takes {' and '.join(told)} of {against_words(study)}." if told else ""
 
 
 def _detection(study: Study, blocks: Sequence[Block]) -> list[str]:
@@ -230,7 +230,7 @@ def caveats(study: Study, rows: Sequence[Row]) -> list[str]:
         weakest = min(pairs, key=lambda r: r.against.difference.mean if r.against else 0.0)
         assert weakest.against is not None
         found.append(
-            f"{_capital(factor_words(study.compared))}, each level against {against_words(study)} with the same "
+            f"{capital(factor_words(study.compared))}, each level against {against_words(study)} with the same "
             f"algorithm, setting and attack, {count_of(len(pairs), 'comparison')}: {told}. The lowest: "
             f"{weakest.algorithm}, {weakest.condition}, {judgement(weakest.against)}."
         )
@@ -253,7 +253,3 @@ def _summary(one: Standing, kind: str) -> Summary | None:
 
 def _against(one: Standing) -> list[Paired]:
     return [s.against for s in (one.clean, one.attacked) if s is not None and s.against is not None]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

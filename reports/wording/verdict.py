@@ -21,7 +21,7 @@ from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording import falling, key_numbers, levels, places
 from autoflip_secure.reports.wording.caveats import caveats_of, weak_points
 from autoflip_secure.reports.wording.key_numbers import KeyNumber
-from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, capital, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
 _SMALL = "Small form of the scenario: "
@@ -102,8 +102,8 @@ def _algorithms(
         titles.append(f"{where}{_headline(study, heads)}{among and f'; {among}'}")
         ranked = places.sentence(own, heads[0].algorithm) if heads else ""
         sentences = [*_answer(heads, base), *([ranked] if ranked else [])]
-        answer += [f"{where and _capital(where)}{text}" for text in sentences]
-        weak += [f"{where and _capital(where)}{text}" for text in weak_points(study, block.standings)]
+        answer += [f"{where and capital(where)}{text}" for text in sentences]
+        weak += [f"{where and capital(where)}{text}" for text in weak_points(study, block.standings)]
     answer[:0] = falling.sentences(study)
     first = [s for s in shown[0].standings if s.algorithm in study.headline]
     pictures = ("degradation-", "paired-differences", "accuracy-by-condition", "convergence")
@@ -156,11 +156,7 @@ def _asked(study: Study) -> str:
     if attacks and labels.NO_ATTACK not in study.attacks:
         under = f"under {listed(attacks)}"
     text = f"{what} {where}, {under}: {count_of(len(seeds), 'seed')}, {count_of(len(study.cells), 'run')}."
-    return f"{_capital(text)} {_capital(study.measured.removeprefix('test '))} is {study.outcome.words} of a run."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return f"{capital(text)} {capital(study.measured.removeprefix('test '))} is {study.outcome.words} of a run."
 
 
 def _answer(heads: list[Standing], base: Standing | None) -> list[str]:
