@@ -13,6 +13,7 @@ from autoflip_secure.records.proven import no_guarantee, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.audited import named
 from autoflip_secure.reports.study.labels import clean_text, percent
+from autoflip_secure.reports.wording.phrases import capital
 from autoflip_secure.reports.wording.statement import Said, may_say, secret_condition
 
 
@@ -63,8 +64,7 @@ def headline(records: Sequence[AuditRecord]) -> str:
         parts.append(f"up to {share} of a client's classes guessed (chance {chance})")
     if held := verdicts.count("holds"):
         parts.append(f"no attacker showed more than is proven{_for(held, records)}")
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:]
+    return capital("; ".join(parts))
 
 
 def refuted_words(bound: EmpiricalEpsilon) -> str:

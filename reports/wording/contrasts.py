@@ -13,7 +13,7 @@ from autoflip_secure.reports.study.levels import by_level
 from autoflip_secure.reports.study.scoreboard import scoreboard
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber, difference
-from autoflip_secure.reports.wording.phrases import judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import capital, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
 PICTURES = ("effects", "interactions", "paired-differences", "accuracy-by-condition")
@@ -35,8 +35,7 @@ def headline(found: Effects) -> str:
         else:
             silent.append(factor)
     parts = [*shown, *equal, *([f"no effect of {listed(silent)} that these seeds can show"] if silent else [])]
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:]
+    return capital("; ".join(parts))
 
 
 def answer(study: Study, found: Effects) -> list[str]:
@@ -49,7 +48,7 @@ def _factor(factor: str, own: Sequence[Effect]) -> str:
     supported = sorted((e for e in own if e.against.verdict in _DIRECTIONS), key=_size, reverse=True)
     several = len({e.level for e in own}) > 1
     what = "" if several else f" ({own[0].level} against {own[0].reference})"
-    lead = f"{factor[:1].upper()}{factor[1:]}{what}"
+    lead = f"{capital(factor)}{what}"
     parts = [f"{_place(e, several)}{judgement(e.against)}" for e in supported[:_TOLD]]
     parts += [f"and {len(supported) - _TOLD} more"] if len(supported) > _TOLD else []
     words = Counter(e.against.verdict for e in own)
