@@ -59,7 +59,8 @@ def _degradation(
         for j, facet in enumerate(facets):
             ax = axes[i, j]
             levels = clean + curve.levels
-            at = _places([x for x, _ in levels])
+            ticks = [_tick(x, parameter) for x, _ in levels]
+            at = _places([x for x, _ in levels], ticks, len(facets))
             lines = {
                 a: [
                     (p, list(v.values()))
@@ -80,11 +81,11 @@ def _degradation(
             by_facet[j] += lines.values()
             beside = dodge(lines)
             ends[ax] = {a: (n[-1][0] + beside[a], float(np.mean(n[-1][1]))) for a, n in lines.items()}
-            ax.set_xticks(at, [_tick(x, parameter) for x, _ in levels])
+            ax.set_xticks(at, ticks)
             percent(ax)
             ax.set_title(fitting(facet if len(drawn) == 1 else f"{facet} · {curve.fixed}", len(facets)))
             if i == len(drawn) - 1:
-                ax.set_xlabel(words)
+                ax.set_xlabel(f"{words} (%)" if parameter in SHARES else words)
         axes[i, 0].set_ylabel(study.measured)
     cut, apart = fit_groups([([*axes[:, j]], lines) for j, lines in enumerate(by_facet)])
     shown = [a for a in names if any(a in found for found in ends.values())]
@@ -109,10 +110,13 @@ def _degradation(
     return finish(figure, slug(f"degradation-{kind}-{parameter}"), title, caption, alt, Table(columns, rows), notes)
 
 
-def _places(levels: list[float]) -> list[float]:
+def _places(levels: list[float], ticks: list[str], columns: int) -> list[float]:
     """Where the levels stand: at their value, or evenly spaced when their labels would run into each other."""
-    gaps = [b - a for a, b in pairwise(levels)]
-    return levels if min(gaps) > 0.09 * (levels[-1] - levels[0]) else [float(i) for i in range(len(levels))]
+    room = {1: 80, 2: 54, 3: 36}.get(columns, 25)  # characters along an axis, where so many stand beside each other
+    for (low, left), (high, right) in pairwise(zip(levels, ticks, strict=True)):
+        if room * (high - low) <= (levels[-1] - levels[0]) * (1 + (len(left) + len(right)) / 2):
+            return [float(i) for i in range(len(levels))]
+    return levels
 
 
 def _extremes(study: Study, drawn: list[Curve], facets: list[str]) -> str:
@@ -127,4 +131,4 @@ def _extremes(study: Study, drawn: list[Curve], facets: list[str]) -> str:
 
 
 def _tick(x: float, parameter: str) -> str:
-    return f"{100 * x:g} %" if parameter in SHARES else f"{x:g}"
+    return f"{100 * x:g}" if parameter in SHARES else f"{x:g}"

@@ -1,7 +1,7 @@
 """Where an algorithm stands among many: what their differences at the same seeds leave possible.
 
-A sentence about two algorithms answers no question about sixteen. Ranks are those of the statistics table: for all
-pairs of one condition at once (:func:`~.ranks`).
+A sentence about two algorithms answers no question about three, let alone sixteen. Ranks are those of the statistics
+table: for all pairs of one condition at once (:func:`~.ranks`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from collections.abc import Sequence
 
 from autoflip_secure.reports.study.comparisons import Row
 
-LEAST = 5
-"""Algorithms, below which those of the headline are told one by one."""
-
 _CONDITIONS = 4  # told in a sentence
 
 
-def headline(rows: Sequence[Row], algorithm: str) -> str:
-    """What follows the verdict in the headline; "" where few are compared."""
-    own = _places(rows, algorithm)
+def headline(rows: Sequence[Row], algorithm: str, named: int) -> str:
+    """What follows the verdict in the headline; "" where some condition has none beside the ``named`` algorithms."""
+    own = _places(rows, algorithm, named)
     if not own:
         return ""
     below = sum(row.rank is not None and row.rank[0] > 1 for row in own)
@@ -33,13 +30,14 @@ def headline(rows: Sequence[Row], algorithm: str) -> str:
     return f"{among} {' and '.join(parts)}"
 
 
-def sentence(rows: Sequence[Row], algorithm: str) -> str:
-    """Its places, condition by condition; "" where few are compared."""
-    own = _places(rows, algorithm)
+def sentence(rows: Sequence[Row], algorithm: str, named: int) -> str:
+    """Its places, condition by condition; "" where some condition has none beside the ``named`` algorithms."""
+    own = _places(rows, algorithm, named)
     if not own:
         return ""
     if _indistinct(own):
-        return f"{algorithm} is not distinguishable from any of {own[0].ranked - 1} others{_under(len(own), len(own))}."
+        others = max(row.ranked for row in own) - 1
+        return f"{algorithm} is not distinguishable from any of {others} others{_under(len(own), len(own))}."
     told = [f"{row.standing} ({row.condition.facet}, {row.condition.attack})" for row in own[:_CONDITIONS]]
     more = f", and {len(own) - len(told)} more in the statistics table" if len(own) > len(told) else ""
     return f"Places of {algorithm} that the seeds leave possible, corrected for all pairs: {', '.join(told)}{more}."
@@ -49,8 +47,9 @@ def _indistinct(own: Sequence[Row]) -> bool:
     return all(row.rank == (1, row.ranked) for row in own)
 
 
-def _places(rows: Sequence[Row], algorithm: str) -> list[Row]:
-    return [row for row in rows if row.algorithm == algorithm and row.rank is not None and row.ranked >= LEAST]
+def _places(rows: Sequence[Row], algorithm: str, named: int) -> list[Row]:
+    own = [row for row in rows if row.algorithm == algorithm and row.rank is not None]
+    return own if all(row.ranked > named for row in own) else []
 
 
 def _under(number: int, of: int) -> str:

@@ -98,9 +98,10 @@ def _algorithms(
         base = next((s for s in block.standings if s.algorithm == study.baseline), None)
         where = f"{block.stratum}: " if block.stratum else ""
         own = [row for row in rows if study.strata.get(row.condition.facet, "") == block.stratum]
-        among = places.headline(own, heads[0].algorithm) if heads else ""
+        named = len(heads) + (base is not None)  # in the sentences of the answer
+        among = places.headline(own, heads[0].algorithm, named) if heads else ""
         titles.append(f"{where}{_headline(study, heads)}{among and f'; {among}'}")
-        ranked = places.sentence(own, heads[0].algorithm) if heads else ""
+        ranked = places.sentence(own, heads[0].algorithm, named) if heads else ""
         sentences = [*_answer(heads, base), *([ranked] if ranked else [])]
         answer += [f"{where and capital(where)}{text}" for text in sentences]
         weak += [f"{where and capital(where)}{text}" for text in weak_points(study, block.standings)]
