@@ -13,7 +13,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import left_out
 from autoflip_secure.reports.figures.pruning import gentlest, prunes
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import layer_labels, shorten
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -113,6 +113,7 @@ def architecture(study: Study, palette: Palette) -> Picture | None:
 
 def _draw(ax: Axes, layers: Sequence[Part], colour: str) -> None:
     top = max(p.units for p in layers) ** 0.5
+    names = [layers[0].name, *layer_labels([part.name for part in layers[1:]], 9)]
     for x, part in enumerate(layers):
         full, live = (n**0.5 / top / 2 for n in (part.units, part.live))
         if x and part.density is not None and part.inner is not None:
@@ -124,7 +125,7 @@ def _draw(ax: Axes, layers: Sequence[Part], colour: str) -> None:
         ax.add_patch(Rectangle((x - _HALF, -live), 2 * _HALF, 2 * live, fc=colour if x else MUTED, lw=0))
         count = f"{part.units}" if round(part.live) == part.units else f"{part.live:.0f}\nof {part.units}"
         ax.text(x, full + 0.03, count, ha="center", va="bottom", fontsize=8.5, linespacing=0.95)
-        ax.text(x, -0.56, shorten(part.name, 9), ha="center", va="top", fontsize=8, color=MUTED)
+        ax.text(x, -0.56, names[x], ha="center", va="top", fontsize=8, color=MUTED)
     ax.set_xlim(-0.4, len(layers) - 0.6)
     ax.set_ylim(-0.68, 0.72)
     ax.set_axis_off()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
@@ -10,7 +12,7 @@ from autoflip_secure.records.run import GuidanceRecord, RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent, powers
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import layer_labels, numbered, shorten
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -18,6 +20,7 @@ PANELS = 3
 SAMPLE = 400  # weights drawn
 _ROOM = 0.14  # of the guidance's axis, for the name of a cut
 _LETTERS = 130  # that names of layers may have beside each other, in all panels of a row
+_SLANTED, _NAME = 28, 12  # slanted names that stand apart, in all panels of a row; letters of one
 
 
 def _guided(study: Study) -> list[tuple[str, Condition, list[RunRecord]]]:
@@ -176,22 +179,31 @@ def layers(study: Study, palette: Palette) -> Picture | None:
             percent(axes[i, j])
             axes[i, j].set_ylim(0, 1.02)
             axes[i, j].set_title(fitting(facet, axes.shape[1]))
-        labels = [shorten(str(r[2]).removesuffix(".weight"), 12) for r in rows if r[0] == facet and r[1] == names[0]]
-        crowded = sum(len(label) + 2 for label in labels) > _LETTERS // len(facets)
-        axes[-1, j].set_xticks(range(len(labels)), labels, rotation=30 if crowded else 0)
-        axes[-1, j].set_xlabel("layer")
+        _name_layers(axes[-1, j], [str(r[2]) for r in rows if r[0] == facet and r[1] == names[0]], len(facets))
     axes[0, 0].set_ylabel("weights alive")
     if units:
         axes[1, 0].set_ylabel("units alive")
     palette.legend(figure, names, colour=True)
     caption = (
         "What is left of every layer at the end of the run, mean over seeds, under the first condition of each "
-        "setting. The output layer loses only weights of dead units; only dead units make a dense model smaller."
+        "setting (the table names the layers). The output layer loses only weights of dead units; only dead units make "
+        "a dense model smaller."
     )
     alt = "Bar charts of live weights and units per layer for " + ", ".join(names) + "."
     columns = ["facet", "algorithm", "layer", "shape", "weights alive (%)", "units alive (%)", "seeds"]
     notes = left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, "layers", "Sparsity per layer", caption, alt, Table(columns, rows), notes)
+
+
+def _name_layers(ax: Axes, names: Sequence[str], columns: int) -> None:
+    """Names under the bars, slanted where they would touch; numbers where they would touch even so, or look alike."""
+    labels, room = layer_labels(names, _NAME), _SLANTED // columns
+    by_number = len(labels) > room or labels == numbered(len(labels))
+    if by_number:
+        labels = numbered(len(labels), -(-len(labels) // room))
+    crowded = sum(len(label) + 2 for label in labels if label) > _LETTERS // columns
+    ax.set_xticks(range(len(labels)), labels, rotation=30 if crowded and not by_number else 0)
+    ax.set_xlabel("layer, by its place" if by_number else "layer")
 
 
 def gentlest(study: Study, facet: str, algorithm: str) -> list[RunRecord]:

@@ -99,6 +99,21 @@ def told_apart(names: Iterable[str], length: int = 34) -> dict[str, str]:
     return {name: name for name in every}
 
 
+def layer_labels(names: Iterable[str], length: int) -> list[str]:
+    """Names of a model's layers at about ``length`` characters, or their numbers where two of them would look alike.
+
+    >>> layer_labels(["conv1.weight", "conv2.weight"], 9), layer_labels(["features.1.0.0", "features.1.0.1"], 9)
+    (['conv1', 'conv2'], ['1', '2'])
+    """
+    short = [shorten(name.removesuffix(".weight"), length) for name in names]
+    return short if len(set(short)) == len(short) else numbered(len(short))
+
+
+def numbered(count: int, step: int = 1) -> list[str]:
+    """1 to ``count``, and nothing between every ``step``-th where there is no room for all."""
+    return [str(number) if (number - 1) % step == 0 else "" for number in range(1, count + 1)]
+
+
 def in_lines(text: str, width: int, most: int = 3) -> str:
     """``text`` in at most so many lines of ``width`` characters; numbers stay with their units."""
     lines = wrap(text.replace(" %", "\u00a0%").replace("σ ", "σ\u00a0").replace("ε ", "ε\u00a0"), width) or [""]

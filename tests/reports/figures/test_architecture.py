@@ -1,5 +1,6 @@
 """The pruned architecture: what is counted, when it is drawn, and that units and densities are the record's."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from autoflip_secure.records.run import LayerRecord, RunRecord
 from autoflip_secure.reports.figures.architecture import architecture, parts
+from autoflip_secure.reports.figures.pruning import layers
 from autoflip_secure.reports.figures.style import Palette, drawing
 from autoflip_secure.reports.study.study import study
 
@@ -81,3 +83,29 @@ def test_a_deep_model_draws_its_first_layers_and_says_so(record: Make, partition
     assert picture is not None
     assert any("first 8 of 13 layers" in note for note in picture.notes)
     assert len(picture.table.rows) == 13
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([f"layer{i}" for i in range(9)], [f"layer{i}" for i in range(9)]),
+        ([f"features.{i // 9}.0.block.{i % 9}.0" for i in range(18)], [str(i) for i in range(1, 19)]),
+        ([f"layer{i}" for i in range(53)], [str(i) for i in range(1, 54, 2)]),
+    ],
+)
+def test_layers_of_deep_models_are_numbered_where_names_would_look_alike_or_touch(
+    record: Make, partition: dict[str, Any], names: list[str], shown: list[str]
+):
+    deep = [layer(f"{name}.weight", [16, 16], 100, 12) for name in names]
+    cells = [record("autoflip", partition["iid"], {"kind": "none"}, 0).model_copy(update={"layers": deep})]
+    found = study(cells)
+    with drawing():
+        bars, bands = layers(found, Palette(found)), architecture(found, Palette(found))
+    assert bars is not None
+    assert bands is not None
+    told = [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", bars.markup) if "%" not in text]
+    assert [text for text in told if text in shown] == shown
+    assert ("layer, by its place" in told) == (shown != names)
+    assert [row[2] for row in bars.table.rows] == [f"{name}.weight" for name in names]
+    under = re.findall(r"<text[^>]*>([^<]*)</text>", bands.markup)
+    assert [text for text in under if text in ("1", "layer0")] == [("1" if "." in names[0] else "layer0")]
