@@ -186,12 +186,14 @@ class Palette:
 
 
 def percent(ax: Axes, axis: str = "y", *, signed: bool = False) -> None:
-    """Ticks of a share in [0, 1] as per cent (of a difference: as points, with a sign)."""
+    """Ticks of a share in [0, 1] as per cent, none outside (of a difference: as points, with a sign)."""
     target = ax.yaxis if axis == "y" else ax.xaxis
 
     def text(value: float, _: object) -> str:
         value = round(100 * value, 6)
-        return f"{value:+g}".replace("-", "−") if signed and value else f"{value:g}" + ("" if signed else " %")
+        if signed:
+            return f"{value:+g}".replace("-", "−") if value else "0"
+        return f"{value:g} %" if 0 <= value <= 100 else ""
 
     target.set_major_formatter(text)
 

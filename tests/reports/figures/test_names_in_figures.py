@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.defence import detection_roc
 from autoflip_secure.reports.figures.pruning import importance
-from autoflip_secure.reports.figures.style import Palette, drawing, powers
+from autoflip_secure.reports.figures.style import Palette, drawing, percent, powers
 from autoflip_secure.reports.study.labels import in_lines, told_apart
 from autoflip_secure.reports.study.study import study
 
@@ -80,3 +80,16 @@ def test_a_logarithmic_axis_of_any_range_has_names(low: float, high: float) -> N
         times, _, power = text.rpartition(" · ")
         said = power if not power.startswith("10") or power == "10" else f"1e{power[2:].translate(raised)}"
         assert float(times or 1) * float(said) == pytest.approx(value)
+
+
+def test_no_tick_says_less_than_nothing_or_more_than_all():
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    left.set_ylim(-0.01, 1.01)
+    left.set_yticks([-0.005, 0.0, 1.0, 1.005])
+    right.set_ylim(-0.5, 0.5)
+    percent(left)
+    percent(right, signed=True)
+    figure.canvas.draw()
+    assert [label.get_text() for label in left.get_yticklabels()] == ["", "0 %", "100 %", ""]
+    assert {"−40", "0", "+40"} <= {label.get_text() for label in right.get_yticklabels()}
