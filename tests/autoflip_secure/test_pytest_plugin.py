@@ -9,6 +9,7 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from processes import PATIENCE
 from sklearn.datasets import load_iris
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def session(home: Path, *arguments: str, anew: bool = False) -> subprocess.Compl
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options], cwd=home / "tests", env=environment, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import forked
 import pytest
 from click.testing import Result
-from processes import gone
+from processes import PATIENCE, gone
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
@@ -40,7 +40,7 @@ def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "autoflip_secure", *map(str, arguments)],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 
@@ -234,12 +234,12 @@ def test_ctrl_c_keeps_what_is_finished(workers: int, tiny: Path, tmp_path: Path)
     arguments = ["sweep", str(tiny), "--out", "out", "--workers", str(workers), "--set", grid]
     with forked.start(*arguments, cwd=tmp_path, session=True) as process:
         cells = tmp_path / "out" / "cells"
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while not (cells.is_dir() and len(list(cells.glob("*.json"))) == 4) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "interrupted: every finished cell is kept" in stderr
     assert "Traceback" not in stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import forked
 import pytest
 from click.testing import Result
+from processes import PATIENCE
 
 TINY = (
     "rounds=2", "clients=5", "cohort=5", "training={epochs: 1, batch_size: 64}", "exploration.epochs=1",
@@ -113,12 +114,12 @@ def test_an_interrupted_one_goes_on(tmp_path: Path) -> None:
         "out",
     ]
     with forked.start(*asked, *sets("rounds=300"), cwd=tmp_path, session=True) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not list(tmp_path.glob("out/*/cells/*.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)  # the rest of that block is written
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "interrupted: every finished cell is kept; run the same command again to continue" in stderr
     kept = len(list(tmp_path.glob("out/*/cells/*.json")))

@@ -15,6 +15,7 @@ from pathlib import Path
 import forked
 import psutil
 import pytest
+from processes import PATIENCE
 
 from autoflip_secure.scenarios.store.store import read_record
 
@@ -46,7 +47,7 @@ def cells(folder: Path) -> list[Path]:
 
 def left_behind(group: int, agents: bool = True) -> list[str]:
     """Processes of a group of which all started, in a minute at most; ``agents``: those too that Ray has for itself."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while (left := [*of_group(group, agents)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
@@ -63,7 +64,7 @@ def of_group(group: int, agents: bool) -> Iterator[str]:
 
 def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_path: Path) -> None:
     with command(tmp_path, 3, "--json") as process:
-        stdout, stderr = process.communicate(timeout=200)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     answer = json.loads(stdout)
     assert (answer["run"], answer["workers"]) == (4, 2)
@@ -78,12 +79,12 @@ def test_a_cluster_of_this_machine_is_started_and_stopped_and_says_nothing(tmp_p
 def test_a_signal_ends_in_order(number: signal.Signals, to_all: bool, code: int, tmp_path: Path) -> None:
     """``to_all``: as a terminal sends Ctrl-C, to the processes of Ray too."""
     with command(tmp_path, 20000) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
         (os.killpg if to_all else os.kill)(process.pid, number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, stderr
     assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")
     assert re.fullmatch(r"(\d+/4 cells.*\n)*", stderr[: stderr.index("\ninterrupted")]), stderr
@@ -93,7 +94,7 @@ def test_a_signal_ends_in_order(number: signal.Signals, to_all: bool, code: int,
 
 def test_killed_without_a_chance_it_leaves_no_process_behind(tmp_path: Path) -> None:
     process = command(tmp_path, 20000)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while len(cells(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

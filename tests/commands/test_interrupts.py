@@ -14,7 +14,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from processes import gone
+from processes import PATIENCE, gone
 
 from autoflip_secure.scenarios.store.reading import read_record
 
@@ -42,7 +42,7 @@ def finished(folder: Path) -> list[Path]:
 
 
 def wait_for_the_first_block(folder: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while len(finished(folder)) < FIRST and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
@@ -71,7 +71,7 @@ def test_a_signal_ends_in_order(number: signal.Signals, workers: int, to_all: bo
     with forked.start(*command(workers), cwd=tmp_path, session=True) as process:
         wait_for_the_first_block(tmp_path)
         (os.killpg if to_all else os.kill)(process.pid, number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, stderr
     assert stderr.endswith("\ninterrupted: every finished cell is kept; run the same command again to continue\n")
     assert re.fullmatch(r"(\d/4 cells.*\n)*", stderr.removesuffix(stderr[stderr.index("\ninterrupted") :]))  # no more
@@ -87,7 +87,7 @@ def in_a_terminal(folder: Path, until: str) -> tuple[forked.Process, int, str]:
         terminal=True,
     )  # fmt: skip
     os.close(inner)
-    shown, deadline = "", time.monotonic() + 60
+    shown, deadline = "", time.monotonic() + PATIENCE
     while until not in shown and time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.2)[0]:
             shown += os.read(terminal, 4096).decode(errors="replace")
@@ -98,12 +98,12 @@ def test_a_terminal_shows_that_it_starts_and_may_be_closed(tmp_path: Path) -> No
     (tmp_path / "long.yaml").write_text(SWEEP)
     process, terminal, shown = in_a_terminal(tmp_path, "starting")
     assert "starting: 4 cells, 1 worker, exploration first" in shown
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(finished(tmp_path)) < FIRST and time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
             os.read(terminal, 4096)
     os.close(terminal)  # the system sends SIGHUP, and writing to the terminal fails from now on
-    assert process.wait(60) == 129
+    assert process.wait(PATIENCE) == 129
     assert gone(process.pid)
     check_what_is_left(tmp_path)
     assert not list((tmp_path / "out").glob("*.log"))
@@ -124,6 +124,6 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.5)
         os.kill(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert gone(process.pid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from processes import gone
+from processes import PATIENCE, gone
 
 from autoflip_secure.scenarios.store.checkpoints import models_file, read_metadata, trajectory_digest
 from autoflip_secure.scenarios.store.reading import read_record
@@ -39,7 +39,7 @@ def start(folder: Path, workers: int) -> forked.Process:
 
 def finish(folder: Path, workers: int) -> dict[str, dict[str, object]]:
     with start(folder, workers) as process:
-        _, stderr = process.communicate(timeout=280)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     return {path.stem: read_record(path).numbers() for path in saved(folder)}
 

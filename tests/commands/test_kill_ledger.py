@@ -12,6 +12,7 @@ from typing import Any
 
 import forked
 import pytest
+from processes import PATIENCE
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.store.reading import read_record
@@ -52,7 +53,7 @@ def start(folder: Path, code: str | None = None) -> forked.Process:
 def finish(folder: Path, code: str | None = None) -> dict[int, RunRecord]:
     """Run to the end; rounds -> record."""
     with start(folder, code) as process:
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     return records(folder)
 
@@ -75,7 +76,7 @@ def prepared(folder: Path) -> Path:
 
 def killed_in_the_long_cell(folder: Path) -> None:
     process = start(folder)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while not records(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.4)
@@ -139,7 +140,7 @@ def test_resumed_with_another_model_behind_the_same_name_it_counts_again(
     folder = prepared(tmp_path / "f")
     (folder / "private.yaml").write_text(SWEEP.replace("[1, 250]", "[250]"))
     process = start(folder)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while not ledgers(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)

@@ -14,6 +14,7 @@ import forked
 import pytest
 from click.testing import Result
 from plugin_tables import plugins
+from processes import PATIENCE
 from typer.testing import CliRunner
 
 from autoflip_secure.cli import app
@@ -207,7 +208,7 @@ def test_a_sweep_does_not_depend_on_how_python_was_started(finished: Path, tmp_p
             sys.executable, "-OO", "-W", "error", "-m", "autoflip_secure", "sweep", finished / "tiny.yaml",
             "--out", "out", "--set", "sweep={product: {rounds: [2, 3]}}", "--workers", "2", "--json",
         ],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import helpers
+from processes import PATIENCE, helpers
 
 from autoflip_secure.defenses.secure_aggregation.certificates import make_certificates
 from autoflip_secure.scenarios.store.reading import read_record
@@ -46,7 +46,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def finish(folder: Path, *arguments: str) -> dict[str, dict[str, object]]:
     with start(folder, *arguments) as process:
-        _, stderr = process.communicate(timeout=200)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     return records(folder)
 
@@ -76,12 +76,9 @@ def parties_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def wait_for_cells(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until the first block is saved."""
-    for _ in range(1200):
-        if (folder / "out" / "cells").is_dir() and any((folder / "out" / "cells").glob("*.json")):
-            return
+    while not ((folder / "out" / "cells").is_dir() and any((folder / "out" / "cells").glob("*.json"))):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.05)
-    raise AssertionError("no cell was finished")
 
 
 def group_is_gone(group: int) -> bool:
@@ -102,7 +99,7 @@ def test_a_party_killed_in_the_middle_is_named_and_the_sweep_continues(
     with start(folder, "--workers", workers) as process:
         wait_for_cells(folder, process)
         parties_of(process)[1].kill()
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3
     assert "party 1 (/" in stderr
     assert "finished cells are kept, run the same command again" in stderr
@@ -124,7 +121,7 @@ def test_killed_or_interrupted_no_process_is_left(
             os.killpg(process.pid, how)  # as a terminal sends it: to the whole group
         else:
             process.send_signal(how)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert group_is_gone(process.pid), "a party or a worker is left behind"
     if how == signal.SIGINT:
@@ -159,7 +156,7 @@ def test_two_sweeps_at_once_over_the_same_parties_on_other_addresses(
         folders = [scenario(tmp_path / name, text) for name in ("one", "other")]
         running = [start(folder, "--workers", "2") for folder in folders]
         for process in running:
-            _, stderr = process.communicate(timeout=200)
+            _, stderr = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, stderr
         for folder in folders:
             assert records(folder) == whole
@@ -167,11 +164,11 @@ def test_two_sweeps_at_once_over_the_same_parties_on_other_addresses(
         with start(again, "--workers", "1") as process:
             wait_for_cells(again, process)
             second_party.kill()
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == 3  # in the middle of a block, or between two, when nobody answers there
         assert f"party 1 (127.0.0.3:{second})" in stderr
         with start(again, "--workers", "1", "--set", "secure_sum.timeout=1") as process:
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == 3
         assert f"party 1 (127.0.0.3:{second}) cannot be reached within 1 s (Connection refused)" in stderr
     assert finish(scenario(tmp_path / "here"), "--workers", "1") == whole

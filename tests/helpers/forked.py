@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from filelock import FileLock
+from processes import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -189,7 +190,7 @@ def run(
     env: Mapping[str, str] | None = None,
     module: str = "autoflip_secure",
     code: str | None = None,
-    timeout: float = 240,
+    timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """:func:`start` to its end, with what it wrote; killed when it takes longer than ``timeout`` seconds."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:

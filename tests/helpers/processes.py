@@ -5,6 +5,9 @@ import time
 
 import psutil
 
+PATIENCE = 1500
+"""Seconds in which a process has to do what it is waited for: machines are busy, and tests have limits."""
+
 _SERVERS = ("multiprocessing.forkserver", "fork_server.py")  # what workers and parties are forked from
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "compare.py"
@@ -174,7 +175,7 @@ def test_a_real_run_has_what_the_comparer_needs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", str(suite), "-q", "-k", "cnn and (evolution or threshold)", "--benchmark-only",
          f"--benchmark-json={saved}", "--benchmark-quiet"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
         env={**outside, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from processes import PATIENCE
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
 
@@ -69,6 +70,6 @@ def test_runs_in_a_kernel(notebook: Any, tmp_path: Path, monkeypatch: pytest.Mon
     for cell in code(notebook):
         cell.outputs = []
     NotebookClient(
-        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     assert [kinds(cell) for cell in code(notebook)] == before

@@ -11,6 +11,7 @@ from typing import Any
 import forked
 import pytest
 from ledger_cells import CENTRAL, by_observer, cell_of, scenario
+from processes import PATIENCE
 
 from autoflip_secure.defenses.privacy.accountants import counted, rdp_epsilon
 from autoflip_secure.defenses.privacy.guarantees import account
@@ -95,7 +96,7 @@ def test_the_ledger_is_written_before_the_run_and_counts_attempts(tmp_path: Path
     )
     process = forked.start("sweep", path, "--out", "out", "--no-report", cwd=tmp_path)
     files: list[Path] = []
-    for _ in range(600):
+    for _ in range(10 * PATIENCE):
         files = list((tmp_path / "out" / "ledger").glob("*.json"))
         if files:
             break

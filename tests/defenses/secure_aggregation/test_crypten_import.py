@@ -7,6 +7,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from processes import PATIENCE
 
 from autoflip_secure.defenses.secure_aggregation import crypten_import
 from autoflip_secure.errors import InputError
@@ -65,7 +66,7 @@ def test_a_machine_without_crypten_ends_with_the_command_and_starts_nothing(tmp_
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "sweep", "secure_exploration", "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert (

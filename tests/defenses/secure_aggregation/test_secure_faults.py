@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import PATIENCE
 
 from autoflip_secure.defenses.secure_aggregation import local_parties as local_parties_module
 from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, local_parties
@@ -235,7 +236,7 @@ def test_strangers_do_not_disturb_a_party(parties: Parties) -> None:
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "autoflip_secure", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
-        capture_output=True, check=False, timeout=120,
+        capture_output=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
 
 

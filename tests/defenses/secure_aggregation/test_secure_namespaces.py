@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE
 
 from autoflip_secure.defenses.secure_aggregation.certificates import make_certificates
 
@@ -34,7 +35,7 @@ def test_parties_in_networks_of_their_own(tmp_path: Path) -> None:
     script = Path(__file__).with_name("across_namespaces.py")
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, str(script), str(sealed)],
-        env=environment, capture_output=True, text=True, check=False, timeout=200,
+        env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "the same over 3 networks" in done.stdout

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import PATIENCE
 from torch import Tensor, nn
 
 from autoflip_secure.defenses.privacy.module_checks import check as check_private
@@ -265,7 +266,7 @@ def test_thin_strided_convolutions_keep_their_channels_first() -> None:
         mask = units.keep_units([*kept[:-1], torch.ones_like(kept[-1])], layout)
         assert channels_last(compact(module, units, layout, layout.vector(module), mask)) is last
     wanted = {"ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", TRAINED], env=os.environ | wanted, check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", TRAINED], env=os.environ | wanted, check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("model", [ResNet20(width=8, blocks=1), Cnn6(width=4, hidden=8, channels_last=True)])

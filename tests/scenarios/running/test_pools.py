@@ -14,7 +14,7 @@ from contextlib import closing
 
 import psutil
 import pytest
-from processes import helpers
+from processes import PATIENCE, helpers
 
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.scenarios.config.documents import Document
@@ -105,7 +105,11 @@ def loky(program: str) -> tuple[int, list[str]]:
     """How a program with a pool of loky's ends, and what it prints (into a file: a pipe waits for all who hold it)."""
     with tempfile.TemporaryFile("w+") as said:
         done = subprocess.run(
-            [sys.executable, "-c", POOL + program], stdout=said, stderr=subprocess.DEVNULL, check=False, timeout=120
+            [sys.executable, "-c", POOL + program],
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=PATIENCE,
         )
         said.seek(0)
         return done.returncode, said.read().split()

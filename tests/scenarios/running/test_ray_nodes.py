@@ -11,6 +11,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from processes import PATIENCE
 from ray_nodes import MARKS, Nodes
 
 pytestmark = MARKS
@@ -69,7 +70,7 @@ def start(folder: Path, *more: str, model: str = MLP, most: int = 3, code: str |
 def refused(folder: Path, *more: str, exit_code: int = 2, program: str | None = None, model: str = MLP) -> str:
     """The sentence with which the sweep ends."""
     with start(folder, *more, code=program, model=model) as process:
-        stdout, stderr = process.communicate(timeout=200)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == exit_code, stderr
     assert stdout == ""
     assert not list((folder / "out" / "cells").glob("*.json"))
@@ -96,12 +97,12 @@ def test_ctrl_c_cancels_what_runs_on_a_cluster_that_stays(cluster: Nodes, tmp_pa
     import ray
 
     with start(tmp_path, "--ray-address", cluster.address, most=20000) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while len(list((tmp_path / "out" / "cells").glob("*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     ray.init(cluster.address, log_to_driver=False, configure_logging=False, logging_level="ERROR")
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from many_cells import BASE, files, opened, rows, small_cells
+from processes import PATIENCE
 
 from autoflip_secure import api
 from autoflip_secure.records.run import RunRecord
@@ -162,7 +163,7 @@ def test_two_processes_at_once_read_the_same(large_copy: Path):
         for _ in range(2)
     ]
     for other in others:
-        answer, _ = other.communicate(timeout=120)
+        answer, _ = other.communicate(timeout=PATIENCE)
         assert other.returncode == 0
         assert [float(line) for line in answer.splitlines()] == [truth] * 4
     assert rows(large_copy) == len(files(large_copy))
