@@ -75,6 +75,10 @@ def _void(schedule: ReleaseSchedule, observer: Observer) -> str:
         "clients send measures of their samples beside their updates, and DP-SGD covers updates alone": (
             schedule.unit == "sample" and bool(schedule.channels or schedule.prepared)
         ),
+        f"the attack {', '.join(schedule.informed)} knows honest clients' updates without noise, and what malicious "
+        "clients send is made of them; take one that knows its own update or its colluders'": (
+            schedule.unit == "client" and bool(schedule.informed)
+        ),
         "the server is trusted: it sees every update without noise": central and observer == "server",
         "the aggregator weighs updates by what it sees in them, without noise, so the step's sensitivity is not the "
         "clip norm; use aggregator: mean, or privacy.noise: distributed": central and not schedule.linear,

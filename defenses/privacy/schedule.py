@@ -10,6 +10,7 @@ from typing import Literal
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import planned, prepared
 from autoflip_secure.federation.visibility import post_processing_of
+from autoflip_secure.interfaces import RowAttack
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ReleaseSchedule:
     prepared: tuple[str, ...] = ()  # names of what all clients send before training; () = nothing
     unproven: str = ""  # why what the mechanism claims is no guarantee
     claimed: tuple[float, float] | None = None  # (epsilon, delta) of that claim
+    informed: tuple[str, ...] = ()  # attacks that are shown honest clients' rows as trained, without noise
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
 
     def loyal_in(self, number: int) -> int:
@@ -125,4 +127,18 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         foreign=str(getattr(mechanism, "kind", "")) if mechanism.foreign else "",
         unproven=mechanism.unproven,
         claimed=mechanism.claimed,
+        informed=_informed(cell, before),
     )
+
+
+def _informed(cell: Cell, prepared: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of the attacks that are shown rows of honest clients before anything is noised."""
+    protocol = cell.protocol
+    rounds = range(0 if protocol.explores or prepared else 1, protocol.rounds + 1)
+    acting = (one for number in rounds for one in cell.attacking(RowAttack, number))  # type: ignore[type-abstract]
+    kinds = (
+        str(getattr(attack, "kind", type(attack).__name__))
+        for _, attack, malicious in acting
+        if attack.threat_card.knowledge in ("rows", "defence") and bool(malicious.any())
+    )
+    return tuple(dict.fromkeys(kinds))

@@ -8,6 +8,7 @@ Attacks run on the clients' side, so what an attacker can know follows from what
 | rows | refused | not in the exploration | refused | yes, on the coordinates that each holds |
 | defence | refused | not in the exploration | refused, with central noise too | refused |
 
+At client level with noise of the server ``rows`` can be, and takes every guarantee away: the ledger says so.
 An ``UpdateAttack`` from outside that does not say what it knows is shown every row as trained, whoever could see it.
 """
 

@@ -197,6 +197,7 @@ def _as_if_proven(schedule: ReleaseSchedule) -> ReleaseSchedule:
     return replace(
         schedule,
         foreign="",
+        informed=(),
         early_stopping=False,
         linear=schedule.linear or (schedule.unit == "client" and schedule.noise == "central"),
         explorers=() if bare else schedule.explorers,
