@@ -18,6 +18,12 @@ The other client is one that never misbehaves. Who ever misbehaves is taken to t
 rounds it takes part, from the beginning; beyond that it knows its own row. So how many of the others take part is
 known, and given their number they are a sample without replacement; a rate of m/N would be too small for rounds to
 which many of them came. Poisson cohorts are independent coins: they tell a client nothing about another's.
+
+**Clients that remember.** A row may depend on what its client kept from earlier rounds, and so on its earlier draws.
+Poisson: given everything published before, a client is drawn with chance m/N whatever it remembers, and what others
+remember does not depend on its coins; so a round is dominated by the same pair as without memory. Of a fixed number it
+is otherwise: whoever else was drawn, was so in place of the client in question, so what *others* remember tells of its
+draws, in rounds that it is not in. There no proof amplifies, and every participation counts as where cohorts are known.
 """
 
 from __future__ import annotations
@@ -81,12 +87,14 @@ def known_cohorts(schedule: ReleaseSchedule, client: int, *, rows: bool, another
     """Rounds in which ``client`` takes part, by the noise / clip norm that is left to who knows the cohort.
 
     Args:
-        schedule: with distributed noise.
+        schedule: the run. The noise of a server is nobody's share, and all of it is left.
         client: who is protected.
         rows: the observer sees every row, with its own share of the noise; else their sum.
         another: the observer is the one client that never misbehaves whose shares of the noise are missed most.
     """
     numbers = schedule.rounds_of(client)
+    if schedule.noise == "central":
+        return {schedule.noise_multipliers[0]: numbers} if numbers else {}
     other = _closest(schedule, client, numbers) if another and not rows else None
     left: dict[float, list[int]] = {}
     for number in numbers:

@@ -120,8 +120,8 @@ def _client_level(schedule: ReleaseSchedule, observer: Observer) -> list[list[Re
         return [_without_noise(schedule)]
     if distributed and not (schedule.linear and (schedule.secure_sum or observer != "server")):
         return [_known(schedule, observer, rows=True)]
-    known = [_known(schedule, observer, rows=False)] if distributed else []
-    return known if observer == "server" else [_unknown(schedule, observer), *known]
+    known = [_known(schedule, observer, rows=False)] if distributed or not schedule.amplified else []
+    return known if observer == "server" or not schedule.amplified else [_unknown(schedule, observer), *known]
 
 
 def _most(found: list[Release], delta: float) -> float:
@@ -194,7 +194,7 @@ def _without_noise(schedule: ReleaseSchedule) -> list[Release]:
 
 
 def _known(schedule: ReleaseSchedule, observer: Observer, *, rows: bool) -> list[Release]:
-    """Releases to who knows who takes part: every participation of every client, not amplified."""
+    """Releases to who knows who takes part, or may: every participation of every client, not amplified."""
     common = _common(schedule, observer, "zero out one client")
     another = observer == "another client"
     return [

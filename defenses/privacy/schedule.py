@@ -42,7 +42,14 @@ class ReleaseSchedule:
     unproven: str = ""  # why what the mechanism claims is no guarantee
     claimed: tuple[float, float] | None = None  # (epsilon, delta) of that claim
     informed: tuple[str, ...] = ()  # attacks that are shown honest clients' rows as trained, without noise
+    remembered: tuple[str, ...] = ()  # what clients keep from the rounds that they take part in, and send later
     earlier: tuple[ReleaseSchedule, ...] = ()  # attempts under other conditions: other draws, so other releases
+
+    @property
+    def amplified(self) -> bool:
+        """Whether secret cohorts hide who was drawn: of a fixed number only if what a client sends does not depend on
+        the rounds that it was in before, as what it remembers does (:mod:`.cohort_views`)."""
+        return self.sampling == "poisson" or not self.remembered
 
     def loyal_in(self, number: int) -> int:
         """How many participants of round ``number`` (from 1) never misbehave."""
@@ -128,6 +135,7 @@ def schedule_of(cell: Cell) -> ReleaseSchedule:
         unproven=mechanism.unproven,
         claimed=mechanism.claimed,
         informed=_informed(cell, before),
+        remembered=tuple(dict.fromkeys(name for source in cell.channel_sources for name in source.rows_kept)),
     )
 
 

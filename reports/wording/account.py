@@ -147,6 +147,11 @@ def _rests(account: FederationAccount) -> list[tuple[str, str]]:
             (f"Participants were drawn as stated ({account.sampling}); {listed(account.secret_from)} never learn who "
              "took part in which round, so this log, the draws and records of connections stay secret", operator)
         )  # fmt: skip
+    if any(release.sampling == "fixed" for one in account.privacy.guarantees for release in one.releases):
+        found.append(
+            ("What a client sends does not depend on the rounds that it was in before: it keeps nothing from one round "
+             "to the next but what everybody is sent", clients)
+        )  # fmt: skip
     gang = f"Beyond {count_of(account.colluding, 'client')} that may, no" if account.colluding else "No"
     found.append((f"{gang} client tells others its noise, or in which rounds it takes part", operator))
     found.append(("Noise and draws come from a generator that no observer can predict", "operator and suppliers"))

@@ -43,6 +43,10 @@ _PREPARED = (
     "preparation: before training all clients send {}, each once; it is a release of its own, in which everybody is, "
     "so that nothing amplifies it"
 )
+_REMEMBERED = (
+    "cohorts amplify nothing: clients send what they remember of earlier rounds ({}), and in cohorts of a fixed number "
+    "what others remember tells who was drawn before; sampling: poisson amplifies"
+)
 _BESIDE = (
     "channels: in {} of {} rounds clients send {} beside their updates, from one cohort; the noise multiplier of a row "
     '"updates, …" is that of all of them together'
@@ -145,6 +149,8 @@ def ledger(cell: Cell, attempts: int = 1, earlier: Sequence[Cell] = ()) -> Priva
     if schedule.channels:
         names = dict.fromkeys(name for beside in schedule.channels for name in beside)
         notes.append(_BESIDE.format(sum(map(bool, schedule.channels)), len(schedule.channels), ", ".join(names)))
+    if schedule.unit == "client" and not schedule.amplified:
+        notes.append(_REMEMBERED.format(", ".join(schedule.remembered)))
     if schedule.prepared:
         notes.append(_PREPARED.format(", ".join(schedule.prepared)))
     return account(replace(schedule, earlier=before), attempts, tuple(notes))

@@ -111,3 +111,21 @@ def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
         assert words in told.stderr.replace("\n", " "), told.stderr
         assert "Traceback" not in told.stderr
     assert command("account", "nowhere.yaml", folder=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("sampling", "named"), [("kind: fixed, cohort: 20", True), ("kind: poisson, rate: 0.05", False)]
+)
+def test_cohorts_of_a_fixed_size_rest_on_clients_that_remember_nothing(
+    tmp_path: Path, sampling: str, named: bool
+) -> None:
+    text = LOG.format(name="Ward 7", settings="in advance", client="b").split("last_round")[0]
+    text = text.replace("clients: 100", "clients: 400")
+    text = text.replace("sampling: unknown", f"sampling: {{{sampling}, secret_from: [public]}}")
+    came = "".join(
+        f"  - {{round: {number}, participants: {20 + number % 2 * (not named)}}}\n" for number in range(1, 11)
+    )
+    (tmp_path / "ward.yaml").write_text(f"{text}last_round: 10\nrounds:\n{came}")
+    told = command("account", "ward.yaml", "--out", "page.html", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert ("does not depend on the rounds that it was in before" in (tmp_path / "page.html").read_text()) == named
