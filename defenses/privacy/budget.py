@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -37,8 +38,7 @@ class Spent:
 
     division: str  # equal where the same clients own the same samples
     unit: Unit  # "sample" or "client"
-    attempts: int
-    releases: tuple[Release, ...]  # to all observers
+    attempts: tuple[tuple[Release, ...], ...]  # under each of its conditions, to all observers
 
 
 @one_thread()
@@ -52,7 +52,7 @@ def budget_lines(spent: Sequence[Spent], delta: float) -> list[BudgetLine]:
     lines = []
     for observer in OBSERVERS:
         apart = _apart(spent, observer)
-        lines += [_line(observer, unit, relation, cells, delta) for (unit, relation), cells in sorted(apart.items())]
+        lines += [_line(observer, unit, relation, seen, delta) for (unit, relation), seen in sorted(apart.items())]
     return lines
 
 
@@ -62,12 +62,12 @@ def client_lines(spent: Sequence[Spent], delta: float, data: str) -> list[Client
     lines = []
     for observer in OBSERVERS:
         for (unit, relation), cells in sorted(_apart(spent, observer).items()):
-            reason = "; ".join({seen[0].reason: None for _, seen in cells if seen[0].reason})
-            divisions: dict[str, list[tuple[Spent, list[Release]]]] = defaultdict(list)
-            for cell, seen in cells:
-                divisions[cell.division].append((cell, seen))
+            reason = "; ".join({one.reason: None for cell in cells for one in cell.releases if one.reason})
+            divisions: dict[str, list[_Seen]] = defaultdict(list)
+            for cell in cells:
+                divisions[cell.division].append(cell)
             for division, own in divisions.items():
-                released = [release for _, seen in own for release in seen]
+                released = [release for cell in own for release in cell.releases]
                 for client, mine in people(released).items():
                     count = counted(mine)
                     lines.append(
@@ -108,34 +108,46 @@ def in_words(released: Sequence[Release]) -> str:
     )
 
 
-def _apart(
-    spent: Sequence[Spent], observer: Observer
-) -> dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]]:
-    """What ``observer`` saw of each cell, by what is protected and by the kind of neighbours."""
-    apart: dict[tuple[Unit, Relation], list[tuple[Spent, list[Release]]]] = defaultdict(list)
+@dataclass(frozen=True)
+class _Seen:
+    """What an observer saw of one cell, in those of its attempts whose guarantee is about the same neighbours."""
+
+    division: str
+    attempts: int
+    releases: list[Release]
+
+
+def _apart(spent: Sequence[Spent], observer: Observer) -> dict[tuple[Unit, Relation], list[_Seen]]:
+    """What ``observer`` saw of each cell, by what is protected and by the kind of neighbours.
+
+    Of two proofs the ledger has the smaller one, which in another attempt, with other cohorts, may be the other.
+    """
+    apart: dict[tuple[Unit, Relation], list[_Seen]] = defaultdict(list)
     for cell in spent:
-        seen = [release for release in cell.releases if release.observer == observer]
-        if seen:
-            apart[cell.unit, seen[0].relation].append((cell, seen))
+        alike: dict[Relation, list[list[Release]]] = defaultdict(list)
+        for attempt in cell.attempts:
+            seen = [release for release in attempt if release.observer == observer]
+            if seen:
+                alike[seen[0].relation].append(seen)
+        for relation, attempts in alike.items():
+            apart[cell.unit, relation].append(_Seen(cell.division, len(attempts), list(chain.from_iterable(attempts))))
     return apart
 
 
-def _line(
-    observer: Observer, unit: Unit, relation: Relation, cells: list[tuple[Spent, list[Release]]], delta: float
-) -> BudgetLine:
-    reasons = {seen[0].reason: None for _, seen in cells if seen[0].reason}
+def _line(observer: Observer, unit: Unit, relation: Relation, cells: list[_Seen], delta: float) -> BudgetLine:
+    reasons = {one.reason: None for cell in cells for one in cell.releases if one.reason}
     reason, epsilon = "; ".join(reasons), None
     clients: list[tuple[int, float]] = []
     if not reason:
         divisions: dict[str, list[Release]] = defaultdict(list)
-        for cell, seen in cells:
-            divisions[cell.division] += seen
+        for cell in cells:
+            divisions[cell.division] += cell.releases
         counts = [{client: counted(own) for client, own in by_client(seen).items()} for seen in divisions.values()]
         epsilon, clients = _together(counts, delta)
     return BudgetLine.model_validate(
         {
             "observer": observer, "unit": unit, "relation": relation, "cells": len(cells), "reason": reason,
-            "attempts": sum(cell.attempts for cell, _ in cells), "epsilon": epsilon, "clients": clients,
+            "attempts": sum(cell.attempts for cell in cells), "epsilon": epsilon, "clients": clients,
         }
     )  # fmt: skip
 

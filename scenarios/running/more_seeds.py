@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.records.run import RunRecord
@@ -12,10 +11,7 @@ from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import input_digests
-from autoflip_secure.scenarios.store.manifest import read_manifest
-
-MORE_SEEDS: Final = "more_seeds"
-"""Name of the folder."""
+from autoflip_secure.scenarios.store.manifest import MORE_SEEDS, read_manifest
 
 
 def planned(folder: Path, seeds: Iterable[int]) -> Plan:

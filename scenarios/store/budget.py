@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from autoflip_secure.records.privacy import Release
 from autoflip_secure.scenarios.config.loading import CellSpec, load
 from autoflip_secure.scenarios.config.settings import content_hash
 from autoflip_secure.scenarios.store.ledgers import ledger_file, private, released
-from autoflip_secure.scenarios.store.manifest import scenario_file
+from autoflip_secure.scenarios.store.manifest import MORE_SEEDS, scenario_file
 from autoflip_secure.scenarios.store.reading import read_record
 
 _RELEASES = TypeAdapter(list[Release])
@@ -49,7 +48,7 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
     hold it.
 
     Args:
-        folders: results folders, finished or not.
+        folders: results folders, finished or not; what a gate ran inside them on more seeds is counted too.
         delta: at which epsilon is stated; None: the smallest delta of any of the ledgers.
 
     Raises:
@@ -81,7 +80,8 @@ def _read(folders: Sequence[Path]) -> dict[str, _Known]:
     cells: dict[str, _Found] = {}
     bare: dict[str, set[str]] = defaultdict(set)
     notes: dict[str, list[str]] = defaultdict(list)
-    for folder in folders:
+    inside = [more for folder in folders if not gone((more := folder / MORE_SEEDS) / "scenario.yaml")]
+    for folder in dict.fromkeys([*folders, *inside]):
         for spec in _specs(folder):
             where = _data(spec)
             if not private(spec):
@@ -100,7 +100,7 @@ def _read(folders: Sequence[Path]) -> dict[str, _Known]:
 
 
 def _spent(one: _Found, division: str) -> Spent:
-    return Spent(division, _unit(one.spec), len(one.under), tuple(chain.from_iterable(one.under.values())))
+    return Spent(division, _unit(one.spec), tuple(map(tuple, one.under.values())))
 
 
 def _stated(found: Sequence[_Found], delta: float | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from autoflip_secure.errors import StoreError
 from autoflip_secure.files.checksums import without_checksum
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from autoflip_secure.scenarios.config.plan import Plan
 
 STORE_SCHEMA = 1
+MORE_SEEDS: Final = "more_seeds"
+"""Name of the folder, inside one of results, with the seeds that ``gate --more-seeds`` ran besides."""
 
 
 def manifest_of(plan: Plan) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def release(client: int | None, sigma: float, rate: float = 1.0, steps: int = 1,
 
 
 def spent(division: str, *releases: Release) -> Spent:
-    return Spent(division, "client", 1, releases)
+    return Spent(division, "client", (releases,))
 
 
 def server(cells: Sequence[Spent], delta: float = DELTA) -> BudgetLine:
@@ -78,7 +78,7 @@ def test_under_other_divisions_somebody_may_pay_most_in_each() -> None:
     other = spent("b", release(0, 9.0), release(1, 2.0, steps=5))
     assert server([one, other]).epsilon == pytest.approx(by_opacus((2.0, 1.0, 10)), rel=0.02)
     assert not server([one, other]).clients
-    alike = server([one, spent("a", *other.releases)]).epsilon
+    alike = server([one, spent("a", *other.attempts[0])]).epsilon
     assert alike is not None
     assert alike < 0.8 * by_opacus((2.0, 1.0, 10))
 
@@ -114,7 +114,7 @@ def test_no_guarantee_in_one_cell_is_none_for_all() -> None:
 
 
 def test_other_neighbours_are_another_line() -> None:
-    samples = Spent("a", "sample", 1, (release(0, 3.0, relation="replace one client"),))
+    samples = Spent("a", "sample", ((release(0, 3.0, relation="replace one client"),),))
     lines = [line for line in budget_lines([spent("a", release(0, 3.0)), samples], DELTA) if line.observer == "server"]
     assert len(lines) == 2
     found = Budget(data="d", delta=DELTA, cells=2, bare=1, divisions=2, lines=lines, notes=[])
@@ -122,6 +122,17 @@ def test_other_neighbours_are_another_line() -> None:
     assert len(remarks(found)) == 3
     assert all("δ = 1e-05" in row["everything together"] for row in rows(found))
     assert "ε ≤" in sentences(found)[1]
+
+
+def test_attempts_whose_proofs_are_about_other_neighbours_are_other_lines() -> None:
+    """What counts a client's every participation does not bound what is released when another takes its place."""
+    first, again = (release(0, 3.0, steps=4),), (release(None, 2.0, rate=0.4, steps=6, relation="replace one client"),)
+    lines = {line.relation: line for line in budget_lines([Spent("a", "client", (first, again))], DELTA)}
+    alone = [server([Spent("a", "client", (one,))]) for one in (first, again)]
+    assert [lines[one.relation] for one in alone] == alone
+    assert {line.attempts for line in lines.values()} == {1}
+    assert {(line.relation, line.releases) for line in client_lines([Spent("a", "client", (first, again))], DELTA, "d")
+            } == {("zero out one client", 4), ("replace one client", 6)}  # fmt: skip
 
 
 def quiet() -> Listener:
@@ -200,6 +211,16 @@ def test_a_copy_of_the_folder_is_the_same_release_and_another_seed_is_not(swept:
     assert any("malicious clients" in note for note in found.notes)
     (before,) = budgets([swept], found.delta)
     assert (of(found).epsilon or 0) > (of(before).epsilon or 0)
+
+
+def test_the_seeds_that_a_gate_ran_besides_are_counted_with_their_sweep(swept: Path, tmp_path: Path) -> None:
+    """Naming them too changes nothing."""
+    folder = tmp_path / "run"
+    shutil.copytree(swept, folder)
+    run_sweep(planned(sample_level(2), seeds=[32]), folder / "more_seeds", 1, quiet())
+    assert budgets([folder]) == budgets([swept, folder / "more_seeds"]) == budgets([folder, folder / "more_seeds"])
+    assert [found.cells for found in budgets([folder])] == [3]
+    assert len({line.division for line in clients([folder])}) == 2
 
 
 def test_an_attempt_that_was_broken_off_counts_and_so_does_one_under_other_conditions(
