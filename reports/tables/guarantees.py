@@ -18,19 +18,19 @@ COLUMNS = ["setting", "runs", "asked for", "against", "epsilon", "delta", "neigh
 
 
 def guarantee_table(study: Study) -> Table:
-    """A row per private setting and observer, true of every run of the setting, whatever its seed and attack."""
+    """A row per private setting and observer, true of every run that it counts, whatever its seed and attack."""
     rows: list[list[Any]] = []
     for name, runs in settings(study):
         observers = dict.fromkeys(g.observer for run in runs if run.privacy for g in run.privacy.guarantees)
         for observer in observers:
             own = [g for run in runs if run.privacy for g in run.privacy.guarantees if g.observer == observer]
             for row in _rows(own):
-                rows.append([name, len(runs), _asked(runs[0]), who(observer), *row])
+                rows.append([name, row[0], _asked(runs[0]), who(observer), *row[1:]])
     return Table(COLUMNS, rows)
 
 
 def _rows(guarantees: Sequence[Guarantee]) -> list[list[Any]]:
-    """Epsilon, delta, neighbours and basis; a row for each kind of neighbours that some run has."""
+    """How many runs, epsilon, delta, neighbours and basis; a row for each kind of neighbours that some run has."""
     lacking = next((g for g in guarantees if bound(g) is None), None)
     if lacking is not None:
         why = (
@@ -40,14 +40,15 @@ def _rows(guarantees: Sequence[Guarantee]) -> list[list[Any]]:
             if not lacking.clients
             else "no finite bound"
         )
-        return [["no guarantee", None, None, clean_text(why)]]
+        return [[len(guarantees), "no guarantee", None, None, clean_text(why)]]
     found = [b for g in guarantees if (b := bound(g)) is not None]
     told = []
     for relation in dict.fromkeys(b.relation for b in found):
-        one = weakest([b for b in found if b.relation == relation])
+        alike = [b for b in found if b.relation == relation]
+        one = weakest(alike)
         basis = next(g.reason for g in guarantees if g.relation == relation)
         kept = f"; secret {one.secret}" if one.secret else ""
-        told.append([Upper(one.epsilon), Upper(one.delta), one.relation, f"{clean_text(basis)}{kept}"])
+        told.append([len(alike), Upper(one.epsilon), Upper(one.delta), one.relation, f"{clean_text(basis)}{kept}"])
     return told
 
 

@@ -136,6 +136,12 @@ def test_for_a_setting_stands_the_run_of_which_least_is_proven(made: Callable[..
     server, public = guarantee_table(found).rows
     assert server[1:7] == [3, "target ε 8", "the server", 2.5, 0.006, "zero out one client"]
     assert public[3] == "the public"
+    replaced = [ledger(2.0, 2.0), *(ledger(1.0, 1.0) for _ in range(2))]
+    other = replaced[0].model_copy(
+        update={"guarantees": [g.model_copy(update={"relation": "replace one client"}) for g in replaced[0].guarantees]}
+    )
+    for row in guarantee_table(study(made({"fedavg": [other, *replaced[1:]]}))).rows:  # a bound is not all runs' own
+        assert (row[1], row[4], row[6]) in [(1, 2.0, "replace one client"), (2, 1.0, "zero out one client")]
     some = study(made({"fedavg": [ledger(2.0, 2.0), ledger(None, None)]}))
     with drawing():
         assert costs(some) is None
