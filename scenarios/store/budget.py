@@ -53,7 +53,7 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
 
     Raises:
         StoreError: a folder or a ledger cannot be read.
-        InputError: no cell of ``folders`` was begun.
+        InputError: no cell of ``folders`` was begun, or ``delta`` is not below 1/n for n samples or clients.
     """
     known = _read(folders)
     return [_budget(name, found, bare, delta, notes) for name, (found, bare, notes) in known.items()]
@@ -104,7 +104,16 @@ def _spent(one: _Found, division: str) -> Spent:
 
 
 def _stated(found: Sequence[_Found], delta: float | None) -> float:
-    return delta if delta is not None else min((_delta(one) for one in found), default=1e-5)
+    if delta is None:
+        return min((_delta(one) for one in found), default=1e-5)
+    crowd, what = max(((_crowd(one), _unit(one.spec)) for one in found), default=(1, ""))
+    if delta * crowd >= 1:
+        raise InputError(
+            f"--delta = {delta:g}: is not below 1/{crowd}, and {'a client has' if what == 'sample' else 'there are'} "
+            f"{crowd} {what}s, so one {what} could be published in full; give less, or leave it out for the smallest "
+            "delta of the ledgers"
+        )
+    return delta
 
 
 def _budget(data: str, found: list[_Found], bare: int, delta: float | None, notes: list[str]) -> Budget:
@@ -171,12 +180,15 @@ def _delta(found: _Found) -> float:
     """The one that is given, else a tenth of one over the largest number of samples or clients."""
     privacy = found.spec.settings.privacy
     assert isinstance(privacy, ClientPrivacy)
-    if privacy.delta is not None:
-        return privacy.delta
-    if privacy.works_on_updates:
-        return 0.1 / found.spec.settings.clients
+    return 0.1 / _crowd(found) if privacy.delta is None else privacy.delta
+
+
+def _crowd(found: _Found) -> int:
+    """The number of clients, or the largest number of samples of one; ten thousand where that is not known."""
+    if _unit(found.spec) == "client":
+        return found.spec.settings.clients
     sizes = [r.population for rows in found.under.values() for r in rows if r.population is not None]
-    return 0.1 / max(sizes, default=10_000)
+    return max(sizes, default=10_000)
 
 
 def as_json(found: Sequence[Budget]) -> list[dict[str, Any]]:
