@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import watch_cells
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
+from autoflip_secure.interfaces import UpdateAttack
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger, refuse_unproven
 
@@ -91,3 +93,19 @@ def test_an_attack_on_the_exploration_alone_counts_where_somebody_explores() -> 
     early = {**MIMIC, "window": {"first": 0, "last": 0}}
     assert schedule_of(cell_of(attack=early, privacy=CENTRAL)).informed == ("mimic",)
     assert schedule_of(cell_of(algorithm="fedavg", attack=early, privacy=CENTRAL)).informed == ()
+
+
+class Old(UpdateAttack):
+    """Says nothing of what it knows, and is shown every row as trained."""
+
+    kind: Literal["old"] = "old"
+
+    def updates(self, updates: Tensor, malicious: Tensor, active: Tensor, generators: Any) -> Tensor:
+        return updates
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+def test_an_attack_that_does_not_say_what_it_knows_knows_everything(noise: str) -> None:
+    cell = cell_of(algorithm="fedavg", privacy={**CENTRAL, "noise": noise})
+    asked = replace(cell, protocol=cell.protocol.model_copy(update={"attack": Old(scope=0.2)}))
+    assert not any(one.proven for one in by_observer(ledger(asked)).values())
