@@ -6,8 +6,9 @@ An effect is a difference of runs that differ in one factor, an interaction a di
     e_s(F) = \overline{y_s(F{=}v) - y_s(F{=}0)}, \qquad
     i_s(F, G) = \overline{[y_s(v, w) - y_s(0, w)] - [y_s(v, 0) - y_s(0, 0)]}
 
-per seed :math:`s`, averaged over the levels of the *other* factors, but never over attacks or settings of privacy: each
-of these has an effect of its own. Effects are one family, interactions another (:func:`.corrected`).
+per seed :math:`s`, averaged over the levels of the *other* factors and over whatever else varies (splits, algorithms,
+settings that nobody asks about), but never over attacks or settings of privacy: each of these has an effect of its own.
+Effects are one family, interactions another (:func:`.corrected`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.compared import ALGORITHM, ATTACK, PRIVACY
-from autoflip_secure.records.configs import without
+from autoflip_secure.records.configs import without_paths
+from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.paired import Paired, complete, paired
 from autoflip_secure.reports.study import labels
-from autoflip_secure.reports.study.levels import by_level, factor_words
-from autoflip_secure.reports.study.parts import variant_of
+from autoflip_secure.reports.study.levels import by_level, factor_words, places_of
+from autoflip_secure.reports.study.parts import OF_ALGORITHM, variant_of
 from autoflip_secure.reports.study.study import Study
 
 PRUNING, SCORES = "pruning", "scores"
@@ -72,23 +74,24 @@ def effects(study: Study, paths: Sequence[str]) -> Effects | None:
     coordinates: dict[str, dict[str, str]] = {}  # factor -> cell -> level
     order: dict[str, list[str]] = {}
     for path in paths:
-        for factor, (levels, where) in _factors(study, path).items():
+        for factor, (levels, where) in _factors(study, path, paths).items():
             coordinates[factor], order[factor] = where, levels
     if len(order) < 2:
         return None
     order.setdefault(ATTACK, list(study.attacks))
     table: Table = {}
+    apart = _apart(study, paths)
     for row, record in study.rows:
         where = {factor: own[record.cell] for factor, own in coordinates.items() if record.cell in own}
         where[ATTACK] = row.attack
         if len(where) == len(order):
-            rest = canonical(_rest(study, row.facet, paths))
+            rest = canonical(_rest(study.facets[row.facet], record, apart, named=ALGORITHM in paths))
             table.setdefault((*(where[f] for f in order), rest), {})[row.seed] = study.accuracy(record)
     mains = _judged(_mains(table, order))
     return Effects({f: levels for f, levels in order.items() if len(levels) > 1}, mains, _judged(_pairs(table, order)))
 
 
-def _factors(study: Study, path: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+def _factors(study: Study, path: str, paths: Sequence[str]) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Factor -> levels and the level of every cell. Algorithms are taken apart where their parts are crossed."""
     if path == ATTACK:
         return {}  # a factor of every sweep with several
@@ -97,8 +100,8 @@ def _factors(study: Study, path: str) -> dict[str, tuple[list[str], dict[str, st
         if found is None:
             return {}
         return {factor_words(path): (found.algorithms, {r.cell: row.algorithm for row, r in found.rows})}
-    parts = {row.algorithm: _parts(variant_of(record)["settings"]) for row, record in study.rows}
-    cells = {record.cell: row.algorithm for row, record in study.rows}
+    names, cells = _algorithms(study, paths)
+    parts = {cells[record.cell]: _parts(variant_of(record)["settings"]) for _, record in study.rows}
     pruners, rules = (_ordered([part[i] for part in parts.values()]) for i in (0, 1))
     crossed = len(set(parts.values())) == len(parts) == len(pruners) * len(rules)
     if crossed and len(pruners) > 1 and len(rules) > 1:
@@ -106,7 +109,25 @@ def _factors(study: Study, path: str) -> dict[str, tuple[list[str], dict[str, st
             PRUNING: (pruners, {cell: parts[a][0] for cell, a in cells.items()}),
             SCORES: (rules, {cell: parts[a][1] for cell, a in cells.items()}),
         }
-    return {"algorithm": (study.algorithms, cells)} if len(study.algorithms) > 1 else {}
+    return {"algorithm": (names, cells)} if len(names) > 1 else {}
+
+
+def _algorithms(study: Study, paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Labels of the algorithms and that of every cell; settings that are factors themselves tell none apart."""
+    own = [
+        place for path in paths if path.split(".")[0] in OF_ALGORITHM and path != ALGORITHM for place in places_of(path)
+    ]
+    if not own:
+        return study.algorithms, {record.cell: row.algorithm for row, record in study.rows}
+    bare = {record.cell: _without_settings(variant_of(record), own) for record in study.records}
+    words = labels.label_all(bare.values(), lambda variant: labels.pretty(variant["family"]))
+    cells = {cell: words[canonical(variant)] for cell, variant in bare.items()}
+    first = {row.algorithm: cells[record.cell] for row, record in study.rows}
+    return list(dict.fromkeys(first[algorithm] for algorithm in study.algorithms)), cells
+
+
+def _without_settings(variant: Mapping[str, Any], places: Sequence[str]) -> dict[str, Any]:
+    return {**variant, "settings": without_paths(variant["settings"], places)}
 
 
 def _parts(settings: Mapping[str, Any]) -> tuple[str, str]:
@@ -121,10 +142,20 @@ def _ordered(names: Sequence[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (name not in ("no pruning", "mean"), name))
 
 
-def _rest(study: Study, facet: str, paths: Sequence[str]) -> dict[str, Any]:
-    """What a run shares with those that it is compared with, the factors apart."""
-    tops = {path.split(".")[0] for path in paths}
-    return without(study.facets[facet], *tops, *(("sampling",) if PRIVACY in tops else ()))
+def _apart(study: Study, paths: Sequence[str]) -> list[str]:
+    """Settings that runs which are compared may differ in: those of the factors, and how cohorts are drawn where that
+    follows from privacy."""
+    drawn: dict[str, set[str]] = {}
+    for facet in study.facets.values():
+        drawn.setdefault(canonical(facet.get(PRIVACY)), set()).add(canonical(facet.get("sampling")))
+    follows = all(len(found) == 1 for found in drawn.values())
+    return [place for path in paths for place in places_of(path)] + (["sampling"] if follows else [])
+
+
+def _rest(facet: Mapping[str, Any], record: RunRecord, apart: Sequence[str], *, named: bool) -> dict[str, Any]:
+    """What a run shares with those that it is compared with, the factors apart; ``named``: algorithms are a factor."""
+    who = {} if named else _without_settings(variant_of(record), apart)
+    return {**without_paths(facet, apart), **who}
 
 
 def _mains(table: Table, order: Mapping[str, list[str]]) -> Iterator[Effect]:

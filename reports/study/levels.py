@@ -147,7 +147,7 @@ def _part(index: int, record: RunRecord, path: str) -> _Part | None:
         level = config.get(path)
         bare = not level or level.get("kind") == "none"
         return _Part(index, None if bare else level, without(facet, path), variant, attack)
-    places = [path, path.replace(".pruner.", ".pruner.like.")]  # a random pruner has the settings of one it imitates
+    places = places_of(path)
     whole = {**facet, **variant["settings"], "attack": attack}
     level = (
         record.axes[path]
@@ -163,6 +163,11 @@ def _part(index: int, record: RunRecord, path: str) -> _Part | None:
         index, level, without_paths(facet, places), {**variant, "settings": rest},
         without_paths({"attack": attack}, places).get("attack", {"kind": "none"}),
     )  # fmt: skip
+
+
+def places_of(path: str) -> list[str]:
+    """Where a configuration may have the setting: a random pruner has those of the one that it imitates."""
+    return list(dict.fromkeys((path, path.replace(".pruner.", ".pruner.like."))))
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

@@ -117,9 +117,9 @@ def caveats(found: Effects) -> list[str]:
     """What an effect is, and what it is corrected for."""
     mains, pairs = len(found.mains), len(found.interactions)
     return [
-        "Effects are paired by seed and averaged over the levels of the other factors that both sides have, never over "
-        f"attacks or settings of privacy. {mains} effects and {pairs} interactions are two families, corrected (Holm) "
-        "each for itself."
+        "Effects are paired by seed and averaged over the levels of the other factors, splits and settings that both "
+        f"sides have, never over attacks or settings of privacy. {mains} effects and {pairs} interactions are two "
+        "families, corrected (Holm) each for itself."
     ]
 
 

@@ -150,3 +150,29 @@ def test_rows_of_the_figures_say_what_tells_them_apart_and_nothing_is_cut_off(
     assert "scores × privacy: noise σ 0.5 on 20 %" in rows
     assert len(set(rows)) == len(rows) >= 10
     assert not [row for row in rows if "…" in row]
+
+
+@pytest.mark.parametrize("compare", [["exploration.explorers", "privacy"], ["algorithm", "exploration.explorers"]])
+def test_an_effect_is_over_every_algorithm_and_setting_that_is_no_factor(
+    record: Make, partition: dict[str, Any], compare: list[str]
+) -> None:
+    """More explorers are worth 0.1 to one algorithm, cost the other 0.1, and 0.06 more after five epochs."""
+    worth = {"autoflip": 0.1, "guidance_only": -0.1}
+    cells = [
+        at(
+            record(
+                name, partition["iid"], CLEAN, seed, rounds=2, privacy=PRIVATE if private else CLEAN,
+                exploration={"explorers": explorers, "epochs": 5},
+                training={"optimizer": "sgd", "lr": 0.1, "batch_size": 16, "epochs": epochs},
+            ),
+            0.5 + (own - 0.06 * (epochs == 5)) * (explorers == 20) - 0.05 * private + 0.001 * seed,
+        )
+        for (name, own), explorers, epochs, private, seed in product(worth.items(), (5, 20), (1, 5), (0, 1), SEEDS)
+    ]  # fmt: skip
+    found = effects(study(cells), compare)
+    assert found is not None
+    own = [e for e in found.mains if e.factor == "explorers"]
+    assert [(e.pairs, e.against.difference.mean) for e in own] == 2 * [(4, pytest.approx(-0.03))]
+    if "algorithm" in compare:
+        assert found.factors["algorithm"] == ["AutoFLIP", "guidance only"]
+        assert [e.level for e in found.mains if e.factor == "algorithm"] == 2 * ["guidance only"]
