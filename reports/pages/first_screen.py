@@ -70,7 +70,7 @@ def opened(
         text = f"The sweep compares {words}, of which one level has been run so far: what follows is about algorithms."
         opening = replace(opening, caveats=[text, *opening.caveats])
     suites = suites_of(scenario)
-    worst = worst_cases(whole) if suites is not None else []
+    worst = worst_cases(whole, alike=not suites.adaptive) if suites is not None else []
     if suites is not None and found.compared == ALGORITHM:
         opening = worst_words.with_worst(opening, whole, suites, worst, missing)
     elif found.compared == ALGORITHM and crossed is None:

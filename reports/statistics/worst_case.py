@@ -20,13 +20,16 @@ bounds lies below :math:`\theta`, hence Bonferroni's. Together they cover :math:
 intersections over :math:`j`. Holm's correction over all ordered pairs keeps the
 probability of any false "above" below :math:`\alpha`; the rank of :math:`a` lies between one more than how many stand
 above it and the number of defences less those below it, for all defences at once (after Mohamad, Goeman and van Zwet,
-2022).
+2022). A sentence about ranks in several settings takes those that are corrected for the pairs of all settings, since
+one false "above" in any of them makes it false.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -36,6 +39,7 @@ from autoflip_secure.reports.statistics.intervals import FLAT, Interval, mean_in
 from autoflip_secure.reports.statistics.paired import holm
 
 Tried = Mapping[str, Mapping[int, float]]  # attack -> seed -> accuracy
+Rank = tuple[int, int]  # best and worst that the seeds leave possible
 
 
 @dataclass(frozen=True)
@@ -104,20 +108,41 @@ def _greater_p(one: Mapping[int, float], other: Mapping[int, float]) -> float:
     return float(stats.t.sf(mean / (spread / np.sqrt(differences.size)), differences.size - 1))
 
 
-def ranks(defences: Mapping[str, Tried], level: float = LEVEL) -> dict[str, tuple[int, int]]:
+class Ranks(NamedTuple):
+    """Defence -> its rank in one setting."""
+
+    alone: dict[str, Rank]  # corrected for all pairs of the setting
+    together: dict[str, Rank]  # corrected for all pairs of all settings
+
+
+def ranks(defences: Mapping[str, Tried], level: float = LEVEL) -> dict[str, Rank]:
     """Best and worst rank of every defence that the seeds leave possible; 1 is the highest worst case.
 
     >>> steady = {seed: 0.8 + seed / 1000 for seed in range(9)}
     >>> ranks({"a": {"x": {s: v - 0.5 for s, v in steady.items()}}, "b": {"x": steady}})
     {'a': (2, 2), 'b': (1, 1)}
     """
-    pairs = [(a, b) for a in defences for b in defences if a != b]
-    adjusted = holm([above_p(defences[a], defences[b]) for a, b in pairs])
+    return ranks_of_all([defences], level)[0].alone
+
+
+def ranks_of_all(settings: Sequence[Mapping[str, Tried]], level: float = LEVEL) -> list[Ranks]:
+    """The ranks in each of several settings, each by itself and all of them at once."""
+    found = [{(a, b): above_p(own[a], own[b]) for a in own for b in own if a != b} for own in settings]
+    every = iter(holm([p for ps in found for p in ps.values()]))
+    return [
+        Ranks(*(_ranked([*own], ps, adjusted, level) for adjusted in (holm([*ps.values()]), [*islice(every, len(ps))])))
+        for own, ps in zip(settings, found, strict=True)
+    ]
+
+
+def _ranked(
+    names: Sequence[str], pairs: Mapping[tuple[str, str], float], adjusted: Sequence[float | None], level: float
+) -> dict[str, Rank]:
     above = {pair for pair, p in zip(pairs, adjusted, strict=True) if p is not None and p <= 1 - level}
     return {
         name: (
-            1 + sum((other, name) in above for other in defences),
-            len(defences) - sum((name, other) in above for other in defences),
+            1 + sum((other, name) in above for other in names),
+            len(names) - sum((name, other) in above for other in names),
         )
-        for name in defences
+        for name in names
     }

@@ -8,7 +8,7 @@ from functools import cached_property
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.intervals import Interval, bootstrap_interval, mean_interval
 from autoflip_secure.reports.statistics.paired import Paired, complete, paired
-from autoflip_secure.reports.statistics.worst_case import ranks
+from autoflip_secure.reports.statistics.worst_case import Rank, Ranks, ranks_of_all
 from autoflip_secure.reports.study import test_set
 from autoflip_secure.reports.study.perplexity import perplexity_over
 from autoflip_secure.reports.study.study import Condition, Study
@@ -27,19 +27,20 @@ class Row:
     accuracies: tuple[float, ...] = ()  # one per seed
     samples: int | None = None  # of the test set that all seeds share; None: cannot be told
     between_clients: tuple[float, float] | None = None  # worst client, standard deviation; None: no personal evaluation
-    rank: tuple[int, int] | None = None  # best and worst under this condition that the seeds leave possible
+    rank: Rank | None = None  # best and worst under this condition that the seeds leave possible
+    place: Rank | None = None  # the same, corrected for all conditions too: what a sentence about several may say
     ranked: int = 0  # algorithms among which; 0: none are
     perplexity: Interval | None = None  # of models of text, geometric mean over seeds; None: of others
 
     @property
     def standing(self) -> str:
         """The rank in words: ``2``, ``1–5``, or that the seeds tell it from none of the others."""
-        if self.rank is None:
-            return ""
-        low, high = self.rank
-        if (low, high) == (1, self.ranked):
-            return "not distinguishable"
-        return f"{low} of {self.ranked}" if low == high else f"{low}–{high} of {self.ranked}"
+        return _standing(self.rank, self.ranked)
+
+    @property
+    def placing(self) -> str:
+        """The place in the same words."""
+        return _standing(self.place, self.ranked)
 
     @property
     def anywhere(self) -> Interval | None:
@@ -64,30 +65,48 @@ class Summary:
 
 def compare(study: Study) -> list[Row]:
     """All rows, in reading order, corrected as one family."""
-    rows, samples = [], test_set.samples(study)
+    rows, samples, ranked = [], test_set.samples(study), _ranks(study)
     for condition in study.conditions:
         base = study.values(condition, study.baseline) if study.baseline else {}
-        found = _ranks(study, condition)
+        found = ranked.get(condition, Ranks({}, {}))
         for algorithm in study.algorithms:
             values = study.values(condition, algorithm)
             if values:
                 pair = None if algorithm == study.baseline else paired(values, base)
                 own = tuple(values.values())
                 interval, number = mean_interval(own, share=True), samples.get(condition.facet)
-                between, rank = study.between(condition, algorithm), found.get(algorithm)
-                unsure = perplexity_over(study.runs(condition, algorithm), study.outcome)
-                rows.append(Row(condition, algorithm, interval, pair, own, number, between, rank, len(found), unsure))
+                rows.append(
+                    Row(
+                        condition, algorithm, interval, pair, own, number,
+                        between_clients=study.between(condition, algorithm),
+                        rank=found.alone.get(algorithm),
+                        place=found.together.get(algorithm),
+                        ranked=len(found.alone),
+                        perplexity=perplexity_over(study.runs(condition, algorithm), study.outcome),
+                    )
+                )  # fmt: skip
     pairs = corrected([row.against for row in rows])
     return [replace(row, against=pair) for row, pair in zip(rows, pairs, strict=True)]
 
 
-def _ranks(study: Study, condition: Condition) -> dict[str, tuple[int, int]]:
-    """Of all algorithms under a condition, corrected for all ordered pairs of them; empty where there are too many, or
-    nothing to tell apart: an algorithm alone, or one with a single seed."""
-    found = {a: {"": own} for a in study.algorithms if (own := study.values(condition, a))}
-    if not 2 <= len(found) <= MOST_RANKED or any(len(own[""]) < 2 for own in found.values()):
-        return {}
-    return ranks(found)
+def _ranks(study: Study) -> dict[Condition, Ranks]:
+    """Condition -> ranks of all algorithms under it; of none with too many, or nothing to tell apart: an algorithm
+    alone, or one with a single seed."""
+    found = {}
+    for condition in study.conditions:
+        own = {a: {"": values} for a in study.algorithms if (values := study.values(condition, a))}
+        if 2 <= len(own) <= MOST_RANKED and all(len(values[""]) > 1 for values in own.values()):
+            found[condition] = own
+    return dict(zip(found, ranks_of_all([*found.values()]), strict=True))
+
+
+def _standing(rank: Rank | None, ranked: int) -> str:
+    if rank is None:
+        return ""
+    low, high = rank
+    if (low, high) == (1, ranked):
+        return "not distinguishable"
+    return f"{low} of {ranked}" if low == high else f"{low}–{high} of {ranked}"
 
 
 def summarise(study: Study, algorithm: str, conditions: list[Condition], base: str | None) -> Summary | None:

@@ -10,7 +10,7 @@ from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.configs import without
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.statistics.paired import Paired, paired
-from autoflip_secure.reports.statistics.worst_case import Worst, ranks, worst_case
+from autoflip_secure.reports.statistics.worst_case import Rank, Ranks, Tried, Worst, ranks_of_all, worst_case
 from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.terminal.counting import count_of, listed
@@ -47,12 +47,14 @@ class Defended:
     worst: Worst
     clean: Interval | None  # without attack; None: not run
     cost: Paired | None  # clean accuracy of the baseline minus its own; None: it is the baseline, or either was not run
-    rank: tuple[int, int]  # best and worst that the seeds leave possible
+    rank: Rank  # best and worst that the seeds leave possible
+    place: Rank  # the same, corrected for all settings too
 
 
 @dataclass(frozen=True)
 class WorstCases:
-    """All algorithms in one setting, at one share of malicious clients, the highest worst case first."""
+    """All algorithms in one setting, at one share of malicious clients, the highest worst case first (behind them those
+    that lack an attack, where all should have met all)."""
 
     facet: str
     who: str  # malicious clients, in words
@@ -75,8 +77,14 @@ def suites_of(scenario: Mapping[str, Any]) -> Suites | None:
     return Suites((name,) if isinstance(name, str) else tuple(map(str, name)), len(own))
 
 
-def worst_cases(study: Study) -> list[WorstCases]:
-    """Every setting and share with an attack, in the order of the study."""
+def worst_cases(study: Study, *, alike: bool = False) -> list[WorstCases]:
+    """Every setting and share with an attack, in the order of the study.
+
+    Args:
+        study: by algorithms.
+        alike: every algorithm should have met every attack; one that has not may be worse under those it lacks, so it
+            stands above none, and behind the others.
+    """
     attacked = {label: config for label, config in study.attacks.items() if config["kind"] != "none"}
     shares = labels.label_all(map(_shared, attacked.values()), _who)
     names = labels.label_all(map(_bare, attacked.values()), _name)
@@ -86,10 +94,19 @@ def worst_cases(study: Study) -> list[WorstCases]:
             config = attacked[condition.attack]
             key = condition.facet, shares[canonical(_shared(config))]
             groups.setdefault(key, {})[names[canonical(_bare(config))]] = condition.attack
-    return [_group(study, *key, attacks) for key, attacks in groups.items()]
+    tried = [_tried(study, facet, attacks) for (facet, _), attacks in groups.items()]
+    lacking: list[Tried] = [{name: {} for name in attacks} if alike else {} for attacks in groups.values()]
+    standing = ranks_of_all(
+        [{a: {**none, **met} for a, met in own.items()} for own, none in zip(tried, lacking, strict=True)]
+    )
+    return [
+        _group(study, *key, [*attacks], own, ranks, behind=alike)
+        for (key, attacks), own, ranks in zip(groups.items(), tried, standing, strict=True)
+    ]
 
 
-def _group(study: Study, facet: str, who: str, attacks: Mapping[str, str]) -> WorstCases:
+def _tried(study: Study, facet: str, attacks: Mapping[str, str]) -> dict[str, Tried]:
+    """Algorithm -> what it met."""
     tried = {
         algorithm: {
             name: values
@@ -98,8 +115,13 @@ def _group(study: Study, facet: str, who: str, attacks: Mapping[str, str]) -> Wo
         }
         for algorithm in study.algorithms
     }
-    tried = {algorithm: own for algorithm, own in tried.items() if own}
-    standing = ranks(tried)
+    return {algorithm: own for algorithm, own in tried.items() if own}
+
+
+def _group(
+    study: Study, facet: str, who: str, attacks: list[str], tried: Mapping[str, Tried], standing: Ranks, *, behind: bool
+) -> WorstCases:
+    """``behind``: those that lack an attack come last."""
     clean = {algorithm: study.values(Condition(facet, labels.NO_ATTACK), algorithm) for algorithm in study.algorithms}
     base = clean.get(study.baseline or "", {})
     defended = [
@@ -109,11 +131,14 @@ def _group(study: Study, facet: str, who: str, attacks: Mapping[str, str]) -> Wo
             worst_case(own),
             mean_interval(list(clean[algorithm].values()), share=True) if clean[algorithm] else None,
             paired(base, clean[algorithm]) if algorithm != study.baseline else None,
-            standing[algorithm],
+            standing.alone[algorithm],
+            standing.together[algorithm],
         )
         for algorithm, own in tried.items()
     ]
-    return WorstCases(facet, who, list(attacks), sorted(defended, key=lambda one: -one.worst.accuracy.mean))
+    most = len(attacks) if behind else 0
+    order = sorted(defended, key=lambda one: (one.worst.attacks < most, -one.worst.accuracy.mean))
+    return WorstCases(facet, who, attacks, order)
 
 
 def _parts(attack: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,7 +1,8 @@
 """Where an algorithm stands among many: what their differences at the same seeds leave possible.
 
-A sentence about two algorithms answers no question about three, let alone sixteen. Ranks are those of the statistics
-table: for all pairs of one condition at once (:func:`~.ranks`).
+A sentence about two algorithms answers no question about three, let alone sixteen. The ranks of the statistics table
+are for all pairs of one condition at once; what is said here speaks of all conditions, so it takes those that are
+corrected for the pairs of all of them (:func:`~.ranks_of_all`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ def headline(rows: Sequence[Row], algorithm: str, named: int) -> str:
     own = _places(rows, algorithm, named)
     if not own:
         return ""
-    below = sum(row.rank is not None and row.rank[0] > 1 for row in own)
-    first = sum(row.rank == (1, 1) for row in own)
+    below = sum(row.place is not None and row.place[0] > 1 for row in own)
+    first = sum(row.place == (1, 1) for row in own)
     among = f"among {max(row.ranked for row in own)} algorithms"
     if _indistinct(own):
         return f"not distinguishable {among}"
@@ -38,17 +39,18 @@ def sentence(rows: Sequence[Row], algorithm: str, named: int) -> str:
     if _indistinct(own):
         others = max(row.ranked for row in own) - 1
         return f"{algorithm} is not distinguishable from any of {others} others{_under(len(own), len(own))}."
-    told = [f"{row.standing} ({row.condition.facet}, {row.condition.attack})" for row in own[:_CONDITIONS]]
+    told = [f"{row.placing} ({row.condition.facet}, {row.condition.attack})" for row in own[:_CONDITIONS]]
     more = f", and {len(own) - len(told)} more in the statistics table" if len(own) > len(told) else ""
-    return f"Places of {algorithm} that the seeds leave possible, corrected for all pairs: {', '.join(told)}{more}."
+    pairs = "all pairs" if len(own) == 1 else f"all pairs under all {len(own)} conditions at once"
+    return f"Places of {algorithm} that the seeds leave possible, corrected for {pairs}: {', '.join(told)}{more}."
 
 
 def _indistinct(own: Sequence[Row]) -> bool:
-    return all(row.rank == (1, row.ranked) for row in own)
+    return all(row.place == (1, row.ranked) for row in own)
 
 
 def _places(rows: Sequence[Row], algorithm: str, named: int) -> list[Row]:
-    own = [row for row in rows if row.algorithm == algorithm and row.rank is not None]
+    own = [row for row in rows if row.algorithm == algorithm and row.place is not None]
     return own if all(row.ranked > named for row in own) else []
 
 

@@ -58,7 +58,7 @@ def title(groups: Sequence[WorstCases]) -> str:
         name, count = highest[0]
         said = f"{name} stands highest in {count} of {len(groups)} settings"
         said += "".join(f", {other} in {number}" for other, number in highest[1:])
-    settled = sum(one.rank == (1, 1) for one in firsts)
+    settled = sum(one.place == (1, 1) for one in firsts)
     if settled == len(groups):
         return f"Worst case: {said}"
     doubt = f"settled by the seeds in {settled}" if settled else "the seeds do not settle it"
@@ -99,5 +99,8 @@ def caveats(suites: Suites, groups: Sequence[WorstCases], missing: int) -> list[
     if suites.adaptive:
         told += " The suite adaptive holds for each algorithm the attacks that know it, so their number differs."
     elif uneven:
-        told += f" Not every algorithm was run under as many attacks ({'; '.join(uneven)}); the table says how many."
+        told += (
+            f" Not every algorithm was run under as many attacks ({'; '.join(uneven)}); the table says how many. Those "
+            "that lack one stand behind the others, and are shown to be above none."
+        )
     return [told]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import at
 
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.style import Palette, drawing
@@ -82,6 +83,20 @@ def test_a_cell_that_is_missing_changes_the_number_of_seeds_and_is_told(
     text = render(some, scenario | {"suite": {"attacks": ["a", "b"]}}, missing=gone, figures=False)
     assert "1 cell missing: a worst case may be lower" in text
     assert "Not every algorithm was run under as many attacks (IID, 20" in text
+
+
+def test_who_lacks_an_attack_stands_behind_and_above_none(records: Records) -> None:
+    """AutoFLIP without the flips, which are everybody's worst attack, would stand above all."""
+    levels = {"gaussian_noise": 0.8, "label_flip": 0.3, "none": 0.9}
+    some = [
+        at(r, levels[r.config["attack"]["kind"]] + 0.001 * (r.seed * len(r.algorithm) % 7))
+        for r in records
+        if not (r.algorithm == "autoflip" and r.config["attack"]["kind"] == "label_flip")
+    ]
+    looked, known = (worst_cases(study(some), alike=alike)[0] for alike in (False, True))
+    assert (looked.defended[0].algorithm, looked.defended[0].rank) == ("AutoFLIP", (1, 1))
+    assert (known.defended[-1].algorithm, known.defended[-1].rank) == ("AutoFLIP", (1, 3))
+    assert "AutoFLIP stands" not in title([known])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +173,7 @@ def test_without_a_suite_nothing_is_said(records: Records, scenario: dict[str, A
 
 def test_the_title_is_about_worst_cases_and_not_about_averages(records: Records) -> None:
     group = worst_cases(study(records))[0]
-    first, second = (replace(one, rank=(1, 3)) for one in group.defended[:2])
+    first, second = (replace(one, rank=(1, 3), place=(1, 3)) for one in group.defended[:2])
     alone = replace(group, defended=[first])
     assert title([alone]) == (
         f"Worst case of {first.algorithm}: {percent(first.worst.accuracy.mean)} under {first.worst.attack}"
@@ -169,6 +184,6 @@ def test_the_title_is_about_worst_cases_and_not_about_averages(records: Records)
         f"Worst case: {first.algorithm} stands highest in 2 of 3 settings, {second.algorithm} in 1; the seeds do "
         "not settle it"
     )
-    sure = replace(led, defended=[replace(first, rank=(1, 1)), replace(second, rank=(2, 2))])
+    sure = replace(led, defended=[replace(first, place=(1, 1)), replace(second, place=(2, 2))])
     assert title([sure]) == f"Worst case: {first.algorithm} stands highest"
     assert title([sure, turned]).endswith("; settled by the seeds in 1")

@@ -22,10 +22,10 @@ def rows(*ranks: tuple[int, int], ranked: int = 6) -> list[Row]:
     """Of "A" under one condition after another, and of another algorithm that is above all."""
     level = Interval(0.5, 0.4, 0.6, 5)
     own = [
-        Row(Condition("IID", f"attack {number}"), "A", level, None, rank=rank, ranked=ranked)
+        Row(Condition("IID", f"attack {number}"), "A", level, None, rank=(1, 1), place=rank, ranked=ranked)
         for number, rank in enumerate(ranks)
     ]
-    return [*own, Row(Condition("IID", "attack 0"), "B", level, None, rank=(1, 1), ranked=ranked)]
+    return [*own, Row(Condition("IID", "attack 0"), "B", level, None, rank=(1, 1), place=(1, 1), ranked=ranked)]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_headline_by_hand(ranks: list[tuple[int, int]], said: str) -> None:
 def test_sentence_names_conditions_and_says_how_many_it_leaves_out() -> None:
     said = places.sentence(rows((2, 5), (1, 6), (3, 3), (1, 1), (1, 2)), "A", 2)
     assert said == (
-        "Places of A that the seeds leave possible, corrected for all pairs: 2–5 of 6 (IID, attack 0), not "
-        "distinguishable (IID, attack 1), 3 of 6 (IID, attack 2), 1 of 6 (IID, attack 3), and 1 more in the statistics "
-        "table."
+        "Places of A that the seeds leave possible, corrected for all pairs under all 5 conditions at once: 2–5 of 6 "
+        "(IID, attack 0), not distinguishable (IID, attack 1), 3 of 6 (IID, attack 2), 1 of 6 (IID, attack 3), and 1 "
+        "more in the statistics table."
     )
     assert places.sentence(rows((1, 6), (1, 6)), "A", 2) == (
         "A is not distinguishable from any of 5 others under all 2 conditions."
