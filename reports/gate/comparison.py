@@ -19,6 +19,7 @@ import numpy as np
 
 from autoflip_secure.reports.gate.metrics import Metric
 from autoflip_secure.reports.statistics.intervals import FLAT
+from autoflip_secure.terminal.counting import count_of
 
 Method = Literal["identical", "exact", "paired", "unpaired", "computed", "none"]
 
@@ -44,9 +45,16 @@ class Comparison:
 
 
 def compare(
-    metric: Metric, old: Mapping[int, float], new: Mapping[int, float], identical: Sequence[int] = ()
+    metric: Metric,
+    old: Mapping[int, float],
+    new: Mapping[int, float],
+    identical: Sequence[int] = (),
+    lost: Sequence[int] = (),
 ) -> Comparison:
     """Line up ``old`` and ``new`` (seed -> value). ``identical``: seeds whose records agree in every number.
+
+    ``lost``: seeds of the baseline that the new run was run on, without a value of them. What cannot be measured any
+    more may be what went wrong, so that the others alone tell nothing.
 
     Two shared seeds or more are paired, and the others left out; otherwise two or more on each side are compared by
     Welch. *Identical* and *exact* (no spread at all) need no test; with too few seeds there is *none*. What is counted
@@ -55,6 +63,10 @@ def compare(
     if not old or not new:
         side = "the baseline" if not old else "the new run"
         return Comparison("none", (len(old), len(new)), why=f"not measured in {side}")
+    if lost:
+        seeds_run = count_of(len(set(new) | set(lost)), "seed")
+        why = f"not measured on {len(lost)} of {seeds_run} of the new run, so the others alone tell nothing"
+        return Comparison("none", (len(old), len(new)), why=why)
     shared = sorted(set(old) & set(new))
     same = bool(shared) and set(shared) <= set(identical)
     paired = same or len(shared) > 1 or (len(shared) == 1 and min(len(old), len(new)) == 1)

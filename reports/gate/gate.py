@@ -178,7 +178,7 @@ def _judged(
     ]
     sampled = [pair for pair in wanted if not pair[1].computed]
     compared = [
-        compare(m, both[key][0].metrics[m.name], both[key][1].metrics.get(m.name, {}), identical[key])
+        compare(m, *(side.metrics.get(m.name, {}) for side in both[key]), identical[key], _lost(*both[key], m))
         for key, m in sampled
     ]
     metrics = [m for _, m in sampled]
@@ -192,6 +192,12 @@ def _judged(
         Line(key, both[key][1].algorithm, both[key][1].condition, metric, judgements[key, metric], advisory)
         for key, metric in wanted
     ]
+
+
+def _lost(old: Entry, new: Entry, metric: Metric) -> list[int]:
+    """Seeds of which the baseline has a value, and the sweep, which was run on them too, has none."""
+    now = new.metrics.get(metric.name, {})
+    return [seed for seed in old.metrics[metric.name] if seed in new.digests and seed not in now]
 
 
 def _decides(entry: Entry, choice: Choice) -> bool:

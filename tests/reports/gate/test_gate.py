@@ -13,7 +13,7 @@ from sizes import sized
 from autoflip_secure.errors import InputError
 from autoflip_secure.records.outcome import DEFAULT as OUTCOME
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.gate.choice import Choice
+from autoflip_secure.reports.gate.choice import Choice, choice_of
 from autoflip_secure.reports.gate.decision import LEVEL, Decision
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.metrics import METRICS, config_hash
@@ -188,6 +188,27 @@ def test_a_metric_that_is_gone_cannot_be_told(pool: dict[int, list[RunRecord]]) 
     back = gate(records, baseline(blind))
     assert back.exit_code == 0
     assert any("detection AUC" in label for label in back.new_metrics)
+
+
+def test_a_metric_that_is_gone_on_some_seeds_is_not_judged_by_the_others(pool: dict[int, list[RunRecord]]) -> None:
+    """Seeds on which it cannot be measured any more are those on which something broke."""
+    records = take(pool, range(6))
+
+    def blind(seeds: range) -> list[RunRecord]:
+        return [
+            r if r.detection is None or r.seed not in seeds
+            else r.model_copy(update={"detection": r.detection.model_copy(update={"auc": None})})
+            for r in records
+        ]  # fmt: skip
+
+    only = choice_of("detection", None)
+    result = gate(blind(range(2, 6)), baseline(records), only)
+    assert result.exit_code == 2
+    assert {x.judgement.reason for x in result.of(Decision.CANNOT_TELL)} == {
+        "not measured on 4 of 6 seeds of the new run, so the others alone tell nothing"
+    }
+    assert gate(blind(range(5, 6)), baseline(blind(range(5, 6))), only).exit_code == 0
+    assert gate(records, baseline(blind(range(2, 6))), only).exit_code == 0
 
 
 def test_records_that_cannot_be_compared_are_refused(pool: dict[int, list[RunRecord]]) -> None:
