@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoflip_secure.records.robustness import Durability
@@ -24,6 +24,7 @@ class Planted:
     neurons: Interval | None  # of the trigger's neurons, the share of weights that the mask keeps
     weights: Interval | None  # of the weights that read what the trigger changes
     layer: Interval | None  # of all weights of that layer
+    successes: Mapping[int, float]  # by seed
 
 
 def planted(study: Study) -> list[Planted]:
@@ -42,16 +43,18 @@ def planted(study: Study) -> list[Planted]:
 def _planted(
     study: Study, condition: Condition, algorithm: str, records: Sequence[RunRecord], runs: Sequence[RunRobustness]
 ) -> Planted:
+    found = {record.seed: study.outcome.attack_success(record) for record in records}
     survivals = [run.survival for run in runs if run.survival is not None]
     return Planted(
         condition,
         algorithm,
-        success=_share([study.outcome.attack_success(record) for record in records]),
+        success=_share([*found.values()]),
         accuracy=mean_interval([study.accuracy(record) for record in records], share=True),
         durabilities=tuple(run.durability for run in runs if run.durability is not None),
         neurons=_share([one.kept for one in survivals]),
         weights=_share([one.kept_reading for one in survivals]),
         layer=_share([one.kept_overall for one in survivals]),
+        successes={seed: value for seed, value in found.items() if value is not None},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,11 @@ from autoflip_secure.reports.figures.style import Palette, drawing
 from autoflip_secure.reports.gate.metrics import METRICS
 from autoflip_secure.reports.pages.backdoors import backdoors
 from autoflip_secure.reports.pages.report import render
-from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
+from autoflip_secure.reports.study.backdoors import Planted
+from autoflip_secure.reports.study.study import Condition, study
 from autoflip_secure.reports.tables.frames import tidy
+from autoflip_secure.reports.wording.backdoors import success_sentences
 
 Make = Callable[..., RunRecord]
 SURVIVAL = TriggerSurvival(layer="dense1", neurons=13, kept=0.5, kept_reading=0.25, kept_overall=0.4)
@@ -69,6 +73,28 @@ def test_the_table_by_hand(runs: list[RunRecord]) -> None:
     values = {(row[2], row[3]): row[4] for row in found.data.rows if row[1] != "no attack"}
     assert values["FedAvg", "attack success"] == pytest.approx(0.375)
     assert values["AutoFLIP", "weights on the trigger kept"] == 0.25
+
+
+def test_the_interval_of_the_most_success_is_corrected_for_the_choice(record: Make, partition: dict[str, Any]) -> None:
+    """Eight conditions alike: the plain t interval at the largest of their means misses the truth twice as often."""
+    draws, level = np.random.default_rng(3), Interval(0.9, 0.8, 1.0, 5)
+    covered = np.zeros(2)
+    for _ in range(200):
+        rows = [
+            Planted(
+                Condition("IID", f"attack {n}"), "A", mean_interval(values), level, (), None, None, None,
+                dict(enumerate(values)),
+            )
+            for n, values in enumerate((0.5 + 0.05 * draws.normal(size=(8, 5))).tolist())
+        ]  # fmt: skip
+        (said,) = success_sentences(rows)
+        low, high = (float(end) for end in re.findall(r"\[(.+), (.+)\]", said)[0])
+        plain = max((row.success for row in rows if row.success), key=lambda one: one.mean)
+        assert f"sends {100 * plain.mean:.1f} %" in said
+        covered += low <= 50 <= high, (plain.low or 0) <= 0.5 <= (plain.high or 0)
+    assert "the most of 8 conditions (the interval is corrected for the choice)" in said
+    assert covered[0] >= 0.92 * 200
+    assert covered[1] < 0.92 * 200
 
 
 def test_frames_and_gate_have_the_numbers_where_there_is_a_backdoor(runs: list[RunRecord], small: list[RunRecord]):
