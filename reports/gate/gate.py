@@ -178,8 +178,9 @@ def _judged(
     ]
     sampled = [pair for pair in wanted if not pair[1].computed]
     compared = [
-        compare(m, *(side.metrics.get(m.name, {}) for side in both[key]), identical[key], _lost(*both[key], m))
+        compare(m, old.metrics[m.name], new.metrics.get(m.name, {}), identical[key], _lost(old, new, m))
         for key, m in sampled
+        for old, new in [both[key]]
     ]
     metrics = [m for _, m in sampled]
     tested = judge(compared, metrics, [margins[m.name] for m in metrics], level)

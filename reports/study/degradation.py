@@ -1,9 +1,9 @@
-"""Degradation in one number: area under the curve, breakdown point and worst case, per seed and then paired.
+"""Degradation in one number: area under the curve, breakdown point and worst case, beside those of the baseline.
 
 Area and breakdown point (:mod:`.degradation_curve`) are taken along an attack parameter from zero, where none attacks;
-the worst case is the lowest accuracy over the attacks. The breakdown point is a step of the swept grid. A seed that
-never leaves the margin is censored at the largest strength; the mean counts it as that, so that with any such seed it
-is a lower bound, which the report says.
+the worst case is the lowest mean over the attacks (:func:`.worst_case`, :func:`.worst_difference`). The breakdown point
+is a step of the swept grid. A seed that never leaves the margin is censored at the largest strength; the mean counts it
+as that, so that with any such seed it is a lower bound, which the report says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from autoflip_secure.reports.statistics.degradation_curve import area, breakdown
 from autoflip_secure.reports.statistics.intervals import MARGIN, Interval, mean_interval
 from autoflip_secure.reports.statistics.paired import Paired, Verdict, complete, paired
 from autoflip_secure.reports.statistics.sample_size import unanimous
+from autoflip_secure.reports.statistics.worst_case import worst_case
+from autoflip_secure.reports.statistics.worst_difference import worst_difference
 from autoflip_secure.reports.study.labels import NO_ATTACK, STRENGTHS
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.study.sweep_curves import Curve, axis_words, curves
@@ -93,7 +95,7 @@ def _along(study: Study, facet: str, curve: Curve, algorithm: str) -> Line | Non
         note = f"at {_numbers(grid)} only, both algorithms"
     mine, theirs = ({s: [cells[x][s] for x in used] for s in seeds} for cells in (own, base))
     paired_with = study.baseline if algorithm != study.baseline else None
-    worst = [{s: min(y[1:]) for s, y in side.items()} for side in (mine, theirs)] if fits else None
+    tried = [{c: {s: cells[x, c][s] for s in seeds} for x, c in used[1:]} for cells in (own, base)] if fits else None
     areas = [{s: area(grid, y) for s, y in side.items()} for side in (mine, theirs)] if fits else None
     broken = [{s: breakdown(grid, y) for s, y in side.items()} for side in (mine, theirs)] if fits else None
     points = [{s: at for s, (at, _) in side.items()} for side in broken] if broken else None
@@ -105,7 +107,7 @@ def _along(study: Study, facet: str, curve: Curve, algorithm: str) -> Line | Non
         grid,
         _measure(areas, paired_with),
         _measure(points, paired_with, top=grid[-1], margin=0.0),
-        _measure(worst, paired_with),
+        _worst(tried, paired_with),
         sum(not left for _, left in broken[0].values()) if broken else 0,
         note,
     )
@@ -117,9 +119,9 @@ def _over_all(study: Study, facet: str, attacks: list[Condition], algorithm: str
     used, seeds = complete({c: {s: v for s, v in own[c].items() if s in base[c]} for c in attacks})
     if len(used) < 2:
         return None
-    sides = [{s: min(cells[c][s] for c in used) for s in seeds} for cells in (own, base)]
+    tried = [{c.attack: {s: cells[c][s] for s in seeds} for c in used} for cells in (own, base)]
     note = f"{len(used)} of {len(attacks)} attacks, both algorithms" if len(used) < len(attacks) else ""
-    measure = _measure(sides, study.baseline if algorithm != study.baseline else None)
+    measure = _worst(tried, study.baseline if algorithm != study.baseline else None)
     return Line(facet, None, f"all {len(attacks)} attacks", algorithm, (), None, None, measure, 0, note)
 
 
@@ -134,6 +136,14 @@ def _measure(
     if value.low is not None and value.high is not None:
         value = replace(value, low=max(0.0, value.low), high=min(top, value.high))
     return Measure(value, None if baseline is None else paired(mine, theirs, margin=margin))
+
+
+def _worst(tried: list[dict[str, dict[int, float]]] | None, baseline: str | None) -> Measure | None:
+    """``tried``: attack -> seed -> accuracy, of the algorithm and of the baseline."""
+    if tried is None:
+        return None
+    mine, theirs = tried
+    return Measure(worst_case(mine).accuracy, None if baseline is None else worst_difference(mine, theirs))
 
 
 def _stepwise(pair: Paired | None) -> Paired | None:

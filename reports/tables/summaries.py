@@ -62,7 +62,9 @@ def degradation_table(lines: Sequence[Line]) -> Table:
                 row += [None] * 12
             else:
                 row += [pair.difference.mean, pair.difference.low, pair.difference.high]
-                row += [pair.bootstrap.low, pair.bootstrap.high, pair.effect, pair.t_p, pair.t_holm]
+                chosen = name == "worst case"  # the bootstrap knows nothing of the choice of the attacks
+                row += [None, None] if chosen else [pair.bootstrap.low, pair.bootstrap.high]
+                row += [pair.effect, pair.t_p, pair.t_holm]
                 row += [pair.wilcoxon_p, pair.wilcoxon_holm, pair.verdict.value, pair.seeds_needed]
             rows.append([*row, line.unbroken if name == "breakdown point" else None, line.note])
     return Table(columns, rows)
