@@ -12,13 +12,13 @@ refutes a general claim. It holds when every place supports it, does not hold wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, UNDECIDED, Interval, mean_interval
-from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_decide
+from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_decide, stuck
 
 BOTH = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."  # what most claims need
 
@@ -91,23 +91,30 @@ class Claim:
     notes: tuple[str, ...] = ()
 
 
-def weigh(where: str, values: Mapping[int, float], bound: Bound, places: int = 1) -> Evidence:
-    """Judge ``values`` (seed -> quantity) against ``bound``, knowing that the claim is tested in ``places`` places."""
+def weigh(
+    where: str, values: Mapping[int, float], bound: Bound, places: int = 1, levels: Iterable[float] = ()
+) -> Evidence:
+    """Judge ``values`` (seed -> quantity) against ``bound``, knowing that the claim is tested in ``places`` places.
+
+    ``levels``: of differences, what one side came to; a handful of seeds that is :func:`.stuck` there shows nothing.
+    """
     data = [values[seed] for seed in sorted(values)]
     interval = mean_interval(data)
     wider = mean_interval(data, 1 - (1 - LEVEL) / places)
-    answer = _answer(interval, wider, bound)
+    answer = _answer(interval, wider, bound, unsure=stuck([*levels]))
     needed = None
     if answer is Answer.CANNOT_TELL and len(data) > 1:
         needed = seeds_to_decide(data, bound.support, bound.refute)
     return Evidence(where, "", interval, answer, needed, wider, bound, tuple(data))
 
 
-def _answer(interval: Interval, wider: Interval, bound: Bound) -> Answer:
+def _answer(interval: Interval, wider: Interval, bound: Bound, *, unsure: bool) -> Answer:
     if interval.low is None or interval.high is None or wider.high is None:
         return Answer.CANNOT_TELL
     if few_alike(interval) and not bound.counted:
-        same = abs(interval.mean) < FLAT and bound.support < 0  # equal runs: not lower, whatever the seed
+        same = (
+            abs(interval.mean) < FLAT and bound.support < 0 and not unsure
+        )  # equal runs: not lower, whatever the seed
         return Answer.HOLDS if same else Answer.CANNOT_TELL
     supported = interval.low > bound.support if bound.support == 0 else interval.low >= bound.support
     refuted = wider.high < bound.refute

@@ -129,7 +129,7 @@ def _accuracy(
             places.append((facet, {s: a[s] for s in seeds}, {s: b[s] for s in seeds}))
     evidence = []
     for facet, a, b in places:
-        found = weigh(facet, {s: a[s] - b[s] for s in a}, bound, len(places))
+        found = weigh(facet, {s: a[s] - b[s] for s in a}, bound, len(places), a.values())
         means = [sum(side.values()) / len(side) for side in (a, b)]
         text = (
             f"{shorten(own)} {percent(means[0])}, {shorten(other)} {percent(means[1])}: "

@@ -34,7 +34,7 @@ def _claim(study: Study, name: str) -> Claim:
             places[facet] = [{s: side[s] for s in seeds} for side in sides]
     evidence = []
     for facet, (mine, theirs) in places.items():
-        one = weigh(facet, {s: mine[s] - theirs[s] for s in mine}, AT_LEVEL, len(places))
+        one = weigh(facet, {s: mine[s] - theirs[s] for s in mine}, AT_LEVEL, len(places), mine.values())
         text = (
             f"{percent(fmean(mine.values()))} against {percent(fmean(theirs.values()))}: "
             f"{points(one.interval.mean)} points {bracket(one.interval, signed=True)}"

@@ -118,7 +118,7 @@ def _compared(study: Study, facets: Sequence[str], pairs: Sequence[Pair], bound:
                 places.append((where, facet, own, other, [{s: side[s] for s in seeds} for side in sides]))
     evidence = []
     for where, facet, own, other, (mine, theirs) in places:
-        one = weigh(where, {s: mine[s] - theirs[s] for s in mine}, bound, len(places))
+        one = weigh(where, {s: mine[s] - theirs[s] for s in mine}, bound, len(places), mine.values())
         text = (
             f"{percent(fmean(mine.values()))} against {percent(fmean(theirs.values()))}: "
             f"{points(one.interval.mean)} points {bracket(one.interval, signed=True)}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from autoflip_secure.records.outcome import DEFAULT, OutcomeRule
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.comparison.matching import Matching
+from autoflip_secure.reports.comparison.matching import Matching, numbers
 from autoflip_secure.reports.statistics.correction import corrected
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.statistics.paired import Paired, Verdict, paired
@@ -73,7 +73,7 @@ def _paired(pairs: Pairs, value: Callable[[RunRecord], float | None]) -> Paired 
     both = {seed: (value(a), value(b)) for seed, (a, b) in pairs.items()}
     one = {seed: a for seed, (a, b) in both.items() if a is not None and b is not None}
     two = {seed: b for seed, (a, b) in both.items() if a is not None and b is not None}
-    return paired(one, two)
+    return paired(one, two, same_runs=all(numbers(a) == numbers(b) for a, b in pairs.values()))
 
 
 def _both(pairs: Pairs, value: Callable[[RunRecord], float]) -> tuple[float, float]:

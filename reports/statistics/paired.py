@@ -28,7 +28,7 @@ from autoflip_secure.reports.statistics.intervals import (
     bootstrap_interval,
     mean_interval,
 )
-from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_settle
+from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_settle, stuck
 from autoflip_secure.reports.statistics.signed_ranks import signed_rank_p
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,7 +56,7 @@ class Paired:
     differences: tuple[float, ...] = ()  # one per shared seed, in the order of the seeds
     level: float = LEVEL
     margin: float = MARGIN
-    equal_p: float | None = None  # of the two one-sided tests against the margin; None: one seed, or no spread but zero
+    equal_p: float | None = None  # of the two one-sided tests against the margin; None: there is none
     family: int = 1  # comparisons that the verdict is corrected for (:func:`.correction.corrected`)
     t_holm: float | None = None  # of :attr:`p`, over the family
     wilcoxon_holm: float | None = None
@@ -103,9 +103,17 @@ def judge(interval: Interval, margin: float = MARGIN, level: float = LEVEL) -> V
 
 
 def paired(
-    a: Mapping[int, float], b: Mapping[int, float], *, margin: float = MARGIN, level: float = LEVEL
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    *,
+    margin: float = MARGIN,
+    level: float = LEVEL,
+    same_runs: bool = False,
 ) -> Paired | None:
     """Compare ``a`` with ``b`` (seed -> value) on the seeds that both have; None when they share none.
+
+    ``same_runs``: where all values are equal, so are the runs behind them. Else a handful of them that are
+    :func:`.stuck` at one value supports no "equal".
 
     Tests are two-sided: paired t (:func:`scipy.stats.ttest_1samp` on the differences) and Wilcoxon's signed ranks.
     """
@@ -115,7 +123,8 @@ def paired(
     differences = np.array([a[seed] - b[seed] for seed in shared])
     values = tuple(float(d) for d in differences)
     interval = mean_interval(values, level)
-    verdict = judge(interval, margin, level)
+    unsure = not same_runs and not np.any(np.abs(differences) > FLAT) and stuck([a[seed] for seed in shared], level)
+    verdict = Verdict.CANNOT_TELL if unsure else judge(interval, margin, level)
     flat = len(shared) < 2 or float(differences.std(ddof=1)) < FLAT
     return Paired(
         difference=interval,
@@ -127,7 +136,7 @@ def paired(
         differences=values,
         level=level,
         margin=margin,
-        equal_p=_equal_p(interval, differences, margin),
+        equal_p=None if unsure else _equal_p(interval, differences, margin),
     )
 
 

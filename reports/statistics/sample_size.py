@@ -66,7 +66,7 @@ def _smallest(values: Sequence[float], chance: Callable[[float, float, int], np.
         return None
     mean, spread = float(data.mean()), float(data.std(ddof=1))
     if spread < FLAT:
-        return unanimous(level) if abs(mean) > FLAT and data.size < unanimous(level) else None
+        return unanimous(level) if data.size < unanimous(level) else None
     for most in (_FIRST, MOST):
         enough = chance(mean, spread, most) >= POWER
         enough[: data.size - 1] = False  # n = 2 … data.size did not settle it
@@ -105,6 +105,15 @@ def few_alike(interval: Interval, level: float = LEVEL) -> bool:
     """Whether too few seeds agree exactly: a handful that happen to be equal support no direction."""
     alike = interval.low is not None and interval.high is not None and interval.high - interval.low < FLAT
     return alike and interval.n < unanimous(level)
+
+
+def stuck(values: Sequence[float], level: float = LEVEL) -> bool:
+    """Whether too few seeds all came to one value, as broken runs do, and those at a ceiling.
+
+    That another algorithm is there too at each of them is no sign that the two are alike: one more seed may part them.
+    Equal accuracies that differ from seed to seed are one.
+    """
+    return 1 < len(values) < unanimous(level) and float(np.std(np.asarray(values, dtype=float))) < FLAT
 
 
 @lru_cache(maxsize=8)

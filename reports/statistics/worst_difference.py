@@ -19,7 +19,8 @@ from scipy import stats
 
 from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, Interval
-from autoflip_secure.reports.statistics.paired import Paired, judge
+from autoflip_secure.reports.statistics.paired import Paired, Verdict, judge
+from autoflip_secure.reports.statistics.sample_size import stuck
 from autoflip_secure.reports.statistics.worst_case import Tried
 
 
@@ -49,9 +50,10 @@ def worst_difference(a: Tried, b: Tried, *, margin: float = MARGIN, level: float
     interval = Interval(float(chosen.mean()), _bound(between, alpha), -_bound(turned, alpha), len(seeds))
     direction = min(1.0, 2 * min(_p_above(between, 0.0), _p_above(turned, 0.0)))
     same = x.shape == y.shape and np.abs(x - y).max() <= FLAT
+    unsure = same and all(stuck(row, level) for row in x.tolist())
     equal = 0.0 if same else max(_p_above(between, -margin), _p_above(turned, -margin))
-    verdict = judge(interval, margin, level)
-    return Paired(interval, direction, None, None, verdict, None, values, level, margin, equal_p=equal)
+    verdict = Verdict.CANNOT_TELL if unsure else judge(interval, margin, level)
+    return Paired(interval, direction, None, None, verdict, None, values, level, margin, None if unsure else equal)
 
 
 def _bound(between: np.ndarray, alpha: float) -> float:

@@ -206,7 +206,7 @@ def _contrast(
     if not used:
         return None
     means = {s: sum(sums[key][s] for key in used) / len(used) for s in seeds_used}
-    pair = paired(means, dict.fromkeys(means, 0.0))
+    pair = paired(means, dict.fromkeys(means, 0.0), same_runs=True)
     return None if pair is None else (pair, len(used))
 
 

@@ -65,6 +65,9 @@ def test_one_seed_and_equal_seeds_answer_nothing():
     same = dict.fromkeys(range(3), 0.0)
     assert weigh("equal runs", same, NOT_LOWER).answer is Answer.HOLDS
     assert weigh("equal runs", same, above(0.005)).answer is Answer.CANNOT_TELL
+    for levels, answer in (([0.9, 0.91], Answer.HOLDS), ([1.0, 1.0], Answer.CANNOT_TELL), ([1.0] * 6, Answer.HOLDS)):
+        found = weigh("both there", dict.fromkeys(range(len(levels)), 0.0), NOT_LOWER, levels=levels)
+        assert found.answer is answer
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ ZERO = dict.fromkeys(range(5), 0.0)
 
 
 def pair(*differences: float, margin: float = MARGIN) -> Paired:
-    found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), margin=margin)
+    levels = [0.5 + 0.01 * seed for seed in range(len(differences))]
+    own = {seed: level + difference for seed, (level, difference) in enumerate(zip(levels, differences, strict=True))}
+    found = paired(own, dict(enumerate(levels)), margin=margin)
     assert found is not None
     return found
 

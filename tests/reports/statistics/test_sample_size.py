@@ -70,7 +70,8 @@ def test_seeds_to_decide_between_two_bounds(support: float, refute: float):
 
 def test_what_is_unknown_or_hopeless_is_none():
     assert seeds_to_settle([0.1]) is None
-    assert seeds_to_settle([0.0, 0.0, 0.0]) is None
+    assert seeds_to_settle([0.0, 0.0, 0.0]) == unanimous()  # asked of runs that are stuck at one value
+    assert seeds_to_settle([0.0] * 6) is None
     assert seeds_to_settle([0.1, 0.1]) == unanimous() == 6
     assert seeds_to_settle(pilot(0.004, 1.0), 0.005) is None  # over a thousand
 
