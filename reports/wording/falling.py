@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from autoflip_secure.reports.study.comparisons import summarise
+from statistics import fmean
+
+from autoflip_secure.reports.statistics.paired import complete
 from autoflip_secure.reports.study.labels import NO_ATTACK, STRENGTHS, percent
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.study.sweep_curves import Curve, axis_words, curves
@@ -13,7 +15,7 @@ _TOLD = 2  # curves
 
 
 def sentences(study: Study) -> list[str]:
-    """One per curve: of the baseline and the algorithms of the headline, over the settings that all of them have."""
+    """One per curve: of the baseline and the algorithms of the headline, over what all of them have at both ends."""
     if study.strata or NO_ATTACK not in study.attacks:
         return []
     found = [curve for curve in curves(study) if curve.parameter in STRENGTHS and len(curve.levels) >= _STEPS]
@@ -23,19 +25,23 @@ def sentences(study: Study) -> list[str]:
 def _fall(study: Study, curve: Curve) -> str:
     names = list(dict.fromkeys(a for a in (study.baseline, *study.headline) if a is not None))
     strength, attack = curve.levels[-1]
-
-    def run(algorithm: str, facet: str) -> bool:
-        return all(study.values(Condition(facet, one), algorithm) for one in (NO_ATTACK, attack))
-
-    facets = [facet for facet in study.facets if all(run(name, facet) for name in names)]
+    places = [Condition(facet, one) for facet in study.facets for one in (NO_ATTACK, attack)]
+    found = {(name, place): study.values(place, name) for name in names for place in places}
+    shared = {}
+    for facet in study.facets:
+        own = [set(values) for (_, place), values in found.items() if place.facet == facet]
+        if seeds := set.intersection(*own):
+            shared[facet] = dict.fromkeys(sorted(seeds), 0.0)
+    facets, seeds_used = complete(shared)
     if not facets:
         return ""
     parts = []
     for name in names:
-        ends = [summarise(study, name, [Condition(f, one) for f in facets], None) for one in (NO_ATTACK, attack)]
-        if all(end is not None for end in ends):
-            first, last = (percent(end.accuracy.mean) for end in ends if end is not None)
-            parts.append(f"{name} {first} to {last}")
+        first, last = (
+            percent(fmean(found[name, Condition(facet, one)][seed] for facet in facets for seed in seeds_used))
+            for one in (NO_ATTACK, attack)
+        )
+        parts.append(f"{name} {first} to {last}")
     over = f" (mean over {count_of(len(facets), 'setting')})" if len(facets) > 1 else ""
     words = axis_words(curve.kind, curve.parameter)
     return f"As {words} grows from 0 to {strength:g}, {curve.fixed}, accuracy goes from {'; '.join(parts)}{over}."

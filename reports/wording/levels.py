@@ -91,7 +91,8 @@ def _verdicts(block: Block, kind: str, where: str) -> str:
     if words == {told: len(found)}:
         return f"{told} at any of {len(found)} levels {where}".rstrip()
     parts = [f"{word} at {_part(n, len(found))}" for word, n in words.items() if word != told]
-    return f"{' and '.join(parts)} levels {where}".rstrip()
+    mean = " on average" if any(s.conditions > 1 for s in found) else ""
+    return f"{' and '.join(parts)} levels{mean} {where}".rstrip()
 
 
 def _part(number: int, of: int) -> str:
@@ -147,19 +148,18 @@ def _detection(study: Study, blocks: Sequence[Block]) -> list[str]:
     told = []
     for block in blocks:
         facets = {facet for facet, stratum in study.strata.items() if stratum == block.stratum}
-        parts = []
-        for one in block.standings:
-            found = [
-                record.detection_auc for row, record in study.rows
-                if row.facet in facets and row.algorithm == one.algorithm and record.detection_auc is not None
-            ]  # fmt: skip
-            if found:
-                parts.append(f"{one.algorithm} {fmean(found):.2f}")
-        if len(parts) > 1:
+        found: dict[str, dict[tuple[str, str, int], float]] = {}
+        for row, record in study.rows:
+            if row.facet in facets and record.detection_auc is not None:
+                found.setdefault(row.algorithm, {})[row.facet, row.attack, row.seed] = record.detection_auc
+        shown = [one.algorithm for one in block.standings if one.algorithm in found]
+        alike = set.intersection(*(set(found[level]) for level in shown)) if len(shown) > 1 else set()
+        if alike:
+            parts = [f"{level} {fmean(found[level][run] for run in alike):.2f}" for level in shown]
             who = f", {block.stratum}" if block.stratum else ""
             told.append(
                 f"How well scores tell malicious clients from honest ones{who} (area under the ROC curve, mean over "
-                f"runs, 0.5 is guessing): {', '.join(parts)}."
+                f"{count_of(len(alike), 'run')} that all of these have, 0.5 is guessing): {', '.join(parts)}."
             )
     return told
 

@@ -12,8 +12,10 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.pages.markdown import summary
 from autoflip_secure.reports.statistics.paired import Verdict, holm
 from autoflip_secure.reports.study.comparisons import compare
+from autoflip_secure.reports.study.levels import by_level
 from autoflip_secure.reports.study.scoreboard import standings
 from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.wording import falling
 from autoflip_secure.reports.wording.verdict import opening
 
 Make = Callable[..., RunRecord]
@@ -189,3 +191,47 @@ def test_costs_are_shares_of_fedavg(small: list[RunRecord]):
     assert line.uplink == pytest.approx(own[0].bytes.uplink_values / base[0].bytes.uplink_values, rel=1e-3)
     assert line.flops["sparse"] == pytest.approx(own[0].flops.sparse / base[0].flops.dense, rel=1e-6)
     assert line.tally[Verdict.BETTER] <= 6
+
+
+def test_how_accuracy_falls_is_told_of_the_seeds_and_settings_that_have_both_ends(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+) -> None:
+    """Of an unfinished sweep: IID has the strongest noise at seed 4 alone, the other split has another seed."""
+    cells = [
+        at(record(name, partition[split], attack["noise"](sigma) if sigma else attack["clean"](), seed, rounds=2),
+           0.9 - 0.3 * sigma + 0.1 * (seed >= 4))
+        for name in ("fedavg", "autoflip")
+        for split, seeds in (("iid", range(5)), ("two_classes", (5,)))
+        for sigma in (0, 0.1, 0.5, 1.0)
+        for seed in seeds
+        if split != "iid" or sigma != 1.0 or seed == 4
+    ]  # fmt: skip
+    (said,) = falling.sentences(study(cells))
+    assert said.endswith("accuracy goes from FedAvg 100.0 % to 70.0 %; AutoFLIP 100.0 % to 70.0 %.")
+
+
+def test_levels_are_told_of_what_all_of_them_have(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+) -> None:
+    """Means over two splits are means; and of scores only runs count that every level has."""
+    draws = np.random.default_rng(6)
+    cells = [
+        at(record("autoflip", partition[split], attack["noise"](0.5), seed, rounds=6,
+                  exploration={"explorers": explorers, "epochs": 5}),
+           0.5 + 0.02 * explorers + 0.01 * seed + 0.001 * draws.normal())
+        for split in ("iid", "two_classes")
+        for explorers in (2, 5, 10)
+        for seed in range(5)
+        if (split, explorers) != ("iid", 10) or seed < 3
+    ]  # fmt: skip
+    whole = study(cells)
+    found = by_level(whole, "exploration.explorers")
+    assert found is not None
+    told = opening(found, compare(found), {}, 0, whole=whole)
+    assert told.headline.endswith("better at both levels on average under attack")
+    (said,) = [text for text in told.answer if "ROC" in text]
+    assert "mean over 8 runs that all of these have" in said
+    alike = [r for r in cells if r.config["partition"]["kind"] != "iid" or r.seed < 3]
+    for explorers in (2, 5, 10):
+        own = [r.detection_auc for r in alike if r.config["exploration"]["explorers"] == explorers]
+        assert f"explorers {explorers} {np.mean([auc for auc in own if auc is not None]):.2f}" in said
