@@ -12,6 +12,7 @@ from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.reports.leaderboard.ranking import OVERALL, Leaderboard, Standing, View
 from autoflip_secure.reports.study.labels import clean_text, kind_words, percent, shorten
 from autoflip_secure.reports.wording.phrases import bracket
+from autoflip_secure.reports.wording.worst_case import CHOSEN
 from autoflip_secure.terminal.counting import count_of, some
 
 NO_GUARANTEE = "no guarantee"
@@ -67,6 +68,7 @@ def caveats(board: Leaderboard) -> list[str]:
         "that nobody ran may be worse.",
         f"Ranks are of {count_of(board.seeds, 'seed')}, corrected for all pairs of defences and all attacks: a range "
         "such as 2–7 is a tie, whatever the order of the rows.",
+        *([CHOSEN] if len(entries) > 1 else []),
     ]
     if not any(entry.privacy for entry in entries):
         told.append(

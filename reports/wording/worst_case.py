@@ -15,6 +15,10 @@ from autoflip_secure.reports.wording.verdict import Opening, keep_units
 from autoflip_secure.terminal.counting import count_of
 
 FIXED_ONLY = "Fixed attacks only"
+CHOSEN = (
+    "Whoever stands highest was chosen for that, and no interval is corrected for this choice: where many are alike, "
+    "chance lifts the first. Ranks are."
+)
 _SETTINGS = 4  # told in sentences
 
 
@@ -91,6 +95,8 @@ def caveats(suites: Suites, groups: Sequence[WorstCases], missing: int) -> list[
         f"A worst case is the attack of {suites.words} with the lowest mean over seeds, and its interval is corrected "
         "for the choice among them. Attacks that were not run may be worse."
     )
+    if any(len(group.defended) > 1 for group in groups):
+        told += f" {CHOSEN}"
     if not suites.adaptive:
         told += f" {FIXED_ONLY}: none is made for the defence that it meets, so this is no bound on the harm."
     if missing:

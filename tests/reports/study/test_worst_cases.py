@@ -83,6 +83,7 @@ def test_a_cell_that_is_missing_changes_the_number_of_seeds_and_is_told(
     text = render(some, scenario | {"suite": {"attacks": ["a", "b"]}}, missing=gone, figures=False)
     assert "1 cell missing: a worst case may be lower" in text
     assert "Not every algorithm was run under as many attacks (IID, 20" in text
+    assert "Whoever stands highest was chosen for that" in text
 
 
 def test_who_lacks_an_attack_stands_behind_and_above_none(records: Records) -> None:
