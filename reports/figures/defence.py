@@ -17,6 +17,7 @@ from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import kind_words, shorten
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
+from autoflip_secure.terminal.counting import listed
 
 PANELS = 6
 LINES = 8  # algorithms in one ROC panel; the table has all
@@ -52,8 +53,10 @@ def score_map(study: Study) -> Picture | None:
     bar = figure.colorbar(axes.flat[0].images[0], ax=axes, shrink=0.6, pad=0.01, aspect=28)
     bar.set_label("agreement score")
     bar.outline.set_visible(False)
+    seeds = sorted({run.seed for _, _, run in shown})
+    which = f"seed{'s' if len(seeds) > 1 else ''} {listed([*map(str, seeds)])}"
     caption = (
-        f"Agreement score of every participant, round by round (seed {shown[0][2].seed}). Rows are clients; the truly "
+        f"Agreement score of every participant, round by round ({which}). Rows are clients; the truly "
         "malicious ones are on top, with a red number and bar, and the defence never sees that ground truth. A score "
         "of 1 counts in full, 0 is filtered; grey: not sampled in that round."
     )

@@ -32,6 +32,8 @@ from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.study.sweep_curves import Curve, axis_words, curves
 from autoflip_secure.reports.tables.text import Table, percents
 
+_UNEVEN = " Where labels would run into each other, strengths are evenly spaced and not to scale."
+
 
 def degradation(study: Study, palette: Palette) -> list[Picture]:
     """One figure per attack parameter: accuracy against its strength, a column per facet, a row per fixed rest."""
@@ -53,7 +55,7 @@ def _degradation(
     everything: list[Line] = []
     by_facet: list[list[Line]] = [[] for _ in facets]
     ends: dict[Axes, dict[str, tuple[float, float]]] = {}
-    words = axis_words(kind, parameter)
+    words, moved = axis_words(kind, parameter), False
     for i, curve in enumerate(drawn):
         clean = [(0.0, NO_ATTACK)] if parameter in STRENGTHS and NO_ATTACK in study.attacks else []
         for j, facet in enumerate(facets):
@@ -61,6 +63,7 @@ def _degradation(
             levels = clean + curve.levels
             ticks = [_tick(x, parameter) for x, _ in levels]
             at = _places([x for x, _ in levels], ticks, len(facets))
+            moved = moved or at != [x for x, _ in levels]
             lines = {
                 a: [
                     (p, list(v.values()))
@@ -92,8 +95,7 @@ def _degradation(
     label_ends(figure, palette, [ends.get(row[-1], {}) for row in axes], axes[:, -1], shown)
     fixed = f" ({drawn[0].fixed})" if len(drawn) == 1 and drawn[0].fixed else ""
     caption = f"{study.measured.capitalize()} against the {words}{fixed}. {seeds_note(everything)}{cut}"
-    if clean:
-        caption += " Zero is no attack."
+    caption += (" Zero is no attack." if clean else "") + (_UNEVEN if moved else "")
     if words == "noise σ":
         relative = study.attacks[drawn[0].levels[0][1]].get("relative")
         unit = "norm of the noise, as a share of the update's own" if relative else "standard deviation on each weight"

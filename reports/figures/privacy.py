@@ -42,14 +42,15 @@ Value = Callable[[RunRecord], float | None]
 def utility(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against epsilon, a column per attack, a row per kind of privacy."""
     caption = (
-        "Test accuracy against the epsilon that is proven for everything released; ∞ is the same run without privacy. "
+        f"{study.measured.capitalize()} against the epsilon that is proven for everything released; ∞ is the same run "
+        "without privacy. "
     )
     return _curves(
         study,
         palette,
         study.accuracy,
         list(study.attacks),
-        ("privacy-utility", "Accuracy against epsilon", "test accuracy", caption),
+        ("privacy-utility", "Accuracy against epsilon", study.measured, caption),
         share=True,
     )
 

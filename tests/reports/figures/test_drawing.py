@@ -49,6 +49,17 @@ def test_dodged_points_stay_nearest_to_their_own_level(xs: list[list[float]]):
     assert sum(shift.values()) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("strengths", "said"), [((0.01, 0.02, 1.0), True), ((0.25, 0.5, 1.0), False)])
+def test_an_axis_that_is_not_to_scale_says_so(
+    strengths: tuple[float, ...], said: bool, record: Make, partition: dict[str, Any], attack: dict[str, Any]
+):
+    attacks = [attack["clean"](), *map(attack["noise"], strengths)]
+    found = study([record("fedavg", partition["iid"], one, seed, rounds=2) for one in attacks for seed in range(3)])
+    with drawing():
+        (picture,) = degradation(found, Palette(found))
+    assert ("evenly spaced and not to scale" in picture.caption) == said
+
+
 def test_scope_at_two_strengths_is_two_rows_of_panels(record: Make, partition: dict[str, Any], attack: dict[str, Any]):
     """Fig. 9c-d: mild and strong noise are never mixed in one line."""
     cells = [
