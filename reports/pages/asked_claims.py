@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from autoflip_secure.reports.claims.findings import Answer, Claim, Evidence
-from autoflip_secure.reports.study.labels import NO_ATTACK
+from autoflip_secure.reports.study.labels import NO_ATTACK, capital
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber
-from autoflip_secure.reports.wording.phrases import bracket, capital, ends, points
+from autoflip_secure.reports.wording.phrases import bracket, ends, points
 from autoflip_secure.reports.wording.verdict import Opening, keep_units
 from autoflip_secure.terminal.counting import count_of, listed
 

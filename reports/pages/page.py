@@ -16,7 +16,7 @@ from markupsafe import Markup
 from autoflip_secure.files.regular_files import parse_json
 from autoflip_secure.reports.figures.style import again
 from autoflip_secure.reports.statistics.intervals import MARGIN
-from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.labels import capital, percent
 from autoflip_secure.reports.study.threat_cards import LETTERS
 from autoflip_secure.reports.tables.text import as_csv, p_value, value
 from autoflip_secure.reports.tables.threat_cards import beside, named
@@ -38,6 +38,7 @@ def page(template: str, **texts: Any) -> str:
     environment.filters |= {
         "value": value,
         "percent": percent,
+        "capital": capital,
         "points": phrases.points,
         "short_verdict": phrases.short_verdict,
         "p_value": p_value,

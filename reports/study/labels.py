@@ -66,6 +66,7 @@ SHARES = ("scope", "share")  # those that are shares of clients or labels
 SEVERAL = "several"  # kind of a list of attacks
 NO_ATTACK = "no attack"
 OPEN = "in the open"
+_SYMBOLS = ("α", "δ", "ε", "σ")
 
 
 def clean_text(text: object) -> str:
@@ -77,6 +78,15 @@ def clean_text(text: object) -> str:
 def spaced(text: object) -> str:
     """A name as words: :func:`clean_text` without underscores."""
     return clean_text(text).replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """``text`` as a sentence begins; what follows its first letter stays, and so does a symbol: σ is no sum.
+
+    >>> capital("no attack on IID"), capital("σ against 0")
+    ('No attack on IID', 'σ against 0')
+    """
+    return text if text[:2].strip() in _SYMBOLS else text[:1].upper() + text[1:]
 
 
 def shorten(text: str, length: int = 34) -> str:

@@ -77,7 +77,7 @@ def against_words(study: Study) -> str:
 def level_title(path: str) -> str:
     """The same above a column of levels."""
     words = {SECURE_SUM: "sums", ATTACK: "attack", ALGORITHM: "algorithm"}.get(path, factor_words(path))
-    return words[:1].upper() + words[1:]
+    return labels.capital(words)
 
 
 def by_level(study: Study, path: str) -> Study | None:
@@ -147,6 +147,8 @@ def _part(index: int, record: RunRecord, path: str) -> _Part | None:
         level = config.get(path)
         bare = not level or level.get("kind") == "none"
         return _Part(index, None if bare else level, without(facet, path), variant, attack)
+    if path.startswith("attack."):  # of no strength it is a level too, the one that others are compared with
+        attack = dict(config.get("attack") or attack)
     places = places_of(path)
     whole = {**facet, **variant["settings"], "attack": attack}
     level = (

@@ -12,8 +12,7 @@ from autoflip_secure.records.proven import bound as proven_bound
 from autoflip_secure.records.proven import no_guarantee, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.audited import named
-from autoflip_secure.reports.study.labels import clean_text, percent
-from autoflip_secure.reports.wording.phrases import capital
+from autoflip_secure.reports.study.labels import capital, clean_text, percent
 from autoflip_secure.reports.wording.statement import Said, may_say, secret_condition
 
 

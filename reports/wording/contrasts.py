@@ -9,11 +9,12 @@ from autoflip_secure.records.compared import ATTACK, SECURE_SUM
 from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study.comparisons import compare
 from autoflip_secure.reports.study.contrasts import Effect, Effects
+from autoflip_secure.reports.study.labels import capital
 from autoflip_secure.reports.study.levels import by_level
 from autoflip_secure.reports.study.scoreboard import scoreboard
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber, difference
-from autoflip_secure.reports.wording.phrases import capital, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
 PICTURES = ("effects", "interactions", "paired-differences", "accuracy-by-condition")

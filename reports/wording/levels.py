@@ -12,12 +12,12 @@ from statistics import fmean
 from autoflip_secure.records.compared import ALGORITHM, ATTACK, PRIVACY, SECURE_SUM
 from autoflip_secure.reports.statistics.paired import Paired, Verdict
 from autoflip_secure.reports.study.comparisons import Row, Summary, summarise
-from autoflip_secure.reports.study.labels import percent, setting
+from autoflip_secure.reports.study.labels import capital, percent, setting
 from autoflip_secure.reports.study.levels import against_words, factor_words, outside
 from autoflip_secure.reports.study.scoreboard import Block, Standing
 from autoflip_secure.reports.study.study import HEADLINE, Study
 from autoflip_secure.reports.wording.key_numbers import MOST, KeyNumber, difference
-from autoflip_secure.reports.wording.phrases import bracket, capital, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of
 
 _STRATA = 2  # told in the headline and in sentences; the scoreboard has all

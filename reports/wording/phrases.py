@@ -66,12 +66,3 @@ HOLLOW = (
 def short_verdict(verdict: Verdict) -> str:
     """The word alone, without the margin."""
     return "equal" if verdict is Verdict.EQUAL else verdict.value
-
-
-def capital(text: str) -> str:
-    """``text`` as a sentence begins; what follows its first letter stays.
-
-    >>> capital("no attack on IID")
-    'No attack on IID'
-    """
-    return text[:1].upper() + text[1:]

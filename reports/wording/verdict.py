@@ -15,13 +15,13 @@ from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.statistics.paired import Verdict
 from autoflip_secure.reports.study import labels, learning, privacy_groups
 from autoflip_secure.reports.study.comparisons import Row, Summary
-from autoflip_secure.reports.study.labels import percent
+from autoflip_secure.reports.study.labels import capital, percent
 from autoflip_secure.reports.study.scoreboard import Block, Standing, scoreboard
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.wording import falling, key_numbers, levels, places
 from autoflip_secure.reports.wording.caveats import caveats_of, weak_points
 from autoflip_secure.reports.wording.key_numbers import KeyNumber
-from autoflip_secure.reports.wording.phrases import bracket, capital, judgement, short_verdict
+from autoflip_secure.reports.wording.phrases import bracket, judgement, short_verdict
 from autoflip_secure.terminal.counting import count_of, listed
 
 _SMALL = "Small form of the scenario: "

@@ -10,7 +10,7 @@ from planted import at
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.pages.first_screen import opened
 from autoflip_secure.reports.study.comparisons import compare
-from autoflip_secure.reports.study.levels import by_level, outside
+from autoflip_secure.reports.study.levels import by_level, level_title, outside
 from autoflip_secure.reports.study.scoreboard import scoreboard
 from autoflip_secure.reports.study.study import Study, study
 
@@ -155,3 +155,19 @@ def test_what_was_not_run_without_privacy_is_not_compared(record: Make, partitio
     assert "was not run here" in lonely.title
     assert all(s.against is None for one in lonely.standings for s in (one.clean, one.attacked) if s)
     assert any("accuracies stand there without a difference" in text for text in screen.opening.caveats)
+
+
+def test_an_attack_of_no_strength_is_a_level_that_others_are_compared_with(
+    record: Make, partition: dict[str, Any]
+) -> None:
+    cells = [
+        at(record("fedavg", partition["iid"], {**NOISE, "sigma": sigma}, seed, rounds=2, axes={"attack.sigma": sigma}),
+           0.9 - 0.3 * sigma + 0.001 * (seed * (sigma > 0.2) + seed))
+        for sigma in (0, 0.1, 0.5)
+        for seed in range(4)
+    ]  # fmt: skip
+    screen = opened(study(cells), {"compare": "attack.sigma"}, 0)
+    assert screen.study.algorithms == ["σ 0", "σ 0.1", "σ 0.5"]
+    assert [round(row.against.difference.mean, 4) for row in screen.rows if row.against] == [-0.03, -0.1485]
+    assert screen.opening.headline.startswith("σ against 0: ")
+    assert level_title("attack.sigma") == "σ"
