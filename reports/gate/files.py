@@ -32,10 +32,11 @@ from autoflip_secure.reports.gate.output import (
 )
 from autoflip_secure.reports.gate.power import power_of
 from autoflip_secure.reports.pages.fitting import Page
+from autoflip_secure.reports.pages.markdown import unlinked
 from autoflip_secure.reports.study.labels import clean_text, shorten
 
 _LONGEST = 300  # characters of a name or a reason
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#!$])")
 _SIGN = {Decision.REGRESSION: "❌", Decision.CANNOT_TELL: "❔", Decision.PASS: "✅"}
 
 
@@ -171,12 +172,13 @@ def append(path: Path, text: str) -> None:
 
 
 def escape(text: object) -> str:
-    """Text that Markdown and HTML show as it is, on one line and not longer than a name should be.
+    """Text that Markdown and HTML show as it is, on one line and not longer than a name should be; no link, no formula.
 
     >>> escape("<b>|*x*")
     '&lt;b&gt;\\\\|\\\\*x\\\\*'
     """
-    return html.escape(_SPECIAL.sub(r"\\\1", shorten(clean_text(text), _LONGEST)), quote=False).replace("@", "&#64;")
+    line = unlinked(_SPECIAL.sub(r"\\\1", shorten(clean_text(text), _LONGEST)))
+    return html.escape(line, quote=False).replace("@", "&#64;")
 
 
 def _row(line: Line) -> str:
@@ -189,6 +191,6 @@ def _row(line: Line) -> str:
         bounds_text(metric, j),
         margin_text(metric, j.margin),
         method_text(j),
-        j.reason + more_text(j),
+        escape(j.reason) + more_text(j),
     ]
     return f"| {' | '.join(cells)} |"

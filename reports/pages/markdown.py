@@ -42,13 +42,17 @@ def escape(text: object, *, start: bool = True) -> str:
     >>> print(escape("a|b `c` <d>"))
     a\\|b \\`c\\` \\<d\\>
     """
-    line = _MARKUP.sub(r"\\\1", clean_text(text))
-    line = re.sub(r"@(?=\w)", f"@{_JOINER}", line)
-    line = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)", rf"\1{_JOINER}", line)
-    line = re.sub(r"(?i)\bwww(?=\.)", f"www{_JOINER}", line)
+    line = unlinked(_MARKUP.sub(r"\\\1", clean_text(text)))
     if not start:
         return line
     return re.sub(r"^([-+=]|\d+(?=[.)](?:\s|$)))", _first, line)
+
+
+def unlinked(line: str) -> str:
+    """``line`` without anything that GitHub would turn into a link or a mention; it looks the same."""
+    line = re.sub(r"@(?=\w)", f"@{_JOINER}", line)
+    line = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)", rf"\1{_JOINER}", line)
+    return re.sub(r"(?i)\bwww(?=\.)", f"www{_JOINER}", line)
 
 
 def _first(match: re.Match[str]) -> str:

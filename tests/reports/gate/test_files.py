@@ -86,6 +86,18 @@ def test_markdown_escapes_and_its_tables_are_tables(result: GateResult) -> None:
     assert escape("a_b") == r"a\_b"
 
 
+def test_markdown_has_no_links_formulas_or_markup_from_outside(result: GateResult) -> None:
+    """Names come from scenarios and plug-ins, reasons from the neighbours that a baseline names."""
+    line = result.of(Decision.REGRESSION)[0]
+    judged = replace(line.judgement, reason="ε 1 -> 2; add | remove <img src=x> at δ = 1e-5")
+    given = replace(line, condition="https://evil.example www.evil.example $x$", judgement=judged)
+    text = summary(replace(result, lines=[given]))
+    assert not re.search(r"https?:|www\.", text)
+    assert "<img" not in text
+    assert r"\$x\$" in text
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in text.splitlines() if row.startswith("|")} == {11}
+
+
 def test_markdown_fits_into_a_comment_whatever_is_large(result: GateResult) -> None:
     """Many lines, names and reasons without end, many versions: what is worst comes first, the rest is counted."""
     worst, (_, *_), passed = (result.of(d) for d in (Decision.REGRESSION, Decision.CANNOT_TELL, Decision.PASS))
