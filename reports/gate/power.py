@@ -16,7 +16,7 @@ class Power:
 
     open: int  # metrics
     needed: int | None  # seeds, by the metric that needs most; None: over ``MOST``
-    there: int  # seeds of the sweep
+    there: int  # seeds that this metric was compared on
     unused: tuple[int, ...]  # seeds of the baseline that the sweep lacks
 
     @property
@@ -44,7 +44,7 @@ def power_of(result: GateResult) -> Power | None:
     open_lines = [line.judgement for line in result.of(Decision.CANNOT_TELL) if line.judgement.change is not None]
     if not open_lines or result.decision is not Decision.CANNOT_TELL:
         return None
-    counts = [one.more_seeds for one in open_lines]
-    known = [count for count in counts if count is not None]
+    known = [(one.more_seeds, min(one.comparison.seeds)) for one in open_lines if one.more_seeds is not None]
+    needed, there = max(known, default=(0, 0))
     before, now = result.seeds
-    return Power(len(counts), max(known) if len(known) == len(counts) else None, len(now), tuple(sorted(before - now)))
+    return Power(len(open_lines), needed if len(known) == len(open_lines) else None, there, tuple(sorted(before - now)))

@@ -133,6 +133,10 @@ def _figure(history: Sequence[Moment]) -> tuple[Figure, list[str]]:
     shown = history[-MOST_RUNS:]
     by_metric = _lines(shown)
     notes = [f"The last {MOST_RUNS} of {len(history)} runs are drawn."] if len(history) > MOST_RUNS else []
+    absent = sum(point.value is None for one in shown for point in one.metrics)
+    if absent:
+        values = "value was not measured, or is" if absent == 1 else "values were not measured, or are"
+        notes.append(f"{absent} {values} no guarantee: they have no point, and the table says what was decided.")
     chunks = [
         (name, dict(list(lines.items())[start : start + _LINES]))
         for name, lines in by_metric.items()

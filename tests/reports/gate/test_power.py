@@ -37,6 +37,10 @@ def test_what_is_lacking_and_where_it_comes_from(pool: dict[int, list[RunRecord]
     spent = power_of(gate(wobbly(take(pool, range(12))), held))
     assert spent is not None
     assert "All seeds of the baseline were run" in spent.words
+    few = power_of(gate(wobbly(take(pool, range(12))), baseline(take(pool, range(4)))))
+    assert few is not None
+    assert few.needed is not None
+    assert f"({4 + few.needed} in all)" in few.words, "of the sweep's 12 seeds four have a partner"
 
 
 def test_seeds_that_settle_nothing_are_not_asked_for(pool: dict[int, list[RunRecord]]) -> None:

@@ -99,3 +99,10 @@ def test_what_a_newer_version_measures_is_drawn_by_its_name(results: list[GateRe
 def test_a_long_history_says_what_is_left_out(results: list[GateResult]) -> None:
     page = trend_page(history(results) * 30)
     assert f"The last {MOST_RUNS} of 90 runs are drawn." in page
+
+
+def test_what_has_no_value_has_no_point_and_is_counted(results: list[GateResult]) -> None:
+    one = history(results)[0]
+    gone: Any = [p.model_copy(update={"value": None, "decision": "regression"}) for p in one.metrics[:2]]
+    page = trend_page([one, one.model_copy(update={"metrics": (*gone, *one.metrics[2:])})])
+    assert "2 values were not measured, or are no guarantee: they have no point" in page
