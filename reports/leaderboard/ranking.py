@@ -80,7 +80,8 @@ def _names(entries: Sequence[BoardEntry]) -> list[str]:
     """What each defence is called: by its name, and where two have one by what differs."""
     own = [{"name": entry.defence, **without(entry.algorithm, "name"), "sources": entry.sources} for entry in entries]
     words = labels.label_all(own, lambda one: labels.shorten(labels.pretty(one["name"]), 60))
-    return [labels.shorten(words[canonical(one)], 120) for one in own]
+    short = labels.told_apart(words.values(), 120)
+    return [short[words[canonical(one)]] for one in own]
 
 
 def _view(
@@ -135,7 +136,8 @@ def _attack_names(entries: Sequence[BoardEntry]) -> dict[str, str]:
     """Attack of any entry, without who is malicious, as canonical text -> what it is called, all different."""
     configs = [_bare(one) for entry in entries for one in entry.attacks]
     words = labels.label_all(configs, lambda config: labels.attack_label({**config, "scope": 1}).rpartition(" on ")[0])
-    return {text: labels.shorten(name, 80) for text, name in words.items()}
+    short = labels.told_apart(words.values(), 80)
+    return {text: short[name] for text, name in words.items()}
 
 
 def _bare(attack: MetAttack) -> dict[str, Any]:

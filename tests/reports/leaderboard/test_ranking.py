@@ -76,3 +76,22 @@ def test_an_attack_has_one_name_whoever_met_it() -> None:
     )
     assert first == ["IPM · epsilon 0.5", "mimic"]
     assert second == ["IPM · epsilon 0.5", "mimic", "IPM · epsilon 0.1"]
+
+
+def test_long_names_that_differ_at_their_end_are_two() -> None:
+    """Of attacks (else the better one alone would count), and of defences (else both would have the numbers of one)."""
+    name = "a_module:" + "n" * 130
+    renamed = [
+        attack.model_copy(update={"config": {**attack.config, "kind": name + end}})
+        for attack, end in zip(BRITTLE.attacks, "AB", strict=True)
+    ]
+    first = board(BRITTLE.model_copy(update={"attacks": renamed})).settings[0].standings[0]
+    assert (first.worst.accuracy.mean, len(first.attacks)) == (pytest.approx(0.2), 2)
+    assert first.worst.attack.endswith("B")
+    pair = [
+        one.model_copy(update={"algorithm": {**one.algorithm, "name": "same", "aggregator": {"kind": name + end}},
+                               "defence": "same"})
+        for one, end in ((STEADY, "A"), (BRITTLE, "B"))
+    ]  # fmt: skip
+    found = {one.name[-1]: one.worst.accuracy.mean for one in board(*pair).overall.standings}
+    assert found == {"A": pytest.approx(0.6), "B": pytest.approx(0.2)}
