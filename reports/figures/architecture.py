@@ -13,7 +13,7 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.figures.drawing import left_out
 from autoflip_secure.reports.figures.pruning import gentlest, prunes
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
-from autoflip_secure.reports.study.labels import layer_labels, shorten
+from autoflip_secure.reports.study.labels import layer_labels, told_apart
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -81,9 +81,10 @@ def architecture(study: Study, palette: Palette) -> Picture | None:
         return None
     shown = found[:PANELS]
     figure, axes = panels(1, len(shown), height=2.5, wide=len(shown) > 1)
+    names = told_apart([algorithm for algorithm, *_ in shown], 30)
     for ax, (algorithm, _, layers) in zip(axes[0], shown, strict=True):
         _draw(ax, layers[:LAYERS], palette.colours[algorithm])
-        ax.set_title(shorten(algorithm, 30))
+        ax.set_title(names[algorithm])
     rows = [
         [algorithm, facet, p.name, p.units, p.live]
         + [None if share is None else 100 * share for share in (p.density, p.inner)]

@@ -14,7 +14,7 @@ from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_fo
 from autoflip_secure.reports.figures.marks import naming, series
 from autoflip_secure.reports.figures.style import MUTED, RULE, Palette, Picture, finish, panels
 from autoflip_secure.reports.statistics.intervals import mean_interval
-from autoflip_secure.reports.study.labels import kind_words, shorten
+from autoflip_secure.reports.study.labels import kind_words, told_apart
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.terminal.counting import listed
@@ -38,10 +38,11 @@ def score_map(study: Study) -> Picture | None:
         -(-len(shown) // columns), columns, height=height, share_x=False, share_y=False, wide=columns > 1
     )
     rows: list[list[object]] = []
+    names = told_apart([algorithm for _, algorithm, _ in shown], 50)
     for ax, (condition, algorithm, run) in zip(axes.flat, shown, strict=False):
         _heat(ax, run)
         where = fitting(str(condition), columns)
-        ax.set_title(shorten(algorithm, 50) + "\n" * (where.count("\n") + 1))
+        ax.set_title(names[algorithm] + "\n" * (where.count("\n") + 1))
         ax.text(0, 1.025, where, color=MUTED, fontsize=8, transform=ax.transAxes)
         for entry in run.rounds:
             for client, malicious, score in zip(entry.participants, entry.malicious, entry.scores or [], strict=True):
@@ -152,13 +153,14 @@ def detection_roc(study: Study, palette: Palette) -> Picture | None:
     figure, axes = panels(-(-len(shown) // columns), columns, height=2.9)
     for ax, (facet, kind) in zip(axes.flat, shown, strict=False):
         ax.plot([0, 1], [0, 1], color=RULE, lw=1.2)
+        names = told_apart(found[facet, kind], 34 if columns < 3 else 28)
         for i, (algorithm, (points, area)) in enumerate(found[facet, kind].items()):
             x, y = zip(*points, strict=True)
             colour = palette.colours[algorithm]
             (line,) = ax.plot(x, y, color=colour, lw=palette.widths[algorithm])
             series(line, algorithm)
             place = 0.05 + 0.085 * (len(found[facet, kind]) - 1 - i)
-            label = f"{shorten(algorithm, 34 if columns < 3 else 28)} {_two_digits(area)}"
+            label = f"{names[algorithm]} {_two_digits(area)}"
             text = ax.text(0.915, place, label, ha="right", transform=ax.transAxes, fontsize=8.5)
             (dash,) = ax.plot([0.93, 0.98], [place + 0.022] * 2, color=colour, lw=2.5, transform=ax.transAxes)
             for one in (text, dash):

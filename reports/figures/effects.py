@@ -9,7 +9,7 @@ from autoflip_secure.reports.figures.conditions import limits_of
 from autoflip_secure.reports.figures.drawing import bars, in_table
 from autoflip_secure.reports.figures.style import MUTED, Picture, finish, panels, percent
 from autoflip_secure.reports.study.contrasts import Effect, Effects
-from autoflip_secure.reports.study.labels import shorten
+from autoflip_secure.reports.study.labels import told_apart
 from autoflip_secure.reports.tables.text import Table, percents
 
 ROWS = 48  # drawn; the table has all
@@ -53,7 +53,9 @@ def _forest(found: Sequence[Effect], order: Mapping[str, list[str]], slug: str, 
     ax.grid(visible=False, axis="y")
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
-    ax.set_yticks(range(len(shown)), [shorten(_row(e, order), 80) for e in shown])
+    names = [_row(e, order) for e in shown]
+    short = told_apart(names, 80)
+    ax.set_yticks(range(len(shown)), [short[name] for name in names])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     limits, cut = limits_of([e.against.difference for e in shown], True)
     ax.set_xlim(*limits)

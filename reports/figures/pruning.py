@@ -12,7 +12,7 @@ from autoflip_secure.records.run import GuidanceRecord, RunRecord
 from autoflip_secure.reports.figures.drawing import fitting, left_out, spoken_for, spokesmen
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, Palette, Picture, finish, panels, percent, powers
-from autoflip_secure.reports.study.labels import layer_labels, numbered, shorten
+from autoflip_secure.reports.study.labels import layer_labels, numbered, told_apart
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table
 
@@ -56,6 +56,7 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
     shown = found[:PANELS]
     figure, axes = panels(1, len(shown), height=2.6, wide=len(shown) > 1)
     rows: list[list[object]] = []
+    names = told_apart([algorithm for algorithm, *_ in shown])
     for ax, (algorithm, condition, runs) in zip(axes[0], shown, strict=True):
         guides = _same_bins(runs)
         edges = np.array(guides[0].bin_edges)
@@ -67,7 +68,7 @@ def guidance_histogram(study: Study, palette: Palette) -> Picture | None:
         _mark_cut(ax, runs[0], 0.93)
         ax.set_yscale("log")
         powers(ax)
-        ax.set_title(shorten(algorithm))
+        ax.set_title(names[algorithm])
         ax.set_xlabel("guidance G")
         ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92))
         for k in range(len(edges) - 1):
@@ -106,6 +107,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
     shown = found[:PANELS]
     figure, axes = panels(1, len(shown), height=3.1, wide=len(shown) > 1)
     rows: list[list[object]] = []
+    names = told_apart([algorithm for algorithm, *_ in shown])
     for ax, (algorithm, _, runs) in zip(axes[0], shown, strict=True):
         guidance = runs[0].guidance
         sample = guidance.sample[:SAMPLE] if guidance else []
@@ -117,7 +119,7 @@ def importance(study: Study, palette: Palette) -> Picture | None:
         _mark_cut(ax, runs[0], 0.94, left=True)  # pruned weights have no dots
         kept = _kept_rank(runs)
         told = "" if kept is None else f"\nrank correlation {kept:.2f}".replace("-", "−")
-        ax.set_title(f"{shorten(algorithm)}\n{len(living)} alive, {len(pruned)} pruned{told}")
+        ax.set_title(f"{names[algorithm]}\n{len(living)} alive, {len(pruned)} pruned{told}")
         ax.set_xlabel("initial guidance G")
         ax.set_xlim(-0.03, 1.03)
         ax.set_ylim(-0.05, 1.03)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
@@ -15,7 +15,7 @@ from autoflip_secure.reports.figures.drawing import bars, fitting
 from autoflip_secure.reports.figures.marks import belonging
 from autoflip_secure.reports.figures.style import INK, MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.study.labels import percent as as_percent
-from autoflip_secure.reports.study.labels import shorten, told_apart
+from autoflip_secure.reports.study.labels import told_apart
 from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import Defended, WorstCases
 from autoflip_secure.reports.tables.text import Table
@@ -34,10 +34,11 @@ def worst_bars(groups: Sequence[WorstCases], palette: Palette, cards: Cards) -> 
         return None
     order = _order(groups)
     figure, axes = _grid(shown, 2, height=0.55 + 0.24 * len(order))
+    names = told_apart([name for group in shown for name in group.attacks], _NAME)
     for ax, group in zip(axes.flat, shown, strict=False):
         for one in group.defended:
             with belonging(ax, one.algorithm):
-                _bar(ax, palette, one, order.index(one.algorithm), cards)
+                _bar(ax, palette, one, order.index(one.algorithm), cards, names)
         _rows(ax, order, group)
         ax.grid(visible=False, axis="y")
         ax.grid(axis="x")
@@ -111,14 +112,14 @@ def _end(groups: Sequence[WorstCases]) -> float:
     return min(1.0, 1.05 * max([*shares, *(one.clean.mean for one in every if one.clean)]) + 0.01)
 
 
-def _bar(ax: Axes, palette: Palette, one: Defended, at: int, cards: Cards) -> None:
+def _bar(ax: Axes, palette: Palette, one: Defended, at: int, cards: Cards, names: Mapping[str, str]) -> None:
     colour, worst = palette.colours[one.algorithm], one.worst
     ax.barh(at, worst.accuracy.mean, height=0.62, color=colour, alpha=0.75, linewidth=0)
     bars(ax, [at], [worst.accuracy], INK, vertical=False)
     if one.clean is not None:
         ax.scatter([one.clean.mean], [at], s=26, facecolors="none", edgecolors=MUTED, linewidths=1.2, zorder=3)
     ax.text(
-        1.02, at, _with_badge(worst.attack, cards), va="center", fontsize=7.5, color=MUTED,
+        1.02, at, _with_badge(worst.attack, names[worst.attack], cards), va="center", fontsize=7.5, color=MUTED,
         transform=ax.get_yaxis_transform(),
     )  # fmt: skip
 
@@ -141,7 +142,11 @@ def _heat(ax: Axes, group: WorstCases, order: list[str], attacks: list[str], car
         corner = attacks.index(one.worst.attack) - 0.5, order.index(one.algorithm) - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=WORST_MARK, linewidth=1.8, clip_on=False, zorder=4))
     ax.set_xticks(
-        range(len(attacks)), [_with_badge(name, cards) for name in attacks], rotation=60, ha="right", fontsize=7.5
+        range(len(attacks)),
+        [_with_badge(name, short, cards) for name, short in told_apart(attacks, _NAME).items()],
+        rotation=60,
+        ha="right",
+        fontsize=7.5,
     )
     ax.grid(visible=False)
     ax.tick_params(length=0)
@@ -155,10 +160,10 @@ def _rows(ax: Axes, order: list[str], group: WorstCases) -> None:
     ax.set_title(fitting(group.where, _COLUMNS))
 
 
-def _with_badge(attack: str, cards: Cards) -> str:
-    """An attack's name, and the letters of its threat card."""
+def _with_badge(attack: str, short: str, cards: Cards) -> str:
+    """An attack by the ``short`` form of its name, and the letters of its threat card."""
     badge = cards.badge(cards.named_by(attack))
-    return f"{shorten(attack, _NAME)}  {badge}" if badge else shorten(attack, _NAME)
+    return f"{short}  {badge}" if badge else short
 
 
 def _extremes(groups: Sequence[WorstCases]) -> str:

@@ -20,7 +20,7 @@ from autoflip_secure.reports.gate.metrics import METRICS
 from autoflip_secure.reports.gate.output import change_text, margin_text, value_text
 from autoflip_secure.reports.pages.page import page
 from autoflip_secure.reports.pages.writing import write
-from autoflip_secure.reports.study.labels import clean_text, shorten
+from autoflip_secure.reports.study.labels import clean_text, shorten, told_apart
 from autoflip_secure.reports.tables.text import Table
 from autoflip_secure.runtime.threads import one_thread
 from autoflip_secure.terminal.counting import count_of
@@ -199,7 +199,8 @@ def _places(points: Iterable[tuple[int, float | None]]) -> tuple[list[int], list
 
 
 def _legend(figure: Figure, colours: Mapping[str, Any]) -> None:
-    handles = [Line2D([], [], color=colour, lw=1.8, label=shorten(name, 60)) for name, colour in colours.items()]
+    names = told_apart(colours, 60)
+    handles = [Line2D([], [], color=colour, lw=1.8, label=names[name]) for name, colour in colours.items()]
     for word, marker in _MARKERS.items():
         fill: Literal["none", "full"] = "none" if word == Decision.CANNOT_TELL.value else "full"
         handles.append(Line2D([], [], color=MUTED, marker=marker, fillstyle=fill, lw=0, markersize=5.5, label=word))

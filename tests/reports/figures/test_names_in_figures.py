@@ -8,11 +8,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.figures.defence import detection_roc
+from autoflip_secure.reports.figures.architecture import architecture
+from autoflip_secure.reports.figures.defence import detection_roc, score_map
 from autoflip_secure.reports.figures.pruning import importance
 from autoflip_secure.reports.figures.style import Palette, drawing, percent, powers
+from autoflip_secure.reports.figures.worst_case import heat_map, worst_bars
 from autoflip_secure.reports.study.labels import in_lines, told_apart
 from autoflip_secure.reports.study.study import study
+from autoflip_secure.reports.study.threat_cards import Cards
+from autoflip_secure.reports.study.worst_cases import worst_cases
 
 Make = Callable[..., RunRecord]
 LONG = "whole clients, server adds noise, no guarantee against the server, target ε "
@@ -93,3 +97,33 @@ def test_no_tick_says_less_than_nothing_or_more_than_all():
     figure.canvas.draw()
     assert [label.get_text() for label in left.get_yticklabels()] == ["", "0 %", "100 %", ""]
     assert {"−40", "0", "+40"} <= {label.get_text() for label in right.get_yticklabels()}
+
+
+def test_titles_and_ticks_of_long_names_tell_them_apart(
+    record: Make, partition: dict[str, Any], attack: dict[str, Any]
+) -> None:
+    """Panels of two variants of an algorithm, and places of two attacks that differ at the end of their names."""
+    names = [f"{'autoflip with a name that goes on ' * 2}{end}" for end in ("A", "B")]
+    made = [
+        record("autoflip", partition["iid"], attack["noise"](0.5), seed, rounds=3, label=name)
+        for name in names
+        for seed in (0, 1)
+    ]
+    cells = [
+        one.model_copy(update={"cell": f"{one.cell}{end}", "config": {**one.config, "attack": own}})
+        for one in made
+        for end in "AB"
+        for own in [{**one.config["attack"], "kind": f"{LONG}{end}"}]
+    ]
+    found = study(cells)
+    worst, cards = worst_cases(found), Cards(found)
+    with drawing():
+        pictures = [
+            heat_map(worst, cards), worst_bars(worst, Palette(found), cards), importance(found, Palette(found)),
+            architecture(found, Palette(found)), score_map(found), detection_roc(found, Palette(found)),
+        ]  # fmt: skip
+    for picture in pictures:
+        assert picture is not None
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture.markup)
+        assert not [text for text in texts if text.endswith("…") and texts.count(text) > 1], picture.slug
+        assert any(text.startswith("…") for text in texts), picture.slug
