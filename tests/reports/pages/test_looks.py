@@ -118,6 +118,7 @@ def test_no_text_of_a_figure_is_outside_it_or_on_another(browser: Browser, repor
         assert page.evaluate(DRAWN) != []  # it would have been noticed
 
 
+@pytest.mark.slow
 def test_tables_fit_a_screen_and_are_blocks_on_a_phone(browser: Browser, report: Path):
     with opened(browser, report) as (page, _):
         unfold(page)

@@ -65,6 +65,7 @@ def private(noise: str) -> Plan:
     return small(said, "training.batch_size=10")
 
 
+@pytest.mark.slow
 def test_a_block_that_does_not_fit_is_halved_and_its_records_are_the_same_to_the_bit(tmp_path: Path) -> None:
     (tmp_path / "wide.yaml").write_text(WIDE)
     arguments = ("sweep", "wide.yaml", "--workers", "1", "--no-report", "--out")
