@@ -46,6 +46,7 @@ class SequentialTrainer(LocalTrainer):
         named = named_tensors(net)
         tensors = [named[segment.name] for segment in layout]
         counters = [(b, b.clone()) for b in net.buffers() if not b.is_floating_point()]  # e.g. num_batches_tracked
+        buffers = _buffers(net)
         trained = [p for p in net.parameters() if p.requires_grad]
         names = [name for name, p in net.named_parameters() if p.requires_grad]
         optimizer = torch_optimizer(trained, schedule)
@@ -85,6 +86,7 @@ class SequentialTrainer(LocalTrainer):
                     refuse_private_scores(job)
                     losses = self.private(net, x, job, schedule, masks, rule)
             with torch.no_grad():
+                _put_back(buffers)
                 if scored is not None:  # what was trained, not what was made of it
                     for parameter, value in zip(trained, stepped, strict=True):
                         parameter.copy_(value)
@@ -150,6 +152,23 @@ class SequentialTrainer(LocalTrainer):
                 notes[1].append(torch.cat([tensor.detach().reshape(-1) for tensor in notes[0]]))
             epochs.append(total / len(order))
         return torch.stack(epochs)
+
+
+_Buffers = list[tuple[nn.Module, str, Tensor]]
+
+
+def _buffers(net: nn.Module) -> _Buffers:
+    """All buffers: the submodule that has it, its name there, and its tensor."""
+    return [(part, key, own) for part in net.modules() for key, own in part._buffers.items() if own is not None]
+
+
+def _put_back(buffers: _Buffers) -> None:
+    """Where the forward gave a buffer another tensor (``self.mean = 0.9 * self.mean + …``): its values into the one
+    that every client starts from, and that one back into its place."""
+    for part, key, own in buffers:
+        now = part._buffers.get(key)
+        if now is not None and now is not own:
+            part._buffers[key] = own.copy_(now)
 
 
 def _forget_gradients(parameters: list[nn.Parameter]) -> None:

@@ -66,7 +66,7 @@ def rehearse_building(build: Build, rows: Shaped[Tensor, "rows ..."], seed: int)
             f"model {name}: {attribute_called(first, *apart)} differs when the model is built again with the same "
             f"seed; its numbers come from a private generator, or from what ran before: {_WAY_OUT}"
         )
-    if not same_bits(_answer(first, rows), _answer(again, rows)):
+    if not same_bits(answer(copied(first), rows), answer(copied(again), rows)):
         found = differing_attribute(first, again)
         what = attribute_called(first, *found) if found else "something in it"
         raise UnsupportedModelError(
@@ -82,7 +82,7 @@ def rehearse_building(build: Build, rows: Shaped[Tensor, "rows ..."], seed: int)
             f"model {name} has another architecture for another seed ({first_line(error)}); only its weights may be "
             "drawn at random"
         ) from error
-    if not same_bits(_answer(carrier, rows), _answer(other, rows)):
+    if not same_bits(answer(copied(carrier), rows), answer(copied(other), rows)):
         _refuse_hidden(name, first, other)
 
 
@@ -125,10 +125,11 @@ def elsewhere() -> Iterator[None]:
         yield
 
 
-def _answer(module: nn.Module, rows: Tensor) -> Tensor:
+def answer(module: nn.Module, rows: Tensor) -> Tensor:
+    """What a module gives when it is tested, for ``rows``; it stays in evaluation mode."""
     with torch.no_grad(), drawing_at(0, Purpose.EVALUATION), quiet():
-        answer: Tensor = copied(module).eval()(rows)
-    return answer
+        given: Tensor = module.eval()(rows)
+    return given
 
 
 def _differing(one: nn.Module, other: nn.Module) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.scenarios.data.base import Dataset
 from autoflip_secure.scenarios.models.batchnorm_check import needs_company
 from autoflip_secure.scenarios.models.blame import attribute_called
-from autoflip_secure.scenarios.models.rehearsal import differing_attribute, elsewhere, plain_attributes
+from autoflip_secure.scenarios.models.rehearsal import answer, differing_attribute, elsewhere, plain_attributes
 from autoflip_secure.scenarios.models.trial import copied, first_line, quiet, scores
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training import SequentialTrainer, StackedTrainer, Trainer
@@ -143,6 +143,42 @@ def rehearse_passes(play: Rehearsal) -> None:
                 f"model {name} gives none of its parameters a gradient; its forward must not run under torch.no_grad() "
                 "or detach its scores"
             )
+        attached = [key for key, buffer in net.named_buffers() if buffer.requires_grad]
+        if attached:
+            raise UnsupportedModelError(
+                f"model {name}: {attribute_called(net, *_owner(attached[0]))} carries the gradients of one batch into "
+                "the next, where they are gone; detach() what it is made of"
+            )
+
+
+def rehearse_sending(play: Rehearsal) -> None:
+    """What training changes is in what clients send, or makes no difference to what is tested.
+
+    Raises:
+        UnsupportedModelError: names the layer and the attribute.
+    """
+    net, rows = copied(play.module).train(), play.data.x_train[:2]
+    with _explained(net, "it trains"), drawing_at(0, Purpose.FORWARD), torch.enable_grad():
+        net(rows)
+    sent = copied(play.module)
+    with _explained(net, "its weights are put into a copy of it"):
+        play.layout.load(sent, play.layout.vector(net))
+    if same_bits(answer(net, rows), answer(sent, rows)):
+        return
+    own, other = dict(net.named_buffers()), dict(sent.named_buffers())
+    lost = [key for key in own if key not in other or not same_bits(own[key], other[key])]
+    found = _owner(lost[0]) if lost else differing_attribute(sent, net)
+    what = attribute_called(net, *found) if found else "something in it"
+    raise UnsupportedModelError(
+        f"model {type(net).__name__}: {what} changes while it trains and counts when it is tested, but is neither a "
+        "parameter nor a saved buffer of floats, so no client could send it; use register_buffer with float values"
+    )
+
+
+def _owner(name: str) -> tuple[str, str]:
+    """A tensor's name, apart: (its layer, its name there)."""
+    owner, _, key = name.rpartition(".")
+    return owner, key
 
 
 def _same_whoever_was_before(play: Rehearsal, jobs: Sequence[ClientJob]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.scenarios.models.blame import Passage, followed, layer_called
@@ -52,15 +53,21 @@ def scores(module: nn.Module, rows: Tensor, num_classes: int, doing: str = "") -
     """
     name, count = type(module).__name__, len(rows)
     given = f"{count_of(count, 'sample')} of shape {tuple(rows.shape[1:])}"
-    passage = Passage()
+    passage, shown = Passage(), rows.clone()  # the rows themselves are everybody's
+    untouched = shown._version
     try:
         with followed(module, passage), quiet():
-            output = module(rows)
+            output = module(shown)
     except Exception as error:  # it is the user's module: it can fail in any way
         raise UnsupportedModelError(
             f"model {name} failed on {given}{doing}, in {layer_called(module, (passage.inside or [''])[-1])}: "
             f"{type(error).__name__}: {first_line(error)}; {_way_out(rows, error, doing)}"
         ) from error
+    if shown._version != untouched:
+        raise UnsupportedModelError(
+            f"model {name} writes into its inputs{doing}, which every client and every model is given; let its forward "
+            "make a new tensor (x = x - 0.5, not x -= 0.5), and let the first layer have inplace=False"
+        )
     if not isinstance(output, Tensor):
         raise UnsupportedModelError(
             f"model {name} gives a {type(output).__name__}, expected one tensor of logits; let its forward return "
@@ -130,8 +137,13 @@ def _wrong_shape(name: str, output: Tensor, count: int, num_classes: int) -> str
 
 
 def _check_parameters(module: nn.Module) -> None:
-    """Something to train, all of it float32."""
+    """Something to train, all of it float32, and no parameter without entries."""
     name = type(module).__name__
+    for key, parameter in module.named_parameters():
+        if not is_lazy(parameter) and parameter.numel() == 0:
+            raise UnsupportedModelError(
+                f"model {name}: {key} has shape {tuple(parameter.shape)}, so nothing in it can be trained; leave it out"
+            )
     for key, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.dtype != torch.float32 and (tensor.is_floating_point() or isinstance(tensor, nn.Parameter)):
             raise UnsupportedModelError(

@@ -18,6 +18,7 @@ from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehear
 from autoflip_secure.scenarios.models.rehearsal_training import (
     Rehearsal,
     rehearse_passes,
+    rehearse_sending,
     rehearse_training,
     rehearse_units,
 )
@@ -104,6 +105,7 @@ def rehearse(builder: CellBuilder, spec: CellSpec) -> None:
         play = Rehearsal(module, data, settings.training, private, fit)
         rehearse_evaluation(module, rows, data.num_classes)
         rehearse_passes(play)
+        rehearse_sending(play)
         rehearse_building(lambda number: settings.model.build(rows, data.num_classes, number), rows, seed)
         rehearse_training(play, builder.trainer(spec))
         rehearse_units(play)

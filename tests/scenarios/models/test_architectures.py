@@ -32,6 +32,7 @@ from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehear
 from autoflip_secure.scenarios.models.rehearsal_training import (
     Rehearsal,
     rehearse_passes,
+    rehearse_sending,
     rehearse_training,
     rehearse_units,
 )
@@ -182,6 +183,7 @@ def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(name: str
     rehearse_building(lambda seed: model.build(found, CLASSES, seed), found, 1)
     rehearse_evaluation(module, found, CLASSES)
     rehearse_passes(play)
+    rehearse_sending(play)
     rehearse_training(play, choose_trainer(module, Layout.of(module), x, private=fit))
     rehearse_units(play)
 

@@ -25,6 +25,7 @@ from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehear
 from autoflip_secure.scenarios.models.rehearsal_training import (
     Rehearsal,
     rehearse_passes,
+    rehearse_sending,
     rehearse_training,
     rehearse_units,
 )
@@ -160,6 +161,7 @@ def test_models_of_the_package_pass_the_rehearsal_that_they_are_spared(cls: type
     play = Rehearsal(module, data, TrainingSchedule(), PrivateSteps(1.0, 0.0), fit)
     rehearse_evaluation(module, rows, 3)
     rehearse_passes(play)
+    rehearse_sending(play)
     rehearse_building(lambda seed: model.build(rows, 3, seed), rows, 1)
     rehearse_training(play, choose_trainer(module, play.layout, x[:2], private=fit))
     rehearse_units(play)
