@@ -29,6 +29,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import median_rows
 from autoflip_secure.algorithm.order_statistics import shares as shares_of
+from autoflip_secure.federation.outside_answers import aggregates
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
@@ -113,9 +114,7 @@ def aggregate_cells(questions: Sequence[Question]) -> list[Aggregate]:
     found: dict[int, Aggregate] = {}
     for aggregator, places in alike([asked.aggregator for asked in questions]):
         states = [own_state(questions[place].state) for place in places]
-        found.update(
-            zip(places, aggregator.aggregate_cells(states, [mixed[place].view for place in places]), strict=True)
-        )
+        found.update(zip(places, aggregates(aggregator, states, [mixed[place].view for place in places]), strict=True))
     return [
         _of_present(asked, more, found[place] if own.shares is None else _of_clients(found[place], own.shares))
         for place, (asked, more, own) in enumerate(zip(questions, recalled, mixed, strict=True))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.outside_answers import mask_of
 from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import Exploration, PruneView, Received
 from autoflip_secure.models.uses import uses_of_weights
@@ -43,7 +44,7 @@ def pruned(
     memory = protocol.pruner.remember(view)
     if memory is not state.memory:
         view, state = replace(view, memory=memory), replace(state, memory=memory)
-    mask, frozen = protocol.pruner.mask(view), problem.layout.frozen.to(state.mask.device)
+    mask, frozen = mask_of(protocol.pruner, view), problem.layout.frozen.to(state.mask.device)
     if mask is not state.mask:
         mask = mask | frozen
     if mask is state.mask or torch.equal(mask, state.mask):
