@@ -1,7 +1,8 @@
 """Scenarios from Python: ``run`` one, or ``load`` what a run has left. A composition root, as the command line is.
 
 Nothing here touches signals, so it works in a notebook's kernel and in any thread: Ctrl-C (*Interrupt the kernel*) ends
-a run, and finished cells are kept. Numbers are made in one thread, whatever the program that calls has set.
+a run, and finished cells are kept. Numbers are made in one thread and with torch's defaults, whatever the program that
+calls has set.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from autoflip_secure.reports.study.learning import findings
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.run_results import Results, as_path, in_pythons_words
 from autoflip_secure.runtime.platforms import untried
+from autoflip_secure.runtime.torch_defaults import torch_defaults
 from autoflip_secure.scenarios.config.overrides import as_called, importable, load_changed
 from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.config.sources import presets
@@ -68,7 +70,7 @@ def run(
         out = as_path(out, "run(…, out={})", "name a folder, or leave it out for a temporary one")
     if (sentence := untried()) is not None:
         notes.once(sentence)
-    with importable(current_folder()), in_pythons_words(), as_called(overrides, "run"):
+    with importable(current_folder()), torch_defaults(), in_pythons_words(), as_called(overrides, "run"):
         work = plan(load_changed(scenario, overrides, "run", small=small))
         with _folder(out, work.name) as folder, listener(len(work.keys)) as listening:
             done = run_sweep(work, folder, workers, listening)
