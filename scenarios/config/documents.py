@@ -22,7 +22,6 @@ from autoflip_secure.scenarios.config.yaml_values import checked_key, wrong_valu
 from autoflip_secure.terminal.near_names import nearby
 from autoflip_secure.terminal.visible import visible
 
-_WAY_OUT = "give the path of a scenario file (YAML)"
 DEEPEST = 50  # keys in a key path, so that whatever walks through a scenario comes to an end
 _SHORT = ("kind", "name", "factory")  # what a short form says (``attack: none``)
 _MOST = 100_000  # values of a document, aliases written out
@@ -74,7 +73,7 @@ class Document:
         self.places[path] = place
 
     @classmethod
-    def parse(cls, text: str, name: str) -> Self:
+    def parse(cls, text: str, name: str, what: str = "scenario") -> Self:
         """Read YAML text.
 
         Raises:
@@ -84,35 +83,34 @@ class Document:
         walk = _Walk(lambda line: f"{name}:{line}")
         node = _compose(text, lambda line: f"{name}{line}: not valid YAML", name)
         if node is None:
-            raise InputError(f"{name}: the file is empty; write at least `algorithm: autoflip`")
+            least = "write at least `algorithm: autoflip`" if what == "scenario" else f"write the {what} into it"
+            raise InputError(f"{name}: the file is empty; {least}")
         if not isinstance(node, yaml.MappingNode):
             raise InputError(
-                f"{name}:{node.start_mark.line + 1}: a scenario is a mapping of keys to values (`key: value`)"
+                f"{name}:{node.start_mark.line + 1}: a {what} is a mapping of keys to values (`key: value`)"
             )
         return cls(name, walk.data(node), walk.places)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a YAML file.
+    def read(cls, path: Path, what: str = "scenario") -> Self:
+        """Read a YAML file; ``what`` is in it, for messages.
 
         Raises:
             InputError: the file cannot be read, or :meth:`parse` refuses it.
         """
-        name = visible(path)
+        name, way_out = visible(path), f"give the path of a {what} file (YAML)"
         try:
             content = read_regular(path, _MOST_BYTES)
-            if (sentence := instead(content[:LENGTH], "a scenario", _WAY_OUT, "text", "empty")) is not None:
+            if (sentence := instead(content[:LENGTH], f"a {what}", way_out, "text", "empty")) is not None:
                 raise InputError(f"{name}: {sentence}")
             text = content.decode("utf-8")
         except FileNotFoundError as error:
-            raise InputError(f"{name}: no such file{nearby(path)}; {_WAY_OUT}") from error
+            raise InputError(f"{name}: no such file{nearby(path)}; {way_out}") from error
         except OSError as error:
-            raise InputError(f"{name}: cannot be read ({error.strerror}); {_WAY_OUT}") from error
+            raise InputError(f"{name}: cannot be read ({error.strerror}); {way_out}") from error
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}: is not UTF-8 text (byte {error.start}); a scenario is a YAML text file"
-            ) from error
-        return cls.parse(text, name)
+            raise InputError(f"{name}: is not UTF-8 text (byte {error.start}); a {what} is a YAML text file") from error
+        return cls.parse(text, name, what)
 
 
 def parse_value(text: str, path: KeyPath = (), place: str = "--set") -> Any:

@@ -49,7 +49,7 @@ def read_log(path: Path) -> ReadLog:
             f"{path}: is a table of rounds alone; write the other facts in a YAML file with `rounds: {path.name}`, and "
             "give that (docs/account.md has one to begin with)"
         )
-    document = Document.read(path)
+    document = Document.read(path, "log")
     files = {path.name: _digest(path)}
     if isinstance(document.data.get("rounds"), str):
         table = path.parent / document.data["rounds"]

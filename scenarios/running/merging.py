@@ -157,8 +157,17 @@ def _gather(plan: Plan, sources: list[Path]) -> _Found:
             if (attempts := attempts_at(ledger_file(folder, key))) != []:
                 found.ledgers[key] = united([found.ledgers.get(key, []), attempts])
             if key in files:
-                _take(found, read_record(files[key]), folder)
+                _take(found, _whole(files[key], folder), folder)
     return found
+
+
+def _whole(file: Path, folder: Path) -> RunRecord:
+    try:
+        return read_record(file)
+    except StoreError as error:
+        raise StoreError(
+            f"{error}; the same sweep with --out {folder} runs the cell again, or remove the file to merge without it"
+        ) from error
 
 
 def _take(found: _Found, record: RunRecord, folder: Path) -> None:

@@ -61,7 +61,8 @@ def cell_files(folder: Path) -> dict[str, Path]:
     """
     try:
         if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder{nearby(folder)}; give the folder of a sweep")
+            what = "is a file" if folder.exists() else f"no such folder{nearby(folder)}"
+            raise StoreError(f"{folder}: {what}; give the folder of a sweep")
         if not any(folder.iterdir()):
             raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
         cells = folder / "cells"

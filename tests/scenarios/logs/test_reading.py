@@ -159,6 +159,18 @@ def test_what_cannot_be_true_is_one_sentence(tmp_path: Path, changed: dict[str, 
     assert "\n" not in str(error.value)
 
 
+def test_what_is_no_log_is_not_taken_for_a_scenario(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    (tmp_path / "latin.yaml").write_bytes("unit: clïent\n".encode("latin-1"))
+    (tmp_path / "empty.yaml").write_text("# later\n")
+    for name in ("none.yaml", ".", "empty.yaml", "list.yaml", "picture.yaml", "latin.yaml"):
+        with pytest.raises(InputError) as error:
+            read_log(tmp_path / name)
+        assert "scenario" not in str(error.value)
+        assert "autoflip" not in str(error.value)
+
+
 SAMPLE_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"batches": None}, "batches: is missing"),
     ({"steps": None}, "steps: is missing in round 1; batches: poisson needs it"),
