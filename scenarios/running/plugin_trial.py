@@ -51,6 +51,7 @@ from autoflip_secure.scenarios.running.attack_trial import (
     try_row_attack,
     try_sample_attack,
 )
+from autoflip_secure.scenarios.running.cells_trial import try_cells
 from autoflip_secure.scenarios.running.channel_trial import (
     of_participants,
     rounds_with_channels,
@@ -120,7 +121,7 @@ def try_out(place: str, plugin: Plugin, stage: Stage) -> None:
 
 
 def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
-    exploration, guidance = (stage.exploration, stage.guidance) if aggregator.needs_guidance else (None, None)
+    guidance = stage.guidance if aggregator.needs_guidance else None
     if aggregator.needs_clean_data and aggregator.clean_samples < 1:
         raise judge.refuse("root_samples: should be a whole number from 1, of samples that the server owns")
     number = next(iter([*judge.ask("wants", lambda: rounds_with_channels(aggregator, stage)), 1]))
@@ -145,8 +146,7 @@ def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
         )
 
         def ask(view: RoundView = view) -> Aggregate:
-            state = aggregator.start(stage.layout, stage.weights, stage.clients, exploration)
-            return aggregator.aggregate(state, view)
+            return aggregator.aggregate(_state(aggregator, stage), view)
 
         found = judge.ask(f"aggregate of {count} updates", ask, rows, samples, mask, stage.weights)
         if not isinstance(found, Aggregate):
@@ -156,12 +156,16 @@ def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
         if not (bool((trust >= 0).all()) and min(abs(float(trust.sum()) - 1), float(trust.sum())) < 1e-3):
             raise judge.refuse("aggregate: trust should be non-negative and sum to 1, or be all 0 for no step")
         _check_scores(judge, aggregator, found, samples)
+        try_cells(judge, aggregator, view, partial(_state, aggregator, stage))
         if stage.secure_sum is not None and stage.secure_sum.updates and count > 1:
             judge.ask(f"decide on {count} secret updates", partial(_on_shares, aggregator, stage, view), rows, samples)
-
         if aggregator.own_masks:
-            state = aggregator.start(stage.layout, stage.weights, stage.clients, exploration)
-            try_coverage(judge, aggregator, view, state)
+            try_coverage(judge, aggregator, view, _state(aggregator, stage))
+
+
+def _state(aggregator: Aggregator, stage: Stage) -> Any:
+    exploration = stage.exploration if aggregator.needs_guidance else None
+    return aggregator.start(stage.layout, stage.weights, stage.clients, exploration)
 
 
 def _on_shares(aggregator: Aggregator, stage: Stage, view: RoundView) -> Aggregate:

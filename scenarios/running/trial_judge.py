@@ -42,7 +42,7 @@ class Judge:
             raise self.refuse(f"{what} failed with {type(error).__name__}: {short(error, 300)}; mend it") from error
         if not (kept and all(map(same_bits, before, shown))):
             raise self.refuse(f"{what} changes what it is shown in place; let it work on a copy (tensor.clone())")
-        if not _equal(first, other):
+        if not equal(first, other):
             raise self.refuse(
                 f"{what} gives another answer when it is asked the same again: it remembers something, or draws random "
                 "numbers of its own; use the generators that it is handed, and keep memory in the state"
@@ -59,16 +59,16 @@ class Judge:
         return found
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
     """Whether two answers are the same, tensor by tensor; what is neither number nor container counts as equal."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return same_bits(one, other)
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     if is_dataclass(one) and is_dataclass(other):
-        return _equal(vars(one), vars(other))
+        return equal(vars(one), vars(other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
+        return len(one) == len(other) and all(map(equal, one, other))
     return not isinstance(one, int | float | str) or one == other

@@ -159,6 +159,17 @@ class Unknown(Steps):
     scores_clients: ClassVar[bool] = True
 
 
+class Blocks(Steps):
+    """Steps of several cells at once: what they get one by one, changed by ``answer``."""
+
+    def aggregate(self, state: Any, view: RoundView) -> Aggregate:
+        even = torch.full((len(view.updates),), 1 / len(view.updates))
+        return Aggregate(even @ view.updates, even, None, state)
+
+    def aggregate_cells(self, states: Any, views: Any) -> list[Aggregate]:
+        return type(self).answer(super().aggregate_cells(states, views))
+
+
 class Scoring(Unknown):
     known_by: ClassVar[Any] = ({"kind": "greedy_oracle", "stealth": 0.9},)
 

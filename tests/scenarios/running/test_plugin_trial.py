@@ -1,6 +1,7 @@
 """What a plug-in from outside must not do: each is found before anything runs, and what is sound passes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from answering_plugins import (
     Acts,
     Answer,
+    Blocks,
     Counts,
     Covering,
     Fines,
@@ -134,6 +136,12 @@ CASES: dict[str, tuple[type[Plugin], Answer, str]] = {
     "aggregator that remembers": (
         Steps, lambda view: (memory.append(1), Aggregate(view.updates[0] * len(memory), even(view), None))[1],
         "remembers something",
+    ),
+    "aggregator of cells": (Blocks, lambda found: found, ""),
+    "aggregator of cells in another order": (Blocks, lambda found: found[1:] + found[:1], "beside others than alone"),
+    "aggregator of fewer cells": (Blocks, lambda found: found[:1], "beside others than alone"),
+    "aggregator of cells that add up": (
+        Blocks, lambda found: [replace(one, delta=sum(two.delta for two in found)) for one in found], "beside others"
     ),
     "pruner": (Masks, lambda view: view.weights.abs() > 0.01, ""),
     "pruner of everything": (Masks, lambda view: view.mask & False, "mask prunes everything in round 0"),
