@@ -56,7 +56,7 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
     try:
         written = parse_json(json.dumps(plugin.model_dump(mode="json"), allow_nan=False))
         parts = {"before": plugin.before} if isinstance(plugin, Aggregator) else {}  # plug-ins that were made before it
-        again = cls.model_validate({**written, **parts})
+        again, anew = cls.model_validate({**written, **parts}), cls.model_validate(value)
         hash(plugin)
     except Exception as error:
         raise _refused(
@@ -66,7 +66,24 @@ def _made(cls: type[BaseModel], value: dict[str, Any]) -> BaseModel:
         ) from error
     if again != plugin:
         raise _refused(kind, "its options are others when they are read back from a record; leave none out of the dump")
+    if anew != plugin:
+        raise _refused(kind, "its defaults are others each time it is made; give it fixed ones, and draw when asked")
+    if (name := _unordered(plugin.model_dump())) is not None:
+        raise _refused(
+            kind, f"its option {name} is or holds a set, which every process writes in another order; make it a tuple"
+        )
     return plugin
+
+
+def _unordered(options: dict[str, Any]) -> str | None:
+    """The first option that is a set, or has one in it."""
+
+    def has_set(value: Any) -> bool:
+        if isinstance(value, dict):
+            return any(map(has_set, value.values()))
+        return isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and any(map(has_set, value)))
+
+    return next((name for name, value in options.items() if has_set(value)), None)
 
 
 def located(found: Any, *above: str | int) -> InitErrorDetails:

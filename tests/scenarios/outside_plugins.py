@@ -166,6 +166,16 @@ class Loose(UpdateAttack, frozen=False):
         return updates
 
 
+class Unordered(Other):
+    kind: str = "unordered"
+    layers: tuple[frozenset[str], ...] = (frozenset({"first", "last"}),)
+
+
+class Drawn(Other):
+    kind: str = "drawn"
+    size: float = Field(default_factory=lambda: np.random.default_rng().random())
+
+
 class Odd(UpdateAttack):
     size: int = "many"
 

@@ -125,6 +125,21 @@ def test_a_class_that_cannot_be_a_plug_in_is_refused(override: str, own: Path) -
     assert UNFIT[override] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (
+            "Unordered",
+            "its option layers is or holds a set, which every process writes in another order; make it a tuple",
+        ),
+        ("Drawn", "its defaults are others each time it is made; give it fixed ones"),
+    ],
+)
+def test_options_that_no_other_process_would_write_alike_are_refused(kind: str, why: str, own: Path) -> None:
+    with pytest.raises(InputError, match=rf"^--set .*attack\.kind = 'own_plugins:{kind}': {why}"):
+        read(f"attack=own_plugins:{kind}")
+
+
 def test_a_name_of_this_package_means_its_own_code(own: Path) -> None:
     with pytest.raises(
         InputError, match=r"algorithm\.name = autoflip: is an algorithm of this package, and its pruner"
