@@ -226,6 +226,8 @@ def _faults(arrays: Arrays, part: str) -> Iterator[str]:
     x, y, classes = getattr(arrays, f"x_{part}"), getattr(arrays, f"y_{part}"), len(arrays.class_names)
     if not (isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and x.ndim >= 2 and x.size):
         yield f"an x_{part} that is no array of numbers of shape (samples, features, …)"
+    if np.ma.is_masked(x):
+        yield f"an x_{part} with masked values; fill or drop them"
     if x.shape[1:] != arrays.x_train.shape[1:]:
         yield f"samples of shape {x.shape[1:]} in x_{part} and {arrays.x_train.shape[1:]} in x_train; make them one"
     if x.dtype.kind == "f" and not np.isfinite(x.astype(np.float32)).all():

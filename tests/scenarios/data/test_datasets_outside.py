@@ -195,6 +195,8 @@ def unknown(): return {**mapping(), "owners": Y}
 def few(): return {**mapping(), "num_classes": 1}
 def ragged(): return ([[1.0], [1.0, 2.0]], [0, 1]), ([[1.0]], [0])
 def objects(): return ([object()] * 2, [0, 1]), ([object()], [0])
+def masked(): return {**mapping(), "x_test": np.ma.masked_less(X[:4].numpy(), 0.1)}
+def unmasked(): return {**mapping(), "x_test": np.ma.masked_less(X[:4].numpy(), -1.0)}
 def lengths(): return (X, Y[:3]), (X, Y)
 def broken(): raise KeyError("oh")
 """
@@ -222,6 +224,7 @@ def test_every_form_gives_the_same_samples(outside: Path) -> None:
         CustomData(factory="outside_data:mapping", arguments={"level": 1.0}).load().x_train, pair.x_train
     )
     assert CustomData(factory="outside_data:wide").load().num_classes == 5
+    assert torch.equal(CustomData(factory="outside_data:unmasked").load().x_test, mapping.x_test)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +236,7 @@ def test_every_form_gives_the_same_samples(outside: Path) -> None:
         ("few", "num_classes is 1, expected a whole number of at least 2"),
         ("ragged", "x_train cannot be made an array"),
         ("objects", "holds Python objects"),
+        ("masked", "x_test has 5 masked values; fill or drop them"),
         ("lengths", r"y_train is int64 \(3,\), expected 16 whole numbers"),
         ("broken", "failed with KeyError"),
         ("absent", "outside_data has no 'absent'"),

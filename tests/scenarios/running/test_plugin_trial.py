@@ -239,6 +239,7 @@ def damaged(**changes: Any) -> Arrays:
         (lambda: 1 / 0, "read failed with ZeroDivisionError"),
         (lambda: 3, "read gave a int, expected Arrays"),
         (lambda: damaged(x_train=np.full((6, 2), np.nan)), "x_train with NaN or infinity"),
+        (lambda: damaged(x_train=np.ma.masked_equal(np.eye(6, 2), 1)), "x_train with masked values; fill"),
         (lambda: damaged(x_test=np.zeros((6, 3))), "samples of shape (3,) in x_test and (2,) in x_train"),
         (lambda: damaged(x_train=np.zeros(6)), "no array of numbers of shape (samples, features"),
         (lambda: damaged(y_train=np.arange(5)), "one whole number for each of the 6 samples"),
