@@ -101,7 +101,7 @@ def _part(place: str, part: str, samples: Any) -> tuple[Any, Any, Any]:
 
 def _array(place: str, name: str, value: Any) -> NDArray[Any]:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise DataError(f"{place}: {name} has {np.ma.count_masked(value)} masked values; fill or drop them")
+        raise DataError(f"{place}: {name} has {int(np.asarray(value.mask).sum())} masked values; fill or drop them")
     try:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from autoflip_secure.interfaces import Aggregator, RoundView
@@ -29,7 +30,7 @@ def try_cells(judge: Judge, aggregator: Aggregator, view: RoundView, start: Call
         return list(aggregator.aggregate_cells([start() for _ in some], some))
 
     together = judge.ask(f"aggregate_cells of {len(views)} cells", lambda: ask(views), *rows)
-    alone = [judge.ask("aggregate_cells of a cell", lambda one=one: ask([one]), *rows) for one in views]
+    alone = [judge.ask("aggregate_cells of a cell", partial(ask, [one]), *rows) for one in views]
     if not equal(together, [answer for answers in alone for answer in answers]):
         raise judge.refuse(
             "aggregate_cells gives a cell other numbers beside others than alone; give one answer for each cell, in "
