@@ -15,6 +15,7 @@ import torch
 from cli_exports import accuracy, exported, held_out, invoke, loaded, needs_exporter, record_of
 from safetensors import safe_open
 from safetensors.torch import load_file
+from sizes import every
 from torch import nn
 
 from autoflip_secure.scenarios.config.loading import load
@@ -33,7 +34,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("name", ["Convolutions", "Residual", "Branching"])
+@pytest.mark.parametrize("name", every(3, ["Convolutions", "Residual", "Branching"]))
 def test_what_torch_and_safetensors_load_has_the_accuracy_of_the_record(
     name: str, finished: Path, tmp_path: Path
 ) -> None:

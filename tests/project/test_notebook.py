@@ -36,6 +36,7 @@ def test_is_kept_with_its_outputs(notebook: Any) -> None:
     assert not [place for place in ("/tmp/", "/home/", "/root/", "Users") if place in text]
 
 
+@pytest.mark.slow
 def test_its_cells_run(notebook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In this process, with a shorter run and without the report's figures; in a kernel: below."""
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert "autoflip-secure = autoflip_secure.__main__:main" in scripts
 
 
+@pytest.mark.slow
 def test_installed_wheel_finds_its_presets(wheel: Path, tmp_path: Path) -> None:
     """Unpacked away from the tree, as an installation is."""
     with zipfile.ZipFile(wheel) as archive:

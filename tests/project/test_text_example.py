@@ -117,6 +117,7 @@ def test_what_cannot_be_pruned_by_unit_is_said_and_weights_are_pruned() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dp_sgd_of_an_embedding_is_proven_and_an_lstm_is_to_be_replaced() -> None:
     privacy = {"kind": "sample_level", "noise_multiplier": 1.0}
     found = ledger(cell_of(model=BAG, privacy=privacy))

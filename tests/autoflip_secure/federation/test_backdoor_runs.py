@@ -67,7 +67,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-QUICK = [(name, "stacked") for name in ("autoflip", "lottery", "private", "taylor")]
+QUICK = [(name, "stacked") for name in ("autoflip", "lottery")]
 LONG = [one for one in product(ALGORITHMS, ("stacked", "sequential")) if one not in QUICK]
 
 

@@ -107,7 +107,7 @@ def test_never_and_later_than_the_last_round_are_the_run_without_the_key() -> No
     assert '"exploration":' not in plain.rounds[0].model_dump_json()
 
 
-@pytest.mark.parametrize("algorithm", every(2, [PLUS, AUTOFLIP, {"pruner": RandomWeights(), "aggregator": Mean()}]))
+@pytest.mark.parametrize("algorithm", every(3, [PLUS, AUTOFLIP, {"pruner": RandomWeights(), "aggregator": Mean()}]))
 def test_the_same_numbers_alone_in_a_block_and_one_at_a_time(algorithm: dict[str, Any]) -> None:
     noisy = GaussianNoise(sigma=0.5)
     mine = {"attack": noisy, "rounds": 5, "exploration": exploring(2), **algorithm}

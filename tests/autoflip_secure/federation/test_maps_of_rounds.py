@@ -125,7 +125,7 @@ def test_liars_make_the_masks_of_rounds_in_which_they_take_part() -> None:
     assert honest.rounds[0].participants == lied.rounds[0].participants
 
 
-@pytest.mark.parametrize("algorithm", every(2, [PLUS, AUTOFLIP, {k: THEIRS[k] for k in ("pruner", "aggregator")}]))
+@pytest.mark.parametrize("algorithm", every(3, [PLUS, AUTOFLIP, {k: THEIRS[k] for k in ("pruner", "aggregator")}]))
 def test_the_same_numbers_alone_and_in_a_block(algorithm: dict[str, Any]) -> None:
     mine = {"rounds": 5, "guidance": GuidanceConfig(matrix="per_round"), **algorithm}
     alone = run(cell(**mine))[0]

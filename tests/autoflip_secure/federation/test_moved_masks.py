@@ -183,7 +183,7 @@ def agrees(one: Cell) -> Oracle:
     return oracle
 
 
-@pytest.mark.parametrize(("after", "seed"), every(2, [(3, 0), (1, 0), (1, 3), (2, 3)]))
+@pytest.mark.parametrize(("after", "seed"), every(4, [(1, 3), (3, 0), (1, 0), (2, 3)]))
 def test_the_engine_is_fedspa_as_written_down(after: int, seed: int) -> None:
     oracle = agrees(fedspa(seed=seed, local_rule=Regrow(share=0.6, after=after)))
     assert oracle.moved > 100, "the oracle saw too little"
@@ -207,6 +207,7 @@ def test_erk_densities_keep_the_total_and_cap_at_one(density: float) -> None:
 # ------------------------------------------------------------------------------------------------ equal however it runs
 
 
+@pytest.mark.slow
 def test_both_trainers_end_on_the_same_masks_and_beside_others_nothing_changes() -> None:
     (stacked, first), (sequential, second) = watched(fedspa()), watched(fedspa(), "sequential")
     assert stacked.digests == sequential.digests

@@ -74,7 +74,7 @@ def test_with_nothing_tested_there_is_no_picture_and_a_page_all_the_same() -> No
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_it_opens_without_complaint_and_fits(
     browser: Browser, tested: list[AnsweredClaim], tmp_path: Path, width: int
 ) -> None:

@@ -114,7 +114,9 @@ def gone(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("spoil", [gone, of_another_folder, not_parquet, other_columns, other_format, a_pipe, a_folder])
+@pytest.mark.parametrize(
+    "spoil", every(2, [gone, of_another_folder, not_parquet, other_columns, a_pipe, other_format, a_folder])
+)
 def test_a_bad_index_is_none_and_is_written_anew(spoil: Callable[[Path], None], large_copy: Path, large: Path):
     spoil(large_copy / FILE)
     found = read_results(large_copy, keep_index=True)
