@@ -74,9 +74,14 @@ def _fault(aggregator: Aggregator, found: object, view: RoundView) -> str | None
     return _fault_of_trust(found.trust) or _fault_of_scores(aggregator, found.scores, len(view.samples))
 
 
+def is_trust(values: Tensor) -> bool:
+    """Whether ``values``, (n,), are the parts that clients have in a step, or all zero where there is none."""
+    total = float(values.sum())
+    return bool((values >= 0).all()) and min(abs(total - 1), total) < _CLOSE
+
+
 def _fault_of_trust(trust: Tensor) -> str | None:
-    total = float(trust.sum())
-    if bool((trust >= 0).all()) and min(abs(total - 1), total) < _CLOSE:
+    if is_trust(trust):
         return None
     return f"aggregate: trust is {_shown(trust)}, expected numbers from 0 that sum to 1, or all 0 for no step"
 

@@ -112,9 +112,8 @@ def _answer(interval: Interval, wider: Interval, bound: Bound, *, unsure: bool) 
     if interval.low is None or interval.high is None or wider.high is None:
         return Answer.CANNOT_TELL
     if few_alike(interval) and not bound.counted:
-        same = (
-            abs(interval.mean) < FLAT and bound.support < 0 and not unsure
-        )  # equal runs: not lower, whatever the seed
+        # equal runs: not lower, whatever the seed
+        same = abs(interval.mean) < FLAT and bound.support < 0 and not unsure
         return Answer.HOLDS if same else Answer.CANNOT_TELL
     supported = interval.low > bound.support if bound.support == 0 else interval.low >= bound.support
     refuted = wider.high < bound.refute

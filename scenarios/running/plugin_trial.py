@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoflip_secure.federation.outside_answers import is_trust
 from autoflip_secure.federation.secure_updates import score_secretly
 from autoflip_secure.interfaces import (
     Aggregate,
@@ -153,7 +154,7 @@ def _try_aggregator(judge: Judge, aggregator: Aggregator, stage: Stage) -> None:
             raise judge.refuse(f"aggregate gives a {type(found).__name__}, expected an Aggregate")
         judge.tensor("aggregate: delta", found.delta, stage.weights)
         trust = judge.tensor("aggregate: trust", found.trust, samples)
-        if not (bool((trust >= 0).all()) and min(abs(float(trust.sum()) - 1), float(trust.sum())) < 1e-3):
+        if not is_trust(trust):
             raise judge.refuse("aggregate: trust should be non-negative and sum to 1, or be all 0 for no step")
         _check_scores(judge, aggregator, found, samples)
         try_cells(judge, aggregator, view, partial(_state, aggregator, stage))

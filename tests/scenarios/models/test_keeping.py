@@ -5,24 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from odd_models import sweep_of
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.scenarios.config.documents import Document
-from autoflip_secure.scenarios.config.loading import resolve
-from autoflip_secure.scenarios.config.plan import Plan, plan
+from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.scenarios.running.checks import check
 
-TEXT = """
-clients: 4
-cohort: 2
-rounds: 3
-training: {epochs: 1, batch_size: 5}
-exploration: {epochs: 1, explorers: 2}
-data: {kind: digits, train_samples: 100, test_samples: 50}
-seeds: [3]
-algorithm: autoflip
-"""
 REFUSED = {
     "Unsaved": r"Unsaved: its 'mean' changes while it trains and counts when it is tested, .*register_buffer",
     "Plain": r"Plain: its 'mean' changes while it trains and counts",
@@ -40,7 +29,7 @@ def nets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def work(name: str) -> Plan:
-    return plan(resolve(Document.parse(f"{TEXT}model: 'keeping_nets:{name}'\n", "s.yaml"), ()))
+    return sweep_of(f"keeping_nets:{name}", rounds=3)
 
 
 @pytest.mark.parametrize(("name", "message"), REFUSED.items(), ids=REFUSED)

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd_models import sweep_of
 from sizes import every
 from torch import nn
 
 from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.scenarios.config.documents import Document
-from autoflip_secure.scenarios.config.loading import resolve
-from autoflip_secure.scenarios.config.plan import Plan, plan
+from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.data.base import Dataset
 from autoflip_secure.scenarios.models.chains import Cnn, Cnn6, Custom, FemnistCnn, McMahanCnn, Mlp, Model
 from autoflip_secure.scenarios.models.rehearsal import rehearse_building, rehearse_evaluation, trial_rows
@@ -35,16 +34,6 @@ from autoflip_secure.scenarios.running.checks import check
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(weight_norm|torch.jit.script|enable_nested):FutureWarning")
 
-TEXT = """
-clients: 4
-cohort: 2
-rounds: 2
-training: {epochs: 1, batch_size: 5}
-exploration: {epochs: 1, explorers: 2}
-data: {kind: digits, train_samples: 100, test_samples: 50}
-seeds: [3]
-algorithm: autoflip
-"""
 REFUSED = {
     "DropsInEvaluation": r"scores when it is evaluated twice, from its own forward on: .*training=self\.training",
     "noise_of_the_system": r"evaluated twice, from layer '2' \(Noise\) on",
@@ -77,9 +66,7 @@ def nets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def work(name: str, batch: int = 5, **more: Any) -> Plan:
-    text = TEXT.replace("batch_size: 5", f"batch_size: {batch}") + f"model: 'rehearsed_nets:{name}'\n"
-    text += "".join(f"{key}: {value}\n" for key, value in more.items())
-    return plan(resolve(Document.parse(text, "s.yaml"), ()))
+    return sweep_of(f"rehearsed_nets:{name}", batch=batch, **more)
 
 
 @pytest.mark.parametrize(("name", "message"), REFUSED.items(), ids=REFUSED)
