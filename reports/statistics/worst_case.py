@@ -79,10 +79,15 @@ def worst_case(tried: Tried, level: float = LEVEL) -> Worst:
 def above_p(a: Tried, b: Tried) -> float:
     """p-value against "the worst case of ``a`` is not above that of ``b``", from differences at the same seeds."""
     if len({tuple(values) for values in (*a.values(), *b.values())}) == 1:  # all at the same seeds, in their order
-        found = _greater_ps(*(np.array([[*values.values()] for values in side.values()]) for side in (a, b)))
-        return float(min(1.0, found.shape[1] * float(found.max(axis=0).min())))
+        return above_p_of(*(np.array([[*values.values()] for values in side.values()]) for side in (a, b)))
     candidates = [max(_greater_p(one, other) for one in a.values()) for other in b.values()]
     return min(1.0, len(candidates) * min(candidates))
+
+
+def above_p_of(a: np.ndarray, b: np.ndarray) -> float:
+    """:func:`above_p` of accuracies at the same seeds, (attacks, seeds) each."""
+    found = _greater_ps(a, b)
+    return float(min(1.0, found.shape[1] * float(found.max(axis=0).min())))
 
 
 def _greater_ps(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ With :math:`\theta_a = \min_j \mu_{aj}`, one-sided t bounds :math:`L_{jk}` of :m
 
 with probability :math:`1 - \alpha` at least: below only the bounds of the attack :math:`j` that is truly the worst of a
 can fail, one for every k, hence Bonferroni's :math:`J_b`; above alike. The p-values are those that belong to these ends
-(:func:`.above_p` at zero). The mean over seeds of each seed's lowest accuracy is no worst case: it is lower for the
+(:func:`.above_p`). The mean over seeds of each seed's lowest accuracy is no worst case: it is lower for the
 defence with the larger spread, though no attack leaves less of it.
 """
 
@@ -21,7 +21,7 @@ from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, Interval
 from autoflip_secure.reports.statistics.paired import Paired, Verdict, judge
 from autoflip_secure.reports.statistics.sample_size import stuck
-from autoflip_secure.reports.statistics.worst_case import Tried
+from autoflip_secure.reports.statistics.worst_case import Tried, above_p_of
 
 
 def worst_difference(a: Tried, b: Tried, *, margin: float = MARGIN, level: float = LEVEL) -> Paired | None:
@@ -48,31 +48,17 @@ def worst_difference(a: Tried, b: Tried, *, margin: float = MARGIN, level: float
     turned = -between.transpose(1, 0, 2)
     alpha = (1 - level) / 2
     interval = Interval(float(chosen.mean()), _bound(between, alpha), -_bound(turned, alpha), len(seeds))
-    direction = min(1.0, 2 * min(_p_above(between, 0.0), _p_above(turned, 0.0)))
+    direction = min(1.0, 2 * min(above_p_of(x, y), above_p_of(y, x)))
     same = x.shape == y.shape and np.abs(x - y).max() <= FLAT
     unsure = same and all(stuck(row, level) for row in x.tolist())
-    equal = 0.0 if same else max(_p_above(between, -margin), _p_above(turned, -margin))
+    equal = 0.0 if same else max(above_p_of(x + margin, y), above_p_of(y + margin, x))
     verdict = Verdict.CANNOT_TELL if unsure else judge(interval, margin, level)
     return Paired(interval, direction, None, None, verdict, None, values, level, margin, None if unsure else equal)
 
 
 def _bound(between: np.ndarray, alpha: float) -> float:
     """Lower end of the difference of worst cases."""
-    means, errors, freedom = _moments(between)
-    lower = means - stats.t.isf(alpha / between.shape[1], freedom) * errors
-    return float(lower.min(axis=0).max())
-
-
-def _p_above(between: np.ndarray, least: float) -> float:
-    """p-value against a difference of worst cases of at most ``least``; without spread a sign test."""
-    means, errors, freedom = _moments(between)
-    flat = errors < FLAT
-    tests = stats.t.sf((means - least) / np.where(flat, 1.0, errors), freedom)
-    tests = np.where(flat, np.where(means > least + FLAT, 0.5 ** (freedom + 1), 1.0), tests)
-    return float(min(1.0, between.shape[1] * tests.max(axis=0).min()))
-
-
-def _moments(between: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Means, standard errors (both attacks by attacks) and degrees of freedom."""
     seeds = between.shape[-1]
-    return between.mean(axis=-1), between.std(axis=-1, ddof=1) / np.sqrt(seeds), seeds - 1
+    errors = between.std(axis=-1, ddof=1) / np.sqrt(seeds)
+    lower = between.mean(axis=-1) - stats.t.isf(alpha / between.shape[1], seeds - 1) * errors
+    return float(lower.min(axis=0).max())
