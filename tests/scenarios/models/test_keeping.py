@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from odd_models import sweep_of
+from model_sweeps import sweep_of
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.scenarios.config.plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from odd_models import sweep_of
+from model_sweeps import sweep_of
 from sizes import every
 from torch import nn
 
