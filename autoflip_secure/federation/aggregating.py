@@ -29,7 +29,7 @@ from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import median_rows
 from autoflip_secure.algorithm.order_statistics import shares as shares_of
-from autoflip_secure.federation.outside_answers import aggregates
+from autoflip_secure.federation.outside_answers import aggregates, mixture_of, remembered_rows
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
@@ -145,7 +145,7 @@ class _Recalled:
 def _recalled(asked: Question) -> _Recalled:
     view = asked.view
     here = ClientRows(view.clients, view.updates, view.samples, view.shrinkage)
-    known, memory = asked.aggregator.before[0].recall(asked.state.memory, here, view.mask)
+    known, memory = remembered_rows(asked.aggregator.before[0], asked.state.memory, here, view.mask, view.round)
     whole = replace(
         view, clients=known.clients, updates=known.updates, samples=known.samples, shrinkage=known.shrinkage
     )
@@ -183,7 +183,8 @@ def premix(aggregator: Aggregator, view: RoundView, draws: Callable[[int], torch
         return Premixed(view, None)
     shares, assumed = None, Assumed.of(aggregator, len(view.updates))
     for place, one in enumerate(aggregator.before):
-        mixture = one.mix(RowsView(view.updates, view.directions, assumed.before[place], draws(place)))
+        rows = RowsView(view.updates, view.directions, assumed.before[place], draws(place))
+        mixture = mixture_of(one, rows, view.round)
         whose = mixture.shares
         shares = whose if shares is None else whose @ shares
         clients = view.clients if one.keeps_clients else view.clients[: len(mixture.rows)]

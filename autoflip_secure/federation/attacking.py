@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.outside_attacks import lies_beside, lies_of
 from autoflip_secure.interfaces import (
     Aggregate,
     Aggregator,
@@ -154,7 +155,7 @@ class _Stage:
             mask = self.mask[who] if alone else self.mask
             key = (self.number, _TOGETHER if who is None else int(self.clients[who]))
             view = self._view(cohort, seen, mask, memory.get(key))
-            found, after = self.attack.act(view)
+            found, after = lies_of(self.attack, view)
             if after is not None:
                 remembered[key] = after
             place = view.malicious if who is None else _place(seen, who)
@@ -255,9 +256,8 @@ def attack_channel(
             continue
         draws, result = _draws(cell, clients, round_, number, place), rows.clone()
         for seen, asked, who in questions(attack, here, alone=False):
-            found = attack.channel(
-                channel, rows[seen], here[seen], draws.of(seen if isinstance(seen, slice) else seen.tolist())
-            )
+            own = draws.of(seen if isinstance(seen, slice) else seen.tolist())
+            found = lies_beside(attack, channel, rows[seen], here[seen], own, round_)
             result[asked] = found[here[seen] if who is None else _place(seen, who)]
         rows = result
     return rows

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.algorithm.guidance import GuidanceConfig
 from autoflip_secure.federation.cohorts import drawn, public_cohort, public_cohorts, queue
+from autoflip_secure.federation.outside_attacks import places_of
 from autoflip_secure.federation.visibility import Visibility
 from autoflip_secure.interfaces import (
     Aggregator,
@@ -242,7 +243,7 @@ class Cell:
         """
         protocol, clients = self.protocol, len(self.problem.clients)
         if pushing := self.attacking(ParticipationAttack, round_):  # type: ignore[type-abstract]
-            return self._pushed(round_, [(attack, malicious) for _, attack, malicious in pushing])
+            return self._pushed(round_, pushing)
         if protocol.client_level is not None:
             source = self.draws.agreed(Purpose.COHORT, round_)
             if protocol.sampling == "fixed":
@@ -250,14 +251,12 @@ class Cell:
             return torch.from_numpy(source.random(clients) < protocol.cohort / clients).nonzero().squeeze(1)
         return public_cohort(self.seed, round_, clients, protocol.cohort, protocol.sampling)
 
-    def _pushed(
-        self, round_: int, pushing: Sequence[tuple[ParticipationAttack, Bool[Tensor, " clients"]]]
-    ) -> Int[Tensor, " cohort"]:
+    def _pushed(self, round_: int, pushing: Sequence[tuple[int, ParticipationAttack, Tensor]]) -> Tensor:
         """A public cohort into which malicious clients push: the draw of :func:`public_cohort`, with their places."""
         protocol, clients = self.protocol, len(self.problem.clients)
         places = queue(self.seed, round_, clients, protocol.sampling)
-        for attack, malicious in pushing:
-            places[malicious] = attack.places(places[malicious])
+        for _, attack, malicious in pushing:
+            places[malicious] = places_of(attack, places[malicious], round_)
         if protocol.sampling == "fixed":
             return places.argsort(stable=True)[: protocol.cohort].sort().values
         return (places < protocol.cohort / clients).nonzero().squeeze(1)

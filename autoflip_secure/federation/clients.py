@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.outside_attacks import labels_of, samples_of
 from autoflip_secure.interfaces import ClientJob, DataAttack, PrivacyView, SampleAttack, TrainingSchedule
 from autoflip_secure.models.masks import facts
 from autoflip_secure.seeds import Purpose, generator
@@ -37,23 +38,26 @@ def client_labels(
     ]
     weights = cell.problem.initial if weights is None else weights
     if any(attack.follows_model for _, attack in lies):
-        return _false_labels(cell, client, lies, weights)
+        return _false_labels(cell, client, lies, weights, round_)
     key = client, tuple(number for number, _ in lies)
     if key not in cell.labels_seen:
-        cell.labels_seen[key] = _false_labels(cell, client, lies, weights)
+        cell.labels_seen[key] = _false_labels(cell, client, lies, weights, round_)
     return cell.labels_seen[key]
 
 
-def _false_labels(cell: Cell, client: int, lies: Sequence[tuple[int, DataAttack]], weights: Tensor) -> Tensor:
+def _false_labels(
+    cell: Cell, client: int, lies: Sequence[tuple[int, DataAttack]], weights: Tensor, round_: int
+) -> Tensor:
     problem, samples = cell.problem, cell.problem.clients[client]
     labels = problem.y_train[samples]
     for number, attack in lies:
         draws = generator(cell.seed, Purpose.DATA_ATTACK, client, *([number] if number else []))
         if attack.follows_model:
             outputs = class_outputs(problem.module, problem.layout, weights[None], problem.x_train[samples])[0]
-            labels = attack.labels_under(labels, problem.num_classes, draws, outputs)
+            asked = partial(attack.labels_under, labels, problem.num_classes, draws, outputs)
         else:
-            labels = attack.labels(labels, problem.num_classes, draws)
+            asked = partial(attack.labels, labels, problem.num_classes, draws)
+        labels = labels_of(attack, asked, labels, problem.num_classes, round_)
     return labels
 
 
@@ -62,7 +66,7 @@ def stated_samples(cell: Cell, clients: Int[Tensor, " clients"], round_: int) ->
     samples = cell.owned(clients)
     for _, attack, malicious in cell.attacking(SampleAttack, round_):  # type: ignore[type-abstract]
         lying = malicious[clients.cpu()].to(samples.device)
-        samples[lying] = attack.samples(samples[lying]).to(samples)
+        samples[lying] = samples_of(attack, samples[lying], round_).to(samples)
     return samples
 
 

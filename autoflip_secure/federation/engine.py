@@ -26,6 +26,7 @@ from autoflip_secure.federation.exploring import Sums, explored_again, landscape
 from autoflip_secure.federation.global_test import GlobalTest
 from autoflip_secure.federation.lone_training import train_alone
 from autoflip_secure.federation.outcome import Outcome
+from autoflip_secure.federation.outside_answers import blaming_rule
 from autoflip_secure.federation.own_masks import decide, keep_moved, keep_trained, memories
 from autoflip_secure.federation.own_models import tuned_models
 from autoflip_secure.federation.personal import personal_tests
@@ -84,7 +85,8 @@ def _round(
     problem = cells[0].problem
     sent, jobs = len(jobs), [*jobs, *root_jobs(cells, states)]
     schedule = cells[0].protocol.training.in_round(states[0].round + 1)
-    trained = trainer.train(problem.module, problem.layout, x, jobs, schedule)
+    with blaming_rule(jobs):
+        trained = trainer.train(problem.module, problem.layout, x, jobs, schedule)
     states, said = with_roots(cells, states, trained.updates[sent:])
     masks = keep_moved(cells, states, masks, trained, kept)
     keep_trained(cells, states, masks, trained, kept)

@@ -1,6 +1,7 @@
 """What a plug-in from outside answers in the middle of a run: held to its contract, or the run ends with its name.
 
-It was tried before anything ran, on made-up rows of round 1. What it does with a round that no trial could show (all
+Aggregators and their pre-aggregators, pruners and local rules here, attacks in :mod:`.outside_attacks`. They were tried
+before anything ran, on made-up rows of round 1. What they do with a round that no trial could show (all
 rows equal, nobody left, weights that have grown) is judged here: else a record would hold its NaN as a client's trust,
 or say of a missing answer that nobody had sent what can be used.
 """
@@ -15,11 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError, InputError
-from autoflip_secure.interfaces import Aggregate, Aggregator, Plugin, Pruner, PruneView, RoundView
+from autoflip_secure.interfaces import (
+    Aggregate,
+    Aggregator,
+    BroadcastView,
+    ClientJob,
+    ClientRows,
+    LocalRule,
+    Mixture,
+    Plugin,
+    PreAggregator,
+    Pruner,
+    PruneView,
+    RoundView,
+    RowsView,
+)
 from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.terminal.visible import short
 
@@ -34,12 +49,12 @@ def aggregates(aggregator: Aggregator, states: Sequence[Any], views: Sequence[Ro
     """
     if not aggregator.foreign:
         return aggregator.aggregate_cells(states, views)
-    with _blamed(aggregator, f"aggregator.kind = {_kind(aggregator)}: aggregate", views[0].round):
+    with blamed(aggregator, f"aggregator.kind = {kind_of(aggregator)}: aggregate", views[0].round):
         found = list(aggregator.aggregate_cells(states, views))
     for view, one in zip(views, found, strict=True):
         fault = _fault(aggregator, one, view)
         if fault is not None:
-            raise InputError(f"aggregator.kind = {_kind(aggregator)}: in round {view.round} {fault}")
+            raise InputError(f"aggregator.kind = {kind_of(aggregator)}: in round {view.round} {fault}")
     return found
 
 
@@ -51,15 +66,115 @@ def mask_of(pruner: Pruner, view: PruneView) -> Bool[Tensor, " params"]:
     """
     if not pruner.foreign:
         return pruner.mask(view)
-    with _blamed(pruner, f"pruner.kind = {_kind(pruner)}: mask", view.round):
+    with blamed(pruner, f"pruner.kind = {kind_of(pruner)}: mask", view.round):
         mask: object = pruner.mask(view)
     if isinstance(mask, Tensor) and mask.shape == view.mask.shape and mask.dtype == torch.bool:
         return mask
     given = f"shape {tuple(mask.shape)} and {mask.dtype}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
     raise InputError(
-        f"pruner.kind = {_kind(pruner)}: in round {view.round} mask gives {given}, expected a tensor of shape "
+        f"pruner.kind = {kind_of(pruner)}: in round {view.round} mask gives {given}, expected a tensor of shape "
         f"{tuple(view.mask.shape)} and torch.bool"
     )
+
+
+def remembered_rows(
+    one: PreAggregator, memory: Any, here: ClientRows, mask: Bool[Tensor, " params"], round_: int
+) -> tuple[ClientRows, Any]:
+    """The rows of a round with those that it remembers, and its memory.
+
+    Raises:
+        InputError: it is from outside, and fails, or gives no such rows.
+    """
+    if not one.foreign:
+        return one.recall(memory, here, mask)
+    place = f"aggregator.before.kind = {kind_of(one)}"
+    with blamed(one, f"{place}: recall", round_):
+        answer: object = one.recall(memory, here, mask)
+    place = f"{place}: in round {round_} recall"
+    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], ClientRows)):
+        raise InputError(f"{place} gives a {type(answer).__name__}, expected (ClientRows, memory)")
+    found: ClientRows = answer[0]
+    count = len(found.clients)
+    for name in ("clients", "updates", "samples", "shrinkage"):
+        like: Tensor = getattr(here, name)
+        like_expected(getattr(found, name), like.new_empty(count, *like.shape[1:]), f"{place}: {name}")
+    if count < len(here.clients) or not torch.equal(found.clients[: len(here.clients)], here.clients):
+        raise InputError(f"{place}: does not begin with the clients of the round, which are {_shown(here.clients)}")
+    return found, answer[1]
+
+
+def mixture_of(one: PreAggregator, view: RowsView, round_: int) -> Mixture:
+    """What it makes of rows.
+
+    Raises:
+        InputError: it is from outside, and fails, or gives no mixture of them.
+    """
+    if not one.foreign:
+        return one.mix(view)
+    place = f"aggregator.before.kind = {kind_of(one)}"
+    with blamed(one, f"{place}: mix", round_):
+        found: object = one.mix(view)
+    place = f"{place}: in round {round_} mix"
+    if not isinstance(found, Mixture):
+        raise InputError(f"{place} gives a {type(found).__name__}, expected a Mixture")
+    count = one.rows_after(len(view.updates))
+    like_expected(found.rows, view.updates.new_empty(count, view.updates.shape[1]), f"{place}: rows")
+    mixing = like_expected(found.mixing, view.updates.new_empty(count, len(view.updates)), f"{place}: mixing")
+    if not is_mixing(mixing):
+        raise InputError(
+            f"{place}: mixing is {_shown(mixing)}, expected numbers from 0, each row of a sum above 0 to 1"
+        )
+    return found
+
+
+def broadcast_of(rule: LocalRule, view: BroadcastView, like: Float[Tensor, " params"]) -> Tensor | None:
+    """What the server sends for it.
+
+    Raises:
+        InputError: it is from outside, and fails, or gives what cannot be sent.
+    """
+    if not rule.foreign:
+        return rule.broadcast(view)
+    with blamed(rule, f"local_rule.kind = {kind_of(rule)}: broadcast", view.round):
+        found: object = rule.broadcast(view)
+    return (
+        None
+        if found is None
+        else like_expected(found, like, f"local_rule.kind = {kind_of(rule)}: in round {view.round} broadcast")
+    )
+
+
+@contextmanager
+def blaming_rule(jobs: Sequence[ClientJob]) -> Iterator[None]:
+    """While ``jobs`` train: what fails is said of their local rule, where that is from outside.
+
+    Raises:
+        InputError: training failed.
+    """
+    rule = next((job.rule for job in jobs if job.rule is not None and job.rule.rule.foreign), None)
+    if rule is None:
+        yield
+        return
+    with blamed(rule.rule, f"local_rule.kind = {kind_of(rule.rule)}: training by it", rule.round):
+        yield
+
+
+def is_mixing(mixing: Float[Tensor, "mixed rows"]) -> bool:
+    """Whether these are the parts that rows have in others: non-negative, and of a sum above 0 and at most 1."""
+    sums = mixing.sum(1)
+    return bool((mixing >= 0).all()) and float(sums.min()) > 0 and float(sums.max()) < 1 + _CLOSE
+
+
+def like_expected(given: object, like: Tensor, place: str) -> Tensor:
+    """``given``, where it has the shape and the type of ``like``.
+
+    Raises:
+        InputError: it has not.
+    """
+    if isinstance(given, Tensor) and given.shape == like.shape and given.dtype == like.dtype:
+        return given
+    said = f"{tuple(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+    raise InputError(f"{place} gives {said}, expected {tuple(like.shape)}, {like.dtype}")
 
 
 def _fault(aggregator: Aggregator, found: object, view: RoundView) -> str | None:
@@ -95,7 +210,7 @@ def _fault_of_scores(aggregator: Aggregator, scores: Tensor | None, clients: int
 
 
 @contextmanager
-def _blamed(plugin: Plugin, doing: str, round_: int) -> Iterator[None]:
+def blamed(plugin: Plugin, doing: str, round_: int) -> Iterator[None]:
     """What fails inside is said of the plug-in, with the line of its file."""
     try:
         yield
@@ -117,7 +232,8 @@ def _line(plugin: Plugin, error: Exception) -> str:
     return f" (line {lines[-1]} of {Path(str(file)).name})" if lines else ""
 
 
-def _kind(plugin: Plugin) -> str:
+def kind_of(plugin: Plugin) -> str:
+    """As the scenario names it, in quotes."""
     return repr(getattr(plugin, "kind", type(plugin).__name__))
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.outside_attacks import inputs_of
 from autoflip_secure.interfaces import ClientJob, DataAttack, InputAttack, InputView
 from autoflip_secure.seeds import Purpose, generator
 
@@ -87,7 +88,7 @@ class PoisonedInputs:
                     member=member,
                     generator=generator(cell.seed, Purpose.DATA_ATTACK, client, *([number] if number else [])),
                 )
-                inputs = attack.inputs(view)
+                inputs = inputs_of(attack, view, round_)
             changed = (inputs != own).flatten(1).any(1)
             self._known[key] = samples.clone()
             self._known[key][changed] = self._behind(inputs[changed])

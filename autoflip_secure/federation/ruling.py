@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.outside_answers import broadcast_of
 from autoflip_secure.interfaces import BroadcastView, ClientJob, Exploration, RoundRule
 from autoflip_secure.seeds import Purpose, generator
 
@@ -21,7 +22,8 @@ def broadcast(cell: Cell, exploration: Exploration | None) -> Float[Tensor, " pa
     if rule is None:
         return None
     seen = exploration if rule.needs_exploration else None
-    return rule.broadcast(BroadcastView(cell.problem.layout, seen, partial(generator, cell.seed, Purpose.LOCAL_RULE)))
+    view = BroadcastView(cell.problem.layout, seen, partial(generator, cell.seed, Purpose.LOCAL_RULE))
+    return broadcast_of(rule, view, cell.problem.initial)
 
 
 def renewed(
@@ -35,17 +37,16 @@ def renewed(
         return known
     seen = exploration if rule.needs_exploration else None
     draws = partial(generator, cell.seed, Purpose.LOCAL_RULE)
-    return rule.broadcast(
-        BroadcastView(
-            layout=cell.problem.layout,
-            exploration=seen,
-            generator=lambda *address: draws(*address, round_),
-            round=round_,
-            step=step,
-            before=known,
-            participants=tuple(participants),
-        )
+    view = BroadcastView(
+        layout=cell.problem.layout,
+        exploration=seen,
+        generator=lambda *address: draws(*address, round_),
+        round=round_,
+        step=step,
+        before=known,
+        participants=tuple(participants),
     )
+    return broadcast_of(rule, view, cell.problem.initial)
 
 
 def acts(cell: Cell, round_: int) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, LocalView, RoundRule
 from autoflip_secure.models.layout import Layout, Segment
+from autoflip_secure.training.outside_rules import given, penalties
 from autoflip_secure.training.steps import StackedOptimizer
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ class Ruled:
             if mu and not simply:
                 pulled(gradients, self._weights, self._view.starts, mu)
             if "gradient" in hooks:
-                gradients = self._rule.gradient(self._view, gradients)
+                gradients = given(self._rule, "gradient", self._view, self._rule.gradient(self._view, gradients))
             if self._masks is not None:
                 gradients = list(torch._foreach_mul(gradients, self._masks))
             if mu and simply:
@@ -136,7 +137,7 @@ class Ruled:
             elif "step" not in hooks:
                 stepper.take(gradients)
             else:
-                steps = self._rule.step(self._view, stepper.propose(gradients))
+                steps = given(self._rule, "step", self._view, self._rule.step(self._view, stepper.propose(gradients)))
                 if self._masks is not None:
                     torch._foreach_mul_(steps, self._masks)
                 torch._foreach_add_(self._weights, steps)
@@ -144,7 +145,7 @@ class Ruled:
     def _penalty_gradients(self) -> list[Tensor]:
         with torch.enable_grad():
             weights = [weight.detach().requires_grad_() for weight in self._weights]
-            total = self._rule.penalty(replace(self._view, weights=weights)).sum()
+            total = penalties(self._rule, replace(self._view, weights=weights)).sum()
             found = torch.autograd.grad(total, weights, allow_unused=True)
         return [torch.zeros_like(w) if grad is None else grad for w, grad in zip(weights, found, strict=True)]
 
@@ -159,7 +160,7 @@ class Ruled:
         """
         assert self._masks is not None
         with torch.no_grad():
-            found = self._rule.mask(self._view, gradients, epoch, epochs)
+            found = given(self._rule, "mask", self._view, self._rule.mask(self._view, gradients, epoch, epochs))
             for mask, fresh, weight in zip(self._masks, found, self._weights, strict=True):
                 mask.copy_(torch.where(moved.view(-1, *[1] * (mask.dim() - 1)), fresh.to(mask.dtype), mask))
                 weight.masked_fill_(mask == 0, 0)

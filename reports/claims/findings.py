@@ -7,6 +7,14 @@ seeds of :math:`q` and its interval :math:`[l, h]`:
 
 where :math:`h'` is the end of the interval at level :math:`1 - \alpha/m` for :math:`m` places, since one refuted place
 refutes a general claim. It holds when every place supports it, does not hold when one refutes it.
+
+A page shows many claims. The p-value of an answer is the smallest :math:`\alpha` at which it would still be given: with
+two-sided :math:`p_+` and :math:`p_-` of Student's t test against the bounds,
+
+.. math:: p = \max_{places} p_+ \text{ where it holds}, \qquad p = m \min_{places} p_- \text{ where it does not}
+
+Of all claims that were tested together they are adjusted by Holm's method (:func:`judged_together`); an answer that
+does not survive that is kept, and marked as one of its own claim alone.
 """
 
 from __future__ import annotations
@@ -16,8 +24,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from scipy import stats
+
 from autoflip_secure.records.t_interval import LEVEL
 from autoflip_secure.reports.statistics.intervals import FLAT, MARGIN, UNDECIDED, Interval, mean_interval
+from autoflip_secure.reports.statistics.paired import holm
 from autoflip_secure.reports.statistics.sample_size import few_alike, seeds_to_decide, stuck
 
 BOTH = "Add the algorithms fedavg and autoflip, without attack, at the same seeds."  # what most claims need
@@ -30,6 +41,10 @@ class Answer(Enum):
     DOES_NOT_HOLD = "does not hold"
     CANNOT_TELL = UNDECIDED
     NOT_TESTED = "not tested here"
+
+
+DECIDED = (Answer.HOLDS, Answer.DOES_NOT_HOLD)
+ALONE = " (judged alone)"  # behind an answer that does not survive correction for all claims
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,7 @@ class Evidence:
     simultaneous: Interval | None = None  # for all places where the claim was tested together (Bonferroni)
     bound: Bound | None = None  # what it was judged against
     values: tuple[float, ...] = ()  # one per seed, in the order of seeds
+    p: float = 1.0  # the smallest alpha at which the answer would be given, corrected for the places; 1: none is
 
     def saying(self, text: str) -> Evidence:
         """The same evidence with its numbers in words."""
@@ -89,6 +105,31 @@ class Claim:
     evidence: tuple[Evidence, ...] = ()
     needs: str = ""  # what the sweep would have to contain, when it was not tested
     notes: tuple[str, ...] = ()
+    corrected: float | None = None  # p-value among all claims that were tested together; None: not asked, or not tested
+
+    @property
+    def p(self) -> float:
+        """The smallest alpha at which the answer would be given; 1 where there is none."""
+        alike = [e.p for e in self.evidence if e.answer is self.answer]
+        if self.answer is Answer.HOLDS:
+            return max(alike, default=1.0)
+        return min(alike, default=1.0) if self.answer is Answer.DOES_NOT_HOLD else 1.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is answered by its own evidence, and not any more among all claims that were tested together."""
+        return self.corrected is not None and self.answer in DECIDED and self.corrected > 1 - LEVEL
+
+    @property
+    def told(self) -> str:
+        """The answer in words, with what correction took away."""
+        return f"{self.answer.value}{ALONE if self.lost else ''}"
+
+
+def judged_together(claims: Sequence[Claim]) -> list[Claim]:
+    """The same claims, with p-values that are corrected for all of them that were tested (Holm)."""
+    adjusted = holm([claim.p if claim.evidence else None for claim in claims])
+    return [replace(claim, corrected=p) for claim, p in zip(claims, adjusted, strict=True)]
 
 
 def weigh(
@@ -105,7 +146,22 @@ def weigh(
     needed = None
     if answer is Answer.CANNOT_TELL and len(data) > 1:
         needed = seeds_to_decide(data, bound.support, bound.refute)
-    return Evidence(where, "", interval, answer, needed, wider, bound, tuple(data))
+    p = _p(data, interval, bound, answer, places)
+    return Evidence(where, "", interval, answer, needed, wider, bound, tuple(data), p)
+
+
+def _p(data: Sequence[float], interval: Interval, bound: Bound, answer: Answer, places: int) -> float:
+    """The smallest alpha at which ``answer`` would be given."""
+    if answer not in DECIDED:
+        return 1.0
+    if interval.high is not None and interval.low is not None and interval.high - interval.low < FLAT:
+        # counted, or equal runs, which are no accident; else all seeds agree on a direction
+        sure = bound.counted or abs(interval.mean) < FLAT
+        return 0.0 if sure else 2 * 0.5 ** len(data)
+    beyond = interval.mean - bound.support if answer is Answer.HOLDS else bound.refute - interval.mean
+    error = float(stats.sem(data))
+    p = 2 * float(stats.t.sf(beyond / error, len(data) - 1))
+    return min(1.0, p if answer is Answer.HOLDS else places * p)
 
 
 def _answer(interval: Interval, wider: Interval, bound: Bound, *, unsure: bool) -> Answer:

@@ -62,9 +62,9 @@ def _read(found: dict[int, Detection], name: str) -> dict[int, float]:
 
 
 def _weakest(parts: list[Evidence]) -> Evidence:
-    """All must hold: the part that refutes, else the one that cannot tell, else the first."""
+    """All must hold: the part that refutes best, else one that is open, else the one that holds least surely."""
     order = (Answer.DOES_NOT_HOLD, Answer.CANNOT_TELL, Answer.HOLDS)
-    return min(parts, key=lambda p: order.index(p.answer))
+    return min(parts, key=lambda part: (order.index(part.answer), -part.p if part.answer is Answer.HOLDS else part.p))
 
 
 def _shares(interval: Interval, scale: int = 1) -> str:

@@ -10,7 +10,16 @@ from dataclasses import replace
 
 from autoflip_secure.reports.claims.controls import controls
 from autoflip_secure.reports.claims.costs import communication, compute
-from autoflip_secure.reports.claims.findings import AT_LEVEL, NOT_LOWER, Bound, Claim, Evidence, conclude, weigh
+from autoflip_secure.reports.claims.findings import (
+    AT_LEVEL,
+    NOT_LOWER,
+    Bound,
+    Claim,
+    Evidence,
+    conclude,
+    judged_together,
+    weigh,
+)
 from autoflip_secure.reports.claims.flips import flips_found
 from autoflip_secure.reports.claims.noise import graceful
 from autoflip_secure.reports.claims.settings import explorers, exploring_again, thresholds
@@ -28,9 +37,9 @@ NON_IID = "a non-IID partition, such as {kind: dirichlet, alpha: 0.3} or {kind: 
 
 
 def claims(study: Study) -> list[Claim]:
-    """All claims, the falsifier first; of sweeps over privacy or secure sums, of the runs that have neither."""
+    """All claims, judged together, the falsifier first; of sweeps over privacy or secure sums, of runs without both."""
     study, which = as_published(study)
-    found = [*of_paper(study), *(claim for claim in asked_by_review(study) if claim.evidence)]
+    found = judged_together([*of_paper(study), *(claim for claim in asked_by_review(study) if claim.evidence)])
     note = f"Of the runs {which} alone."
     return [replace(claim, notes=(*claim.notes, note)) if which and claim.evidence else claim for claim in found]
 

@@ -7,11 +7,11 @@ answers together. A verdict is that of the claim on the records of its scenario,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from autoflip_secure.reports.claims.findings import Answer, Claim, Evidence
+from autoflip_secure.reports.claims.findings import Answer, Claim, Evidence, judged_together
 from autoflip_secure.reports.claims.mask import heavy_at_zero, refinement, whole_units
 from autoflip_secure.reports.claims.paper import asked_by_review, claims, of_paper
 from autoflip_secure.reports.claims.rivals import RIVALS, rivals
@@ -159,14 +159,16 @@ class Stage:
 
 
 def answered(stages: Mapping[str, Stage], absent: Mapping[str, str]) -> list[AnsweredClaim]:
-    """Every claim, in the order of the paper.
+    """Every claim, in the order of the paper, judged together.
 
     Args:
         stages: by the name of the scenario.
         absent: name of a scenario that was not run -> why.
     """
     found = {name: {c.slug: c for c in _all(stage.study)} for name, stage in stages.items()}
-    return [_tested(asked, stages, found, absent) for asked in ASKED]
+    told = [_tested(asked, stages, found, absent) for asked in ASKED]
+    judged = judged_together([one.claim for one in told])
+    return [replace(one, claim=claim) for one, claim in zip(told, judged, strict=True)]
 
 
 def scenarios() -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoflip_secure.records.configs import leaves
-from autoflip_secure.reports.claims.findings import Answer, Evidence
+from autoflip_secure.reports.claims.findings import ALONE, Answer, Claim, Evidence
 from autoflip_secure.reports.claims.portfolio import AnsweredClaim, Unit
 from autoflip_secure.reports.statistics.intervals import Interval
 from autoflip_secure.reports.study.labels import clean_text, number
@@ -23,7 +23,7 @@ VERDICTS = {
 
 def verdict(tested: AnsweredClaim) -> str:
     """The word, and for what is open the number of seeds that would settle it."""
-    word = VERDICTS[tested.claim.answer]
+    word = f"{VERDICTS[tested.claim.answer]}{ALONE if tested.claim.lost else ''}"
     if tested.claim.answer is not Answer.CANNOT_TELL:
         return word
     seeds = seeds_needed(tested)
@@ -79,9 +79,19 @@ def opening(tested: Sequence[AnsweredClaim]) -> list[str]:
     for answer in (Answer.DOES_NOT_HOLD, Answer.HOLDS, Answer.CANNOT_TELL):
         found = [one for one in tested if one.claim.answer is answer and one is not first]
         if found:
-            names = "; ".join(one.asked.short for one in found)
+            names = "; ".join(f"{one.asked.short}{ALONE if one.claim.lost else ''}" for one in found)
             said.append(f"{VERDICTS[answer].capitalize()} ({len(found)}): {names}.")
-    return said
+    gone = lost([one.claim for one in tested])
+    return [*said, gone] if gone else said
+
+
+def lost(claims: Sequence[Claim]) -> str:
+    """How many answers correction for all tested claims takes away, as a sentence; "": none."""
+    tested, gone = (sum(map(bool, found)) for found in ([c.evidence for c in claims], [c.lost for c in claims]))
+    if not gone:
+        return ""
+    does, is_ = ("One answer does", "is") if gone == 1 else (f"{gone} answers do", "are")
+    return f"{does} not survive correction for the {tested} claims that were tested (Holm), and {is_} marked:{ALONE}."
 
 
 def line(one: AnsweredClaim) -> tuple[str, str]:

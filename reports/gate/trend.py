@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,14 +71,14 @@ def write_trend(history: Sequence[Moment], path: Path) -> None:
 def trend_page(history: Sequence[Moment]) -> str:
     """The page as text."""
     last = history[-1]
-    picture = _picture(history)
+    picture, names = _picture(history), _names(history)
     return page(
         "trend.html.j2",
         name=f"of {count_of(len(history), 'run')}",
         headline=f"Last run: {last.decision}",
         summary=_summary(history),
         picture=picture,
-        rows=[_row(point) for point in last.metrics],
+        rows=[_row(point, names(point)) for point in last.metrics],
         runs=[
             {"run": clean_text(one.label), "time": clean_text(one.time), "verdict": clean_text(one.decision)}
             for one in history[::-1]
@@ -93,12 +94,12 @@ def _summary(history: Sequence[Moment]) -> str:
     return f"{count_of(len(history), 'run')}: {told}. {which} {_DRAWN}"
 
 
-def _row(point: Point) -> dict[str, str]:
+def _row(point: Point, name: str) -> dict[str, str]:
     metric = METRICS.get(point.metric)
     if metric is None:  # of a newer version
-        return {"configuration": _label(point), "metric": point.metric, "decision": point.decision}
+        return {"configuration": name, "metric": point.metric, "decision": point.decision}
     return {
-        "configuration": _label(point),
+        "configuration": name,
         "metric": metric.title,
         "baseline": value_text(metric, point.baseline),
         "last run": value_text(metric, point.value),
@@ -112,6 +113,16 @@ def _label(point: Point) -> str:
     return clean_text(f"{point.algorithm} · {point.condition}")
 
 
+def _names(history: Sequence[Moment]) -> Callable[[Point], str]:
+    """What a line is called: its label, and where one run has that label twice, the beginning of its key too.
+
+    A configuration that was changed on purpose has another key and goes on as the same line.
+    """
+    counts = (Counter((p.metric, _label(p)) for p in one.metrics) for one in history)
+    several = {label for count in counts for (_, label), number in count.items() if number > 1}
+    return lambda point: f"{label} ({point.key[:8]})" if (label := _label(point)) in several else label
+
+
 def _picture(history: Sequence[Moment]) -> Picture:
     with drawing():
         figure, notes = _figure(history)
@@ -120,9 +131,9 @@ def _picture(history: Sequence[Moment]) -> Picture:
 
 
 def _table(history: Sequence[Moment]) -> Table:
-    header = ["run", "time", "configuration", "metric", "value", "baseline", "decision"]
+    header, names = ["run", "time", "configuration", "metric", "value", "baseline", "decision"], _names(history)
     rows = [
-        [clean_text(one.label), clean_text(one.time), _label(p), p.metric, p.value, p.baseline, p.decision]
+        [clean_text(one.label), clean_text(one.time), names(p), p.metric, p.value, p.baseline, p.decision]
         for one in history
         for p in one.metrics
     ]
@@ -131,7 +142,7 @@ def _table(history: Sequence[Moment]) -> Table:
 
 def _figure(history: Sequence[Moment]) -> tuple[Figure, list[str]]:
     shown = history[-MOST_RUNS:]
-    by_metric = _lines(shown)
+    by_metric = _lines(shown, _names(history))
     notes = [f"The last {MOST_RUNS} of {len(history)} runs are drawn."] if len(history) > MOST_RUNS else []
     absent = sum(point.value is None for one in shown for point in one.metrics)
     if absent:
@@ -162,13 +173,13 @@ def _figure(history: Sequence[Moment]) -> tuple[Figure, list[str]]:
     return figure, notes
 
 
-def _lines(history: Sequence[Moment]) -> dict[str, dict[str, list[tuple[int, Point]]]]:
+def _lines(history: Sequence[Moment], names: Callable[[Point], str]) -> dict[str, dict[str, list[tuple[int, Point]]]]:
     """Metric -> configuration -> (place of the run, point), metrics in the gate's order, those that decide first."""
     found: dict[str, dict[str, list[tuple[int, Point]]]] = {}
     for place, one in enumerate(history):
         for point in one.metrics:
             if point.value is not None:
-                found.setdefault(point.metric, {}).setdefault(_label(point), []).append((place, point))
+                found.setdefault(point.metric, {}).setdefault(names(point), []).append((place, point))
     advisory = {p.metric for p in history[-1].metrics if p.advisory} if history else set()
     order = {name: number for number, name in enumerate(METRICS)}
     return dict(sorted(found.items(), key=lambda item: (item[0] in advisory, order.get(item[0], len(order)))))

@@ -63,18 +63,18 @@ def _asked(study: Study, scenario: Mapping[str, Any], found: Mapping[str, Claim]
 
 def _headline(own: Sequence[Claim]) -> list[str]:
     """What became of each; controls that have the same answer stand together."""
-    told = [f"{_SHORT[claim.slug]}: {claim.answer.value}" for claim in own if not claim.slug.startswith(_CONTROL)]
-    found: dict[Answer, list[str]] = {}
+    told = [f"{_SHORT[claim.slug]}: {claim.told}" for claim in own if not claim.slug.startswith(_CONTROL)]
+    found: dict[str, list[str]] = {}
     for claim in own:
         if claim.slug.startswith(_CONTROL):
-            found.setdefault(claim.answer, []).append(_SHORT[claim.slug].removeprefix(_BETTER))
-    return [*told, *(f"{_BETTER}{listed(names)}: {answer.value}" for answer, names in found.items())]
+            found.setdefault(claim.told, []).append(_SHORT[claim.slug].removeprefix(_BETTER))
+    return [*told, *(f"{_BETTER}{listed(names)}: {answer}" for answer, names in found.items())]
 
 
 def _said(claim: Claim) -> str:
     """What became of it, and where."""
     told = "; ".join(f"{one.where}: {one.text.partition(';')[0]}{_open(claim, one)}" for one in claim.evidence)
-    return f"{capital(_SHORT[claim.slug])}: {claim.answer.value}. {told}."
+    return f"{capital(_SHORT[claim.slug])}: {claim.told}. {told}."
 
 
 def _open(claim: Claim, one: Evidence) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoflip_secure.reports.claims.findings import Evidence
+from autoflip_secure.reports.claims.findings import DECIDED, Evidence
 from autoflip_secure.reports.claims.portfolio import AnsweredClaim, Unit
 from autoflip_secure.reports.claims.words import VERDICTS, effect, headline, opening, seeds_needed, verdict
 from autoflip_secure.reports.figures.claims import effects
@@ -56,6 +56,7 @@ def render_claims(tested: Sequence[AnsweredClaim], *, quick: bool, command: str,
         cells=cells,
         picture=picture,
         rows=[_row(one) for one in tested],
+        tested=sum(bool(one.claim.evidence) for one in tested),
         claims_data=_table(tested),
         scenarios=list({one.command: one for one in tested if one.command}.values()),
         command=clean_text(command),
@@ -68,6 +69,7 @@ def _row(one: AnsweredClaim) -> dict[str, Any]:
         "key": one.asked.key,
         "says": one.claim.says,
         "source": one.asked.source,
+        "claim": one.claim,
         "answer": one.claim.answer.name.lower(),
         "word": VERDICTS[one.claim.answer],
         "verdict": verdict(one),
@@ -90,6 +92,8 @@ def _table(tested: Sequence[AnsweredClaim]) -> Table:
         "says",
         "source",
         "verdict",
+        "p",
+        "p Holm",
         "deciding place",
         "effect",
         "seeds needed",
@@ -102,6 +106,7 @@ def _table(tested: Sequence[AnsweredClaim]) -> Table:
         rows.append(
             [
                 one.asked.key, one.claim.says, one.asked.source, VERDICTS[one.claim.answer],
+                one.claim.p if one.claim.evidence else None, one.claim.corrected,
                 where.where if where is not None else "", effect(where, one.asked.unit), seeds_needed(one),
                 one.asked.scenario if one.command else "", one.conditions or one.claim.needs,
             ]
@@ -128,6 +133,9 @@ def _claim(one: AnsweredClaim) -> dict[str, Any]:
         "claim": one.claim.says,
         "source": one.asked.source,
         "verdict": VERDICTS[one.claim.answer],
+        "p": one.claim.p if one.claim.evidence else None,
+        "p_among_all": one.claim.corrected,
+        "stands_among_all": None if one.claim.answer not in DECIDED else not one.claim.lost,
         "seeds_needed": seeds_needed(one),
         "why_not_tested": one.claim.needs or None,
         "unit": unit.name,

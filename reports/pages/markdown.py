@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from autoflip_secure.records.compared import ATTACK
 from autoflip_secure.reports.claims.findings import Claim, Evidence
+from autoflip_secure.reports.claims.words import lost
 from autoflip_secure.reports.pages.fitting import Page
 from autoflip_secure.reports.pages.run_robustness import Robustness
 from autoflip_secure.reports.statistics.intervals import Interval
@@ -212,10 +213,10 @@ def _claims(claims: Sequence[Claim]) -> list[str]:
     """Tested claims as a table, the others by name."""
     if not claims:
         return []
-    told = [f"**Claims of the paper**, as we read it: of {len(claims)}, {tally(claims)}.", ""]
+    told = [f"**Claims of the paper**, as we read it: of {len(claims)}, {tally(claims)}. {lost(claims)}".strip(), ""]
     tested = [claim for claim in claims if claim.evidence]
     if tested:
-        rows = [(claim.says, claim.answer.value, _evidence(claim)) for claim in tested]
+        rows = [(claim.says, claim.told, _evidence(claim)) for claim in tested]
         told += [*table(["Claim", "Here", "Evidence"], rows, numbers=False), ""]
     untested = [f"- {escape(claim.says)} **{claim.answer.value}**" for claim in claims if not claim.evidence]
     return [*told, *untested, *([""] if untested else [])]

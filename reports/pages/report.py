@@ -27,6 +27,7 @@ from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.claims.findings import Claim
 from autoflip_secure.reports.claims.paper import claims
+from autoflip_secure.reports.claims.words import lost
 from autoflip_secure.reports.figures.releases import ledgers
 from autoflip_secure.reports.figures.sections import Section, sections
 from autoflip_secure.reports.pages.backdoors import Backdoors, backdoors
@@ -245,6 +246,7 @@ def _summaries(weighed: list[Claim], asked: Study) -> dict[str, Any]:
     return {
         "claims": weighed,
         "claims_tally": tally(weighed),
+        "claims_lost": lost(weighed),
         "claims_data": claims_table(weighed),
         "degradation_rows": degradation_rows(lines),
         "degradation_data": degradation_table(lines),

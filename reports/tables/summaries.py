@@ -73,10 +73,11 @@ def degradation_table(lines: Sequence[Line]) -> Table:
 def claims_table(claims: Sequence[Claim]) -> Table:
     """One row per claim and place where it was tested."""
     columns = ["claim", "answer", "place", "answer there", "mean", "low", "high", "seeds", "evidence"]
-    columns += ["seeds that would settle it", "how it was measured", "what to add", "notes"]
+    columns += ["seeds that would settle it", "p", "p Holm", "how it was measured", "what to add", "notes"]
     rows: list[list[Any]] = []
     for claim in claims:
-        tail: list[Any] = [claim.measured, claim.needs, " ".join(claim.notes)]
+        ps = [claim.p, claim.corrected] if claim.evidence else [None, None]
+        tail: list[Any] = [*ps, claim.measured, claim.needs, " ".join(claim.notes)]
         for e in claim.evidence:
             own = [e.interval.mean, e.interval.low, e.interval.high, e.interval.n, e.text, e.seeds_needed]
             rows.append([claim.says, claim.answer.value, e.where, e.answer.value, *own, *tail])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autoflip_secure.defenses.aggregators.mean import Mean
+from autoflip_secure.federation.outside_attacks import is_stated
 from autoflip_secure.interfaces import (
     Aggregate,
     AttackView,
@@ -78,7 +79,7 @@ def try_sample_attack(judge: Judge, attack: SampleAttack, stage: Stage) -> None:
     """Stated numbers of samples: whole, and at least 1."""
     true = torch.tensor([1.0, 10.0, 300.0])
     found = judge.tensor("samples", judge.ask("samples", lambda: attack.samples(true), true), true)
-    if not bool(((found >= 1) & (found <= 2**31) & (found == found.round())).all()):
+    if not is_stated(found):
         raise judge.refuse(f"samples states {found.tolist()} for {true.tolist()}; state whole numbers from 1 to 2^31")
 
 

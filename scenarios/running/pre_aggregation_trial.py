@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from autoflip_secure.federation.outside_answers import is_mixing
 from autoflip_secure.interfaces import ClientRows, Mixture, PreAggregator, RowsView
 from autoflip_secure.scenarios.running.trial_judge import Judge
 from autoflip_secure.seeds import Purpose, generator
@@ -37,8 +38,7 @@ def try_pre_aggregator(judge: Judge, pre_aggregator: PreAggregator, stage: Stage
             raise judge.refuse(f"rows_after({count}) gives {expected!r}, expected a whole number of at least 1")
         judge.tensor("mix: rows", found.rows, rows.new_empty(expected, rows.shape[1]))
         mixing = judge.tensor("mix: mixing", found.mixing, rows.new_empty(expected, count))
-        sums = mixing.sum(1)
-        if not (bool((mixing >= 0).all()) and float(sums.min()) > 0 and float(sums.max()) < 1 + 1e-3):
+        if not is_mixing(mixing):
             raise judge.refuse("mix: mixing should be non-negative, each row of it of a sum above 0 and at most 1")
         if not bool(found.rows.isfinite().all()):
             raise judge.refuse("mix: rows should be finite")

@@ -1,7 +1,12 @@
 """When a claim is called: bounds by hand, several places, and how often it is called wrongly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 from sizes import sized
 
 from autoflip_secure.reports.claims.findings import (
@@ -9,9 +14,11 @@ from autoflip_secure.reports.claims.findings import (
     NOT_LOWER,
     Answer,
     Bound,
+    Claim,
     Evidence,
     above,
     conclude,
+    judged_together,
     over,
     weigh,
 )
@@ -95,3 +102,52 @@ def test_a_true_claim_is_refuted_as_seldom_as_promised():
     allowed = 0.025 + 3 * (0.025 * 0.975 / runs) ** 0.5  # one side of 5 %, whatever the number of places
     assert wrongly_refuted(places=3, runs=runs) < allowed
     assert wrongly_refuted(places=1, runs=runs) > allowed  # the check can fail: without the correction it is 7 %
+
+
+def claim(*evidence: Evidence) -> Claim:
+    return Claim("x", "X.", "", conclude(evidence), evidence)
+
+
+def test_the_p_of_an_answer_is_that_of_the_t_test_against_its_bound():
+    bound = Bound(-0.005, 0.0)
+    holds, gone = weigh("a", up := values(0.01, 0.01), bound, 3), weigh("b", down := values(-0.03, 0.01), bound, 3)
+    assert holds.p == pytest.approx(stats.ttest_1samp([*up.values()], -0.005).pvalue)
+    assert gone.p == pytest.approx(3 * stats.ttest_1samp([*down.values()], 0.0).pvalue)
+    surer = weigh("c", values(0.05, 0.01), bound, 3)
+    assert claim(holds, surer).p == holds.p  # every place has to support it
+    assert claim(holds, gone, surer).p == gone.p  # one refutes it
+    assert claim(holds, weigh("d", values(0.0, 0.1), bound)).p == 1.0  # open
+    assert weigh("e", dict.fromkeys(range(6), 0.1), above(0.005)).p == 2 * 0.5**6  # a sign test
+    assert weigh("f", dict.fromkeys(range(2), 0.6), over(0.5)).p == 0  # counted
+    assert weigh("g", dict.fromkeys(range(7), 0.0), NOT_LOWER).p == 0  # equal runs
+
+
+@given(
+    st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=8), st.integers(1, 5),
+    st.sampled_from([NOT_LOWER, AT_LEVEL, above(0.005), Bound(0.0, 0.0)]),
+)  # fmt: skip
+def test_what_has_an_answer_has_a_p_of_five_percent_or_less(data: list[float], places: int, bound: Bound):
+    found = weigh("here", dict(enumerate(data)), bound, places)
+    assert (found.p <= 0.05 + 1e-9) == (found.answer is not Answer.CANNOT_TELL)
+
+
+def test_claims_of_one_page_are_judged_together():
+    weak, strong = (claim(weigh("a", values(0.02, spread), Bound(0, 0))) for spread in (0.0145, 0.002))
+    assert 0.025 < weak.p < 0.05
+    untested, still_open = claim(), claim(weigh("b", values(0.0, 0.1), NOT_LOWER))
+    assert not judged_together([weak, untested])[0].lost  # nothing else was tested
+    judged = judged_together([weak, strong, untested, still_open])
+    assert [one.lost for one in judged] == [True, False, False, False]
+    assert [one.corrected for one in judged] == [pytest.approx(2 * weak.p), 3 * strong.p, None, 1.0]
+    assert [one.told for one in judged][:2] == ["holds (judged alone)", "holds"]
+    assert [replace(one, corrected=None) for one in judged] == [weak, strong, untested, still_open]
+
+
+def test_twenty_claims_at_their_bounds_hardly_ever_get_an_answer_that_stands():
+    runs = sized(100, 300)
+    draws = np.random.default_rng(4).normal(0.0, 0.01, size=(runs, 20, 5)).tolist()
+    pages = [[claim(weigh("", dict(enumerate(one)), Bound(0, 0))) for one in page] for page in draws]
+    alone = sum(any(one.answer is not Answer.CANNOT_TELL for one in page) for page in pages) / runs
+    stand = sum(any(one.corrected <= 0.05 for one in judged_together(page)) for page in pages) / runs
+    assert alone > 0.4  # 1 - 0.95^20 = 64 %
+    assert stand < 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5

@@ -106,3 +106,17 @@ def test_what_has_no_value_has_no_point_and_is_counted(results: list[GateResult]
     gone: Any = [p.model_copy(update={"value": None, "decision": "regression"}) for p in one.metrics[:2]]
     page = trend_page([one, one.model_copy(update={"metrics": (*gone, *one.metrics[2:])})])
     assert "2 values were not measured, or are no guarantee: they have no point" in page
+
+
+def test_configurations_with_one_label_have_lines_of_their_own_and_a_changed_one_goes_on(
+    results: list[GateResult],
+) -> None:
+    before, after = history(results)[:2]
+    point = before.metrics[0]
+    both = tuple(point.model_copy(update={"key": key, "value": v}) for key, v in (("a" * 64, 0.8), ("b" * 64, 0.4)))
+    two = [before.model_copy(update={"metrics": both}), after.model_copy(update={"metrics": both[::-1]})]
+    page = trend_page(two)
+    for key in ("a", "b"):
+        assert f"{point.algorithm} · {point.condition} ({key * 8})" in page
+    changed = [one.model_copy(update={"metrics": (p,)}) for one, p in zip((before, after), both, strict=True)]
+    assert "(aaaaaaaa)" not in trend_page(changed)

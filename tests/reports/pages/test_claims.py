@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_every_claim_is_on_the_page_and_in_the_data(tested: list[AnsweredClaim])
     assert "<not>" not in text
     assert "&lt;mlp&gt;" in text
     json.dumps(data, allow_nan=False)
+
+
+def test_what_does_not_survive_among_all_claims_is_hollow_and_says_so(tested: list[AnsweredClaim]) -> None:
+    sure = [one for one in tested if one.claim.p < 1]
+    assert sure
+    assert "judged alone;" not in render_claims(tested, **HOW)
+    doubted = [replace(one, claim=replace(one.claim, corrected=0.2)) if one is sure[0] else one for one in tested]
+    text, data = render_claims(doubted, **HOW), as_data(doubted, **HOW)
+    assert 'hollow">' in text
+    assert text.count("judged alone; p ") == 1
+    assert "One answer does not survive correction" in text
+    by_key = {one["key"]: one for one in data["claims"]}
+    assert [key for key, one in by_key.items() if one["stands_among_all"] is False] == [sure[0].asked.key]
+    assert by_key[sure[0].asked.key]["p_among_all"] == 0.2
 
 
 def test_it_is_written_whole_and_a_folder_in_the_way_is_said(tested: list[AnsweredClaim], tmp_path: Path) -> None:

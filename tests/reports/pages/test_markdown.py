@@ -123,7 +123,7 @@ def test_the_summary_says_what_the_report_says(
     tested = [claim for claim in weighed if claim.evidence]
     assert len(judged) == len(tested) + 1 > 5
     for row, claim in zip(judged[1:], tested, strict=True):
-        assert row[:2] == [claim.says, claim.answer.value]
+        assert row[:2] == [claim.says, claim.told]
         assert all(seen(e.where) in seen(row[2]) and seen(e.text) in seen(row[2]) for e in claim.evidence)
     for claim in weighed:
         if not claim.evidence:

@@ -26,7 +26,7 @@ from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
-from autoflip_secure.scenarios.store.fingerprints import read_by
+from autoflip_secure.scenarios.store.fingerprints import own_source, read_by
 from autoflip_secure.scenarios.store.ledgers import conditions, under_conditions
 from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.seeds import PrivateDraws, Purpose
@@ -141,6 +141,7 @@ def test_the_conditions_of_a_private_cell_are_software_processor_and_data() -> N
     assert one != other
     assert json.loads(one)["versions"] == conditions()
     assert {"torch", "numpy", "kernels", "opacus"} <= conditions().keys()
+    assert conditions()["source"] == own_source()
     assert under_conditions(plan(bare).blocks, {named: "1"})[0].cells[0].conditions == ""
     chosen = plan(scenario(privacy={**SAMPLES, "target_epsilon": 4.0, "accountant": "pld"}))
     assert "dp-accounting" in json.loads(under_conditions(chosen.blocks, {})[0].cells[0].conditions)["versions"]
