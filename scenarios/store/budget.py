@@ -31,6 +31,10 @@ _TURNCOATS = (
     "some cells have malicious clients, which neither clip nor add noise: the sum is for clients that are honest in "
     "every cell"
 )
+_NAMES = (
+    "data sets are told apart by kind and path, and other ones were released from here ({}): where they hold the same "
+    "people, such as one file under two paths, what they cost adds up"
+)
 
 
 @dataclass
@@ -56,6 +60,10 @@ def budgets(folders: Sequence[Path], delta: float | None = None) -> list[Budget]
         InputError: no cell of ``folders`` was begun, or ``delta`` is not below 1/n for n samples or clients.
     """
     known = _read(folders)
+    for name, (found, _, notes) in known.items():
+        others = [other for other, (cells, _, _) in known.items() if cells and other != name]
+        if found and others:
+            notes.append(_NAMES.format(", ".join(others)))
     return [_budget(name, found, bare, delta, notes) for name, (found, bare, notes) in known.items()]
 
 

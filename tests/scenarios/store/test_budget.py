@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import forked
+import numpy as np
 import pytest
 from cli_audits import command
 
@@ -110,6 +111,22 @@ def test_a_copy_of_the_folder_is_the_same_release_and_another_seed_is_not(swept:
     assert any("malicious clients" in note for note in found.notes)
     (before,) = budgets([swept], found.delta)
     assert (of(found).epsilon or 0) > (of(before).epsilon or 0)
+
+
+def test_one_file_under_two_paths_may_be_the_same_people_and_the_budgets_say_so(swept: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one.npz", "two.npz"):
+        x, y = rng.random((240, 4), dtype=np.float32), np.arange(240) % 3
+        np.savez(tmp_path / name, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+        data = {"kind": "npz", "path": str(tmp_path / name)}
+        run_sweep(planned(sample_level(2), data=data), tmp_path / name.removesuffix(".npz"), 1, quiet())
+    found = budgets([tmp_path / "one", tmp_path / "two"])
+    assert len(found) == 2
+    for own, other in (found, found[::-1]):
+        (note,) = (note for note in own.notes if "told apart by kind and path" in note)
+        assert other.data in note
+        assert own.data not in note
+    assert not any("told apart" in note for one in budgets([tmp_path / "one"]) for note in one.notes)
 
 
 def test_the_seeds_that_a_gate_ran_besides_are_counted_with_their_sweep(swept: Path, tmp_path: Path) -> None:
