@@ -90,8 +90,8 @@ def lost(claims: Sequence[Claim]) -> str:
     tested, gone = (sum(map(bool, found)) for found in ([c.evidence for c in claims], [c.lost for c in claims]))
     if not gone:
         return ""
-    does, is_ = ("One answer does", "is") if gone == 1 else (f"{gone} answers do", "are")
-    return f"{does} not survive correction for the {tested} claims that were tested (Holm), and {is_} marked:{ALONE}."
+    does, say = ("One answer does", "is hollow and says") if gone == 1 else (f"{gone} answers do", "are hollow and say")
+    return f"{does} not survive correction for the {tested} claims that were tested (Holm), and {say} “judged alone”."
 
 
 def line(one: AnsweredClaim) -> tuple[str, str]:

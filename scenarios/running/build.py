@@ -35,7 +35,7 @@ from autoflip_secure.scenarios.models.rehearsal import trial_rows
 from autoflip_secure.scenarios.models.trial import copied
 from autoflip_secure.scenarios.running.channel_checks import refuse_channels
 from autoflip_secure.scenarios.running.parties import PartyPool, connecting
-from autoflip_secure.scenarios.running.privacy_planning import ledger, planned, with_noise
+from autoflip_secure.scenarios.running.privacy_planning import ledger, ledger_of_attempts, planned, with_noise
 from autoflip_secure.scenarios.running.scored_checks import refuse_unscored
 from autoflip_secure.scenarios.store.checkpoints import Checkpoints, ModelsToKeep
 from autoflip_secure.scenarios.store.ledgers import Attempts, private
@@ -286,8 +286,8 @@ def planned_releases(blocks: Iterable[Block], builder: CellBuilder) -> Iterator[
 def recounted(block: Block, key: str, tried: Attempts, builder: CellBuilder) -> PrivacyRecord | None:
     """The ledger of a cell that was begun more than once: of all that it released under different conditions."""
     spec = next(spec for spec in block.cells if spec.key == key)
-    *earlier, last = [
+    cells = [
         builder.cell(replace(spec, conditions=conditions), block.cells[0], torch.device("cpu"))
         for conditions in tried.conditions
     ]
-    return ledger(last, tried.attempts, earlier)
+    return ledger_of_attempts(cells, tried.attempts, [tried.planned.get(conditions) for conditions in tried.conditions])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from autoflip_secure.defenses.privacy.accountants import (
     WHOLE,
@@ -51,6 +54,11 @@ _BESIDE = (
     "channels: in {} of {} rounds clients send {} beside their updates, from one cohort; the noise multiplier of a row "
     '"updates, …" is that of all of them together'
 )
+_PLANNED_OTHERWISE = (
+    "an earlier attempt was planned otherwise than this version of the program plans, and is counted here as it would "
+    "be now: its ledger file has what it was about to release, and `autoflip-secure budget` adds that up"
+)
+_RELEASES = TypeAdapter(list[Release])
 
 
 def with_noise(cell: Cell, known: tuple[float, ...] | None = None) -> Cell:
@@ -160,6 +168,30 @@ def planned(cell: Cell) -> list[Release]:
     """Everything that the cell will release, whoever sees it."""
     schedule = schedule_of(cell)
     return [release for observer in OBSERVERS for release in releases(schedule, observer)[0]]
+
+
+def ledger_of_attempts(
+    cells: Sequence[Cell], attempts: int, written: Sequence[Sequence[Any] | None]
+) -> PrivacyRecord | None:
+    """The ledger of a cell that was begun more than once.
+
+    Args:
+        cells: it under each of the conditions that it was begun under, those of now last.
+        attempts: how often it was begun.
+        written: for each of ``cells`` what its ledger file says was planned; None: nothing.
+    """
+    *earlier, last = cells
+    found = ledger(last, attempts, earlier)
+    if found is None or all(map(_planned_alike, cells, written)):
+        return found
+    return found.model_copy(update={"notes": [*found.notes, _PLANNED_OTHERWISE]})
+
+
+def _planned_alike(cell: Cell, written: Sequence[Any] | None) -> bool:
+    try:
+        return written is None or _RELEASES.validate_python(written) == planned(cell)
+    except ValidationError:
+        return False
 
 
 def refuse_unproven(cell: Cell) -> None:

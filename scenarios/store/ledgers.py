@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +51,7 @@ class Attempts:
 
     attempts: int
     conditions: tuple[str, ...]  # each once, in the order in which they first were; those of now are among them
+    planned: Mapping[str, list[Any]] = field(default_factory=dict)  # conditions -> releases, as the ledger has them
 
 
 def private(spec: CellSpec) -> bool:
@@ -136,7 +137,8 @@ def write_attempts(path: Path, tried: list[dict[str, Any]]) -> None:
 
 def counted_attempts(tried: list[dict[str, Any]]) -> Attempts:
     """What the attempts of a ledger come to."""
-    return Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))))
+    planned = {_what_counts(attempt): attempt["planned"] for attempt in tried if "planned" in attempt}
+    return Attempts(len(tried), tuple(dict.fromkeys(map(_what_counts, tried))), planned)
 
 
 def united(ledgers: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -154,7 +156,7 @@ def released(path: Path) -> dict[str, list[Any]]:
     Raises:
         StoreError: it is damaged or cannot be read.
     """
-    return {_what_counts(attempt): attempt["planned"] for attempt in attempts_at(path) if "planned" in attempt}
+    return dict(counted_attempts(attempts_at(path)).planned)
 
 
 def ledger_file(folder: Path, key: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +28,13 @@ from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.privacy_planning import ledger
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import own_source, read_by
-from autoflip_secure.scenarios.store.ledgers import conditions, under_conditions
+from autoflip_secure.scenarios.store.ledgers import (
+    attempts_at,
+    conditions,
+    ledger_file,
+    under_conditions,
+    write_attempts,
+)
 from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.seeds import PrivateDraws, Purpose
 
@@ -193,6 +200,31 @@ def test_noise_of_the_operating_system_is_new_every_time_and_every_attempt_count
     assert read_record(tmp_path / "cells" / f"{first.cell}.json") == second
     cell = cell_of(privacy=privacy)
     assert torch.equal(cell.cohort(1), cell.cohort(1))  # training and ledger know the same
+
+
+def test_another_source_under_the_same_version_draws_anew_and_counts(tmp_path: Path) -> None:
+    """What the ledger says was planned then, the record may count otherwise, and says so."""
+    work = plan(scenario(privacy={**SAMPLES, "noise_multiplier": 2.0}, rounds=2, cohort=6))
+    first = run_sweep(work, tmp_path, 1, quiet()).records[0]
+    (tmp_path / "cells" / f"{first.cell}.json").unlink()
+    path = ledger_file(tmp_path, first.cell)
+    (attempt,) = attempts_at(path)
+    assert attempt["versions"]["source"] == own_source()
+    attempt["versions"]["source"] = "before an edit"
+    planned = [{**row, "steps": row["steps"] + 1} for row in attempt["planned"]]
+    found = {}
+    for name, rows in (("alike", attempt["planned"]), ("otherwise", planned)):
+        folder = tmp_path.parent / name
+        shutil.copytree(tmp_path, folder)
+        write_attempts(ledger_file(folder, first.cell), [{**attempt, "planned": rows}])
+        found[name] = run_sweep(work, folder, 1, quiet()).records[0]
+        record = found[name].privacy
+        assert record is not None
+        assert first.privacy is not None
+        assert record.attempts == 2
+        assert steps(record) == 2 * steps(first.privacy)
+        assert any("planned otherwise" in note for note in record.notes) == (name == "otherwise")
+    assert found["alike"].rounds == found["otherwise"].rounds == first.rounds  # under the conditions of now, as before
 
 
 def test_the_ledger_counts_the_cohorts_that_each_attempt_really_had() -> None:
