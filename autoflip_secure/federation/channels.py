@@ -189,7 +189,7 @@ def _view(cell: Cell, clients: Tensor, jobs: list[ClientJob], trained: Trained, 
         gradients_at=gradients_at,  # type: ignore[arg-type]
         sums={name: trained.sums[name][mine] for name in accumulated(cell, round_) if name in trained.sums},
         states={} if memory is None else {name: memory.read(name, clients.tolist()) for name in names},
-        schedule=cell.protocol.training,
+        schedule=cell.protocol.training.in_round(max(round_, 1)),
     )
 
 

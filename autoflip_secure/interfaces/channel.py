@@ -62,7 +62,7 @@ class ClientView:
     gradients_at: Callable[[At], Float[Tensor, "clients params"]] = field(repr=False)
     sums: Mapping[Accumulated, Float[Tensor, "clients params"]] = field(default_factory=dict, repr=False)
     states: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # rows that each keeps; zero (True) at first
-    schedule: TrainingSchedule = field(default_factory=TrainingSchedule)  # of their local training
+    schedule: TrainingSchedule = field(default_factory=TrainingSchedule)  # of their local training in this round
 
     @property
     def processed(self) -> Float[Tensor, " clients"]:

@@ -126,13 +126,13 @@ def test_what_left_is_zero_and_what_comes_starts_at_zero() -> None:
     assert grown > 10
 
 
-@pytest.mark.slow
 def test_update_as_importance_needs_no_memory_and_asks_for_one_gradient() -> None:
-    one = cell(rounds=2, pruner=pruner(importance="update", every=1, share=0.5, time_constant=0.5))
+    falling = TrainingSchedule(epochs=2, lr=0.5, lr_decay=0.25)  # of the round's learning rate, not of the first one's
+    one = cell(rounds=2, pruner=pruner(importance="update", every=1, share=0.5, time_constant=0.5), training=falling)
     record, seen = watched(one)
     assert record.client_state is None
-    schedule = one.protocol.training
     for number in (1, 2):
+        schedule = falling.in_round(number)
         before, (clients, rows) = seen.states[number - 1], seen.sent[number]
         jobs = client_jobs(one, before.weights, before.mask, clients, number)
         for row, job in zip(rows, jobs, strict=True):
