@@ -41,7 +41,13 @@ class LandscapeLie(RowAttack):
     trials: Annotated[int, Field(ge=1, le=1000, description="landscapes that are tried")] = 12
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
-        """Replace the malicious deviations by the largest lie that is believed; a is told in the events."""
+        """Replace the malicious deviations by the largest lie that is believed; a is told in the events.
+
+        Where no landscape is made of them, as of one client that begins alone, there is nothing to lie about.
+        """
+        if view.landscape is None:
+            view.tell("no landscape is made of what it sends: sent as trained")
+            return view.updates, None
         rows = view.honest_rows
         honest = median_rows(rows.abs() / rows.norm(dim=1).clamp_min(TINY)[:, None])
         false = self.profile(honest, view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autoflip_secure.federation.cell import Cell
+from autoflip_secure.federation.channels import prepared
 from autoflip_secure.federation.outside_attacks import lies_beside, lies_of
 from autoflip_secure.interfaces import (
     Aggregate,
@@ -102,16 +103,19 @@ def _acts(attack: RowAttack, round_: int) -> bool:
     return not attack.declared or bool(means & ({"exploration"} if is_exploration(round_) else {"update", "buffers"}))
 
 
-def idle(attacks: Sequence[Attack], *, prepares: bool = False) -> list[str]:
+def idle(cell: Cell, alone: int | None = None) -> list[str]:
     """Events of a run without an exploration: attacks that act nowhere else.
 
     Args:
-        prepares: there is a round 0 none the less, in which clients send other channels.
+        cell: whose attacks; where its clients prepare, in a round 0 without an exploration, windows end there.
+        alone: the client that begins alone, in place of an exploration; None: nobody does. Who attacks it attacked.
     """
+    met = [] if alone is None else [one for _, one, who in cell.attacking(Attack, 0) if bool(who[alone])]
+    others = [one for one in cell.protocol.attack.parts if not any(one is attack for attack in met)]
     return [
         f"attack {_kind(attack)}: acts in the exploration alone, and this algorithm does not explore: nobody attacked"
-        for attack in attacks
-        if (attack.window.last == 0 and not prepares) or {*attack.threat_card.means} == {"exploration"}
+        for attack in others
+        if (attack.window.last == 0 and not prepared(cell)) or {*attack.threat_card.means} == {"exploration"}
     ]
 
 

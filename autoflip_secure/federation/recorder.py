@@ -115,7 +115,7 @@ class Logbook:
         self._secret.add("exploration", transfer)
         self.events += events
         if exploration is None:
-            self.events += idle(self.cell.protocol.attack.parts, prepares=bool(prepared(self.cell)))
+            self.events += [] if self.cell.protocol.pruner.begins_alone else idle(self.cell)
             return
         self._stability.explored(exploration)
         self._exploration = self._explored(exploration, transfer)
@@ -157,7 +157,7 @@ class Logbook:
         self._alone = lone_training_record(found, self.cell.problem.layout, self.costs)
         self._reached.add(found.client)
         self._told.knows(found.client, found.mask)
-        self.events += found.events
+        self.events += [*found.events, *([] if self._exploration else idle(self.cell, found.client))]
 
     def add(self, outcome: Outcome, found: GlobalTest | None, personal: PersonalTest | None = None) -> None:
         """Note one round; ``found`` is of the global model when it was evaluated, ``personal`` of the clients' own

@@ -66,7 +66,7 @@ class AttackView:
 
     The rows are those of the client itself (knowledge ``own``: every malicious client is asked alone), of the malicious
     clients (``colluders``), or of the whole cohort (``rows``, ``defence``). Round 0 is the exploration, whose rows are
-    the explorers' deviations.
+    the explorers' deviations; or the one row of the client that a pruner has begin alone.
     """
 
     round: int
@@ -93,7 +93,7 @@ class AttackView:
     """What the server would make of these rows, from its state; nothing is remembered. Lists run over all rows seen;
     clients whose rows it would leave out have trust and score 0. None in round 0."""
     landscape: Callable[[Float[Tensor, "seen params"]], Exploration] | None = None
-    """What the server would make of these deviations, in round 0; None later."""
+    """What the server would make of these deviations, in round 0; None later, and where one client begins alone."""
 
     @property
     def honest_rows(self) -> Float[Tensor, "honest params"]:

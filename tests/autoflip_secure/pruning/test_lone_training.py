@@ -14,6 +14,8 @@ from torch import Tensor
 from autoflip_secure.attacks.poisoning.dirty_label import DirtyLabel
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
+from autoflip_secure.attacks.poisoning.landscape_lie import LandscapeLie
+from autoflip_secure.attacks.poisoning.score_evasion import AnchorInflation
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import client_labels
 from autoflip_secure.federation.engine import run_cells, watch_cells
@@ -175,6 +177,23 @@ def test_a_model_that_cannot_be_used_is_no_beginning() -> None:
     assert torch.equal(lost.weights, PROBLEM.initial)
     assert lost.mask.all()
     assert any("before training: client" in event and "training begins without" in event for event in record.events)
+
+
+@pytest.mark.parametrize("attack", [AnchorInflation, LandscapeLie])
+def test_attacks_on_an_exploration_meet_the_client_that_begins_alone_and_the_record_says_whom(attack: Any) -> None:
+    client = int(torch.randint(CLIENTS, (1,), generator=generator(0, Purpose.PRUNING, 0, 0)))
+    settings = pruner(init_passes=3)
+    met, missed = (
+        begun(cell(rounds=1, pruner=settings, attack=attack(clients=(k,)))) for k in (client, (client + 1) % CLIENTS)
+    )
+    honest = begun(cell(rounds=1, pruner=settings))[1]
+    assert torch.equal(missed[1].weights, honest.weights)
+    assert [event for event in missed[0].events if "nobody attacked" in event]
+    assert not [event for event in met[0].events if "nobody attacked" in event]
+    changed = attack is AnchorInflation  # of what is not made of a landscape nothing can be believed
+    assert torch.equal(met[1].weights, honest.weights) != changed
+    said = "before training: attack landscape_lie: no landscape is made of what it sends: sent as trained"
+    assert (said in met[0].events) != changed
 
 
 @pytest.mark.slow
