@@ -26,12 +26,11 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.units import LayerUnits, Units
 
 
-def own_bytes(own: Masking, layout: Layout, newcomers: Sequence[bool], untold: Sequence[bool] | None = None) -> Bytes:
+def own_bytes(own: Masking, layout: Layout, newcomers: Sequence[bool]) -> Bytes:
     """Of one round.
 
     Args:
         newcomers: of the cohort, who has received nothing before and gets frozen parameters too.
-        untold: who does not know the mask that it gets the model under, and so is sent it; None: all know.
     """
     total = Bytes(uplink_values=0, uplink_bitmask=0, downlink_values=0, downlink_bitmask=0)
     for before, mask, new in zip(own.before, own.masks, newcomers, strict=True):

@@ -1,7 +1,8 @@
 """What it costs to tell participants a mask that they were not sent before (``Pruner.mask_sent``).
 
 One bit a prunable weight, as messages carry it, or one bit a hidden unit, padded to whole bytes. Everybody knows that
-before any pruning all is live. Where both sides can tell the mask nothing is sent.
+before any pruning all is live. Of a pruner by which nothing is sent participants are taken to know the mask, as long as
+it shrinks: weights that return nobody could name, so a mask in which some did is sent to whoever had it without them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class ToldMasks:
         self._first: str | None = None if first_known else ""  # what somebody knows who was told nothing
         self._known = dict[int, str]()
         self._digest = PerMask(digest)
+        self._last: Tensor | None = None  # the mask before, where nothing is sent
+        self._returns = 0  # masks so far in which weights returned
+        self._seen = dict[int, int]()  # client -> how many of these it was sent last
 
     @classmethod
     def of(cls, cell: Cell) -> ToldMasks:
@@ -53,7 +57,7 @@ class ToldMasks:
     def bytes(self, mask: Tensor, participants: Sequence[int]) -> int:
         """Of the messages that tell these participants the mask of their round, on top of values alone."""
         if self._how == "nothing":
-            return 0
+            return self._of_returning(mask, participants)
         name = self._digest(mask)
         if self._first is None:
             self._first = name
@@ -61,6 +65,15 @@ class ToldMasks:
         new = [k for k in participants if self._known.get(k, before) != name]
         for client in participants:
             self._known[client] = name
+        return len(new) * self._length(mask) if new else 0
+
+    def _of_returning(self, mask: Tensor, participants: Sequence[int]) -> int:
+        """Nothing, unless weights have returned since a participant was last told."""
+        if self._last is not None and self._last is not mask:
+            self._returns += bool((mask & ~self._last).any())
+        self._last = mask
+        new = [k for k in participants if self._seen.get(k, 0) < self._returns]
+        self._seen |= dict.fromkeys(participants, self._returns)
         return len(new) * self._length(mask) if new else 0
 
     def _length(self, mask: Tensor) -> int:

@@ -116,7 +116,7 @@ class Pruner(ChannelSource, ABC):
     #: masked weights keep their value on the server, are what ``view.weights`` has, and come back with their mask
     keeps_masked: ClassVar[bool] = False
     #: what tells a participant of a mask that it was not sent before, on the way down: nothing (it is taken to know
-    #: it), a bit for every prunable weight, or a bit for every hidden unit
+    #: it, unless weights return: then a bit for every prunable weight), that bit always, or a bit for every hidden unit
     mask_sent: ClassVar[Literal["nothing", "weights", "units"]] = "nothing"
     needs_end_accuracy: ClassVar[bool] = False  # the same, after local training: :meth:`client_mask_after`
     known_by: ClassVar[Known] = ()  # attacks that know it

@@ -12,7 +12,8 @@ class _Amounts(BaseModel):
 class Bytes(_Amounts):
     """Bytes really encoded for the wire, headers included, summed over the clients of the round.
 
-    ``values``: both sides know the mask, only live values travel. ``bitmask``: one bit per prunable weight travels too.
+    ``values``: both sides know the mask, only live values travel, and the mask where a side could not know it.
+    ``bitmask``: one bit per prunable weight travels too, in every message.
     """
 
     uplink_values: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import cos, floor, pi
 from typing import Any, Literal
 
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.federation.engine import run_cells
-from autoflip_secure.interfaces import Channel, UpdateAttack
+from autoflip_secure.interfaces import Channel, Pruner, UpdateAttack
 from autoflip_secure.pruning.erk import RandomErk
+from autoflip_secure.pruning.fedrts import FedRTS
 from autoflip_secure.pruning.fedtiny import SwapByGradient
+from autoflip_secure.pruning.threshold import ThresholdMask
 from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.training import choose_trainer
 
@@ -111,6 +114,40 @@ def test_gradients_travel_in_rounds_that_move_the_mask_and_cost_a_pass_with_dens
         once = getattr(plain.rounds[0].flops, kind) / 2 / samples[1]  # a sample in one of two epochs
         weights = getattr(whole, kind) - getattr(plain.costs.model_flops, kind)  # gradients that the mask would save
         assert more == pytest.approx(samples[0] * (once + weights), rel=1e-6)
+
+
+THRESHOLD: Any = {"threshold": 0.5, "refine_every": 2, "refine_factor": 1.0, "refine_until": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("pruner", "returns"),
+    [
+        (SwapByGradient(density=0.3, every=2, until=0.8, share=0.5), True),
+        (FedRTS(density=0.3, every=2, until=0.8, share=0.5), True),
+        (ThresholdMask(growth=1.0, **THRESHOLD), True),
+        (ThresholdMask(**THRESHOLD), False),  # shrinks alone
+    ],
+)
+def test_a_mask_in_which_weights_return_is_sent_to_whoever_had_it_without_them(pruner: Pruner, returns: bool) -> None:
+    record, seen = watched(cell(rounds=10, pruner=pruner))
+    masks = [seen.before[number].mask for number in range(1, 11)]
+    assert any(not torch.equal(one, other) for one, other in pairwise(masks))
+    had: dict[int, int] = {}  # client -> place of the mask that it was sent last, or takes for known
+    sent = 0
+    for place, (mask, entry) in enumerate(zip(masks, record.rounds, strict=True)):
+        new = [
+            k
+            for k in entry.participants
+            if any(bool((masks[p] & ~masks[p - 1]).any()) for p in range(had.get(k, 0) + 1, place + 1))
+        ]
+        dead_units = not bool(mask[~LAYOUT.prunable].all())  # of which biases are told, too
+        bits = -(-(LAYOUT.size if dead_units else HIDDEN) // 8)
+        assert entry.bytes.downlink_values == 4 * (14 + 4 * int(mask.sum())) + bits * len(new)
+        assert entry.bytes.downlink_bitmask == 4 * (14 + 4 * int(mask.sum()) + bits)
+        had |= dict.fromkeys(entry.participants, place)
+        sent += len(new)
+    assert (sent > 5) == returns
+    assert (sent > 0) == returns
 
 
 @pytest.mark.slow
