@@ -253,13 +253,20 @@ def _draws(cell: Cell, clients: Tensor, round_: int, number: int, *channel: int)
 def attack_channel(
     cell: Cell, channel: Channel, rows: Float[Tensor, "clients size"], clients: Tensor, round_: int, place: int
 ) -> Float[Tensor, "clients size"]:
-    """Rows of another channel as malicious clients send them; ``place``: of the channel in the round, from 1."""
+    """Rows of another channel as malicious clients send them; ``place``: of the channel in the round, from 1.
+
+    Whoever knows all rows is not shown those of clients on whom other attacks act: they are not honest.
+    """
+    honest = ~cell.malicious_in(round_)[clients].to(rows.device)
     for number, attack, malicious in cell.attacking(RowAttack, round_):  # type: ignore[type-abstract]
         here = malicious[clients].to(rows.device)
         if not bool(here.any()):
             continue
         draws, result = _draws(cell, clients, round_, number, place), rows.clone()
-        for seen, asked, who in questions(attack, here, alone=False):
+        for every, asked, who in questions(attack, here, alone=False):
+            seen = every
+            if who is None and isinstance(every, slice) and not bool((here | honest).all()):
+                seen = (here | honest).nonzero().squeeze(1)
             own = draws.of(seen if isinstance(seen, slice) else seen.tolist())
             found = lies_beside(attack, channel, rows[seen], here[seen], own, round_)
             result[asked] = found[here[seen] if who is None else _place(seen, who)]

@@ -12,9 +12,12 @@ from digits_cells import CLIENTS, PROBLEM, TRAIN, X, Y, cell
 from torch import Tensor, nn
 
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
+from autoflip_secure.attacks.poisoning.inner_product import InnerProduct
+from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.defenses.aggregators.mean import Mean
 from autoflip_secure.defenses.privacy.mechanisms import ClientLevel
 from autoflip_secure.errors import InputError
+from autoflip_secure.federation.attacking import attack_channel
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.engine import run_cells
 from autoflip_secure.federation.state import ServerState
@@ -29,6 +32,7 @@ from autoflip_secure.interfaces import (
     PruneView,
     Received,
     RoundView,
+    SeveralAttacks,
     UpdateAttack,
 )
 from autoflip_secure.records.run import RunRecord
@@ -172,6 +176,18 @@ def test_who_has_an_unusable_row_on_one_channel_is_in_nothing_and_named() -> Non
     step = (sizes[:, None] * updates).sum(0) / sizes.sum()
     assert torch.allclose(seen.states[2].weights - seen.states[1].weights, step, atol=1e-6)
     assert shown[2]["part"].mean.isfinite().all()
+
+
+def test_rows_of_clients_on_whom_another_attack_acts_are_not_honest_on_a_channel_either() -> None:
+    attacks = SeveralAttacks(attacks=(LabelFlip(clients=(0,)), InnerProduct(clients=(1,), epsilon=1.0)))
+    rows = torch.arange(4.0 * SIZE).view(4, SIZE) ** 2
+    clients = torch.arange(4)
+    sent = attack_channel(cell(attack=attacks), Channel("part", SIZE), rows, clients, 1, 1)
+    assert torch.equal(sent[[0, 2, 3]], rows[[0, 2, 3]])
+    assert torch.allclose(sent[1], -rows[2:].mean(0))
+    (alone,) = attacks.attacks[1:]
+    sent = attack_channel(cell(attack=alone), Channel("part", SIZE), rows, clients, 1, 1)
+    assert torch.allclose(sent[1], -rows[[0, 2, 3]].mean(0))
 
 
 def test_with_central_noise_the_pruner_gets_the_noised_sum_over_the_expected_cohort() -> None:
