@@ -113,7 +113,8 @@ class Aggregator(ChannelSource, ABC):
     needs_rows: ClassVar[bool] = True  # else what a RowReader gives is enough, so that rows may be secret
     own_masks: ClassVar[bool] = False  # works where clients hold different coordinates: reads :attr:`PublicView.masks`
     assumes_malicious: ClassVar[bool] = False  # its rule has an f: it says which in ``assumed``
-    remembers: ClassVar[Literal["", "steps", "clients"]] = ""  # over rounds, from ``start``: of clients, one by one?
+    #: over rounds, from ``start``: numbers about clients one by one, their rows, or steps alone
+    remembers: ClassVar[Literal["", "steps", "clients", "rows"]] = ""
     needs_clean_data: ClassVar[bool] = False  # the server owns clean samples, `root_samples` of them: `view.root`
     weighs_samples: ClassVar[bool] = False  # a client's number of samples, which it says itself, is its weight
     before: tuple[SerializeAsAny[PreAggregator], ...] = Field(

@@ -82,7 +82,7 @@ class FoolsGold(Aggregator):
         "rescaled, + 1/2); sum_k alpha_k u_k / sum_k alpha_k"
     )
     scores_clients: ClassVar[bool] = True
-    remembers: ClassVar[Literal["", "steps", "clients"]] = "clients"
+    remembers: ClassVar[Literal["", "steps", "clients", "rows"]] = "rows"
     known_by: ClassVar[Known] = OF_HISTORIES
     confidence: Annotated[float, Field(gt=0, le=1e6, description="kappa, how sharply it tells like from unlike")] = 1.0
 

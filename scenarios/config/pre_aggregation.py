@@ -40,7 +40,7 @@ def obstacle(settings: Fields) -> tuple[str, str, str] | None:
         if one.keeps_clients:
             continue
         key, kind = f"{PLACE}.before.{place}", kind_of(type(one))
-        if aggregator.remembers == "clients":
+        if aggregator.remembers in ("clients", "rows"):
             return key, (
                 f"{kind}: mixes clients, and {kind_of(type(aggregator))} remembers single ones; leave it out, or use "
                 "nnm, clip or arc"
