@@ -31,9 +31,7 @@ def exploration_record(
     ``told``: bytes that tell explorers its mask.
     """
     explorers, layout = exploration.clients.tolist(), cell.problem.layout
-    epochs = [len(losses) for losses in exploration.losses] + [cell.protocol.exploration.epochs] * len(
-        exploration.rejected
-    )
+    epochs = [*(len(losses) for losses in exploration.losses), *exploration.rejected_epochs]
     samples = sum(
         len(cell.problem.clients[k]) * n for k, n in zip([*explorers, *exploration.rejected], epochs, strict=True)
     )

@@ -164,6 +164,11 @@ def landscape(
     layout = cell.problem.layout
     everywhere, trained = torch.ones_like(phase.start, dtype=torch.bool), layout.trained.to(deviations.device)
     config = cell.protocol.exploration
+    epochs = {client: len(history) for client, history in zip(clients.tolist(), losses, strict=True)}
+
+    def without(found: Exploration, rejected: list[int]) -> Exploration:
+        """The landscape of the others."""
+        return replace(found, rejected=tuple(rejected), rejected_epochs=tuple(epochs[k] for k in rejected))
 
     def combined(sent: Tensor) -> Exploration:
         """What the server makes of deviations that it sees."""
@@ -172,7 +177,7 @@ def landscape(
         own = [one for one, ok in zip(losses, usable.tolist(), strict=True) if ok]
         samples, rows = stated_samples(cell, here, phase.number), layout.of_sent(sent[usable])
         found = _everywhere(explore(here, samples, rows, config.method, own, config.reveal), layout)
-        return replace(found, rejected=tuple(clients[(~usable).cpu()].tolist()))
+        return without(found, clients[(~usable).cpu()].tolist())
 
     knows = None
     if sums is None and cell.protocol.client_level is None:
@@ -208,7 +213,7 @@ def landscape(
             sums,
         )
     dropped = [k for k in owners if k not in found.clients.tolist()]
-    found = replace(_everywhere(found, layout), rejected=tuple(sorted([*left_out, *dropped])))
+    found = without(_everywhere(found, layout), sorted([*left_out, *dropped]))
     return found, events + more, through(len(found.clients), revealed, watched), attacked.memory
 
 

@@ -20,6 +20,7 @@ class Exploration:
     kept: Bool[Tensor, " explorers"]
     losses: tuple[tuple[float, ...], ...] = ()  # per explorer and epoch
     rejected: tuple[int, ...] = ()  # clients whose deviations were not usable; not among ``clients``
+    rejected_epochs: tuple[int, ...] = ()  # that each of these trained
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import nn
 from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.algorithm.radial_agreement import RadialAgreement
+from autoflip_secure.attacks.poisoning.faults import Fault
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
 from autoflip_secure.attacks.poisoning.label_flip import LabelFlip
 from autoflip_secure.federation.cell import Cell, Problem, Protocol
@@ -121,6 +122,19 @@ def test_early_stopping_ends_an_explorer_whose_loss_no_longer_falls() -> None:
     for losses, whole in zip(stopped.exploration.losses, full.exploration.losses, strict=True):
         assert losses == whole[: len(losses)]
         assert len(losses) == 12 or losses[-1] >= min(losses[:-1])
+
+
+def test_explorers_that_are_left_out_cost_the_epochs_that_they_trained() -> None:
+    patient = ExplorationConfig(epochs=12, patience=1, lr=1.0)
+    broken = Fault(sends="nan", scope=0.5)
+    honest, lying = run(
+        cell(exploration=patient, rounds=1, **AUTOFLIP), cell(exploration=patient, rounds=1, attack=broken, **AUTOFLIP)
+    )
+    assert honest.exploration is not None
+    assert lying.exploration is not None
+    assert len(lying.exploration.explorers) == CLIENTS // 2
+    assert lying.exploration.flops == honest.exploration.flops
+    assert lying.exploration.bytes == honest.exploration.bytes
 
 
 def test_a_model_without_hidden_weights_and_one_with_running_statistics() -> None:
