@@ -28,7 +28,8 @@ takes (5 epochs of 4 or 5 batches): the defaults here. With other schedules give
   reconfiguration with s_0; the weights stay.
 - ``importance`` (our readings): ``sum_of_squares``, as their paper has it; ``update``, q (u/lr)^2 where a weight is
   live and q (steps x the gradient at the end)^2 where it is dead, both of the round with the reconfiguration alone, so
-  that clients remember nothing.
+  that clients remember nothing. u/lr is the sum of gradients under plain SGD alone: momentum makes it 1/(1 - momentum)
+  times as large, and Adam another quantity, so that live weights count for more than dead ones.
 
 Secure sums: I is a sum, and passes through the parties as the update does. Rows travel without q_k: the mean that the
 server learns is weighted with numbers of samples, and q_k is a client's samples times the epochs that all share.
