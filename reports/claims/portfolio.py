@@ -68,8 +68,8 @@ ASKED = (
     ),
     Asked("accuracy", "accuracy at FedAvg's level", "abstract, Table III", "accuracy", "falsifier"),
     *(
-        Asked(f"level-{name}", f"accuracy at the level of {RIVALS[name]}", "Table III", f"level-{name}", "rivals")
-        for name in RIVALS
+        Asked(f"level-{name}", f"accuracy at the level of {RIVALS[name]}", "Table III", f"level-{name}", scenario)
+        for name, scenario in (("prunefl", "rivals"), ("eflprune", "rivals"), ("fedmask", "personal"))
     ),
     Asked("compute-sparse", "compute −52 %, live weights", "abstract, Fig. 8", "compute-sparse", "falsifier", SAVED),
     Asked(

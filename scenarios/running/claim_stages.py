@@ -1,6 +1,7 @@
 """Which scenarios the claims of the paper need, and how much of each: the presets, in full or quick.
 
-All algorithms train at one learning rate, as the paper's seem to; ``--set tune=…`` gives each its own.
+All algorithms train at one learning rate, as the paper's seem to, but for rivals, each of which has its own;
+``--set tune=…`` gives all of them theirs.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class ClaimStage:
 STAGES = (
     ClaimStage("falsifier", (_TEN,), ()),
     ClaimStage("rivals", (_TEN,), ()),
+    ClaimStage("personal", (_TEN, "sweep.algorithm=[fedavg, autoflip, fedmask]"), ()),
     ClaimStage(
         "noise_magnitude",
         (_ALIKE, _TEN, _TWO, _BOTH, "sweep.attack.sigma=[0.1, 0.5]"),

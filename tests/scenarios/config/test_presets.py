@@ -29,6 +29,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "label_flip": "412aa353667138de",
     "noise_magnitude": "a4ca5bad4320f4f3",
     "noise_scope": "68ae08d333f7203b",
+    "personal": "76f5022692c3e972",
     "ppflex": "ace2b0b40b5bbca4",
     "privacy_cost": "34a32f69af6abfa8",
     "reexploration": "0387f0743f94128b",
@@ -53,7 +54,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "ppflex", "interplay", "worst_case", "rivals", *ASKED, *PRIVATE, *BOARDS, *TABLE3,
+        "secure_exploration", "ppflex", "interplay", "worst_case", "rivals", "personal", *ASKED, *PRIVATE, *BOARDS, *TABLE3,
     }  # fmt: skip
 
 
@@ -88,6 +89,11 @@ def test_preset_is_sound(name: str) -> None:
     if name == "rivals":
         assert {"prunefl", "eflprune", "taylor", "fedtiny", "random_units", "erk", "magnitude"} <= algorithms
         assert values(scenario, "partition.kind") == {"iid", "pathological"}
+        return
+    if name == "personal":
+        assert {"fedmask", "lotteryfl", "subfedavg", "fedspa", "spafl"} <= algorithms
+        assert values(scenario, "evaluation") == {"personal"}
+        assert values(scenario, "partition.kind") == {"dirichlet", "pathological"}
         return
     if name in ASKED:
         assert values(scenario, "partition.kind") == SPLITS
