@@ -11,7 +11,7 @@ from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.board import Amounts, BoardEntry, BoardTerms, MetAttack
 from autoflip_secure.records.configs import without
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
-from autoflip_secure.reports.statistics.worst_case import Worst, ranks, worst_case
+from autoflip_secure.reports.statistics.worst_case import Rank, Worst, ranks_of_all, worst_case
 from autoflip_secure.reports.study import labels
 
 OVERALL = "all settings"
@@ -28,7 +28,7 @@ class Standing:
     where: str  # the setting in which it is worst
     clean: Interval  # accuracy without attack; over all settings: of their mean
     costs: Amounts  # over all settings: means
-    rank: tuple[int, int]  # best and worst that the seeds leave possible
+    rank: Rank  # best and worst that the seeds leave possible, corrected for all views of the board at once
     attacks: dict[str, Interval]  # attack -> accuracy, in the entry's order
 
     @property
@@ -71,9 +71,27 @@ def leaderboard(terms: BoardTerms, question: str, entries: Sequence[BoardEntry])
     names, attacks = _names(entries), _attack_names(entries)
     words = labels.label_all(terms.settings, lambda setting: labels.partition_label(setting.get("partition") or {}))
     titles = [words[canonical(setting)] for setting in terms.settings]
-    settings = [_view(title, names, attacks, entries, [number], [title]) for number, title in enumerate(titles)]
-    overall = _view(OVERALL, names, attacks, entries, list(range(len(titles))), titles)
-    return Leaderboard(terms, labels.clean_text(question), overall, settings)
+    named, every = dict(zip(names, entries, strict=True)), range(len(titles))
+    ranks = _ranks(named, [every, *([number] for number in every)] if len(every) > 1 else [every])
+    settings = [
+        _view(title, named, attacks, ranks[number - len(every)], [number], [title])
+        for number, title in enumerate(titles)
+    ]
+    return Leaderboard(
+        terms, labels.clean_text(question), _view(OVERALL, named, attacks, ranks[0], every, titles), settings
+    )
+
+
+def _ranks(named: Mapping[str, BoardEntry], views: Sequence[Sequence[int]]) -> list[dict[str, Rank]]:
+    """Defence -> rank, for each view, which is of some settings; they are read together, so corrected together."""
+    tried = [
+        {
+            name: {str(place): values for place, values in _tried(entry, numbers).items()}
+            for name, entry in named.items()
+        }
+        for numbers in views
+    ]
+    return [found.together for found in ranks_of_all(tried)]
 
 
 def _names(entries: Sequence[BoardEntry]) -> list[str]:
@@ -86,17 +104,15 @@ def _names(entries: Sequence[BoardEntry]) -> list[str]:
 
 def _view(
     title: str,
-    names: Sequence[str],
+    named: Mapping[str, BoardEntry],
     attacks: Mapping[str, str],
-    entries: Sequence[BoardEntry],
+    ranks: Mapping[str, Rank],
     numbers: Sequence[int],
     titles: Sequence[str],
 ) -> View:
-    tried = {name: _tried(entry, numbers) for name, entry in zip(names, entries, strict=True)}
-    standing = ranks({name: {str(place): values for place, values in own.items()} for name, own in tried.items()})
     found = []
-    for name, entry in zip(names, entries, strict=True):
-        own, texts = tried[name], [attacks[canonical(_bare(one))] for one in entry.attacks]
+    for name, entry in named.items():
+        own, texts = _tried(entry, numbers), [attacks[canonical(_bare(one))] for one in entry.attacks]
         told = {place: _told(place, texts, numbers, titles) for place in own}
         worst = worst_case({told[place]: values for place, values in own.items()})
         setting, attack = next(place for place in own if told[place] == worst.attack)
@@ -109,7 +125,7 @@ def _view(
                 where=titles[list(numbers).index(setting)],
                 clean=_clean(entry, numbers),
                 costs=_costs([entry.settings[number].costs for number in numbers]),
-                rank=standing[name],
+                rank=ranks[name],
                 attacks={told[place]: mean_interval([*values.values()], share=True) for place, values in own.items()},
             )
         )

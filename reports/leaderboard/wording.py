@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.interfaces.attack_view import KNOWLEDGE, MEANS
-from autoflip_secure.records.board import BoardEntry, Proven
+from autoflip_secure.records.board import BoardEntry, BoardTerms, Proven
 from autoflip_secure.records.proven import who
 from autoflip_secure.records.rounding import upper_delta, upper_text
 from autoflip_secure.records.threats import ThreatRecord
@@ -26,13 +27,13 @@ _NEEDED = ("clean data", "explores", "memory", "assumes", "weights", "own masks"
 def headline(board: Leaderboard) -> str:
     """Who stands highest, and how many the seeds cannot tell from it."""
     view = board.views[0]
-    first, tied = view.standings[0], _first(view)
+    first = view.standings[0]
     said = (
         f"{board.terms.name}: {first.name} keeps the most under its worst attack, {percent(first.worst.accuracy.mean)}"
     )
     if len(view.standings) == 1:
         return f"{board.terms.name}: {first.name} keeps {percent(first.worst.accuracy.mean)} under its worst attack"
-    others = len(tied) - 1
+    others = first.rank[1] - 1  # nobody stands above the highest: those that it does not stand above itself
     return said if not others else f"{said}; the seeds do not tell {count_of(others, 'other defence')} from it"
 
 
@@ -62,12 +63,13 @@ def caveats(board: Leaderboard) -> list[str]:
     """What the board does not say."""
     entries = [one.entry for one in board.overall.standings]
     told = [
-        f"One network on one data set in {count_of(len(board.terms.settings), 'setting')}, with one share of malicious "
-        "clients: others may turn the order around.",
+        f"{_networks(board.terms)} on one data set in {count_of(len(board.terms.settings), 'setting')}, with one share "
+        "of malicious clients: others may turn the order around.",
         "A worst case is the worst of the attacks that were run, each defence meeting those that know it too; attacks "
         "that nobody ran may be worse.",
-        f"Ranks are of {count_of(board.seeds, 'seed')}, corrected for all pairs of defences and all attacks: a range "
-        "such as 2–7 is a tie, whatever the order of the rows.",
+        f"Ranks are of {count_of(board.seeds, 'seed')}, corrected for all pairs of defences, all attacks"
+        f"{' and all tables here' if len(board.views) > 1 else ''}: a range such as 2–7 is a tie, whatever the order "
+        "of the rows.",
         *([CHOSEN] if len(entries) > 1 else []),
     ]
     if not any(entry.privacy for entry in entries):
@@ -87,6 +89,11 @@ def caveats(board: Leaderboard) -> list[str]:
         )
     told.append("An entry is what its author says. autoflip-secure verify ENTRY runs some of it again.")
     return told
+
+
+def _networks(terms: BoardTerms) -> str:
+    count = len({canonical(one.get("model")) for one in terms.settings})
+    return "One network" if count == 1 else count_of(count, "network")
 
 
 def accuracy(standing: Standing) -> str:

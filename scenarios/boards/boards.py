@@ -98,6 +98,11 @@ def read_board(source: str | Path) -> Board:
                 f"{place}: the axis '{path}' cannot be one of a board, which differs in the defence and its setting "
                 "alone; leave it out"
             )
+        if path.partition(".")[0] == "data":
+            raise InputError(
+                f"{place}: the axis '{path}' cannot be one of a board, whose entries are all made from one data set; "
+                "make a board for each"
+            )
     return _board(document, place)
 
 

@@ -7,6 +7,7 @@ from scipy import stats
 
 from autoflip_secure.records.board import BoardEntry, MetAttack
 from autoflip_secure.reports.leaderboard.ranking import OVERALL, leaderboard
+from autoflip_secure.reports.leaderboard.wording import caveats, headline
 
 STEADY = entry("steady", [{None: 0.9, "ipm": 0.8, "mimic": 0.85}, {None: 0.8, "ipm": 0.7, "mimic": 0.6}])
 BRITTLE = entry("brittle", [{None: 0.95, "ipm": 0.9, "mimic": 0.2}, {None: 0.9, "ipm": 0.85, "mimic": 0.86}])
@@ -95,3 +96,61 @@ def test_long_names_that_differ_at_their_end_are_two() -> None:
     ]  # fmt: skip
     found = {one.name[-1]: one.worst.accuracy.mean for one in board(*pair).overall.standings}
     assert found == {"A": pytest.approx(0.6), "B": pytest.approx(0.2)}
+
+
+def test_ranks_are_corrected_for_all_tables() -> None:
+    """Two defences whose p-value in one setting stands among the two of a table, and not among the six of three."""
+    other = np.random.default_rng(5).normal(0, 1, len(SEEDS))
+    other = (other - other.mean()) / other.std(ddof=1)
+    p = 0.05 / 6  # one-sided; times two attacks: below .05 / 2, above .05 / 6
+    gain = stats.t.isf(p, 9) / np.sqrt(10) * 0.01
+    flat = {None: 0.9, "ipm": 0.5, "mimic": 0.5}
+    base = entry("base", [flat, flat])
+    runs = base.settings[0].runs
+    # The base is equally bad under both attacks in both settings, and the better one gains the same everywhere.
+    better = entry("better", [flat, flat])
+    gained = [
+        one.model_copy(
+            update={
+                "runs": [
+                    run.model_copy(
+                        update={"accuracies": [v + gain + 0.01 * o for v, o in zip(run.accuracies, other, strict=True)]}
+                    )
+                    for run in one.runs
+                ]
+            }
+        )
+        for one in better.settings
+    ]
+    better = better.model_copy(update={"settings": gained})
+    assert len(runs) == 3
+    found = board(base, better)
+    assert {one.name: one.tie for one in found.settings[0].standings} == {"base": "1–2", "better": "1–2"}
+
+
+def test_the_headline_counts_whom_the_first_does_not_stand_above() -> None:
+    """Not those who may be first: of three in a chain the last is below the second, and not told from the first."""
+    spread = np.tile([0.25, -0.25], 5)
+    first, second, third = (entry(name, [{None: 0.9, "ipm": 0.5, "mimic": 0.5}] * 2) for name in "abc")
+
+    def with_runs(one: BoardEntry, values: np.ndarray) -> BoardEntry:
+        settings = [
+            setting.model_copy(
+                update={"runs": [run.model_copy(update={"accuracies": values.tolist()}) for run in setting.runs]}
+            )
+            for setting in one.settings
+        ]
+        return one.model_copy(update={"settings": settings})
+
+    wide = with_runs(first, 0.52 + spread)
+    steady, below = with_runs(second, 0.5 + spread / 1000), with_runs(third, np.full(10, 0.48) - spread / 1000)
+    made = board(wide, steady, below)
+    assert {one.name: one.tie for one in made.overall.standings} == {"a": "1–3", "b": "1–2", "c": "2–3"}
+    assert headline(made).endswith("; the seeds do not tell 2 other defences from it")
+
+
+def test_what_is_said_of_one_network_is_true() -> None:
+    settings = [{"model": {"kind": kind}, "partition": {"kind": "iid"}} for kind in ("mlp", "cnn")]
+    varied = TERMS.model_copy(update={"settings": settings})
+    assert caveats(board(STEADY))[0].startswith("One network on one data set in 2 settings, with one share")
+    assert caveats(leaderboard(varied, "which?", [STEADY]))[0].startswith("2 networks on one data set in 2 settings, ")

@@ -71,6 +71,7 @@ def test_where_data_lie_is_no_part_of_a_board() -> None:
         ("    algorithm: [fedavg, median]\n", "", "axis algorithm"),
         ("suite: {name: adaptive, attacks: [sign_flip], scope: 0.2}\n", "", "give it a suite"),
         ("scope: 0.2}", "}", "attack.scope"),
+        ("  product:\n", "  product:\n    data.train_samples: [100, 200]\n", "made from one data set"),
     ],
 )
 def test_what_is_no_board_is_refused(tmp_path: Path, old: str, new: str, why: str) -> None:
