@@ -11,13 +11,14 @@ import typer
 from autoflip_secure.commands.leaderboard import BoardFile
 from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
 from autoflip_secure.errors import InputError
-from autoflip_secure.terminal.counting import count_of
+from autoflip_secure.terminal.counting import count_of, some
 from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
     from autoflip_secure.records.board import BoardEntry
     from autoflip_secure.scenarios.boards.verifying import Again, Verification
 
+_NAMED = 3
 _CODES = {"verified": 0, "differs": 1, "cannot tell": 2}
 
 
@@ -37,7 +38,8 @@ def verify(
     """Run a sample of an entry's runs again. Exit code 0 verified, 1 it differs, 2 cannot tell.
 
     With the same versions on the same kind of processor every number has to be equal to the last bit. What differs
-    here is named; on another kind of processor accuracies have to be within 5 points.
+    here is named; on another kind of processor accuracies have to be within 5 points, and not be higher in the entry
+    on average.
     """
     with exit_codes(None, as_json):
         places = _places(overrides or [])
@@ -93,11 +95,18 @@ def _told(entry: Path, done: Verification) -> list[str]:
     other = "; ".join(f"{what}: {then} in the entry, {now} here" for what, (then, now) in done.other.items())
     bits = f"{equal} of {count_of(count, 'run')} equal to the last bit"
     within = f"{near} of {count} within {100 * TOLERANCE:g} points"
+    if done.unmet:
+        named = f"as its code here names them, the defence meets {some(done.unmet, _NAMED)} too, and the entry does not"
+        return [f"{entry}: {done.verdict}: {named}; {bits}{f'; what differs is {other}' if other else ''}"]
     if done.verdict == "verified":
         return [f"{entry}: verified: {bits if equal == count else f'{bits}, {within}, with {other or _TOGETHER}'}"]
     if not all(one.proven for one in done.runs):
         return [f"{entry}: differs: it states an epsilon that is not proven of every run; {bits}, {within}"]
+    if done.excused and not set(done.other):
+        return [f"{entry}: cannot tell: {bits}, {within}; the entry says of its {_TOGETHER}, and here they do"]
     if done.verdict == "differs":
+        if all(one.near for one in done.runs) and done.surplus > done.allowed and (done.other or not done.alone):
+            within += f", but {100 * done.surplus:.1f} points higher in the entry on average"
         why = (
             f"with {other}"
             if other
@@ -114,7 +123,7 @@ _TOGETHER = "runs that do not repeat to the last bit by themselves"
 
 def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> dict[str, Any]:
     return {
-        "entry": str(entry), "verdict": done.verdict, "seed": seed,
+        "entry": str(entry), "verdict": done.verdict, "seed": seed, "unmet": done.unmet,
         "other": {what: {"entry": then, "here": now} for what, (then, now) in done.other.items()},
         "runs": [
             {

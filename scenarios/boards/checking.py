@@ -71,10 +71,11 @@ def checked(entry: BoardEntry, board: Board, place: str) -> BoardEntry:
     own = outside(entry.algorithm)
     _check_attacks(entry, board, place, own)
     attacks = [one.model_copy(update={"threat": cards(one.config, None) or one.threat}) for one in entry.attacks]
-    known = entry.needs
+    known, sources = entry.needs, entry.sources
     if not own.named:
+        sources = {}  # it has no code from outside, and is one defence with every entry of it
         known = needs(entry.algorithm) | {key: text for key, text in known.items() if key == "explores"}
-    return entry.model_copy(update={"attacks": attacks, "outside": own.named, "needs": known})
+    return entry.model_copy(update={"attacks": attacks, "outside": own.named, "needs": known, "sources": sources})
 
 
 def _check_attacks(entry: BoardEntry, board: Board, place: str, own: Outside) -> None:

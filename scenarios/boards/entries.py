@@ -186,7 +186,7 @@ def _entry(folder: Path, board: Board, runs: Mapping[Place, RunRecord], inputs: 
         algorithm=algorithm,
         outside=own.named,
         data=data[0],
-        sources={what: text for what, text in inputs.items() if any(f"{kind} and what" in what for kind in foreign)},
+        sources={what: text for what, text in inputs.items() if any(f" {kind} and what" in what for kind in foreign)},
         versions=first.versions,
         bits="stack" if all(record.trainer.bits == "stack" for record in records) else "block",
         needs=needs(algorithm) | _seen(first),

@@ -121,6 +121,45 @@ def test_equal_bits_verify_whatever_the_versions(folder: Path, run: Callable[...
     run("verify", path, "--board", "board.yaml", "--cells", 1)
 
 
+def raised(document: dict[str, Any]) -> None:
+    """Every accuracy by four points, and no digest that anybody could hold it against."""
+    for setting in document["settings"]:
+        for runs in setting["runs"]:
+            runs["accuracies"] = [one + 0.04 for one in runs["accuracies"]]
+            runs["digests"] = ["0" * 16 for _ in runs["digests"]]
+
+
+def test_an_entry_cannot_excuse_itself(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    """By saying that its runs repeat only together, or that it is of a processor which nobody has."""
+
+    def together(document: dict[str, Any]) -> None:
+        raised(document)
+        document["bits"] = "block"
+
+    def elsewhere(document: dict[str, Any]) -> None:
+        raised(document)
+        document["versions"]["kernels"] = "another"
+
+    again = ("--board", "board.yaml", "--seed", 1, "--cells", 3)
+    done = run("verify", tampered(folder, tmp_path / "x.json", together, "median"), *again, exits=2)
+    assert "3 of 3 within 5 points; the entry says of its runs that do not repeat" in done.stdout
+    done = run("verify", tampered(folder, tmp_path / "y.json", elsewhere, "median"), *again, exits=1)
+    assert "3 of 3 within 5 points, but 4.0 points higher in the entry on average" in done.stdout
+
+
+def test_an_attack_that_knows_it_cannot_be_left_out(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    """What the code of a stranger's defence names is not known before it is run again; then it is."""
+
+    def without_it(document: dict[str, Any]) -> None:
+        document["attacks"].pop()
+        for setting in document["settings"]:
+            setting["runs"].pop()
+
+    path = tampered(folder, tmp_path / "x.json", without_it)
+    done = run("verify", path, "--board", "board.yaml", "--seed", 1, "--cells", 1, exits=1)
+    assert "differs: as its code here names them, the defence meets ipm too, and the entry does not" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     every(
@@ -245,6 +284,13 @@ def test_two_numbers_for_one_defence(folder: Path, run: Callable[..., Result], t
         document["settings"][0]["runs"][0]["accuracies"][0] = 0.5
 
     path = tampered(folder, tmp_path / "x.json", other)
+    assert "same defence" in " ".join(run(*BOARD, "entries", path, exits=2).stderr.split())
+
+    def as_another(document: dict[str, Any]) -> None:
+        other(document)
+        document["sources"] = {"source of something": "0" * 64}
+
+    path = tampered(folder, tmp_path / "x.json", as_another, "median")
     assert "same defence" in " ".join(run(*BOARD, "entries", path, exits=2).stderr.split())
     path = tampered(folder, tmp_path / "x.json", lambda document: document.update(data="0" * 64), "fedavg")
     assert "other data" in " ".join(run(*BOARD, "entries/halved.json", path, exits=2).stderr.split())
