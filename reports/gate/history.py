@@ -62,7 +62,7 @@ def moment(result: GateResult, time: str, label: str) -> Moment:
     ]  # fmt: skip
     return Moment(
         time=time,
-        label=label,
+        label=label.encode("utf-8", "backslashreplace").decode("utf-8"),  # bytes of a command line that are no text
         decision=result.decision.value,
         baseline=result.baseline.created,
         metrics=tuple(points),
@@ -84,7 +84,7 @@ def read_history(path: Path) -> list[Moment]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no history of a gate (not text); give another file with --history") from error
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # alone: a label may hold other ends of lines
         if not line.strip():
             continue
         try:
@@ -106,13 +106,14 @@ def _why(error: ValueError) -> str:
 
 
 def append_moment(path: Path, one: Moment) -> None:
-    """Add a line.
+    """Add a line; where the last one has no end, as an editor may leave it, after it.
 
     Raises:
         StoreError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        append_regular(path, one.model_dump_json() + "\n")
+        whole = gone(path) or read_regular(path)[-1:] in (b"", b"\n")
+        append_regular(path, f"{'' if whole else chr(10)}{one.model_dump_json()}\n")
     except OSError as error:
         raise StoreError(f"{path}: {unwritable(error, 'give another file with --history')}") from error

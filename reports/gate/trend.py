@@ -95,16 +95,14 @@ def _summary(history: Sequence[Moment]) -> str:
 
 
 def _row(point: Point, name: str) -> dict[str, str]:
-    metric = METRICS.get(point.metric)
-    if metric is None:  # of a newer version
-        return {"configuration": name, "metric": point.metric, "decision": point.decision}
+    metric = METRICS.get(point.metric)  # None: of a newer version
     return {
         "configuration": name,
-        "metric": metric.title,
-        "baseline": value_text(metric, point.baseline),
-        "last run": value_text(metric, point.value),
-        "change": "–" if point.change is None else change_text(metric, point.change),
-        "margin": margin_text(metric, point.margin),
+        "metric": metric.title if metric is not None else clean_text(point.metric),
+        "baseline": value_text(metric, point.baseline) if metric is not None else "–",
+        "last run": value_text(metric, point.value) if metric is not None else "–",
+        "change": "–" if metric is None or point.change is None else change_text(metric, point.change),
+        "margin": margin_text(metric, point.margin) if metric is not None else "–",
         "decision": f"{point.decision}{' (advisory)' if point.advisory else ''}",
     }
 
@@ -158,8 +156,8 @@ def _figure(history: Sequence[Moment]) -> tuple[Figure, list[str]]:
         chunks = chunks[:_PANELS]
     names = list(dict.fromkeys(name for _, lines in chunks for name in lines))
     palette = sns.color_palette("colorblind", max(1, len(names))).as_hex()
-    colours = dict(zip(names, palette, strict=True))
-    rows = -(-len(chunks) // _COLUMNS)
+    colours = dict(zip(names, palette, strict=bool(names)))
+    rows = max(1, -(-len(chunks) // _COLUMNS))
     figure, axes = panels(rows, _COLUMNS, height=2.1, share_y=False)
     for ax, (metric, lines) in zip(axes.flat, chunks, strict=False):
         _draw(ax, metric, lines, colours)

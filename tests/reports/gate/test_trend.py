@@ -120,3 +120,30 @@ def test_configurations_with_one_label_have_lines_of_their_own_and_a_changed_one
         assert f"{point.algorithm} · {point.condition} ({key * 8})" in page
     changed = [one.model_copy(update={"metrics": (p,)}) for one, p in zip((before, after), both, strict=True)]
     assert "(aaaaaaaa)" not in trend_page(changed)
+
+
+def test_a_line_stays_a_line_whatever_stands_around_it(results: list[GateResult], tmp_path: Path) -> None:
+    """An editor left no end of line; a commit's title has other ends of lines in it, or bytes that are no text."""
+    path = tmp_path / "trend.jsonl"
+    labels = ["first", "a\u2028b\x85c", "d\udcffe", "last"]
+    for label in labels:
+        append_moment(path, moment(results[0], "2026-01-01", label))
+        path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert [one.label for one in read_history(path)] == ["first", "a\u2028b\x85c", "d\\udcffe", "last"]
+
+
+def test_a_history_without_any_value_is_drawn(results: list[GateResult], tmp_path: Path) -> None:
+    """Of runs that have no guarantee and nothing else that decides: no point, and a page that says so."""
+    one = history(results)[0]
+    bare = one.model_copy(update={"metrics": tuple(p.model_copy(update={"value": None}) for p in one.metrics)})
+    write_trend([bare], tmp_path / "trend.svg")
+    text = trend_page([bare])
+    assert f"{len(one.metrics)} values were not measured, or are no guarantee" in text
+
+
+def test_a_metric_of_a_newer_version_keeps_its_columns(results: list[GateResult]) -> None:
+    one = history(results)[1]
+    newer = one.model_copy(update={"metrics": (one.metrics[0].model_copy(update={"metric": "charm"}), *one.metrics)})
+    table = trend_page([newer]).partition('id="last-title"')[2].partition("</table>")[0]
+    assert {row.count("<td") for row in table.partition("<tbody>")[2].split("</tr>")[:-1]} == {7}
+    assert "charm" in table
