@@ -21,6 +21,8 @@ from autoflip_secure.records.run import RoundRecord, RunRecord
 
 Series = dict[str, list[tuple[int, float]]]  # name -> (round, value), rounds rising
 _NAME = 120  # characters of a run's name, without the cell's hash
+_DIGITS = 8  # of a digest that tells names apart
+_KEPT = re.compile(r"[\w.,=()+\-:\[\]{}'\" ]*", re.ASCII)  # what brackets and colons enclose stays apart without them
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,17 @@ def _run_name(algorithm: str, axes: Mapping[str, Any], seed: int, cell: str) -> 
 
 
 def group_name(algorithm: str, axes: Mapping[str, Any]) -> str:
-    """What all seeds of a setting share: ``autoflip,attack=gaussian_noise(sigma=0.5)``."""
+    """What all seeds of a setting share, and no other setting: ``autoflip,attack=gaussian_noise(sigma=0.5)``.
+
+    Where letters of it are lost, because it is long or they are not safe, it ends in a digest of all of them.
+    """
     parts = [f"{path}={_short(value)}" for path, value in axes.items() if path != "algorithm"]
-    return re.sub(r"[^\w.,=()+-]+", "-", ",".join([algorithm, *parts]), flags=re.ASCII).strip(".-")[:_NAME]
+    text = ",".join([algorithm, *parts])
+    name = re.sub(r"[^\w.,=()+-]+", "-", text, flags=re.ASCII).strip(".-")
+    if len(name) <= _NAME and _KEPT.fullmatch(text):
+        return name
+    end = digest(text)[:_DIGITS]
+    return f"{name[: _NAME - len(end) - 1]}-{end}"
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.scenarios.running.tracker_choice import trackers
 from autoflip_secure.scenarios.trackers.base import Tracker
-from autoflip_secure.scenarios.trackers.flattened import run_name, track
+from autoflip_secure.scenarios.trackers.flattened import group_name, run_name, track
 
 # MLflow and its database layer warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -166,6 +166,18 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "mlflow sqlite": lambda folder: ReadMlflow(f"sqlite:///{folder / 'mlflow.db'}"),
     "mlflow file": lambda folder: ReadMlflow((folder / "mlruns").as_uri()),
 }
+
+
+def test_settings_whose_long_names_begin_alike_are_two_groups() -> None:
+    """A tracker takes the mean over a group; also where what differs is no letter that a file name may have."""
+    axes = {"attack": {"kind": "label_flip", "fraction": 1.0}, "model": "my_models.small:net", "training.lr": 0.1}
+    many = [{**axes, "partition": {"kind": "dirichlet", "alpha": 0.3}, "of": "x" * 60, "last": end} for end in (1, 2)]
+    greek = [{"data.path": f"{end}/data"} for end in ("\u03b1", "\u03b2")]
+    for pair in (many, greek):
+        names = [group_name("autoflip", one) for one in pair]
+        assert len(set(names)) == 2
+        assert all(len(name) <= 120 for name in names)
+    assert group_name("autoflip", axes).endswith("model=my_models.small-net,training.lr=0.1")
 
 
 @pytest.mark.parametrize(
