@@ -48,8 +48,8 @@ def account(
     neighbours, rounded up; or that nothing is proven, and why. What the log does not say is not taken for granted.
     docs/account.md has the format, and the proof of every case.
 
-    Exit code 0: a bound is proven against somebody, and --at-most is met. 1: --at-most is not met. 2: nothing is proven
-    against anybody, or invalid input.
+    Exit code 0: a bound is proven against somebody, or nothing was released; and --at-most is met. 1: --at-most is not
+    met. 2: nothing is proven against anybody, or invalid input.
     """
     with exit_codes(None, as_json):
         prepare()
@@ -78,7 +78,10 @@ def account(
         failures = _failures(found, at_most, against)
         lines += failures
         tell({**found.model_dump(mode="json"), **written, "failed": failures}, as_json, lines)
-        proven = any(found.privacy.epsilon(guarantee.observer) is not None for guarantee in found.privacy.guarantees)
+        from autoflip_secure.records.proven import silent
+
+        known = found.privacy.guarantees
+        proven = any(silent(one) or found.privacy.epsilon(one.observer) is not None for one in known)
         if failures or not proven:
             raise typer.Exit(1 if failures and at_most is not None else 2)
 
@@ -87,7 +90,7 @@ def _failures(found: FederationAccount, at_most: float | None, against: list[Aga
     """One sentence for each observer against whom ``at_most`` is not proven."""
     if at_most is None:
         return []
-    from autoflip_secure.records.proven import bound, who
+    from autoflip_secure.records.proven import bound, silent, who
     from autoflip_secure.records.rounding import upper_text
 
     asked = {one.value.replace("-", " ") for one in against or Against}
@@ -96,8 +99,7 @@ def _failures(found: FederationAccount, at_most: float | None, against: list[Aga
     failures = []
     for guarantee in found.privacy.guarantees:
         one = bound(guarantee)
-        nothing = guarantee.proven and not guarantee.clients  # nothing was released
-        if guarantee.observer in asked and not nothing and (one is None or one.epsilon > at_most):
+        if guarantee.observer in asked and not silent(guarantee) and (one is None or one.epsilon > at_most):
             told = "nothing is proven" if one is None else f"epsilon is at most {upper_text(one.epsilon)}"
             failures.append(f"FAILED: against {who(guarantee.observer)} {told}, and --at-most is {at_most:g}")
     return failures

@@ -52,6 +52,11 @@ def who(observer: str) -> str:
     return _NAMES.get(observer, observer)
 
 
+def silent(guarantee: Guarantee) -> bool:
+    """Whether nothing was released that the observer could see."""
+    return guarantee.proven and not guarantee.clients
+
+
 def bound(guarantee: Guarantee) -> Bound | None:
     """What holds against one observer; None: nothing is proven, no bound is finite, or nothing was released."""
     values = [client.epsilon for client in guarantee.clients]

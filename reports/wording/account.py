@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoflip_secure.records.account import FederationAccount
 from autoflip_secure.records.privacy import Guarantee
-from autoflip_secure.records.proven import bound, who
+from autoflip_secure.records.proven import bound, silent, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.reports.wording.statement import (
@@ -18,6 +18,7 @@ from autoflip_secure.reports.wording.statement import (
 from autoflip_secure.terminal.counting import count_of, listed
 
 _NAMES_SHOWN = 60  # characters
+SILENT = "nothing released"
 
 
 def sentences(account: FederationAccount) -> list[str]:
@@ -40,8 +41,7 @@ def facts(account: FederationAccount) -> str:
 def _cells(account: FederationAccount, guarantee: Guarantee) -> tuple[str, str, str, str]:
     found = bound(guarantee)
     if found is None:
-        released = guarantee.clients or not guarantee.proven
-        return who(guarantee.observer), "no guarantee" if released else "nothing released", "", ""
+        return who(guarantee.observer), SILENT if silent(guarantee) else "no guarantee", "", ""
     return (
         who(guarantee.observer),
         f"<= {upper_text(found.epsilon)}",
@@ -50,12 +50,29 @@ def _cells(account: FederationAccount, guarantee: Guarantee) -> tuple[str, str, 
     )
 
 
+def _none(guarantee: Guarantee) -> str:
+    """Why there is no bound."""
+    if silent(guarantee):
+        return "no client sent anything in these rounds"
+    return "no bound is finite" if guarantee.proven else clean_text(guarantee.reason)
+
+
+def _pays(account: FederationAccount, guarantee: Guarantee) -> str:
+    """Who has the largest epsilon, where clients are told apart and not all alike."""
+    most = max(entry.epsilon or 0.0 for entry in guarantee.clients)
+    found = [entry.client for entry in guarantee.clients if (entry.epsilon or 0.0) == most]
+    first = found[0]
+    if first is None or (1 < len(found) == len(guarantee.clients)):
+        return ""
+    name = client_name(account, first)
+    return f"; client {name} pays most" if len(found) == 1 else f"; client {name} and {len(found) - 1} more pay most"
+
+
 def _why(account: FederationAccount, guarantee: Guarantee) -> str:
     found = bound(guarantee)
     if found is None:
-        return clean_text(guarantee.reason) if not guarantee.proven else "no bound is finite"
-    worst = max(guarantee.clients, key=lambda entry: entry.epsilon or 0.0)
-    pays = "" if worst.client is None else f"; client {client_name(account, worst.client)} pays most"
+        return _none(guarantee)
+    pays = _pays(account, guarantee)
     secret = f"; as long as {secret_condition(guarantee)}" if found.secret else ""
     return f"rests on {clean_text(guarantee.reason)}{secret}{pays}"
 
@@ -69,7 +86,7 @@ def client_name(account: FederationAccount, client: int) -> str:
 def statement(account: FederationAccount) -> Statement:
     """The page that is signed."""
     said = [_said(account, guarantee) for guarantee in account.privacy.guarantees]
-    proven = [one for one in said if one.epsilon]
+    proven = [one for one in said if one.delta]
     title = (
         f"{clean_text(account.name)}: what may be said about the privacy of one {account.unit}"
         if proven
@@ -79,7 +96,10 @@ def statement(account: FederationAccount) -> Statement:
     if proven:
         lead = f"A bound is proven against {listed([one.observer for one in proven])}."
     bare = [one.observer for one in said if not one.epsilon]
-    if proven and bare:
+    if all(map(silent, account.privacy.guarantees)):
+        title = f"{clean_text(account.name)}: nothing was released about one {account.unit}"
+        lead = "No client sent anything in the rounds of the log."
+    elif proven and bare:
         lead += f" There is no guarantee against {listed(bare)}."
     return Statement(
         title=title,
@@ -98,8 +118,9 @@ def statement(account: FederationAccount) -> Statement:
 def _said(account: FederationAccount, guarantee: Guarantee) -> Said:
     found = bound(guarantee)
     if found is None:
-        why = clean_text(guarantee.reason) if not guarantee.proven else "no bound is finite"
-        return Said(who(guarantee.observer), f"Nothing may be promised: no guarantee ({why}).", "nobody")
+        if silent(guarantee):
+            return Said(who(guarantee.observer), f"{_none(guarantee).capitalize()}.", "the clients", SILENT)
+        return Said(who(guarantee.observer), f"Nothing may be promised: no guarantee ({_none(guarantee)}).", "nobody")
     to = "the clients; anybody who is given a model" if guarantee.observer == "public" else "the clients"
     condition = secret_condition(guarantee)
     return Said(

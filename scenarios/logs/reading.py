@@ -90,8 +90,17 @@ def _from_csv(path: Path, document: Document) -> Iterator[dict[str, Any]]:
             raise InputError(
                 f"{place}: clip or noise of round {number} differs from that on line {begun}; a round has one of each"
             )
+        if "participants" in row:
+            continue
+        if begun != line and not ("client" in row and entry["participants"]):
+            raise InputError(
+                f"{place}: client: is missing here or on line {begun}; an empty one says that nobody took part in "
+                f"round {number}, which has more rows"
+            )
         if "client" in row:
             _add(entry, row, place)
+        elif own := [key for key in _OWN if key in row]:
+            raise InputError(f"{place}: client: is missing, and {own[0]} is of one; name it")
     for index, number in enumerate(sorted(rounds)):
         document.places[("rounds", index)] = f"{path.name}:{first[number]}"
         entry = rounds[number]

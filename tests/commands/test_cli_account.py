@@ -129,3 +129,40 @@ def test_cohorts_of_a_fixed_size_rest_on_clients_that_remember_nothing(
     told = command("account", "ward.yaml", "--out", "page.html", folder=tmp_path)
     assert told.returncode == 0, told.stderr
     assert ("does not depend on the rounds that it was in before" in (tmp_path / "page.html").read_text()) == named
+
+
+def test_where_nothing_was_released_nothing_else_is_said(tmp_path: Path) -> None:
+    """Neither that there is no guarantee, nor that a limit is not kept."""
+    text = LOG.format(name="Ward 7", settings="in advance", client="b").partition("rounds:")[0]
+    text = text.replace("noise: central", "noise: distributed")
+    (tmp_path / "ward.yaml").write_text(f"{text}rounds:\n  - {{round: 1, participants: []}}\n"
+                                        "  - {round: 2, participants: []}\n")  # fmt: skip
+    told = command("account", "ward.yaml", "--out", "page.html", "--at-most", "1", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "the server: no client sent anything in these rounds" in told.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "Ward 7: nothing was released about one client" in page
+    assert "No client sent anything in these rounds." in page
+    assert "no guarantee" not in page
+    assert "finite" not in page
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    every(
+        1,
+        [
+            ("[a, b]}\n  - {round: 3, participants: [c]", "; client a and 1 more pay most\n"),
+            ("[c, d]", "do not collude\n"),
+        ],
+    ),
+)
+def test_one_client_pays_most_only_where_there_is_one(tmp_path: Path, second: str, words: str) -> None:
+    """Of two that pay alike neither does; where everybody pays alike nobody is named."""
+    text = LOG.format(name="Ward 7", settings="in advance", client="b").replace("noise: central", "noise: distributed")
+    text = text.replace("2, participants: [a]", f"2, participants: {second}")
+    (tmp_path / "ward.yaml").write_text(text.replace("last_round: 2", f"last_round: {text.count(chr(123))}"))
+    told = command("account", "ward.yaml", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert words in told.stdout
+    assert "client a pays most" not in told.stdout
