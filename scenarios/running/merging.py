@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from autoflip_secure.errors import StoreError
+from autoflip_secure.files.regular_files import gone
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.loading import load
 from autoflip_secure.scenarios.config.plan import Plan
 from autoflip_secure.scenarios.config.plan import plan as make_plan
 from autoflip_secure.scenarios.running.attempts import with_attempts
 from autoflip_secure.scenarios.running.build import CellBuilder
-from autoflip_secure.scenarios.store.checkpoints import models_file
+from autoflip_secure.scenarios.store.checkpoints import models_file, read_metadata, trajectory_digest
 from autoflip_secure.scenarios.store.devices import OneDevice
 from autoflip_secure.scenarios.store.ledgers import (
     attempts_at,
@@ -31,7 +32,7 @@ from autoflip_secure.scenarios.store.ledgers import (
     united,
     write_attempts,
 )
-from autoflip_secure.scenarios.store.manifest import begun_cells, cell_files, read_manifest, scenario_file
+from autoflip_secure.scenarios.store.manifest import MORE_SEEDS, begun_cells, cell_files, read_manifest, scenario_file
 from autoflip_secure.scenarios.store.reading import read_record
 from autoflip_secure.scenarios.store.results import name_foreign
 from autoflip_secure.scenarios.store.store import Store
@@ -87,7 +88,34 @@ def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> M
     sources = [folder for folder in dict.fromkeys(folders) if folder.resolve() != into.resolve()]
     if not sources:
         raise StoreError(f"{into}: is the only folder; name the folders of the shards, and another one with --into")
-    everywhere = [*([into] if (into / "scenario.yaml").exists() else []), *sources]
+    everywhere = [*([into] if _holds_something(into) else []), *sources]
+    looked = _look(everywhere)
+    inside = [more for folder in everywhere if not gone((more := folder / MORE_SEEDS) / "scenario.yaml")]
+    besides = _look(inside) if inside else None
+    for found in (looked, besides):
+        if found is not None and found.cells.foreign:
+            note(name_foreign(sorted(found.cells.foreign)))
+    records, new = _write_all(looked, into)
+    if besides is not None:
+        _write_all(besides, into / MORE_SEEDS)
+    return Merged(into, looked.cells.plan, records, new)
+
+
+def _holds_something(into: Path) -> bool:
+    """Whether it is a results folder, whole or not: what is there is held against the rest, or refused."""
+    return not gone(into / "scenario.yaml") or any(any(into.glob(f"{name}/*.json")) for name in ("cells", "ledger"))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What the folders hold together, of which nothing has been written yet."""
+
+    cells: _Found
+    stage: _Found | None  # in which settings are chosen
+
+
+def _look(everywhere: Sequence[Path]) -> _Looked:
+    """Read all folders, and hold them against each other."""
     plan, stage = _plan_of(everywhere), None
     if plan.tuning is not None:
         stage = _gather(plan.tuning.stage, [place for f in everywhere if (place := f / TUNING).is_dir()])
@@ -98,14 +126,14 @@ def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> M
                 "which completes it"
             )
         plan = plan.tuning.chosen([stage.cells[key][0] for key in stage.plan.keys])
-    found = _gather(plan, everywhere)
-    if found.foreign:
-        note(name_foreign(sorted(found.foreign)))
-    if stage is not None:
+    return _Looked(_gather(plan, everywhere), stage)
+
+
+def _write_all(looked: _Looked, into: Path) -> tuple[list[RunRecord], int]:
+    if looked.stage is not None:
         with Store(into):  # makes the folder, if nobody writes to it
-            _write(stage, into / TUNING)
-    records, new = _write(found, into)
-    return Merged(into, plan, records, new)
+            _write(looked.stage, into / TUNING)
+    return _write(looked.cells, into)
 
 
 def _plan_of(folders: Sequence[Path]) -> Plan:
@@ -142,9 +170,7 @@ def _gather(plan: Plan, sources: list[Path]) -> _Found:
             raise StoreError(
                 Store(folder).difference(plan, "it is of other cells than the rest, which it chose or reads otherwise")
             )
-        begun = begun_cells(manifest)
-        refuse_without_ledger(folder, begun)
-        found.begun |= begun
+        found.begun |= (begun := begun_cells(manifest))
         found.foreign |= set(files) - set(plan.keys)
         for what, digest in manifest.get("inputs", {}).items():
             other, place = found.inputs.setdefault(what, (digest, folder))
@@ -157,7 +183,10 @@ def _gather(plan: Plan, sources: list[Path]) -> _Found:
             if (attempts := attempts_at(ledger_file(folder, key))) != []:
                 found.ledgers[key] = united([found.ledgers.get(key, []), attempts])
             if key in files:
-                _take(found, _whole(files[key], folder), folder)
+                record = _whole(files[key], folder)
+                begun |= {key} if record.privacy is not None else set()
+                _take(found, record, folder)
+        refuse_without_ledger(folder, begun)
     return found
 
 
@@ -213,11 +242,32 @@ def _write(found: _Found, into: Path) -> tuple[list[RunRecord], int]:
             if there.get(key) != kept:
                 store.save(kept)
             new += key not in there
-            models = models_file(folder, key)
-            if models.exists() and not models_file(into, key).exists():
-                with store.explained():
-                    models_file(into, key).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(models, models_file(into, key))
+            _bring_models(kept, found.sources, store)
             found.cells[key] = kept, folder
         store.log(f"merged: {some([*map(str, found.sources)], _NAMED)}: {count_of(len(found.cells), 'cell')}")
     return [found.cells[key][0] for key in found.plan.keys if key in found.cells], new
+
+
+def _bring_models(record: RunRecord, sources: Sequence[Path], store: Store) -> None:
+    """The models of a cell from whichever folder has them whole, unless they are there."""
+    there = models_file(store.folder, record.cell)
+    if gone(there) and not any((folder / there.parent.name).is_dir() for folder in sources):
+        return
+    if _models_of(record, there):
+        return
+    for source in (models_file(folder, record.cell) for folder in sources):
+        if _models_of(record, source):
+            with store.explained():
+                there.parent.mkdir(exist_ok=True)
+                aside = there.with_name(f".{there.name}.tmp")  # never half of a file under its name
+                shutil.copyfile(source, aside)
+                aside.replace(there)
+            return
+
+
+def _models_of(record: RunRecord, path: Path) -> bool:
+    """Whether a file is there, undamaged, and of the run that the record is of."""
+    try:
+        return not gone(path) and read_metadata(path, record.cell)["run"] == trajectory_digest(record)
+    except StoreError:
+        return False

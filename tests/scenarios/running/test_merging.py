@@ -14,8 +14,10 @@ from autoflip_secure.scenarios.config.documents import Document
 from autoflip_secure.scenarios.config.loading import resolve
 from autoflip_secure.scenarios.config.plan import BLOCK_CELLS, Plan, Shard, plan
 from autoflip_secure.scenarios.running.merging import Merged, merge
+from autoflip_secure.scenarios.running.more_seeds import planned, run_more_seeds
 from autoflip_secure.scenarios.running.sweep import SweepResult, run_sweep
 from autoflip_secure.scenarios.store.ledgers import attempts_at
+from autoflip_secure.scenarios.store.manifest import MORE_SEEDS
 from autoflip_secure.scenarios.store.reading import read_record
 
 THREE = TINY.replace("rounds: [2, 3]", "rounds: [1, 2, 3]")  # blocks: cells of one block have equal rounds
@@ -197,3 +199,49 @@ def test_a_ledger_that_is_gone_is_refused(tmp_path: Path) -> None:
     next((tmp_path / "1" / "ledger").glob("*.json")).unlink()
     assert "is missing, and its cell was begun before" in said_of(tmp_path / "1", into=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
+    manifest.pop("checksum")
+    (tmp_path / "1" / "manifest.json").write_text(json.dumps({**manifest, "begun": []}))
+    said = said_of(tmp_path / "1", into=tmp_path / "none")  # its cell says that it was begun, if nothing else does
+    assert "is missing, and its cell was begun before" in said
+
+
+def test_a_folder_that_lost_its_scenario_is_not_written_over(tmp_path: Path) -> None:
+    """Its ledgers say what was released; they were replaced by those of the folders that were merged into it."""
+    for name in ("1", "2"):
+        part(small(PRIVATE), tmp_path / name, "1/2")
+    (tmp_path / "2" / "scenario.yaml").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "2").rglob("*") if path.is_file()}
+    assert "it has no scenario.yaml" in said_of(tmp_path / "1", into=tmp_path / "2")
+    assert {path: path.read_bytes() for path in (tmp_path / "2").rglob("*") if path.is_file()} == before
+
+
+def test_seeds_that_a_gate_ran_besides_come_along(tmp_path: Path) -> None:
+    """They released something about the same data."""
+    work = small(PRIVATE, "sweep={product: {rounds: [1]}}")
+    part(work, tmp_path / "1")
+    more = planned(tmp_path / "1", [7])
+    run_more_seeds(tmp_path / "1", more, 1, Ear().listener())
+    merged(tmp_path / "1", into=tmp_path / "all")
+    for key in more.keys:
+        ledgers = [attempts_at(tmp_path / name / MORE_SEEDS / "ledger" / f"{key}.json") for name in ("1", "all")]
+        assert ledgers[0] == ledgers[1] != []
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    shutil.rmtree(tmp_path / "2" / MORE_SEEDS)
+    run_more_seeds(tmp_path / "2", planned(tmp_path / "2", [8]), 1, Ear().listener())
+    said = said_of(tmp_path / "1", tmp_path / "2", into=tmp_path / "none")
+    assert f"{tmp_path / '2' / MORE_SEEDS} is of another one" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_models_come_from_whoever_has_them_whole(tmp_path: Path) -> None:
+    work = small(TINY, "sweep={product: {rounds: [1]}}")
+    part(work, tmp_path / "bare")
+    run_sweep(work, tmp_path / "kept", 1, Ear().listener(), keep_models=True)
+    name = Path("models") / f"{work.keys[0]}.safetensors"
+    merged(tmp_path / "bare", tmp_path / "kept", into=tmp_path / "all")
+    whole = (tmp_path / "kept" / name).read_bytes()
+    assert (tmp_path / "all" / name).read_bytes() == whole
+    (tmp_path / "all" / name).write_bytes(whole[:-9])  # as an interrupted copy left it
+    merged(tmp_path / "kept", into=tmp_path / "all")
+    assert (tmp_path / "all" / name).read_bytes() == whole
