@@ -65,8 +65,8 @@ def leaderboard(
             found += own
         assert board is not None, "every place has an entry, and every entry a board"
         made = rank(board.terms, board.question, one_each(found))
-        write_leaderboard(made, out, command=this_command())
         files = _files(made, entries) if entries is not None else {}
+        write_leaderboard(made, out, command=this_command())
         for path, entry in files.items():
             write(path, entry.text())
         if markdown is not None:
@@ -117,13 +117,43 @@ def _entries(place: Path, board: Board | None) -> tuple[Board, list[tuple[str, B
 
 
 def _files(made: Leaderboard, folder: Path) -> dict[Path, BoardEntry]:
-    """A file for each defence, named after it."""
+    """A file for each defence, named after it; where that file is of something else, its key is part of the name.
+
+    Raises:
+        InputError: there is an entry of another board.
+    """
     found: dict[Path, BoardEntry] = {}
+    taken: set[str] = set()  # small letters: some file systems know no others
     for one in made.overall.standings:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", one.entry.defence)[:100].strip("._") or "defence"
         path = folder / f"{stem}.json"
-        found[path if path not in found else folder / f"{stem}-{one.entry.key}.json"] = one.entry
+        if path.name.lower() in taken or not _may_be(path, one.entry):
+            path = folder / f"{stem}-{one.entry.key}.json"
+            if not _may_be(path, one.entry):
+                raise InputError(f"{path}: is there, and is not an entry of {stem}; give another folder with --entries")
+        taken.add(path.name.lower())
+        found[path] = one.entry
     return found
+
+
+def _may_be(path: Path, entry: BoardEntry) -> bool:
+    """Whether an entry may be written there: nothing is, or an entry of the same defence.
+
+    Raises:
+        InputError: what is there is of another board.
+    """
+    from autoflip_secure.files.regular_files import gone
+    from autoflip_secure.records.board import read_entry
+
+    if gone(path):
+        return True
+    try:
+        there = read_entry(path)
+    except InputError:
+        return False
+    if (there.board, there.terms) != (entry.board, entry.terms):
+        raise InputError(f"{path}: is an entry of {there.board:.120}; give a folder for each board with --entries")
+    return there.key == entry.key
 
 
 def _lines(made: Leaderboard) -> Sequence[str]:

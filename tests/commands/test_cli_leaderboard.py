@@ -301,3 +301,22 @@ def test_an_entry_reads_back_as_it_was_written(folder: Path) -> None:
         entry = read_entry(path)
         assert entry.text() == path.read_text(encoding="utf-8")
         assert BoardEntry.model_validate(entry.model_dump(mode="json")) == entry
+
+
+def test_no_entry_is_written_over_by_that_of_another_defence(
+    folder: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    there = tmp_path / "kept"
+    there.mkdir()
+    for name, change in (("median", lambda document: None), ("fedavg", lambda d: d.update(board="board-other-1"))):
+        tampered(folder, there / f"{name}.json", change)  # of halved, under another name
+    before = {path: path.read_bytes() for path in there.iterdir()}
+    arguments = ("--entries", there, "--out", tmp_path / "x.html")
+    run(*BOARD, "entries/median.json", *arguments)
+    again = run(*BOARD, "entries/median.json", *arguments, "--json")
+    new = there / f"median-{read_entry(folder / 'entries' / 'median.json').key}.json"
+    assert json.loads(again.stdout)["entries"] == [str(new)]
+    assert read_entry(new).defence == "median"
+    told = " ".join(run(*BOARD, "entries/fedavg.json", *arguments, exits=2).stderr.split())
+    assert "is an entry of board-other-1; give a folder for each board" in told
+    assert {path: path.read_bytes() for path in there.iterdir() if path != new} == before
