@@ -8,7 +8,7 @@ bounds can be compared only where observer, relation and delta are the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -55,6 +55,16 @@ def who(observer: str) -> str:
 def silent(guarantee: Guarantee) -> bool:
     """Whether nothing was released that the observer could see."""
     return guarantee.proven and not guarantee.clients
+
+
+def pays_most(guarantee: Guarantee, name: Callable[[int], str] = str) -> str:
+    """Who has the largest epsilon, as a clause; "" where clients are not told apart, or all alike."""
+    most = max((entry.epsilon or 0.0 for entry in guarantee.clients), default=0.0)
+    found = [entry.client for entry in guarantee.clients if (entry.epsilon or 0.0) == most]
+    if not found or found[0] is None or 1 < len(found) == len(guarantee.clients):
+        return ""
+    first = f"client {name(found[0])}"
+    return f"{first} pays most" if len(found) == 1 else f"{first} and {len(found) - 1} more pay most"
 
 
 def bound(guarantee: Guarantee) -> Bound | None:

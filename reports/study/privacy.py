@@ -7,7 +7,7 @@ from math import ceil, exp
 from typing import Any
 
 from autoflip_secure.records.privacy import Guarantee, PrivacyRecord, Release
-from autoflip_secure.records.proven import above_target, bound, who
+from autoflip_secure.records.proven import above_target, bound, pays_most, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_number, upper_text
 from autoflip_secure.reports.study.labels import clean_text, kind_words, number
 from autoflip_secure.terminal.counting import listed
@@ -125,7 +125,7 @@ def _against(guarantee: Guarantee) -> str:
     beside = dict.fromkeys(name for release in guarantee.releases for name in release.name.split(", ")[1:])
     parts = f"the updates and {', '.join(beside)}" if beside else "the updates alone"
     alone = f", of which {upper_text(worst.training)} for {parts}" if worst.training is not None else ""
-    pays = "" if worst.client is None else f" (client {worst.client} pays most)"
+    pays = f" ({most})" if (most := pays_most(guarantee)) else ""
     rests = f" It is {SECRETS[found.secret]}." if found.secret else ""
     return (
         f"ε ≤ {upper_text(found.epsilon)} at δ = {upper_delta(found.delta)} for every honest client{pays}, "

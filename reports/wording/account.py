@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoflip_secure.records.account import FederationAccount
 from autoflip_secure.records.privacy import Guarantee
-from autoflip_secure.records.proven import bound, silent, who
+from autoflip_secure.records.proven import bound, pays_most, silent, who
 from autoflip_secure.records.rounding import lower_text, upper_delta, upper_text
 from autoflip_secure.reports.study.labels import clean_text
 from autoflip_secure.reports.wording.statement import (
@@ -57,22 +57,12 @@ def _none(guarantee: Guarantee) -> str:
     return "no bound is finite" if guarantee.proven else clean_text(guarantee.reason)
 
 
-def _pays(account: FederationAccount, guarantee: Guarantee) -> str:
-    """Who has the largest epsilon, where clients are told apart and not all alike."""
-    most = max(entry.epsilon or 0.0 for entry in guarantee.clients)
-    found = [entry.client for entry in guarantee.clients if (entry.epsilon or 0.0) == most]
-    first = found[0]
-    if first is None or (1 < len(found) == len(guarantee.clients)):
-        return ""
-    name = client_name(account, first)
-    return f"; client {name} pays most" if len(found) == 1 else f"; client {name} and {len(found) - 1} more pay most"
-
-
 def _why(account: FederationAccount, guarantee: Guarantee) -> str:
     found = bound(guarantee)
     if found is None:
         return _none(guarantee)
-    pays = _pays(account, guarantee)
+    most = pays_most(guarantee, lambda client: client_name(account, client))
+    pays = f"; {most}" if most else ""
     secret = f"; as long as {secret_condition(guarantee)}" if found.secret else ""
     return f"rests on {clean_text(guarantee.reason)}{secret}{pays}"
 
