@@ -6,6 +6,7 @@ One row per cell: :mod:`autoflip_secure.reports.tables.cells_frame`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from autoflip_secure.reports.study.run_robustness import RunRobustness, run_robu
 from autoflip_secure.reports.study.threat_cards import cards_of
 
 PART = 256  # cells in memory at once, as rows of a table of rounds
-_ATTACK = ("sigma", "share", "scope")
+_ATTACK = ("sigma", "share")
 _NAMES = ("cell", "algorithm", "partition", "attack", "threat_card", "privacy", "outcome", "operations")
 _WORDS = ("guarantee.", "neighbours.")
 _COUNTS = (
@@ -89,6 +90,7 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
                 "attack": attack_label(attack),
                 "threat_card": " + ".join(card.terms for card in cards_of(record)),
                 **{f"attack.{key}": attack.get(key) for key in _ATTACK},
+                "attack.scope": _scope(attack, record.config.get("clients")),
                 **(_guarantees(record, observers) if observers else {}),
                 "outcome": str(outcome),
                 "outcome_accuracy": outcome.accuracy(record),
@@ -101,6 +103,14 @@ def described(records: Sequence[RunRecord], outcome: OutcomeRule) -> list[dict[s
             }
         )
     return rows
+
+
+def _scope(attack: Mapping[str, Any], clients: Any) -> float | None:
+    """Share of the clients that are malicious: as the attack says, or as many as it names."""
+    chosen = attack.get("clients")
+    if isinstance(chosen, list) and isinstance(clients, int) and clients:
+        return len(chosen) / clients
+    return attack.get("scope")
 
 
 def _between_clients(record: RunRecord, outcome: OutcomeRule) -> dict[str, object]:

@@ -144,3 +144,13 @@ def test_no_text_is_a_formula_in_a_spreadsheet(record: Callable[..., RunRecord],
     assert [row[column] for row in rows[1::2]] == [f"'{name}" for name in FORMULAS]
     assert {row[rows[0].index("axis.x")] for row in rows[1:]} == {"-0.5"}
     assert pd.read_parquet(io.BytesIO(parquet(frame)))["algorithm"].tolist()[::2] == list(FORMULAS)
+
+
+def test_the_share_of_malicious_clients_is_that_of_the_clients_that_are_named(small: list[RunRecord]):
+    """Where an attack names its clients, its ``scope`` is an option that nothing uses."""
+    run = next(one for one in small if one.config["attack"]["kind"] == "gaussian_noise")
+    clients = run.config["clients"]
+    named = run.model_copy(update={"config": {**run.config, "attack": {**run.config["attack"], "clients": [0, 3]}}})
+    assert tidy([run])["attack.scope"].unique().tolist() == [run.config["attack"]["scope"]]
+    assert tidy([named])["attack.scope"].unique().tolist() == [2 / clients]
+    assert 2 / clients != run.config["attack"]["scope"]
