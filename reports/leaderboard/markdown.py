@@ -14,11 +14,12 @@ from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.wording.phrases import bracket
 
 LAST = "<!-- end of the board -->"
+_MARK = "<!-- board "  # with which that of any board begins
 
 
 def first_mark(board: str) -> str:
     """The mark before the tables of a board."""
-    return f"<!-- board {board}: autoflip-secure leaderboard -->"
+    return f"{_MARK}{board}: autoflip-secure leaderboard -->"
 
 
 def write_markdown(board: Leaderboard, path: Path) -> None:
@@ -37,8 +38,8 @@ def write_markdown(board: Leaderboard, path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--markdown {path}: cannot be read; give a Markdown page, or a new file") from error
     before, found, rest = page.partition(mark)
-    _, end, after = rest.partition(LAST)
-    if not found or not end:
+    inside, end, after = rest.partition(LAST)
+    if not found or not end or _MARK in inside:
         raise InputError(
             f"--markdown {path}: is there, without the lines {mark} and {LAST} between which the board goes; add them, "
             "or give a new file"

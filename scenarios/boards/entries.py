@@ -179,6 +179,9 @@ def _entry(folder: Path, board: Board, runs: Mapping[Place, RunRecord], inputs: 
     by_text = {canonical(record.config["attack"]): record for record in records}
     foreign = [*own.kinds, *(str(record.config["attack"]["kind"]) for record in by_text.values())]
     texts = [*known, *(text for text in _attacks(runs) if text not in known)]
+    if not own.named and (more := texts[len(known) :]):
+        kinds = [str(by_text[text].config["attack"]["kind"]) for text in more]
+        _refuse(folder, terms, [f"suite: {first.algorithm} met {some(kinds, _NAMED)}, which the board has not for it"])
     return BoardEntry(
         board=terms.name,
         terms=terms.digest,

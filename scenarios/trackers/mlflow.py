@@ -104,7 +104,7 @@ class Mlflow(Tracker):
             for item in (track(record, outcome) for record in records):
                 old = there.get(item.tags["autoflip.cell"], [])
                 whole = [
-                    r for r in old if r.info.status == "FINISHED" and r.data.tags["autoflip.digest"] == item.digest
+                    r for r in old if r.info.status == "FINISHED" and r.data.tags.get("autoflip.digest") == item.digest
                 ]
                 shown = self._shown.pop(item.tags["autoflip.cell"], None)
                 kept = {run.info.run_id for run in whole[:1]}

@@ -245,6 +245,10 @@ def test_runs_of_something_else_are_refused(run: Callable[..., Result], tmp_path
         "--no-report")  # fmt: skip
     told = " ".join(run(*BOARD, tmp_path / "s", exits=2).stderr.split())
     assert "nothing but sweep.algorithm may differ; what differs is tune, which the run has not" in told
+    run("sweep", "board.yaml", "--set", "suite.attacks=[sign_flip, mimic]", "--set", "sweep.algorithm=[fedavg]",
+        "--out", tmp_path / "t", "--no-report")  # fmt: skip
+    told = " ".join(run(*BOARD, tmp_path / "t", exits=2).stderr.split())
+    assert "what differs is suite: fedavg met mimic, which the board has not for it" in told
     told = " ".join(run("leaderboard", tmp_path / "r", exits=2).stderr.split())
     assert "is a run of 'board-small-1', which is no board; the boards are board-digits-1 and board-mnist-1" in told
 

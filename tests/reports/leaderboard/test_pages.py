@@ -77,3 +77,13 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without the lines"):
         write_markdown(leaderboard(TERMS, "which?", [PLAIN]), page)
     assert page.read_text(encoding="utf-8") == "mine\n"
+
+
+def test_another_board_of_the_page_stays(tmp_path: Path) -> None:
+    """Where the end of the first is gone, that of the second is none of it."""
+    page = tmp_path / "page.md"
+    text = f"{first_mark(TERMS.name)}\nold\n\n{first_mark('board-other-1')}\nkept\n{LAST}\n"
+    page.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="without the lines"):
+        write_markdown(leaderboard(TERMS, "which?", [PLAIN]), page)
+    assert page.read_text(encoding="utf-8") == text
