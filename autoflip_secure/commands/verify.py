@@ -48,14 +48,15 @@ def verify(
         prepare()
         from autoflip_secure.scenarios.boards.boards import read_board
         from autoflip_secure.scenarios.boards.checking import checked_entry
-        from autoflip_secure.scenarios.boards.verifying import sample
+        from autoflip_secure.scenarios.boards.verifying import sample, setting_to_tune
         from autoflip_secure.scenarios.boards.verifying import verify as again
 
         board, read = checked_entry(entry, None if board_file is None else read_board(board_file))
         number = secrets.randbelow(10**6) if seed is None else seed
         chosen = sample(read, cells, number)
         remark(f"{count_of(len(chosen), 'run')} of {read.defence}, chosen by --seed {number}")
-        done = again(read, board, chosen, places, lambda one: remark(_line(read, one)))
+        setting = setting_to_tune(read, number)
+        done = again(read, board, chosen, setting, places, lambda one: remark(_line(read, one)))
         tell(_summary(entry, number, done, read), as_json, _told(entry, done))
         raise typer.Exit(_CODES[done.verdict])
 
@@ -89,21 +90,32 @@ def _line(entry: BoardEntry, one: Again) -> str:
 
 
 def _told(entry: Path, done: Verification) -> list[str]:
+    """The verdict with its reason, and what tuning again came to."""
+    same = sum(one.claimed == one.found for one in done.tuned)
+    tuned: list[str] = []
+    if done.tuned:
+        count, where = count_of(len(done.tuned), "run"), f"setting {done.tuned[0].setting + 1}"
+        tuned = [f"tuned again in {where}: {same} of {count} came to the same accuracy as in the entry"]
+    return [f"{entry}: {_why(done)}", *tuned]
+
+
+def _why(done: Verification) -> str:
     from autoflip_secure.scenarios.boards.verifying import TOLERANCE
 
     equal, near, count = sum(one.equal for one in done.runs), sum(one.near for one in done.runs), len(done.runs)
     other = "; ".join(f"{what}: {then} in the entry, {now} here" for what, (then, now) in done.other.items())
     bits = f"{equal} of {count_of(count, 'run')} equal to the last bit"
     within = f"{near} of {count} within {100 * TOLERANCE:g} points"
+    tuned = all(one.claimed == one.found for one in done.tuned)
     if done.unmet:
         named = f"as its code here names them, the defence meets {some(done.unmet, _NAMED)} too, and the entry does not"
-        return [f"{entry}: {done.verdict}: {named}; {bits}{f'; what differs is {other}' if other else ''}"]
+        return f"{done.verdict}: {named}; {bits}{f'; what differs is {other}' if other else ''}"
     if done.verdict == "verified":
-        return [f"{entry}: verified: {bits if equal == count else f'{bits}, {within}, with {other or _TOGETHER}'}"]
+        return f"verified: {bits if equal == count and tuned else f'{bits}, {within}, with {other or _TOGETHER}'}"
     if not all(one.proven for one in done.runs):
-        return [f"{entry}: differs: it states an epsilon that is not proven of every run; {bits}, {within}"]
+        return f"differs: it states an epsilon that is not proven of every run; {bits}, {within}"
     if done.excused and not set(done.other):
-        return [f"{entry}: cannot tell: {bits}, {within}; the entry says of its {_TOGETHER}, and here they do"]
+        return f"cannot tell: {bits}, {within}; the entry says of its {_TOGETHER}, and here they do"
     if done.verdict == "differs":
         if all(one.near for one in done.runs) and done.surplus > done.allowed and (done.other or not done.alone):
             within += f", but {100 * done.surplus:.1f} points higher in the entry on average"
@@ -114,8 +126,9 @@ def _told(entry: Path, done: Verification) -> list[str]:
             if done.alone
             else _TOGETHER
         )
-        return [f"{entry}: differs: {bits}, {within}, {why}"]
-    return [f"{entry}: cannot tell: {bits}, {within}; equal bits cannot be expected, since what differs is {other}"]
+        tuning = "" if tuned else ", and tuning came to something else"
+        return f"differs: {bits}, {within}, {why}{tuning}"
+    return f"cannot tell: {bits}, {within}; equal bits cannot be expected, since what differs is {other}"
 
 
 _TOGETHER = "runs that do not repeat to the last bit by themselves"
@@ -131,5 +144,12 @@ def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> di
                 "near": one.near, "proven": one.proven,
             }
             for one in done.runs
+        ],
+        "tuned": [
+            {
+                "setting": one.setting + 1, "values": read.settings[one.setting].tried[one.candidate].values,
+                "seed": one.seed, "entry": one.claimed, "here": one.found,
+            }
+            for one in done.tuned
         ],
     }  # fmt: skip

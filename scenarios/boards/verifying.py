@@ -54,10 +54,27 @@ class Again:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """One run of the stage in which settings were chosen, and what it came to here."""
+
+    setting: int
+    candidate: int  # index among the board's
+    seed: int
+    claimed: float
+    found: float
+
+    @property
+    def near(self) -> bool:
+        """Whether the accuracy is within the tolerance."""
+        return abs(self.claimed - self.found) <= TOLERANCE
+
+
+@dataclass(frozen=True)
 class Verification:
     """What running a sample again came to."""
 
     runs: list[Again]
+    tuned: list[Tuned]  # all of one setting; none where nothing is tuned
     other: dict[str, tuple[str, str]]  # version, or code from outside, that differs: in the entry, here
     alone: bool  # a single run repeats to the last bit, whatever runs beside it: as the entry says
     alone_here: bool  # and as is found here
@@ -70,12 +87,13 @@ class Verification:
             return "cannot tell" if set(self.other) - PROCESSOR else "differs"
         if not all(one.proven for one in self.runs):
             return "differs"
-        if all(one.equal for one in self.runs):
+        if all(one.equal for one in self.runs) and all(one.claimed == one.found for one in self.tuned):
             return "verified"
         if set(self.other) - PROCESSOR or self.excused:
             return "cannot tell"
         if PROCESSOR & set(self.other) or not self.alone:
-            return "verified" if all(one.near for one in self.runs) and self.surplus <= self.allowed else "differs"
+            near = all(one.near for one in self.runs) and all(one.near for one in self.tuned)
+            return "verified" if near and self.surplus <= self.allowed else "differs"
         return "differs"
 
     @property
@@ -112,15 +130,17 @@ def verify(
     entry: BoardEntry,
     board: Board,
     chosen: Sequence[tuple[int, int | None, int]],
+    setting: int,
     places: Mapping[str, Any],
     tell: Callable[[Again], None],
 ) -> Verification:
-    """Run ``chosen`` again.
+    """Run ``chosen`` again, and what was tried in one setting before.
 
     Args:
         entry: held against ``board`` before.
         board: of the entry.
         chosen: of :func:`sample`.
+        setting: that is tuned again.
         places: where data lie here, config path -> value.
         tell: called after each run.
 
@@ -140,26 +160,49 @@ def verify(
             "nothing can be compared: give the same ones, with --set data.root=FOLDER where they lie elsewhere"
         )
     rule, found, bits = OutcomeRule.parse(board.terms.outcome), list[Again](), set[str | None]()
-    for block, (setting, attack, place) in zip(blocks, chosen, strict=True):
+    for block, (number, attack, place) in zip(blocks, chosen, strict=True):
         record = run_block(block, builder=builder)[0]
         bits.add(record.trainer.bits)
-        runs = entry.settings[setting].runs[0 if attack is None else attack + 1]
+        runs = entry.settings[number].runs[0 if attack is None else attack + 1]
         claimed, here = runs.accuracies[place], rule.accuracy(record)
         same = claimed == here and runs.digests[place] == numbers_digest(record)
         found.append(
             Again(
-                setting, attack, entry.seeds[place], claimed, here, same, _proven(entry, record),
+                number, attack, entry.seeds[place], claimed, here, same, _proven(entry, record),
             )
         )  # fmt: skip
         tell(found[-1])
     repeat = all(_repeats(cell, moved=bool(places)) for cell in cells)
     return Verification(
         found,
+        _tuned(entry, board, places, setting, builder),
         _others(entry, inputs, record.trainer.device),
         alone=repeat and entry.bits == "stack",
         alone_here=repeat and bits == {"stack"},
         unmet=_unmet(entry, board),
     )
+
+
+def setting_to_tune(entry: BoardEntry, seed: int) -> int:
+    """Of which setting the tuning is run again; the same for the same ``seed``."""
+    return int(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).integers(len(entry.settings)))
+
+
+def _tuned(
+    entry: BoardEntry, board: Board, places: Mapping[str, Any], setting: int, builder: CellBuilder
+) -> list[Tuned]:
+    """Every candidate on every tuning seed of a setting: what was chosen there follows from all of them."""
+    scenario = board.scenario(entry.algorithm, places=places)
+    if scenario.tuning is None:
+        return []
+    rule, cells = OutcomeRule.parse(board.terms.outcome), {cell.key: cell for cell in scenario.tuning.stage.cells}
+    wanted = board.terms.settings[setting]
+    choice = next(one for one in scenario.tuning.choices if board.setting(cells[one[0][0]].config) == wanted)
+    return [
+        Tuned(setting, candidate, seed, claimed, rule.accuracy(run_block(Block(1, (cells[key],)), builder=builder)[0]))
+        for candidate, (tried, keys) in enumerate(zip(entry.settings[setting].tried, choice, strict=True))
+        for seed, claimed, key in zip(board.terms.tuning_seeds, tried.accuracies, keys, strict=True)
+    ]
 
 
 def _unmet(entry: BoardEntry, board: Board) -> list[str]:

@@ -62,7 +62,7 @@ class _Found:
     """What the folders of one stage hold together."""
 
     plan: Plan
-    sources: list[Path]
+    sources: Sequence[Path]
     cells: dict[str, tuple[RunRecord, Path]] = field(default_factory=dict)
     ledgers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     inputs: dict[str, tuple[str, Path]] = field(default_factory=dict)  # what was read -> its fingerprint, and where
@@ -161,7 +161,7 @@ def _blocks(plan: Plan) -> list[list[tuple[str, ...]]]:
     return [[block.keys for block in stage.blocks] for stage in stages]
 
 
-def _gather(plan: Plan, sources: list[Path]) -> _Found:
+def _gather(plan: Plan, sources: Sequence[Path]) -> _Found:
     """Read one stage of every folder, and hold them against each other; nothing is written."""
     found = _Found(plan, sources)
     for folder in sources:

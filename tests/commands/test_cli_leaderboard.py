@@ -147,6 +147,27 @@ def test_an_entry_cannot_excuse_itself(folder: Path, run: Callable[..., Result],
     assert "3 of 3 within 5 points, but 4.0 points higher in the entry on average" in done.stdout
 
 
+def test_verify_tunes_one_setting_again(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    """Whoever says that another value did better in tuning than it did had settings of their own choice."""
+
+    def chosen(document: dict[str, Any]) -> None:
+        for setting in document["settings"]:
+            best = max(tried["accuracies"][0] for tried in setting["tried"])
+            for tried in setting["tried"]:  # the choice stays, so that every reported run is equal
+                if tried["accuracies"][0] == best:
+                    tried["accuracies"] = [best + 0.01]
+                    break
+
+    again = ("--board", "board.yaml", "--seed", 1, "--cells", 1)
+    done = json.loads(run("verify", "entries/median.json", *again, "--json").stdout)
+    assert len(done["tuned"]) == 2
+    assert all(one["entry"] == one["here"] for one in done["tuned"])
+    told = run("verify", tampered(folder, tmp_path / "x.json", chosen, "median"), *again, exits=1).stdout
+    assert "differs: 1 of 1 run equal to the last bit" in told
+    assert "and tuning came to something else" in told
+    assert "1 of 2 runs came to the same accuracy as in the entry" in told
+
+
 def test_an_attack_that_knows_it_cannot_be_left_out(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     """What the code of a stranger's defence names is not known before it is run again; then it is."""
 

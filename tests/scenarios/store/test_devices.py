@@ -147,4 +147,7 @@ def test_compare_and_gate_name_the_gpu(tmp_path: Path) -> None:
 def test_another_gpu_is_another_kind_of_processor_to_who_verifies() -> None:
     near = verifying.Again(0, None, 1, 0.9, 0.91, equal=False, proven=True)
     for name, verdict in (("gpu", "verified"), ("kernels", "verified"), ("torch", "cannot tell")):
-        assert verifying.Verification([near], {name: ("a", "b")}, alone=True).verdict == verdict
+        assert (
+            verifying.Verification([near], [], {name: ("a", "b")}, alone=True, alone_here=True, unmet=[]).verdict
+            == verdict
+        )
