@@ -18,12 +18,14 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.config.documents import parse_value
 from autoflip_secure.scenarios.config.families import expand
 from autoflip_secure.scenarios.config.settings import content_hash
-from autoflip_secure.terminal.counting import first_lines
+from autoflip_secure.terminal.counting import first_lines, some
 from autoflip_secure.terminal.near_names import suggest
 from autoflip_secure.terminal.visible import short
 
 Path = tuple[str, ...]
 _SHOWN = 20  # conditions listed in a message
+_NAMED = 4  # seeds named in one
+_SEVERAL = (list, tuple, set, frozenset, range)
 
 
 def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked: str) -> list[RunRecord]:
@@ -34,7 +36,7 @@ def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked:
         asked: the call as the user wrote it, for messages.
 
     Raises:
-        InputError: no such key, nothing matches, or several conditions do; lists what there is.
+        InputError: no such key, nothing matches, a seed is not there, or several conditions match; lists what there is.
     """
     paths = {name: _path(name, records, asked) for name in where}
     found = [r for r in records if all(_matches(_at(r, paths[n]), v, paths[n]) for n, v in where.items())]
@@ -44,6 +46,11 @@ def one_condition(records: Sequence[RunRecord], where: Mapping[str, Any], asked:
         raise InputError(
             f"{asked}: {len(_conditions(found))} conditions match; add what tells them apart:\n{_listed(found)}"
         )
+    seeds = where.get("seed")
+    lacking = {*seeds} - {record.seed for record in found} if isinstance(seeds, _SEVERAL) else set()
+    if lacking:
+        named = some([*map(str, sorted(lacking))], _NAMED)
+        raise InputError(f"{asked}: there is no cell with seed {named}; there are:\n{_listed(found)}")
     return sorted(found, key=lambda record: record.seed)
 
 
@@ -126,7 +133,7 @@ def _at(record: RunRecord, path: Path) -> Any:
 
 
 def _matches(found: Any, wanted: Any, path: Path) -> bool:
-    if path == ("seed",) and isinstance(wanted, list | tuple | set | frozenset | range):
+    if path == ("seed",) and isinstance(wanted, _SEVERAL):
         return found in wanted
     if isinstance(found, Mapping):
         wanted = expand(path[-1], wanted)

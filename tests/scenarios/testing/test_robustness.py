@@ -123,6 +123,7 @@ def test_ways_to_name_the_same_condition(results: Results, wanted: dict[str, Any
         ({"attack__sgima": 0.5}, "no cell has a key 'attack.sgima'; did you mean 'attack.sigma'?"),
         ({"lr": 0.1}, "'lr' may mean training__lr, exploration__lr; write one of them"),
         ({"attack": "none", "seed": 4}, "no cell matches"),
+        ({"attack": "none", "algorithm": "fedavg", "seed": range(3, 5)}, "there is no cell with seed 4; there are:"),
         ({"attack": "none", "rounds": True}, "no cell matches"),
     ],
 )
