@@ -174,9 +174,12 @@ def _release(rounds: Sequence[int], steps: int, log: LoggedFederation, observer:
 
 def _trusted(log: LoggedFederation) -> list[Release]:
     """What a server sees that adds the noise itself."""
-    numbers = [entry.number for entry in log.rounds if entry.came]
+    found: dict[int | None, list[int]] = defaultdict(list)
+    for entry in log.rounds:
+        for client in _payers(log, entry):
+            found[client].append(entry.number)
     bare = {"mechanism": "none", "noise_multiplier": 0.0}
-    return [_release(numbers, len(numbers), log, "server", **bare)] if numbers else []
+    return [_release(own, len(own), log, "server", client=client, **bare) for client, own in found.items()]
 
 
 def _payers(log: LoggedFederation, entry: LoggedRound) -> Iterable[int | None]:

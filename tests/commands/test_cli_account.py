@@ -166,3 +166,14 @@ def test_one_client_pays_most_only_where_there_is_one(tmp_path: Path, second: st
     assert told.returncode == 0, told.stderr
     assert words in told.stdout
     assert "client a pays most" not in told.stdout
+
+
+def test_a_trusted_server_saw_a_client_as_often_as_it_took_part(tmp_path: Path) -> None:
+    """Every client had a row that said that it sent something in every round."""
+    command("account", ward(tmp_path), "--clients", "clients.csv", folder=tmp_path)
+    with (tmp_path / "clients.csv").open() as file:
+        rows = {row["client"]: row for row in csv.DictReader(file) if row["observer"] == "server"}
+    assert {client: row["releases"] for client, row in rows.items()} == {"a": "2", "b": "1"}
+    assert {row["released"] for row in rows.values()} == {
+        "updates: 2 steps, without noise", "updates: 1 step, without noise"
+    }  # fmt: skip
