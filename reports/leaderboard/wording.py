@@ -67,9 +67,9 @@ def caveats(board: Leaderboard) -> list[str]:
         "of malicious clients: others may turn the order around.",
         "A worst case is the worst of the attacks that were run, each defence meeting those that know it too; attacks "
         "that nobody ran may be worse.",
-        f"Ranks are of {count_of(board.seeds, 'seed')}, corrected for all pairs of defences, all attacks"
-        f"{' and all tables here' if len(board.views) > 1 else ''}: a range such as 2–7 is a tie, whatever the order "
-        "of the rows.",
+        f"Ranks are of {count_of(board.seeds, 'seed')}, corrected for all pairs of defences"
+        f"{', all attacks and all tables here' if len(board.views) > 1 else ' and all attacks'}: a range such as 2–7 "
+        "is a tie, whatever the order of the rows.",
         *([CHOSEN] if len(entries) > 1 else []),
     ]
     if not any(entry.privacy for entry in entries):
