@@ -12,6 +12,10 @@ from autoflip_secure.scenarios.config.plan import Plan, plan
 from autoflip_secure.scenarios.running.sweep import Listener, run_sweep
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.manifest import MORE_SEEDS, read_manifest
+from autoflip_secure.scenarios.store.store import Store
+from autoflip_secure.terminal.counting import some
+
+_NAMED = 4
 
 
 def planned(folder: Path, seeds: Iterable[int]) -> Plan:
@@ -37,6 +41,18 @@ def run_more_seeds(folder: Path, work: Plan, workers: int | None, listener: List
     """Run what :func:`planned` gave, or what is missing of it; records in the order of the plan.
 
     Raises:
+        StoreError: other seeds were run there before.
         AutoflipError: as of :func:`.run_sweep`.
     """
-    return run_sweep(work, folder / MORE_SEEDS, workers, listener).records
+    inside = folder / MORE_SEEDS
+    try:
+        Store(inside).accept(work)
+    except StoreError as error:
+        if "\n  seeds:" not in str(error):
+            raise
+        seeds = some([*map(str, work.written["seeds"])], _NAMED)
+        raise StoreError(
+            f"{inside}: holds other seeds than {seeds}, of an earlier --more-seeds; run the sweep on all seeds of the "
+            "baseline in a folder of its own, and give that to the gate"
+        ) from error
+    return run_sweep(work, inside, workers, listener).records

@@ -222,6 +222,8 @@ def test_seeds_that_a_gate_ran_besides_come_along(tmp_path: Path) -> None:
     part(work, tmp_path / "1")
     more = planned(tmp_path / "1", [7])
     run_more_seeds(tmp_path / "1", more, 1, Ear().listener())
+    with pytest.raises(StoreError, match="holds other seeds than 7, 9, of an earlier --more-seeds; run the"):
+        run_more_seeds(tmp_path / "1", planned(tmp_path / "1", [7, 9]), 1, Ear().listener())
     merged(tmp_path / "1", into=tmp_path / "all")
     for key in more.keys:
         ledgers = [attempts_at(tmp_path / name / MORE_SEEDS / "ledger" / f"{key}.json") for name in ("1", "all")]
