@@ -95,9 +95,12 @@ def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> M
     for found in (looked, besides):
         if found is not None and found.cells.foreign:
             note(name_foreign(sorted(found.cells.foreign)))
-    records, new = _write_all(looked, into)
-    if besides is not None:
-        _write_all(besides, into / MORE_SEEDS)
+    try:
+        records, new = _write_all(looked, into)
+        if besides is not None:
+            _write_all(besides, into / MORE_SEEDS)
+    except StoreError as error:
+        raise StoreError(str(error).replace("with --out", "with --into")) from error
     return Merged(into, looked.cells.plan, records, new)
 
 

@@ -189,6 +189,8 @@ def test_what_differs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     path.write_text("{")
     assert "is damaged" in (said := said_of(tmp_path / "1", tmp_path / "numbers", into=into))
     assert f"--out {tmp_path / 'numbers'} runs the cell again" in said
+    (tmp_path / "file").write_text("mine")
+    assert "give another folder with --into" in said_of(tmp_path / "1", into=tmp_path / "file")
     assert "is the only folder" in said_of(tmp_path / "1", into=tmp_path / "1")
     assert "no such folder" in said_of(tmp_path / "nowhere", into=into)
     assert not into.exists()
