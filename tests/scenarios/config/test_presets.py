@@ -29,7 +29,7 @@ NAMES = {  # digest of the names of all cells: whoever has finished some keeps t
     "label_flip": "412aa353667138de",
     "noise_magnitude": "a4ca5bad4320f4f3",
     "noise_scope": "68ae08d333f7203b",
-    "personal": "76f5022692c3e972",
+    "personal": "d58c661445c99b2a",
     "ppflex": "ace2b0b40b5bbca4",
     "privacy_cost": "34a32f69af6abfa8",
     "reexploration": "0387f0743f94128b",
