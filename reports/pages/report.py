@@ -227,7 +227,7 @@ def _rendered(
         worst_cases=screen.worst,
         worst_data=worst_table(screen.worst),
         fixed_only=worst_words.FIXED_ONLY,
-        tuning_how=tuning_words.how(made) if made else "",
+        tuning_how=tuning_words.how(made, found) if made else "",
         tuning_data=chosen_table(made),
         audit_headline=headline(audits) if audits else "",
         budget_why=budget_words.WHY,

@@ -55,7 +55,7 @@ def caveats_of(study: Study, weak: list[str], rows: list[Row], missing: int) -> 
             )
     found.append(text)
     found += [*_other_samples(rows), *_windows(study)]
-    found.append(_attackers(study))
+    found += _attackers(study)
     if any(f.startswith("autoflip") for f in study.families.values()):
         found.append(OUR_READING)
     found += _events(study)
@@ -112,8 +112,8 @@ def _clean_data(study: Study) -> list[str]:
     ]
 
 
-def _attackers(study: Study) -> str:
-    """Whether they adapt, which is known of this package's own only."""
+def _attackers(study: Study) -> list[str]:
+    """Whether they adapt, which is known of this package's own only; nothing where nobody attacks."""
     kinds = dict.fromkeys(kind for attack in study.attacks.values() for kind in labels.kinds_of(attack))
     knows = {one.kind: one.knowledge for record in study.records for one in record.threats or ()}
 
@@ -130,12 +130,12 @@ def _attackers(study: Study) -> str:
         own += f" Attacks that know {what}: {named}." if (named := those(knowledge)) else ""
     others = [kind for kind in kinds if kind not in ("none", *labels.BUILT_IN_ATTACKS, *knows)]
     if not others:
-        return own
+        return [own] if any(kind != "none" for kind in kinds) else []
     unknown = (
         f"{', '.join(map(labels.kind_words, others))}: not of this package, so that nothing is known here of how "
         "strong it is meant to be, or whether it adapts to the defence it meets. "
     )
-    return unknown + (own if knows else "The attacks of this package are fixed ones.")
+    return [unknown + (own if knows else "The attacks of this package are fixed ones.")]
 
 
 def _other_samples(rows: list[Row]) -> list[str]:

@@ -18,23 +18,25 @@ def caveats(study: Study) -> list[str]:
     made = choices(study)
     if not made:
         return [NOT_TUNED] if len(study.algorithms) > 1 else []
-    told = [how(made)]
+    told = [how(made, study)]
     if beside := untuned(study):
         told.append(f"Not tuned in every run: {listed(beside)}; those ran with the settings of the scenario.")
     return told + edges(made)
 
 
-def how(made: list[Choice]) -> str:
+def how(made: list[Choice], study: Study) -> str:
     """What was chosen by what, on which seeds, with which budget."""
     record = made[0].record
     seeds = f"{'seed' if len(record.seeds) == 1 else 'seeds'} {listed([*map(str, record.seeds)])}"
     tried = count_of(record.budget, "combination" if len(record.chosen) > 1 else "value")
     drawn = f" (drawn at random from {record.combinations:,})" if record.budget < record.combinations else ""
     what = listed([*map(clean_text, record.chosen)])
+    personal = all(record.personal is not None for record in study.records)
+    again = "the data that rows for tests are drawn from" if personal else "test samples that all seeds share"
     return (
         f"Tuned: {what} of every algorithm is the best of the same {tried}{drawn}, by mean accuracy without attack on "
         f"{seeds}, which are not reported. It was chosen once in every setting, and kept under every attack. Only the "
-        "seeds are new to the reported runs: test samples that all seeds share were chosen on too."
+        f"seeds are new to the reported runs: {again} were chosen on too."
     )
 
 

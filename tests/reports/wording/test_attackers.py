@@ -48,6 +48,10 @@ def test_adaptive_attacks_are_told_from_fixed_ones(record: Make) -> None:
     assert "try what it would do: Attack." in said(declared)
 
 
+def test_where_nobody_attacks_nothing_is_said_of_attacks(record: Make) -> None:
+    assert "attacks are fixed" not in said(attacked(record, {"kind": "none"}))
+
+
 def test_a_list_of_attacks_has_all_their_names_and_is_clean_when_all_are() -> None:
     assert labels.attack_label(SEVERAL) == "50 % labels flipped on 20 % + ALIE on 20 %"
     idle = {"kind": "several", "attacks": [one | {"scope": 0} for one in SEVERAL["attacks"]]}  # type: ignore[operator]

@@ -17,6 +17,16 @@ SOUND = sorted({*presets()} - BOARDS - TABLE3)
 BUILDER = CellBuilder()  # of all presets: most have the same data, splits and models
 ASKED = {"falsifier", "reexploration", "stability"}  # by the review of the paper: without tuning, with more seeds
 PRIVATE = {"privacy_cost", "client_level_dp", "audit_demo"}
+RIVALS = {
+    "rivals": (
+        {"prunefl", "eflprune", "taylor", "fedtiny", "random_units", "erk", "magnitude"},
+        {"iid", "pathological"},
+    ),
+    "personal": (
+        {"fedmask", "lotteryfl", "subfedavg", "fedspa", "spafl"},
+        {"dirichlet", "pathological"},
+    ),
+}
 SPLITS = {"iid", "dirichlet", "pathological"}
 NAMES = {  # digest of the names of all cells: whoever has finished some keeps them when a scenario gets a new key
     "ablation": "1a88cd7cbb02ff4f",
@@ -54,7 +64,7 @@ def values(scenario: LoadedScenario, path: str) -> set[object]:
 def test_the_presets_are_these() -> None:
     assert set(presets()) == {
         "demo", "noise_magnitude", "noise_scope", "label_flip", "explorers", "threshold", "ablation",
-        "secure_exploration", "ppflex", "interplay", "worst_case", "rivals", "personal", *ASKED, *PRIVATE, *BOARDS, *TABLE3,
+        "secure_exploration", "ppflex", "interplay", "worst_case", *RIVALS, *ASKED, *PRIVATE, *BOARDS, *TABLE3,
     }  # fmt: skip
 
 
@@ -86,14 +96,11 @@ def test_preset_is_sound(name: str) -> None:
     if name == "secure_exploration":
         assert values(scenario, "secure_sum.parties") == {None, 3}  # plain beside secure
         return
-    if name == "rivals":
-        assert {"prunefl", "eflprune", "taylor", "fedtiny", "random_units", "erk", "magnitude"} <= algorithms
-        assert values(scenario, "partition.kind") == {"iid", "pathological"}
-        return
-    if name == "personal":
-        assert {"fedmask", "lotteryfl", "subfedavg", "fedspa", "spafl"} <= algorithms
-        assert values(scenario, "evaluation") == {"personal"}
-        assert values(scenario, "partition.kind") == {"dirichlet", "pathological"}
+    if name in RIVALS:
+        others, splits = RIVALS[name]
+        assert others <= algorithms
+        assert (values(scenario, "evaluation") == {"personal"}) == (name == "personal")
+        assert values(scenario, "partition.kind") == splits
         return
     if name in ASKED:
         assert values(scenario, "partition.kind") == SPLITS
