@@ -166,3 +166,6 @@ def test_print_shows_the_record_and_hides_the_controls(browser: Browser, report:
             ".fold > summary", "els => els.every(el => getComputedStyle(el).breakAfter === 'avoid')"
         )
         assert page.pdf()[:5] == b"%PDF-"
+        page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
+        wide = "els => els.filter(e => e.getBoundingClientRect().right > 720).map(e => e.tagName + e.className)"
+        assert page.eval_on_selector_all("main *", wide) == []  # else all of the print shrinks
