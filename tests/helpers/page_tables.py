@@ -62,6 +62,9 @@ SMALLER: dict[str, tuple[str, ...]] = {
         "rounds=2", "clients=20", "cohort=10", "seeds=[10]", "training.epochs=1", "exploration.epochs=1",
     ),
     "audit_demo": ("rounds=2",),
+    "personal": (  # Sub-FedAvg compares the first epoch with the last
+        "rounds=2", "clients=6", "cohort=3", "seeds=[10]", "training.epochs=2", "exploration.epochs=1", "tune=null",
+    ),
 }  # fmt: skip
 _NOISE = (  # what a preset sweeps, made small
     'sweep={"product": {"attack": [{"kind": "gaussian_noise"}], "attack.sigma": [0.1, 0.5], "algorithm": ["fedavg", '
