@@ -39,6 +39,7 @@ from autoflip_secure.interfaces import (
     RoundView,
     RowsView,
 )
+from autoflip_secure.interfaces.base import called
 from autoflip_secure.interfaces.pre_aggregation import DEFAULT_SHARE
 from autoflip_secure.models.layout import Layout
 
@@ -212,13 +213,13 @@ class Assumed:
         for one in aggregator.before:
             before.append(one.assumed(rows, share, known))
             if one.assumes_malicious:
-                rules[_kind(one)] = before[-1]
+                rules[called(one)] = before[-1]
             if not one.keeps_clients:
                 f = bucketed_f(aggregator, rows) if known is None else known
                 rows = one.rows_after(rows)
                 known = min(f, max(rows - 1, 0) // 2)
         if aggregator.assumes_malicious:
-            rules[_kind(aggregator)] = (aggregator.assumed(rows) or 0) if known is None else known
+            rules[called(aggregator)] = (aggregator.assumed(rows) or 0) if known is None else known
         return cls(tuple(before), known, rules)
 
 
@@ -226,10 +227,6 @@ def bucketed_f(aggregator: Aggregator, rows: int) -> int:
     """f of the rows that go into buckets: the aggregator's, or a fifth of them where it has none."""
     own = aggregator.assumed(rows)
     return min(round(DEFAULT_SHARE * rows), max(rows - 1, 0) // 2) if own is None else own
-
-
-def _kind(plugin: Plugin) -> str:
-    return str(getattr(plugin, "kind", type(plugin).__name__))
 
 
 def _of_clients(found: Aggregate, shares: Float[Tensor, "rows clients"]) -> Aggregate:

@@ -24,6 +24,7 @@ from autoflip_secure.interfaces import (
     RowAttack,
     UpdateAttack,
 )
+from autoflip_secure.interfaces.base import called
 from autoflip_secure.interfaces.phases import is_exploration
 from autoflip_secure.models.masks import facts, kept
 from autoflip_secure.seeds import Generators, Purpose
@@ -113,14 +114,10 @@ def idle(cell: Cell, alone: int | None = None) -> list[str]:
     met = [] if alone is None else [one for _, one, who in cell.attacking(Attack, 0) if bool(who[alone])]
     others = [one for one in cell.protocol.attack.parts if not any(one is attack for attack in met)]
     return [
-        f"attack {_kind(attack)}: acts in the exploration alone, and this algorithm does not explore: nobody attacked"
+        f"attack {called(attack)}: acts in the exploration alone, and this algorithm does not explore: nobody attacked"
         for attack in others
         if (attack.window.last == 0 and not prepared(cell)) or {*attack.threat_card.means} == {"exploration"}
     ]
-
-
-def _kind(attack: Attack) -> str:
-    return str(getattr(attack, "kind", type(attack).__name__))
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ class _Stage:
         )
 
     def _tell(self, sentence: str) -> None:
-        self.tell(f"attack {_kind(self.attack)}: {sentence}")
+        self.tell(f"attack {called(self.attack)}: {sentence}")
 
 
 def questions(

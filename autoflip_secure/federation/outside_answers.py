@@ -35,6 +35,7 @@ from autoflip_secure.interfaces import (
     RoundView,
     RowsView,
 )
+from autoflip_secure.interfaces.base import called
 from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.terminal.visible import short
 
@@ -49,12 +50,12 @@ def aggregates(aggregator: Aggregator, states: Sequence[Any], views: Sequence[Ro
     """
     if not aggregator.foreign:
         return aggregator.aggregate_cells(states, views)
-    with blamed(aggregator, f"aggregator.kind = {kind_of(aggregator)}: aggregate", views[0].round):
+    with blamed(aggregator, f"aggregator.kind = {called(aggregator)!r}: aggregate", views[0].round):
         found = list(aggregator.aggregate_cells(states, views))
     for view, one in zip(views, found, strict=True):
         fault = _fault(aggregator, one, view)
         if fault is not None:
-            raise InputError(f"aggregator.kind = {kind_of(aggregator)}: in round {view.round} {fault}")
+            raise InputError(f"aggregator.kind = {called(aggregator)!r}: in round {view.round} {fault}")
     return found
 
 
@@ -66,13 +67,13 @@ def mask_of(pruner: Pruner, view: PruneView) -> Bool[Tensor, " params"]:
     """
     if not pruner.foreign:
         return pruner.mask(view)
-    with blamed(pruner, f"pruner.kind = {kind_of(pruner)}: mask", view.round):
+    with blamed(pruner, f"pruner.kind = {called(pruner)!r}: mask", view.round):
         mask: object = pruner.mask(view)
     if isinstance(mask, Tensor) and mask.shape == view.mask.shape and mask.dtype == torch.bool:
         return mask
     given = f"shape {tuple(mask.shape)} and {mask.dtype}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
     raise InputError(
-        f"pruner.kind = {kind_of(pruner)}: in round {view.round} mask gives {given}, expected a tensor of shape "
+        f"pruner.kind = {called(pruner)!r}: in round {view.round} mask gives {given}, expected a tensor of shape "
         f"{tuple(view.mask.shape)} and torch.bool"
     )
 
@@ -87,7 +88,7 @@ def remembered_rows(
     """
     if not one.foreign:
         return one.recall(memory, here, mask)
-    place = f"aggregator.before.kind = {kind_of(one)}"
+    place = f"aggregator.before.kind = {called(one)!r}"
     with blamed(one, f"{place}: recall", round_):
         answer: object = one.recall(memory, here, mask)
     place = f"{place}: in round {round_} recall"
@@ -111,7 +112,7 @@ def mixture_of(one: PreAggregator, view: RowsView, round_: int) -> Mixture:
     """
     if not one.foreign:
         return one.mix(view)
-    place = f"aggregator.before.kind = {kind_of(one)}"
+    place = f"aggregator.before.kind = {called(one)!r}"
     with blamed(one, f"{place}: mix", round_):
         found: object = one.mix(view)
     place = f"{place}: in round {round_} mix"
@@ -135,12 +136,12 @@ def broadcast_of(rule: LocalRule, view: BroadcastView, like: Float[Tensor, " par
     """
     if not rule.foreign:
         return rule.broadcast(view)
-    with blamed(rule, f"local_rule.kind = {kind_of(rule)}: broadcast", view.round):
+    with blamed(rule, f"local_rule.kind = {called(rule)!r}: broadcast", view.round):
         found: object = rule.broadcast(view)
     return (
         None
         if found is None
-        else like_expected(found, like, f"local_rule.kind = {kind_of(rule)}: in round {view.round} broadcast")
+        else like_expected(found, like, f"local_rule.kind = {called(rule)!r}: in round {view.round} broadcast")
     )
 
 
@@ -155,7 +156,7 @@ def blaming_rule(jobs: Sequence[ClientJob]) -> Iterator[None]:
     if rule is None:
         yield
         return
-    with blamed(rule.rule, f"local_rule.kind = {kind_of(rule.rule)}: training by it", rule.round):
+    with blamed(rule.rule, f"local_rule.kind = {called(rule.rule)!r}: training by it", rule.round):
         yield
 
 
@@ -230,11 +231,6 @@ def _line(plugin: Plugin, error: Exception) -> str:
     file = getattr(sys.modules.get(type(plugin).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" (line {lines[-1]} of {Path(str(file)).name})" if lines else ""
-
-
-def kind_of(plugin: Plugin) -> str:
-    """As the scenario names it, in quotes."""
-    return repr(getattr(plugin, "kind", type(plugin).__name__))
 
 
 def _shown(values: Tensor) -> str:

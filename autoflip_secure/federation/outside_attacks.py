@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autoflip_secure.errors import InputError
-from autoflip_secure.federation.outside_answers import blamed, kind_of, like_expected
+from autoflip_secure.federation.outside_answers import blamed, like_expected
 from autoflip_secure.interfaces import (
+    Attack,
     AttackView,
     Channel,
     DataAttack,
@@ -25,6 +26,7 @@ from autoflip_secure.interfaces import (
     RowAttack,
     SampleAttack,
 )
+from autoflip_secure.interfaces.base import called
 
 MOST_SAMPLES = 2**31  # that a client may state
 
@@ -38,16 +40,12 @@ def lies_of(attack: RowAttack, view: AttackView) -> tuple[Float[Tensor, "seen pa
     if not attack.foreign:
         return attack.act(view)
     own = replace(view, updates=view.updates.clone())  # what it changes in place stays with it
-    with blamed(attack, f"attack.kind = {kind_of(attack)}: act", view.round):
+    with blamed(attack, f"attack.kind = {called(attack)!r}: act", view.round):
         answer: object = attack.act(own)
+    place = _place(attack, "act", view.round)
     if not isinstance(answer, tuple) or len(answer) != 2:
-        given = f"a {type(answer).__name__}"
-        raise InputError(
-            f"attack.kind = {kind_of(attack)}: in round {view.round} act gives {given}, expected (rows, memory)"
-        )
-    return like_expected(
-        answer[0], view.updates, f"attack.kind = {kind_of(attack)}: in round {view.round} act"
-    ), answer[1]
+        raise InputError(f"{place} gives a {type(answer).__name__}, expected (rows, memory)")
+    return like_expected(answer[0], view.updates, place), answer[1]
 
 
 def lies_beside(
@@ -61,9 +59,9 @@ def lies_beside(
     """
     if not attack.foreign:
         return attack.channel(channel, rows, malicious, generators)
-    with blamed(attack, f"attack.kind = {kind_of(attack)}: channel", round_):
-        answer: object = attack.channel(channel, rows.clone(), malicious, generators)
-    return like_expected(answer, rows, f"attack.kind = {kind_of(attack)}: in round {round_} channel")
+    return _answer(
+        attack, "channel", lambda: attack.channel(channel, rows.clone(), malicious, generators), rows, round_
+    )
 
 
 def labels_of(
@@ -139,13 +137,13 @@ def is_stated(samples: Float[Tensor, " clients"]) -> bool:
 
 
 def _answer(
-    attack: DataAttack | SampleAttack | ParticipationAttack, what: str, asked: Callable[[], Tensor], like: Tensor,
+    attack: Attack, what: str, asked: Callable[[], Tensor], like: Tensor,
     round_: int,
 ) -> Tensor:  # fmt: skip
-    with blamed(attack, f"attack.kind = {kind_of(attack)}: {what}", round_):
+    with blamed(attack, f"attack.kind = {called(attack)!r}: {what}", round_):
         found: object = asked()
     return like_expected(found, like, _place(attack, what, round_))
 
 
-def _place(attack: DataAttack | SampleAttack | ParticipationAttack, what: str, round_: int) -> str:
-    return f"attack.kind = {kind_of(attack)}: in round {round_} {what}"
+def _place(attack: Attack, what: str, round_: int) -> str:
+    return f"attack.kind = {called(attack)!r}: in round {round_} {what}"

@@ -5,16 +5,17 @@ from __future__ import annotations
 from autoflip_secure.defenses.aggregators.flower import FlowerStrategy
 from autoflip_secure.federation.cell import Protocol
 from autoflip_secure.interfaces import Attack, DataAttack, InputAttack, RowAttack, SampleAttack, trained_mask
+from autoflip_secure.interfaces.base import called
 from autoflip_secure.scenarios.config.messages import kind_of
 
 
 def obstacle(protocol: Protocol) -> str | None:
     """Why ``protocol`` cannot run over Flower, in a sentence that begins with the key in the way; None: it can."""
     pruner, aggregator, learner = protocol.pruner, protocol.aggregator, trained_mask(protocol.pruner)
-    named, combined = f"algorithm.pruner = {kind_of(type(pruner))!r}", _called(aggregator)
+    named, combined = f"algorithm.pruner = {kind_of(type(pruner))!r}", repr(called(aggregator))
     found = {
-        f"privacy = {_called(protocol.privacy)}: what the ledger proves is about cohorts and noise that stay secret in "
-        "one process, and nothing is proven of this transport; use the mods and wrappers of Flower with its own "
+        f"privacy = {called(protocol.privacy)!r}: what the ledger proves is about cohorts and noise that stay secret "
+        "in one process, and nothing is proven of this transport; use the mods and wrappers of Flower with its own "
         "accounting, or set privacy: none": protocol.mechanism is not None,
         "secure_sum: its parties are processes of this package, which Flower does not connect; set secure_sum: none, "
         "and run secure sums with autoflip-secure party": protocol.secure_sum is not None,
@@ -58,7 +59,3 @@ def acts_alone(attack: Attack) -> bool:
     if isinstance(attack, InputAttack) or card.knowledge != "own" or card.memory:
         return False
     return isinstance(attack, DataAttack | SampleAttack) or (isinstance(attack, RowAttack) and attack.declared)
-
-
-def _called(plugin: object) -> str:
-    return repr(getattr(plugin, "kind", type(plugin).__name__))

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, SerializeAsAny
 from torch import Tensor
 
+from autoflip_secure.interfaces.base import called
 from autoflip_secure.interfaces.channel import Received
 from autoflip_secure.interfaces.channel_source import ChannelSource
 from autoflip_secure.interfaces.known_attacks import Known
@@ -159,10 +160,10 @@ class Aggregator(ChannelSource, ABC):
         """Why its rule cannot work on secret rows as it is configured, with the way out; None: it can."""
         if not self.needs_rows:
             return None
-        kind = getattr(self, "kind", type(self).__name__)
         way_out = "write it as a ReadingAggregator (docs/plugins.md), or use" if self.foreign else "use"
         return (
-            f"{kind!r} needs every client's update, which a secure sum hides; {way_out} 'mean', 'agreement' or 'radial'"
+            f"{called(self)!r} needs every client's update, which a secure sum hides; {way_out} 'mean', 'agreement' or "
+            "'radial'"
         )
 
     def hindrance(self) -> str | None:
@@ -170,7 +171,7 @@ class Aggregator(ChannelSource, ABC):
         reason = self.obstacle()
         if reason is not None or not self.before:
             return reason
-        kinds = ", ".join(repr(getattr(one, "kind", type(one).__name__)) for one in self.before)
+        kinds = ", ".join(repr(called(one)) for one in self.before)
         return f"before: {kinds} needs every client's update, which a secure sum hides; set before: []"
 
 

@@ -42,3 +42,8 @@ class Plugin(Config):
     def users_code(self) -> tuple[str, str, str] | None:
         """Code of users that it runs: the option that names it, what is written there, and ``module:name``; or None."""
         return None
+
+
+def called(plugin: Plugin) -> str:
+    """Its kind, as a scenario names it; of one without a kind the name of its class."""
+    return str(getattr(plugin, "kind", type(plugin).__name__))

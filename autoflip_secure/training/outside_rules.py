@@ -7,6 +7,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import LocalRule, LocalView
+from autoflip_secure.interfaces.base import called
 
 
 def given(rule: LocalRule, hook: str, view: LocalView, found: list[Tensor]) -> list[Tensor]:
@@ -36,5 +37,4 @@ def penalties(rule: LocalRule, view: LocalView) -> Float[Tensor, " models"]:
 
 
 def _refused(rule: LocalRule, view: LocalView, why: str) -> InputError:
-    kind = getattr(rule, "kind", type(rule).__name__)
-    return InputError(f"local_rule.kind = {kind!r}: in round {view.round} {why}")
+    return InputError(f"local_rule.kind = {called(rule)!r}: in round {view.round} {why}")

@@ -11,6 +11,7 @@ from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.channels import planned, prepared
 from autoflip_secure.federation.visibility import post_processing_of
 from autoflip_secure.interfaces import RowAttack
+from autoflip_secure.interfaces.base import called
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _informed(cell: Cell, prepared: Sequence[str]) -> tuple[str, ...]:
     rounds = range(0 if protocol.explores or prepared else 1, protocol.rounds + 1)
     acting = (one for number in rounds for one in cell.attacking(RowAttack, number))  # type: ignore[type-abstract]
     kinds = (
-        str(getattr(attack, "kind", type(attack).__name__))
+        called(attack)
         for _, attack, malicious in acting
         if attack.threat_card.knowledge in ("rows", "defence") and bool(malicious.any())
     )

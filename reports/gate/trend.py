@@ -95,14 +95,16 @@ def _summary(history: Sequence[Moment]) -> str:
 
 
 def _row(point: Point, name: str) -> dict[str, str]:
-    metric = METRICS.get(point.metric)  # None: of a newer version
+    metric = METRICS.get(point.metric)
+    columns, numbers = ("baseline", "last run", "change", "margin"), ["–"] * 4  # of a metric of a newer version
+    if metric is not None:
+        change = "–" if point.change is None else change_text(metric, point.change)
+        own = (value_text(metric, one) for one in (point.baseline, point.value))
+        numbers = [*own, change, margin_text(metric, point.margin)]
     return {
         "configuration": name,
         "metric": metric.title if metric is not None else clean_text(point.metric),
-        "baseline": value_text(metric, point.baseline) if metric is not None else "–",
-        "last run": value_text(metric, point.value) if metric is not None else "–",
-        "change": "–" if metric is None or point.change is None else change_text(metric, point.change),
-        "margin": margin_text(metric, point.margin) if metric is not None else "–",
+        **dict(zip(columns, numbers, strict=True)),
         "decision": f"{point.decision}{' (advisory)' if point.advisory else ''}",
     }
 
@@ -156,7 +158,7 @@ def _figure(history: Sequence[Moment]) -> tuple[Figure, list[str]]:
         chunks = chunks[:_PANELS]
     names = list(dict.fromkeys(name for _, lines in chunks for name in lines))
     palette = sns.color_palette("colorblind", max(1, len(names))).as_hex()
-    colours = dict(zip(names, palette, strict=bool(names)))
+    colours = dict(zip(names, palette, strict=False))
     rows = max(1, -(-len(chunks) // _COLUMNS))
     figure, axes = panels(rows, _COLUMNS, height=2.1, share_y=False)
     for ax, (metric, lines) in zip(axes.flat, chunks, strict=False):

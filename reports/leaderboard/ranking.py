@@ -11,10 +11,12 @@ from autoflip_secure.files.canonical_json import canonical
 from autoflip_secure.records.board import Amounts, BoardEntry, BoardTerms, MetAttack
 from autoflip_secure.records.configs import without
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
-from autoflip_secure.reports.statistics.worst_case import Rank, Worst, ranks_of_all, worst_case
+from autoflip_secure.reports.statistics.worst_case import Rank, Tried, Worst, ranks_of_all, worst_case
 from autoflip_secure.reports.study import labels
 
 OVERALL = "all settings"
+_Tried = dict[tuple[int, int], Mapping[int, float]]
+"""(setting, attack) -> seed -> accuracy."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +74,19 @@ def leaderboard(terms: BoardTerms, question: str, entries: Sequence[BoardEntry])
     words = labels.label_all(terms.settings, lambda setting: labels.partition_label(setting.get("partition") or {}))
     titles = [words[canonical(setting)] for setting in terms.settings]
     named, every = dict(zip(names, entries, strict=True)), range(len(titles))
-    ranks = _ranks(named, [every, *([number] for number in every)] if len(every) > 1 else [every])
+    read = [every, *([number] for number in every)] if len(every) > 1 else [every]  # together, so corrected together
+    tried = [{name: _tried(entry, numbers) for name, entry in named.items()} for numbers in read]
+    ranks = [found.together for found in ranks_of_all([_by_text(own) for own in tried])]
     settings = [
-        _view(title, named, attacks, ranks[number - len(every)], [number], [title])
+        _view(title, named, attacks, tried[number - len(every)], ranks[number - len(every)], [number], [title])
         for number, title in enumerate(titles)
     ]
-    return Leaderboard(
-        terms, labels.clean_text(question), _view(OVERALL, named, attacks, ranks[0], every, titles), settings
-    )
+    overall = _view(OVERALL, named, attacks, tried[0], ranks[0], every, titles)
+    return Leaderboard(terms, labels.clean_text(question), overall, settings)
 
 
-def _ranks(named: Mapping[str, BoardEntry], views: Sequence[Sequence[int]]) -> list[dict[str, Rank]]:
-    """Defence -> rank, for each view, which is of some settings; they are read together, so corrected together."""
-    tried = [
-        {
-            name: {str(place): values for place, values in _tried(entry, numbers).items()}
-            for name, entry in named.items()
-        }
-        for numbers in views
-    ]
-    return [found.together for found in ranks_of_all(tried)]
+def _by_text(tried: Mapping[str, _Tried]) -> dict[str, Tried]:
+    return {name: {str(place): values for place, values in own.items()} for name, own in tried.items()}
 
 
 def _names(entries: Sequence[BoardEntry]) -> list[str]:
@@ -106,13 +101,14 @@ def _view(
     title: str,
     named: Mapping[str, BoardEntry],
     attacks: Mapping[str, str],
+    tried: Mapping[str, _Tried],
     ranks: Mapping[str, Rank],
     numbers: Sequence[int],
     titles: Sequence[str],
 ) -> View:
     found = []
     for name, entry in named.items():
-        own, texts = _tried(entry, numbers), [attacks[canonical(_bare(one))] for one in entry.attacks]
+        own, texts = tried[name], [attacks[canonical(_bare(one))] for one in entry.attacks]
         told = {place: _told(place, texts, numbers, titles) for place in own}
         worst = worst_case({told[place]: values for place, values in own.items()})
         setting, attack = next(place for place in own if told[place] == worst.attack)
@@ -132,8 +128,7 @@ def _view(
     return View(title, sorted(found, key=lambda one: (-one.worst.accuracy.mean, one.name)))
 
 
-def _tried(entry: BoardEntry, numbers: Sequence[int]) -> dict[tuple[int, int], Mapping[int, float]]:
-    """(setting, attack) -> seed -> accuracy."""
+def _tried(entry: BoardEntry, numbers: Sequence[int]) -> _Tried:
     return {
         (number, runs.attack): dict(zip(entry.seeds, runs.accuracies, strict=True))
         for number in numbers

@@ -120,18 +120,15 @@ class Ranks(NamedTuple):
     together: dict[str, Rank]  # corrected for all pairs of all settings
 
 
-def ranks(defences: Mapping[str, Tried], level: float = LEVEL) -> dict[str, Rank]:
-    """Best and worst rank of every defence that the seeds leave possible; 1 is the highest worst case.
+def ranks_of_all(settings: Sequence[Mapping[str, Tried]], level: float = LEVEL) -> list[Ranks]:
+    """Best and worst rank of every defence that the seeds leave possible, in each of several settings, each by itself
+    and all of them at once; 1 is the highest worst case.
 
     >>> steady = {seed: 0.8 + seed / 1000 for seed in range(9)}
-    >>> ranks({"a": {"x": {s: v - 0.5 for s, v in steady.items()}}, "b": {"x": steady}})
+    >>> own = {"a": {"x": {s: v - 0.5 for s, v in steady.items()}}, "b": {"x": steady}}
+    >>> ranks_of_all([own])[0].alone
     {'a': (2, 2), 'b': (1, 1)}
     """
-    return ranks_of_all([defences], level)[0].alone
-
-
-def ranks_of_all(settings: Sequence[Mapping[str, Tried]], level: float = LEVEL) -> list[Ranks]:
-    """The ranks in each of several settings, each by itself and all of them at once."""
     found = [{(a, b): above_p(own[a], own[b]) for a in own for b in own if a != b} for own in settings]
     every = iter(holm([p for ps in found for p in ps.values()]))
     return [

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autoflip_secure.reports.statistics.worst_case import Tried, above_p, ranks, ranks_of_all, worst_case
+from autoflip_secure.reports.statistics.worst_case import Rank, Tried, above_p, ranks_of_all, worst_case
 
 SUITE = {
     "a": {1: 0.80, 2: 0.84, 3: 0.79, 4: 0.86},
     "b": {1: 0.50, 2: 0.70, 3: 0.62, 4: 0.58},
     "c": {1: 0.61, 2: 0.62, 3: 0.60, 4: 0.65},
 }
+
+
+def ranks(defences: dict[str, Tried]) -> dict[str, Rank]:
+    return ranks_of_all([defences])[0].alone
 
 
 def draw(means: np.ndarray, spread: float, seeds: int, generator: np.random.Generator) -> Tried:
