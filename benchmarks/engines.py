@@ -1,14 +1,15 @@
 """What engines cost beside each other: overhead per block, and efficiency on as many workers as there are cores.
 
-Run as a script: ``python benchmarks/engines.py [BLOCKS]``, of which a third are of the larger size. Everything is
+Run as a script: ``python benchmarks/engines.py [BLOCKS]``; half as many are of the larger size. Everything is
 measured in one run, in turns, on equal blocks; the first ones of each turn, which import torch and bring data, are left
 out.
 
-- *overhead*: blocks one after the other on one worker; from one block's end to the next one's, less the same in this
-  process, which has no engine around it. In seconds (the quickest turns say most where others use the machine), and in
-  processor seconds of all processes of the engine.
-- *efficiency*: on N workers, (time of a block in this process) × (blocks a second) / N; and the share of the engine's
-  processor time that the blocks would take in this process, which other programs hardly change.
+- *overhead*: short blocks one after the other on one worker; from one block's end to the next one's, less the same in
+  this process, which has no engine around it. In seconds (the quickest turns say most where others use the machine),
+  and in processor seconds of all processes of the engine.
+- *efficiency*: on N workers, with blocks of about half a second, which is short for a block of a real sweep: (time of a
+  block in this process) × (blocks a second) / N; and the share of the engine's processor time that the blocks would
+  take in this process, which other programs hardly change.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ SCENARIO = """
 name: engines
 clients: 10
 cohort: 5
-rounds: 3
+rounds: ROUNDS
 training: {epochs: 1, batch_size: 32}
 data: {kind: digits, train_samples: 600, test_samples: 100}
 model: {kind: mlp, hidden: [32]}
 algorithm: fedavg
-evaluate_every: 3
+evaluate_every: 10
 seeds: {first: 1, count: COUNT}
 """
 
@@ -69,9 +70,9 @@ def loky(workers: int) -> Futures:
     return pool
 
 
-def blocks_of(count: int, cells: int) -> tuple[Block, ...]:
-    """So many equal blocks of so many cells."""
-    text = SCENARIO.replace("COUNT", str(count * cells))
+def blocks_of(count: int, cells: int, rounds: int) -> tuple[Block, ...]:
+    """So many equal blocks of so many cells and rounds."""
+    text = SCENARIO.replace("COUNT", str(count * cells)).replace("ROUNDS", str(rounds))
     return plan(resolve(Document.parse(text, "engines")), block_cells=cells).blocks
 
 
@@ -116,10 +117,10 @@ def main(count: int = 40) -> None:
     with contextlib.ExitStack() as stack:
         if find_spec("ray") is not None:
             there["ray"] = stack.enter_context(Ray().open())
-            there["ray"].workers(cores(), blocks_of(2, 1), CellBuilder())  # starts its cluster
+            there["ray"].workers(cores(), blocks_of(2, 1, 1), CellBuilder())  # starts its cluster
         stack.enter_context(one_thread())
-        for cells, workers in ((1, 1), (12, cores())):
-            blocks = blocks_of(count if cells == 1 else count // 3, cells)
+        for cells, rounds, workers, number in ((1, 3, 1, count), (12, 30, cores(), count // 2)):
+            blocks = blocks_of(number, cells, rounds)
             turns: dict[str, list[Turn]] = {name: [] for name in there}
             for _ in range(TURNS):
                 for name, where in there.items():
