@@ -7,19 +7,20 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, Trained, TrainingSchedule
 from autoflip_secure.interfaces.accumulated import Accumulated
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.seeds import Purpose, generator
 from autoflip_secure.training.augmenting import PixelRange
+from autoflip_secure.training.jobs import check, masked_starts
 
 ARITHMETIC = "2"
 """How local training rounds; raised when the last bits of a model change. 2: convolutions on small images are products
@@ -91,12 +92,17 @@ class Work:
     """Jobs that are trained at once, on the trainer's device."""
 
     template: nn.Module  # whose weights and mode are neither read nor changed
-    net: nn.Module  # a private copy, in training mode (for gradients: in evaluation mode)
+    training: bool  # the mode of ``net``
     layout: Layout
     x: Tensor  # the whole training set
     jobs: Sequence[ClientJob]
     schedule: TrainingSchedule
-    notes: Notes  # of the module that ``net`` is a copy of
+    notes: Notes  # of the template
+
+    @cached_property
+    def net(self) -> nn.Module:
+        """A private copy of the template, for those who need one."""
+        return working_copy(self.template, self.x.device).train(self.training)
 
     def part(self, places: Sequence[int]) -> Work:
         """The same with some of the jobs."""
@@ -152,17 +158,19 @@ class LocalTrainer(Trainer):
     ) -> Trained:
         """See :meth:`Trainer.train`."""
         for job in jobs:
-            _check(job, layout)
+            check(job, layout)
         if not jobs:
             return Trained(torch.zeros(0, layout.size), torch.zeros(0, schedule.epochs))
         with precise(self.device):
-            net, notes = working_copy(module, self.device).train(), self._notes.setdefault(module, {})
-            done = self._train(Work(module, net, layout, x.to(self.device), jobs, schedule, notes))
+            notes = self._notes.setdefault(module, {})
+            done = self._train(Work(module, True, layout, x.to(self.device), jobs, schedule, notes))
         home = jobs[0].start.device
-        starts = torch.stack([masked_start(job).to(home) for job in jobs])
+        starts = masked_starts(jobs).to(home)
         sums = {name: _of_who_asked(rows, name, jobs).to(home) for name, rows in done.sums.items()}
         noted = None if done.snapshots is None else done.snapshots.to(home)
-        return Trained(done.ends.to(home) - starts, done.losses.to(home), _last_masks(done, jobs, home), sums, noted)
+        return Trained(
+            done.ends.to(home).sub_(starts), done.losses.to(home), _last_masks(done, jobs, home), sums, noted
+        )
 
     def gradients(
         self,
@@ -174,12 +182,12 @@ class LocalTrainer(Trainer):
     ) -> Float[Tensor, "jobs params"]:
         """See :meth:`Trainer.gradients`."""
         for job in jobs:
-            _check(job, layout)
+            check(job, layout)
         if not jobs:
             return torch.zeros(0, layout.size)
         with precise(self.device):
-            net, notes = working_copy(module, self.device).eval(), self._notes.setdefault(module, {})
-            found = self._gradients(Work(module, net, layout, x.to(self.device), jobs, schedule, notes))
+            notes = self._notes.setdefault(module, {})
+            found = self._gradients(Work(module, False, layout, x.to(self.device), jobs, schedule, notes))
         return found.to(jobs[0].start.device)
 
     @abstractmethod
@@ -189,17 +197,6 @@ class LocalTrainer(Trainer):
     @abstractmethod
     def _gradients(self, work: Work) -> Tensor:
         """Mean gradients (jobs, params); the net of ``work`` is in evaluation mode."""
-
-
-def batch_order(job: ClientJob, epochs: int) -> Int[Tensor, "epochs n"]:
-    """Order in which the job's samples are used: a permutation per epoch, from one generator at (BATCHES, *address)."""
-    source = generator(job.seed, Purpose.BATCHES, *job.address)
-    return torch.stack([torch.randperm(len(job.samples), generator=source) for _ in range(epochs)])
-
-
-def masked_start(job: ClientJob) -> Float[Tensor, " params"]:
-    """The job's start with zeros where its mask is False."""
-    return job.start if job.mask is None else torch.where(job.mask, job.start, torch.zeros_like(job.start))
 
 
 def working_copy(module: nn.Module, device: torch.device) -> nn.Module:
@@ -263,20 +260,3 @@ def _of_who_asked(rows: Tensor, name: Accumulated, jobs: Sequence[ClientJob]) ->
     """``rows`` with zeros for jobs that did not ask: a stack sums up for all of its models, or for none."""
     asked = [name in job.accumulate for job in jobs]
     return rows if all(asked) else torch.where(torch.tensor(asked, device=rows.device)[:, None], rows, 0.0)
-
-
-def _check(job: ClientJob, layout: Layout) -> None:
-    if job.private is not None and job.accumulate:
-        raise InputError(
-            f"the client at address {job.address} is to sum up gradients, and DP-SGD clips and noises live coordinates "
-            "only, so there are none at masked ones; train without DP-SGD, or ask for nothing"
-        )
-    if len(job.samples) == 0:
-        raise InputError(
-            f"the client at address {job.address} has 0 samples; every client needs at least 1: change the partition"
-        )
-    if job.start.shape != (layout.size,):
-        raise InputError(
-            f"the start of the client at address {job.address} has shape {tuple(job.start.shape)}; "
-            f"the model needs ({layout.size},): use a layout and a start of the same model"
-        )

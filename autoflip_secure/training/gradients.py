@@ -25,9 +25,10 @@ from autoflip_secure.interfaces import ClientJob
 from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
-from autoflip_secure.training.base import Work, masked_start, named_tensors
+from autoflip_secure.training.base import Work, named_tensors
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.chain import ChainProgram, chain_program
+from autoflip_secure.training.jobs import masked_start, masked_starts
 from autoflip_secure.training.program import (
     SLOW,
     Differentiate,
@@ -108,7 +109,7 @@ def _of_bucket(
     x, layout = work.x, work.layout
     jobs = [work.jobs[place] for place in bucket.jobs]
     padded = jobs + [jobs[0]] * (bucket.rows - len(jobs))  # ghosts: see buckets.height
-    starts = layout.tensors(torch.stack([masked_start(job) for job in padded]).to(x.device))
+    starts = layout.tensors(masked_starts(padded).to(x.device))
     tensors = [lay(starts[s.name], order) for s, order in zip(layout, orders, strict=True)]
     trained = [number for number, order in enumerate(orders) if order is not None]
     sums = [torch.zeros_like(tensor) for tensor in tensors]

@@ -19,9 +19,10 @@ from torch import Tensor
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.analytic import clipped_sums
-from autoflip_secure.training.base import Done, Work, masked_start, named_tensors, sent
+from autoflip_secure.training.base import Done, Work, named_tensors, sent
 from autoflip_secure.training.buckets import FEWEST, height
 from autoflip_secure.training.chain import chain_program
+from autoflip_secure.training.jobs import masked_starts
 from autoflip_secure.training.per_sample import ClippedSums
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 from autoflip_secure.training.program import kept_floats
@@ -104,7 +105,7 @@ def _run(
     """Train one stack; all jobs in it take the same number of steps."""
     device = x.device
     rows = taken + [taken[0]] * (height(len(taken), taken[0].shape[0]) - len(taken))  # ghosts
-    tensors = list(layout.tensors(torch.stack([masked_start(one.job) for one in rows]).to(device)).values())
+    tensors = list(layout.tensors(masked_starts([one.job for one in rows]).to(device)).values())
     tensors = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
     leaves = [tensors[number] for number in trained]
     free = torch.ones(layout.size, dtype=torch.bool)

@@ -19,8 +19,9 @@ from autoflip_secure.runtime.user_randomness import drawing_at
 from autoflip_secure.seeds import Purpose
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.augmenting import Augmenter, drawn
-from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, named_tensors
+from autoflip_secure.training.base import Done, LocalTrainer, Work, named_tensors
 from autoflip_secure.training.gradients import one_at_a_time
+from autoflip_secure.training.jobs import batch_order, masked_start
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
 from autoflip_secure.training.scored import ScoredModule, refuse_private_scores
 

@@ -16,7 +16,6 @@ GPU equality is within float tolerance.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,10 +26,11 @@ from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.training.accumulating import Accumulator, wanted_by
 from autoflip_secure.training.augmenting import NUMBERS, Augmenter, drawn
-from autoflip_secure.training.base import Done, LocalTrainer, Work, batch_order, masked_start, sent, working_copy
+from autoflip_secure.training.base import Done, LocalTrainer, Work, sent
 from autoflip_secure.training.buckets import Bucket, height, plan
 from autoflip_secure.training.chain import ChainProgram, chain_program
 from autoflip_secure.training.gradients import in_stacks
+from autoflip_secure.training.jobs import batch_orders, masked_starts
 from autoflip_secure.training.private import train_privately
 from autoflip_secure.training.program import (
     Differentiate,
@@ -43,7 +43,7 @@ from autoflip_secure.training.program import (
 )
 from autoflip_secure.training.ruled import Ruled, StackedStepper, alike, broadcasts
 from autoflip_secure.training.scored import ScoredStack
-from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer
+from autoflip_secure.training.steps import StackedOptimizer, stacked_optimizer, without_masked
 
 BUDGET = {"cpu": 2_000_000, "cuda": 100_000_000}
 """Floats that one step of a stack may touch; on the CPU about what its caches hold, on a GPU what keeps it busy."""
@@ -62,7 +62,7 @@ class StackedTrainer(LocalTrainer):
         self.budget = BUDGET[self.device.type] if budget is None else budget
 
     def _train(self, work: Work) -> Done:
-        net, layout, x, jobs, schedule = work.net, work.layout, work.x, work.jobs, work.schedule
+        layout, x, jobs, schedule = work.layout, work.x, work.jobs, work.schedule
         groups = alike(jobs)
         if len(groups) > 1:
             return self._apart(work, groups)
@@ -70,9 +70,12 @@ class StackedTrainer(LocalTrainer):
             return train_privately(work, self.budget)
         names, sample = [segment.name for segment in layout], x[:1]
         program = self._program(work, names)
-        forward = program or stacked_forward(net, names)
-        orders = program.orders(layout) if program else gradient_orders(stacked_forward(net, names), net, names, sample)
-        activations = program.kept if program else kept_floats(net, sample)
+        forward: StackedForward | ChainProgram
+        if program is not None:
+            forward, orders, activations = program, program.orders(layout), program.kept
+        else:
+            forward = stacked_forward(work.net, names)
+            orders, activations = gradient_orders(forward, work.net, names, sample), kept_floats(work.net, sample)
         sizes = [len(job.samples) for job in jobs]
         done, augmenter = work.room(), Augmenter.of(schedule, self.pixels, x)
         for bucket in plan(sizes, schedule, layout.size, activations, self.budget):
@@ -95,8 +98,7 @@ class StackedTrainer(LocalTrainer):
         """
         done = work.room()
         for places in groups:
-            part = replace(work.part(places), net=working_copy(work.net, self.device))
-            done.put(places, self._train(part))
+            done.put(places, self._train(work.part(places)))
         return done
 
 
@@ -115,7 +117,7 @@ class _Stack:
         self.bucket, self.schedule = bucket, schedule
         self.sizes = [len(job.samples) for job in jobs]
         padded = jobs + [jobs[0]] * (bucket.rows - len(jobs))  # ghosts: see height
-        starts = layout.tensors(torch.stack([masked_start(job) for job in padded]).to(device))
+        starts = layout.tensors(masked_starts(padded).to(device))
         self.tensors = [lay(starts[s.name], order) for s, order in zip(layout, orders, strict=True)]
         self.trained = [number for number, order in enumerate(orders) if order is not None]
         self.masks: list[Tensor] = []
@@ -155,6 +157,7 @@ class _Stack:
     def run(self, forward: StackedForward | ChainProgram, x: Tensor, augmenter: Augmenter | None = None) -> None:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
         optimizer = stacked_optimizer(self.schedule, [self.tensors[i] for i in self.trained])
+        own = isinstance(forward, ChainProgram)  # its gradients are nobody else's; those of autograd may be views
         for first, stop, active, after in self.bucket.stretches():
             rows = height(active, self.bucket.width)
             tensors = [tensor[:rows].detach() for tensor in self.tensors]
@@ -176,7 +179,7 @@ class _Stack:
                     if sums:
                         sums.add(dense)
                     if ruled is None:
-                        optimizer.step(leaves, list(torch._foreach_mul(dense, masks)) if masks else dense)
+                        optimizer.step(leaves, without_masked(dense, masks, own=own) if masks else dense)
                     else:
                         ruled.step(dense, stepper)
                     self.trace[step, :rows] = losses
@@ -254,12 +257,14 @@ class _Stack:
 
     def losses(self) -> Tensor:
         """Mean training loss per job and epoch."""
-        epochs = self.schedule.epochs
-        rows = [
-            self.trace[:steps, row].reshape(epochs, -1)[:, :size].mean(1)
-            for row, (steps, size) in enumerate(zip(self.bucket.steps, self.sizes, strict=True))
-        ]
-        return torch.stack(rows)
+        epochs, alike = self.schedule.epochs, dict[tuple[int, int], list[int]]()
+        for row, kind in enumerate(zip(self.bucket.steps, self.sizes, strict=True)):
+            alike.setdefault(kind, []).append(row)
+        found = torch.empty(len(self.sizes), epochs, device=self.trace.device)
+        for (steps, size), rows in alike.items():
+            own = self.trace[:steps, rows].transpose(0, 1).reshape(len(rows), epochs, -1)
+            found[rows] = own[..., :size].mean(-1)
+        return found
 
 
 def _tables(
@@ -267,9 +272,9 @@ def _tables(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of x, labels and sample weights, each (steps, models, width). Padding repeats a sample of the job's own."""
     epochs, width, last = schedule.epochs, bucket.width, bucket.steps[0]
-    position = torch.zeros(bucket.rows, last, width, dtype=torch.long)
-    for row, (job, steps) in enumerate(zip(jobs, bucket.steps, strict=False)):
-        position[row, :steps].view(epochs, -1)[:, : len(job.samples)] = batch_order(job, epochs)
+    position, orders = torch.zeros(bucket.rows, last, width, dtype=torch.long), batch_orders(jobs, epochs)
+    for row, (order, steps) in enumerate(zip(orders, bucket.steps, strict=False)):
+        position[row, :steps].view(epochs, -1)[:, : order.shape[1]] = order
     tables = []
     for column in ([job.samples.cpu() for job in jobs], [job.labels.cpu() for job in jobs]):
         values = pad_sequence(column, batch_first=True).gather(1, position.flatten(1)).view_as(position)
@@ -285,8 +290,8 @@ def _numbers(bucket: Bucket, jobs: list[ClientJob], schedule: TrainingSchedule, 
     """What augmentation draws for every place of the tables, (steps, models, width, numbers); 0 for padding."""
     epochs, width, last = schedule.epochs, bucket.width, bucket.steps[0]
     found = torch.zeros(bucket.rows, last, width, NUMBERS)
-    for row, (job, steps) in enumerate(zip(jobs, bucket.steps, strict=False)):
-        order = batch_order(job, epochs)[:, :, None].expand(-1, -1, NUMBERS)
+    orders = batch_orders(jobs, epochs)
+    for row, (job, order, steps) in enumerate(zip(jobs, orders, bucket.steps, strict=False)):
         own = found[row, :steps].view(epochs, -1, NUMBERS)
-        own[:, : len(job.samples)] = drawn(job, epochs).gather(1, order)
+        own[:, : len(job.samples)] = drawn(job, epochs).gather(1, order[:, :, None].expand(-1, -1, NUMBERS))
     return sent(found.transpose(0, 1).contiguous(), device)

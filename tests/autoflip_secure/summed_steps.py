@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
-from autoflip_secure.training.base import batch_order
+from autoflip_secure.training.jobs import batch_order
 
 
 def summed_by_hand(

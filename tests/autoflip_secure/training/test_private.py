@@ -21,7 +21,7 @@ from autoflip_secure.models.layout import Layout
 from autoflip_secure.scenarios.models.chains import Cnn, McMahanCnn, Mlp
 from autoflip_secure.seeds import PrivateDraws, Purpose
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
-from autoflip_secure.training.base import batch_order
+from autoflip_secure.training.jobs import batch_order
 from autoflip_secure.training.poisson import NoiseStream, poisson_batches
 
 
