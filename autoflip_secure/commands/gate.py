@@ -162,7 +162,7 @@ class _Asked:
 
 
 def _look(sweep: _Sweep, asked: _Asked, level: float | None = None) -> GateResult:
-    from autoflip_secure.reports.gate.decision import LEVEL
+    from autoflip_secure.reports.gate.comparison import LEVEL
     from autoflip_secure.reports.gate.gate import run_gate
 
     return run_gate(

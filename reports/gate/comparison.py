@@ -19,9 +19,11 @@ import numpy as np
 
 from autoflip_secure.reports.gate.metrics import Metric
 from autoflip_secure.reports.statistics.intervals import FLAT
+from autoflip_secure.reports.statistics.sample_size import unanimous
 from autoflip_secure.terminal.counting import count_of
 
 Method = Literal["identical", "exact", "paired", "unpaired", "computed", "none"]
+LEVEL = 0.05  # of each promise
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Comparison:
     error: float = 0.0  # standard error of the mean gain
     freedom: float = 0.0  # degrees of freedom
     why: str = ""
+    lacking: int = 1  # seeds, where there is no test for want of them
 
     @property
     def tested(self) -> bool:
@@ -50,15 +53,17 @@ def compare(
     new: Mapping[int, float],
     identical: Sequence[int] = (),
     lost: Sequence[int] = (),
+    level: float = LEVEL,
 ) -> Comparison:
     """Line up ``old`` and ``new`` (seed -> value). ``identical``: seeds whose records agree in every number.
 
     ``lost``: seeds of the baseline that the new run was run on, without a value of them. What cannot be measured any
-    more may be what went wrong, so that the others alone tell nothing.
+    more may be what went wrong, so that the others alone tell nothing. ``level``: of the test.
 
     Two shared seeds or more are paired, and the others left out; otherwise two or more on each side are compared by
     Welch. *Identical* and *exact* (no spread at all) need no test; with too few seeds there is *none*. What is counted
-    and the same on all seeds of a side is compared exactly, with a single seed on the other side too.
+    and the same on all seeds of a side is compared exactly, with a single seed on the other side too. What is sampled
+    and stuck at one value on all seeds of a side (at a ceiling, or at chance) says as much as a sign test at ``level``.
     """
     if not old or not new:
         side = "the baseline" if not old else "the new run"
@@ -81,11 +86,18 @@ def compare(
         return Comparison("exact", (len(old), len(new)), *means, gain)
     if min(seeds) < 2:
         return Comparison("none", seeds, *means, gain, why="one seed shows no spread")
-    return _sampled(metric, x, y, gain, means, paired=paired)
+    return _sampled(metric, x, y, gain, means, paired=paired, level=level)
 
 
 def _sampled(
-    metric: Metric, x: np.ndarray, y: np.ndarray, gain: float, means: tuple[float, float], *, paired: bool
+    metric: Metric,
+    x: np.ndarray,
+    y: np.ndarray,
+    gain: float,
+    means: tuple[float, float],
+    *,
+    paired: bool,
+    level: float,
 ) -> Comparison:
     """Two seeds or more on each side."""
     seeds = (x.size, y.size)
@@ -93,7 +105,11 @@ def _sampled(
     spreads = [_spread(y - x)] if paired else [_spread(x), _spread(y)]
     if max(spreads) > flat:
         return Comparison("paired" if paired else "unpaired", seeds, *means, gain, *_errors(spreads, seeds))
-    if abs(gain) > flat and not metric.relative and min(seeds) < 3:  # counts of bytes and FLOPs do not tie by luck
+    few = min(seeds)
+    if not metric.relative and _spread(x) <= flat and few < (needed := unanimous(1 - 2 * level)):  # one-sided
+        why = f"one value on every seed, and {few} are too few to rule a loss out"
+        return Comparison("none", seeds, *means, gain, why=why, lacking=needed - few)
+    if abs(gain) > flat and not metric.relative and few < 3:  # counts of bytes and FLOPs do not tie by luck
         return Comparison("none", seeds, *means, gain, why="two seeds may agree by chance")
     return Comparison("exact", seeds, *means, gain)
 

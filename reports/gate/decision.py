@@ -21,13 +21,12 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from autoflip_secure.reports.gate.comparison import Comparison, change, margin_of_gain
+from autoflip_secure.reports.gate.comparison import LEVEL, Comparison, change, margin_of_gain
 from autoflip_secure.reports.gate.metrics import Metric
 from autoflip_secure.reports.statistics.intervals import FLAT, UNDECIDED
 from autoflip_secure.reports.statistics.paired import holm
 from autoflip_secure.reports.statistics.sample_size import MOST, POWER
 
-LEVEL = 0.05  # of each promise
 TWO_LOOKS = LEVEL / 2  # of each look at a sweep that may be given more seeds after the first
 
 
@@ -159,7 +158,7 @@ def _untested(c: Comparison, metric: Metric, margin: float) -> GateDecision:
         return GateDecision(c, margin, Decision.CANNOT_TELL, c.why)
     moved = change(metric, c.gain)
     if c.method == "none":
-        return GateDecision(c, margin, Decision.CANNOT_TELL, c.why, moved, more_seeds=1)
+        return GateDecision(c, margin, Decision.CANNOT_TELL, c.why, moved, more_seeds=c.lacking)
     within = c.gain >= 0 or c.gain > -margin_of_gain(metric, margin) + FLAT  # a loss of the whole margin is beyond it
     if c.method == "identical":
         reason = "every number of every record is the same"

@@ -15,8 +15,8 @@ from autoflip_secure.records.run import RunRecord
 from autoflip_secure.reports.gate.across import pair_up
 from autoflip_secure.reports.gate.baseline import Baseline, versions
 from autoflip_secure.reports.gate.choice import Choice
-from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision, judge
+from autoflip_secure.reports.gate.comparison import LEVEL, compare
+from autoflip_secure.reports.gate.decision import Decision, GateDecision, judge
 from autoflip_secure.reports.gate.entries import entries
 from autoflip_secure.reports.gate.exact import Proven, judge_exact
 from autoflip_secure.reports.gate.metrics import METRICS, Entry, Metric
@@ -178,7 +178,7 @@ def _judged(
     ]
     sampled = [pair for pair in wanted if not pair[1].computed]
     compared = [
-        compare(m, old.metrics[m.name], new.metrics.get(m.name, {}), identical[key], _lost(old, new, m))
+        compare(m, old.metrics[m.name], new.metrics.get(m.name, {}), identical[key], _lost(old, new, m), level)
         for key, m in sampled
         for old, new in [both[key]]
     ]

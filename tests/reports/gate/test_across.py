@@ -19,7 +19,7 @@ def changed(records: list[RunRecord], **settings: Any) -> list[RunRecord]:
 
 
 def test_a_changed_setting_is_compared_across_by_axes_and_seed(pool: dict[int, list[RunRecord]]) -> None:
-    records = take(pool, range(4))
+    records = take(pool, range(5))
     held, now = baseline(records), changed(records, lr=0.3)
     with pytest.raises(InputError, match=r"no configuration of the sweep is in the baseline.*training\.lr"):
         gate(now, held)
@@ -27,7 +27,7 @@ def test_a_changed_setting_is_compared_across_by_axes_and_seed(pool: dict[int, l
     assert (result.exit_code, result.missing, result.new) == (0, [], [])
     assert len(result.lines) == len(gate(records, held).lines)
     assert {line.judgement.comparison.method for line in result.lines} == {"exact"}  # the same numbers, seed by seed
-    assert {line.judgement.comparison.seeds for line in result.lines} == {(4, 4)}
+    assert {line.judgement.comparison.seeds for line in result.lines} == {(5, 5)}
     before = records[0].config["training"]["lr"]
     assert result.across == [f"training.lr {before:g} -> 0.3 (8 configurations)"]
     for text in ("\n".join(lines(result)), summary(result), str(as_data(result))):
@@ -38,13 +38,13 @@ def test_a_changed_setting_is_compared_across_by_axes_and_seed(pool: dict[int, l
 def test_a_loss_across_is_a_regression(pool: dict[int, list[RunRecord]]) -> None:
     from planted import moved
 
-    records = take(pool, range(4))
+    records = take(pool, range(5))
     now = [moved(r, -0.2) for r in changed(records, lr=0.3)]
     assert gate(now, baseline(records), across=["training.lr"]).exit_code == 1
 
 
 def test_a_whole_part_and_several_paths(pool: dict[int, list[RunRecord]]) -> None:
-    records = take(pool, range(3))
+    records = take(pool, range(5))
     now = changed(records, lr=0.3, batch_size=99)
     with pytest.raises(InputError, match=r"training\.batch_size: \d+ -> 99"):
         gate(now, baseline(records), across=["training.lr"])
@@ -59,7 +59,7 @@ def test_a_whole_part_and_several_paths(pool: dict[int, list[RunRecord]]) -> Non
 
 def test_what_is_equal_meets_first(pool: dict[int, list[RunRecord]]) -> None:
     """A sweep over the setting: the value of the baseline meets itself, and the others have no baseline."""
-    records = take(pool, range(3))
+    records = take(pool, range(5))
     result = gate(records + changed(records, lr=0.3), baseline(records), across=["training.lr"])
     assert result.exit_code == 0
     assert len(result.new) == 8
@@ -67,7 +67,7 @@ def test_what_is_equal_meets_first(pool: dict[int, list[RunRecord]]) -> None:
 
 
 def test_what_is_ambiguous_or_unknown_is_refused(pool: dict[int, list[RunRecord]]) -> None:
-    records = take(pool, range(3))
+    records = take(pool, range(5))
     held = baseline(records)
     with pytest.raises(
         InputError, match=r"--across attack\.sigma: 2 configurations of the sweep differ in nothing else"

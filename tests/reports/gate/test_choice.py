@@ -79,7 +79,7 @@ def test_what_is_asked_now_comes_before_what_the_baseline_remembers() -> None:
 
 
 def test_costs_are_shown_and_never_fail_unless_they_are_chosen(pool: dict[int, list[RunRecord]]) -> None:
-    records = take(pool, range(4))
+    records = take(pool, range(5))
     held, now = baseline(records), [dearer(r) for r in records]
     result = gate(now, held)
     assert (result.exit_code, result.of(Decision.REGRESSION)) == (0, [])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autoflip_secure.reports.gate.comparison import change, compare, margin_of_gain
-from autoflip_secure.reports.gate.decision import judge
+from autoflip_secure.reports.gate.decision import Decision, judge
 from autoflip_secure.reports.gate.metrics import METRICS
 
 ACCURACY, BYTES = METRICS["clean_accuracy"], METRICS["bytes"]
@@ -80,6 +80,28 @@ def test_no_spread_is_compared_exactly_but_not_on_a_coincidence() -> None:
     assert compare(ACCURACY, two, {1: 0.87, 2: 0.77}).method == "none"  # accuracies are multiples of 1/n: two may tie
     assert compare(BYTES, {1: 1000.0, 2: 1000.0}, {3: 1100.0, 4: 1100.0}).method == "exact"  # byte counts do not
     assert compare(ACCURACY, {1: 1.0, 2: 1.0}, {3: 1.0, 4: 0.9}).method == "unpaired"
+
+
+@pytest.mark.parametrize(("level", "enough"), [(0.05, 5), (0.025, 6)])
+@pytest.mark.parametrize("other", [0, 100])  # paired; of other seeds
+@pytest.mark.parametrize(("value", "now"), [(1.0, 1.0), (0.1, 0.1), (0.5, 0.49), (0.9, 0.5)])
+def test_few_seeds_that_are_stuck_at_one_value_prove_nothing(
+    value: float, now: float, other: int, level: float, enough: int
+) -> None:
+    """Were a loss as likely as none, as many seeds would show none by chance in 2^-n of all cases."""
+    assert 0.5**enough <= level < 0.5 ** (enough - 1)
+    for count in range(2, enough + 1):
+        c = compare(ACCURACY, by_seed([value] * count), by_seed([now] * count, other), level=level)
+        (j,) = judge([c], [ACCURACY], [0.02], level)
+        if count == enough:
+            assert j.decision is (Decision.REGRESSION if value - now > 0.02 else Decision.PASS)
+        else:
+            assert (j.decision, j.more_seeds) == (Decision.CANNOT_TELL, enough - count)
+            assert j.reason == f"one value on every seed, and {count} are too few to rule a loss out"
+    vary = by_seed([value, value - 0.05])
+    assert judge([compare(ACCURACY, vary, vary, level=level)], [ACCURACY], [0.02])[0].decision is Decision.PASS
+    cost = compare(BYTES, by_seed([100.0] * 2), by_seed([100.0] * 2, other), level=level)
+    assert judge([cost], [BYTES], [0.05])[0].decision is Decision.PASS  # counted
 
 
 @given(

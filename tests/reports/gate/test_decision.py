@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sizes import every, sized
 
-from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import LEVEL, Decision, GateDecision, hochberg, judge, seeds_needed
+from autoflip_secure.reports.gate.comparison import LEVEL, compare
+from autoflip_secure.reports.gate.decision import Decision, GateDecision, hochberg, judge, seeds_needed
 from autoflip_secure.reports.gate.metrics import METRICS
 
 ACCURACY, AUC, BYTES = METRICS["clean_accuracy"], METRICS["detection_auc"], METRICS["bytes"]

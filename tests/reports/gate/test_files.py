@@ -34,7 +34,7 @@ def result(record: Make, attack: dict[str, Callable[..., dict[str, Any]]]) -> Ga
     """A regression, a "cannot tell", passes, something missing and something new; with a hostile algorithm name."""
 
     def sweep(name: str, harm: dict[str, Any], spread: float = 0.0, loss: float = 0.0) -> list[RunRecord]:
-        made = [record(name, IID, harm, seed, rounds=2, label=HOSTILE) for seed in range(4)]
+        made = [record(name, IID, harm, seed, rounds=2, label=HOSTILE) for seed in range(5)]
         return [
             at(r, 0.8 - loss + spread * (-1) ** r.seed * r.seed).model_copy(update={"versions": {"a": "|"}})
             for r in made
@@ -154,7 +154,7 @@ def test_terminal_and_json(result: GateResult) -> None:
     )  # head, version, regression, open, missing, new, advisory
     assert told.endswith("advisory: 6 metrics shown, never failing: 6 within the margin")
     assert re.search(
-        r"cannot tell: .*clean accuracy: .* 4 paired seeds: .*; about \d+ more seeds would settle it", told
+        r"cannot tell: .*clean accuracy: .* 5 paired seeds: .*; about \d+ more seeds would settle it", told
     )
     assert "version of a: | in the baseline, 2 now" in told
     data = json.loads(json.dumps(as_data(result), allow_nan=False))

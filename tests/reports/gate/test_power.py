@@ -8,8 +8,8 @@ from scipy import stats
 from sizes import sized
 
 from autoflip_secure.records.run import RunRecord
-from autoflip_secure.reports.gate.comparison import compare
-from autoflip_secure.reports.gate.decision import LEVEL, TWO_LOOKS, Decision, judge
+from autoflip_secure.reports.gate.comparison import LEVEL, compare
+from autoflip_secure.reports.gate.decision import TWO_LOOKS, Decision, judge
 from autoflip_secure.reports.gate.metrics import METRICS
 from autoflip_secure.reports.gate.output import as_data, lines
 from autoflip_secure.reports.gate.power import power_of
