@@ -73,7 +73,7 @@ def run(
     with importable(current_folder()), torch_defaults(), in_pythons_words(), as_called(overrides, "run"):
         work = plan(load_changed(scenario, overrides, "run", small=small))
         with _folder(out, work.name) as folder, listener(len(work.keys)) as listening:
-            done = run_sweep(work, folder, workers, listening)
+            done = run_sweep(work, folder, workers, listening, elsewhere="give another folder with out=")
     for record in done.records if out is None else ():  # which may outlive the folder
         whole(record)
     for finding in findings(study(done.records, work.outcome)):

@@ -118,7 +118,7 @@ def _run(
 
     work = plan(loaded)
     with listener(len(work.keys)) as listening:
-        result = run_sweep(work, folder, workers, listening)
+        result = run_sweep(work, folder, workers, listening, elsewhere="run it in another folder")
     found = training_of(result.records, work.outcome)
     if any(one.refuses for one in found):
         raise InputError(

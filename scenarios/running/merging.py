@@ -40,6 +40,7 @@ from autoflip_secure.scenarios.store.tuning import TUNING
 from autoflip_secure.terminal.counting import count_of, some
 
 _NAMED = 3
+_ELSEWHERE = "give another folder with --into"
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,9 @@ def merge(folders: Sequence[Path], into: Path, note: Callable[[str], None]) -> M
     for found in (looked, besides):
         if found is not None and found.cells.foreign:
             note(name_foreign(sorted(found.cells.foreign)))
-    try:
-        records, new = _write_all(looked, into)
-        if besides is not None:
-            _write_all(besides, into / MORE_SEEDS)
-    except StoreError as error:
-        raise StoreError(str(error).replace("with --out", "with --into")) from error
+    records, new = _write_all(looked, into)
+    if besides is not None:
+        _write_all(besides, into / MORE_SEEDS)
     return Merged(into, looked.cells.plan, records, new)
 
 
@@ -134,7 +132,7 @@ def _look(everywhere: Sequence[Path]) -> _Looked:
 
 def _write_all(looked: _Looked, into: Path) -> tuple[list[RunRecord], int]:
     if looked.stage is not None:
-        with Store(into):  # makes the folder, if nobody writes to it
+        with Store(into, _ELSEWHERE):  # makes the folder, if nobody writes to it
             _write(looked.stage, into / TUNING)
     return _write(looked.cells, into)
 
@@ -227,7 +225,7 @@ def _write(found: _Found, into: Path) -> tuple[list[RunRecord], int]:
     """Everything that was found, into one folder; the records, and how many it did not have."""
     new, builder = 0, CellBuilder()
     blocks = {key: block for block in found.plan.blocks for key in block.keys}
-    with Store(into) as store:
+    with Store(into, _ELSEWHERE) as store:
         there = store.load(found.plan.keys)
         counted = {
             key: with_attempts(blocks[key], {key: counted_attempts(found.ledgers[key])}, builder, record)

@@ -16,6 +16,7 @@ from autoflip_secure.scenarios.store.store import Store
 from autoflip_secure.terminal.counting import some
 
 _NAMED = 4
+_ELSEWHERE = "gate a copy of the sweep in another folder"
 
 
 def planned(folder: Path, seeds: Iterable[int]) -> Plan:
@@ -46,7 +47,7 @@ def run_more_seeds(folder: Path, work: Plan, workers: int | None, listener: List
     """
     inside = folder / MORE_SEEDS
     try:
-        Store(inside).accept(work)
+        Store(inside, _ELSEWHERE).accept(work)
     except StoreError as error:
         if "\n  seeds:" not in str(error):
             raise
@@ -55,4 +56,4 @@ def run_more_seeds(folder: Path, work: Plan, workers: int | None, listener: List
             f"{inside}: holds other seeds than {seeds}, of an earlier --more-seeds; run the sweep on all seeds of the "
             "baseline in a folder of its own, and give that to the gate"
         ) from error
-    return run_sweep(work, inside, workers, listener).records
+    return run_sweep(work, inside, workers, listener, elsewhere=_ELSEWHERE).records

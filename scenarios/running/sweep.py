@@ -37,7 +37,7 @@ from autoflip_secure.scenarios.store.devices import OneDevice
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import under_conditions
 from autoflip_secure.scenarios.store.results import name_foreign
-from autoflip_secure.scenarios.store.store import Store
+from autoflip_secure.scenarios.store.store import WITH_OUT, Store
 from autoflip_secure.scenarios.store.tuning import TUNING
 from autoflip_secure.terminal.counting import count_of
 
@@ -68,6 +68,7 @@ def run_sweep(
     keep_models: bool = False,
     executor: Executor = _LOCAL,
     shard: Shard | None = None,
+    elsewhere: str = WITH_OUT,
 ) -> SweepResult:
     """Run what is missing of ``plan`` in ``folder``: where settings are tuned, that stage first.
 
@@ -80,6 +81,7 @@ def run_sweep(
         executor: what runs the blocks; usually this machine.
         shard: the part of the blocks that is run here; None: all. Each shard runs the whole tuning stage, whose numbers
             are the same everywhere; :mod:`.merging` puts folders together.
+        elsewhere: how the caller names another folder, for errors.
 
     Raises:
         InputError: data, split or model do not fit; nothing has been run.
@@ -89,7 +91,7 @@ def run_sweep(
     """
     executor.refuse(plan.cells, workers, keep_models=keep_models)
     with executor.open() as ready:
-        return _stages(plan, folder, workers, listener, ready, keep_models=keep_models, shard=shard)
+        return _stages(plan, folder, workers, listener, ready, elsewhere, keep_models=keep_models, shard=shard)
 
 
 def _stages(
@@ -98,23 +100,24 @@ def _stages(
     workers: int | None,
     listener: Listener,
     executor: Executor,
+    elsewhere: str,
     *,
     keep_models: bool,
     shard: Shard | None,
 ) -> SweepResult:
     """The tuning stage, where there is one, and the cells."""
     if plan.tuning is None:
-        return _run(plan, folder, workers, listener, executor, keep_models=keep_models, shard=shard)
-    _refuse_other(folder, plan)
+        return _run(plan, folder, workers, listener, executor, elsewhere, keep_models=keep_models, shard=shard)
+    _refuse_other(Store(folder, elsewhere), plan)
     stage, place = plan.tuning.stage, folder / TUNING
     if not all((place / "cells" / f"{key}.json").exists() for key in stage.keys):
         check_parties(plan.blocks)
         check(plan.blocks)  # what is wrong with the second stage is said before the first
     listener.stage("stage 1 of 2 (tuning)", len(stage.keys))
-    tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor)
+    tuned = _run(stage, place, workers, replace(listener, rounds=None, stored=None), executor, elsewhere)
     chosen = plan.tuning.chosen(tuned.records)
     listener.stage("stage 2 of 2", len(chosen.keys))
-    result = _run(chosen, folder, workers, listener, executor, keep_models=keep_models, shard=shard)
+    result = _run(chosen, folder, workers, listener, executor, elsewhere, keep_models=keep_models, shard=shard)
     return replace(
         result, tuning=tuned, seconds=tuned.seconds + result.seconds, damaged=[*tuned.damaged, *result.damaged]
     )
@@ -127,6 +130,7 @@ def _run(
     workers: int | None,
     listener: Listener,
     executor: Executor,
+    elsewhere: str,
     *,
     keep_models: bool = False,
     shard: Shard | None = None,
@@ -134,7 +138,7 @@ def _run(
     """One stage."""
     assert plan.tuning is None, "settings are to be chosen first"
     began = time.monotonic()
-    with Store(folder) as store:
+    with Store(folder, elsewhere) as store:
         store.accept(plan)
         records = store.load(plan.keys)
         without_models = cells_without_models(store, records) if keep_models else set[str]()
@@ -236,16 +240,16 @@ def _tuning_of(plan: Plan, store: Store, records: dict[str, RunRecord]) -> dict[
     return tuning
 
 
-def _refuse_other(folder: Path, plan: Plan) -> None:
+def _refuse_other(store: Store, plan: Plan) -> None:
     """That a folder holds the results of another scenario is said before the first stage, not after it."""
-    if not any((folder / "cells").glob("*.json")):
+    if not any(store.cells.glob("*.json")):
         return
     try:
-        before = make_plan(load(folder / "scenario.yaml"))
+        before = make_plan(load(store.folder / "scenario.yaml"))
     except AutoflipError:
         return  # the second stage looks at the cells themselves
     if any({*old} != {*new} for old, new in zip(_keys(before), _keys(plan), strict=True)):
-        raise StoreError(Store(folder).difference(plan))
+        raise StoreError(store.difference(plan))
 
 
 def _keys(plan: Plan) -> tuple[list[str], list[str]]:

@@ -47,12 +47,17 @@ from autoflip_secure.scenarios.store.manifest import (
 from autoflip_secure.scenarios.store.reading import in_file, read_record
 from autoflip_secure.scenarios.store.tuning import with_choices
 
+WITH_OUT = "give another folder with --out"
+
 
 class Store:
-    """The results folder of one scenario. Use as a context manager: it holds the folder's lock."""
+    """The results folder of one scenario. Use as a context manager: it holds the folder's lock.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    ``elsewhere``: what errors say about another folder, as whoever gave this one has it.
+    """
+
+    def __init__(self, folder: Path, elsewhere: str = WITH_OUT) -> None:
+        self.folder, self.elsewhere = folder, elsewhere
         self.cells = folder / "cells"
         self.damaged: list[str] = []  # what was moved aside or cannot be known any more, for the user
         self._index: CellIndex | None = None  # of a large sweep, once its cells are loaded
@@ -70,7 +75,7 @@ class Store:
                 self._lock.acquire()
             except Held:
                 raise StoreError(
-                    f"{self.folder}: another run is writing to this folder; wait for it, or give another one with --out"
+                    f"{self.folder}: another run is writing to this folder; wait for it, or {self.elsewhere}"
                 ) from None
             kept = (
                 ".scenario.yaml.*.tmp",
@@ -131,7 +136,7 @@ class Store:
         if kept and kept != set(plan.keys):
             raise StoreError(self.difference(plan))
         if not kept and not {path.stem for path in self.cells.glob("*.json")} & set(plan.keys):
-            raise StoreError(f"{why}, and none of the cells is of this scenario; give another folder with --out")
+            raise StoreError(f"{why}, and none of the cells is of this scenario; {self.elsewhere}")
 
     def _without_manifest(self, why: str) -> None:
         """Move a damaged manifest aside, and say what went with it."""
@@ -165,7 +170,7 @@ class Store:
         changed = [(what, before[what], now) for what, now in (inputs or {}).items() if before.get(what, now) != now]
         if changed:
             lines = [f"  {what}: sha256 {old[:12]} -> {now[:12]}" for what, old, now in changed]
-            way_out = "give another folder with --out, or put back what was there"
+            way_out = f"{self.elsewhere}, or put back what was there"
             raise StoreError(
                 "\n".join(
                     [f"{self.folder}: its results were made from something else; {way_out}. What changed:", *lines]
@@ -250,8 +255,9 @@ class Store:
             path.rename(aside)
         return aside.name
 
-    def difference(self, plan: Plan, way_out: str = "give another folder with --out, or remove this one") -> str:
+    def difference(self, plan: Plan, way_out: str | None = None) -> str:
         """Why the folder is not of ``plan``: what changed in the scenario."""
+        way_out = way_out or f"{self.elsewhere}, or remove this one"
         try:
             old = Document.read(self.folder / "scenario.yaml").data
         except InputError:
@@ -271,5 +277,5 @@ class Store:
         except OSError as error:
             kept = sum(1 for _ in self.cells.glob("*.json")) if os.path.isdir(self.cells) else 0
             after = f"; {kept} finished cells are kept, run the same command again to continue" if kept else ""
-            why = unwritable(error, "give another folder with --out")
+            why = unwritable(error, self.elsewhere)
             raise StoreError(f"{self.folder}: {why}{after}") from error

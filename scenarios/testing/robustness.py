@@ -25,6 +25,8 @@ from autoflip_secure.scenarios.testing.selection import one_condition
 from autoflip_secure.terminal import notes
 from autoflip_secure.terminal.near_names import suggest
 
+_ELSEWHERE = "give another one with --robustness-cache"
+
 
 @dataclass(frozen=True, repr=False)
 class Results:
@@ -117,7 +119,8 @@ class Robustness:
             known = folder, work.outcome  # the same runs serve every outcome
             if known not in self._done:
                 with self._alone(folder):
-                    result = run_sweep(work, folder, self.workers, Listener(lambda *_: None, notes.remark))
+                    listener = Listener(lambda *_: None, notes.remark)
+                    result = run_sweep(work, folder, self.workers, listener, elsewhere=_ELSEWHERE)
                 self._done[known] = Results(work.name, folder, tuple(result.records), result.reused, work.outcome)
         return self._done[known]
 
@@ -129,8 +132,7 @@ class Robustness:
             self.cache.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except OSError as error:
-            way_out = "give another one with --robustness-cache"
-            raise StoreError(f"{self.cache}: {unwritable(error, way_out)}") from error
+            raise StoreError(f"{self.cache}: {unwritable(error, _ELSEWHERE)}") from error
         try:
             yield
         finally:

@@ -161,12 +161,15 @@ def test_init_writes_what_the_page_shows(tmp_path: Path, here: Here) -> None:
 
 def test_init_overwrites_nothing_and_writes_nothing_wrong(tmp_path: Path, here: Here) -> None:
     (tmp_path / "robustness.json").write_text("mine")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "taken").write_text("mine")
     for more, said in (
         ((), "robustness.json already exists, and nothing is overwritten"),
         (("--name", "a", "--set", "rounds=0"), "rounds"),
         (("--name", "a", "--set", "name=b"), "give --name NAME instead"),
         (("--name", "a/b", "--no-baseline"), "name"),
         (("--name", "a", "--set", "model=no_such:net"), "no_such"),
+        (("--name", "taken"), "runs/taken: cannot be written (Not a directory); run it in another folder"),
     ):
         done = here("gate", "init", *more)
         assert done.exit_code == 2, done.output

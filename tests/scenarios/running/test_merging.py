@@ -189,8 +189,10 @@ def test_what_differs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     path.write_text("{")
     assert "is damaged" in (said := said_of(tmp_path / "1", tmp_path / "numbers", into=into))
     assert f"--out {tmp_path / 'numbers'} runs the cell again" in said
-    (tmp_path / "file").write_text("mine")
-    assert "give another folder with --into" in said_of(tmp_path / "1", into=tmp_path / "file")
+    (tmp_path / "kept with --out").write_text("mine")
+    said = said_of(tmp_path / "1", into=tmp_path / "kept with --out")
+    assert said.startswith(f"{tmp_path / 'kept with --out'}: cannot be written")
+    assert said.endswith("give another folder with --into")
     assert "is the only folder" in said_of(tmp_path / "1", into=tmp_path / "1")
     assert "no such folder" in said_of(tmp_path / "nowhere", into=into)
     assert not into.exists()
@@ -223,6 +225,10 @@ def test_seeds_that_a_gate_ran_besides_come_along(tmp_path: Path) -> None:
     work = small(PRIVATE, "sweep={product: {rounds: [1]}}")
     part(work, tmp_path / "1")
     more = planned(tmp_path / "1", [7])
+    (tmp_path / "1" / MORE_SEEDS).write_text("mine")
+    with pytest.raises(StoreError, match=r"cannot be written .*; gate a copy of the sweep in another folder$"):
+        run_more_seeds(tmp_path / "1", more, 1, Ear().listener())
+    (tmp_path / "1" / MORE_SEEDS).unlink()
     run_more_seeds(tmp_path / "1", more, 1, Ear().listener())
     with pytest.raises(StoreError, match="holds other seeds than 7, 9, of an earlier --more-seeds; run the"):
         run_more_seeds(tmp_path / "1", planned(tmp_path / "1", [7, 9]), 1, Ear().listener())
