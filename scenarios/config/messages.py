@@ -147,6 +147,8 @@ def _bound(detail: ErrorDetails, field: FieldInfo | None) -> str:
         return f"should be a mapping (`key: value` lines){keys}"
     if kind == "string_pattern_mismatch" and described:
         return f"should be {described}"
+    if kind == "int_parsing_size":
+        return "is too large; give a smaller number"
     message = detail["msg"].removeprefix("Value error, ").replace(" after validation, not 0", "")
     message = _SUBJECT.sub("should", message).replace("a valid tuple", "a list")
     return f"{message} ({described})" if described and kind not in ("value_error", OWN) else message

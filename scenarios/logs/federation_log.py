@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
 
 from autoflip_secure.interfaces import Config
+from autoflip_secure.terminal.visible import short
 
 MOST_ROUNDS = 100_000
 MOST_PARTICIPATIONS = 5_000_000
@@ -21,16 +22,47 @@ def _name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _form(value: Any) -> str:
+    """Which of two forms a value has, so that what is wrong with it is said of one."""
+    return "<many>" if isinstance(value, list | tuple | dict) else "<one>"
+
+
+def _once(value: Any) -> Any:
+    """Of two values for one client neither may be lost."""
+    if isinstance(value, dict):
+        names = [str(key).strip() for key in value]
+        if twice := [name for name in names if names.count(name) > 1][:1]:
+            raise ValueError(f"'{short(twice[0])}' is named twice; keep one")
+    return value
+
+
 def _kind(value: Any) -> Any:
     """``sampling: unknown`` for ``sampling: {kind: unknown}``."""
     return {"kind": value} if isinstance(value, str) else value
 
 
-Client = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_name)]
+Client = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), BeforeValidator(_name)]
 Clip = Annotated[float, Field(gt=0, le=1e9)]
 Noise = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
+Participants = Annotated[
+    Annotated[int, Field(ge=0, le=10**9), Tag("<one>")] | Annotated[tuple[Client, ...], Tag("<many>")],
+    Discriminator(_form),
+]
+Clients = Annotated[
+    Annotated[int, Field(ge=1, le=10**9), Tag("<one>")]
+    | Annotated[tuple[Client, ...], Field(min_length=1), Tag("<many>")],
+    Discriminator(_form),
+]
+RateOfEach = Annotated[
+    Annotated[Rate, Tag("<one>")] | Annotated[dict[Client, Rate], BeforeValidator(_once), Tag("<many>")],
+    Discriminator(_form),
+]
+NumberOfEach = Annotated[
+    Annotated[Number, Tag("<one>")] | Annotated[dict[Client, Number], BeforeValidator(_once), Tag("<many>")],
+    Discriminator(_form),
+]
 Outsider = Literal["public", "another client"]
 
 
@@ -79,12 +111,12 @@ class Round(Amounts):
     """One round that released something, or in which nobody took part."""
 
     round: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
-    participants: Annotated[int, Field(ge=0, le=10**9)] | tuple[Client, ...] = Field(
+    participants: Participants = Field(
         description="names of those whose rows are in what was released, or only how many"
     )
-    batch_rate: Rate | dict[Client, Rate] | None = None
-    steps: Number | dict[Client, Number] | None = None
-    epochs: Number | dict[Client, Number] | None = None
+    batch_rate: RateOfEach | None = None
+    steps: NumberOfEach | None = None
+    epochs: NumberOfEach | None = None
 
 
 class FederationLog(LocalAmounts):
@@ -93,16 +125,14 @@ class FederationLog(LocalAmounts):
     name: Annotated[str, Field(min_length=1, max_length=200, description="of the federation, for the page")]
     unit: Literal["client", "sample"] = Field(description="what one unit of privacy is: a whole client, or one sample")
     delta: Annotated[float, Field(gt=0, lt=1, description="at which epsilon is stated; far below 1/n for n units")]
-    clients: Annotated[int, Field(ge=1, le=10**9)] | tuple[Client, ...] = Field(
-        description="all who could have taken part: how many, or their names"
-    )
+    clients: Clients = Field(description="all who could have taken part: how many, or their names")
     settings: Literal["in advance", "from results"] = Field(
         description="in advance: number of rounds, clip norms, noise and sampling were fixed before the first round, "
         "or follow from no data of clients and no result"
     )
     last_round: Annotated[int, Field(ge=1, le=MOST_ROUNDS, description="number of the last round that was run")]
     rounds: tuple[Round, ...] = Field(description="the rounds, or the name of a CSV file beside this one")
-    colluding: Annotated[int, Field(ge=0)] | tuple[Client, ...] = Field(
+    colluding: Participants = Field(
         default=0, description="clients that may tell others their noise and their rounds: how many, or their names"
     )
     also_released: dict[Literal["server", "public", "another client"], Annotated[str, Field(min_length=1)]] = Field(

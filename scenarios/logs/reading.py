@@ -52,7 +52,11 @@ def read_log(path: Path) -> ReadLog:
     document = Document.read(path, "log")
     files = {path.name: _digest(path)}
     if isinstance(document.data.get("rounds"), str):
-        table = path.parent / document.data["rounds"]
+        if not (name := document.data["rounds"]).strip():
+            raise InputError(
+                f"{document.where(('rounds',))}: rounds is empty; give a CSV file beside the log, or a list"
+            )
+        table = path.parent / name
         document.data["rounds"] = list(_from_csv(table, document))
         files[table.name] = _digest(table)
     try:
@@ -129,18 +133,13 @@ def _add(entry: dict[str, Any], row: dict[str, Any], place: str) -> None:
 
 def _rows(path: Path, document: Document) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) with numbers for what is one; empty fields are left out."""
-    said = document.where(("rounds",))
+    said = f"{document.where(('rounds',))}: rounds = {short(document.data['rounds'])}"
     try:
         content = read_regular(path, _MOST_BYTES)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{said}: rounds = {short(path.name)}: no such file{nearby(path)}; give a CSV file beside the log, or "
-            "a list"
-        ) from error
+        raise InputError(f"{said}: no such file{nearby(path)}; give a CSV file beside the log, or a list") from error
     except OSError as error:
-        raise InputError(
-            f"{said}: rounds = {short(path.name)}: cannot be read ({error.strerror}); give another file"
-        ) from error
+        raise InputError(f"{said}: cannot be read ({error.strerror}); give another file") from error
     if (sentence := instead(content[:LENGTH], "a table of rounds", "give a CSV file", "text")) is not None:
         raise InputError(f"{visible(path)}: {sentence}")
     try:
@@ -168,6 +167,17 @@ def _check_header(path: Path, header: list[str]) -> None:
         )
 
 
+def _number(text: str, kind: type[int | float]) -> int | float:
+    """``1.0`` is whole: tables with an empty field are written so. ``1_1`` is a slip of the pen, and not 11.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return kind(text.removesuffix(".0") if kind is int else text)
+
+
 def _row(place: str, header: list[str], fields: list[str]) -> dict[str, Any]:
     if len(fields) != len(header):
         raise InputError(
@@ -178,7 +188,7 @@ def _row(place: str, header: list[str], fields: list[str]) -> dict[str, Any]:
         if not text:
             continue
         try:
-            row[name] = _NUMBERS[name](text) if name in _NUMBERS else text
+            row[name] = _number(text, _NUMBERS[name]) if name in _NUMBERS else text
         except ValueError:
             raise InputError(
                 f"{place}: {name} = {short(text)!r}: should be a {'whole ' if _NUMBERS[name] is int else ''}number"
