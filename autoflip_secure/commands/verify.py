@@ -11,7 +11,7 @@ import typer
 from autoflip_secure.commands.leaderboard import BoardFile
 from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
 from autoflip_secure.errors import InputError
-from autoflip_secure.terminal.counting import count_of, some
+from autoflip_secure.terminal.counting import count_of, listed, some
 from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def verify(
         int | None,
         typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of their choice.", show_default="drawn, and printed"),
     ] = None,
+    tuned: Annotated[
+        int, typer.Option("--tuned", min=1, max=100_000, help="Settings in which all that tuning tried is run again.")
+    ] = 1,
     board_file: BoardFile = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="data.root=DIR", help="Where the data lie here; repeatable.")
@@ -39,7 +42,7 @@ def verify(
 
     With the same versions on the same kind of processor every number has to be equal to the last bit. What differs
     here is named; on another kind of processor accuracies have to be within 5 points, and not be higher in the entry
-    on average.
+    on average. What was not run again is taken from the entry, and named.
     """
     with exit_codes(None, as_json):
         places = _places(overrides or [])
@@ -48,16 +51,16 @@ def verify(
         prepare()
         from autoflip_secure.scenarios.boards.boards import read_board
         from autoflip_secure.scenarios.boards.checking import checked_entry
-        from autoflip_secure.scenarios.boards.verifying import sample, setting_to_tune
+        from autoflip_secure.scenarios.boards.verifying import sample, settings_to_tune
         from autoflip_secure.scenarios.boards.verifying import verify as again
 
         board, read = checked_entry(entry, None if board_file is None else read_board(board_file))
         number = secrets.randbelow(10**6) if seed is None else seed
         chosen = sample(read, cells, number)
         remark(f"{count_of(len(chosen), 'run')} of {read.defence}, chosen by --seed {number}")
-        setting = setting_to_tune(read, number)
-        done = again(read, board, chosen, setting, places, lambda one: remark(_line(read, one)))
-        tell(_summary(entry, number, done, read), as_json, _told(entry, done))
+        settings = settings_to_tune(read, number, tuned)
+        done = again(read, board, chosen, settings, places, lambda one: remark(_line(read, one)))
+        tell(_summary(entry, number, done, read), as_json, _told(entry, done, read))
         raise typer.Exit(_CODES[done.verdict])
 
 
@@ -89,14 +92,27 @@ def _line(entry: BoardEntry, one: Again) -> str:
     return f"{_what(entry, one)}: {100 * one.claimed:.2f} % in the entry, {same}"
 
 
-def _told(entry: Path, done: Verification) -> list[str]:
-    """The verdict with its reason, and what tuning again came to."""
+def _told(entry: Path, done: Verification, read: BoardEntry) -> list[str]:
+    """The verdict with its reason, what tuning again came to, and what nobody has looked at."""
     same = sum(one.claimed == one.found for one in done.tuned)
-    tuned: list[str] = []
+    told = [f"{entry}: {_why(done)}"]
     if done.tuned:
-        count, where = count_of(len(done.tuned), "run"), f"setting {done.tuned[0].setting + 1}"
-        tuned = [f"tuned again in {where}: {same} of {count} came to the same accuracy as in the entry"]
-    return [f"{entry}: {_why(done)}", *tuned]
+        where = listed([str(one + 1) for one in dict.fromkeys(one.setting for one in done.tuned)])
+        count, settings = count_of(len(done.tuned), "run"), "setting" if where.isdecimal() else "settings"
+        told.append(f"tuned again in {settings} {where}: {same} of {count} came to the same accuracy as in the entry")
+    if done.new_noise:
+        runs = count_of(done.new_noise, "private run")
+        told.append(f"{runs} drew other noise than in the entry: count them as further releases of the same data")
+    return [*told, f"taken from the entry: {'; '.join(_unchecked(done, read))}"]
+
+
+def _unchecked(done: Verification, read: BoardEntry) -> list[str]:
+    """What the verdict does not speak of."""
+    left = sum(len(runs.accuracies) for one in read.settings for runs in one.runs) - len(done.runs)
+    untuned = len(read.settings) - len({one.setting for one in done.tuned}) if done.tuned else 0
+    found = [f"{count_of(left, 'other run')} (--cells)"] if left else []
+    found += [f"tuning in {count_of(untuned, 'other setting')} (--tuned)"] if untuned else []
+    return [*found, "means of costs"]
 
 
 def _why(done: Verification) -> str:
@@ -111,7 +127,7 @@ def _why(done: Verification) -> str:
         named = f"as its code here names them, the defence meets {some(done.unmet, _NAMED)} too, and the entry does not"
         return f"{done.verdict}: {named}; {bits}{f'; what differs is {other}' if other else ''}"
     if done.verdict == "verified":
-        return f"verified: {bits if equal == count and tuned else f'{bits}, {within}, with {other or _TOGETHER}'}"
+        return f"verified: {bits}{'' if equal == count and tuned else f', {within}, with {_leeway(done, other)}'}"
     if not all(one.proven for one in done.runs):
         return f"differs: it states an epsilon that is not proven of every run; {bits}, {within}"
     if done.excused and not set(done.other):
@@ -131,12 +147,23 @@ def _why(done: Verification) -> str:
     return f"cannot tell: {bits}, {within}; equal bits cannot be expected, since what differs is {other}"
 
 
+def _leeway(done: Verification, other: str) -> str:
+    """What was not the same here, and how much it lets pass."""
+    from autoflip_secure.scenarios.boards.verifying import PROCESSOR
+
+    much = f"accuracies of the entry may all be {100 * done.allowed:.1f} points too high and pass"
+    if PROCESSOR & set(done.other):
+        much += ", and the processor is the entry's own word: on one of its kind every bit has to be equal"
+    return f"{other or _TOGETHER}; {much}"
+
+
 _TOGETHER = "runs that do not repeat to the last bit by themselves"
 
 
 def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> dict[str, Any]:
     return {
         "entry": str(entry), "verdict": done.verdict, "seed": seed, "unmet": done.unmet,
+        "unchecked": _unchecked(done, read), "new_noise": done.new_noise,
         "other": {what: {"entry": then, "here": now} for what, (then, now) in done.other.items()},
         "runs": [
             {

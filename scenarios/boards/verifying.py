@@ -25,10 +25,15 @@ from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import private, under_conditions
+from autoflip_secure.terminal.notes import remark
 
 TOLERANCE = 0.05
 """How far an accuracy may be off where bits cannot be equal: on another kind of processor last bits differ, and
 training makes more of them."""
+_RELEASES = (
+    "these runs are private, and no ledger has what they release here: unless they repeat those of the entry to the "
+    "last bit, they are further releases of the same data, which no `budget` counts"
+)
 _SHOWN = 40  # letters of a version
 PROCESSOR = {"kernels", "gpu"}
 """Versions that name the kind of processor."""
@@ -74,11 +79,12 @@ class Verification:
     """What running a sample again came to."""
 
     runs: list[Again]
-    tuned: list[Tuned]  # all of one setting; none where nothing is tuned
+    tuned: list[Tuned]  # all of some settings; none where nothing is tuned
     other: dict[str, tuple[str, str]]  # version, or code from outside, that differs: in the entry, here
     alone: bool  # a single run repeats to the last bit, whatever runs beside it: as the entry says
     alone_here: bool  # and as is found here
     unmet: list[str]  # attacks that the defence meets here, and that the entry has not
+    new_noise: int = 0  # private runs that are not those of the entry to the last bit: further releases
 
     @property
     def verdict(self) -> Verdict:
@@ -130,17 +136,17 @@ def verify(
     entry: BoardEntry,
     board: Board,
     chosen: Sequence[tuple[int, int | None, int]],
-    setting: int,
+    settings: Sequence[int],
     places: Mapping[str, Any],
     tell: Callable[[Again], None],
 ) -> Verification:
-    """Run ``chosen`` again, and what was tried in one setting before.
+    """Run ``chosen`` again, and what was tried in ``settings`` before.
 
     Args:
         entry: held against ``board`` before.
         board: of the entry.
         chosen: of :func:`sample`.
-        setting: that is tuned again.
+        settings: of :func:`settings_to_tune`.
         places: where data lie here, config path -> value.
         tell: called after each run.
 
@@ -159,6 +165,8 @@ def verify(
             f"the data here are others than those of the entry (fingerprints {data[:16]} and {entry.data[:16]}); "
             "nothing can be compared: give the same ones, with --set data.root=FOLDER where they lie elsewhere"
         )
+    if any(map(private, cells)):
+        remark(_RELEASES)
     rule, found, bits = OutcomeRule.parse(board.terms.outcome), list[Again](), set[str | None]()
     for block, (number, attack, place) in zip(blocks, chosen, strict=True):
         record = run_block(block, builder=builder)[0]
@@ -175,17 +183,20 @@ def verify(
     repeat = all(_repeats(cell, moved=bool(places)) for cell in cells)
     return Verification(
         found,
-        _tuned(entry, board, places, setting, builder),
+        [one for setting in settings for one in _tuned(entry, board, places, setting, builder)],
         _others(entry, inputs, record.trainer.device),
         alone=repeat and entry.bits == "stack",
         alone_here=repeat and bits == {"stack"},
         unmet=_unmet(entry, board),
+        new_noise=sum(private(cell) and not one.equal for cell, one in zip(cells, found, strict=True)),
     )
 
 
-def setting_to_tune(entry: BoardEntry, seed: int) -> int:
-    """Of which setting the tuning is run again; the same for the same ``seed``."""
-    return int(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).integers(len(entry.settings)))
+def settings_to_tune(entry: BoardEntry, seed: int, count: int) -> list[int]:
+    """Of which settings the tuning is run again; the same for the same ``seed``, and with more, more."""
+    every = len(entry.settings)
+    first = int(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).integers(every))
+    return [(first + place) % every for place in range(min(count, every))]
 
 
 def _tuned(

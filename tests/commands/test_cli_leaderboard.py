@@ -84,6 +84,7 @@ def test_verify_finds_equal_bits(run: Callable[..., Result]) -> None:
     assert (done["verdict"], done["seed"], done["other"]) == ("verified", 1, {})
     assert [one["equal"] for one in done["runs"]] == [True] * 3
     assert json.loads(run(*again).stdout)["runs"] == done["runs"]
+    assert done["unchecked"] == ["13 other runs (--cells)", "tuning in 1 other setting (--tuned)", "means of costs"]
 
 
 @pytest.mark.parametrize("kept", every(2, [True, False]))
@@ -140,7 +141,16 @@ def test_an_entry_cannot_excuse_itself(folder: Path, run: Callable[..., Result],
         raised(document)
         document["versions"]["kernels"] = "another"
 
+    def slightly(document: dict[str, Any]) -> None:
+        elsewhere(document)
+        for setting in document["settings"]:
+            for runs in setting["runs"]:
+                runs["accuracies"] = [one - 0.02 for one in runs["accuracies"]]
+
     again = ("--board", "board.yaml", "--seed", 1, "--cells", 3)
+    done = run("verify", tampered(folder, tmp_path / "z.json", slightly, "median"), *again)
+    told = "accuracies of the entry may all be 2.9 points too high and pass, and the processor is the entry's own word"
+    assert told in done.stdout
     done = run("verify", tampered(folder, tmp_path / "x.json", together, "median"), *again, exits=2)
     assert "3 of 3 within 5 points; the entry says of its runs that do not repeat" in done.stdout
     done = run("verify", tampered(folder, tmp_path / "y.json", elsewhere, "median"), *again, exits=1)
@@ -166,6 +176,11 @@ def test_verify_tunes_one_setting_again(folder: Path, run: Callable[..., Result]
     assert "differs: 1 of 1 run equal to the last bit" in told
     assert "and tuning came to something else" in told
     assert "1 of 2 runs came to the same accuracy as in the entry" in told
+    assert "; tuning in 1 other setting (--tuned); means of costs" in told
+    every = run("verify", "entries/median.json", *again, "--tuned", 9).stdout
+    assert "tuned again in settings " in every
+    assert "4 of 4 runs came to the same accuracy" in every
+    assert "other setting" not in every
 
 
 def test_an_attack_that_knows_it_cannot_be_left_out(folder: Path, run: Callable[..., Result], tmp_path: Path) -> None:

@@ -34,11 +34,22 @@ def test_a_board_with_privacy_has_epsilon_with_its_observer(tmp_path: Path, monk
     page = Path("leaderboard.html").read_text()
     assert "ε ≤" in page
     assert "No defence here proves privacy" not in page
-    invoke("verify", "entries/fedavg.json", "--board", "board.yaml", "--cells", 2)
+    done = invoke("verify", "entries/fedavg.json", "--board", "board.yaml", "--cells", 2)
+    assert "these runs are private, and no ledger has what they release here" in done.stderr
+    assert "further releases" not in done.stdout  # the same to the bit
 
     def less(document: dict[str, Any]) -> None:
         document["privacy"][0]["epsilon"] /= 2
 
+    def other(document: dict[str, Any]) -> None:
+        for setting in document["settings"]:
+            for runs in setting["runs"]:
+                runs["digests"] = ["0" * 16 for _ in runs["digests"]]
+
+    path = tampered(tmp_path, tmp_path / "other.json", other, "fedavg")
+    done = invoke("verify", path, "--board", "board.yaml", "--cells", 2, exits=1)
+    told = "2 private runs drew other noise than in the entry: count them as further releases of the same data"
+    assert told in done.stdout
     path = tampered(tmp_path, tmp_path / "less.json", less, "fedavg")
     done = invoke("verify", path, "--board", "board.yaml", "--cells", 1, exits=1)
     assert "states an epsilon that is not proven" in done.stdout
