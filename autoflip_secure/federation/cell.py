@@ -98,11 +98,6 @@ class Protocol(Config):
         return self.guided and self.guidance.matrix == "per_round"
 
     @property
-    def draws_again(self) -> bool:
-        """Whether masks are drawn anew in the course of training."""
-        return self.guided_by_round or (self.explores and self.exploration.every is not None)
-
-    @property
     def remembers_explorers(self) -> bool:
         """Whether what single explorers sent is wanted after the first pruning."""
         return self.guided_by_round or (self.rule is not None and self.rule.remembers_explorers)

@@ -2,7 +2,8 @@
 
 One bit a prunable weight, as messages carry it, or one bit a hidden unit, padded to whole bytes. Everybody knows that
 before any pruning all is live. Of a pruner by which nothing is sent participants are taken to know the mask, as long as
-it shrinks: weights that return nobody could name, so a mask in which some did is sent to whoever had it without them.
+it shrinks: weights that return nobody could name, so a mask in which some did is sent to whoever had it without them,
+also where masks are drawn anew (``exploration.every``, ``guidance.matrix: per_round``).
 """
 
 from __future__ import annotations
@@ -26,17 +27,8 @@ if TYPE_CHECKING:
 class ToldMasks:
     """Which mask each client was told last."""
 
-    def __init__(
-        self,
-        how: Literal["nothing", "weights", "units"],
-        layout: Layout,
-        units: Units | None,
-        *,
-        first_known: bool = False,
-    ) -> None:
-        """``first_known``: the first mask is taken to be known, as where nothing is sent, and later ones are not."""
+    def __init__(self, how: Literal["nothing", "weights", "units"], layout: Layout, units: Units | None) -> None:
         self._how, self._layout, self._units = how, layout, units
-        self._first: str | None = None if first_known else ""  # what somebody knows who was told nothing
         self._known = dict[int, str]()
         self._digest = PerMask(digest)
         self._last: Tensor | None = None  # the mask before, where nothing is sent
@@ -45,10 +37,8 @@ class ToldMasks:
 
     @classmethod
     def of(cls, cell: Cell) -> ToldMasks:
-        """Where weights return because masks are drawn anew, nobody could work out which, so the mask is sent."""
-        told = cell.protocol.pruner.mask_sent
-        again = told == "nothing" and cell.protocol.draws_again
-        return cls("weights" if again else told, cell.problem.layout, cell.problem.units, first_known=again)
+        """As the pruner of ``cell`` has it."""
+        return cls(cell.protocol.pruner.mask_sent, cell.problem.layout, cell.problem.units)
 
     def knows(self, client: int, mask: Tensor) -> None:
         """A client that made this mask."""
@@ -59,9 +49,7 @@ class ToldMasks:
         if self._how == "nothing":
             return self._of_returning(mask, participants)
         name = self._digest(mask)
-        if self._first is None:
-            self._first = name
-        before = name if bool(mask.all()) else self._first
+        before = name if bool(mask.all()) else ""  # what somebody knows who was told nothing
         new = [k for k in participants if self._known.get(k, before) != name]
         for client in participants:
             self._known[client] = name

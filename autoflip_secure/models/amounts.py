@@ -12,7 +12,8 @@ class _Amounts(BaseModel):
 class Bytes(_Amounts):
     """Bytes really encoded for the wire, headers included, summed over the clients of the round.
 
-    ``values``: both sides know the mask, only live values travel, and the mask where a side could not know it.
+    ``values``: live values alone travel, and masks in which weights return. A mask that only shrinks is taken to be
+    known to both sides, though nobody was told of it: a lower bound.
     ``bitmask``: one bit per prunable weight travels too, in every message.
     """
 

@@ -49,7 +49,8 @@ def against_bytes(study: Study, palette: Palette) -> Picture | None:
     """Accuracy against megabytes on the wire, both directions."""
     caption = (
         "Accuracy against megabytes sent and received in the whole run, exploration included, as actually encoded. "
-        "Live values: both sides know the mask. With bitmask: the mask travels too."
+        "Live values: masks that only shrink are taken to be known, and do not travel. With bitmask: the mask is in "
+        "every message."
     )
     return _costs(study, palette, BYTES, "MB", "megabytes, whole run", "bytes", caption)
 

@@ -115,9 +115,9 @@ def _clients(log: FederationLog) -> Iterator[Fault]:
     if gang >= people:
         yield ("colluding",), f"colluding = {gang}: of {people} clients leaves nobody to protect; give fewer"
     if not isinstance(log.colluding, int):
-        twice = next((name for name, count in Counter(log.colluding).items() if count > 1), None)
-        if twice is not None:
-            yield ("colluding",), f"colluding: '{short(twice)}' is listed twice; keep one"
+        double = next((name for name, count in Counter(log.colluding).items() if count > 1), None)
+        if double is not None:
+            yield ("colluding",), f"colluding: '{short(double)}' is listed twice; keep one"
         stranger = next((n for n in log.colluding if n not in (known if known is not None else seen)), None)
         if stranger is not None:
             yield ("colluding",), f"colluding: '{short(stranger)}' is not a client; correct the name, or give a number"

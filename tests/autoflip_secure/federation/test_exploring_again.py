@@ -14,6 +14,7 @@ from seen_rounds import watched
 from sizes import every, sized
 from torch import Tensor
 
+from autoflip_secure.algorithm.agreement import AgreementWeighted
 from autoflip_secure.algorithm.exploration import ExplorationConfig, explore
 from autoflip_secure.algorithm.guidance import normalise
 from autoflip_secure.attacks.poisoning.gaussian_noise import GaussianNoise
@@ -63,6 +64,17 @@ def test_map_mask_and_weights_after_a_second_exploration_by_hand() -> None:
     assert torch.equal(seen.before[1].mask, seen.before[0].mask)
     assert [e.exploration is not None for e in record.rounds] == [False, False, True, False]
     assert record.pipeline[0].startswith("explore again (after every 2 rounds)")
+
+
+def test_a_mask_that_only_shrinks_costs_the_same_whether_or_not_a_later_exploration_is_to_come() -> None:
+    """Nobody is told of it: the mask of a round is paid for where weights have returned since, and nowhere else."""
+    refined = {"pruner": ThresholdMask(refine_every=1, refine_factor=0.9), "aggregator": AgreementWeighted()}
+    once, never, again = (run(cell(rounds=6, exploration=exploring(n), **refined))[0] for n in (None, 99, 4))
+    assert len({entry.density for entry in once.rounds}) > 2, "nothing was refined"
+    assert [entry.bytes for entry in never.rounds] == [entry.bytes for entry in once.rounds]
+    assert [entry.bytes for entry in again.rounds[:4]] == [entry.bytes for entry in once.rounds[:4]]
+    for sent in (entry.bytes for entry in once.rounds):  # a bit a weight more in every message, each way
+        assert sent.downlink_bitmask - sent.downlink_values == sent.uplink_bitmask - sent.uplink_values > 0
 
 
 def test_bytes_and_operations_of_each_exploration_are_counted_in_its_round() -> None:
