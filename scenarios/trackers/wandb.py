@@ -25,6 +25,7 @@ from autoflip_secure.scenarios.trackers.flattened import Begun, Series, Track, b
 AT_ONCE = 50
 """Runs that are open at a time: each keeps a file and a stream of the library's own process."""
 _PREFIX = "offline-run-"
+_LONGEST = 128  # characters of a run's name; the server refuses longer ones, and nothing says so before the upload
 
 
 class Wandb(Tracker):
@@ -104,7 +105,7 @@ class Wandb(Tracker):
         mark.parent.mkdir(parents=True, exist_ok=True)
         self._remove(_read(mark))
         run = self._wandb.init(
-            project=sweep, name=name, group=group, job_type="cell", dir=str(self.folder), mode="offline",
+            project=sweep, name=shortened(name), group=group, job_type="cell", dir=str(self.folder), mode="offline",
             reinit="create_new", config=dict(parameters),
             settings=self._wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )  # fmt: skip
@@ -142,6 +143,16 @@ class Wandb(Tracker):
                 f"--wandb {self.folder}: Weights & Biases failed ({why}); finished cells are kept, run the same "
                 "command again"
             ) from error
+
+
+def shortened(run: str) -> str:
+    """A run's name that the server takes: its group gives up letters; seed and cell, which tell it apart, stay.
+
+    >>> shortened("fedavg,seed=3,0123456789abcdef")
+    'fedavg,seed=3,0123456789abcdef'
+    """
+    group, *end = run.rsplit(",", 2)
+    return ",".join([group[: _LONGEST - len(run) + len(group)], *end]) if len(run) > _LONGEST else run
 
 
 def _read(mark: Path) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from autoflip_secure.scenarios.config.plan import plan
 from autoflip_secure.scenarios.running.build import run_block
 from autoflip_secure.scenarios.running.tracker_choice import trackers
 from autoflip_secure.scenarios.trackers.base import Tracker
-from autoflip_secure.scenarios.trackers.flattened import group_name, run_name, track
+from autoflip_secure.scenarios.trackers.flattened import begun, group_name, run_name, track
+from autoflip_secure.scenarios.trackers.wandb import shortened
 
 # MLflow and its database layer warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -178,6 +179,17 @@ def test_settings_whose_long_names_begin_alike_are_two_groups() -> None:
         assert len(set(names)) == 2
         assert all(len(name) <= 120 for name in names)
     assert group_name("autoflip", axes).endswith("model=my_models.small-net,training.lr=0.1")
+
+
+def test_names_of_runs_fit_into_what_weights_and_biases_takes() -> None:
+    """128 characters; what is longer is refused by its server, when the files of a finished sweep are uploaded."""
+    whole = [
+        begun("autoflip", {"of": "x" * 200}, seed, f"{cell:016x}", {}).run for seed in (3, 2**63 - 1) for cell in (1, 2)
+    ]
+    short = [shortened(name) for name in whole]
+    assert min(map(len, whole)) > 128 >= max(map(len, short))
+    assert len(set(short)) == 4
+    assert [name.rsplit(",", 2)[1:] for name in short] == [name.rsplit(",", 2)[1:] for name in whole]
 
 
 @pytest.mark.parametrize(
