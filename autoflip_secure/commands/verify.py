@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoflip_secure.commands.leaderboard import BoardFile
-from autoflip_secure.commands.session import Json, exit_codes, prepare, tell
+from autoflip_secure.commands.session import Json, exit_codes, prepare, results_folder, tell
 from autoflip_secure.errors import InputError
 from autoflip_secure.terminal.counting import count_of, listed, some
 from autoflip_secure.terminal.notes import remark
@@ -32,6 +33,12 @@ def verify(
     tuned: Annotated[
         int, typer.Option("--tuned", min=1, max=100_000, help="Settings in which all that tuning tried is run again.")
     ] = 1,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Results folder that counts private runs.", show_default="runs/verify-ENTRY"
+        ),
+    ] = None,
     board_file: BoardFile = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="data.root=DIR", help="Where the data lie here; repeatable.")
@@ -45,7 +52,7 @@ def verify(
     on average. What was not run again is taken from the entry, and named.
     """
     with exit_codes(None, as_json):
-        places = _places(overrides or [])
+        places, folder = _places(overrides or []), results_folder(out) or Path("runs") / f"verify-{entry.stem}"
         if not entry.is_file():
             raise InputError(f"{entry}: is not a file; give an entry that `leaderboard --entries` has written")
         prepare()
@@ -59,8 +66,9 @@ def verify(
         chosen = sample(read, cells, number)
         remark(f"{count_of(len(chosen), 'run')} of {read.defence}, chosen by --seed {number}")
         settings = settings_to_tune(read, number, tuned)
-        done = again(read, board, chosen, settings, places, lambda one: remark(_line(read, one)))
-        tell(_summary(entry, number, done, read), as_json, _told(entry, done, read))
+        done = again(read, board, chosen, settings, places, folder, lambda one: remark(_line(read, one)))
+        counted = folder if done.private else None
+        tell(_summary(entry, number, done, read, counted), as_json, _told(entry, done, read, counted))
         raise typer.Exit(_CODES[done.verdict])
 
 
@@ -92,7 +100,7 @@ def _line(entry: BoardEntry, one: Again) -> str:
     return f"{_what(entry, one)}: {100 * one.claimed:.2f} % in the entry, {same}"
 
 
-def _told(entry: Path, done: Verification, read: BoardEntry) -> list[str]:
+def _told(entry: Path, done: Verification, read: BoardEntry, counted: Path | None) -> list[str]:
     """The verdict with its reason, what tuning again came to, and what nobody has looked at."""
     same = sum(one.claimed == one.found for one in done.tuned)
     told = [f"{entry}: {_why(done)}"]
@@ -100,9 +108,9 @@ def _told(entry: Path, done: Verification, read: BoardEntry) -> list[str]:
         where = listed([str(one + 1) for one in dict.fromkeys(one.setting for one in done.tuned)])
         count, settings = count_of(len(done.tuned), "run"), "setting" if where.isdecimal() else "settings"
         told.append(f"tuned again in {settings} {where}: {same} of {count} came to the same accuracy as in the entry")
-    if done.new_noise:
-        runs = count_of(done.new_noise, "private run")
-        told.append(f"{runs} drew other noise than in the entry: count them as further releases of the same data")
+    if counted is not None:
+        runs = count_of(done.private, "private run")
+        told.append(f"{runs} counted in {counted}: {shlex.join(['autoflip-secure', 'budget', str(counted)])}")
     return [*told, f"taken from the entry: {'; '.join(_unchecked(done, read))}"]
 
 
@@ -160,10 +168,10 @@ def _leeway(done: Verification, other: str) -> str:
 _TOGETHER = "runs that do not repeat to the last bit by themselves"
 
 
-def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry) -> dict[str, Any]:
+def _summary(entry: Path, seed: int, done: Verification, read: BoardEntry, counted: Path | None) -> dict[str, Any]:
     return {
         "entry": str(entry), "verdict": done.verdict, "seed": seed, "unmet": done.unmet,
-        "unchecked": _unchecked(done, read), "new_noise": done.new_noise,
+        "unchecked": _unchecked(done, read), "ledgers": None if counted is None else str(counted),
         "other": {what: {"entry": then, "here": now} for what, (then, now) in done.other.items()},
         "runs": [
             {

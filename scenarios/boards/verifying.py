@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from autoflip_secure.records.outcome import OutcomeRule
 from autoflip_secure.records.proven import bounds
 from autoflip_secure.records.run import RunRecord
 from autoflip_secure.scenarios.boards.boards import Board, attacks_of
+from autoflip_secure.scenarios.boards.counted_runs import counted_runs
 from autoflip_secure.scenarios.boards.entries import numbers_digest
 from autoflip_secure.scenarios.config.cells import CellSpec
 from autoflip_secure.scenarios.config.plan import Block
@@ -25,15 +27,10 @@ from autoflip_secure.scenarios.running.build import CellBuilder, run_block
 from autoflip_secure.scenarios.running.checks import check_cells, check_inputs
 from autoflip_secure.scenarios.store.fingerprints import input_digests
 from autoflip_secure.scenarios.store.ledgers import private, under_conditions
-from autoflip_secure.terminal.notes import remark
 
 TOLERANCE = 0.05
 """How far an accuracy may be off where bits cannot be equal: on another kind of processor last bits differ, and
 training makes more of them."""
-_RELEASES = (
-    "these runs are private, and no ledger has what they release here: unless they repeat those of the entry to the "
-    "last bit, they are further releases of the same data, which no `budget` counts"
-)
 _SHOWN = 40  # letters of a version
 PROCESSOR = {"kernels", "gpu"}
 """Versions that name the kind of processor."""
@@ -84,7 +81,7 @@ class Verification:
     alone: bool  # a single run repeats to the last bit, whatever runs beside it: as the entry says
     alone_here: bool  # and as is found here
     unmet: list[str]  # attacks that the defence meets here, and that the entry has not
-    new_noise: int = 0  # private runs that are not those of the entry to the last bit: further releases
+    private: int = 0  # runs that released something, and are counted
 
     @property
     def verdict(self) -> Verdict:
@@ -138,6 +135,7 @@ def verify(
     chosen: Sequence[tuple[int, int | None, int]],
     settings: Sequence[int],
     places: Mapping[str, Any],
+    folder: Path,
     tell: Callable[[Again], None],
 ) -> Verification:
     """Run ``chosen`` again, and what was tried in ``settings`` before.
@@ -148,10 +146,12 @@ def verify(
         chosen: of :func:`sample`.
         settings: of :func:`settings_to_tune`.
         places: where data lie here, config path -> value.
+        folder: results folder whose ledgers count private runs (:func:`.counted_runs`).
         tell: called after each run.
 
     Raises:
         InputError: the defence or the data are not here, or the data are others.
+        StoreError: private runs cannot be counted.
     """
     cells = [_cell(entry, board, places, *one) for one in chosen]
     builder, blocks = CellBuilder(), [Block(number, (cell,)) for number, cell in enumerate(cells, start=1)]
@@ -165,21 +165,18 @@ def verify(
             f"the data here are others than those of the entry (fingerprints {data[:16]} and {entry.data[:16]}); "
             "nothing can be compared: give the same ones, with --set data.root=FOLDER where they lie elsewhere"
         )
-    if any(map(private, cells)):
-        remark(_RELEASES)
     rule, found, bits = OutcomeRule.parse(board.terms.outcome), list[Again](), set[str | None]()
-    for block, (number, attack, place) in zip(blocks, chosen, strict=True):
-        record = run_block(block, builder=builder)[0]
-        bits.add(record.trainer.bits)
-        runs = entry.settings[number].runs[0 if attack is None else attack + 1]
-        claimed, here = runs.accuracies[place], rule.accuracy(record)
-        same = claimed == here and runs.digests[place] == numbers_digest(record)
-        found.append(
-            Again(
-                number, attack, entry.seeds[place], claimed, here, same, _proven(entry, record),
-            )
-        )  # fmt: skip
-        tell(found[-1])
+    scenario = board.scenario(entry.algorithm, places=places)
+    with counted_runs(scenario, blocks, inputs, builder, folder) as keep:
+        for block, (number, attack, place) in zip(blocks, chosen, strict=True):
+            record = run_block(block, builder=builder)[0]
+            keep(block, record)
+            bits.add(record.trainer.bits)
+            runs = entry.settings[number].runs[0 if attack is None else attack + 1]
+            claimed, here = runs.accuracies[place], rule.accuracy(record)
+            same = claimed == here and runs.digests[place] == numbers_digest(record)
+            found.append(Again(number, attack, entry.seeds[place], claimed, here, same, _proven(entry, record)))
+            tell(found[-1])
     repeat = all(_repeats(cell, moved=bool(places)) for cell in cells)
     return Verification(
         found,
@@ -188,7 +185,7 @@ def verify(
         alone=repeat and entry.bits == "stack",
         alone_here=repeat and bits == {"stack"},
         unmet=_unmet(entry, board),
-        new_noise=sum(private(cell) and not one.equal for cell, one in zip(cells, found, strict=True)),
+        private=sum(map(private, cells)),
     )
 
 
