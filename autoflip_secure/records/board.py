@@ -200,7 +200,10 @@ def read_entry(path: Path) -> BoardEntry:
         InputError: it is missing, too large, damaged, of another format, or no entry; the message says what to do.
     """
     try:
-        data = parse_json(read_regular(path, MOST_BYTES))
+        content = read_regular(path, MOST_BYTES)
+        if not content.lstrip().startswith(b"{"):
+            raise InputError(f"{path}: is not a board entry, which is JSON; {_REMAKE}")
+        data = parse_json(content)
         schema = data.get("entry_schema") if isinstance(data, dict) else None
         if schema is None:
             raise InputError(f"{path}: is not a board entry (it has no entry_schema); {_REMAKE}")

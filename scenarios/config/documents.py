@@ -106,6 +106,10 @@ class Document:
             text = content.decode("utf-8")
         except FileNotFoundError as error:
             raise InputError(f"{name}: no such file{nearby(path)}; {way_out}") from error
+        except IsADirectoryError as error:
+            if what == "scenario" and (inside := path / "scenario.yaml").is_file():
+                way_out = f"give its scenario, {visible(inside)}"
+            raise InputError(f"{name}: is a folder; {way_out}") from error
         except OSError as error:
             raise InputError(f"{name}: cannot be read ({error.strerror}); {way_out}") from error
         except UnicodeDecodeError as error:

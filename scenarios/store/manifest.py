@@ -46,6 +46,7 @@ def scenario_file(folder: Path) -> Path:
     """
     path = folder / "scenario.yaml"
     if gone(path):
+        _check_folder(folder)
         raise StoreError(
             f"{folder}: not a results folder (it has no scenario.yaml){results_near(folder)}; give the folder of "
             "a sweep"
@@ -60,9 +61,7 @@ def cell_files(folder: Path) -> dict[str, Path]:
         StoreError: no such folder, an empty one, or one that cannot be read.
     """
     try:
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else f"no such folder{nearby(folder)}"
-            raise StoreError(f"{folder}: {what}; give the folder of a sweep")
+        _check_folder(folder)
         if not any(folder.iterdir()):
             raise StoreError(f"{folder}: is empty; run the sweep first: autoflip-secure sweep SCENARIO --out {folder}")
         cells = folder / "cells"
@@ -70,6 +69,16 @@ def cell_files(folder: Path) -> dict[str, Path]:
         return {path.stem: path for path in found if path.suffix == ".json"}
     except OSError as error:
         raise StoreError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        if folder.is_dir():
+            return
+        what = "is a file" if folder.exists() else f"no such folder{nearby(folder)}"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    raise StoreError(f"{folder}: {what}; give the folder of a sweep")
 
 
 class DamagedManifestError(StoreError):
@@ -85,7 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         DamagedManifestError: there is none, it cannot be read or is damaged.
-        StoreError: it is of another format.
+        StoreError: it is of another format; or there is no such folder.
     """
     path = folder / "manifest.json"
     again = "run the same sweep again in this folder, which keeps whole cells; or restore it"
@@ -93,7 +102,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         content = read_regular(path)
         manifest = without_checksum(parse_json(content))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        _check_folder(folder)
         raise DamagedManifestError(
             f"{folder}: is not a results folder (no manifest.json){results_near(folder)}",
             "give the folder of a sweep",
@@ -127,8 +137,6 @@ def _is_manifest(manifest: Any) -> bool:
 def results_near(folder: Path) -> str:
     """``, but …`` for a folder that holds no results: those above, below or beside it that do."""
     try:
-        if not folder.is_dir():
-            return nearby(folder)
         if (folder.absolute().parent / "manifest.json").is_file():
             return f", but {folder.absolute().parent} is one"
         inside = sorted(path.parent for path in folder.glob("*/manifest.json"))

@@ -49,6 +49,30 @@ def test_odd_arguments_are_one_visible_message(arguments: tuple[str, ...], here:
     assert "\u202e" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gate", "s.yaml", "--baseline", "b"), "s.yaml: is a file; give the folder of a sweep"),
+        (("gate", "runs/tinny", "--baseline", "b"), "runs/tinny: no such folder, but there is"),
+        (("budget", "s.yaml"), "s.yaml: is a file; give the folder of a sweep"),
+        (("budget", "runs/tinny"), "runs/tinny: no such folder, but there is"),
+        (("verify", "s.yaml"), "s.yaml: is not a board entry, which is JSON"),
+        (("sweep", "runs/tiny"), "runs/tiny: is a folder; give its scenario, runs/tiny/scenario.yaml"),
+        (("sweep", "runs"), "runs: is a folder; give the path of a scenario file"),
+        (("account", "runs/tiny"), "runs/tiny: is a folder; give the path of a log file"),
+    ],
+    ids=lambda one: " ".join(one)[:20],
+)
+def test_a_file_for_a_folder_and_the_other_way_round(
+    arguments: tuple[str, ...], said: str, here: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "scenario.yaml").write_text("rounds: 1\n")
+    done = here(*arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith(f"error: {said}")
+
+
 def test_a_current_folder_that_is_gone_is_named(here: Callable[..., Result], tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
