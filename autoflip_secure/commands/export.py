@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from autoflip_secure.errors import InputError, StoreError
 from autoflip_secure.terminal.notes import remark
 
 if TYPE_CHECKING:
+    from autoflip_secure.models.export import Format
     from autoflip_secure.records.run import RunRecord
     from autoflip_secure.scenarios.running.exporting import ReloadedModel, Units
 
@@ -46,7 +48,12 @@ def export(
             help="First digits of its key, or KEY=VALUE (seed=10; several: all hold); none: list them.",
         ),
     ] = None,
-    to: Annotated[_To, typer.Option("--to", help="File format; onnx needs the extra onnx.")] = _To.safetensors,
+    to: Annotated[
+        _To | None,
+        typer.Option(
+            "--to", help="File format; onnx needs the extra onnx.", show_default="the ending of --out, or safetensors"
+        ),
+    ] = None,
     which: Annotated[_Which, typer.Option("--which", help="Which of the kept models.")] = _Which.final,
     compact: Annotated[
         bool, typer.Option("--compact", help="Remove dead neurons and filters: a smaller model, equal outputs.")
@@ -78,16 +85,17 @@ def export(
 
         results = read_results(run)
         record = one_cell(results.records, cell or [], f"export {run}")
+        form = _form(to, out, SUFFIXES)
         if out is not None:
             _refuse(out, run)
         model = reload_model(run, record, which.value, compacted=compact)
         for sentence in model.remarks:
             remark(sentence)
         metadata = _metadata(record, model)
-        content, checked = serialised(model.module, to.value, model.rows, metadata)
+        content, checked = serialised(model.module, form, model.rows, metadata)
         # the key of a private cell is a digest of its seed, too: whoever has the file could search for the seed
         key = record.cell if record.privacy is None else hashlib.sha256(content).hexdigest()
-        name = f"{key[:12]}-{which}{'-compact' if compact else ''}{SUFFIXES[to.value]}"
+        name = f"{key[:12]}-{which}{'-compact' if compact else ''}{SUFFIXES[form]}"
         target = out if out is not None else run / "exports" / name
         written = _write(target, content, run / "exports", overwrite=overwrite)
         lines = [
@@ -133,6 +141,20 @@ def _metadata(record: RunRecord, model: ReloadedModel) -> dict[str, Any]:
         "autoflip_secure": __version__, "privacy": privacy_statement(record, model.which),
     }  # fmt: skip
     return metadata if record.privacy is not None else {**metadata, "cell": record.cell, "seed": record.seed}
+
+
+def _form(to: _To | None, target: Path | None, endings: Mapping[Format, str]) -> Format:
+    """The format that is asked for, or that a file is named after.
+
+    Raises:
+        InputError: they are two.
+    """
+    named = next((form for form, end in endings.items() if target is not None and target.suffix.lower() == end), None)
+    if to is not None and named not in (None, to.value):
+        raise InputError(
+            f"--out {target}: ends as a file of format {named}, and --to is {to.value}; change one, or leave --to out"
+        )
+    return to.value if to is not None else named or _To.safetensors.value
 
 
 def _refuse(target: Path, run: Path) -> None:

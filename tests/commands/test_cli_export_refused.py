@@ -203,3 +203,15 @@ def test_other_software_with_another_accuracy_is_said(run: Path, monkeypatch: py
     assert done.exit_code == 0, done.stderr
     assert "9.9 here" in done.stderr
     assert "equal to the record's" not in done.stdout
+
+
+def test_a_file_has_the_format_that_its_ending_names(finished: Path, tmp_path: Path) -> None:
+    """``--out m.pt`` wrote safetensors under that name, which torch could not load."""
+    asked = ("export", finished, record_of(finished, "Residual").cell)
+    done = invoke(*asked, "--out", tmp_path / "a.pt")
+    assert done.exit_code == 0, done.output
+    assert torch.load(tmp_path / "a.pt", weights_only=True)
+    done = invoke(*asked, "--out", tmp_path / "a.safetensors", "--to", "torch")
+    assert done.exit_code == 2
+    assert "a.safetensors: ends as a file of format safetensors, and --to is torch; change one" in done.stderr
+    assert not (tmp_path / "a.safetensors").exists()
