@@ -73,7 +73,7 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    if _NAME.fullmatch(name) is None:
+    if _NAME.fullmatch(name) is None or name.rpartition(".")[2].isdecimal():  # 10.0.0.300 is an address gone wrong
         raise InputError(
             f"certificates: {name!r} is neither a host name nor an address; give the name that callers will use"
         )

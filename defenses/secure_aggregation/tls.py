@@ -39,7 +39,9 @@ def context(folder: Path, side: Literal["calls", "is called"]) -> ssl.SSLContext
         found.num_tickets = 0  # nobody comes back to a connection
     for name in (AUTHORITY, CERTIFICATE, KEY):
         if not os.path.isfile(folder / name):
-            raise InputError(f"certificates: there is no {name} in {folder}; autoflip-secure certificates creates it")
+            inside = [str(one.parent) for one in sorted(folder.glob(f"*/{name}"))]
+            way_out = f"give {' or '.join(inside[:3])}" if inside else "autoflip-secure certificates creates it"
+            raise InputError(f"certificates: there is no {name} in {folder}; {way_out}")
     try:
         found.load_verify_locations(folder / AUTHORITY)
         found.load_cert_chain(folder / CERTIFICATE, folder / KEY, password="")  # "": never ask at a terminal

@@ -228,6 +228,7 @@ def test_what_the_command_makes(tmp_path: Path) -> None:
     [
         ([["a b"]], r"'a b' is neither a host name nor an address"),
         ([["../up"]], r"neither a host name"),
+        ([["10.0.0.300"]], r"'10\.0\.0\.300' is neither a host name nor an address"),
         ([["a.example"], ["b.example", "a.example"]], r"a\.example is given twice"),
     ],
 )
@@ -246,8 +247,11 @@ def test_a_folder_that_is_used_or_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_folders_that_do_not_fit_are_refused_with_one_sentence(sealed: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no ca\.pem in"):
+    with pytest.raises(InputError, match=r"there is no ca\.pem in .*; autoflip-secure certificates creates it"):
         tls.context(tmp_path, "calls")
+    make_certificates(tmp_path / "c", [["a"]], 1)
+    with pytest.raises(InputError, match=r"there is no ca\.pem in .*; give .*/party-a or .*/server$"):
+        tls.context(tmp_path / "c", "calls")
     shutil.copytree(sealed / "server", tmp_path / "wrong")
     shutil.copy(sealed / "party-127.0.0.1" / tls.KEY, tmp_path / "wrong" / tls.KEY)
     with pytest.raises(InputError, match=r"cannot be read from \S+ \(KEY_VALUES_MISMATCH\); copy the whole folder"):
