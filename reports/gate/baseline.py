@@ -154,6 +154,8 @@ def _not_json(content: bytes, error: Exception) -> str:
     what = instead(content, "a baseline", _REMAKE, "text")
     if what is None and (content.startswith(_CONFLICT) or b"\n" + _CONFLICT in content):
         what = f"contains the conflict markers of an unfinished merge; {_REMAKE}"
+    elif what is None and content.strip() and not content.lstrip().startswith((b"{", b"[")):
+        what = "is not a baseline, which is JSON; give a file that --update has written"
     return what or f"is damaged (not JSON: {error}); {_REMAKE}"
 
 

@@ -50,6 +50,7 @@ def test_damaged_baselines_are_told_from_each_other(pool: dict[int, list[RunReco
         ("", "is empty, not a baseline"),
         (json.dumps(good)[:-200], "is damaged"),
         ("[" * 100_000, "is damaged"),
+        ("name: robustness\nrounds: 3\n", "is not a baseline, which is JSON; give a file that --update has written"),
         (good_text.replace('"reason":', '"reason": "another", "reason":'), "the key 'reason' appears twice"),
         ("[1]", "is not a baseline"),
         ("{}", "is not a baseline"),
