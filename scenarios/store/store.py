@@ -257,7 +257,8 @@ class Store:
 
     def difference(self, plan: Plan, way_out: str | None = None) -> str:
         """Why the folder is not of ``plan``: what changed in the scenario."""
-        way_out = way_out or f"{self.elsewhere}, or remove this one"
+        ledgers = any((self.folder / "ledger").glob("*.json"))  # what was released stays released, and is to be counted
+        way_out = way_out or (self.elsewhere if ledgers else f"{self.elsewhere}, or remove this one")
         try:
             old = Document.read(self.folder / "scenario.yaml").data
         except InputError:

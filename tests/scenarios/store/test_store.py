@@ -61,7 +61,13 @@ def test_changed_scenario_is_refused_with_the_difference(folder: Path) -> None:
     assert "training.lr: (not there) -> 0.2" in message
     assert "rounds" not in message.split("What changed:")[1]
     assert "--out" in message
+    assert "or remove this one" in message
     assert run(tiny(), folder).reused == 12, "a refusal changes nothing"
+    (folder / "ledger").mkdir(exist_ok=True)
+    (folder / "ledger" / "0123456789abcdef.json").write_text("{}")
+    with pytest.raises(StoreError) as caught:
+        run(tiny("cohort=3"), folder)
+    assert "remove" not in str(caught.value), "nobody is to lose the count of what was released"
 
 
 def test_more_seeds_are_another_scenario(folder: Path) -> None:
