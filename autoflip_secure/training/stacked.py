@@ -157,7 +157,7 @@ class _Stack:
     def run(self, forward: StackedForward | ChainProgram, x: Tensor, augmenter: Augmenter | None = None) -> None:
         """Train all jobs to their own end; each one's last weights go to ``ends``."""
         optimizer = stacked_optimizer(self.schedule, [self.tensors[i] for i in self.trained])
-        own = isinstance(forward, ChainProgram)  # its gradients are nobody else's; those of autograd may be views
+        fresh = isinstance(forward, ChainProgram)  # its gradients are nobody else's; those of autograd may be views
         for first, stop, active, after in self.bucket.stretches():
             rows = height(active, self.bucket.width)
             tensors = [tensor[:rows].detach() for tensor in self.tensors]
@@ -179,7 +179,7 @@ class _Stack:
                     if sums:
                         sums.add(dense)
                     if ruled is None:
-                        optimizer.step(leaves, without_masked(dense, masks, own=own) if masks else dense)
+                        optimizer.step(leaves, without_masked(dense, masks, own=fresh) if masks else dense)
                     else:
                         ruled.step(dense, stepper)
                     self.trace[step, :rows] = losses
