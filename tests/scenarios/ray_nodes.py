@@ -44,8 +44,8 @@ class Nodes:
         while len(self.nodes) < 2:
             self.add()
 
-    def kill(self, node: Any | None = None) -> None:
-        """As when its power goes."""
+    def kill(self, node: Any | None = None, *, told: bool = False) -> None:
+        """As when its power goes; ``told``: as when a scheduler ends its job, with SIGTERM first."""
         node = node or self.nodes[0]
         self.nodes.remove(node)
-        self.cluster.remove_node(node, allow_graceful=False)
+        self.cluster.remove_node(node, allow_graceful=told)

@@ -41,15 +41,21 @@ class Expected:
             option: without which blocks run where the sweep was started.
 
         Raises:
-            InputError: what is read is not the same there; or it would compute on another kind of device; or a cell is
-                private, and its noise would be another than the one that has been announced in its ledger.
+            InputError: what is read is missing or not the same there; or it would compute on another kind of device; or
+                a cell is private, and its noise would be another than the one that has been announced in its ledger.
         """
         if self.source != own_source():
             raise InputError(
                 f"{block.label}: {machine} has another version of autoflip-secure than the sweep was started with; "
                 f"install the same on every machine, or leave out {option}"
             )
-        found = input_digests((spec.settings for spec in block.cells), builder.data, self.inputs)
+        try:
+            found = input_digests((spec.settings for spec in block.cells), builder.data, self.inputs)
+        except InputError as error:
+            raise InputError(
+                f"{block.label}: {machine} cannot read what its cells are made of ({error}); put there what the sweep "
+                f"was started with, or leave out {option}"
+            ) from error
         if other := sorted(what for what, digest in self.inputs.items() if found.get(what) != digest):
             raise InputError(
                 f"{block.label}: on {machine}, {other[0]} is not the same as where the sweep was started; put the same "

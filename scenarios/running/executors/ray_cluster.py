@@ -23,6 +23,7 @@ from autoflip_secure.runtime.interrupts import Interrupted
 OPTION = "--engine ray"
 _ADDRESS = re.compile(r"(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _REACHED_IN = 5.0  # seconds
+_TRIES = "5"  # to learn from a cluster which one it is; Ray itself would ask for 20 seconds
 _SETTINGS = b"\0\0\0\x04\0\0\0\0\0"  # a frame of HTTP/2 with which both sides begin, and Ray speaks gRPC
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _QUIET = {
@@ -64,6 +65,16 @@ def refuse_address(address: str | None) -> None:
         raise InputError(f"{place}: what answers there is no Ray cluster; {way_out}")
 
 
+def answers(address: str) -> bool:
+    """Whether anything takes connections at HOST:PORT; looks for two seconds at most."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 2.0).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int) -> Iterator[Any]:
     """The module ``ray``, connected while the context lasts; a program that is connected already stays so.
@@ -76,7 +87,7 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
         InputError: the cluster cannot be used from here; says why.
         Interrupted: SIGTERM came while Ray started.
     """
-    for name, value in _QUIET.items():
+    for name, value in (_QUIET | ({"RAY_NUM_REDIS_GET_RETRIES": _TRIES} if address else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -117,6 +128,11 @@ def _why(error: Exception) -> str:
         return (
             f"the cluster has Ray {ray} on Python {python}, this program Ray {own_ray} on Python {own_python}; use the "
             "same on every machine"
+        )
+    if text.startswith("Failed to connect to Ray cluster"):
+        return (
+            "what answers there is not the head of a Ray cluster; give the address that `ray start --head` prints, and "
+            "run the sweep on a machine of the cluster that `ray status` works on"
         )
     sentence = re.split(r"(?<=[a-z0-9)])\.\s", text, maxsplit=1)[0]
     return f"Ray cannot be used ({sentence:.200}); run the sweep on a machine of the cluster that `ray status` works on"

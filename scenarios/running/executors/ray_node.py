@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoflip_secure.errors import AutoflipError
 from autoflip_secure.records.run import RoundRecord
+from autoflip_secure.runtime.interrupts import interruptible
 from autoflip_secure.runtime.library_warnings import tame
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.data.datasets import Dataset
@@ -93,7 +94,23 @@ def run(parcel: bytes, data: Any, mailbox: Any) -> bytes:
         parcel: a pickled :class:`Parcel`.
         data: reference to its :func:`packed` data set.
         mailbox: an actor that is told of progress.
+
+    Raises:
+        SystemExit: this process is to end, as when its node leaves the cluster. What became of the block then says
+            nothing of it, and Ray tells the sweep that the process died.
     """
+    try:
+        with interruptible() as signals:
+            answer = _answer(parcel, data, mailbox)
+    except KeyboardInterrupt:
+        if not signals:
+            raise
+    if signals:
+        raise SystemExit(1)
+    return pickle.dumps(answer)
+
+
+def _answer(parcel: bytes, data: Any, mailbox: Any) -> Answer:
     tame()
     heard: list[str] = []
     notes.begin(heard.append)
@@ -102,14 +119,11 @@ def run(parcel: bytes, data: Any, mailbox: Any) -> bytes:
         one: Parcel = pickle.loads(parcel)
         builder = _builder(one, data)
         one.expected.check(one.block, builder, machine, OPTION)
-        answer = Answer(machine, _run(one, builder, mailbox, heard), notes=tuple(heard))
+        return Answer(machine, _run(one, builder, mailbox, heard), notes=tuple(heard))
     except AutoflipError as error:
-        answer = Answer(machine, error=error, notes=tuple(heard))
+        return Answer(machine, error=error, notes=tuple(heard))
     except (Exception, SystemExit) as error:  # a model of the user's own may end the program
-        answer = Answer(
-            machine, failed=(f"{type(error).__name__}: {error}", traceback.format_exc()), notes=tuple(heard)
-        )
-    return pickle.dumps(answer)
+        return Answer(machine, failed=(f"{type(error).__name__}: {error}", traceback.format_exc()), notes=tuple(heard))
 
 
 def _builder(one: Parcel, data: Any) -> CellBuilder:

@@ -12,7 +12,7 @@ from autoflip_secure.errors import AutoflipError, InputError
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.running.build import CellBuilder
 from autoflip_secure.scenarios.running.executors.base import CONTINUE
-from autoflip_secure.scenarios.running.executors.ray_cluster import OPTION
+from autoflip_secure.scenarios.running.executors.ray_cluster import OPTION, answers
 from autoflip_secure.training.base import resolve_device
 
 _PROCESS = 0.8 * 2**30  # bytes of a process that has imported torch
@@ -21,6 +21,7 @@ _ROWS = 9  # of all parameters, per participant: what peaks of three models came
 _STATE = 8  # and per cell: server, guidance, mask, best model, …
 _LOOK_EVERY = 2.0  # seconds between two looks at which nodes there are
 _ALONE_FOR = 60.0  # seconds without a node that could run a block
+_SILENT_FOR = 30.0  # seconds without the head; after 60 Ray ends the program, with exit code 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class Crowd:
         """``asked``: blocks that run side by side at most; None: as many as there is room for."""
         self._ray, self._asked = ray, asked
         self._nodes, self._looked = nodes(ray), time.monotonic()
+        self._head: str = ray.get_runtime_context().gcs_address
         self._alone: float | None = None  # since when
+        self._silent: float | None = None  # since when the head is
 
     @property
     def largest(self) -> float:
@@ -115,14 +118,27 @@ class Crowd:
         """Blocks that Ray may have at once: as it has room for, and a quarter more that wait at the nodes.
 
         Raises:
-            AutoflipError: for a minute there has been no machine that could run one.
+            AutoflipError: for a minute there has been no machine that could run one, or for half a minute no head.
         """
         now = time.monotonic()
         if now - self._looked >= _LOOK_EVERY:
-            self._nodes, self._looked = nodes(self._ray), now
+            self._look(now)
         fit = room(self._nodes, wanted)
         self._alone = None if fit else self._alone or now
         if self._alone is not None and now - self._alone >= _ALONE_FOR:
             raise AutoflipError(f"{OPTION}: no node that could run a block is left in the cluster; {CONTINUE}")
         ahead = fit + (fit + 3) // 4
         return ahead if self._asked is None else min(self._asked, ahead)
+
+    def _look(self, now: float) -> None:
+        """Ask the head who is there; to ask one that is gone would wait until Ray ends the program."""
+        self._looked = now
+        if answers(self._head):
+            self._nodes, self._silent = nodes(self._ray), None
+            return
+        self._silent = self._silent or now
+        if now - self._silent >= _SILENT_FOR:
+            raise AutoflipError(
+                f"{OPTION}: the head of the cluster, {self._head}, has not answered for {_SILENT_FOR:g} seconds; if it "
+                f"was there before the sweep, start it again (ray start --head); {CONTINUE}"
+            )

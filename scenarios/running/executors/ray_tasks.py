@@ -168,6 +168,11 @@ class Tasks:
             return Lost("memory ran out on its node")
         except errors.ObjectLostError:
             return Lost("what it reads or gives was on a node that died")
+        except errors.LocalRayletDiedError as error:
+            raise AutoflipError(
+                f"{OPTION}: the node on this machine died, through which the sweep reaches the cluster; if it was "
+                f"there before the sweep, start it again (ray start); {CONTINUE}"
+            ) from error
         except errors.RayError as error:
             why = " ".join(str(error).split())
             raise AutoflipError(f"{block.label} failed on the cluster: {why:.300}; {CONTINUE}") from error

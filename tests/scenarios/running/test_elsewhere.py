@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autoflip_secure.errors import AutoflipError, InputError
@@ -28,6 +29,8 @@ algorithm: fedavg
 seeds: [1, 2]
 """
 POOLS = '''
+import importlib, sys
+from pathlib import Path
 from concurrent.futures import Future, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -59,6 +62,15 @@ def nothing():
 
 def fails():
     raise OSError("no such queue")
+
+class Bare(Here):
+    """A machine that has neither the data nor the module of the model."""
+    def submit(self, function, block, *others):
+        for path in Path(__file__).parent.glob("own*"):
+            path.unlink()
+        sys.modules.pop("own_model", None)
+        importlib.invalidate_caches()
+        return super().submit(function, block, *others)
 
 class Broken(Here):
     def submit(self, function, block, *others):
@@ -146,6 +158,30 @@ def test_a_machine_with_other_software_or_data_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(far, "input_digests", lambda *_: {})
     with pytest.raises(InputError, match=r"the machine that was to run it .*, data .*digits.* is not the same"):
         run(work(""), tmp_path / "data", "here")
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("data={kind: npz, path: PLACE/own.npz}", r".*own\.npz: no such file.*"),
+        ('model="own_model:make"', "model.factory .*own_model.*"),
+    ],
+)
+def test_a_machine_without_the_data_or_the_model_is_named(override: str, why: str, tmp_path: Path) -> None:
+    """The file is there where the sweep is started, so that without the machine's name nobody would know."""
+    draws = np.random.default_rng(0)
+    arrays = {f"x_{name}": draws.normal(size=(60, 64)).astype(np.float32) for name in ("train", "test")}
+    np.savez(tmp_path / "own.npz", **arrays, y_train=np.arange(60) % 3, y_test=np.arange(60) % 3)
+    (tmp_path / "own_model.py").write_text(
+        "from torch import nn\ndef make(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    one = work("", override.replace("PLACE", str(tmp_path)))
+    with pytest.raises(
+        InputError, match=rf"block 1 .*: the machine that was to run it .* cannot read .* \({why}\); put"
+    ):
+        run(one, tmp_path / "out", "Bare")
+    assert not list((tmp_path / "out" / "cells").glob("*.json"))
 
 
 @pytest.mark.parametrize(

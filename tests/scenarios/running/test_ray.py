@@ -153,14 +153,17 @@ def test_no_more_blocks_are_with_ray_than_it_has_room_for_and_a_few(
 # ------------------------------------------------------------------------------------------------ what dies
 
 
-def test_a_node_that_dies_in_mid_sweep_changes_nothing(cluster: Nodes, tmp_path: Path, said: list[str]) -> None:
+@pytest.mark.parametrize("told", [False, True], ids=["killed", "told to end"])
+def test_a_node_that_dies_in_mid_sweep_changes_nothing(
+    told: bool, cluster: Nodes, tmp_path: Path, said: list[str]
+) -> None:
     expected = run(work(LONG), tmp_path / "one", Local())
     stored: list[str] = []
 
     def keep(records: list[RunRecord]) -> None:
         stored.extend(record.cell for record in records)
 
-    listener = Listener(once(cluster.kill, 2.2), str, stored=keep)
+    listener = Listener(once(lambda: cluster.kill(told=told), 2.2), str, stored=keep)
     found = run(work(LONG), tmp_path / "ray", Ray(cluster.address), listener)
     assert len(cluster.nodes) == 1, "it was killed"
     assert numbers(found) == numbers(expected)
@@ -203,6 +206,28 @@ def test_a_node_that_dies_during_a_private_cell_is_counted_before_it_runs_again(
             assert first["once"] != second["once"]
         else:
             assert epsilons[0] == epsilons[1]
+
+
+def test_a_process_that_is_told_to_end_is_no_failure_of_its_block(
+    cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """Ray raises SystemExit in it, inside whatever code of the user's runs: it had been the block's, or the model's."""
+    (tmp_path / "leaving.py").write_text(
+        "import os, pathlib, signal\nfrom torch import nn\n"
+        f"told = pathlib.Path({str(tmp_path / 'told')!r})\n"
+        "class Leaving(nn.Linear):\n"
+        "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
+        "    def forward(self, x):\n"
+        f"        if self.training and os.getpid() != {os.getpid()} and not told.exists():\n"
+        "            told.touch()\n            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return super().forward(x.flatten(1))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = work("sweep: {product: {rounds: [2, 3]}}", 'model="leaving:Leaving"', "trainer=sequential")
+    expected = run(one, tmp_path / "one", Local())
+    assert numbers(run(one, tmp_path / "ray", Ray(cluster.address))) == numbers(expected)
+    assert (tmp_path / "told").exists()
+    assert len([text for text in said if "is run again: its process died (attempt 1 of 3)" in text]) == 1, said
 
 
 def test_a_block_whose_process_dies_each_time_ends_the_sweep(

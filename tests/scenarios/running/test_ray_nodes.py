@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import forked
+import psutil
 import pytest
 from processes import PATIENCE
 from ray_nodes import MARKS, Nodes
@@ -74,9 +75,9 @@ def refused(folder: Path, *more: str, exit_code: int = 2, program: str | None = 
     assert process.returncode == exit_code, stderr
     assert stdout == ""
     assert not list((folder / "out" / "cells").glob("*.json"))
-    found = re.search(r"^error: .*", " ".join(stderr.split()).replace("error:", "\nerror:"), re.MULTILINE)
+    found = re.search(r"^error: .*", stderr, re.MULTILINE | re.DOTALL)
     assert found is not None, stderr
-    return found[0]
+    return " ".join(found[0].split())
 
 
 def alone(cluster: Nodes, path: Path) -> None:
@@ -93,14 +94,19 @@ def copied(folder: Path, file: str, text: str) -> Path:
     return folder
 
 
+def until_the_second_block(folder: Path) -> None:
+    """Wait; the first has two cells."""
+    deadline = time.monotonic() + PATIENCE
+    while len(list((folder / "out" / "cells").glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+
+
 def test_ctrl_c_cancels_what_runs_on_a_cluster_that_stays(cluster: Nodes, tmp_path: Path) -> None:
     import ray
 
     with start(tmp_path, "--ray-address", cluster.address, most=20000) as process:
-        deadline = time.monotonic() + PATIENCE
-        while len(list((tmp_path / "out" / "cells").glob("*.json"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
+        until_the_second_block(tmp_path)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
@@ -112,6 +118,14 @@ def test_ctrl_c_cancels_what_runs_on_a_cluster_that_stays(cluster: Nodes, tmp_pa
         assert ray.available_resources().get("CPU") == 2.0, "nothing runs any more"
     finally:
         ray.shutdown()
+
+
+def test_a_port_of_ray_that_is_no_head_is_refused(cluster: Nodes, tmp_path: Path) -> None:
+    """Any server of gRPC answers as a head does at first; Ray would ask it for 20 seconds."""
+    raylet = psutil.Process(cluster.cluster.head_node.all_processes["raylet"][0].process.pid)
+    listening = [one.laddr.port for one in raylet.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    said = refused(tmp_path, "--ray-address", f"127.0.0.1:{listening[0]}")
+    assert "what answers there is not the head of a Ray cluster; give the address that `ray start --head`" in said
 
 
 def test_another_version_of_ray_is_refused(cluster: Nodes, tmp_path: Path) -> None:
@@ -150,3 +164,31 @@ def test_an_object_store_that_is_full_is_named(tmp_path: Path) -> None:
     said = refused(tmp_path, "--set", "data={kind: npz, path: large.npz}", exit_code=3, program=FULL)
     assert re.search(r"--engine ray: the data of block 1 .* go to every node, and Ray has no room for it", said)
     assert "ray start --object-store-memory" in said
+
+
+@pytest.mark.parametrize(
+    ("dies", "message"),
+    [
+        ("kill_raylet", "the node on this machine died, through which the sweep reaches the cluster; if it was there"),
+        (
+            "kill_all_processes",
+            r"the head of the cluster, \S+, has not answered for 30 seconds; if it was there before",
+        ),
+    ],
+)
+def test_what_the_sweep_reaches_the_cluster_through_may_die(dies: str, message: str, tmp_path: Path) -> None:
+    """Ray itself ends the program a minute after the head has gone, with exit code 1 and no word of what is kept."""
+    own = Nodes()
+    try:
+        with start(tmp_path, "--ray-address", own.address, most=20000) as process:
+            until_the_second_block(tmp_path)
+            getattr(own.cluster.head_node, dies)(check_alive=False)
+            stdout, stderr = process.communicate(timeout=PATIENCE)
+    finally:
+        own.cluster.shutdown()
+    assert process.returncode == 3, stderr
+    assert stdout == ""
+    said = " ".join(stderr.split())
+    assert re.search(f"error: --engine ray: {message}", said), said
+    assert "finished cells are kept, run the same command again to continue" in said
+    assert len(list((tmp_path / "out" / "cells").glob("*.json"))) == 2
