@@ -64,7 +64,7 @@ class Shard:
         """
         match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"--shard {text:.40}: should be K/N, as in 3/16: part K, from 1, of N")
+            raise InputError(f"--shard {text:.40}: should be K/N, as in 3/16: part K of N, 1 <= K <= N <= 999999")
         return cls(int(match[1]), int(match[2]))
 
     def holds(self, block: Block) -> bool:

@@ -65,7 +65,8 @@ class Tasks:
         near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
-        self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=near)(ray_envelope.Mailbox).remote()
+        mailbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=near)(ray_envelope.Mailbox)
+        self._mailbox = mailbox.remote()
         self._open = ray.remote(max_retries=0)(ray_envelope.opened)
         self._flying: dict[Any, Block] = {}
         self._post: Any = None
@@ -140,7 +141,7 @@ class Tasks:
         """Pass on what the mailbox held."""
         try:
             messages = self._ray.get(self._post)
-        except self._ray.exceptions.RayError:  # the mailbox is gone, and with it only progress
+        except self._ray.exceptions.RayError:  # the mailbox is gone, and with it some progress; Ray starts another
             messages = []
         self._post, self._next = None, time.monotonic() + _HEAR_EVERY
         flying = {block.keys[0]: block for block in self._flying.values()}

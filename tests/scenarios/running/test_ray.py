@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from ray_nodes import MARKS, Nodes
 
@@ -121,6 +122,22 @@ def test_rounds_and_notes_come_from_the_nodes_once(
     assert len(heard) == len(set(heard)) > 0
     assert any(0 < share < 1 for share in shares)
     assert [text for text in said if "the reactor is warm" in text] == ["warning.py:8 warns: the reactor is warm"]
+
+
+def test_rounds_are_heard_after_the_mailbox_died(cluster: Nodes, tmp_path: Path) -> None:
+    """It may be on a node that dies, and a sweep be long after that."""
+    heard: list[int] = []
+
+    def rounds(entries: list[tuple[CellSpec, RoundRecord]]) -> None:
+        if not heard:
+            ours = psutil.Process().children(recursive=True)
+            (mailbox,) = [one for one in ours if one.is_running() and one.cmdline()[:1] == ["ray::Mailbox"]]
+            mailbox.kill()
+        heard.append(len(entries))
+
+    one = work("sweep: {product: {algorithm: [fedavg], rounds: [2, 400, 401]}}")
+    assert len(run(one, tmp_path / "ray", Ray(cluster.address), quiet(rounds=rounds)).records) == 6
+    assert len(heard) > 5, heard
 
 
 def test_data_come_along_and_their_files_are_not_read_on_nodes(cluster: Nodes, tmp_path: Path) -> None:
