@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,7 +29,7 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.nodes: list[Any] = []
         self.fill()
 
@@ -49,3 +51,12 @@ class Nodes:
         node = node or self.nodes[0]
         self.nodes.remove(node)
         self.cluster.remove_node(node, allow_graceful=told)
+
+    def close(self) -> None:
+        """End all nodes. Ray leaves files open in circles of objects, which pytest would fail for at its end."""
+        self.cluster.shutdown()
+        self.nodes.clear()
+        self.cluster = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()

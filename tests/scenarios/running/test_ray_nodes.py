@@ -55,7 +55,7 @@ main()
 def cluster() -> Iterator[Nodes]:
     found = Nodes()
     yield found
-    found.cluster.shutdown()
+    found.close()
 
 
 MLP = "{kind: mlp, hidden: [8]}"
@@ -185,7 +185,7 @@ def test_what_the_sweep_reaches_the_cluster_through_may_die(dies: str, message: 
             getattr(own.cluster.head_node, dies)(check_alive=False)
             stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
-        own.cluster.shutdown()
+        own.close()
     assert process.returncode == 3, stderr
     assert stdout == ""
     said = " ".join(stderr.split())
