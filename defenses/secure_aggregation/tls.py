@@ -6,6 +6,7 @@ of the key and, for who calls, the name of the machine that was called.
 
 from __future__ import annotations
 
+import glob
 import ipaddress
 import os
 import ssl
@@ -39,7 +40,8 @@ def context(folder: Path, side: Literal["calls", "is called"]) -> ssl.SSLContext
         found.num_tickets = 0  # nobody comes back to a connection
     for name in (AUTHORITY, CERTIFICATE, KEY):
         if not os.path.isfile(folder / name):
-            inside = [str(one.parent) for one in sorted(folder.glob(f"*/{name}"))]
+            found_in = map(os.path.dirname, sorted(glob.glob(f"*/{name}", root_dir=folder)))
+            inside = [str(folder / one) for one in found_in]
             way_out = f"give {' or '.join(inside[:3])}" if inside else "autoflip-secure certificates creates it"
             raise InputError(f"certificates: there is no {name} in {folder}; {way_out}")
     try:

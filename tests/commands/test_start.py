@@ -33,8 +33,8 @@ QUICK = [  # arguments, exit code, what is said
     (["report", "nowhere"], 2, "nowhere: no such folder"),
     (["report", "."], 2, "not a results folder"),
     (["export", "nowhere"], 2, "nowhere: no such folder"),
-    (["budget", "nowhere"], 2, "not a results folder"),
-    (["gate", "nowhere", "--baseline", "b.json"], 2, "not a results folder"),
+    (["budget", "nowhere"], 2, "no such folder"),
+    (["gate", "nowhere", "--baseline", "b.json"], 2, "no such folder"),
     (["gate", "swept", "--baseline", "b.json"], 2, "b.json: there is no baseline, but there is"),
 ]
 Told = tuple[int, str, list[str]]  # exit code, output, what is imported by then

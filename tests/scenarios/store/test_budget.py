@@ -178,7 +178,7 @@ def test_a_ledger_of_the_first_edition_is_read(swept: Path, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_counted_is_one_sentence(swept: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not a results folder"):
+    with pytest.raises(StoreError, match="no such folder"):
         budgets([tmp_path / "nowhere"])
     folder = tmp_path / "run"
     shutil.copytree(swept, folder)
