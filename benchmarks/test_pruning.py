@@ -43,7 +43,7 @@ def test_evolution_of_guidance(model: str, benchmark: BenchmarkFixture) -> None:
 def test_first_mask(kind: str, model: str, benchmark: BenchmarkFixture) -> None:
     view = shaped(model).prune_view()
     mask = benchmark.pedantic(PRUNERS[kind]().mask, (view,), rounds=5, warmup_rounds=1)
-    assert 0 < int(mask.sum()) < len(mask)
+    assert 0 < int(mask.sum()) <= len(mask)  # all of it, where nothing is pruned before there are reports or own masks
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -30,6 +30,7 @@ from autoflip_secure.defenses.secure_aggregation.local_parties import Parties, l
 from autoflip_secure.defenses.secure_aggregation.session import Session
 from autoflip_secure.defenses.secure_aggregation.shares import uniform
 from autoflip_secure.federation.secure_rounds import LARGEST_ENTRY, secret_mean
+from autoflip_secure.federation.secure_updates import score_secretly
 from autoflip_secure.secure_rows.fixed_point import FixedPoint
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
@@ -58,11 +59,10 @@ class Pool:
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2 parties", "3 parties"])
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    before = set(psutil.Process().children())
+    before = set(psutil.Process().children(recursive=True))
     with local_parties(request.param, timeout=300) as where:
-        ours = [
-            p for p in psutil.Process().children() if p not in before and "resource_tracker" not in str(p.cmdline())
-        ]
+        new = set(psutil.Process().children(recursive=True)) - before  # the server that forks them too, the first time
+        ours = [p for p in new if "resource_tracker" not in str(p.cmdline())]
         yield Pool(where, ours, sum(p.cpu_times().user + p.cpu_times().system for p in ours))
 
 
@@ -201,7 +201,8 @@ def test_secure_agreement(
     with Session(pool.where) as session:
 
         def scored() -> object:
-            return session.score(aggregator, state, view, everyone, torch.Generator().manual_seed(0), 256)
+            draws = torch.Generator().manual_seed(0)
+            return score_secretly(session, aggregator, state, view.public, view.updates, everyone, draws, 256)
 
         def mean() -> object:
             return secret_mean(ids, view.updates, samples, view.mask, session)

@@ -190,6 +190,20 @@ def test_a_real_run_has_what_the_comparer_needs(tmp_path: Path) -> None:
     assert "1 of 3 benchmarks are slower" in again.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_benchmarks_still_run() -> None:
+    """All but the largest: nobody else calls what they call, and what they assert of results is asserted."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    small = "not 1M and not 10M and not 100k and not many_cells and not memory and not server_side"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "benchmarks", "-q", "-k", small, "--benchmark-only", "--benchmark-quiet"],
+        cwd=ROOT, capture_output=True, text=True, timeout=1700, check=False,
+        env={**outside, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_make_hands_over_base_and_ratio() -> None:
     def dry(*arguments: str) -> str:
         command = ["make", "-n", "-o", ".venv/.installed", *arguments]
