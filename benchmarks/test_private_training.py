@@ -50,5 +50,7 @@ def test_stacked_against_opacus(
         f"samples/s stacked / Opacus: {rates}",
     )
     apart = (updates[:few] - train(SequentialTrainer(private=fit), few)).abs().amax(1)
-    assert (apart < 1e-5).double().mean() >= 0.9  # a ReLU at its kink may go the other way, in one client or two
-    assert float(apart.max()) < 1e-2
+    assert (
+        int((apart > 1e-5).sum()) <= 1
+    )  # a start moved by 1e-8 moves client 13 of the CNN by 1.4e-4, in either trainer
+    assert float(apart.max()) < 1e-3

@@ -18,7 +18,7 @@ from autoflip_secure.errors import InputError
 from autoflip_secure.interfaces import ClientJob, LocalView, RoundRule
 from autoflip_secure.models.layout import Layout, Segment
 from autoflip_secure.training.outside_rules import given, penalties
-from autoflip_secure.training.steps import StackedOptimizer
+from autoflip_secure.training.steps import StackedOptimizer, without_masked
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class Ruled:
             if "gradient" in hooks:
                 gradients = given(self._rule, "gradient", self._view, self._rule.gradient(self._view, gradients))
             if self._masks is not None:
-                gradients = list(torch._foreach_mul(gradients, self._masks))
+                gradients = without_masked(gradients, self._masks, own=False)
             if mu and simply:
                 stepper.take_pulled(gradients, self._weights, self._view.starts, mu)
             elif "step" not in hooks:

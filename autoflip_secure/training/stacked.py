@@ -17,6 +17,7 @@ GPU equality is within float tolerance.
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -257,14 +258,12 @@ class _Stack:
 
     def losses(self) -> Tensor:
         """Mean training loss per job and epoch."""
-        epochs, alike = self.schedule.epochs, dict[tuple[int, int], list[int]]()
-        for row, kind in enumerate(zip(self.bucket.steps, self.sizes, strict=True)):
-            alike.setdefault(kind, []).append(row)
-        found = torch.empty(len(self.sizes), epochs, device=self.trace.device)
-        for (steps, size), rows in alike.items():
-            own = self.trace[:steps, rows].transpose(0, 1).reshape(len(rows), epochs, -1)
-            found[rows] = own[..., :size].mean(-1)
-        return found
+        epochs, rows, found = self.schedule.epochs, 0, []
+        for (steps, size), own in groupby(zip(self.bucket.steps, self.sizes, strict=True)):
+            first, rows = rows, rows + len(list(own))
+            trace = self.trace[:steps, first:rows].transpose(0, 1).reshape(rows - first, epochs, -1)
+            found.append(trace[..., :size].mean(-1))
+        return torch.cat(found)
 
 
 def _tables(

@@ -225,40 +225,40 @@ def test_a_node_that_dies_during_a_private_cell_is_counted_before_it_runs_again(
             assert epsilons[0] == epsilons[1]
 
 
+def a_model(path: Path, name: str, when: str, does: list[str]) -> None:
+    """A linear model that does this when it trains in another process, and the condition holds."""
+    body = "".join(f"            {line}\n" for line in does)
+    path.write_text(
+        "import os, pathlib, signal\nfrom torch import nn\n"
+        f"class {name}(nn.Linear):\n"
+        "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
+        "    def forward(self, x):\n"
+        f"        if self.training and os.getpid() != {os.getpid()} and {when}:\n{body}"
+        "        return super().forward(x.flatten(1))\n"
+    )
+
+
 def test_a_process_that_is_told_to_end_is_no_failure_of_its_block(
     cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     """Ray raises SystemExit in it, inside whatever code of the user's runs: it had been the block's, or the model's."""
-    (tmp_path / "leaving.py").write_text(
-        "import os, pathlib, signal\nfrom torch import nn\n"
-        f"told = pathlib.Path({str(tmp_path / 'told')!r})\n"
-        "class Leaving(nn.Linear):\n"
-        "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
-        "    def forward(self, x):\n"
-        f"        if self.training and os.getpid() != {os.getpid()} and not told.exists():\n"
-        "            told.touch()\n            os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        return super().forward(x.flatten(1))\n"
-    )
+    told = tmp_path / "told"
+    a_model(
+        tmp_path / "leaving.py", "Leaving", f"not pathlib.Path({str(told)!r}).exists()",
+        [f"pathlib.Path({str(told)!r}).touch()", "os.kill(os.getpid(), signal.SIGTERM)"],
+    )  # fmt: skip
     monkeypatch.syspath_prepend(str(tmp_path))
     one = work("sweep: {product: {rounds: [2, 3]}}", 'model="leaving:Leaving"', "trainer=sequential")
     expected = run(one, tmp_path / "one", Local())
     assert numbers(run(one, tmp_path / "ray", Ray(cluster.address))) == numbers(expected)
-    assert (tmp_path / "told").exists()
+    assert told.exists()
     assert len([text for text in said if "is run again: its process died (attempt 1 of 3)" in text]) == 1, said
 
 
 def test_a_block_whose_process_dies_each_time_ends_the_sweep(
     cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "deadly.py").write_text(
-        "import os, signal\nfrom torch import nn\n"
-        "class Deadly(nn.Linear):\n"
-        "    def __init__(self, num_classes):\n        super().__init__(64, num_classes)\n"
-        "    def forward(self, x):\n"
-        f"        if self.training and os.getpid() != {os.getpid()}:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return super().forward(x.flatten(1))\n"
-    )
+    a_model(tmp_path / "deadly.py", "Deadly", "True", ["os.kill(os.getpid(), signal.SIGKILL)"])
     monkeypatch.syspath_prepend(str(tmp_path))
     one = work('sweep: {product: {model: [mlp, "deadly:Deadly"]}}', "trainer=sequential", "algorithm=fedavg")
     with pytest.raises(AutoflipError, match=r"block 2 .*: its process died, as in 2 attempts before; finished cells"):
