@@ -56,7 +56,7 @@ class Machine:
 
 
 def resnet(machine: Machine) -> dict[str, Any]:
-    """ResNet-18 with GroupNorm, 20 clients with 5 local epochs: ours, chosen and stacked, against a loop."""
+    """ResNet-18 with GroupNorm, 20 clients × 5 local epochs: ours, chosen, in bfloat16, and stacked, against a loop."""
     clients, epochs, size, width = (4, 1, 16, 8) if machine.small else (20, 5, 320, 64)
     schedule = TrainingSchedule(lr=0.01, batch_size=16 if machine.small else 64, epochs=epochs)
     draws = torch.Generator().manual_seed(0)
@@ -68,21 +68,27 @@ def resnet(machine: Machine) -> dict[str, Any]:
         ClientJob(start, rows, y[rows], 0, (1, client))
         for client, rows in enumerate(torch.arange(clients * size).split(size))
     ]
-    loop = machine.seconds(lambda: plain_loop(module, x, y.to(machine.device), jobs, schedule))
+    y = y.to(machine.device)
+    plain_loop(module, x, y, jobs[:1], schedule.model_copy(update={"epochs": 1}))  # kernels are chosen
+    loop = machine.seconds(lambda: plain_loop(module, x, y, jobs, schedule))
     found: dict[str, Any] = {
         "parameters": layout.size, "clients": clients, "epochs": epochs, "samples": size, "plain_loop_s": loop,
     }  # fmt: skip
-    chosen = choose_trainer(module, layout, x[:2], device=machine.device.type)  # type: ignore[arg-type]
-    ways = {"chosen": chosen, "stacked": stacked.StackedTrainer(device=machine.device)}
+    chosen, half = (
+        choose_trainer(module, layout, x[:2], device=machine.device.type, precision=one)  # type: ignore[arg-type]
+        for one in ("float32", "bfloat16")
+    )
+    ways = {"chosen": chosen, "bfloat16": half, "stacked": stacked.StackedTrainer(device=machine.device)}
     if machine.on_gpu:
         ways["stacked, ten times the budget"] = stacked.StackedTrainer(device=machine.device, budget=10**9)
     found["chosen_because"] = f"{chosen.kind}: {chosen.reason}"
     for name, trainer in ways.items():
+        given = schedule.model_copy(update={"precision": "bfloat16"}) if name == "bfloat16" else schedule
         if machine.left() < 3 * loop:
             found[name] = "not measured: no time left"
             continue
         try:
-            train = partial(trainer.train, module, layout, x, jobs, schedule)
+            train = partial(trainer.train, module, layout, x, jobs, given)
             took = machine.seconds(train)
             found[name] = {"s": took, "loop / ours": loop / took}
         except RuntimeError as error:  # memory, above all

@@ -72,8 +72,8 @@ class ExplorationConfig(Config):
     def schedule(self, training: TrainingSchedule, epochs: int | None = None) -> TrainingSchedule:
         """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""
         lr = self.lr if self.lr is not None else training.lr if training.optimizer == "sgd" else 0.1
-        size, augment = training.batch_size, training.augment
-        return TrainingSchedule(optimizer="sgd", lr=lr, batch_size=size, epochs=epochs or self.epochs, augment=augment)
+        kept = {key: getattr(training, key) for key in ("batch_size", "augment", "precision")}
+        return TrainingSchedule(optimizer="sgd", lr=lr, epochs=epochs or self.epochs, **kept)
 
     def again(self, round_: int, rounds: int) -> bool:
         """Whether explorers explore again after this round of a run."""

@@ -190,7 +190,8 @@ class Federation:
             if settings.algorithm.pruner.needs_units:
                 raise
             reason = str(error)
-        trainer = choose_trainer(module, layout, rows, settings.trainer, settings.device)
+        precision = settings.training.precision
+        trainer = choose_trainer(module, layout, rows, settings.trainer, settings.device, precision=precision)
         return Kit(module, layout, units, reason, trainer, rows[:2], self.classes, None)
 
     def rows_of(self, client: int) -> tuple[Shaped[Tensor, "n ..."], Int[Tensor, " n"]]:

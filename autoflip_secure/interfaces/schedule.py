@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from autoflip_secure.interfaces.base import Config
 
+Precision = Literal["float32", "bfloat16"]
+"""What local training computes forward and backward in; bfloat16: mixed with float32, see :mod:`..training.precision`.
+"""
+
 
 class Augmentation(Config):
     """How training images are changed at random, each of them anew in every epoch; test images never are."""
@@ -50,6 +54,12 @@ class TrainingSchedule(Config):
     )
     augment: Augmentation | None = Field(
         default=None, description="random changes of training images: flip, crop, jitter; null = none"
+    )
+
+    precision: Precision = Field(
+        default="float32",
+        description="of forward and backward: bfloat16 is mixed precision, one client at a time; weights, steps and "
+        "tests stay in float32",
     )
 
     def in_round(self, round_: int) -> TrainingSchedule:

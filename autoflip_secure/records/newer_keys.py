@@ -30,6 +30,7 @@ NEWER: dict[str, Any] = {
     "attack.window.acting": 1,
     "training.lr_decay": 1.0,
     "training.augment": None,
+    "training.precision": "float32",
     "data.owners": None,
     "data.image_size": None,
     "data.npz": None,

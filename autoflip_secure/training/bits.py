@@ -62,7 +62,7 @@ def promised_bits(
     """
     count = max(4, min(models, MOST, _tallest(trainer, module, layout, x, schedule) + 1))
     tried = _tried_recipes.setdefault(recipe, {}) if recipe else _tried.setdefault(module, {})
-    shape = (str(trainer.device), x.shape, schedule.batch_size, count, schedule.augment)
+    shape = (str(trainer.device), x.shape, schedule.batch_size, count, schedule.augment, schedule.precision)
     masks = None if scoring is None else scoring.pruner
     key = (type(trainer), *shape, private is None, None if rule is None else rule.rule, gradients, accumulate, masks)
     if key not in tried:

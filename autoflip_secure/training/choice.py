@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from autoflip_secure.errors import UnsupportedModelError
+from autoflip_secure.errors import InputError, UnsupportedModelError
 from autoflip_secure.interfaces import TrainingSchedule
+from autoflip_secure.interfaces.schedule import Precision
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.runtime.memory import out_of_memory
 from autoflip_secure.runtime.user_randomness import GlobalDraws, drawing_at
@@ -39,6 +40,7 @@ def choose_trainer(
     kind: Literal["auto", "stacked", "sequential"] = "auto",
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     private: PrivateFit | None = None,
+    precision: Precision = "float32",
 ) -> Trainer:
     """The trainer for a model, with the reason of the choice.
 
@@ -49,17 +51,21 @@ def choose_trainer(
         kind: ``auto`` stacks what can be stacked if at least :data:`WORTHWHILE` models fit the budget of a step.
         device: ``auto`` takes the GPU when there is one.
         private: DP-SGD of one client, for models that cannot be stacked.
+        precision: of local training; ``auto`` trains one client at a time in any other than float32.
 
     Raises:
-        InputError: ``cuda`` without a GPU.
+        InputError: ``cuda`` without a GPU, or ``stacked`` in another precision than float32.
         UnsupportedModelError: ``stacked`` was asked for and the model cannot be stacked, or its output is not one row
             of class scores per sample.
     """
     where = resolve_device(device)
-    if kind == "sequential":
+    if kind == "stacked" and precision != "float32":
+        raise InputError(f"trainer = 'stacked' trains in float32 alone, not in {precision}; set trainer: auto")
+    if kind == "sequential" or precision != "float32":
         with drawing_at(0, Purpose.FORWARD):
             _scores(_trial(module), _two_rows(sample))
-        return SequentialTrainer("asked for", where, private)
+        reason = "asked for" if kind == "sequential" else f"training.precision = {precision} is for one at a time"
+        return SequentialTrainer(reason, where, private)
     problem = stackable(module, sample)
     if kind == "stacked":
         if problem is not None:

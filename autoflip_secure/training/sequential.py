@@ -22,6 +22,7 @@ from autoflip_secure.training.augmenting import Augmenter, drawn
 from autoflip_secure.training.base import Done, LocalTrainer, Work, named_tensors
 from autoflip_secure.training.gradients import one_at_a_time
 from autoflip_secure.training.jobs import batch_order, masked_start
+from autoflip_secure.training.precision import mixed
 from autoflip_secure.training.ruled import RuledModule, refuse_moving_masks
 from autoflip_secure.training.scored import ScoredModule, refuse_private_scores
 
@@ -133,7 +134,9 @@ class SequentialTrainer(LocalTrainer):
                 _forget_gradients(trained)
                 if scored is not None:
                     scored.load()
-                loss = F.cross_entropy(_scores(net, xs, job, schedule), ys)
+                with mixed(self.device, schedule.precision):
+                    scores = _scores(net, xs, job, schedule)
+                loss = F.cross_entropy(scores.float() if scores.dtype == torch.bfloat16 else scores, ys)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if sums:
                     sums.add([parameter.grad for parameter in trained])

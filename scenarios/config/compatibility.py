@@ -28,6 +28,7 @@ from autoflip_secure.scenarios.config import (
     personal,
     pre_aggregation,
     trained_masks,
+    training_checks,
 )
 from autoflip_secure.scenarios.config.algorithms import ALGORITHMS
 from autoflip_secure.scenarios.config.families import AlgorithmConfig
@@ -64,12 +65,8 @@ def check(settings: Fields) -> None:
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")
-    if settings.training.augment is not None and settings.privacy.works_on_samples:
-        _refuse(
-            "training.augment",
-            "with DP-SGD samples are trained on as they are; leave augment out, or choose client_level privacy or none",
-            "privacy",
-        )
+    if (unfit := training_checks.obstacle(settings)) is not None:
+        _refuse(*unfit)
     if settings.cohort > settings.clients:
         _refuse(
             "cohort",

@@ -154,8 +154,9 @@ class CellBuilder:
     def trainer(self, cell: CellSpec) -> Trainer:
         """The trainer of a block, chosen by its first cell."""
         settings, module = cell.settings, self.module(cell.settings, cell.seed)
-        sample = self.dataset(settings).x_train[: settings.training.batch_size]
-        chosen = choose_trainer(module, Layout.of(module), sample, settings.trainer, settings.device, fit)
+        sample, precision = self.dataset(settings).x_train[: settings.training.batch_size], settings.training.precision
+        layout = Layout.of(module)
+        chosen = choose_trainer(module, layout, sample, settings.trainer, settings.device, fit, precision)
         chosen.pixels = self.dataset(settings).pixels
         return chosen
 
