@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoflip_secure.algorithm.exploration import ExplorationConfig
 from autoflip_secure.algorithm.guidance import GuidanceConfig
 from autoflip_secure.federation.cohorts import drawn, public_cohort, public_cohorts, queue
+from autoflip_secure.federation.explored_before import ExploredBefore
 from autoflip_secure.federation.outside_attacks import places_of
 from autoflip_secure.federation.visibility import Visibility
 from autoflip_secure.interfaces import (
@@ -134,6 +135,7 @@ class Problem:
     recipe: str = ""  # what the module is made from: equal recipes make equal modules; "": not known
     held_out: tuple[Int[Tensor, " _"], ...] = ()  # rows of the training set that each client is tested on, if any
     root: Int[Tensor, " r"] | None = None  # rows of it that the server owns, and no client; None: it owns none
+    explored: ExploredBefore | None = None  # what explorers came to in earlier blocks of the sweep, if that is kept
 
     def block_key(self) -> dict[str, Any]:
         """What the problems of cells must share to be one program: all but what a cell is asked for itself."""

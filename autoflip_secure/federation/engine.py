@@ -202,7 +202,8 @@ def run_cells(
     states, how = [], _how(cells, trainer)
     if started is not None:
         started(how)
-    explored = landscapes(cells, trainer, watch, sums, inputs)
+    before = first.explored if how.bits == "stack" else None
+    explored = landscapes(cells, trainer, watch, sums, inputs, before)
     for cell, book, (landscape, events, transfer, attack) in zip(cells, books, explored, strict=True):
         ready = prepare(cell, trainer, watch, sums, inputs)
         states.append(begin(cell, landscape, attack, None if ready is None else ready.received))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,6 +18,7 @@ from autoflip_secure.algorithm.exploration import explore
 from autoflip_secure.federation.attacking import AttackMemory, Defence, attack_updates
 from autoflip_secure.federation.cell import Cell
 from autoflip_secure.federation.clients import UNUSABLE, client_jobs, privacy_view, stated_samples, usable_rows
+from autoflip_secure.federation.explored_before import ExploredBefore
 from autoflip_secure.federation.poisoned_inputs import PoisonedInputs
 from autoflip_secure.federation.secure_rounds import secret_landscape, timed
 from autoflip_secure.federation.state import ServerState
@@ -48,11 +49,12 @@ class Explorer:
     deviation: Tensor
     losses: list[float] = field(default_factory=list)
     stale: int = 0  # epochs since the lowest loss
+    known: bool = False  # from an earlier block
 
     @property
     def running(self) -> bool:
         """Whether it still trains."""
-        return self.patience is None or self.stale < self.patience
+        return not self.known and (self.patience is None or self.stale < self.patience)
 
     def next_job(self, stage: int) -> ClientJob:
         """Go on from where it stands; the first stage draws its mini-batches at the plain address."""
@@ -92,6 +94,7 @@ def _explore(
     sums: Sums,
     inputs: PoisonedInputs,
     phases: Sequence[Phase] | None = None,
+    before: ExploredBefore | None = None,
 ) -> Iterator[Explored]:
     """An exploration of several cells; landscapes come one at a time, so that only one cell's copies are in memory.
 
@@ -100,7 +103,7 @@ def _explore(
     if not cells:
         return
     phases = [Phase(0, cell.problem.initial) for cell in cells] if phases is None else phases
-    trained = trained_explorers(cells, phases, [cell.explorers for cell in cells], trainer, inputs)
+    trained = trained_explorers(cells, phases, [cell.explorers for cell in cells], trainer, inputs, before)
     for cell, phase, (clients, explorers) in zip(cells, phases, trained, strict=True):
         deviations = torch.stack([explorer.deviation for explorer in explorers])
         losses = [explorer.losses for explorer in explorers]
@@ -108,10 +111,15 @@ def _explore(
 
 
 def trained_explorers(
-    cells: Sequence[Cell], phases: Sequence[Phase], who: Sequence[Tensor], trainer: Trainer, inputs: PoisonedInputs
+    cells: Sequence[Cell],
+    phases: Sequence[Phase],
+    who: Sequence[Tensor],
+    trainer: Trainer,
+    inputs: PoisonedInputs,
+    before: ExploredBefore | None = None,
 ) -> list[tuple[Tensor, list[Explorer]]]:
     """The clients' side: ``who`` explores of each cell, all in one stacked program, epoch by epoch where someone may
-    stop early. Honest: nobody has changed a deviation."""
+    stop early. Honest: nobody has changed a deviation. ``before``: who explored in earlier blocks does not again."""
     first, number = cells[0], phases[0].number
     config = first.protocol.exploration  # epochs, lr and patience are the same in all cells of a block
     explorers_of_cells: list[tuple[Tensor, list[Explorer]]] = []
@@ -126,6 +134,8 @@ def trained_explorers(
         fresh = {_identity(job): Explorer(job, config.patience, torch.zeros_like(start)) for job in jobs}
         known = {**fresh, **known}
         explorers_of_cells.append((clients, [known[identity] for identity in fresh]))
+    remembered = _Remembered(before, first, trainer, x)
+    remembered.take(known)
     stages = [config.epochs] if config.patience is None else [1] * config.epochs
     for stage, epochs in enumerate(stages):
         running = [explorer for explorer in known.values() if explorer.running]
@@ -136,7 +146,35 @@ def trained_explorers(
         trained = trainer.train(first.problem.module, first.problem.layout, x, jobs, schedule)
         for explorer, update, losses in zip(running, trained.updates, trained.losses.tolist(), strict=True):
             explorer.moved(update, losses)
+    remembered.keep(known)
     return explorers_of_cells
+
+
+class _Remembered:
+    """The explorers of a block among those of earlier blocks; private ones, and on changed inputs, never are."""
+
+    def __init__(self, before: ExploredBefore | None, first: Cell, trainer: Trainer, x: Tensor) -> None:
+        problem, config = first.problem, first.protocol.exploration
+        self._before = before if x is problem.x_train else None
+        schedule = config.schedule(first.protocol.training)
+        self._all = (problem.recipe, trainer.kind, str(trainer.device), schedule.model_dump_json(), config.patience)
+
+    def take(self, known: Mapping[tuple[object, ...], Explorer]) -> None:
+        """Give those their deviations who are remembered."""
+        if self._before is None:
+            return
+        for identity, explorer in known.items():
+            found = None if explorer.job.private is not None else self._before.get((*self._all, identity))
+            if found is not None:
+                explorer.deviation, explorer.losses, explorer.known = found[0], list(found[1]), True
+
+    def keep(self, known: Mapping[tuple[object, ...], Explorer]) -> None:
+        """Remember those who explored."""
+        if self._before is None:
+            return
+        for identity, explorer in known.items():
+            if not explorer.known and explorer.job.private is None:
+                self._before.put((*self._all, identity), explorer.deviation, tuple(explorer.losses))
 
 
 def landscape(
@@ -224,10 +262,18 @@ def _everywhere(found: Exploration, layout: Layout) -> Exploration:
 
 
 def landscapes(
-    cells: Sequence[Cell], trainer: Trainer, watch: Watcher, sums: Sums, inputs: PoisonedInputs
+    cells: Sequence[Cell],
+    trainer: Trainer,
+    watch: Watcher,
+    sums: Sums,
+    inputs: PoisonedInputs,
+    before: ExploredBefore | None = None,
 ) -> Iterator[Explored | Nothing]:
-    """Phase 1, cell by cell, before round 1; nothing where nobody explores. ``inputs``: what the clients train on."""
-    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums, inputs)
+    """Phase 1, cell by cell, before round 1; nothing where nobody explores.
+
+    ``inputs``: what the clients train on. ``before``: earlier explorers, where a model's bits depend on its job alone.
+    """
+    found = _explore([cell for cell in cells if cell.protocol.explores], trainer, watch, sums, inputs, before=before)
     for cell in cells:
         yield next(found) if cell.protocol.explores else (None, [], None, None)
 

@@ -15,6 +15,7 @@ from autoflip_secure.defenses.privacy.opacus_training import fit
 from autoflip_secure.errors import UnsupportedModelError
 from autoflip_secure.federation.cell import Cell, Problem
 from autoflip_secure.federation.engine import run_cells
+from autoflip_secure.federation.explored_before import ExploredBefore
 from autoflip_secure.federation.personal import tested_on
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.models.layout import Layout
@@ -56,15 +57,16 @@ class CellBuilder:
         self._made: dict[tuple[str, str], Any] = {}
         self._cells: dict[tuple[str, ...], Cell] = {}
         self._noise: dict[tuple[str, str], tuple[float, ...]] = {}
+        self._explored = ExploredBefore()
 
     def for_a_block(self) -> CellBuilder:
-        """A builder that knows data, splits and noise from here, and makes modules of its own.
+        """A builder that knows data, splits, noise and explorers from here, and makes modules of its own.
 
         A module of the user's may remember who passed through it, so what a block runs on has seen no other block.
         """
         other = CellBuilder()
         other._made = {key: made for key, made in self._made.items() if key[0] in _OF_DATA}
-        other._noise = self._noise
+        other._noise, other._explored = self._noise, self._explored
         return other
 
     def forget(self) -> None:
@@ -227,6 +229,7 @@ class CellBuilder:
                 "x_test": data.x_test.to(device),
                 "y_test": data.y_test.to(device),
                 "num_classes": data.num_classes,
+                "explored": self._explored,
                 "recipe": content_hash(template.settings.model_dump(mode="json", include={"data", "model", "privacy"})),
             }
 

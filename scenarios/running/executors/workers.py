@@ -54,6 +54,7 @@ def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None,
             pipe.send(heard.pop(0))
         pipe.send(message)
 
+    builder = CellBuilder()  # data and explorers of earlier blocks
     while True:
         try:
             block = pipe.recv()
@@ -75,7 +76,7 @@ def _main(pipe: Connection, pool: PartyPool | None, models: ModelsToKeep | None,
             rounds.append((key, entry))
 
         try:
-            say(attempt(block, progress, pool, models=models, heard=keep if live else None))
+            say(attempt(block, progress, pool, builder, models, keep if live else None))
         except AutoflipError as error:
             say(error)
         except (Exception, SystemExit) as error:  # a model of the user's own may end the program
