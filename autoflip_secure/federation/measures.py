@@ -60,14 +60,17 @@ def digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def versions(device: str = "cpu") -> dict[str, str]:
-    """Versions that numbers may depend on; of a GPU, which one it is, where numbers are computed on one."""
+def versions(device: str = "cpu", *, mixed: bool = False) -> dict[str, str]:
+    """Versions that numbers may depend on; of a GPU, which one it is, where numbers are computed on one.
+
+    ``mixed``: what multiplies in bfloat16 too.
+    """
     return {
         "autoflip-secure": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "kernels": kernels.description(),
+        "kernels": kernels.description(mixed=mixed),
         **({"gpu": kernels.of_gpu()} if device.startswith("cuda") and torch.cuda.is_available() else {}),
         "training": ARITHMETIC,
     }

@@ -267,7 +267,7 @@ class Logbook:
             axes=cell.axes,
             algorithm=cell.algorithm,
             seed=cell.seed,
-            versions=versions(trainer.device),
+            versions=versions(trainer.device, mixed=cell.protocol.training.precision != "float32"),
             pipeline=pipeline_of(cell.protocol, names(cell), [channel.name for channel in prepared(cell)]),
             parameters=int(cell.problem.layout.sent.sum()),
             malicious_clients=cell.malicious_clients.nonzero().squeeze(1).tolist(),

@@ -22,12 +22,15 @@ def ask_for_reproducible() -> None:
     os.environ.setdefault(VARIABLE, "AUTO")
 
 
-def description() -> str:
-    """Processor and kernels, for records: runs on other ones differ in their last bits."""
+def description(*, mixed: bool = False) -> str:
+    """Processor and kernels, for records: runs on other ones differ in their last bits, and mixed ones by more."""
     import torch
 
+    from autoflip_secure.runtime.processor import bfloat16_units
+
     asked = [f"{name}={os.environ[name]}" for name in (VARIABLE, *_OTHERS) if os.environ.get(name)]
-    return ", ".join([f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}", *asked])
+    units = [f"bfloat16 by {bfloat16_units()}"] if mixed else []
+    return ", ".join([f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}", *units, *asked])
 
 
 def of_gpu() -> str:

@@ -138,7 +138,7 @@ def _compare_accuracy(
     differ = f"cell {record.cell}: its model has accuracy {accuracy:.4f} here, and {recorded:.4f} in the record"
     if changed:
         raise StoreError(f"{differ}, because {changed[0]} is not what the cell was run with; put it back")
-    now = {**versions(str(device)), "device": str(device)}
+    now = {**versions(str(device), mixed=settings.training.precision != "float32"), "device": str(device)}
     before: Mapping[str, Any] = {**record.versions, "device": record.trainer.device}
     others = [f"{name} {before.get(name, '?')} there, {value} here" for name, value in now.items()
               if before.get(name) != value]  # fmt: skip

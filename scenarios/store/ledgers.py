@@ -1,8 +1,8 @@
 """The ledger on disk: what a cell is about to release, written before it begins, and every attempt to run it.
 
 ``ledger/<hash>.json`` holds one entry per attempt, with its planned releases where its conditions are new. An attempt
-under the same conditions (source and versions of software, processor, data) repeats the same releases bit for bit, so
-it counts once. Under other conditions its noise, batches and secret cohorts are drawn anew
+under the same conditions (source and versions of software, model of the processor, data) repeats the same releases bit
+for bit, so it counts once. Under other conditions its noise, batches and secret cohorts are drawn anew
 (:class:`~autoflip_secure.seeds.PrivateDraws`), so it is another, independent release and counts again. So is a part of
 a block that did not fit into memory, unless its numbers are known to be the same to the bit. With
 ``privacy.noise_source: system`` no attempt can be repeated, so each has a word of its own among its conditions.
@@ -31,6 +31,7 @@ from autoflip_secure.files.durable import write_whole
 from autoflip_secure.files.regular_files import gone, parse_json, read_regular
 from autoflip_secure.interfaces import ClientPrivacy
 from autoflip_secure.records.privacy import Release
+from autoflip_secure.runtime.processor import identity
 from autoflip_secure.scenarios.config.loading import CellSpec
 from autoflip_secure.scenarios.config.plan import Block
 from autoflip_secure.scenarios.store.fingerprints import own_source, read_by
@@ -203,7 +204,14 @@ def _damage(path: Path) -> str | None:
 def conditions() -> dict[str, str]:
     """What the last bits of a release may depend on: versions, and our own source, which changes between them too."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {**versions(), "source": own_source(), "opacus": version("opacus"), "gpu": gpu, "private draws": _DRAWS}
+    return {
+        **versions(mixed=True),
+        "processor": identity(),
+        "source": own_source(),
+        "opacus": version("opacus"),
+        "gpu": gpu,
+        "private draws": _DRAWS,
+    }
 
 
 def _what_counts(attempt: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def test_the_conditions_of_a_private_cell_are_software_processor_and_data() -> N
     one, other = (under_conditions(blocks, {named: digest})[0].cells[0].conditions for digest in ("1", "2"))
     assert one != other
     assert json.loads(one)["versions"] == conditions()
-    assert {"torch", "numpy", "kernels", "opacus"} <= conditions().keys()
+    assert {"torch", "numpy", "kernels", "processor", "opacus"} <= conditions().keys()
     assert conditions()["source"] == own_source()
     assert under_conditions(plan(bare).blocks, {named: "1"})[0].cells[0].conditions == ""
     chosen = plan(scenario(privacy={**SAMPLES, "target_epsilon": 4.0, "accountant": "pld"}))
