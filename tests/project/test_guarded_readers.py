@@ -31,6 +31,7 @@ ALLOWED = {
     "autoflip_secure/models/export.py": {"torch.load"},  # of what it has just written, tensors alone
     "scenarios/models/state_dicts.py": {"torch.load"},  # of an opened file, tensors alone, every failure caught
     "autoflip_secure/runtime/memory.py": {"Path(path).read_text"},  # of the system, every failure caught
+    "autoflip_secure/runtime/processor.py": {"_ABOUT.read_text"},  # of the system, every failure caught
     "autoflip_secure/terminal/docstrings.py": {"open", "ast.parse"},  # of this package's own sources
     "reports/figures/marks.py": {"json.loads"},  # of marks that it has just written
     "scenarios/running/executors/ray_node.py": {"pickle.loads"},  # of one sweep's own processes, as Ray's messages are:
