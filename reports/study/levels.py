@@ -27,6 +27,7 @@ from autoflip_secure.reports.study.parts import (
     lack_of,
     lacking,
     natural,
+    usual,
     variant_of,
 )
 from autoflip_secure.reports.study.privacy import NO_PRIVACY, protection
@@ -83,7 +84,8 @@ def level_title(path: str) -> str:
 def by_level(study: Study, path: str) -> Study | None:
     """``study`` by the levels of ``path``; None: its runs have fewer than two. Runs that have no level are left out.
 
-    The reference is the level without anything: no privacy, in the open, no attack; of another setting the smallest.
+    The reference is the level without anything: no privacy, in the open, no attack; of another setting the smallest,
+    and among words the default.
     """
     if path == ALGORITHM:
         return replace(study, strata=_by_privacy(study)) if len(study.algorithms) > 1 else None
@@ -240,7 +242,7 @@ def _level_order(path: str, level: Any) -> tuple[Any, ...]:
             float(level.get("noise_multiplier") or 0),
             natural(level),
         )
-    return (1, natural({"": level}))
+    return (1, isinstance(level, str) and level != usual(path), natural({"": level}))
 
 
 def _unit(part: _Part) -> str:

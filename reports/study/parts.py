@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autoflip_secure.files.canonical_json import canonical
+from autoflip_secure.interfaces import TrainingSchedule
 from autoflip_secure.records.configs import leaves, varying, without, without_paths
-from autoflip_secure.records.newer_keys import with_newer
+from autoflip_secure.records.newer_keys import NEWER, with_newer
 from autoflip_secure.records.privacy import PrivacyRecord
 from autoflip_secure.records.proven import lack, unprotected
 from autoflip_secure.records.run import RunRecord
@@ -108,6 +109,18 @@ def natural(config: Any) -> tuple[tuple[int, float, str], ...]:
     """Sort key that puts numbers in numeric order."""
     flat = leaves(config)
     return tuple((0, float(v), "") if isinstance(v, int | float) else (1, 0.0, str(v)) for _, v in sorted(flat.items()))
+
+
+def usual(path: str) -> Any:
+    """The default of a setting, as far as it is known here.
+
+    >>> usual("training.precision"), usual("training.optimizer"), usual("algorithm.aggregator.weighting")
+    ('float32', 'sgd', 'samples')
+    """
+    above, _, key = path.rpartition(".")
+    if above == "training" and key in TrainingSchedule.model_fields:
+        return TrainingSchedule.model_fields[key].default
+    return NEWER.get(path)
 
 
 def facet_order(facet: dict[str, Any]) -> tuple[Any, ...]:

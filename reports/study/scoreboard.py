@@ -30,7 +30,7 @@ class Standing:
     weakest: Row | None  # the condition in which it stands worst against the baseline
     tally: dict[Verdict, int]  # over the attacked conditions
     uplink: float | None  # bytes sent by clients in a whole run, as a share of the baseline's
-    flops: dict[str, float]  # training operations (sparse, compacted) as a share of the baseline's dense ones
+    flops: dict[str, float]  # training operations (sparse, compacted) as a share of the baseline's
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,10 @@ def _costs(study: Study, algorithm: str, conditions: Sequence[Condition]) -> tup
             continue
         own = record.costs
         share = {"uplink": own.bytes.uplink_values / base.bytes.uplink_values}
-        for kind, flops in (("sparse", own.flops.sparse), ("compacted", own.flops.compacted)):
-            if flops is not None and base.flops.dense:
-                share[kind] = flops / base.flops.dense
+        for kind in ("sparse", "compacted"):
+            flops, of = getattr(own.flops, kind), getattr(base.flops, kind)
+            if flops is not None and of:
+                share[kind] = flops / of
         shares.append(share)
     if not shares:
         return None, {}

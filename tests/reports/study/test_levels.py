@@ -144,6 +144,30 @@ def test_attacks_and_secure_sums_have_their_reference(record: Make, partition: d
     assert by_level(whole, "privacy") is None
 
 
+def test_words_are_compared_with_the_default_and_costs_with_those_of_the_same_kind(
+    record: Make, partition: dict[str, Any]
+) -> None:
+    cells = [
+        record(name, partition["iid"], {"kind": "none"}, seed, rounds=2, training={"precision": precision})
+        for seed in range(3)
+        for name in ("fedavg", "autoflip")
+        for precision in ("bfloat16", "float32")
+    ]
+    pruned = [one.costs.flops for one in cells if one.algorithm == "autoflip"]
+    assert all(0 < one.sparse < one.dense for one in pruned)  # type: ignore[operator]
+    found = by_level(study(cells), "training.precision")
+    assert found is not None
+    assert found.algorithms == ["precision float32", "precision bfloat16"]
+    for block in scoreboard(found, compare(found)):
+        for one in block.standings:
+            assert one.flops == pytest.approx(
+                {"sparse": 1.0, "compacted": 1.0}
+            )  # of the pruned reference, not of dense
+    told = opened(study(cells), {"compare": "training.precision"}, 0).opening
+    assert "precision float32 reaches" in told.answer[0]
+    assert "of the operations on live weights" not in " ".join(told.answer)
+
+
 def test_what_was_not_run_without_privacy_is_not_compared(record: Make, partition: dict[str, Any]) -> None:
     cells = [
         record(name, partition["iid"], {"kind": "none"}, seed, rounds=2, privacy=privacy)
