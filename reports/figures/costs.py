@@ -93,7 +93,7 @@ def _costs(
     palette.legend(figure, [a for a in study.algorithms if any(r[1] == a for r in rows)], colour=True, more=marks)
     caption += f" Mean over seeds; bars (from three seeds on): 95 % interval of accuracy.{cut}"
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
-    columns = ["condition", "algorithm", "cost", "unit", "amount", "share of the baseline (%)"]
+    columns = ["condition", "algorithm", "cost", "unit", "amount", f"share of the baseline's {next(iter(kinds))} (%)"]
     columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
     notes = apart + left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
     return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
