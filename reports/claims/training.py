@@ -17,10 +17,10 @@ from autoflip_secure.reports.claims.findings import BOTH, Claim, above, conclude
 from autoflip_secure.reports.claims.subjects import subject
 from autoflip_secure.reports.statistics.intervals import Interval, mean_interval
 from autoflip_secure.reports.study.study import Study
+from autoflip_secure.reports.study.to_target import SHARE, first_reaching
 from autoflip_secure.reports.wording.phrases import ends
 from autoflip_secure.terminal.counting import some
 
-SHARE_OF_FINAL = 0.9
 LEAST_RATIO = 0.05  # an update variance lower by certainly less than this share is not "lower"
 RATES = "Let both train at one rate: --set tune=null."
 Runs = dict[int, RunRecord]  # by seed
@@ -31,7 +31,7 @@ def convergence(study: Study) -> Claim:
     """Rounds until 90 % of FedAvg's accuracy, AutoFLIP's fewer than FedAvg's in every partition."""
     says = "Faster convergence than FedAvg: fewer rounds to the same accuracy (Fig. 7)."
     measured = (
-        f"Rounds until {100 * SHARE_OF_FINAL:.0f} % of FedAvg's accuracy at the same seed, without attack. "
+        f"Rounds until {100 * SHARE:.0f} % of FedAvg's accuracy at the same seed, without attack. "
         "Holds when the rounds saved are above zero in every partition; does not hold when they are certainly fewer "
         "than one step of evaluation in one."
     )
@@ -39,9 +39,9 @@ def convergence(study: Study) -> Claim:
     for facet, own, base in _runs(study):
         rounds = {}
         for seed, run in own.items():
-            goal = SHARE_OF_FINAL * study.accuracy(base[seed])
+            goal = SHARE * study.accuracy(base[seed])
             last = run.rounds[-1].round if run.rounds else 0
-            rounds[seed] = (_reached(run, goal), _reached(base[seed], goal), last)
+            rounds[seed] = (first_reaching(run, goal), first_reaching(base[seed], goal), last)
         found.append((facet, rounds, _step(next(iter(base.values())))))
     evidence = []
     for facet, rounds, step in found:
@@ -152,10 +152,6 @@ def _runs(study: Study, noisy: bool = False) -> list[tuple[str, Runs, Runs]]:
             place = str(condition) if noisy else condition.facet
             found.append((place, {s: mine[s] for s in shared}, {s: theirs[s] for s in shared}))
     return found
-
-
-def _reached(run: RunRecord, goal: float) -> int | None:
-    return next((e.round for e in run.rounds if e.test_accuracy is not None and e.test_accuracy >= goal), None)
 
 
 def _step(run: RunRecord) -> int:

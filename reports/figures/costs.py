@@ -16,18 +16,20 @@ from autoflip_secure.reports.figures.drawing import (
     fit_groups,
     fitting,
     left_out,
-    spoken_for,
     spokesmen,
 )
 from autoflip_secure.reports.figures.marks import belonging, series
 from autoflip_secure.reports.figures.style import MUTED, Palette, Picture, finish, panels, percent
 from autoflip_secure.reports.statistics.intervals import mean_interval
 from autoflip_secure.reports.study.labels import NO_ATTACK
+from autoflip_secure.reports.study.pareto import front
 from autoflip_secure.reports.study.study import Condition, Study
 from autoflip_secure.reports.tables.text import Table, percents
 
 COLUMNS = 3
-Kinds = dict[str, tuple[str, Callable[[Costs], float | None]]]
+FRONT_LINE = (0, (2, 2))
+Cost = Callable[[Costs], float | None]
+Kinds = dict[str, tuple[str, Cost]]
 BYTES: Kinds = {
     "live values": ("o", lambda c: (c.bytes.uplink_values + c.bytes.downlink_values) / 1e6),
     "with bitmask": ("D", lambda c: (c.bytes.uplink_bitmask + c.bytes.downlink_bitmask) / 1e6),
@@ -43,6 +45,7 @@ OPERATIONS: Kinds = {
     "compacted": ("D", lambda c: _billions(c.flops.compacted)),
     "sparse": ("o", lambda c: _billions(c.flops.sparse)),
 }
+FRONTS = ("with bitmask", "compacted")  # what can be had without a mask that is known for nothing, or sparse kernels
 
 
 def against_bytes(study: Study, palette: Palette) -> Picture | None:
@@ -72,17 +75,21 @@ def _costs(
 ) -> Picture | None:
     facets = list(study.facets)[:COLUMNS]
     places = {f: next(c for c in study.conditions if c.facet == f) for f in facets}
+    kind = next(own for own in kinds if own in FRONTS)
+    fronts = {facet: front(_points(study, condition, kinds[kind][1])) for facet, condition in places.items()}
+    names = [a for a in study.algorithms if a in spokesmen(study) or any(a in found for found in fronts.values())]
     figure, axes = panels(1, len(facets), height=2.7, share_y=False)
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
-        _panel(study, palette, condition, kinds, ax, rows, unit)
+        _panel(study, palette, condition, kinds, ax, rows, unit, names)
+        _join(ax, study, condition, fronts[facet], kinds[kind][1])
         ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
         percent(ax)
         ax.set_xlabel(label)
     axes[0, 0].set_xlim(0, 1.03 * axes[0, 0].get_xlim()[1])  # all panels share the axis, and a mark at its end is whole
     axes[0, 0].set_ylabel(study.measured)
     groups: list[Group] = [
-        ([ax], [[(0.0, [study.accuracy(r) for r in study.runs(c, a)])] for a in spokesmen(study) if study.runs(c, a)])
+        ([ax], [[(0.0, [study.accuracy(r) for r in study.runs(c, a)])] for a in names if study.runs(c, a)])
         for ax, c in zip(axes[0], places.values(), strict=True)
     ]
     cut, apart = fit_groups(groups)
@@ -90,12 +97,25 @@ def _costs(
         Line2D([], [], color=MUTED, marker=m, lw=0, ms=5.5, mfc="none" if m == "o" else MUTED, label=kind)
         for kind, (m, _) in kinds.items()
     ]
-    palette.legend(figure, [a for a in study.algorithms if any(r[1] == a for r in rows)], colour=True, more=marks)
-    caption += f" Mean over seeds; bars (from three seeds on): 95 % interval of accuracy.{cut}"
+    if any(len(found) > 1 for found in fronts.values()):
+        marks.append(Line2D([], [], color=MUTED, lw=1.2, ls=FRONT_LINE, label=f"Pareto front, {kind}"))
+    palette.legend(figure, [a for a in names if any(r[1] == a for r in rows)], colour=True, more=marks)
+    caption += (
+        f" Mean over seeds; bars (from three seeds on): 95 % interval of accuracy.{cut} The Pareto front is that of "
+        f"the means of all algorithms, at the cost {kind}: whatever is not on it, something else is at least as "
+        "accurate for no more. Neighbours on it may differ by chance; the statistics table tells which do not."
+    )
     alt = f"Scatter plots of accuracy against {name}. " + _words(rows, next(iter(kinds)))
     columns = ["condition", "algorithm", "cost", "unit", "amount", f"share of the baseline's {next(iter(kinds))} (%)"]
-    columns += ["accuracy (%)", "low (%)", "high (%)", "seeds"]
-    notes = apart + left_out(len(study.facets), len(facets), "settings") + spoken_for(study)
+    columns += ["accuracy (%)", "low (%)", "high (%)", "seeds", "on the Pareto front"]
+    on = {(str(c), a, kind): "yes" if a in fronts[f] else "no" for f, c in places.items() for a in study.algorithms}
+    rows = [[*row, on.get((str(row[0]), str(row[1]), str(row[2])))] for row in rows]
+    notes = apart + left_out(len(study.facets), len(facets), "settings")
+    if len(names) < len(study.algorithms):
+        notes.append(
+            f"{len(names)} of {len(study.algorithms)} algorithms are drawn, all of the front among them; the table of "
+            "the figure has all."
+        )
     return finish(figure, f"cost-{name}", f"Accuracy against {name}", caption, alt, Table(columns, rows), notes)
 
 
@@ -107,11 +127,12 @@ def _panel(
     ax: Axes,
     rows: list[list[object]],
     unit: str,
+    names: list[str],
 ) -> None:
+    """Draw ``names``; ``rows`` gets all algorithms."""
     base = [r.costs for r in study.runs(condition, study.baseline)] if study.baseline else []
-    names = spokesmen(study)
-    for place, algorithm in enumerate(names):
-        above = 2 + (len(names) - place) / 10  # the first ones, which the report is about, on top
+    for place, algorithm in enumerate(study.algorithms):
+        above = 2 + (len(study.algorithms) - place) / 10  # the first ones, which the report is about, on top
         runs = study.runs(condition, algorithm)
         if not runs:
             continue
@@ -127,6 +148,8 @@ def _panel(
             share = 100 * amount / float(np.mean(reference)) if reference and np.mean(reference) else None
             rows.append([str(condition), algorithm, kind, unit, amount, share, *percents(accuracy), accuracy.n])
             drawn.append((amount, marker))
+        if algorithm not in names:
+            continue
         if len(drawn) > 1:
             ends = sorted({amount for amount, _ in drawn})
             with belonging(ax, algorithm):
@@ -148,6 +171,25 @@ def _panel(
             if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
                 with belonging(ax, algorithm):
                     ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
+
+
+def _points(study: Study, condition: Condition, cost: Cost) -> dict[str, tuple[float, float]]:
+    """Algorithm -> mean cost and mean accuracy; those whose cost is not known in every run are not among them."""
+    found = {}
+    for algorithm in study.algorithms:
+        runs = study.runs(condition, algorithm)
+        amounts = [value for run in runs if (value := cost(run.costs)) is not None]
+        if runs and len(amounts) == len(runs):
+            found[algorithm] = float(np.mean(amounts)), float(np.mean([study.accuracy(run) for run in runs]))
+    return found
+
+
+def _join(ax: Axes, study: Study, condition: Condition, names: list[str], cost: Cost) -> None:
+    """A line through the front, in steps: between two of its points there is nothing better than the cheaper one."""
+    if len(names) > 1:
+        points = _points(study, condition, cost)
+        x, y = zip(*(points[name] for name in names), strict=True)
+        ax.step(x, y, where="post", color=MUTED, lw=1.2, ls=FRONT_LINE, zorder=1)
 
 
 def _words(rows: list[list[object]], kind: str) -> str:

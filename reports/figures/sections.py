@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autoflip_secure.records.audit import AuditRecord
 from autoflip_secure.reports.figures import (
     architecture,
+    arrivals,
     audit,
     backdoor,
     conditions,
@@ -120,6 +121,7 @@ def sections(
             [
                 lambda: costs.against_bytes(study, palette),
                 lambda: costs.against_operations(study, palette),
+                lambda: arrivals.to_target(study, palette),
             ],
         ),
         (

@@ -50,6 +50,7 @@ def test_every_section_is_there(page: tuple[str, Page]):
         "architecture",
         "cost-bytes",
         "cost-operations",
+        "cost-to-target",
         "statistics-table",
         "degradation-numbers",
         "beyond-accuracy",
@@ -66,7 +67,7 @@ def test_ids_are_unique_and_figures_have_texts(page: tuple[str, Page]):
     ids = [a["id"] for _, a in parsed.elements if "id" in a]
     assert len(ids) == len(set(ids))
     pictures = parsed.all("svg") + parsed.all("img")
-    assert len(pictures) == 14  # one of them twice: in the summary too
+    assert len(pictures) == 15  # one of them twice: in the summary too
     assert all(len(str(a.get("aria-label") or a.get("alt"))) > 40 for a in pictures)
 
 
