@@ -36,7 +36,8 @@ def test_the_full_form_has_what_is_known_of_the_authors(row: str) -> None:
     assert not set(scenario.header.seeds) & set(range(10)), "seeds 0-9 are for tuning"
     algorithms = {cell.settings.algorithm.name for cell in scenario.cells}
     assert {"fedavg", "autoflip"} <= algorithms
-    assert ("taylor" in algorithms) == (row != "shakespeare")  # an LSTM has no units
+    assert "prunefl" in algorithms
+    assert {"taylor", "eflprune"} <= algorithms or row == "shakespeare"  # an LSTM has no units
     for cell in scenario.cells:
         said: Any = cell.settings
         assert (said.data.kind, said.model.kind) == ROWS[row][:2]
@@ -50,6 +51,18 @@ def test_the_full_form_has_what_is_known_of_the_authors(row: str) -> None:
             assert said.data.image_size == 24
         if said.algorithm.pruner.kind == "threshold":
             assert said.algorithm.pruner.threshold == 0.3
+
+
+@pytest.mark.parametrize(("row", "samples"), [("mnist", 60_000), ("cifar10", 50_000), ("tinyimagenet", 100_000)])
+def test_prunefl_reconfigures_as_often_as_its_authors_in_local_steps(row: str, samples: int) -> None:
+    """Theirs: 50 rounds of 5 steps, and a half-life of 10,000 rounds; here a client has its share of the data."""
+    (own, *_) = [c.settings for c in load(f"table3_{row}").cells if c.settings.algorithm.name == "prunefl"]
+    said: Any = own
+    steps = said.training.epochs * -(-samples // said.clients // said.training.batch_size)
+    pruner = said.algorithm.pruner
+    assert pruner.init == "client"
+    assert pruner.every * steps == pytest.approx(250, rel=0.15)
+    assert pruner.half_life * steps == pytest.approx(50_000, rel=0.03)
 
 
 @pytest.mark.parametrize("row", ROWS)
