@@ -63,11 +63,25 @@ class ExplorationConfig(Config):
         description="linear: what the server learns about explorers, two scores each or only the sum of all",
     )
 
+    upload_bits: Literal[16, 32] = Field(
+        default=32, description="of each number that an explorer sends; 16: half precision, relative to its largest"
+    )
+    upload_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="of each hidden tensor's deviations, the largest, that an explorer sends; the server takes the "
+        "others as zero. 1 = all",
+    )
+
     @model_validator(mode="after")
     def _linear_only(self) -> ExplorationConfig:
         if self.reveal == "sum" and self.method != "linear":
             raise ValueError(f"reveal = 'sum' needs method = 'linear', not {self.method!r}; set both, or neither")
         return self
+
+    @property
+    def shortens(self) -> bool:
+        """Whether explorers send less than every number in single precision."""
+        return self.upload_bits < 32 or self.upload_share < 1
 
     def schedule(self, training: TrainingSchedule, epochs: int | None = None) -> TrainingSchedule:
         """The explorers' schedule: plain SGD (adaptive optimisers flatten the deviations)."""

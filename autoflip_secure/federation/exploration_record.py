@@ -11,6 +11,7 @@ from autoflip_secure.federation.state import ServerState
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.interfaces.phases import exploration_after
 from autoflip_secure.models.costs import CostModel, exploration_bytes, round_bytes
+from autoflip_secure.models.exploration_messages import deviation_bytes
 from autoflip_secure.records.run import ExplorationRecord
 from autoflip_secure.secure_rows.secure_sum import SecureTransfer
 
@@ -36,7 +37,11 @@ def exploration_record(
         len(cell.problem.clients[k]) * n for k, n in zip([*explorers, *exploration.rejected], epochs, strict=True)
     )
     count = len(explorers) + len(exploration.rejected)
-    sent = uplink(exploration_bytes(layout, count), transfer)
+    whole, config = exploration_bytes(layout, count), cell.protocol.exploration
+    if config.shortens:
+        up = deviation_bytes(layout, count, config.upload_bits, config.upload_share)
+        whole = whole.model_copy(update={"uplink_values": up, "uplink_bitmask": up})
+    sent = uplink(whole, transfer)
     if before is not None:
         down = round_bytes(before.mask, layout, count)
         sent = sent.model_copy(

@@ -24,6 +24,7 @@ from autoflip_secure.federation.state import ServerState
 from autoflip_secure.federation.watcher import Watcher
 from autoflip_secure.interfaces import Exploration
 from autoflip_secure.interfaces.phases import exploration_after
+from autoflip_secure.models.exploration_messages import shortened
 from autoflip_secure.models.layout import Layout
 from autoflip_secure.models.masks import kept
 from autoflip_secure.secure_rows.secure_sum import SecureSum, SecureTransfer
@@ -151,14 +152,19 @@ def landscape(
         found = _everywhere(explore(here, samples, rows, config.method, own, config.reveal), layout)
         return without(found, clients[(~usable).cpu()].tolist())
 
+    def travelled(rows: Tensor) -> Tensor:
+        """What the server has of rows that explorers send."""
+        return shortened(rows, layout, config.upload_bits, config.upload_share)
+
     knows = None
     if sums is None and cell.protocol.client_level is None:
-        knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(kept(rows, trained)))
+        knows = Defence(cell.protocol.aggregator, landscape=lambda rows: combined(travelled(kept(rows, trained))))
     attacked = attack_updates(cell, deviations, clients, everywhere, phase.number, phase.start, phase.memory, knows)
     sent = kept(attacked.rows, trained)
     if cell.protocol.client_level is not None:
         seen = privacy_view(cell, clients, trained, phase.number, weights=phase.start)
         sent = cell.protocol.client_level.explore(sent, seen)
+    sent = travelled(sent)
     usable = usable_rows(sent)
     here = clients.to(sent.device)[usable]
     left_out = clients[(~usable).cpu()].tolist()

@@ -27,6 +27,8 @@ def obstacle(protocol: Protocol) -> str | None:
         ),
         f"{named}: one client trains alone before round 1, stage by stage, which no round of Flower is; use another "
         "pruner": pruner.begins_alone,
+        "exploration.upload_bits or upload_share: Flower's messages carry deviations whole, in single precision; leave "
+        "both out": protocol.explores and protocol.exploration.shortens,
         f"algorithm.aggregator = {combined}: the server owns clean samples, and a server of Flower has no data; use "
         "another aggregator": aggregator.needs_clean_data,
         f"algorithm.aggregator = {combined}: is a strategy of Flower itself; give it to Flower's own ServerApp": (

@@ -25,6 +25,8 @@ NEWER: dict[str, Any] = {
     "held_out": 0.2,
     "measures": [],
     "exploration.every": None,
+    "exploration.upload_bits": 32,
+    "exploration.upload_share": 1.0,
     "guidance.matrix": "once",
     "attack.window.period": None,
     "attack.window.acting": 1,

@@ -62,6 +62,7 @@ def check(settings: Fields) -> None:
         _refuse(*alone)
     if (again := exploring_again.obstacle(settings)) is not None:
         _refuse(*again)
+    _shortened(settings)
     obstacle = impossible(settings)
     if obstacle is not None:
         _refuse(*obstacle, "secure_sum")
@@ -82,6 +83,20 @@ def check(settings: Fields) -> None:
         )
     if (refused := attack_checks.obstacle(settings)) is not None:
         _refuse(*refused)
+
+
+def _shortened(settings: Fields) -> None:
+    """Shares of a shorter row are no shorter."""
+    config, algorithm = settings.exploration, settings.algorithm
+    exploring = explores(algorithm.pruner, algorithm.aggregator, algorithm.local_rule)
+    if settings.secure_sum is not None and exploring and config.shortens:
+        key = "upload_bits" if config.upload_bits < 32 else "upload_share"
+        _refuse(
+            f"exploration.{key}",
+            f"{getattr(config, key)}: saves nothing in shares, each of which is as long as the whole row whatever it "
+            "holds; leave it out, or set secure_sum: none",
+            "secure_sum",
+        )
 
 
 def _refuse(path: str, message: str, other: str = "") -> None:

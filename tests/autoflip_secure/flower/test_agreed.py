@@ -44,6 +44,7 @@ def test_a_scenario_that_is_more_than_one_run_is_refused() -> None:
         ({"privacy": "client_level"}, "privacy = 'client_level': what the ledger proves is about"),
         ({"privacy": "sample_level"}, "nothing is proven of this transport"),
         ({"secure_sum": {"parties": 2}, "exploration": {"method": "linear"}}, "autoflip-secure party"),
+        ({"algorithm": "autoflip", "exploration": {"upload_bits": 16}}, "carry deviations whole, in single precision"),
         ({"attack": "backdoor"}, "attack = 'backdoor'"),
         ({"attack": "fang"}, "attack = 'fang'"),
         ({"attack": "over_participation"}, "attack = 'over_participation'"),
