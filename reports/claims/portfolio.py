@@ -58,6 +58,7 @@ class Asked:
 
 
 _ABSTRACT, _REVIEW = "abstract", "review"
+_WITH = (("prunefl", "rivals"), ("eflprune", "rivals"), ("fedmask", "personal"))  # rival, where it is run
 ASKED = (
     Asked(
         "falsifier",
@@ -69,7 +70,7 @@ ASKED = (
     Asked("accuracy", "accuracy at FedAvg's level", "abstract, Table III", "accuracy", "falsifier"),
     *(
         Asked(f"level-{name}", f"accuracy at the level of {RIVALS[name]}", "Table III", f"level-{name}", scenario)
-        for name, scenario in (("prunefl", "rivals"), ("eflprune", "rivals"), ("fedmask", "personal"))
+        for name, scenario in _WITH
     ),
     Asked("compute-sparse", "compute −52 %, live weights", "abstract, Fig. 8", "compute-sparse", "falsifier", SAVED),
     Asked(
@@ -101,7 +102,11 @@ ASKED = (
     Asked("heavy-at-zero", "guidance heavy at zero", "Fig. 4", "heavy-at-zero", "falsifier", SHARE),
     Asked("whole-units", "whole units go", "Fig. 5", "whole-units", "falsifier", SHARE),
     Asked("refinement", "low agreement prunes too", "Fig. 6", "refinement", "falsifier", SHARE),
-    Asked("convergence", "faster convergence", "Fig. 7", "convergence", "falsifier", ROUNDS),
+    Asked("convergence", "faster convergence than FedAvg", "Fig. 7", "convergence", "falsifier", ROUNDS),
+    *(
+        Asked(f"faster-{name}", f"faster convergence than {RIVALS[name]}", "Fig. 7", f"faster-{name}", scenario, ROUNDS)
+        for name, scenario in _WITH
+    ),
     Asked("graceful", "graceful under σ 0.1 on 20 %", "abstract, Fig. 9a-b", "graceful", "noise_magnitude"),
     Asked("graceful-others", "graceful under other noise", "Fig. 9a-b", "graceful-others", "noise_magnitude"),
     Asked("graceful-scope", "graceful under σ 0.1 on more clients", "abstract, Fig. 9c-d", "graceful", "noise_scope"),

@@ -188,3 +188,47 @@ def test_a_claim_that_the_table_forgets_is_noticed() -> None:
 def test_units_share_an_axis_only_by_name() -> None:
     assert Asked("a", "b", "c", "d", "e").unit is POINTS
     assert POINTS.axis == "points of accuracy"
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "answer"),
+    [
+        ((2, 2, 2, 2, 2), (6, 4, 6, 4, 6), Answer.HOLDS),
+        ((6, 6, 4, 6, 6), (4, 4, 4, 4, 4), Answer.DOES_NOT_HOLD),
+        ((2, 4, 6, 2, 4), (4, 2, 4, 6, 2), Answer.CANNOT_TELL),
+        ((2, 2, 2, 2, 2), (None, 6, None, 6, None), Answer.HOLDS),
+    ],
+)
+def test_a_rival_on_the_way(cell: Cell, own: tuple[int, ...], theirs: tuple[int | None, ...], answer: Answer) -> None:
+    """Evaluated every second round; FedAvg ends at 0.8, so the goal is 0.72."""
+
+    def reaching(name: str, seed: int, first: int | None, kind: str = "fedavg") -> RunRecord:
+        run = cell(kind, seed)
+        rounds = [
+            e.model_copy(
+                update={
+                    "test_accuracy": None if e.round % 2 else 0.8 if first is not None and e.round >= first else 0.5
+                }
+            )
+            for e in run.rounds
+        ]
+        return run.model_copy(update={"algorithm": name, "rounds": rounds})
+
+    runs = [
+        run
+        for seed in range(5)
+        for run in (
+            cell("fedavg", seed).model_copy(update={"rounds": reaching("fedavg", seed, 0).rounds}),
+            reaching("autoflip", seed, own[seed], "autoflip"),
+            reaching("prunefl", seed, theirs[seed]),
+        )
+    ]
+    found = {claim.slug: claim for claim in rivals(study(runs))}
+    claim = found["faster-prunefl"]
+    assert claim.answer is answer
+    saved = [float((b or 8) - a) for a, b in zip(own, theirs, strict=True)]
+    (evidence,) = claim.evidence
+    assert evidence.values == pytest.approx(saved)
+    assert evidence.interval.mean == pytest.approx(sum(saved) / 5)
+    assert ("of PruneFL never got there" in evidence.text) == (None in theirs)
+    assert found["faster-eflprune"].answer is Answer.NOT_TESTED
