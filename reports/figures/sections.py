@@ -16,6 +16,7 @@ from autoflip_secure.reports.figures import (
     defence,
     degradation,
     effects,
+    mask_overlaps,
     privacy,
     pruning,
     releases,
@@ -98,6 +99,7 @@ def sections(
                 lambda: rounds.convergence(study, palette),
                 lambda: rounds.update_variance(study, palette),
                 lambda: stability.stability(study, palette),
+                lambda: mask_overlaps.mask_overlap(study, palette),
             ],
         ),
         (
