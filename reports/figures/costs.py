@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from autoflip_secure.records.run import Costs
 from autoflip_secure.reports.figures.drawing import (
+    LINES,
     SEEDS_FOR_BARS,
     Group,
     at_point,
@@ -77,7 +78,7 @@ def _costs(
     places = {f: next(c for c in study.conditions if c.facet == f) for f in facets}
     kind = next(own for own in kinds if own in FRONTS)
     fronts = {facet: front(_points(study, condition, kinds[kind][1])) for facet, condition in places.items()}
-    names = [a for a in study.algorithms if a in spokesmen(study) or any(a in found for found in fronts.values())]
+    names = _drawn(study, fronts)
     figure, axes = panels(1, len(facets), height=2.7, share_y=False)
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
@@ -171,6 +172,13 @@ def _panel(
             if accuracy.low is not None and accuracy.high is not None and accuracy.n >= SEEDS_FOR_BARS:
                 with belonging(ax, algorithm):
                     ax.vlines(amount, accuracy.low, accuracy.high, color=colour, lw=1, alpha=0.6, zorder=above)
+
+
+def _drawn(study: Study, fronts: Mapping[str, list[str]]) -> list[str]:
+    """The baseline, what the report is about and every front; then others, as long as there is room."""
+    surely = {study.baseline, *study.headline, *(name for found in fronts.values() for name in found)}
+    more = [a for a in spokesmen(study) if a not in surely]
+    return [a for a in study.algorithms if a in {*surely, *more[: max(0, LINES - len(surely - {None}))]}]
 
 
 def _points(study: Study, condition: Condition, cost: Cost) -> dict[str, tuple[float, float]]:

@@ -217,4 +217,7 @@ def test_figures_of_costs_draw_the_front_of_all_algorithms(
     assert on["other 4"] == "yes"
     assert 'data-series="other 4"' in picture.markup
     assert 'data-series="other 3"' not in picture.markup or on["other 3"] == "yes"
+    drawn = [name for name in found.algorithms if f'data-series="{name}"' in picture.markup]
+    assert len(drawn) == 8
+    assert {"FedAvg", "AutoFLIP", "AutoFLIP plus", *(name for name, is_on in on.items() if is_on == "yes")} <= {*drawn}
     assert "all of the front among them" in " ".join(picture.notes)
