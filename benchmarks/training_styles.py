@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from autoflip_secure.interfaces import ClientJob, TrainingSchedule
 from autoflip_secure.models.layout import Layout
+from autoflip_secure.scenarios.models.chains import Cnn
 from autoflip_secure.training import SequentialTrainer, StackedTrainer
 
 SCHEDULE = TrainingSchedule(lr=0.1, batch_size=16, epochs=5)
@@ -38,12 +39,19 @@ def cnn() -> nn.Module:
     )
 
 
-class Problem:
-    """Digits, split over ``clients`` clients in cells of 20: equal sizes, or Dirichlet ones."""
+def cnn_of_28() -> nn.Module:
+    """105,866 parameters, for images of 28x28, with channels last."""
+    return Cnn(channels_last=True).make((1, 28, 28), 10).to(memory_format=torch.channels_last)
 
-    def __init__(self, make: Callable[[], nn.Module], clients: int, alpha: float | None = None) -> None:
+
+class Problem:
+    """Digits, split over ``clients`` clients in cells of 20: equal sizes, or Dirichlet ones; ``side``: made larger."""
+
+    def __init__(self, make: Callable[[], nn.Module], clients: int, alpha: float | None = None, side: int = 8) -> None:
         digits = load_digits()
         self.x = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+        if side != 8:
+            self.x = F.interpolate(self.x, (side, side), mode="bilinear")
         self.y = torch.tensor(digits.target)
         torch.manual_seed(0)
         self.module = make()
