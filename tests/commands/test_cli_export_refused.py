@@ -194,7 +194,7 @@ def test_another_shape_is_refused_with_the_tensors(run: Path, monkeypatch: pytes
 def test_other_software_with_another_accuracy_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = record_of(run, "Residual")
     monkeypatch.setattr(
-        "autoflip_secure.scenarios.running.exporting.versions", lambda *_: {**record.versions, "torch": "9.9"}
+        "autoflip_secure.scenarios.running.exporting.versions", lambda *_, **__: {**record.versions, "torch": "9.9"}
     )
     monkeypatch.setattr(
         "autoflip_secure.scenarios.running.exporting.evaluate", lambda *_: (torch.tensor([0.125]), torch.tensor([1.0]))
