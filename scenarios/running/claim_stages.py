@@ -37,8 +37,8 @@ class ClaimStage:
 
 STAGES = (
     ClaimStage("falsifier", (_TEN,), ()),
-    ClaimStage("rivals", (_TEN,), ()),
-    ClaimStage("personal", (_TEN, "sweep.algorithm=[fedavg, autoflip, fedmask]"), ()),
+    ClaimStage("rivals", (_TEN,), (_TWENTY,)),
+    ClaimStage("personal", (_TEN, "sweep.algorithm=[fedavg, autoflip, fedmask]"), (_TWENTY,)),
     ClaimStage(
         "noise_magnitude",
         (_ALIKE, _TEN, _TWO, _BOTH, "sweep.attack.sigma=[0.1, 0.5]"),
