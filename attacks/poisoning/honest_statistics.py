@@ -1,7 +1,8 @@
 """Statistics of the honest rows H that attacks on updates are made of, and the attacks that are made of these alone.
 
 ``s`` is the sample standard deviation (divisor h - 1), coordinate by coordinate; with one honest row it is 0, and so is
-every deviation from the mean.
+every deviation from the mean. Where clients have masks of their own, both are over those that hold a
+coordinate.
 """
 
 from __future__ import annotations
@@ -26,13 +27,26 @@ def honest_of(rows: Float[Tensor, "seen size"], malicious: Bool[Tensor, " seen"]
     return rows if bool(malicious.all()) else rows[~malicious]
 
 
-def deviation(rows: Float[Tensor, "honest params"]) -> Float[Tensor, " params"]:
-    """s: sample standard deviation of every coordinate; 0 with one row."""
+def deviation(
+    rows: Float[Tensor, "honest params"], held: Bool[Tensor, "honest params"] | None = None
+) -> Float[Tensor, " params"]:
+    """s: sample standard deviation of every coordinate; 0 with one row.
+
+    Args:
+        rows: H; where a client does not hold a coordinate, the mean of those that do (:attr:`.AttackView.honest_rows`).
+        held: who holds what (:attr:`.AttackView.held`); None: all. Then s is over these, and 0 where fewer than two do.
+    """
     if len(rows) < 2:
         return torch.zeros_like(rows[0])
     if rows.device.type != "cpu":
-        return rows.std(dim=0)
-    return torch.cat([torch.from_numpy(_spread(rows[:, block].numpy())) for block in column_blocks(rows)])
+        s = rows.std(dim=0)
+    else:
+        s = torch.cat([torch.from_numpy(_spread(rows[:, block].numpy())) for block in column_blocks(rows)])
+    if held is None:
+        return s
+    holders = held.sum(0)
+    fewer = ((len(rows) - 1) / (holders - 1).clamp_min(1)).sqrt().to(s)  # the mean itself deviates by nothing
+    return torch.where(holders > 1, s * fewer, 0.0)
 
 
 def _spread(rows: np.ndarray) -> np.ndarray:
@@ -78,12 +92,18 @@ class CollusiveAttack(RowAttack, ABC):
     threat: ClassVar[Threat] = Threat("rows", ("update", "exploration"))
 
     @abstractmethod
-    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
-        """What they send, from the honest rows and the number of malicious clients in the cohort."""
+    def row(
+        self,
+        honest: Float[Tensor, "honest params"],
+        malicious: int,
+        held: Bool[Tensor, "honest params"] | None = None,
+    ) -> Float[Tensor, " params"]:
+        """What they send, from the honest rows, the number of malicious clients in the cohort, and who of the
+        honest holds what (None: all of them everything)."""
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
         """Replace the malicious rows."""
-        return view.sending(self.row(view.honest_rows, view.count)), None
+        return view.sending(self.row(view.honest_rows, view.count, view.held)), None
 
     def channel(
         self,

@@ -43,9 +43,9 @@ class HybridSparse(RowAttack):
         z = largest_unnoticed(len(rows), view.count) if self.z is None else self.z
         if self.z is None:
             view.tell(f"z = {z:.3f} with {len(rows)} honest and {view.count} malicious clients")
-        mean, s, chosen = rows.mean(0), deviation(rows), self.chosen(view)
+        mean, s, chosen = rows.mean(0), deviation(rows, view.held), self.chosen(view)
         row = mean - z * s
-        quarters = torch.quantile(rows[:, chosen].double(), torch.tensor([0.25, 0.75]).double().to(rows.device), dim=0)
+        quarters = _quarters(rows[:, chosen], None if view.held is None else view.held[:, chosen])
         reach = 1.5 * (quarters[1] - quarters[0])
         capped = (mean - self.aggressive * s)[chosen].double().clamp(quarters[0] - reach, quarters[1] + reach)
         row[chosen] = capped.to(row)
@@ -62,3 +62,11 @@ class HybridSparse(RowAttack):
                 own = torch.where(active, sensitivity[segment.slice], -1.0)
                 found[segment.slice][own.topk(count).indices] = True
         return found
+
+
+def _quarters(rows: Tensor, held: Tensor | None) -> Float[Tensor, "2 chosen"]:
+    """Q1 and Q3 of the honest values, of those that hold a coordinate; 0 where none does."""
+    levels = torch.tensor([0.25, 0.75]).double().to(rows.device)
+    if held is None:
+        return torch.quantile(rows.double(), levels, dim=0)
+    return torch.nanquantile(torch.where(held, rows.double(), torch.nan), levels, dim=0).nan_to_num(0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -24,6 +24,11 @@ class InnerProduct(CollusiveAttack):
         0.5
     )
 
-    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
+    def row(
+        self,
+        honest: Float[Tensor, "honest params"],
+        malicious: int,
+        held: Bool[Tensor, "honest params"] | None = None,
+    ) -> Float[Tensor, " params"]:
         """-epsilon mu."""
         return -self.epsilon * honest.mean(0)

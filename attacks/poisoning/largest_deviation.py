@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -36,19 +36,24 @@ class LargestDeviation(CollusiveAttack, ABC):
         description="p: against the sample standard deviations, the honest mean at unit length, or its signs",
     )
 
-    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
+    def row(
+        self,
+        honest: Float[Tensor, "honest params"],
+        malicious: int,
+        held: Bool[Tensor, "honest params"] | None = None,
+    ) -> Float[Tensor, " params"]:
         """mu + g p; mu where p is 0, as with a single honest row."""
         rows = honest.double()
         mean = rows.mean(0)
-        p = -self._direction(rows, mean)
+        p = -self._direction(rows, mean, held)
         size = float(p.square().sum())
         if size == 0:
             return mean.to(honest)
         return (mean + self.step(rows - mean, p, squared_distances(honest)) * p).to(honest)
 
-    def _direction(self, rows: Tensor, mean: Tensor) -> Tensor:
+    def _direction(self, rows: Tensor, mean: Tensor, held: Tensor | None) -> Tensor:
         if self.direction == "deviation":
-            return deviation(rows)
+            return deviation(rows, held)
         return mean.sign() if self.direction == "sign" else mean / mean.norm().clamp_min(TINY)
 
     @abstractmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -32,9 +32,14 @@ class LittleIsEnough(CollusiveAttack):
     def _z(self, honest: int, malicious: int) -> float:
         return largest_unnoticed(honest, malicious) if self.z is None else self.z
 
-    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
+    def row(
+        self,
+        honest: Float[Tensor, "honest params"],
+        malicious: int,
+        held: Bool[Tensor, "honest params"] | None = None,
+    ) -> Float[Tensor, " params"]:
         """mu - z s."""
-        return honest.mean(0) - self._z(len(honest), malicious) * deviation(honest)
+        return honest.mean(0) - self._z(len(honest), malicious) * deviation(honest, held)
 
     def act(self, view: AttackView) -> tuple[Float[Tensor, "seen params"], Any]:
         """As others, and say which z the formula gave."""

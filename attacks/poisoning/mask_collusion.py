@@ -44,7 +44,7 @@ class MaskCollusion(RowAttack):
         if self.share == 0:
             return view.updates, None
         chosen = self.chosen(view) if view.memory is None else view.memory
-        honest = view.honest_rows
+        honest = view.honest_rows if view.held is None else torch.where(view.held, view.honest_rows, 0.0)
         if self.does == "cancel":
             lie = -honest.sum(0) / view.count
         else:

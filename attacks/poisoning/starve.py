@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import squared_distances
@@ -25,6 +25,11 @@ class Starve(CollusiveAttack):
     source: ClassVar[str] = "this project: against scores that are relative to the cohort"
     equation: ClassVar[str] = "u = h_i*, i* = argmin_i sum_j ||h_i - h_j||"
 
-    def row(self, honest: Float[Tensor, "honest params"], malicious: int) -> Float[Tensor, " params"]:
+    def row(
+        self,
+        honest: Float[Tensor, "honest params"],
+        malicious: int,
+        held: Bool[Tensor, "honest params"] | None = None,
+    ) -> Float[Tensor, " params"]:
         """The medoid of the honest rows; the first of those that are equally typical."""
         return honest[int(squared_distances(honest).sqrt().sum(1).argmin())]

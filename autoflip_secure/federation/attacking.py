@@ -209,6 +209,7 @@ class _Stage:
             root=None if knows is None else knows.root,
             trial=None if knows is None else knows.trial,
             landscape=None if knows is None else knows.landscape,
+            masks=self.mask[seen] if self.mask.dim() == 2 else None,
         )
 
     def _tell(self, sentence: str) -> None:

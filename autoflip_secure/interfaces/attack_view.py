@@ -94,15 +94,37 @@ class AttackView:
     clients whose rows it would leave out have trust and score 0. None in round 0."""
     landscape: Callable[[Float[Tensor, "seen params"]], Exploration] | None = None
     """What the server would make of these deviations, in round 0; None later, and where one client begins alone."""
+    masks: Bool[Tensor, "seen params"] | None = None  # what each client that is seen holds; None: all hold ``mask``
 
     @property
     def honest_rows(self) -> Float[Tensor, "honest params"]:
         """H: the honest rows that are seen and finite, zero outside ``active``; where there is none, the malicious
-        clients' own as trained."""
-        rows = self.updates[self.honest] if bool(self.honest.any()) else self.updates[self.malicious]
+        clients' own as trained.
+
+        Where clients have masks of their own, a coordinate that an honest one does not hold has the mean over those
+        that hold it, and 0 where none does: so ``honest_rows.mean(0)`` is the coverage mean, as the server's is.
+        """
+        rows, held = self._honest
+        if held is None or bool(held.all()):
+            return rows
+        count = held.sum(0)
+        mean = torch.where(held, rows, 0.0).double().sum(0) / count.clamp_min(1)
+        return torch.where(held | ~self.active, rows, mean.to(rows))
+
+    @property
+    def held(self) -> Bool[Tensor, "honest params"] | None:
+        """Which numbers of :attr:`honest_rows` are clients' own, since they hold the coordinate; None: all."""
+        return self._honest[1]
+
+    @property
+    def _honest(self) -> tuple[Tensor, Tensor | None]:
+        """H as it was trained, and who holds what."""
+        who = self.honest if bool(self.honest.any()) else self.malicious
+        rows, held = self.updates[who], None if self.masks is None else self.masks[who]
         finite = torch.isfinite(rows.norm(dim=1))
-        some = bool(finite.any()) and not bool(finite.all())
-        return kept(rows[finite] if some else rows, self.active)
+        if bool(finite.any()) and not bool(finite.all()):
+            rows, held = rows[finite], None if held is None else held[finite]
+        return kept(rows, self.active), held
 
     @property
     def count(self) -> int:
