@@ -51,3 +51,21 @@ OF_HISTORIES: Final[Known] = (_attack("decorrelated", scale=1.0, noise=3.0),)
 """Against rules that tell sybils by their being alike."""
 OF_ROOT: Final[Known] = (_attack("root_evasion", norm=1.0),)
 """Against rules that hold rows against the update of clean data at the server."""
+
+MADE_FOR_DEFENCES: Final = frozenset(
+    str(attack["kind"])
+    for known in (
+        OF_MEMORY,
+        OF_LAYERS,
+        OF_REFINEMENT,
+        OF_COORDINATES,
+        OF_DISTANCES,
+        OF_LAST_STEP,
+        OF_RECALL,
+        OF_CLUSTERS,
+        OF_HISTORIES,
+        OF_ROOT,
+    )
+    for attack in known
+)
+"""Kinds of all of these attacks: whoever has run none of them has met fixed attacks only."""

@@ -75,6 +75,7 @@ def opened(
         opening = worst_words.with_worst(opening, whole, suites, worst, missing)
     elif found.compared == ALGORITHM and crossed is None:
         opening = with_claims(opening, whole, scenario, weighed)
+    opening = worst_words.warned(opening, whole, suites)
     if audits:
         opening = _with_audits(opening, found, audits)
     return FirstScreen(whole, found, rows, opening, suites, worst, crossed)

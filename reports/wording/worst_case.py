@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autoflip_secure.interfaces.known_attacks import MADE_FOR_DEFENCES
+from autoflip_secure.reports.study import labels
 from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import Study
 from autoflip_secure.reports.study.worst_cases import Defended, Suites, WorstCases
@@ -25,7 +27,6 @@ _SETTINGS = 4  # told in sentences
 def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[WorstCases], missing: int) -> Opening:
     """``opening`` with the worst cases of a sweep's suites, the settings in their order."""
     headline = title(groups) if groups else opening.headline
-    headline = headline if suites.adaptive else f"{FIXED_ONLY}. {headline}"
     told = [keep_units(sentence(study, group, suites)) for group in groups[:_SETTINGS]]
     more = len(groups) - _SETTINGS
     if more > 0:
@@ -35,6 +36,21 @@ def with_worst(opening: Opening, study: Study, suites: Suites, groups: Sequence[
         caveats=[*map(keep_units, caveats(suites, groups, missing)), *opening.caveats],
         numbers=_numbers(groups) or opening.numbers, pictures=("worst-case-bars", *opening.pictures),
     )  # fmt: skip
+
+
+def warned(opening: Opening, study: Study, suites: Suites | None) -> Opening:
+    """``opening``, whose first line says so where the suites, or without a suite all attacks, leave out those that are
+    made for the defence that they meet."""
+    fixed = all_fixed(study) if suites is None else not suites.adaptive
+    return replace(opening, headline=f"{FIXED_ONLY}. {opening.headline}") if fixed else opening
+
+
+def all_fixed(study: Study) -> bool:
+    """Whether somebody attacks, and every attack is one of this package that knows no defence and is made for none."""
+    attacks = [attack for attack in study.attacks.values() if not labels.is_clean(attack)]
+    kinds = {kind for attack in attacks for kind in labels.kinds_of(attack)}
+    knowing = {one.kind for record in study.records for one in record.threats or () if one.knowledge == "defence"}
+    return bool(kinds) and kinds <= {*labels.BUILT_IN_ATTACKS} - MADE_FOR_DEFENCES - knowing
 
 
 def _numbers(groups: Sequence[WorstCases]) -> tuple[KeyNumber, ...]:

@@ -13,6 +13,7 @@ import pytest
 from planted import at
 
 from autoflip_secure.records.run import RunRecord
+from autoflip_secure.records.threats import ThreatRecord
 from autoflip_secure.reports.figures.style import Palette, drawing
 from autoflip_secure.reports.figures.worst_case import heat_map, worst_bars
 from autoflip_secure.reports.pages.report import render, write_report
@@ -20,7 +21,7 @@ from autoflip_secure.reports.study.labels import percent
 from autoflip_secure.reports.study.study import study
 from autoflip_secure.reports.study.threat_cards import Cards
 from autoflip_secure.reports.study.worst_cases import suites_of, worst_cases
-from autoflip_secure.reports.wording.worst_case import title
+from autoflip_secure.reports.wording.worst_case import all_fixed, title
 
 Records = list[RunRecord]
 
@@ -149,6 +150,33 @@ def test_the_first_line_says_whether_attacks_know_the_defence(records: Records, 
     assert "Fixed attacks only" not in adaptive
 
 
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [
+        ([{"kind": "label_flip", "scope": 0.2}, {"kind": "ipm", "scope": 0.2}], True),
+        ([{"kind": "none"}], False),
+        ([{"kind": "label_flip", "scope": 0}], False),
+        ([{"kind": "label_flip", "scope": 0.2}, {"kind": "score_evasion", "scope": 0.2}], False),
+        ([{"kind": "opt_ipm", "scope": 0.2}], False),  # its card says that it knows the defence
+        ([{"kind": "several", "attacks": [{"kind": "ipm", "scope": 0.2}, {"kind": "rop", "scope": 0.2}]}], False),
+        ([{"kind": "my_attacks:Own", "scope": 0.2}], False),  # nothing is known of it
+    ],
+)
+def test_without_a_suite_the_first_line_says_it_where_every_attack_is_fixed(
+    records: Records, attacks: list[dict[str, Any]], said: bool
+) -> None:
+    cells = [
+        record.model_copy(update={"config": record.config | {"attack": one}})
+        for one in attacks
+        for record in records[:4]
+    ]
+    card = ThreatRecord(kind="opt_ipm", knowledge="defence", means=["update"], goal="untargeted", memory=False)
+    found = study(
+        [cell.model_copy(update={"threats": [card]}) if attacks[0]["kind"] == "opt_ipm" else cell for cell in cells]
+    )
+    assert all_fixed(found) is said
+
+
 def test_figures_say_in_words_what_they_show(records: Records) -> None:
     found = study(records)
     worst, cards = worst_cases(found), Cards(found)
@@ -165,10 +193,10 @@ def test_figures_say_in_words_what_they_show(records: Records) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_suite_nothing_is_said(records: Records, scenario: dict[str, Any], tmp_path: Path) -> None:
+def test_without_a_suite_no_worst_case_is_told(records: Records, scenario: dict[str, Any], tmp_path: Path) -> None:
     path = write_report(records[:40], scenario, tmp_path / "report.html")
     assert "worst-case" not in path.read_text()
-    assert "Fixed attacks" not in path.read_text()
+    assert path.with_suffix(".md").read_text().startswith("### Fixed attacks only. ")
     assert not (tmp_path / "worst_cases.csv").exists()
 
 
