@@ -11,6 +11,7 @@ from typing import Any
 import byzfl
 import numpy as np
 import torch
+from shared_releases import RELEASES
 from torch import Tensor, nn
 
 from autoflip_secure.algorithm.client_memory import typical
@@ -137,6 +138,7 @@ OURS: dict[str, Rule] = {
     "bucketing": _bucketing,
     "clipped_release": _released,
     "clipped_mean": lambda rows, bound, clients: _released(rows, bound).sum(0) / clients,
+    **RELEASES,
 }
 
 
