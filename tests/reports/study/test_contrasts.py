@@ -94,7 +94,9 @@ def test_words_are_corrected_in_two_families(record: Make, partition: dict[str, 
 
 def test_the_opening_is_about_them(record: Make, partition: dict[str, Any]) -> None:
     opening = opened(study(runs(record, partition)), CROSSED, 0).opening
-    assert opening.headline.startswith("Scores better in 2 of 4 cases; privacy worse in all 2 cases")
+    assert opening.headline.startswith(
+        "Fixed attacks only. Scores better in 2 of 4 cases; privacy worse in all 2 cases"
+    )
     assert "no effect of pruning" in opening.headline or "pruning equal" in opening.headline
     assert opening.pictures[0] == "effects"
     assert len(opening.numbers) == 3

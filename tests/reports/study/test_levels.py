@@ -84,7 +84,9 @@ def test_a_sweep_over_privacy_that_compares_algorithms_is_split_by_privacy(
 def test_the_opening_answers_the_question_of_the_sweep(record: Make, partition: dict[str, Any]) -> None:
     screen = opened(study(runs(record, partition)), ASKS, 0)
     opening = screen.opening
-    assert opening.headline == "Privacy against none, AutoFLIP: worse at both levels with and without attack"
+    assert opening.headline == (
+        "Fixed attacks only. Privacy against none, AutoFLIP: worse at both levels with and without attack"
+    )
     assert "no privacy reaches" in opening.answer[0]
     assert "worse by 35.0" in opening.answer[0].replace("\u00a0", " ").replace("34.9", "35.0").replace("34.8", "35.0")
     assert opening.numbers[0].label == (
@@ -193,5 +195,5 @@ def test_an_attack_of_no_strength_is_a_level_that_others_are_compared_with(
     screen = opened(study(cells), {"compare": "attack.sigma"}, 0)
     assert screen.study.algorithms == ["σ 0", "σ 0.1", "σ 0.5"]
     assert [round(row.against.difference.mean, 4) for row in screen.rows if row.against] == [-0.03, -0.1485]
-    assert screen.opening.headline.startswith("σ against 0: ")
+    assert screen.opening.headline.startswith("Fixed attacks only. σ against 0: ")
     assert level_title("attack.sigma") == "σ"
