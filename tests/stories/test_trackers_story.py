@@ -8,7 +8,7 @@ import pytest
 from built_wheel import Program, clean
 
 SMALL = (
-    "clients=4", "cohort=2", "rounds=80", "seeds=[21]", "sweep=null", "algorithm=fedavg", "attack=none", "suite=null",
+    "clients=4", "cohort=2", "rounds=400", "seeds=[21]", "sweep=null", "algorithm=fedavg", "attack=none", "suite=null",
     "tune=null", "model={kind: mlp, hidden: [64]}", "evaluate_every=10", "training.epochs=5",
 )  # fmt: skip
 
