@@ -26,7 +26,7 @@ from autoflip_secure.terminal.notes import remark
 
 def claims(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few settings and ten seeds: about half an hour on two cores, not two.")
+        bool, typer.Option("--quick", help="Few settings and ten seeds: about ten minutes on two cores, not an hour.")
     ] = False,
     out: Annotated[
         str | None,
