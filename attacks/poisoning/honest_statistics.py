@@ -21,15 +21,18 @@ from torch import Tensor
 from autoflip_secure.algorithm.order_statistics import column_blocks
 from autoflip_secure.interfaces import AttackView, Channel, RowAttack, Threat
 
+Honest = Float[Tensor, "honest params"]
+"""H."""
+Held = Bool[Tensor, "honest params"] | None
+"""Who of H holds what; None: all of them everything."""
+
 
 def honest_of(rows: Float[Tensor, "seen size"], malicious: Bool[Tensor, " seen"]) -> Float[Tensor, "honest size"]:
     """The honest rows of a channel; where there is none, the malicious clients' own as measured."""
     return rows if bool(malicious.all()) else rows[~malicious]
 
 
-def deviation(
-    rows: Float[Tensor, "honest params"], held: Bool[Tensor, "honest params"] | None = None
-) -> Float[Tensor, " params"]:
+def deviation(rows: Honest, held: Held = None) -> Float[Tensor, " params"]:
     """s: sample standard deviation of every coordinate; 0 with one row.
 
     Args:
@@ -92,12 +95,7 @@ class CollusiveAttack(RowAttack, ABC):
     threat: ClassVar[Threat] = Threat("rows", ("update", "exploration"))
 
     @abstractmethod
-    def row(
-        self,
-        honest: Float[Tensor, "honest params"],
-        malicious: int,
-        held: Bool[Tensor, "honest params"] | None = None,
-    ) -> Float[Tensor, " params"]:
+    def row(self, honest: Honest, malicious: int, held: Held = None) -> Float[Tensor, " params"]:
         """What they send, from the honest rows, the number of malicious clients in the cohort, and who of the
         honest holds what (None: all of them everything)."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack
+from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, Held, Honest
 
 
 class InnerProduct(CollusiveAttack):
@@ -24,11 +24,6 @@ class InnerProduct(CollusiveAttack):
         0.5
     )
 
-    def row(
-        self,
-        honest: Float[Tensor, "honest params"],
-        malicious: int,
-        held: Bool[Tensor, "honest params"] | None = None,
-    ) -> Float[Tensor, " params"]:
+    def row(self, honest: Honest, malicious: int, held: Held = None) -> Float[Tensor, " params"]:
         """-epsilon mu."""
         return -self.epsilon * honest.mean(0)

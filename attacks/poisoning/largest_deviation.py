@@ -20,12 +20,12 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import TINY, squared_distances
-from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, deviation
+from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, Held, Honest, deviation
 
 
 class LargestDeviation(CollusiveAttack, ABC):
@@ -36,12 +36,7 @@ class LargestDeviation(CollusiveAttack, ABC):
         description="p: against the sample standard deviations, the honest mean at unit length, or its signs",
     )
 
-    def row(
-        self,
-        honest: Float[Tensor, "honest params"],
-        malicious: int,
-        held: Bool[Tensor, "honest params"] | None = None,
-    ) -> Float[Tensor, " params"]:
+    def row(self, honest: Honest, malicious: int, held: Held = None) -> Float[Tensor, " params"]:
         """mu + g p; mu where p is 0, as with a single honest row."""
         rows = honest.double()
         mean = rows.mean(0)

@@ -10,11 +10,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, deviation, largest_unnoticed
+from autoflip_secure.attacks.poisoning.honest_statistics import (
+    CollusiveAttack,
+    Held,
+    Honest,
+    deviation,
+    largest_unnoticed,
+)
 from autoflip_secure.interfaces import AttackView
 
 
@@ -32,12 +38,7 @@ class LittleIsEnough(CollusiveAttack):
     def _z(self, honest: int, malicious: int) -> float:
         return largest_unnoticed(honest, malicious) if self.z is None else self.z
 
-    def row(
-        self,
-        honest: Float[Tensor, "honest params"],
-        malicious: int,
-        held: Bool[Tensor, "honest params"] | None = None,
-    ) -> Float[Tensor, " params"]:
+    def row(self, honest: Honest, malicious: int, held: Held = None) -> Float[Tensor, " params"]:
         """mu - z s."""
         return honest.mean(0) - self._z(len(honest), malicious) * deviation(honest, held)
 

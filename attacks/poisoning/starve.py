@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from autoflip_secure.algorithm.order_statistics import squared_distances
-from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack
+from autoflip_secure.attacks.poisoning.honest_statistics import CollusiveAttack, Held, Honest
 
 
 class Starve(CollusiveAttack):
@@ -25,11 +25,6 @@ class Starve(CollusiveAttack):
     source: ClassVar[str] = "this project: against scores that are relative to the cohort"
     equation: ClassVar[str] = "u = h_i*, i* = argmin_i sum_j ||h_i - h_j||"
 
-    def row(
-        self,
-        honest: Float[Tensor, "honest params"],
-        malicious: int,
-        held: Bool[Tensor, "honest params"] | None = None,
-    ) -> Float[Tensor, " params"]:
+    def row(self, honest: Honest, malicious: int, held: Held = None) -> Float[Tensor, " params"]:
         """The medoid of the honest rows; the first of those that are equally typical."""
         return honest[int(squared_distances(honest).sqrt().sum(1).argmin())]

@@ -114,7 +114,7 @@ class AttackView:
     @property
     def held(self) -> Bool[Tensor, "honest params"] | None:
         """Which numbers of :attr:`honest_rows` are clients' own, since they hold the coordinate; None: all."""
-        return self._honest[1]
+        return None if self.masks is None else self._honest[1]
 
     @property
     def _honest(self) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -77,13 +77,14 @@ def _costs(
     facets = list(study.facets)[:COLUMNS]
     places = {f: next(c for c in study.conditions if c.facet == f) for f in facets}
     kind = next(own for own in kinds if own in FRONTS)
-    fronts = {facet: front(_points(study, condition, kinds[kind][1])) for facet, condition in places.items()}
+    points = {facet: _points(study, condition, kinds[kind][1]) for facet, condition in places.items()}
+    fronts = {facet: front(found) for facet, found in points.items()}
     names = _drawn(study, fronts)
     figure, axes = panels(1, len(facets), height=2.7, share_y=False)
     rows: list[list[object]] = []
     for ax, (facet, condition) in zip(axes[0], places.items(), strict=True):
         _panel(study, palette, condition, kinds, ax, rows, unit, names)
-        _join(ax, study, condition, fronts[facet], kinds[kind][1])
+        _join(ax, [points[facet][name] for name in fronts[facet]])
         ax.set_title(fitting(facet if condition.attack == NO_ATTACK else f"{facet} · {condition.attack}", len(facets)))
         percent(ax)
         ax.set_xlabel(label)
@@ -192,11 +193,10 @@ def _points(study: Study, condition: Condition, cost: Cost) -> dict[str, tuple[f
     return found
 
 
-def _join(ax: Axes, study: Study, condition: Condition, names: list[str], cost: Cost) -> None:
+def _join(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
     """A line through the front, in steps: between two of its points there is nothing better than the cheaper one."""
-    if len(names) > 1:
-        points = _points(study, condition, cost)
-        x, y = zip(*(points[name] for name in names), strict=True)
+    if len(points) > 1:
+        x, y = zip(*points, strict=True)
         ax.step(x, y, where="post", color=MUTED, lw=1.2, ls=FRONT_LINE, zorder=1)
 
 

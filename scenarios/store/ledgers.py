@@ -205,7 +205,7 @@ def conditions() -> dict[str, str]:
     """What the last bits of a release may depend on: versions, and our own source, which changes between them too."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        **versions(mixed=True),
+        **versions(),
         "processor": identity(),
         "source": own_source(),
         "opacus": version("opacus"),
